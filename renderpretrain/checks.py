@@ -1,0 +1,31 @@
+"""The one validator: an error names the argument, what was expected and what came."""
+
+from torch import Tensor
+
+
+def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str, int]:
+    """Raise ``ValueError`` unless ``tensor`` has the axes that the string names.
+
+    Args:
+        name: What the user calls the argument; it starts the message.
+        tensor: The argument.
+        axes: Axis names separated by blanks, e.g. ``"B R 3"``. A number is an exact size, a name is bound to the
+            size it meets (twice the same name means twice the same size), a leading ``...`` takes any axes.
+        **sizes: Sizes already known, by axis name.
+
+    Returns:
+        The size of every named axis.
+    """
+    names = axes.split()
+    leading = bool(names) and names[0] == "..."
+    tail = names[1:] if leading else names
+    shape = tuple(tensor.shape)
+    bound = dict(sizes)
+    fits = len(shape) >= len(tail) if leading else len(shape) == len(tail)
+    for axis, size in zip(tail, shape[len(shape) - len(tail) :], strict=False):
+        expected = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
+        fits = fits and size == expected
+    if not fits:
+        known = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+        raise ValueError(f"{name}: expected ({axes}){' with ' + known if known else ''}, got {shape}")
+    return bound

@@ -1,0 +1,105 @@
+"""Rays and the intervals along them. Directions are unit, so the parameter ``t`` is metres from the origin."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Half-lines ``origins + t * directions`` in the world frame.
+
+    Attributes:
+        origins: Where the rays start, metres.
+        directions: Unit vectors.
+    """
+
+    origins: Float[Tensor, "*batch 3"]
+    directions: Float[Tensor, "*batch 3"]
+
+    def __post_init__(self) -> None:
+        if self.origins.shape != self.directions.shape or self.origins.shape[-1:] != (3,):
+            raise ValueError(
+                "Rays: expected origins and directions of one shape (..., 3), "
+                f"got {tuple(self.origins.shape)} and {tuple(self.directions.shape)}"
+            )
+
+    @staticmethod
+    def through(origins: Float[Tensor, "*batch 3"], points: Float[Tensor, "*batch 3"]) -> "Rays":
+        """Rays from the origins to the points. A point on its origin gives the direction ``(0, 0, 0)``, no NaN."""
+        return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading axes."""
+        return self.origins.shape[:-1]
+
+    def at(self, t: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S 3"]:
+        """World points at ``t`` metres along each ray."""
+        return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
+
+    def __getitem__(self, index: object) -> "Rays":
+        """Index the leading axes."""
+        return Rays(self.origins[index], self.directions[index])  # type: ignore[index]
+
+    def to(self, device: torch.device | str) -> "Rays":
+        """The same rays on another device."""
+        return Rays(self.origins.to(device), self.directions.to(device))
+
+
+@dataclass(frozen=True)
+class RaySamples:
+    """Intervals ``[t_starts, t_ends)`` along each ray, in metres, near to far; a field is asked at ``t_mids``.
+
+    Attributes:
+        t_starts: Where each interval begins.
+        t_ends: Where it ends.
+        valid: False where a slot holds no sample: such a slot has no opacity and gives no gradient.
+    """
+
+    t_starts: Float[Tensor, "*batch S"]
+    t_ends: Float[Tensor, "*batch S"]
+    valid: Bool[Tensor, "*batch S"]
+
+    def __post_init__(self) -> None:
+        shape = self.t_starts.shape
+        if self.t_ends.shape != shape or self.valid.shape != shape:
+            raise ValueError(
+                "RaySamples: expected t_starts, t_ends and valid of one shape, "
+                f"got {tuple(shape)}, {tuple(self.t_ends.shape)} and {tuple(self.valid.shape)}"
+            )
+
+    @property
+    def t_mids(self) -> Float[Tensor, "*batch S"]:
+        """Interval centres, metres."""
+        return 0.5 * (self.t_starts + self.t_ends)
+
+    @property
+    def deltas(self) -> Float[Tensor, "*batch S"]:
+        """Interval lengths, metres."""
+        return self.t_ends - self.t_starts
+
+    @staticmethod
+    def around(
+        t: Float[Tensor, "*batch S"],
+        near: Float[Tensor, "*batch"],
+        far: Float[Tensor, "*batch"],
+        valid: Bool[Tensor, "*batch S"],
+    ) -> "RaySamples":
+        """Tile ``[near, far]`` with one interval around each position; borders lie half-way between neighbours.
+
+        Args:
+            t: Sorted positions within ``[near, far]``.
+            near: Start of the first interval.
+            far: End of the last interval.
+            valid: Which slots hold a sample.
+        """
+        check_shape("t", t, "... S")
+        middles = 0.5 * (t[..., 1:] + t[..., :-1])
+        starts = torch.cat([near[..., None], middles], -1)
+        ends = torch.cat([middles, far[..., None]], -1)
+        return RaySamples(starts, ends, valid)

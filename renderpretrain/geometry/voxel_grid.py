@@ -1,0 +1,127 @@
+"""A regular box of voxels in the world: the only place where metres become voxel indices."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """An axis-aligned box cut into voxels; a voxel holds the value at its centre.
+
+    Voxel ``i`` spans ``[lower + i * size, lower + (i + 1) * size]``, its centre is index ``i``, and the box runs edge
+    to edge. Tensors on the grid are ``(B, C, Z, Y, X)``, coordinates are ``(x, y, z)``.
+
+    Attributes:
+        point_cloud_range: ``(x_min, y_min, z_min, x_max, y_max, z_max)``, metres.
+        voxel_size: ``(x, y, z)``, metres; divides the range to one part in a thousand of a voxel.
+    """
+
+    point_cloud_range: tuple[float, float, float, float, float, float]
+    voxel_size: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if len(self.point_cloud_range) != 6 or len(self.voxel_size) != 3:
+            raise ValueError(
+                "VoxelGrid: expected 6 numbers for point_cloud_range and 3 for voxel_size, "
+                f"got {self.point_cloud_range} and {self.voxel_size}"
+            )
+        for axis, low, high, size in zip("xyz", self.lower, self.upper, self.voxel_size, strict=True):
+            if not (high > low and size > 0):
+                raise ValueError(
+                    f"VoxelGrid: {axis}: expected max > min and a positive voxel size, got [{low}, {high}], {size}"
+                )
+            count = (high - low) / size
+            if abs(count - round(count)) > 1e-3:
+                raise ValueError(f"voxel_size: {size} m does not divide the {axis} extent [{low}, {high}] m")
+
+    @staticmethod
+    def corner_aligned(
+        point_cloud_range: tuple[float, float, float, float, float, float], shape: tuple[int, int, int]
+    ) -> "VoxelGrid":
+        """The grid whose first and last voxel centres lie on the faces of the range.
+
+        This is what ``align_corners=True`` over the range means; published code that reads volumes so is reproduced
+        exactly by growing the box by half a step on every side.
+
+        Args:
+            point_cloud_range: Range between the outermost voxel centres, metres.
+            shape: ``(Z, Y, X)``, at least 2 each.
+        """
+        lower, upper = point_cloud_range[:3], point_cloud_range[3:]
+        steps = tuple((u - l) / (n - 1) for l, u, n in zip(lower, upper, shape[::-1], strict=True))
+        grown = [l - s / 2 for l, s in zip(lower, steps, strict=True)]
+        grown += [u + s / 2 for u, s in zip(upper, steps, strict=True)]
+        return VoxelGrid(tuple(grown), steps)  # type: ignore[arg-type]
+
+    @property
+    def lower(self) -> tuple[float, float, float]:
+        """Lower corner ``(x, y, z)``, metres."""
+        return self.point_cloud_range[0], self.point_cloud_range[1], self.point_cloud_range[2]
+
+    @property
+    def upper(self) -> tuple[float, float, float]:
+        """Upper corner ``(x, y, z)``, metres."""
+        return self.point_cloud_range[3], self.point_cloud_range[4], self.point_cloud_range[5]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(Z, Y, X)``: the shape of a tensor on this grid."""
+        x, y, z = (
+            round((high - low) / size)
+            for low, high, size in zip(self.lower, self.upper, self.voxel_size, strict=True)
+        )
+        return z, y, x
+
+    @property
+    def num_voxels(self) -> int:
+        """``Z * Y * X``."""
+        z, y, x = self.shape
+        return z * y * x
+
+    @property
+    def scale(self) -> tuple[float, float, float]:
+        """Voxels per metre, ``(x, y, z)``: ``index = point * scale + offset``."""
+        x, y, z = self.voxel_size
+        return 1 / x, 1 / y, 1 / z
+
+    @property
+    def offset(self) -> tuple[float, float, float]:
+        """Index of the world origin, ``(x, y, z)``: ``index = point * scale + offset``."""
+        x, y, z = (-low / size - 0.5 for low, size in zip(self.lower, self.voxel_size, strict=True))
+        return x, y, z
+
+    def coarsened(self, factor: tuple[int, int, int]) -> "VoxelGrid":
+        """The same box with voxels ``factor`` = ``(x, y, z)`` times as large; the factor divides the shape."""
+        x, y, z = (size * f for size, f in zip(self.voxel_size, factor, strict=True))
+        return VoxelGrid(self.point_cloud_range, (x, y, z))
+
+    def to_index(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Continuous index ``(x, y, z)``: an integer at a voxel centre. Differentiable."""
+        return points * points.new_tensor(self.scale) + points.new_tensor(self.offset)
+
+    def to_world(self, index: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Inverse of :meth:`to_index`."""
+        return (index - index.new_tensor(self.offset)) * index.new_tensor(self.voxel_size)
+
+    def contains(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
+        """Whether a point lies in the box, lower faces included, upper faces not; NaN is outside."""
+        return ((points >= points.new_tensor(self.lower)) & (points < points.new_tensor(self.upper))).all(-1)
+
+    def cells(self, points: Float[Tensor, "*batch 3"]) -> Int[Tensor, "*batch 3"]:
+        """The voxel ``(z, y, x)`` a point lies in, by rounding down; meaningful where :meth:`contains` holds."""
+        inside = self.contains(points)[..., None]
+        index = torch.floor(torch.where(inside, self.to_index(points) + 0.5, 0.0)).long()
+        most = index.new_tensor(self.shape[::-1]) - 1
+        return torch.minimum(index.clamp(min=0), most).flip(-1)
+
+    def centers(self, device: torch.device | str = "cpu") -> Float[Tensor, "Z Y X 3"]:
+        """World coordinates of every voxel centre."""
+        axes = [
+            low + (torch.arange(n, device=device) + 0.5) * size
+            for n, low, size in zip(self.shape, self.lower[::-1], self.voxel_size[::-1], strict=True)
+        ]
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        return torch.stack([x, y, z], dim=-1)

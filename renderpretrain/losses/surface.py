@@ -1,0 +1,50 @@
+"""Losses on the samples of a signed-distance field; all lengths in metres."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from renderpretrain.losses.rays import masked_mean
+
+
+def free_space(
+    sdf: Float[Tensor, "B R S"],
+    t: Float[Tensor, "B R S"],
+    depth: Float[Tensor, "B R"],
+    hit: Bool[Tensor, "B R"],
+    *,
+    truncation: float,
+) -> Float[Tensor, ""]:
+    """Samples more than ``truncation`` in front of the measured surface must be at least ``truncation`` from any.
+
+    Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in sdf.
+    """
+    front = hit[..., None] & (t < depth[..., None] - truncation)
+    return masked_mean((truncation - sdf).clamp(min=0.0), front)
+
+
+def near_surface_sdf(
+    sdf: Float[Tensor, "B R S"],
+    t: Float[Tensor, "B R S"],
+    depth: Float[Tensor, "B R"],
+    hit: Bool[Tensor, "B R"],
+    *,
+    truncation: float,
+) -> Float[Tensor, ""]:
+    """Within ``truncation`` of the measured surface the distance is what remains along the ray.
+
+    Mean of ``|t + sdf - depth|`` over the samples with ``|t - depth| <= truncation``. Differentiable in sdf.
+    """
+    remaining = depth[..., None] - t
+    near = hit[..., None] & (remaining.abs() <= truncation)
+    return masked_mean((sdf - remaining).abs(), near)
+
+
+def eikonal(gradients: Float[Tensor, "B R S 3"], valid: Bool[Tensor, "B R S"]) -> Float[Tensor, ""]:
+    """Mean of ``(|grad sdf| - 1)^2``: what makes a field a distance (https://arxiv.org/abs/2002.10099).
+
+    The norm's gradient at a zero vector is taken as zero. Differentiable in the gradients.
+    """
+    squared = torch.where(valid[..., None], gradients, 0.0).square().sum(-1)
+    norms = squared.where(squared > 0, 1.0).sqrt() * (squared > 0)
+    return masked_mean((norms - 1).square(), valid)

@@ -1,0 +1,6 @@
+"""Which rays to render, and where along them to look."""
+
+from renderpretrain.samplers.intervals import neus_upsample, uniform_positions
+from renderpretrain.samplers.rays import LidarBeams, LidarGuidedRays, RayTargets, pixel_grid
+
+__all__ = ["LidarBeams", "LidarGuidedRays", "RayTargets", "neus_upsample", "pixel_grid", "uniform_positions"]

@@ -1,0 +1,45 @@
+"""Fixtures every test shares: a fixed seed, the devices at hand, and where real recordings lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def realdata():
+    """The folder of real recordings, or a skip that says how to give one."""
+    folder = Path(os.environ.get("RENDERPRETRAIN_REALDATA", ROOT.parent / "shared" / "realdata"))
+    if not folder.is_dir():
+        pytest.skip("real recordings are absent: set RENDERPRETRAIN_REALDATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def golden():
+    """Loads a file of numbers from the authors' code, or skips where it is absent."""
+    import numpy as np
+
+    def load(name):
+        for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
+            if (folder / name).is_file():
+                with np.load(folder / name) as file:
+                    return {key: torch.from_numpy(file[key]) if file[key].dtype.kind in "fiub" else file[key] for key in file.files}
+        pytest.skip(f"{name} is neither in tests/golden nor beside the project")
+
+    return load

@@ -1,0 +1,112 @@
+"""Depth-weighted view lifting: a slow loop, and the numbers of UniPAD's own Uni3DViewTrans."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain import Cameras, VoxelGrid
+from renderpretrain.lifters import ViewLifter, lift_points, lift_views, view_coordinates
+
+
+def ring(count, size=(24, 40)):
+    """Cameras at the origin looking outwards, evenly around the z axis."""
+    poses = []
+    for k in range(count):
+        angle = torch.tensor(2 * torch.pi * k / count)
+        forward = torch.stack([angle.cos(), angle.sin(), torch.tensor(0.0)])
+        down = torch.tensor([0.0, 0.0, -1.0])
+        pose = torch.eye(4)
+        pose[:3, :3] = torch.stack([torch.linalg.cross(down, forward), down, forward], 1)
+        poses.append(pose)
+    k = torch.tensor([[20.0, 0, size[1] / 2], [0, 20.0, size[0] / 2], [0, 0, 1]])
+    return Cameras(k.expand(1, count, 3, 3), torch.stack(poses)[None], size)
+
+
+def read(image, u, v):
+    """Bilinear reading at continuous indices, zero outside."""
+    total = torch.zeros(image.shape[0])
+    for i in (int(v // 1), int(v // 1) + 1):
+        for j in (int(u // 1), int(u // 1) + 1):
+            if 0 <= i < image.shape[1] and 0 <= j < image.shape[2]:
+                total += image[:, i, j] * (1 - abs(v - i)) * (1 - abs(u - j))
+    return total
+
+
+def test_it_equals_a_slow_loop():
+    cameras, grid = ring(3), VoxelGrid((-8.0, -8.0, -2.0, 8.0, 8.0, 2.0), (4.0, 4.0, 2.0))
+    features, bins = torch.randn(1, 3, 5, 6, 10), torch.rand(1, 3, 8, 6, 10)
+    centers = grid.centers().reshape(-1, 3)
+    coordinates, valid = view_coordinates(cameras, centers, (0.0, 16.0))
+    lifted = lift_views(features, bins, coordinates, valid)
+    expected = torch.zeros(5, len(centers))
+    for n in range(3):
+        pixels, z, seen = cameras[0, n].project(centers)
+        for p in range(len(centers)):
+            if seen[p] and z[p] < 16:
+                u, v, d = pixels[p, 0].item() / 4 - 0.5, pixels[p, 1].item() / 4 - 0.5, z[p].item() / 2 - 0.5
+                low = int(d // 1)
+                share = d - low
+                likely = sum(
+                    w * read(bins[0, n, k, None], u, v)
+                    for k, w in ((low, 1 - share), (low + 1, share))
+                    if 0 <= k < 8
+                )
+                expected[:, p] += read(features[0, n], u, v) * likely
+    assert valid.any() and not valid.all()
+    # Sixteen products in float32.
+    assert_close(lifted[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_agrees_with_unipad(golden):
+    """Their voxels are read at lower corners, image and depth corner-aligned; the frustum test is theirs as given."""
+    g = golden("unipad_view_lifter.npz")
+    (height, width), (near, far) = g["image_size_h_w"].tolist(), g["depth_range"].tolist()
+    points = g["reference_points"].reshape(-1, 3).double()  # (Z, Y, X) order
+    homogeneous = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+    projected = torch.einsum("nij,pj->npi", g["lidar2img"], homogeneous)
+    d = projected[..., 2]
+    uv = projected[..., :2] / d[..., None].clamp(min=1e-5)
+    # index = u / W * (w - 1) read edge to edge is 2 (index + 0.5) / w - 1.
+    h, w, bins = g["features_n_c_h_w"].shape[2], g["features_n_c_h_w"].shape[3], int(g["depth_bins"])
+    u = 2 * (uv[..., 0] / width * (w - 1) + 0.5) / w - 1
+    v = 2 * (uv[..., 1] / height * (h - 1) + 0.5) / h - 1
+    k = 2 * ((d - near) / (far - near) * (bins - 1) + 0.5) / bins - 1
+    valid = g["mask_n_x_y_z"].permute(0, 3, 2, 1).reshape(1, len(uv), -1)
+    features, depth = (g[n][None].clone().requires_grad_() for n in ("features_n_c_h_w", "depth_prob_n_d_h_w"))
+    lifted = lift_views(features, depth, torch.stack([u, v, k], -1)[None].float(), valid)
+    expected = g["out_c_z_y_x"]
+    lifted = lifted[0].view_as(expected)
+    assert_close(lifted, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    lifted.backward(g["grad_out"])
+    for got, name in ((features.grad[0], "grad_features"), (depth.grad[0], "grad_depth_prob")):
+        assert_close(got, g[name], rtol=1e-4, atol=1e-5 * g[name].abs().max().item())
+
+
+def test_a_certain_depth_lifts_the_feature_to_its_voxel():
+    """A camera looking along +x that is sure of 6 m writes at 6 m and nowhere else."""
+    cameras, grid = ring(1), VoxelGrid((0.0, -1.0, -1.0, 16.0, 1.0, 1.0), (2.0, 2.0, 2.0))
+    lifter = ViewLifter(grid, 4, depth_bins=8, depth_range=(0.0, 16.0))
+    with torch.no_grad():
+        lifter.depth_head.weight.zero_()
+        lifter.depth_head.bias.zero_()
+        lifter.depth_head.bias[3] = 100.0  # [6, 8) m, centre 7 m = the centre of voxel 3
+        volume = lifter([torch.ones(1, 1, 4, 6, 10)], cameras, torch.ones(1, 1, dtype=torch.bool))
+    assert_close(volume[0, 0, 0, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]), rtol=0, atol=1e-6)
+
+
+def test_a_padded_camera_lifts_nothing():
+    cameras, grid = ring(2), VoxelGrid((-8.0, -8.0, -2.0, 8.0, 8.0, 2.0), (4.0, 4.0, 2.0))
+    lifter = ViewLifter(grid, 4)
+    none = lifter([torch.rand(1, 2, 4, 6, 10)], cameras, torch.zeros(1, 2, dtype=torch.bool))
+    assert not none.any()
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_points_land_in_their_voxel(reduce):
+    grid = VoxelGrid((0.0, 0.0, 0.0, 2.0, 2.0, 2.0), (1.0, 1.0, 1.0))
+    points = torch.tensor([[[0.1, 0.1, 0.1], [0.9, 0.9, 0.9], [1.5, 0.5, 0.5], [-0.01, 0.5, 0.5], [0.5, 0.5, 0.5]]])
+    values = torch.tensor([[[1.0], [3.0], [5.0], [7.0], [100.0]]])
+    valid = torch.tensor([[True, True, True, True, False]])
+    volume = lift_points(values, points, valid, grid, reduce=reduce)
+    assert volume[0, 0, 0, 0].tolist() == [4.0 if reduce == "sum" else 2.0, 5.0]
+    assert volume.sum() == (9.0 if reduce == "sum" else 7.0)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain import ops
+from renderpretrain.masking import RandomMask, hidden_voxels, hide_patches, no_mask, occupied_blocks, patch_candidates
+
+SEEDS = torch.tensor([3, 4, 5])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.8, 1.0])
+def test_the_mask_is_a_subset_of_the_asked_size(ratio, device):
+    candidates = torch.rand(3, 6, 7, 8, device=device) < 0.4
+    mask = RandomMask(ratio)(candidates, SEEDS.to(device))
+    assert not (mask & ~candidates).any()
+    asked = candidates.flatten(1).sum(1) * ratio
+    assert ((mask.flatten(1).sum(1) - asked).abs() <= 0.5).all()
+
+
+def test_no_candidates_give_an_empty_mask():
+    assert not RandomMask(0.8)(torch.zeros(3, 5, dtype=torch.bool), SEEDS).any()
+
+
+def test_a_samples_mask_does_not_depend_on_its_batch():
+    candidates = torch.rand(3, 200) < 0.5
+    whole = RandomMask(0.5)(candidates, SEEDS)
+    assert torch.equal(whole[1:2], RandomMask(0.5)(candidates[1:2], SEEDS[1:2]))
+
+
+def test_samples_are_masked_differently():
+    mask = RandomMask(0.5)(torch.ones(3, 200, dtype=torch.bool), SEEDS)
+    assert not torch.equal(mask[0], mask[1])
+
+
+def test_manual_seed_rules_without_seeds():
+    candidates = torch.ones(2, 50, dtype=torch.bool)
+    torch.manual_seed(1)
+    first = RandomMask(0.5)(candidates)
+    torch.manual_seed(1)
+    assert torch.equal(first, RandomMask(0.5)(candidates))
+
+
+def test_every_token_is_hidden_equally_often():
+    seeds = torch.arange(4000)
+    share = RandomMask(0.3)(torch.ones(4000, 20, dtype=torch.bool), seeds).float().mean(0)
+    # Four standard deviations of a binomial with 4000 draws: 4 sqrt(0.3 * 0.7 / 4000) = 0.029.
+    assert_close(share, torch.full((20,), 0.3), rtol=0, atol=0.029)
+
+
+@pytest.mark.gpu
+def test_cpu_and_cuda_hide_the_same():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    candidates = torch.rand(3, 500) < 0.5
+    cuda = RandomMask(0.5)(candidates.cuda(), SEEDS.cuda())
+    assert torch.equal(cuda.cpu(), RandomMask(0.5)(candidates, SEEDS))
+
+
+def test_a_ratio_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"ratio: expected a number in \[0, 1\], got 1.5"):
+        RandomMask(1.5)
+
+
+def test_hidden_patches_are_zero_and_the_rest_untouched():
+    images = torch.rand(2, 3, 64, 96) + 0.1
+    mask = RandomMask(0.5)(patch_candidates(images, 32), SEEDS[:2])
+    hidden = hide_patches(images, mask)
+    for m in range(2):
+        for i in range(2):
+            for j in range(3):
+                patch = (slice(None), slice(32 * i, 32 * i + 32), slice(32 * j, 32 * j + 32))
+                expected = torch.zeros(3, 32, 32) if mask[m, i, j] else images[m][patch]
+                assert torch.equal(hidden[m][patch], expected)
+
+
+def test_an_image_that_patches_do_not_tile_is_refused():
+    with pytest.raises(ValueError, match=r"divisible by patch_size=32, got \(60, 96\)"):
+        patch_candidates(torch.zeros(1, 3, 60, 96), 32)
+
+
+def test_voxels_follow_their_block():
+    coords = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 7], [0, 0, 0, 8], [1, 7, 15, 8]])
+    occupied = occupied_blocks(coords, (8, 8, 8), (2, 1, 2, 2))
+    assert occupied.nonzero().tolist() == [[0, 0, 0, 0], [0, 0, 0, 1], [1, 0, 1, 1]]
+    mask = torch.zeros_like(occupied)
+    mask[0, 0, 0, 0] = True
+    assert hidden_voxels(coords, (8, 8, 8), mask).tolist() == [True, True, False, False]
+
+
+def test_no_mask_hides_nothing():
+    assert not no_mask(torch.ones(2, 3, dtype=torch.bool), SEEDS[:2]).any()
+
+
+def test_forked_seeds_are_independent():
+    seeds = torch.arange(20000)
+    a, b = ops.uniform(ops.fork(seeds, 1), (1,)), ops.uniform(ops.fork(seeds, 2), (1,))
+    correlation = torch.corrcoef(torch.cat([a, b], 1).T)[0, 1]
+    # Four standard deviations of a correlation of 20000 independent pairs: 4 / sqrt(20000) = 0.028.
+    assert abs(correlation) < 0.028
