@@ -138,5 +138,7 @@ def test_the_importance_pass_agrees(case):
         u = (torch.arange(25) + 0.5) / 25
         fine = ops.resample(edges, weights, u.expand(*near.shape, 25))[..., :-1]
     merged = torch.cat([starts, fine], -1).sort(-1).values
-    # An inverse CDF in float32 moves by 1e-7 / density; 1 mm covers all but the flattest stretches.
-    assert_close(merged[0], case.z, rtol=0, atol=1e-3)
+    error = (merged[0] - case.z).abs()
+    # Where hardly any weight lies, 1e-7 of rounding in the CDF moves a quantile by centimetres (intervals are about 1 m).
+    assert (error < 1e-3).float().mean() > 0.95
+    assert error.max() < 0.1
