@@ -40,6 +40,7 @@ class InjectedMLP(nn.Module):
     def forward(
         self, points: Float[Tensor, "*batch 3"], features: Float[Tensor, "*batch C"]
     ) -> Float[Tensor, "*batch K"]:
+        """Decode features at points in units of about 1. Differentiable in both."""
         hidden = self.embed(points)
         for index, (inject, layer) in enumerate(zip(self.inject, self.layers, strict=True)):
             if index:

@@ -1,0 +1,23 @@
+// One thread per item, and the error of the launch.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "host_device.h"
+
+namespace renderpretrain {
+
+constexpr int kThreads = 256;
+
+__device__ inline int64_t thread_index() { return blockIdx.x * static_cast<int64_t>(kThreads) + threadIdx.x; }
+
+// Calls kernel(arguments...) with at least `count` threads; a CUDA error code comes back as it is.
+template <typename... Parameters, typename... Arguments>
+int launch(void (*kernel)(Parameters...), int64_t count, void* stream, Arguments... arguments) {
+  if (count == 0) return RP_OK;
+  const unsigned blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
+  kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  return cudaGetLastError();
+}
+
+}  // namespace renderpretrain

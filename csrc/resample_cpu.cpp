@@ -1,0 +1,24 @@
+#include "resample.h"
+
+#include "parallel.h"
+
+using namespace renderpretrain;
+
+constexpr int64_t kGrain = 16;  // rays; tens of microseconds of work
+
+int rp_resample_cpu(int64_t type, const void* edges, const void* weights, const void* u, int64_t num_rays,
+                    int64_t num_bins, int64_t count, double* cdf, void* positions, int64_t num_threads) {
+  return with_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    return parallel_for(num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
+      for (int64_t ray = begin; ray < end; ++ray) {
+        double* const mass = cdf + ray * num_bins;
+        accumulate_mass(static_cast<const T*>(weights) + ray * num_bins, num_bins, mass);
+        for (int64_t i = ray * count; i < (ray + 1) * count; ++i) {
+          static_cast<T*>(positions)[i] = quantile(static_cast<const T*>(edges) + ray * (num_bins + 1), mass,
+                                                   num_bins, static_cast<const T*>(u)[i]);
+        }
+      }
+    });
+  });
+}

@@ -1,0 +1,111 @@
+"""A job: what a run folder's ``config.yaml`` says, from flags to the recipe and its scenes."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolve
+from renderpretrain.data import SceneDataset
+from renderpretrain.data.open import open_data
+from renderpretrain.recipes import RECIPES
+
+TRAINING_SCENES = 256
+"""Synthetic scenes to train on unless told otherwise."""
+
+HELD_OUT_SCENES = 4
+"""Synthetic scenes to evaluate on; recordings hold out none unless told."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides a run's numbers.
+
+    Attributes:
+        recipe: Its name.
+        preset: The configuration it started from.
+        data: What ``open_data`` opens.
+        scenes: Synthetic scenes to train on; ``None`` for recordings, which have as many as they have.
+        holdout: Scenes at the end that are only evaluated.
+        seed: Of the weights, the order and the masks.
+        config: The resolved configuration.
+    """
+
+    recipe: str
+    preset: str
+    data: str
+    scenes: int | None
+    holdout: int
+    seed: int
+    config: BaseModel
+
+    def as_tree(self) -> Tree:
+        """Plain values for ``config.yaml``."""
+        flags = {field.name: getattr(self, field.name) for field in fields(self)}
+        return flags | {"config": as_tree(self.config)}
+
+    def build(self) -> nn.Module:
+        """The recipe with fresh weights that follow from the seed."""
+        config: Any = self.config
+        torch.manual_seed(self.seed)
+        return RECIPES[self.recipe].build(config)
+
+    def open(self) -> SceneDataset:
+        """The scenes, held-out ones last."""
+        config: Any = self.config
+        count = None if self.scenes is None else self.scenes + self.holdout
+        return open_data(self.data, image_size=config.image_size, sweeps=config.sweeps, num_scenes=count)
+
+
+def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
+    """Resolve a job.
+
+    Args:
+        name: Of the recipe.
+        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``; absent or ``None`` where not given.
+        files: Configurations of the recipe that change the preset, later ones counting more.
+        saved: The job that is resumed, or an empty one; it stands in for flags not given.
+
+    Raises:
+        ValueError: Naming the flag or setting that is wrong.
+    """
+    entry = choose("recipe", name, RECIPES)
+    given = {key: value for key, value in flags.items() if value is not None}
+    told = {**saved, **given, "recipe": name}
+    for key in ("recipe", "preset"):
+        if saved and told.get(key) != saved.get(key):
+            raise ValueError(f"{key}: expected {saved.get(key)}, as in the resumed run, got {told.get(key)}")
+    preset = told.get("preset", "tiny")
+    base = choose(f"preset of {name}", preset, entry.presets)
+    data = told.get("data", "synthetic")
+    synthetic = data.startswith("synthetic")
+    return Job(
+        recipe=name,
+        preset=preset,
+        data=data,
+        scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
+        holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
+        seed=told.get("seed", 0),
+        config=resolve(base, [saved.get("config", {}), *files]),
+    )
+
+
+def saved_job(run: Path) -> Tree:
+    """What a run folder says it was.
+
+    Raises:
+        ValueError: If it is not a run folder.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
+    return read_yaml(path)
+
+
+def recipe_settings(path: Path) -> Tree:
+    """The recipe's configuration in a file: the file itself, or the ``config`` of a run folder's file."""
+    tree = read_yaml(path)
+    return tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree

@@ -1,0 +1,90 @@
+"""``renderpretrain pretrain``: flags in, a run folder out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from renderpretrain.cli.job import Job
+
+Flag = typer.Option
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
+    preset: Annotated[str | None, Flag(help="tiny (default) or paper.")] = None,
+    data: Annotated[str | None, Flag(help="synthetic (default), synthetic-room or folder:PATH.")] = None,
+    out: Annotated[Path | None, Flag(help="Run folder; runs/RECIPE-PRESET by default.")] = None,
+    steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
+    seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
+    device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str | None, Flag(help="fp32 or bf16; rendering is always fp32.")] = None,
+    set_: Annotated[list[str] | None, Flag("--set", help="A setting, e.g. optimization.lr=1e-3.")] = None,
+    config: Annotated[Path | None, Flag(help="YAML file of settings, applied before --set.")] = None,
+    holdout: Annotated[int | None, Flag(help="The last N scenes are only evaluated.", min=0)] = None,
+    scenes: Annotated[int | None, Flag(help="Synthetic scenes to train on.", min=1)] = None,
+    workers: Annotated[int, Flag(help="Processes that prepare batches; 0 uses a thread.", min=0)] = 0,
+    resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    dry_run: Annotated[bool, Flag("--dry-run", help="Print configuration and shapes, then stop.")] = False,
+) -> None:
+    """Pre-train a recipe and end with a table of held-out scores before and after."""
+    from renderpretrain.cli.job import make_job, recipe_settings, saved_job
+    from renderpretrain.cli.settings import parse_assignment
+
+    folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
+    optimization = {k: v for k, v in (("steps", steps), ("precision", precision)) if v is not None}
+    updates = [recipe_settings(config)] if config else []
+    updates += [{"optimization": optimization}] if optimization else []
+    updates += [parse_assignment(text) for text in set_ or []]
+    flags = {"preset": preset, "data": data, "seed": seed, "holdout": holdout, "scenes": scenes}
+    job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
+    if dry_run:
+        _describe(job)
+    else:
+        _run(job, folder, {"device": device, "resume": resume, "workers": workers})
+
+
+def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
+    """Train, then say what changed and where to look."""
+    import torch
+
+    from renderpretrain.cli.report import print_result
+    from renderpretrain.training import RunFolder, RunOptions, fit
+    from renderpretrain.training.pictures import save_picture
+
+    dataset = job.open()
+    shown = min(max(len(dataset) - job.holdout, 0), len(dataset) - 1)
+
+    def draw(step: int, recipe: torch.nn.Module) -> None:
+        path = RunFolder(folder).pictures / f"step_{step:06d}.png"
+        save_picture(recipe, dataset[shown], path, title=f"{job.recipe} {job.preset}, step {step}")
+
+    settings: Any = job.config
+    result = fit(
+        job.build(),
+        dataset,
+        settings.optimization,
+        out=folder,
+        options=RunOptions(
+            holdout=job.holdout, seed=job.seed, config=job.as_tree(), on_picture=draw, **options
+        ),
+    )
+    if result.is_main:
+        print_result(job.recipe, result)
+
+
+def _describe(job: "Job") -> None:
+    """Print what a run would do."""
+    import torch
+
+    from renderpretrain.cli.report import parameter_counts, shapes
+    from renderpretrain.cli.settings import write_yaml
+    from renderpretrain.data import collate
+
+    dataset = job.open()
+    typer.echo(write_yaml(job.as_tree()))
+    typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
+    batch = collate([dataset[0]], torch.zeros(1, dtype=torch.long))
+    for line in [*parameter_counts(job.build()), *shapes(batch)]:
+        typer.echo(line)

@@ -1,0 +1,125 @@
+"""From preset, file and flags to one validated configuration; what is wrong is said in one line."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Tree = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+
+def choose(what: str, name: str, known: Mapping[str, T]) -> T:
+    """The entry of that name.
+
+    Raises:
+        ValueError: Listing the names and the nearest one.
+    """
+    if name in known:
+        return known[name]
+    raise ValueError(f"{what}: expected one of {', '.join(known)}; got {name!r}{nearest(name, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?`` where something is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def read_yaml(path: Path) -> Tree:
+    """A YAML mapping.
+
+    Raises:
+        ValueError: If it is not YAML or not a mapping; names the line.
+        OSError: If it cannot be read.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")
+    return tree
+
+
+def write_yaml(tree: Tree) -> str:
+    """YAML in the order given, short lists on one line."""
+    return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
+
+
+def parse_assignment(text: str) -> Tree:
+    """``a.b=c`` as ``{"a": {"b": c}}``; the value is YAML.
+
+    Raises:
+        ValueError: If there is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ValueError(f"--set: expected key.of.the.setting=value, got {text!r}")
+    try:
+        tree = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {key}: {value!r} is not a YAML value") from error
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return tree
+
+
+def merged(base: Tree, update: Tree) -> Tree:
+    """``base`` with the values of ``update``, section by section."""
+    result = dict(base)
+    for key, value in update.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def resolve(preset: Model, updates: Iterable[Tree]) -> Model:
+    """The preset with the updates, later ones counting more.
+
+    Raises:
+        ValueError: Naming the first setting that is wrong, what was expected, and the nearest name.
+    """
+    tree = as_tree(preset)
+    for update in updates:
+        tree = merged(tree, update)
+    try:
+        return type(preset).model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(_explain(type(preset), error)) from error
+
+
+def as_tree(config: BaseModel) -> Tree:
+    """Plain values only, as they go into YAML."""
+    return config.model_dump(mode="json")
+
+
+def _explain(config: type[BaseModel], error: ValidationError) -> str:
+    """The first problem in one line; an unknown key before others, for it is often their cause."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    path = problems[0]["loc"]
+    key = ".".join(str(part) for part in path)
+    if problems[0]["type"] == "extra_forbidden":
+        known = _fields(config, path[:-1])
+        return f"{key}: unknown setting{nearest(str(path[-1]), known)} (allowed: {', '.join(known)})"
+    got = str(problems[0]["input"])
+    return f"{key}: {problems[0]['msg'][:1].lower()}{problems[0]['msg'][1:]}, got {got[:80]}"
+
+
+def _fields(config: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings in a section."""
+    for part in path:
+        field = config.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        config = annotation
+    return list(config.model_fields)

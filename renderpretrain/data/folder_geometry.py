@@ -1,0 +1,131 @@
+"""From the matrices of ``frames.json`` to cameras, poses and boxes in the LiDAR frame of the moment."""
+
+import math
+
+import numpy as np
+import torch
+
+from renderpretrain.data.folder_schema import (
+    CameraEntry,
+    IndoorFolder,
+    LidarEntry,
+    OutdoorFolder,
+    OutdoorFrame,
+)
+from renderpretrain.data.scene import Boxes
+from renderpretrain.geometry import Cameras
+
+
+def nearest_rigid(pose: np.ndarray | list[list[float]]) -> np.ndarray:
+    """The pose with the nearest orthonormal rotation; published calibrations are rounded."""
+    rigid = np.array(pose, dtype=np.float64)
+    left, _, right = np.linalg.svd(rigid[:3, :3])
+    rigid[:3, :3] = left @ right
+    rigid[3] = (0, 0, 0, 1)
+    return rigid
+
+
+def lidar_to_global(folder: OutdoorFolder, index: int) -> np.ndarray | None:
+    """A frame's LiDAR pose; the global origin is moved to the first ego position of the frame's scene.
+
+    Global coordinates can be millions of metres, too many for float32.
+    """
+    frame = folder.frames[index]
+    if frame.lidar.ego_to_global is None:
+        return None
+    same = (f.lidar.ego_to_global for f in folder.frames if f.scene == frame.scene)
+    first = next(pose for pose in same if pose is not None)
+    ego = nearest_rigid(frame.lidar.ego_to_global)
+    ego[:3, 3] -= np.asarray(first)[:3, 3]
+    return ego @ nearest_rigid(frame.lidar.lidar_to_ego)
+
+
+def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry) -> np.ndarray:
+    """Where the camera is, by the most exact chain at hand; the schema guarantees one.
+
+    ``lidar_to_camera`` first, then through global poses (the ego motion between sweep and exposure counts),
+    then the static chain through the ego frame.
+    """
+    if camera.lidar_to_camera is not None:
+        return np.linalg.inv(nearest_rigid(camera.lidar_to_camera))
+    lidar_to_ego = nearest_rigid(lidar.lidar_to_ego)
+    camera_to_global = camera.camera_to_global
+    if camera_to_global is None and camera.camera_to_ego is not None and camera.ego_to_global is not None:
+        camera_to_global = (
+            nearest_rigid(camera.ego_to_global) @ nearest_rigid(camera.camera_to_ego)
+        ).tolist()
+    if camera_to_global is not None and lidar.ego_to_global is not None:
+        lidar_pose = nearest_rigid(lidar.ego_to_global) @ lidar_to_ego
+        return nearest_rigid(np.linalg.solve(lidar_pose, nearest_rigid(camera_to_global)))
+    return np.linalg.solve(lidar_to_ego, nearest_rigid(camera.camera_to_ego or np.eye(4)))
+
+
+def camera_rows(frame: OutdoorFrame, image_size: tuple[int, int]) -> Cameras:
+    """All cameras of a frame for images of one size, in the LiDAR frame."""
+    rows = []
+    for camera in frame.cameras.values():
+        pose = camera_to_lidar(camera, frame.lidar)
+        rows.append(pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width)))
+    return Cameras.stack([camera.resize(image_size) for camera in rows])
+
+
+def pinhole(
+    intrinsics: list[list[float]], distortion: list[float] | None, pose: np.ndarray, size: tuple[int, int]
+) -> Cameras:
+    """One camera; integer pixel centres on disk become centres at +0.5."""
+    matrix = torch.tensor(intrinsics, dtype=torch.float64)
+    matrix[:2, 2] += 0.5
+    return Cameras(
+        intrinsics=matrix.float(),
+        camera_to_world=torch.from_numpy(pose).float(),
+        image_size=size,
+        distortion=None if distortion is None else torch.tensor(distortion),
+    )
+
+
+def view_camera(folder: IndoorFolder, view: int) -> Cameras:
+    """The camera of an indoor view at the size of its file."""
+    frame = folder.frames[view]
+    intrinsics = folder.intrinsics if frame.intrinsics is None else frame.intrinsics
+    pose = nearest_rigid(frame.camera_to_world)
+    return pinhole(intrinsics, folder.distortion, pose, (frame.height, frame.width))
+
+
+def annotated_boxes(frame: OutdoorFrame, class_names: tuple[str, ...]) -> Boxes | None:
+    """The frame's boxes in the LiDAR frame; ``None`` where nothing was annotated."""
+    rows = [
+        (b.center, b.size_lwh, b.yaw, b.label, [*(b.velocity_xy or (0.0, 0.0)), 0.0])
+        for b in frame.boxes_lidar_frame
+    ]
+    rows += _kitti_rows(frame)
+    if not rows:
+        return None
+    centers, sizes, yaws, labels, velocities = zip(*rows, strict=True)
+    return Boxes(
+        centers=torch.tensor(centers),
+        sizes=torch.tensor(sizes),
+        yaws=torch.tensor(yaws),
+        labels=torch.tensor([class_names.index(label) for label in labels]),
+        velocities=torch.nan_to_num(torch.tensor(velocities)),
+    )
+
+
+def _kitti_rows(frame: OutdoorFrame) -> list[tuple[list[float], list[float], float, str, list[float]]]:
+    """KITTI's labels: bottom centre and yaw about the camera's y axis, moved to the LiDAR frame."""
+    chains = [
+        c.lidar_to_rectified_cam0 for c in frame.cameras.values() if c.lidar_to_rectified_cam0 is not None
+    ]
+    if not chains:
+        return []
+    to_lidar = np.linalg.inv(nearest_rigid(chains[0]))
+    rows = []
+    for box in frame.boxes_rectified_cam0:
+        if box.label == "DontCare":
+            continue
+        height, width, length = box.height_width_length
+        x, y, z = box.bottom_center
+        center = to_lidar @ np.array([x, y - height / 2, z, 1.0])
+        heading = to_lidar[:3, :3] @ np.array([math.cos(box.rotation_y), 0.0, -math.sin(box.rotation_y)])
+        yaw = math.atan2(heading[1], heading[0])
+        rows.append((center[:3].tolist(), [length, width, height], yaw, box.label, [0.0, 0.0, 0.0]))
+    return rows

@@ -1,0 +1,129 @@
+"""Indoor scenes: neighbouring posed views of one room, with points back-projected from their depth images."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from renderpretrain.data.cache import MemoryCache
+from renderpretrain.data.folder_files import PictureFile, read_depth, read_image
+from renderpretrain.data.folder_geometry import view_camera
+from renderpretrain.data.folder_schema import IndoorFolder, frame_name
+from renderpretrain.data.scene import Scene
+from renderpretrain.data.simulate import LUMINANCE
+from renderpretrain.geometry import Cameras
+
+DEFAULT_VIEWS = 4
+"""Views per scene where neither the user nor the folder says."""
+
+DEFAULT_POINTS = 2**15
+"""Points per scene where the user does not say: depth images have far more pixels than a voxel grid needs."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One decoded view.
+
+    Attributes:
+        image: uint8 ``(3, H, W)``.
+        z_depth: ``(H, W)`` metres along the optical axis, 0 = not measured; ``None`` without a depth image.
+        points: ``(P, 5)`` in the room's frame.
+    """
+
+    image: torch.Tensor
+    z_depth: torch.Tensor | None
+    points: torch.Tensor
+
+
+def group_views(folder: IndoorFolder, views_per_scene: int | None) -> list[list[int]]:
+    """Consecutive views of one room, so many per scene; the last scene of a room may have fewer."""
+    most = views_per_scene or folder.views_per_scene or DEFAULT_VIEWS
+    groups: list[list[int]] = []
+    for view, frame in enumerate(folder.frames):
+        fits = groups and len(groups[-1]) < most and folder.frames[groups[-1][0]].scene == frame.scene
+        if fits:
+            groups[-1].append(view)
+        else:
+            groups.append([view])
+    return groups
+
+
+def indoor_scene(
+    path: Path,
+    folder: IndoorFolder,
+    views: list[int],
+    image_size: tuple[int, int] | None,
+    max_points: int | None,
+    cache: MemoryCache,
+) -> Scene:
+    """The scene of some views; its LiDAR origin is the mean of the camera centres."""
+    size = image_size or (folder.frames[views[0]].height, folder.frames[views[0]].width)
+    most = (max_points or DEFAULT_POINTS) // len(views)
+    decoded = [
+        cache.get(("view", view, most), partial(read_view, path, folder, view, size, most), _nbytes)
+        for view in views
+    ]
+    cameras = Cameras.stack([view_camera(folder, view).resize(size) for view in views])
+    depths = [view.z_depth for view in decoded if view.z_depth is not None]
+    first = folder.frames[views[0]]
+    scene = Scene(
+        name=f"{path.name}/{first.frame_id}",
+        points=torch.cat([view.points for view in decoded]),
+        lidar_origin=cameras.centers.mean(0),
+        world_to_global=torch.eye(4),
+        timestamp=first.timestamp_s or 0.0,
+    )
+    images = torch.stack([view.image for view in decoded]).float().div_(255)
+    names = tuple(str(folder.frames[view].frame_id) for view in views)
+    z_depths = torch.stack(depths) if len(depths) == len(views) else None
+    return scene.with_images(images, cameras, names, z_depths)
+
+
+def read_view(path: Path, folder: IndoorFolder, view: int, size: tuple[int, int], most: int) -> View:
+    """Decode one view; the depth image takes the nearest pixel, since a mean of depths lies on no surface."""
+    frame = folder.frames[view]
+    name = frame_name(view, frame)
+    declared = (frame.height, frame.width)
+    color = PictureFile(path / frame.color, declared, name)
+    image = torch.from_numpy(read_image(color, size)).permute(2, 0, 1)
+    if frame.depth is None:
+        return View(image, None, torch.zeros(0, 5))
+    depth = read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale)
+    rows = ((np.arange(size[0]) + 0.5) * declared[0] / size[0]).astype(np.int64)
+    columns = ((np.arange(size[1]) + 0.5) * declared[1] / size[1]).astype(np.int64)
+    colors = torch.from_numpy(read_image(color, declared))
+    points = back_project(view_camera(folder, view), torch.from_numpy(depth), colors, most, seed=view)
+    return View(image, torch.from_numpy(depth[rows][:, columns]), points)
+
+
+def back_project(
+    camera: Cameras, z_depth: torch.Tensor, colors: torch.Tensor, most: int, *, seed: int
+) -> torch.Tensor:
+    """World points of measured pixels: five columns, the luminance as intensity, no time lag.
+
+    Args:
+        camera: One camera.
+        z_depth: ``(H, W)``, metres along the optical axis, 0 = not measured.
+        colors: ``(H, W, 3)`` uint8.
+        most: At most so many points.
+        seed: Chooses which.
+    """
+    measured = torch.nonzero(z_depth > 0)
+    if len(measured) > most:
+        chosen = np.random.default_rng(seed).choice(len(measured), most, replace=False)
+        measured = measured[torch.from_numpy(np.sort(chosen))]
+    v, u = measured.unbind(-1)
+    rays = camera.rays(torch.stack([u, v], -1) + 0.5)
+    axis = camera.camera_to_world[:3, 2]
+    t = z_depth[v, u] / (rays.directions @ axis)
+    points = rays.origins + t[:, None] * rays.directions
+    intensity = (colors[v, u].float() / 255) @ torch.tensor(LUMINANCE)
+    return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
+
+
+def _nbytes(view: View) -> int:
+    """Memory held."""
+    held = (view.image, view.z_depth, view.points)
+    return sum(t.numel() * t.element_size() for t in held if t is not None)

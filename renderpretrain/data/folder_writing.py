@@ -1,0 +1,173 @@
+"""Any scenes written as a scene folder, so that simulated or converted data can be read from disk."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from renderpretrain.data.folder_schema import INDEX
+from renderpretrain.data.scene import Boxes, Scene
+from renderpretrain.geometry import Cameras
+
+FINEST_DEPTH = 5000.0
+"""Depth units per metre where the largest depth allows it: 0.2 mm steps up to 13 m."""
+
+
+def write_scene_folder(
+    path: str | Path,
+    scenes: Iterable[Scene],
+    *,
+    class_names: tuple[str, ...] = (),
+    one_recording: bool = False,
+) -> None:
+    """Write scenes in the format of ``docs/scene_folder.md``.
+
+    Scenes with depth images become ``posed_rgbd``, with pictures and no points ``posed_rgb``, with pictures
+    and points ``multicam_lidar``, without pictures ``lidar_sequence``. Images lose what 8 bits lose. Of
+    ``points`` the key sweep is written (indoors none: they come back from the depth images); ``truth`` is
+    not written.
+
+    Args:
+        path: The folder; made if it is not there.
+        scenes: At least one, all of one kind.
+        class_names: Names of ``point_labels`` and ``boxes.labels``; those of ``truth`` when empty.
+        one_recording: The scenes are consecutive moments of one recording, whose sweeps may be merged.
+
+    Raises:
+        ValueError: If there is no scene, or kinds are mixed.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"format": "", "scene": folder.name, "frames": []}
+    for number, scene in enumerate(scenes):
+        kind = _kind(scene)
+        if content["format"] not in ("", kind):
+            raise ValueError(
+                f"scenes: expected one kind, got {content['format']} and then {kind} ({scene.name})"
+            )
+        content["format"] = kind
+        names = class_names or (scene.truth.class_names if scene.truth else ())
+        if kind in ("multicam_lidar", "lidar_sequence"):
+            frame = _outdoor_frame(folder, number, scene, names)
+            content["frames"].append(frame if one_recording else {"scene": scene.name, **frame})
+            content["semseg_classes"] = {str(i): name for i, name in enumerate(names)}
+        else:
+            _add_views(folder, number, scene, content)
+    if not content["frames"]:
+        raise ValueError("scenes: expected at least one, got none")
+    (folder / INDEX).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _kind(scene: Scene) -> str:
+    """The format that holds a scene."""
+    if scene.cameras is None:
+        return "lidar_sequence"
+    if scene.z_depths is not None:
+        return "posed_rgbd"
+    return "multicam_lidar" if len(scene.points) else "posed_rgb"
+
+
+def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ...]) -> dict[str, Any]:
+    """Write a frame's files and say what they are."""
+    key = scene.points[:, 4] == 0
+    lidar: dict[str, Any] = {
+        "file": f"{number:06d}_lidar.bin",
+        "dtype": "float32",
+        "columns": ["x", "y", "z", "intensity_0_1"],
+        "sensor_origin": scene.lidar_origin.tolist(),
+    }
+    scene.points[key, :4].numpy().astype(np.float32).tofile(folder / lidar["file"])
+    if scene.world_to_global is not None:
+        lidar["ego_to_global"] = scene.world_to_global.tolist()
+    if scene.point_labels is not None:
+        lidar["semseg_file"] = f"{number:06d}_semseg.u8"
+        scene.point_labels[key].numpy().astype(np.uint8).tofile(folder / lidar["semseg_file"])
+    frame: dict[str, Any] = {
+        "frame_id": scene.name,
+        "timestamp_s": scene.timestamp,
+        "lidar": lidar,
+        "cameras": {},
+    }
+    if scene.images is not None and scene.cameras is not None:
+        for n, name in enumerate(scene.camera_names):
+            frame["cameras"][name] = {
+                "file": f"{number:06d}_{n}.png",
+                **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
+                "intrinsics": _integer_centres(scene.cameras[n]),
+                "distortion": _distortion(scene.cameras[n]),
+                "lidar_to_camera": torch.linalg.inv(scene.cameras.camera_to_world[n].double()).tolist(),
+            }
+    if scene.boxes is not None:
+        frame["boxes_lidar_frame"] = _boxes(scene.boxes, names)
+    return frame
+
+
+def _add_views(folder: Path, number: int, scene: Scene, content: dict[str, Any]) -> None:
+    """Write a scene's views and append them to the folder's frames."""
+    if scene.cameras is None or scene.images is None:
+        raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
+    content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.camera_names))
+    content.setdefault("intrinsics", _integer_centres(scene.cameras[0]))
+    content.setdefault("distortion", _distortion(scene.cameras[0]))
+    if scene.z_depths is not None:
+        content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
+    for n, name in enumerate(scene.camera_names):
+        camera = scene.cameras[n]
+        if _distortion(camera) != content["distortion"]:
+            raise ValueError(
+                f"scenes: expected one distortion in an indoor folder, got another in {scene.name}"
+            )
+        frame: dict[str, Any] = {
+            "frame_id": f"{scene.name}-{name}",
+            "scene": scene.name,
+            "timestamp_s": scene.timestamp,
+            "color": f"{number:06d}_{n}.png",
+            **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
+            "intrinsics": _integer_centres(camera),
+            "camera_to_world": camera.camera_to_world.tolist(),
+        }
+        if scene.z_depths is not None:
+            frame["depth"] = f"{number:06d}_{n}_depth.png"
+            units = (scene.z_depths[n].double() * content["depth_scale"]).round().clamp(0, 65535)
+            Image.fromarray(units.numpy().astype(np.uint16)).save(folder / frame["depth"])
+        content["frames"].append(frame)
+
+
+def _write_image(file: Path, image: Tensor) -> dict[str, int]:
+    """Write an image as PNG and give its size."""
+    levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    Image.fromarray(levels.contiguous().numpy()).save(file)
+    return {"width": image.shape[2], "height": image.shape[1]}
+
+
+def _integer_centres(camera: Cameras) -> list[list[float]]:
+    """Intrinsics with the first pixel's centre at (0, 0), as on disk."""
+    matrix = camera.intrinsics.double().clone()
+    matrix[:2, 2] -= 0.5
+    return matrix.tolist()
+
+
+def _distortion(camera: Cameras) -> list[float] | None:
+    """k1, k2, p1, p2, k3."""
+    return None if camera.distortion is None else camera.distortion.tolist()
+
+
+def _boxes(boxes: Boxes, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Boxes by the name of their class."""
+    columns = (boxes.centers, boxes.sizes, boxes.yaws, boxes.labels, boxes.velocities)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        {
+            "label": names[label] if label < len(names) else f"class_{label}",
+            "center": center,
+            "size_lwh": size,
+            "yaw": yaw,
+            "velocity_xy": velocity[:2],
+        }
+        for center, size, yaw, label, velocity in rows
+    ]

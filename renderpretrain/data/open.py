@@ -1,0 +1,74 @@
+"""From the word a user types to a data set."""
+
+from difflib import get_close_matches
+from urllib.parse import parse_qsl
+
+from renderpretrain.data.scene import SceneDataset
+from renderpretrain.data.scene_folder import SceneFolder
+from renderpretrain.data.synthetic_room import SyntheticRoom
+from renderpretrain.data.synthetic_street import SyntheticStreet
+
+KINDS = ("synthetic", "synthetic-room", "folder:PATH")
+
+NUM_SCENES = 64
+"""Synthetic scenes where the user does not say."""
+
+
+def open_data(
+    spec: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    sweeps: int = 1,
+    num_scenes: int | None = None,
+) -> SceneDataset:
+    """The data set a word names.
+
+    Args:
+        spec: ``synthetic`` (streets), ``synthetic-room``, or ``folder:PATH``. Options of a folder may
+            follow its path: ``folder:PATH?sensor_origin=0,0.6,1.8&max_points=60000&views_per_scene=4``.
+        image_size: ``(height, width)``; ``None`` is the simulator's default or the folder's own size.
+        seed: Which synthetic scenes.
+        sweeps: LiDAR sweeps per scene.
+        num_scenes: How many synthetic scenes, 64 when absent; a folder has as many as it has.
+
+    Raises:
+        ValueError: For an unknown word, with the kinds there are and the nearest one.
+    """
+    kind, _, rest = spec.partition(":")
+    count = NUM_SCENES if num_scenes is None else num_scenes
+    if kind == "folder" and rest:
+        return _folder(rest, image_size, sweeps)
+    if spec == "synthetic":
+        return SyntheticStreet(count, seed=seed, image_size=image_size or (96, 160), sweeps=sweeps)
+    if spec == "synthetic-room":
+        return SyntheticRoom(count, seed=seed, image_size=image_size or (96, 128))
+    near = get_close_matches(kind, [k.partition(":")[0] for k in KINDS], n=1, cutoff=0.5)
+    hint = f"; did you mean {next(k for k in KINDS if k.partition(':')[0] == near[0])}?" if near else ""
+    raise ValueError(f"data: expected one of {', '.join(KINDS)}, got {spec!r}{hint}")
+
+
+def _folder(rest: str, image_size: tuple[int, int] | None, sweeps: int) -> SceneFolder:
+    """A scene folder with the options after its path."""
+    path, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    try:
+        origin = options.pop("sensor_origin", None)
+        x, y, z = (float(part) for part in origin.split(",")) if origin else (0.0, 0.0, 0.0)
+        numbers = {
+            name: int(options.pop(name)) for name in ("max_points", "views_per_scene") if name in options
+        }
+    except ValueError:
+        raise ValueError(f"data: {query}: expected sensor_origin=x,y,z and whole numbers") from None
+    if options:
+        raise ValueError(
+            f"data: expected the options sensor_origin, max_points, views_per_scene, got {', '.join(options)}"
+        )
+    return SceneFolder(
+        path,
+        image_size=image_size,
+        sweeps=sweeps,
+        sensor_origin=(x, y, z) if origin else None,
+        max_points=numbers.get("max_points"),
+        views_per_scene=numbers.get("views_per_scene"),
+    )

@@ -1,0 +1,215 @@
+"""Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from renderpretrain.data.cache import MemoryCache
+from renderpretrain.data.folder_files import PictureFile, Sweep, read_image, read_sweep
+from renderpretrain.data.folder_geometry import annotated_boxes, camera_rows, lidar_to_global
+from renderpretrain.data.folder_schema import (
+    INDEX,
+    IndoorFolder,
+    OutdoorFolder,
+    SceneFolderError,
+    frame_name,
+    read_index,
+)
+from renderpretrain.data.folder_views import group_views, indoor_scene
+from renderpretrain.data.lidar_origin import fit_lidar_origin
+from renderpretrain.data.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 2**28
+"""Decoded files a folder keeps in memory."""
+
+
+class SceneFolder:
+    """Scenes of one folder, read when asked for.
+
+    Outdoors a scene is one frame, and the world is its LiDAR frame. Indoors a scene is a few neighbouring
+    views, and the world is the room's frame.
+
+    Attributes:
+        path: The folder.
+        index: Its parsed ``frames.json``.
+        image_size: ``(height, width)`` of the images; ``None`` without cameras.
+        class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        image_size: tuple[int, int] | None = None,
+        sweeps: int = 1,
+        max_points: int | None = None,
+        views_per_scene: int | None = None,
+        sensor_origin: tuple[float, float, float] | None = None,
+    ) -> None:
+        """Read ``frames.json``; raw files are read scene by scene.
+
+        Args:
+            path: The folder.
+            image_size: ``(height, width)`` all images are resized to, cameras included; ``None`` keeps
+                their size, which must then be the same everywhere.
+            sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` frames before it.
+            max_points: At most so many points per scene, chosen by chance that depends on the scene only;
+                ``None`` keeps all of a LiDAR and 32768 of depth images.
+            views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
+            sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
+
+        Raises:
+            SceneFolderError: With one line that names file, frame and field.
+        """
+        if sweeps < 1:
+            raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
+        self.path = Path(path)
+        self.index = read_index(self.path)
+        self.image_size = self._common_size() if image_size is None else image_size
+        self.sweeps = sweeps
+        self.max_points = max_points
+        self.class_names = _class_names(self.index)
+        self._cache = MemoryCache(CACHE_BYTES)
+        self._sensor_origin = sensor_origin
+        self._groups = (
+            group_views(self.index, views_per_scene) if isinstance(self.index, IndoorFolder) else []
+        )
+        if isinstance(self.index, OutdoorFolder) and sweeps > 1:
+            self._check_poses(self.index)
+
+    def __len__(self) -> int:
+        return len(self._groups) if isinstance(self.index, IndoorFolder) else len(self.index.frames)
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene ``index``; raises ``IndexError`` outside ``range(len(self))``."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
+        if isinstance(self.index, IndoorFolder):
+            views = self._groups[index]
+            return indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+        return self._outdoor_scene(self.index, index)
+
+    def _outdoor_scene(self, folder: OutdoorFolder, index: int) -> Scene:
+        """A frame with what belongs to it."""
+        frame = folder.frames[index]
+        points, labels = self._merged(folder, index)
+        pose = lidar_to_global(folder, index)
+        scene = Scene(
+            name=f"{self.path.name}/{frame.frame_id}",
+            points=points,
+            lidar_origin=torch.from_numpy(self._origin(folder, index)).float(),
+            world_to_global=None if pose is None else torch.from_numpy(pose).float(),
+            timestamp=frame.seconds or 0.0,
+            boxes=annotated_boxes(frame, self.class_names),
+            point_labels=labels,
+        )
+        if not frame.cameras or self.image_size is None:
+            return scene
+        images = self._cache.get(
+            ("images", index), lambda: self._images(folder, index), lambda t: t.numel() * t.element_size()
+        )
+        return scene.with_images(
+            images.float().div_(255), camera_rows(frame, self.image_size), tuple(frame.cameras)
+        )
+
+    def _images(self, folder: OutdoorFolder, index: int) -> torch.Tensor:
+        """All pictures of a frame as uint8 ``(N, 3, H, W)``."""
+        frame = folder.frames[index]
+        name = frame_name(index, frame)
+        size = self.image_size or (0, 0)
+        files = [PictureFile(self.path / c.file, (c.height, c.width), name) for c in frame.cameras.values()]
+        pictures = [torch.from_numpy(read_image(file, size)).permute(2, 0, 1) for file in files]
+        return torch.stack(pictures)
+
+    def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
+        """A decoded sweep, remembered; the first reading says how many points were not finite."""
+
+        def read() -> Sweep:
+            frame = folder.frames[index]
+            sweep = read_sweep(self.path, frame.lidar, frame_name(index, frame))
+            if sweep.dropped:
+                logger.warning("%s: dropped %d points that are not finite", frame.lidar.file, sweep.dropped)
+            return sweep
+
+        return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
+
+    def _merged(self, folder: OutdoorFolder, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The frame's points and those of the frames before it, five columns, in the frame's LiDAR frame."""
+        key = lidar_to_global(folder, index)
+        now = folder.frames[index].seconds or 0.0
+        points, labels = [], []
+        for other in range(index, max(-1, index - self.sweeps), -1):
+            frame = folder.frames[other]
+            if frame.scene != folder.frames[index].scene:
+                break
+            sweep = self._sweep(folder, other)
+            moved = sweep.points.copy()
+            pose = lidar_to_global(folder, other)
+            if other != index and key is not None and pose is not None:
+                to_key = np.linalg.solve(key, pose)
+                moved[:, :3] = sweep.points[:, :3] @ to_key[:3, :3].T + to_key[:3, 3]
+            lag = np.full((len(moved), 1), now - (frame.seconds or 0.0), dtype=np.float32)
+            points.append(np.concatenate([moved, lag], -1))
+            labels.append(sweep.labels)
+        merged = np.concatenate(points)
+        known = [a for a in labels if a is not None]
+        classes = np.concatenate(known) if len(known) == len(labels) else None
+        if self.max_points is not None and len(merged) > self.max_points:
+            chosen = np.random.default_rng(index).choice(len(merged), self.max_points, replace=False)
+            merged, classes = merged[chosen], None if classes is None else classes[chosen]
+        return torch.from_numpy(merged), None if classes is None else torch.from_numpy(classes)
+
+    def _origin(self, folder: OutdoorFolder, index: int) -> np.ndarray:
+        """Where the rays start: as told, else fitted to the first sweep's beams, else the origin."""
+        told = self._sensor_origin or folder.frames[index].lidar.sensor_origin
+        if told is not None:
+            return np.asarray(told, dtype=np.float64)
+
+        def fit() -> np.ndarray:
+            sweep = self._sweep(folder, 0)
+            found = None if sweep.rings is None else fit_lidar_origin(sweep.points[:, :3], sweep.rings)
+            return np.zeros(3) if found is None else found
+
+        return self._cache.get("origin", fit, lambda _: 24)
+
+    def _common_size(self) -> tuple[int, int] | None:
+        """The image size all cameras share; ``None`` without cameras."""
+        if isinstance(self.index, OutdoorFolder):
+            sizes = {(c.height, c.width) for frame in self.index.frames for c in frame.cameras.values()}
+        else:
+            sizes = {(frame.height, frame.width) for frame in self.index.frames}
+        if len(sizes) > 1:
+            listed = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
+            raise SceneFolderError(
+                f"{self.path / INDEX}: image sizes: expected one size or the argument "
+                f"image_size=(height, width), got {listed}"
+            )
+        return next(iter(sizes), None)
+
+    def _check_poses(self, folder: OutdoorFolder) -> None:
+        """Merging sweeps needs to know where and when each was taken."""
+        for position, frame in enumerate(folder.frames):
+            for field, value in (
+                ("lidar.ego_to_global", frame.lidar.ego_to_global),
+                ("timestamp", frame.seconds),
+            ):
+                if value is None and len(folder.frames) > 1:
+                    raise SceneFolderError(
+                        f"{self.path / INDEX}: {frame_name(position, frame)}: {field}: expected a value "
+                        f"because sweeps={self.sweeps}, got nothing"
+                    )
+
+
+def _class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:
+    """``free``, then the point classes by their number, then box labels that are not among them."""
+    if isinstance(index, IndoorFolder):
+        return ("free",)
+    known = {0: "free", **index.semseg_classes}
+    names = [known.get(i, f"class_{i}") for i in range(max(known) + 1)]
+    boxes = {box.label for frame in index.frames for box in frame.boxes_lidar_frame}
+    boxes |= {box.label for frame in index.frames for box in frame.boxes_rectified_cam0}
+    return (*names, *sorted(boxes - set(names) - {"DontCare"}))

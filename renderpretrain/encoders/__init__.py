@@ -1,0 +1,57 @@
+"""Networks that are pre-trained and taken home: masked image CNNs, pyramids, sparse and dense 3D encoders.
+
+Constructor arguments are the configuration; parameter names are those of the frameworks the weights go to.
+"""
+
+from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
+from renderpretrain.encoders.fpn import FPN
+from renderpretrain.encoders.masked import (
+    MaskedBatchNorm2d,
+    MaskedConv2d,
+    MaskedLayerNorm2d,
+    MaskedMaxPool2d,
+    hide_cells,
+    resize_mask,
+)
+from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
+from renderpretrain.encoders.sparse_backend import Backend, sparse_backend, spconv_status
+from renderpretrain.encoders.sparse_blocks import RowBatchNorm, SparseBasicBlock, SparseSequential
+from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
+from renderpretrain.encoders.sparse_encoder import SparseEncoder, VoxelBackBone8x
+from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.volume_neck import VolumeConv, VolumeNeck
+from renderpretrain.encoders.voxelize import Voxels, voxelize
+
+__all__ = [
+    "FPN",
+    "Backend",
+    "ConvNeXt",
+    "MaskedBatchNorm2d",
+    "MaskedConv2d",
+    "MaskedLayerNorm2d",
+    "MaskedMaxPool2d",
+    "ResNet",
+    "RowBatchNorm",
+    "SparseBasicBlock",
+    "SparseConv3d",
+    "SparseEncoder",
+    "SparseInverseConv3d",
+    "SparseSequential",
+    "SparseTensor",
+    "SubMConv3d",
+    "VolumeConv",
+    "VolumeNeck",
+    "VoxelBackBone8x",
+    "Voxels",
+    "convnext_small",
+    "convnext_tiny",
+    "hide_cells",
+    "resize_mask",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "sparse_backend",
+    "spconv_status",
+    "voxelize",
+]

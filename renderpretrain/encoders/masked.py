@@ -1,0 +1,110 @@
+"""Masked 2D layers: a convolutional network that sees only the visible cells of an image.
+
+SparK (https://arxiv.org/abs/2301.03580): dense layers imitate sparse ones by zeroing the hidden cells after
+every layer that mixes positions, and by leaving them out of batch statistics. The mask ``hidden`` (True =
+hidden, any resolution) is an argument of ``forward``; without it every layer is its ordinary dense self, with
+the same parameters and keys.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def resize_mask(hidden: Bool[Tensor, "B 1 _ _"], size: tuple[int, int]) -> Bool[Tensor, "B 1 _ _"]:
+    """The mask at another resolution ``(h, w)``: each cell takes the state of the cell its centre lies in."""
+    if tuple(hidden.shape[-2:]) == tuple(size):
+        return hidden
+    return nn.functional.interpolate(hidden.float(), tuple(size), mode="nearest-exact") > 0.5
+
+
+def hide_cells(
+    features: Float[Tensor, "B C h w"], hidden: Bool[Tensor, "B 1 _ _"] | None
+) -> Float[Tensor, "B C h w"]:
+    """Set hidden cells to zero, whatever they held (NaN included); no gradient passes through them."""
+    if hidden is None:
+        return features
+    return features.masked_fill(resize_mask(hidden, (features.shape[-2], features.shape[-1])), 0.0)
+
+
+class MaskedConv2d(nn.Conv2d):
+    """A convolution whose output is zero in hidden cells. Visible cells see hidden neighbours as zeros."""
+
+    def forward(
+        self, x: Float[Tensor, "B _ _ _"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> Float[Tensor, "B _ _ _"]:
+        """Convolve, then hide."""
+        return hide_cells(super().forward(x), hidden)
+
+
+class MaskedMaxPool2d(nn.MaxPool2d):
+    """A maximum over windows whose output is zero in hidden cells."""
+
+    def forward(
+        self, x: Float[Tensor, "B C _ _"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> Float[Tensor, "B C _ _"]:
+        """Pool, then hide."""
+        return hide_cells(super().forward(x), hidden)
+
+
+class MaskedLayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of each visible cell of ``(B, C, h, w)``; hidden cells are zero.
+
+    Args:
+        channels: Number of channels.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+        super().__init__(channels, eps=eps)
+
+    def forward(
+        self, x: Float[Tensor, "B C h w"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Normalise each cell, then hide."""
+        return hide_cells(super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), hidden)
+
+
+class MaskedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose statistics, running ones included, are those of the visible cells alone.
+
+    With fewer than two visible cells the running statistics stay as they are.
+
+    Args:
+        channels: Number of channels.
+        eps: Added to the variance.
+        momentum: Weight of the newest batch in the running statistics.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+
+    def forward(
+        self, x: Float[Tensor, "B C h w"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """Normalise the visible cells, then hide."""
+        if hidden is None or not self.training:
+            return hide_cells(super().forward(x), hidden)
+        hidden = resize_mask(hidden, (x.shape[-2], x.shape[-1]))
+        seen = hide_cells(x, hidden).float()
+        count = (~hidden).sum()
+        # Sums under a mask instead of a selection of rows: their size is known without asking the device.
+        share = (~hidden).float() / count.clamp(min=1)
+        mean = (seen * share).sum((0, 2, 3))
+        centred = seen - mean[:, None, None]
+        variance = (centred.square() * share).sum((0, 2, 3))
+        self._track(mean.detach(), variance.detach(), count)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return hide_cells((centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype), hidden)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics towards the batch's, the variance unbiased."""
+        enough = count > 1
+        weight = (enough * float(self.momentum or 0.0)).to(mean.dtype)
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased)):
+            if running is not None:
+                running.lerp_(batch.to(running.dtype), weight)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += enough

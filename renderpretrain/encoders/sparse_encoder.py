@@ -1,0 +1,162 @@
+"""Sparse 3D encoders: voxels in, a coarser dense volume out."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain.encoders.rulebook import Triple
+from renderpretrain.encoders.sparse_backend import Backend
+from renderpretrain.encoders.sparse_blocks import (
+    SparseBasicBlock,
+    SparseSequential,
+    strided_layer,
+    strided_specs,
+    submanifold_layer,
+)
+from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.strides import covering_shape, output_grid
+from renderpretrain.geometry import VoxelGrid
+
+
+class SparseEncoder(nn.Module):
+    """SECOND's residual sparse encoder as UniPAD uses it.
+
+    Keys as in mmdetection3d: ``conv_input``, ``encoder_layers.encoder_layer{i}``, ``conv_out``.
+
+    Every stage but the last ends in a strided 3x3x3 convolution; residual blocks come before it. Per axis a
+    stage turns ``n`` cells into ``floor((n + 2 padding - 3) / stride) + 1``. The input is enlarged by empty
+    cells at the upper end until the total comes to ``ceil(n / total stride)``: with the defaults 40 x 1440 x
+    1440 voxels become 41 x 1440 x 1440, then 21, 11 and 5 slices, and a volume of 5 x 180 x 180.
+
+    Args:
+        in_channels: Channels of the voxels.
+        out_channels: Channels of the volume.
+        channels: Per stage the width of every layer. Residual blocks keep their width, so within a stage only
+            the last layer, the strided one, may differ from what comes in; the first stage's first width is
+            the stem's.
+        strides: ``(z, y, x)`` of every stage but the last.
+        paddings: ``(z, y, x)`` of every stage but the last.
+        backend: See :class:`SubMConv3d`.
+
+    Differs from UniPAD in: the mask is applied by the caller, who drops the hidden voxels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        *,
+        channels: Sequence[Sequence[int]] = ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
+        strides: Sequence[Triple] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
+        paddings: Sequence[Triple] = ((1, 1, 1), (1, 1, 1), (0, 1, 1)),
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        if not len(channels) - 1 == len(strides) == len(paddings):
+            raise ValueError(
+                f"strides, paddings: expected {len(channels) - 1} each for {len(channels)} stages of "
+                f"channels, got {len(strides)} and {len(paddings)}"
+            )
+        _check_widths(channels)
+        width = channels[0][0]
+        self.out_channels = out_channels
+        self.conv_input = submanifold_layer(in_channels, width, indice_key="subm1", backend=backend)
+        self.encoder_layers = SparseSequential()
+        for i, widths in enumerate(channels):
+            key = f"subm{i + 1}"
+            kept = widths if i == len(strides) else widths[:-1]
+            stage = SparseSequential(*(SparseBasicBlock(w, indice_key=key, backend=backend) for w in kept))
+            if i < len(strides):
+                geometry, key = (3, strides[i], paddings[i]), f"spconv{i + 1}"
+                stage.append(strided_layer(width, widths[-1], geometry, indice_key=key, backend=backend))
+            width = widths[-1]
+            self.encoder_layers.add_module(f"encoder_layer{i + 1}", stage)
+        self.conv_out = strided_layer(
+            width, out_channels, (1, 1, 0), indice_key="spconv_out", backend=backend
+        )
+
+    def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
+        """The volume on :meth:`output_grid`. Differentiable.
+
+        Args:
+            x: The visible voxels; none at all is fine.
+        """
+        shape = covering_shape(x.spatial_shape, strided_specs(self))
+        x = SparseTensor(x.features, x.coords, shape, x.batch_size)
+        return self.conv_out(self.encoder_layers(self.conv_input(x))).dense()
+
+    def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid on whose centres the volume's values are centred, given the voxels' grid."""
+        specs = strided_specs(self)
+        return output_grid(grid, specs, covering_shape(grid.shape, specs))
+
+
+class VoxelBackBone8x(nn.Module):
+    """The sparse backbone of OpenPCDet's SECOND, PV-RCNN and CenterPoint, with its keys.
+
+    Three stages halve all axes, the fourth leaves z unpadded, and ``conv_out`` halves z once more: 41 x 1600
+    x 1408 cells become 2 x 200 x 176. As there, one empty slice is appended to the grid.
+
+    Args:
+        in_channels: Channels of the voxels.
+        backend: See :class:`SubMConv3d`.
+    """
+
+    def __init__(self, in_channels: int, *, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.out_channels = 128
+        self.conv_input = submanifold_layer(in_channels, 16, indice_key="subm1", backend=backend)
+        self.conv1 = SparseSequential(submanifold_layer(16, 16, indice_key="subm1", backend=backend))
+        self.conv2 = _openpcdet_stage(16, 32, (1, 1, 1), "2", backend)
+        self.conv3 = _openpcdet_stage(32, 64, (1, 1, 1), "3", backend)
+        self.conv4 = _openpcdet_stage(64, 64, (0, 1, 1), "4", backend)
+        self.conv_out = strided_layer(
+            64, 128, ((3, 1, 1), (2, 1, 1), 0), indice_key="spconv_down2", backend=backend
+        )
+
+    def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
+        """The volume on :meth:`output_grid`. Differentiable."""
+        return self.stages(x)[-1].dense()
+
+    def stages(
+        self, x: SparseTensor
+    ) -> tuple[SparseTensor, SparseTensor, SparseTensor, SparseTensor, SparseTensor]:
+        """Results of ``conv1`` to ``conv4`` and ``conv_out``, at horizontal strides 1, 2, 4, 8, 8."""
+        z, y, w = x.spatial_shape
+        x1 = self.conv1(self.conv_input(SparseTensor(x.features, x.coords, (z + 1, y, w), x.batch_size)))
+        x2 = self.conv2(x1)
+        x3 = self.conv3(x2)
+        x4 = self.conv4(x3)
+        return x1, x2, x3, x4, self.conv_out(x4)
+
+    def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid on whose centres the volume's values are centred, given the voxels' grid."""
+        z, y, x = grid.shape
+        return output_grid(grid, strided_specs(self), (z + 1, y, x))
+
+
+def _openpcdet_stage(
+    in_channels: int, out_channels: int, padding: Triple, number: str, backend: Backend
+) -> SparseSequential:
+    """A strided layer and two on the voxels it makes."""
+    key = f"subm{number}"
+    return SparseSequential(
+        strided_layer(
+            in_channels, out_channels, (3, 2, padding), indice_key=f"spconv{number}", backend=backend
+        ),
+        submanifold_layer(out_channels, out_channels, indice_key=key, backend=backend),
+        submanifold_layer(out_channels, out_channels, indice_key=key, backend=backend),
+    )
+
+
+def _check_widths(channels: Sequence[Sequence[int]]) -> None:
+    """Raise unless every residual block gets the width it keeps."""
+    width = channels[0][0]
+    for i, widths in enumerate(channels):
+        kept = widths if i == len(channels) - 1 else widths[:-1]
+        if any(w != width for w in kept):
+            raise ValueError(
+                f"channels: expected residual blocks of width {width} in stage {i + 1}, got {tuple(widths)}"
+            )
+        width = widths[-1]

@@ -1,0 +1,54 @@
+"""A volume of which only some voxels exist."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SparseTensor:
+    """Features on the occupied voxels of a batch of volumes.
+
+    Attributes:
+        features: One row per occupied voxel.
+        coords: ``(b, z, y, x)`` of each row, inside ``batch_size`` and ``spatial_shape``, none twice, in any
+            order.
+        spatial_shape: ``(Z, Y, X)`` of the volume.
+        batch_size: Number of volumes.
+        rulebooks: Which voxels each convolution connects, by backend and then by the layer's ``indice_key``,
+            so that layers on the same voxels share the search. Layers hand it on; nobody else looks inside.
+    """
+
+    features: Float[Tensor, "M C"]
+    coords: Int[Tensor, "M 4"]
+    spatial_shape: tuple[int, int, int]
+    batch_size: int
+    rulebooks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    def with_features(self, features: Float[Tensor, "M _"]) -> "SparseTensor":
+        """Other features on the same voxels."""
+        return replace(self, features=features)
+
+    def dense(self) -> Float[Tensor, "B C Z Y X"]:
+        """The volume, zero where no voxel exists. Differentiable in the features."""
+        z, y, x = self.spatial_shape
+        channels = self.features.shape[1]
+        volume = self.features.new_zeros(self.batch_size * z * y * x, channels)
+        volume = volume.index_copy(0, linear_keys(self.coords, self.spatial_shape), self.features)
+        return volume.view(self.batch_size, z, y, x, channels).permute(0, 4, 1, 2, 3).contiguous()
+
+
+def linear_keys(coords: Int[Tensor, "M 4"], shape: tuple[int, int, int]) -> Int[Tensor, " M"]:
+    """Position of each voxel in a batch of volumes laid out ``(B, Z, Y, X)``."""
+    b, z, y, x = coords.long().unbind(1)
+    return ((b * shape[0] + z) * shape[1] + y) * shape[2] + x
+
+
+def from_linear_keys(keys: Int[Tensor, " M"], shape: tuple[int, int, int]) -> Int[Tensor, "M 4"]:
+    """Inverse of :func:`linear_keys`."""
+    x, rest = keys % shape[2], keys // shape[2]
+    y, rest = rest % shape[1], rest // shape[1]
+    return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)

@@ -1,0 +1,90 @@
+"""Dense 3D convolutions on a volume: UniPAD's multi-scale neck, and one light layer."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class VolumeNeck(nn.Module):
+    """Parallel branches at several horizontal resolutions, brought back to the input's and summed.
+
+    The branches are UniPAD's SECOND3D (keys ``blocks.{i}.{j}``), the way back its SECOND3DFPN
+    (``deblocks.{i}.{j}``). Height slices never meet: kernels are (1, 3, 3) and (1, s, s).
+
+    Args:
+        in_channels: Channels of the volume.
+        out_channels: Channels of the result.
+        channels: Channels of each branch.
+        strides: Horizontal stride of each branch.
+        num_blocks: Convolutions of a branch after its strided one.
+
+    Differs from UniPAD in: a volume whose sides the strides do not divide is served too, by cropping the way
+    back.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        channels: Sequence[int] = (128, 256, 512),
+        strides: Sequence[int] = (1, 2, 4),
+        num_blocks: int = 5,
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(strides):
+            raise ValueError(
+                f"strides: expected one per branch of channels={tuple(channels)}, got {tuple(strides)}"
+            )
+        self.blocks = nn.ModuleList()
+        self.deblocks = nn.ModuleList()
+        for width, stride in zip(channels, strides, strict=True):
+            layers = _conv(in_channels, width, stride)
+            for _ in range(num_blocks):
+                layers += _conv(width, width, 1)
+            self.blocks.append(nn.Sequential(*layers))
+            step = (1, stride, stride)
+            up = nn.ConvTranspose3d(width, out_channels, kernel_size=step, stride=step, bias=False)
+            self.deblocks.append(nn.Sequential(up, _norm(out_channels), nn.ReLU(inplace=True)))
+
+    def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
+        """The neck's volume, on the grid of the input. Differentiable."""
+        height, width = volume.shape[-2:]
+        ups = [up(down(volume)) for down, up in zip(self.blocks, self.deblocks, strict=True)]
+        total = ups[0][..., :height, :width]
+        for up in ups[1:]:
+            total = total + up[..., :height, :width]
+        return total
+
+
+class VolumeConv(nn.Module):
+    """One 3x3x3 convolution, batch normalisation and ReLU, on the grid of the input.
+
+    Args:
+        in_channels: Channels of the volume.
+        out_channels: Channels of the result.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.norm = _norm(out_channels)
+
+    def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
+        """Differentiable."""
+        return self.norm(self.conv(volume)).relu()
+
+
+def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+    """A horizontal 3x3 convolution, normalised and rectified."""
+    conv = nn.Conv3d(
+        in_channels, out_channels, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return [conv, _norm(out_channels), nn.ReLU(inplace=True)]
+
+
+def _norm(channels: int) -> nn.BatchNorm3d:
+    """Batch normalisation with SECOND's constants."""
+    return nn.BatchNorm3d(channels, eps=1e-3, momentum=0.01)

@@ -1,0 +1,70 @@
+"""Registration: native functions become PyTorch operators of the namespace ``renderpretrain``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renderpretrain.ops._native import has_native
+
+LIBRARY = torch.library.Library("renderpretrain", "DEF")
+
+
+def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Define an operator whose implementation serves every device that has a native library.
+
+    Under autocast the operator runs in float32: half-precision arguments are widened, others pass unchanged.
+
+    Args:
+        schema: ``"name(Tensor x, ...) -> Tensor"``.
+        implementation: Takes tensors of float32 or float64.
+        fake: Shapes of the result without computing it.
+    """
+    LIBRARY.define(schema)
+    name = schema.split("(")[0]
+    for device_type in ("cpu", "cuda"):
+        if has_native(device_type):
+            LIBRARY.impl(name, implementation, device_type.upper())
+            LIBRARY.impl(name, _widening(name, device_type), "Autocast" + device_type.upper())
+    torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
+
+
+def register_gradient(
+    name: str, backward: Callable[..., Any], save: Callable[..., None] | None = None
+) -> None:
+    """Give an operator its derivative; ``save(ctx, inputs, output)`` keeps what ``backward`` needs."""
+    torch.library.register_autograd(f"renderpretrain::{name}", backward, setup_context=save, lib=LIBRARY)
+
+
+def _widening(name: str, device_type: str) -> Callable[..., Any]:
+    """The operator's autocast rule."""
+
+    def widened(value: Any) -> Any:
+        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        return value.float() if half else value
+
+    def run(*arguments: Any) -> Any:
+        with torch.autocast(device_type, enabled=False):
+            return getattr(torch.ops.renderpretrain, name)(*map(widened, arguments))
+
+    return run
+
+
+def common_float(**tensors: Tensor) -> list[Tensor]:
+    """The tensors in one type, float32 or float64: rendering does not run in half precision.
+
+    Raises:
+        ValueError: If a tensor is not floating, or lies on another device than the first.
+    """
+    dtype = torch.float32
+    leader, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name}: expected a floating type, got {tensor.dtype}")
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{name}: expected a tensor on {first.device} like {leader}, got {tensor.device}"
+            )
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return [tensor.to(dtype) for tensor in tensors.values()]

@@ -1,0 +1,132 @@
+"""The compiled libraries, one per device, and the call of their functions.
+
+They know nothing of torch: plain C functions over pointers and sizes, declared in ``csrc/renderpretrain.h``
+and listed again in :data:`SIGNATURES`. They are loaded once, when this module is imported.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+ABI_VERSION = 1
+"""``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
+
+
+class Grid(ctypes.Structure):
+    """``rp_grid``: sizes of a volume and its points, voxels per metre, index of the world's origin."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("batch", "channels", "z", "y", "x", "num_points")),
+        *((f"{name}_{axis}", ctypes.c_double) for name in ("scale", "offset") for axis in "xyz"),
+    ]
+
+
+class Box(ctypes.Structure):
+    """``rp_box``: two corners in metres, and the part of the rays that counts."""
+
+    _fields_ = [
+        *((f"{name}_{axis}", ctypes.c_double) for name in ("lower", "upper") for axis in "xyz"),
+        ("near", ctypes.c_double),
+        ("far", ctypes.c_double),
+    ]
+
+
+SIGNATURES = {
+    "composite": "pnnp",
+    "composite_backward": "ppnnp",
+    "grid_gather": "pppgp",
+    "grid_scatter": "pppgp",
+    "grid_slope": "ppppgp",
+    "box_intersect": "ppnbppp",
+    "resample": "pppnnnpp",
+}
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
+before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+
+_LETTERS: dict[str, Any] = {
+    "p": ctypes.c_void_p,
+    "n": ctypes.c_int64,
+    "g": ctypes.POINTER(Grid),
+    "b": ctypes.POINTER(Box),
+}
+_TYPE_CODES = {torch.float32: 0, torch.float64: 1}
+_FOLDER = Path(__file__).parent.parent / "_native"
+
+
+class NativeStatus(NamedTuple):
+    """Whether a device's kernels run, and why or why not in words for a person."""
+
+    ok: bool
+    why: str
+
+
+class _Refused(Exception):
+    """Why a library is not used."""
+
+
+def _open(device_type: str) -> dict[str, Callable[..., Any]]:
+    """The native functions of a device by name."""
+    path = _FOLDER / f"librenderpretrain_{device_type}.so"
+    if os.environ.get("RENDERPRETRAIN_NATIVE") == "0":
+        raise _Refused("switched off by RENDERPRETRAIN_NATIVE=0")
+    if not path.is_file():
+        raise _Refused(f"{path.name} was not built")
+    library = ctypes.CDLL(str(path))
+    version = library.rp_abi_version()
+    if version != ABI_VERSION:
+        raise _Refused(f"{path.name} has version {version}, expected {ABI_VERSION}: build it again")
+    library.rp_unusable.restype = library.rp_error_text.restype = ctypes.c_char_p
+    reason = library.rp_unusable()
+    if reason:
+        raise _Refused(reason.decode())
+    last = ctypes.c_void_p if device_type == "cuda" else ctypes.c_int64
+    functions: dict[str, Callable[..., Any]] = {"error_text": library.rp_error_text}
+    for name, letters in SIGNATURES.items():
+        function = library[f"rp_{name}_{device_type}"]
+        function.argtypes = [ctypes.c_int64, *(_LETTERS[letter] for letter in letters), last]
+        functions[name] = function
+    return functions
+
+
+_FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {}
+_STATUS: dict[str, NativeStatus] = {}
+for _device in ("cpu", "cuda"):
+    try:
+        _FUNCTIONS[_device] = _open(_device)
+        _STATUS[_device] = NativeStatus(True, "compiled kernels")
+    except (_Refused, OSError, AttributeError) as _error:
+        _STATUS[_device] = NativeStatus(False, f"plain PyTorch: {_error}")
+
+
+def has_native(device_type: str) -> bool:
+    """Whether tensors on this type of device (``"cpu"``, ``"cuda"``, ...) meet compiled kernels."""
+    return device_type in _FUNCTIONS
+
+
+def native_status() -> dict[str, NativeStatus]:
+    """Per device type: whether its kernels run, and why or why not."""
+    return dict(_STATUS)
+
+
+def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+    """Call the native function ``name`` on the device of its first argument.
+
+    Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
+    pointer. On CUDA the call returns before the kernel ends.
+    """
+    functions = _FUNCTIONS[first.device.type]
+    values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
+    arguments = (_TYPE_CODES[first.dtype], first.data_ptr(), *values)
+    if first.is_cuda:
+        with torch.cuda.device(first.device):
+            code = functions[name](*arguments, torch.cuda.current_stream().cuda_stream)
+    else:
+        code = functions[name](*arguments, torch.get_num_threads())
+    if code != 0:
+        text = functions["error_text"](code).decode()
+        raise RuntimeError(f"renderpretrain: {name} failed on {first.device}: {text}")

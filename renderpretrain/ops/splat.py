@@ -1,0 +1,127 @@
+"""Adding values into a volume at points: the adjoint of reading it."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+from renderpretrain.ops import _trilinear
+from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._native import has_native
+
+Triple = tuple[float, float, float]
+WHOLE_VOXELS: tuple[Triple, Triple] = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+"""Scale and offset of points that already are voxel indices."""
+
+
+def splat(  # noqa: PLR0913 - values, where they are, and the grid they go to
+    values: Float[Tensor, "B P C"],
+    points: Float[Tensor, "B P 3"],
+    shape: tuple[int, int, int],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    *,
+    mode: Literal["trilinear", "nearest"] = "trilinear",
+    valid: Bool[Tensor, "B P"] | None = None,
+) -> Float[Tensor, "B C Z Y X"]:
+    """Sum values into the voxels around their points.
+
+    ``"trilinear"`` shares each value among eight voxels with the weights of
+    :func:`~renderpretrain.ops.grid_sample`, whose adjoint it is; ``"nearest"`` gives it to the voxel the
+    point lies in, index ``floor(point * scale + offset + 0.5)``. What falls outside is dropped, and so is a
+    point with a NaN or infinite coordinate.
+
+    Args:
+        values: What to add. Differentiable.
+        points: World coordinates (x, y, z), metres. Differentiable in the trilinear mode.
+        shape: ``(Z, Y, X)`` of the volume.
+        scale: Voxels per metre, (x, y, z).
+        offset: Index of the world's origin, (x, y, z).
+        mode: See above.
+        valid: False drops a point.
+
+    Returns:
+        The volume, float32 or float64, in ``torch.channels_last_3d`` memory; twice differentiable. On the CPU
+        the sum of a voxel runs in the order of the points; on CUDA its order is fixed under
+        ``torch.use_deterministic_algorithms`` only.
+    """
+    values, points = _prepare(values, points, scale, offset, mode, valid)
+    if mode == "nearest":
+        scale, offset = WHOLE_VOXELS
+    if not has_native(values.device.type):
+        return _trilinear.scatter_reference(values, points, shape, scale, offset)
+    return torch.ops.renderpretrain.splat(values, points, shape, scale, offset)
+
+
+def splat_reference(  # noqa: PLR0913 - the signature of splat
+    values: Float[Tensor, "B P C"],
+    points: Float[Tensor, "B P 3"],
+    shape: tuple[int, int, int],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    *,
+    mode: Literal["trilinear", "nearest"] = "trilinear",
+    valid: Bool[Tensor, "B P"] | None = None,
+) -> Float[Tensor, "B C Z Y X"]:
+    """:func:`splat` in plain PyTorch, by eight additions: what the kernels are tested against."""
+    values, points = _prepare(values, points, scale, offset, mode, valid)
+    if mode == "nearest":
+        scale, offset = WHOLE_VOXELS
+    return _trilinear.scatter_reference(values, points, shape, scale, offset)
+
+
+def _prepare(
+    values: Tensor, points: Tensor, scale: Triple, offset: Triple, mode: str, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Values and points in one type; points to drop are moved nowhere (NaN), the nearest mode's rounded."""
+    sizes = check_shape("values", values, "B P C")
+    check_shape("points", points, "B P 3", B=sizes["B"], P=sizes["P"])
+    if mode not in ("trilinear", "nearest"):
+        raise ValueError(f"mode: expected 'trilinear' or 'nearest', got {mode!r}")
+    values, points = common_float(values=values, points=points)
+    if mode == "nearest":
+        index = points.detach() * points.new_tensor(scale) + points.new_tensor(offset)
+        points = torch.floor(index + 0.5)
+    if valid is not None:
+        check_shape("valid", valid, "B P", B=sizes["B"], P=sizes["P"])
+        points = torch.where(valid[..., None], points, torch.nan)
+    return values, points
+
+
+def _splat(
+    values: Tensor, points: Tensor, shape: tuple[int, int, int], scale: Triple, offset: Triple
+) -> Tensor:
+    return _trilinear.scatter(values, points, shape, scale, offset)
+
+
+def _fake(
+    values: Tensor, points: Tensor, shape: tuple[int, int, int], scale: Triple, offset: Triple
+) -> Tensor:
+    return _trilinear.new_volume(values, values.shape[2], shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    values, points, _, ctx.scale, ctx.offset = inputs
+    ctx.save_for_backward(values, points)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    values, points = ctx.saved_tensors
+    grad = grad.contiguous(memory_format=torch.channels_last_3d)
+    grad_values = grad_points = None
+    if ctx.needs_input_grad[0]:
+        grad_values = torch.ops.renderpretrain.grid_sample(grad, points, ctx.scale, ctx.offset)
+    if ctx.needs_input_grad[1]:
+        once = torch.ops.renderpretrain.grid_sample_backward
+        _, grad_points = once(values, grad, points, ctx.scale, ctx.offset, [False, True])
+    return grad_values, grad_points, None, None, None
+
+
+register(
+    "splat(Tensor values, Tensor points, SymInt[3] shape, float[3] scale, float[3] offset) -> Tensor",
+    _splat,
+    _fake,
+)
+register_gradient("splat", _gradient, _save)

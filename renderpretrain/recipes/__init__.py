@@ -1,0 +1,46 @@
+"""One published method = one readable file and one configuration.
+
+A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``encode``, ``render``, ``targets`` and
+``encoders``; :data:`RECIPES` says which there are.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from renderpretrain.recipes.unipad import UniPAD
+from renderpretrain.recipes.unipad_config import PRESETS, UniPADConfig
+
+__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig"]
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """How a recipe is found and built.
+
+    Attributes:
+        name: What the user types.
+        summary: One line.
+        config: Its configuration's type.
+        presets: Configurations by name.
+        build: Makes the module.
+    """
+
+    name: str
+    summary: str
+    config: type[UniPADConfig]
+    presets: Mapping[str, UniPADConfig]
+    build: Callable[[UniPADConfig], nn.Module]
+
+
+SUMMARIES = {
+    "unipad-lidar": "UniPAD-L: drop 80 % of the LiDAR's voxel blocks, render depth back (arXiv 2310.08370).",
+    "unipad-camera": "UniPAD-C: hide 30 % of the image patches, render depth and colour back (arXiv 2310.08370).",
+    "unipad-fusion": "UniPAD-M: both sensors masked and fused in one run, depth and colour rendered back.",
+}
+
+RECIPES = {
+    name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], UniPAD) for name, summary in SUMMARIES.items()
+}
+"""Every recipe by name."""

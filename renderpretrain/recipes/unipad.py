@@ -1,0 +1,176 @@
+"""UniPAD: hide most of what the sensors saw, render the scene from what is left.
+
+https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for Autonomous Driving", CVPR 2024.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain import losses, ops
+from renderpretrain.data import Batch
+from renderpretrain.fields import SDFField
+from renderpretrain.encoders import VolumeConv
+from renderpretrain.geometry import Rays
+from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, volume_grid
+from renderpretrain.recipes.unipad_config import UniPADConfig
+from renderpretrain.renderers import NeuSRenderer, Rendered
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a training step hides of a batch.
+
+    Attributes:
+        patches: Image patches, ``None`` without the camera branch.
+        points: LiDAR points, ``None`` without the LiDAR branch.
+    """
+
+    patches: Bool[Tensor, "B N h w"] | None
+    points: Bool[Tensor, "B P"] | None
+
+
+class UniPAD(nn.Module):
+    """UniPAD-L, UniPAD-C, and UniPAD-M, which fuses both in one pre-training run.
+
+    LiDAR: blocks of voxels are dropped before a sparse encoder and a dense neck. Cameras: patches are blacked out
+    before a masked image network, whose features are lifted by predicted depth. Fused: the two volumes are summed. One
+    3D convolution later, rays towards LiDAR returns are rendered by NeuS, and depth and colour are compared with what
+    the sensors saw.
+
+    Differs from the released code, on purpose:
+
+    * A voxel's value lives at its centre, for lifter, encoder and reader alike. Released: the lifter works at lower
+      corners, the reader interpolates corner-aligned, so they disagree by up to a voxel; the strided sparse encoder's
+      own shift of half a stride is ignored. Here the rendered grid is the one the encoder's outputs are centred on.
+    * Intervals tile the ray around the positions where the field is asked. Released: the field is asked at interval
+      starts, and importance samples split intervals without moving them.
+    * Lengths are metres; the published weights are converted (``unipad_config``).
+    * The mask is a value handed down, used in training only. Released: a module-level global, applied at test time too.
+    * Rays are chosen, jittered and masked per sample from the batch's seeds, on the device. Released: numpy's global
+      generator in loops over samples and cameras.
+    * A return outside the grid, which no sample can reach, supervises colour but not depth; rays that miss the grid
+      render as empty. Released: an assertion stops the run.
+    * Targets come from the key sweep alone. Released: up to ten sweeps, which smear what moves.
+    * Voxel indices round down. Released: ``int()`` truncates towards zero, folding the strip outside the lower faces
+      into the first voxels.
+    * The field runs in float32. Released: under fp16 training its distance network runs in half precision.
+    * Losses are averaged over the rays of each sample, then over the batch, as released; an empty sample counts 0.
+    * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the LiDAR's own.
+
+    Args:
+        config: See :class:`~renderpretrain.recipes.unipad_config.UniPADConfig`.
+    """
+
+    def __init__(self, config: UniPADConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = volume_grid(config)
+        fused = config.modality == "fusion"
+        self.lidar = LidarBranch(config) if fused or config.modality == "lidar" else None
+        self.camera = CameraBranch(config, self.grid) if fused or config.modality == "camera" else None
+        render = config.render
+        self.to_field = VolumeConv(config.channels, render.channels)
+        field = SDFField(
+            self.grid,
+            render.channels,
+            hidden_channels=render.hidden_channels,
+            sdf_blocks=render.sdf_blocks,
+            rgb_blocks=render.rgb_blocks,
+            extent=max(abs(v) for v in config.point_cloud_range),
+            sharpness=render.sharpness,
+            colour=config.losses.rgb > 0,
+        )
+        self.renderer = NeuSRenderer(
+            field,
+            num_samples=render.num_samples,
+            num_importance=render.num_importance,
+            near=render.near,
+            sharpness=render.upsample_sharpness,
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Weighted loss terms of one training step; their sum is the loss."""
+        volume = self.encode(batch, self.hide(batch))
+        targets = self.targets(batch)
+        rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
+        return self.losses(rendered, targets)
+
+    def hide(self, batch: Batch) -> Hidden:
+        """Draw what this step hides, from the batch's seeds."""
+        patches = self.camera.hide(batch) if self.camera else None
+        points = self.lidar.hide(batch) if self.lidar else None
+        return Hidden(patches, points)
+
+    def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
+        """The volume that is rendered; with nothing hidden by default."""
+        hidden = hidden or Hidden(None, None)
+        volumes = []
+        if self.lidar:
+            volumes.append(self.lidar(batch, hidden.points))
+        if self.camera:
+            volumes.append(self.camera(batch, hidden.patches))
+        return self.to_field(torch.stack(volumes).sum(0))
+
+    def render(
+        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None
+    ) -> Rendered:
+        """Render rays of the world; without seeds the samples are not jittered."""
+        return self.renderer(volume, rays, seeds)
+
+    def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """Rays and what the sensors measured along them, from the batch's seeds.
+
+        Args:
+            batch: The samples.
+            num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by default.
+        """
+        render, seeds = self.config.render, ops.fork(batch.seeds, 4)
+        points = batch.points[..., :3]
+        cameras, images = batch.cameras, batch.images
+        guided = LidarGuidedRays(
+            num_rays or render.rays_per_camera,
+            near_radius=render.near_radius,
+            far_radius=render.far_radius,
+            stride=render.stride,
+            sky=render.sky,
+        )
+        key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
+        usable = key_sweep & guided.in_range(points, batch.lidar_origins)
+        if cameras is None or images is None or batch.camera_valid is None:
+            beams = LidarBeams(num_rays or render.rays_per_sweep)
+            targets = beams(points, usable, batch.lidar_origins, seeds)
+        else:
+            targets = guided(points, usable, cameras, batch.camera_valid, images, seeds)
+        ends = targets.rays.at(targets.depth[..., None])[..., 0, :]
+        return replace(targets, hit=targets.hit & self.grid.contains(ends))
+
+    def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
+        """The weighted terms; a term of weight 0 is left out."""
+        weights, field, samples = self.config.losses, rendered.field, rendered.samples
+        terms = {"depth": weights.depth * losses.depth_l1(rendered.depth, targets.depth, targets.hit)}
+        if rendered.rgb is not None:
+            terms["rgb"] = weights.rgb * losses.rgb_l1(rendered.rgb, targets.rgb, targets.rgb_valid)
+        measured = (samples.t_mids, targets.depth, targets.hit)
+        if weights.free_space and field.sdf is not None:
+            free = losses.free_space(field.sdf, *measured, truncation=weights.truncation)
+            terms["free_space"] = weights.free_space * free
+        if weights.sdf and field.sdf is not None:
+            near = losses.near_surface_sdf(field.sdf, *measured, truncation=weights.truncation)
+            terms["sdf"] = weights.sdf * near
+        if weights.eikonal and field.gradients is not None:
+            terms["eikonal"] = weights.eikonal * losses.eikonal(field.gradients, samples.valid)
+        return terms
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home to be fine-tuned."""
+        parts: dict[str, nn.Module] = {}
+        if self.lidar:
+            parts |= {"lidar_encoder": self.lidar.encoder, "lidar_neck": self.lidar.neck}
+        if self.camera:
+            parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
+        return parts
+

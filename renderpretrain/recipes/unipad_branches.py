@@ -1,0 +1,158 @@
+"""UniPAD's two ways from a sensor to a volume, each with its masking."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain import ops
+from renderpretrain.data import Batch
+from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, VolumeNeck, Voxels, voxelize
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.lifters import ViewLifter
+from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks, patch_candidates
+from renderpretrain.recipes.unipad_config import UniPADConfig
+
+POINT_COLUMNS = 5
+"""x, y, z, intensity, time lag."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What published image networks expect of RGB in [0, 1]."""
+
+
+def volume_grid(config: UniPADConfig) -> VoxelGrid:
+    """The rendered grid: where the sparse encoder's outputs are centred, or the configured one without LiDAR."""
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    if config.modality == "camera":
+        return grid
+    fine = VoxelGrid(config.point_cloud_range, config.lidar.voxel_size)
+    out = _sparse_encoder(config).output_grid(fine)
+    if out.shape != grid.shape:
+        raise ValueError(
+            f"lidar.voxel_size, lidar.channels: expected an encoder output of {grid.shape} voxels as voxel_size says, "
+            f"got {out.shape}"
+        )
+    return out
+
+
+class LidarBranch(nn.Module):
+    """Voxels, block masking, sparse encoder, dense neck.
+
+    Args:
+        config: The recipe's.
+    """
+
+    def __init__(self, config: UniPADConfig) -> None:
+        super().__init__()
+        lidar = config.lidar
+        self.grid = VoxelGrid(config.point_cloud_range, lidar.voxel_size)
+        self.block = lidar.mask_block
+        self.policy = RandomMask(lidar.mask_ratio)
+        self.encoder = _sparse_encoder(config)
+        self.neck = VolumeNeck(
+            config.channels, config.channels, channels=lidar.neck_channels, num_blocks=lidar.neck_blocks
+        )
+
+    def hide(self, batch: Batch) -> Bool[Tensor, "B P"]:
+        """Points in hidden blocks."""
+        voxels = self._voxels(batch)
+        mask = self._hidden(voxels, batch)
+        owner = voxels.point_to_voxel
+        padded = torch.cat([mask, mask.new_zeros(1)])
+        return padded[owner]
+
+    def _hidden(self, voxels: Voxels, batch: Batch) -> Bool[Tensor, " M"]:
+        """Voxels in hidden blocks."""
+        blocks = tuple(-(-n // b) for n, b in zip(self.grid.shape, self.block, strict=True))
+        occupied = occupied_blocks(voxels.coords, self.block, (batch.size, *blocks))
+        return hidden_voxels(voxels.coords, self.block, self.policy(occupied, ops.fork(batch.seeds, 1)))
+
+    def _voxels(self, batch: Batch) -> Voxels:
+        """The batch's voxels; each holds the mean of its points."""
+        return voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.grid)
+
+    def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of the points that are left; hidden points are dropped before they become voxels."""
+        valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
+        voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
+        return self.neck(self.encoder(voxels.to_sparse()))
+
+
+class CameraBranch(nn.Module):
+    """Patch masking, masked image network, pyramid, depth-weighted lifting.
+
+    Args:
+        config: The recipe's.
+        grid: The volume's grid.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: UniPADConfig, grid: VoxelGrid) -> None:
+        super().__init__()
+        image = config.image
+        self.patch_size = image.patch_size
+        self.policy = RandomMask(image.mask_ratio)
+        self.backbone = _image_backbone(config)
+        self.neck = FPN(
+            self.backbone.channels, config.channels, start_level=image.first_level, num_outs=image.num_levels
+        )
+        self.project = nn.Conv2d(config.channels, config.channels, kernel_size=1)
+        self.lifter = ViewLifter(
+            grid, config.channels, depth_bins=image.depth_bins, depth_range=image.depth_range
+        )
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
+        """Hidden patches; every image of a sample has its own mask."""
+        images = _images(batch)
+        count = images.shape[1]
+        seeds = torch.stack([ops.fork(batch.seeds, 16 + n) for n in range(count)], 1).flatten()
+        candidates = patch_candidates(images.flatten(0, 1), self.patch_size)
+        return self.policy(candidates, seeds).unflatten(0, (batch.size, count))
+
+    def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of what the cameras see."""
+        images = _images(batch)
+        if batch.cameras is None or batch.camera_valid is None:
+            raise ValueError(_NO_CAMERAS.format(batch.names[0]))
+        normalised = ((images - self.mean) / self.std).flatten(0, 1)
+        mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
+        levels = self.neck(self.backbone(normalised, mask))
+        levels = [self.project(level).unflatten(0, images.shape[:2]) for level in levels]
+        return self.lifter(levels, batch.cameras, batch.camera_valid)
+
+
+_NO_CAMERAS = "scene {!r} has no images: a recipe with cameras needs them; use unipad-lidar"
+
+
+def _images(batch: Batch) -> Float[Tensor, "B N 3 H W"]:
+    """The batch's images, or the user's error."""
+    if batch.images is None:
+        raise ValueError(_NO_CAMERAS.format(batch.names[0]))
+    return batch.images
+
+
+def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
+    """UniPAD's sparse encoder: every stage but the last halves all axes, the third of four leaves z unpadded."""
+    stages = len(config.lidar.channels)
+    paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
+    return SparseEncoder(
+        POINT_COLUMNS,
+        config.channels,
+        channels=config.lidar.channels,
+        strides=((2, 2, 2),) * (stages - 1),
+        paddings=paddings[: stages - 1],
+    )
+
+
+def _image_backbone(config: UniPADConfig) -> ConvNeXt | ResNet:
+    """The configured network."""
+    image = config.image
+    if image.backbone == "convnext":
+        return ConvNeXt(
+            image.depths, image.widths, drop_path=image.drop_path, frozen_stages=image.frozen_stages
+        )
+    return ResNet(image.depths, width=image.widths[0], frozen_stages=image.frozen_stages)

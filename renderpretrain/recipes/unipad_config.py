@@ -1,0 +1,206 @@
+"""UniPAD's numbers: every published one in the ``paper`` presets, a laptop's worth in the ``tiny`` ones.
+
+Lengths are metres throughout. The published code works in metres times ``1 / max|range|``; its depth weight 10 in those
+units is ``10 / max|range|`` per metre here, and its sharpness 64 of the importance pass is ``64 / max|range|``.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from renderpretrain.recipes.schedule import OptimizationConfig
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LidarConfig(_Config):
+    """The point branch: voxels, block masking, sparse encoder, dense neck."""
+
+    voxel_size: tuple[float, float, float] = Field(
+        (0.075, 0.075, 0.2), description="Encoder voxels; blocks of mask_block of them are hidden together."
+    )
+    mask_ratio: float = Field(0.8, ge=0, le=1, description="Share of occupied blocks that is dropped.")
+    mask_block: tuple[int, int, int] = Field((8, 8, 8), description="Voxels per block (z, y, x).")
+    channels: tuple[tuple[int, ...], ...] = Field(
+        ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)), description="Widths per stage of the encoder."
+    )
+    neck_blocks: int = Field(5, ge=0, description="Further convolutions in each neck branch.")
+    neck_channels: tuple[int, ...] = Field((128, 256, 512), description="Width of the neck's branches, strides 1, 2, 4.")
+
+
+class ImageConfig(_Config):
+    """The camera branch: patch masking, masked backbone, pyramid, depth-weighted lifting."""
+
+    backbone: Literal["convnext", "resnet"] = "convnext"
+    depths: tuple[int, ...] = Field((3, 3, 27, 3), description="Blocks per stage.")
+    widths: tuple[int, ...] = Field((96, 192, 384, 768), description="Channels per stage (ConvNeXt).")
+    drop_path: float = Field(0.2, ge=0, lt=1)
+    frozen_stages: int = Field(1, ge=0, description="Stages that keep their weights; 0 trains all, the stem included.")
+    first_level: int = Field(1, ge=0, description="First stage the pyramid uses.")
+    num_levels: int = Field(4, ge=1, description="Levels of the pyramid.")
+    mask_ratio: float = Field(0.3, ge=0, le=1, description="Share of patches that is blacked out.")
+    patch_size: int = Field(32, gt=0, description="Pixels.")
+    depth_bins: int = Field(64, gt=0)
+    depth_range: tuple[float, float] = (0.0, 64.0)
+
+
+class RenderConfig(_Config):
+    """Field, samples along a ray, choice of rays."""
+
+    channels: int = Field(32, gt=0, description="Width of the rendered volume.")
+    hidden_channels: int = 16
+    sdf_blocks: int = 5
+    rgb_blocks: int = 3
+    sharpness: float = Field(20.0855, gt=0, description="Initial inv_s in 1/max|range|: exp(10 * 0.3).")
+    upsample_sharpness: float = Field(64.0, gt=0, description="inv_s of the importance pass in 1/max|range|.")
+    num_samples: int = Field(72, gt=0)
+    num_importance: int = Field(24, ge=0)
+    near: float = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
+    rays_per_camera: int = Field(512, gt=0)
+    rays_per_sweep: int = Field(3072, gt=0, description="Rays where there are no cameras.")
+    near_radius: float = 3.0
+    far_radius: float = 50.0
+    stride: int = Field(4, gt=0, description="Pixels between the filler's grid points.")
+    sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
+
+
+class LossConfig(_Config):
+    """Weights; depth and distance terms per metre. The published recipes use depth and rgb alone."""
+
+    depth: float = 10 / 54
+    rgb: float = 10.0
+    free_space: float = 0.0
+    sdf: float = 0.0
+    eikonal: float = 0.0
+    truncation: float = Field(0.2, gt=0, description="Metres around a measured surface.")
+
+
+class UniPADConfig(_Config):
+    """Everything ``UniPAD`` is built from."""
+
+    modality: Literal["lidar", "camera", "fusion"]
+    point_cloud_range: tuple[float, float, float, float, float, float]
+    voxel_size: tuple[float, float, float] = Field(description="Voxels of the rendered volume.")
+    channels: int = Field(256, gt=0, description="Width of the lifted volume.")
+    image_size: tuple[int, int] = Field((928, 1600), description="Height and width the images are resized to.")
+    sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets come from the key sweep.")
+    lidar: LidarConfig = LidarConfig()
+    image: ImageConfig = ImageConfig()
+    render: RenderConfig = RenderConfig()
+    losses: LossConfig = LossConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+
+
+NUSCENES_SAMPLES = 28130
+"""Samples of the nuScenes training split: what the published epochs count."""
+
+
+def _paper_camera() -> UniPADConfig:
+    """UniPAD-C with 0.1 m voxels: 12 epochs of one sample on each of 4 GPUs."""
+    return UniPADConfig(
+        modality="camera",
+        point_cloud_range=(-51.2, -51.2, -5.0, 51.2, 51.2, 3.0),
+        voxel_size=(0.8, 0.8, 1.6),
+        channels=128,
+        losses=LossConfig(depth=10 / 51.2, rgb=10.0, truncation=0.1),
+        optimization=OptimizationConfig(
+            steps=12 * NUSCENES_SAMPLES // 4,
+            batch_size=1,
+            lr=2e-4,
+            schedule="cosine",
+            warmup_steps=500,
+            warmup_ratio=1 / 3,
+            min_lr_ratio=1e-3,
+            clip_norm=35,
+            lr_multipliers={"camera.backbone": 0.1},
+            precision="bf16",
+        ),
+    )
+
+
+def _paper_lidar() -> UniPADConfig:
+    """UniPAD-L with 0.075 m voxels: 12 epochs of four samples on each of 4 GPUs; key frame and nine sweeps."""
+    return UniPADConfig(
+        modality="lidar",
+        point_cloud_range=(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0),
+        voxel_size=(0.6, 0.6, 1.6),
+        sweeps=10,
+        render=RenderConfig(far_radius=100.0),
+        losses=LossConfig(depth=10 / 54, rgb=0.0, truncation=0.2),
+        optimization=OptimizationConfig(
+            steps=12 * NUSCENES_SAMPLES // 16,
+            batch_size=4,
+            lr=2e-5,
+            schedule="cyclic",
+            cyclic_peak=10.0,
+            cyclic_end=1e-4,
+            cyclic_up=0.4,
+            cyclic_momentum=(0.95, 0.85),
+            clip_norm=35,
+            precision="bf16",
+        ),
+    )
+
+
+def _paper_fusion() -> UniPADConfig:
+    """UniPAD-M in one run: the LiDAR recipe's grid and neck, the camera recipe's images, both losses."""
+    lidar, camera = _paper_lidar(), _paper_camera()
+    return lidar.model_copy(
+        update={
+            "modality": "fusion",
+            "losses": LossConfig(depth=10 / 54, rgb=10.0, truncation=0.2),
+            "optimization": camera.optimization,
+        }
+    )
+
+
+def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
+    """Minutes on two cores: coarser voxels, narrower networks, fewer rays; the method is the same."""
+    return UniPADConfig(
+        modality=modality,
+        point_cloud_range=(-51.2, -51.2, -4.0, 51.2, 51.2, 4.8),
+        voxel_size=(0.8, 0.8, 0.8),
+        channels=32,
+        image_size=(128, 224),
+        lidar=LidarConfig(
+            voxel_size=(0.4, 0.4, 0.4),
+            channels=((16, 32), (32, 32)),
+            neck_blocks=1,
+            neck_channels=(32, 32, 64),
+        ),
+        image=ImageConfig(
+            depths=(1, 1, 2, 1),
+            widths=(32, 64, 96, 128),
+            drop_path=0.0,
+            frozen_stages=0,
+            first_level=1,
+            num_levels=3,
+            depth_bins=48,
+        ),
+        render=RenderConfig(
+            num_samples=48,
+            num_importance=16,
+            rays_per_camera=128,
+            rays_per_sweep=768,
+        ),
+        losses=LossConfig(depth=0.5, rgb=0.0 if modality == "lidar" else 10.0),
+        optimization=OptimizationConfig(
+            steps=400,
+            batch_size=1,
+            lr=2e-3,
+            schedule="cosine",
+            warmup_steps=20,
+            min_lr_ratio=0.01,
+            clip_norm=35,
+        ),
+    )
+
+
+PRESETS: dict[str, dict[str, UniPADConfig]] = {
+    "unipad-lidar": {"tiny": _tiny("lidar"), "paper": _paper_lidar()},
+    "unipad-camera": {"tiny": _tiny("camera"), "paper": _paper_camera()},
+    "unipad-fusion": {"tiny": _tiny("fusion"), "paper": _paper_fusion()},
+}
+"""Configurations by recipe and preset name."""

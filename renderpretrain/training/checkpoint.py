@@ -1,0 +1,117 @@
+"""Checkpoints: atomic, loaded without running code, and the previous good one is always named.
+
+A run keeps its last two in ``checkpoints/step_XXXXXX.pt``; the file ``latest`` holds the newest one's name.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from renderpretrain.training.files import write_atomically, write_text
+
+KEEP = 2
+"""Step checkpoints that stay: the newest, and the one to fall back to."""
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write ``step_XXXXXX.pt``, point ``latest`` at it, and remove all but the last two.
+
+    Args:
+        folder: The run's ``checkpoints``.
+        step: Updates done.
+        state: Tensors, numbers, strings, and lists, tuples and dicts of them.
+
+    Raises:
+        OSError: If it cannot be written; names the previous one, which is intact.
+    """
+    path = folder / f"step_{step:06d}.pt"
+    previous = [p.name for p in _newest_first(folder) if p != path]
+    try:
+        _save(path, state)
+        write_text(folder / "latest", path.name + "\n")
+    except OSError as error:
+        kept = f"the previous one, {previous[0]}, is intact" if previous else "there is no previous one"
+        raise OSError(f"checkpoint {path}: cannot be written ({error}); {kept}") from error
+    for old in _newest_first(folder)[KEEP:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def save_final(folder: Path, state: dict[str, Any]) -> Path:
+    """Write ``final.pt``: the trained weights without what only a resumed run needs.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    _save(folder / "final.pt", state)
+    return folder / "final.pt"
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint ``latest`` names, else the one of the highest step, else ``None``."""
+    pointer = folder / "latest"
+    if pointer.is_file():
+        path = folder / pointer.read_text().strip()
+        if path.is_file() and path.suffix == ".pt":
+            return path
+    return next(iter(_newest_first(folder)), None)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; only data is unpickled.
+
+    Raises:
+        ValueError: If it is corrupt, half-written or not a checkpoint; names the newest good one beside it.
+    """
+    try:
+        return _load(path)
+    except _UNREADABLE as error:
+        others = [p for p in _newest_first(path.parent) if p != path]
+        good = next((p.name for p in others if _readable(p)), None)
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        hint = (
+            f"delete it to resume from {good}, which is good" if good else "no other checkpoint is readable"
+        )
+        raise ValueError(f"checkpoint {path}: corrupt or half-written ({reason}); {hint}") from error
+
+
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Read a file and check that it holds what a run needs."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    missing = {"step", "model"} - set(state) if isinstance(state, dict) else {"step", "model"}
+    if missing:
+        raise ValueError(f"no {' and no '.join(sorted(missing))} in it")
+    return state
+
+
+def _readable(path: Path) -> bool:
+    """Whether a checkpoint can be loaded."""
+    try:
+        _load(path)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    """Write atomically; torch reports a full disk as a ``RuntimeError``."""
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            raise OSError(str(error).splitlines()[0]) from error
+
+    write_atomically(path, write)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """Step checkpoints by falling step."""
+    steps = {p: re.fullmatch(r"step_(\d+)\.pt", p.name) for p in folder.glob("step_*.pt")}
+    return sorted((p for p, m in steps.items() if m), key=lambda p: -int(p.stem.removeprefix("step_")))

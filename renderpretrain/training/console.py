@@ -1,0 +1,81 @@
+"""What a run says while it runs: a progress bar with the time left on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from renderpretrain.training.metrics import Row
+
+Say = Callable[[int, str], None]
+"""``say(step, line)``: the steps done, and a line to keep (empty for none)."""
+
+
+@contextmanager
+def narrator(steps: int, *, quiet: bool) -> Iterator[Say]:
+    """How the loop reports.
+
+    Args:
+        steps: Where the run ends.
+        quiet: Every process but the main one.
+    """
+    console = Console()
+    if quiet:
+        yield lambda step, line: None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task("training", total=steps)
+
+            def say(step: int, line: str) -> None:
+                bar.update(task, completed=step)
+                if line:
+                    bar.console.print(f"[{step}/{steps}] {line}", highlight=False, markup=False)
+
+            yield say
+    else:
+        yield _plain(steps)
+
+
+def describe(row: Row) -> str:
+    """One line of a row: names without their folders, four digits."""
+    return "  ".join(
+        f"{key.removeprefix('eval/')} {value:.4g}" for key, value in row.items() if key != "step"
+    )
+
+
+def _bar(console: Console) -> Progress:
+    """The bar and its columns."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _plain(steps: int) -> Say:
+    """Lines for a file or a pipe, each with the time left as the steps since the first line suggest."""
+    began: list[tuple[float, int]] = []
+
+    def say(step: int, line: str) -> None:
+        now = time.monotonic()
+        began.append((now, step)) if not began else None
+        since, first = began[0]
+        left = (now - since) / max(step - first, 1) * (steps - step)
+        eta = f"  {left / 60:.0f} min left" if left >= 60 else ""
+        if line:
+            print(f"[{step}/{steps}] {line}{eta}", flush=True)
+
+    return say

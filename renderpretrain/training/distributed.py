@@ -1,0 +1,113 @@
+"""One process or many: ``torchrun`` and ``DistributedDataParallel``, and nothing home-made.
+
+A step's global batch is ``batch_size * accumulate`` samples of every process.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those that train together.
+
+    Attributes:
+        rank: 0 writes the files.
+        world_size: Number of processes.
+        device: Where this one computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def total(self, values: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
+        """Sum over the processes."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def collect(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of every process, in rank order."""
+        if self.world_size == 1:
+            return names
+        gathered: list[tuple[str, ...]] = [()] * self.world_size
+        dist.all_gather_object(gathered, names)
+        return tuple(name for part in gathered for name in part)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world_size > 1:
+            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+    def replicate(self, recipe: nn.Module, *, sync_batch_norm: bool) -> nn.Module:
+        """The module to call in training: the recipe, or its data-parallel wrapper.
+
+        Raises:
+            ValueError: If batch norm is to be synchronised without a GPU.
+        """
+        if sync_batch_norm and self.device.type != "cuda":
+            raise ValueError(f"sync_batch_norm: expected a CUDA device, got {self.device}")
+        if self.world_size == 1:
+            return recipe
+        if sync_batch_norm:
+            nn.SyncBatchNorm.convert_sync_batchnorm(recipe)
+        # A batch without points, or without a camera that sees any, leaves parameters without a gradient.
+        return DistributedDataParallel(recipe, find_unused_parameters=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU of this process where there is one, else the CPU.
+
+    Raises:
+        ValueError: If torch does not know the device or it is not there.
+    """
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(f"cuda:{local}" if name == "cuda" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(
+            f"device: expected auto, cpu, cuda or cuda:N that is present, got {name!r} ({reason})"
+        ) from error
+    return device
+
+
+@contextmanager
+def process_session(device: str) -> Iterator[Process]:
+    """Join the processes that ``torchrun`` started, if it did; leave together.
+
+    A process group that the caller has initialised is used and left alone.
+    """
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    ours = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        process = Process(rank, world_size, chosen)
+        yield process
+        if ours:
+            # Without it the first process to leave takes the connection from under the others.
+            process.wait()
+    finally:
+        if ours:
+            dist.destroy_process_group()

@@ -1,0 +1,115 @@
+"""Scores on scenes that were never trained on, and what a predictor without geometry scores there."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import nn
+
+from renderpretrain.data import Batch, SceneDataset
+from renderpretrain.geometry import Rays
+from renderpretrain.samplers import RayTargets
+from renderpretrain.training.baselines import RowMeans
+from renderpretrain.training.distributed import Process
+from renderpretrain.training.order import held_out_batch
+from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+
+BASELINE_SCENES = 32
+"""Training scenes, evenly spread, that the baseline's means come from."""
+
+CHUNK = 1024
+"""Rays rendered at once, which bounds the memory."""
+
+
+@runtime_checkable
+class RenderingRecipe(Protocol):
+    """What evaluation needs of a recipe."""
+
+    def encode(self, batch: Batch) -> Any:
+        """The volume of scenes with nothing hidden."""
+
+    def render(self, volume: Any, rays: Rays) -> Any:
+        """Rays rendered from the volume: ``depth (B, R)`` in metres and ``rgb (B, R, 3)`` or ``None``."""
+
+    def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """Rays and what the sensors saw along them; the same seeds give the same rays."""
+
+
+def evaluate(
+    recipe: nn.Module, dataset: SceneDataset, indices: Sequence[int], *, process: Process, num_rays: int
+) -> dict[str, float]:
+    """Render the scenes with nothing hidden and compare with the sensors.
+
+    Args:
+        recipe: A :class:`RenderingRecipe`; runs in ``eval()`` mode and is put back.
+        dataset: Where the scenes are.
+        indices: Which ones; the processes share them.
+        process: Whose device is used.
+        num_rays: Rays per scene; always the same ones.
+
+    Returns:
+        See :func:`renderpretrain.training.scores.scores`.
+    """
+    renders = cast(RenderingRecipe, recipe)
+    was_training = recipe.training
+    recipe.eval()
+    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
+    try:
+        with torch.no_grad():
+            for batch, targets in _with_targets(
+                renders, dataset, _share(indices, process), process, num_rays
+            ):
+                volume = renders.encode(batch)
+                parts = [
+                    renders.render(volume, targets.rays[:, start : start + CHUNK])
+                    for start in range(0, targets.depth.shape[1], CHUNK)
+                ]
+                depth = torch.cat([part.depth for part in parts], 1)
+                rgb = None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
+                sums += score_sums(depth, rgb, targets)
+    finally:
+        recipe.train(was_training)
+    return scores(process.total(sums))
+
+
+def evaluate_baseline(
+    recipe: nn.Module,
+    dataset: SceneDataset,
+    split: tuple[Sequence[int], Sequence[int]],
+    *,
+    process: Process,
+    num_rays: int,
+) -> dict[str, float]:
+    """Scores of :class:`RowMeans` on the same rays that :func:`evaluate` renders.
+
+    Args:
+        recipe: Its ``targets`` choose the rays.
+        dataset: Where the scenes are.
+        split: Training scenes, whose means are taken, and held-out scenes.
+        process: Whose device is used.
+        num_rays: Rays per scene.
+    """
+    renders = cast(RenderingRecipe, recipe)
+    training, held_out = split
+    stride = -(-len(training) // BASELINE_SCENES)
+    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
+    with torch.no_grad():
+        seen = _with_targets(renders, dataset, training[::stride], process, num_rays)
+        means = RowMeans.of(targets for _, targets in seen)
+        for _, targets in _with_targets(renders, dataset, _share(held_out, process), process, num_rays):
+            sums += score_sums(means.depth(targets), means.rgb(targets), targets)
+    return scores(process.total(sums))
+
+
+def _share(indices: Sequence[int], process: Process) -> Sequence[int]:
+    """This process's part of the scenes."""
+    return indices[process.rank :: process.world_size]
+
+
+def _with_targets(
+    recipe: RenderingRecipe, dataset: SceneDataset, indices: Sequence[int], process: Process, num_rays: int
+) -> Iterator[tuple[Batch, RayTargets]]:
+    """Scenes one by one, with their rays."""
+    for index in indices:
+        batch = held_out_batch(dataset, index).to(process.device)
+        yield batch, recipe.targets(batch, num_rays)

@@ -1,0 +1,114 @@
+"""``fit``: train a recipe on scenes and leave a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training.console import narrator
+from renderpretrain.training.distributed import Process, process_session
+from renderpretrain.training.guards import StopRequest, stop_signals
+from renderpretrain.training.metrics import Change, changes, read_rows
+from renderpretrain.training.run import Run, RunOptions
+from renderpretrain.training.run_folder import RunFolder
+from renderpretrain.training.schedule import build_optimizer
+from renderpretrain.training.step import Stepper
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended.
+
+    Attributes:
+        folder: Where its files are.
+        step: Updates done.
+        stopped_by: The signal that ended it early, if one did.
+        table: Held-out scores before and after.
+        is_main: Whether this process is the one that speaks.
+    """
+
+    folder: RunFolder
+    step: int
+    stopped_by: str | None
+    table: list[Change]
+    is_main: bool
+
+
+def fit(
+    recipe: nn.Module,
+    dataset: SceneDataset,
+    optimization: OptimizationConfig,
+    *,
+    out: Path | str,
+    options: RunOptions | None = None,
+) -> FitResult:
+    """Train a recipe and leave a run folder.
+
+    What a step sees follows from the seed and the step alone, so a resumed run repeats the uninterrupted one
+    (to the bit on a CPU), and ``n`` processes do what one does with ``n`` times the batch. Works under
+    ``torchrun``. SIGTERM and SIGINT end the run after its step, with a checkpoint.
+
+    Args:
+        recipe: ``recipe(batch) -> {term: scalar}``; the loss is the sum. With held-out scenes it is also a
+            :class:`renderpretrain.training.RenderingRecipe`.
+        dataset: The same index always gives the same scene.
+        optimization: Batch size counts scenes per process.
+        out: The run's folder: new or empty, unless the run is resumed.
+        options: How to carry it out.
+
+    Raises:
+        ValueError: If the folder holds files, nothing can be resumed, or the split leaves no scene to train
+            on.
+        OSError: If the folder or a checkpoint cannot be written.
+        FloatingPointError: If a loss term or the gradient is not finite; names the step, the term and the
+            samples.
+    """
+    options = options or RunOptions()
+    folder = RunFolder(Path(out))
+    if not 0 <= options.holdout < len(dataset):
+        raise ValueError(
+            f"holdout: expected a number from 0 to {len(dataset) - 1}, for there are {len(dataset)} scenes; "
+            f"got {options.holdout}"
+        )
+    with process_session(options.device) as process, stop_signals() as request:
+        if process.is_main:
+            folder.check(resume=options.resume)
+            folder.prepare()
+        process.wait()
+        step = _train(recipe, dataset, optimization, _Around(process, folder, options, request))
+        table = changes(read_rows(folder.metrics))
+    return FitResult(
+        folder, step, request.signal if step < optimization.steps else None, table, process.is_main
+    )
+
+
+@dataclass(frozen=True)
+class _Around:
+    """Where and how a run takes place."""
+
+    process: Process
+    folder: RunFolder
+    options: RunOptions
+    request: StopRequest
+
+
+def _train(
+    recipe: nn.Module, dataset: SceneDataset, optimization: OptimizationConfig, around: _Around
+) -> int:
+    """Put the run together and take it to its end; returns the updates done."""
+    process, options = around.process, around.options
+    recipe.to(process.device)
+    optimizer = build_optimizer(recipe, optimization)
+    with narrator(optimization.steps, quiet=not process.is_main) as say:
+        run = Run(recipe, dataset, optimization, optimizer, process, around.folder, options, say)
+        start = run.resume() if options.resume else 0
+        if process.is_main:
+            around.folder.write_config(options.config)
+        model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
+        recipe.train()
+        if not run.was_looked_at(start):
+            run.look(start)
+        stepper = Stepper(model, optimizer, optimization, process, options.seed, around.request)
+        return run.train(stepper, start)

@@ -1,0 +1,86 @@
+"""``metrics.jsonl``: one row a step, evaluation rows among them."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from renderpretrain.training.files import write_text
+
+Row = dict[str, int | float]
+"""``step`` and whatever was measured then."""
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows; a last line that a crash cut short is left out.
+
+    Raises:
+        ValueError: If another line is not a JSON object.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text().splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_parse(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"{path}, line {number}: expected a JSON object with a step, got {line[:60]!r}"
+                ) from error
+    return rows
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row; a value that is not finite is left out, for JSON has no word for it."""
+    finite = {key: value for key, value in row.items() if math.isfinite(value)}
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(finite) + "\n")
+
+
+def drop_rows_after(path: Path, step: int) -> list[Row]:
+    """Forget, atomically, what an interrupted run logged past its checkpoint; returns the rows that stay."""
+    rows = [row for row in read_rows(path) if row["step"] <= step]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of the table a run ends with.
+
+    Attributes:
+        metric: Its name in ``metrics.jsonl`` without ``eval/``.
+        before: At the start.
+        after: At the last evaluation.
+        baseline: Of a predictor without geometry.
+    """
+
+    metric: str
+    before: float
+    after: float
+    baseline: float | None
+
+
+def changes(rows: list[Row]) -> list[Change]:
+    """What training changed on the held-out scenes: first evaluation, last evaluation, baseline."""
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for row in rows:
+        scores = {key.removeprefix("eval/"): value for key, value in row.items() if key.startswith("eval/")}
+        first = {**scores, **first}
+        last |= scores
+    return [
+        Change(metric, first[metric], last[metric], last.get(f"baseline_{metric}"))
+        for metric in last
+        if not metric.startswith("baseline_")
+    ]
+
+
+def _parse(line: str) -> Row:
+    """One row of the file."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or "step" not in row:
+        raise ValueError("not a row")
+    return row

@@ -1,0 +1,90 @@
+"""Which scenes a step sees, and with which random numbers: a pure function of (seed, step, position).
+
+Nothing here depends on how many processes share a step or on what ran before, so a resumed or data-parallel
+run sees exactly what the uninterrupted single process saw.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from renderpretrain.data import Batch, SceneDataset, collate
+from renderpretrain.ops import fork
+
+EPOCHS, SAMPLES, GLOBAL_GENERATOR, HELD_OUT = 1, 2, 3, 4
+"""Purposes of a seed, so that no two of them share numbers."""
+
+
+def scene_index(position: int, num_scenes: int, seed: int) -> int:
+    """The scene at a position of the endless sequence of shuffled epochs.
+
+    Args:
+        position: Counts samples since the start of training, over all processes.
+        num_scenes: Length of one epoch.
+        seed: Each epoch's permutation follows from it and the epoch's number.
+    """
+    epoch, place = divmod(position, num_scenes)
+    return int(_permutation(epoch, num_scenes, seed)[place])
+
+
+def sample_seeds(seed: int, step: int, first: int, count: int) -> Int[Tensor, " B"]:
+    """Seeds of the samples ``first ... first + count - 1`` of a step's global batch, non-negative."""
+    of_step = fork(fork(torch.tensor([seed]), SAMPLES), step)
+    return torch.cat([fork(of_step, position) for position in range(first, first + count)]) & (2**62 - 1)
+
+
+def seed_generators(seed: int, step: int, rank: int) -> None:
+    """Seed torch's global generators for a step, for modules (dropout) that draw from them.
+
+    Done at every step, it makes their state a function of the step, which a checkpoint need not store.
+    """
+    mixed = fork(fork(fork(torch.tensor([seed]), GLOBAL_GENERATOR), step), rank)
+    torch.manual_seed(int(mixed) & (2**62 - 1))
+
+
+def held_out_batch(dataset: SceneDataset, index: int) -> Batch:
+    """One scene as a batch whose random numbers depend on its index alone, so that evaluations compare."""
+    return collate([dataset[index]], fork(torch.tensor([index]), HELD_OUT) & (2**62 - 1))
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """The batches one process gets: item ``k`` belongs to step ``k // accumulate + 1``.
+
+    Attributes:
+        dataset: Scenes; the same index always gives the same scene.
+        num_scenes: The first so many are trained on.
+        seed: Of the run.
+        batch_size: Samples per process and batch.
+        accumulate: Batches per step.
+        rank: This process.
+        world_size: Number of processes; they share a step's global batch of
+            ``accumulate * world_size * batch_size`` samples.
+    """
+
+    dataset: SceneDataset
+    num_scenes: int
+    seed: int
+    batch_size: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch ``index`` of this process."""
+        step, part = divmod(index, self.accumulate)
+        first = (part * self.world_size + self.rank) * self.batch_size
+        start = step * self.accumulate * self.world_size * self.batch_size + first
+        positions = range(start, start + self.batch_size)
+        scenes = [self.dataset[scene_index(p, self.num_scenes, self.seed)] for p in positions]
+        return collate(scenes, sample_seeds(self.seed, step + 1, first, self.batch_size))
+
+
+@lru_cache(maxsize=2)
+def _permutation(epoch: int, num_scenes: int, seed: int) -> Int[Tensor, " P"]:
+    """The order of one epoch. Two are kept because a batch may straddle a border."""
+    mixed = fork(fork(torch.tensor([seed]), EPOCHS), epoch)
+    return torch.randperm(num_scenes, generator=torch.Generator().manual_seed(int(mixed) & (2**62 - 1)))

@@ -1,0 +1,130 @@
+"""What the recipe sees and what it renders, as one PNG."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renderpretrain.data import Batch, Scene, collate
+from renderpretrain.geometry import Rays
+from renderpretrain.masking import hide_patches
+from renderpretrain.renderers import Rendered
+from renderpretrain.viz import depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
+
+RAYS_AT_ONCE = 4096
+NEAR, FAR = 2.0, 60.0
+"""Ends of the depth colour scale, metres."""
+
+PICTURE_SEED = 7
+"""The mask in the pictures is the same from start to end, so that they can be compared."""
+
+Panels = list[tuple[str, Tensor]]
+
+
+@torch.no_grad()
+def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
+    """Write input, masked input, rendered colour, depth and normals, target depth and error of one scene.
+
+    The volume is encoded from the masked input, as in training.
+
+    Args:
+        recipe: A recipe; its mode (training or not) is left as found.
+        scene: What to show.
+        path: The PNG; its folder is made.
+        title: First line of the sheet.
+        max_views: Cameras shown, spread over those there are; without cameras a range image is shown.
+    """
+    device = next(recipe.parameters()).device
+    batch = collate([scene], torch.tensor([PICTURE_SEED])).to(device)
+    mode = recipe.training
+    recipe.eval()
+    hidden = recipe.hide(batch)
+    volume = recipe.encode(batch, hidden)
+    shown = hidden.points[0] if hidden.points is not None else torch.zeros_like(batch.point_valid[0])
+    rows = []
+    if batch.cameras is None:
+        rows.append(("LiDAR", _range_panels(recipe, volume, batch, shown)))
+    else:
+        count = len(scene.camera_names)
+        for n in range(0, count, max(1, -(-count // max_views))):
+            rows.append(
+                (scene.camera_names[n], _camera_panels(recipe, volume, batch, n, hidden.patches, shown))
+            )
+    recipe.train(mode)
+    return save_sheet(path, f"{title}   {scene.name}", rows)
+
+
+def _camera_panels(
+    recipe: Any, volume: Tensor, batch: Batch, n: int, patches: Tensor | None, hidden_points: Tensor
+) -> Panels:
+    """One camera's row."""
+    assert_images = batch.images
+    if batch.cameras is None or assert_images is None:
+        return []
+    camera, image = batch.cameras[0, n], assert_images[0, n]
+    stride = max(1, image.shape[-1] // 224)
+    view = camera_view(camera, stride)
+    points = batch.points[0, :, :3]
+    cells, visible = camera_cells(camera, points, stride)
+    visible = visible & batch.point_valid[0] & (batch.points[0, :, 4] == 0)
+    panels: Panels = [("input", image)]
+    if patches is not None:
+        panels.append(("masked input", hide_patches(image[None], patches[0, n][None])[0]))
+    if recipe.lidar is not None:
+        kept = view.rasterize(points, cells, visible & ~hidden_points)
+        panels.append(("masked LiDAR", _depth(*kept)))
+    return panels + _rendered_panels(
+        _render(recipe, volume, view), view, view.rasterize(points, cells, visible)
+    )
+
+
+def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tensor) -> Panels:
+    """The row of a sweep without cameras."""
+    origin, points = batch.lidar_origins[0], batch.points[0, :, :3]
+    view, cells = range_view(origin), range_cells(origin, points)
+    valid = batch.point_valid[0] & (batch.points[0, :, 4] == 0)
+    panels: Panels = [
+        ("input", _depth(*view.rasterize(points, cells, valid))),
+        ("masked input", _depth(*view.rasterize(points, cells, valid & ~hidden_points))),
+    ]
+    return panels + _rendered_panels(
+        _render(recipe, volume, view), view, view.rasterize(points, cells, valid)
+    )
+
+
+def _rendered_panels(rendered: dict[str, Tensor], view: View, target: tuple[Tensor, Tensor]) -> Panels:
+    """Colour (where the field has one), depth, normals, target depth and error."""
+    height, width = view.shape
+    panels: Panels = []
+    if "rgb" in rendered:
+        panels.append(("rendered colour", rendered["rgb"].view(height, width, 3).permute(2, 0, 1)))
+    depth = rendered["depth"].view(height, width)
+    panels.append(("rendered depth", _depth(depth, torch.ones_like(target[1]))))
+    if "normals" in rendered:
+        panels.append(
+            ("normals", normal_colours(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
+        )
+    measured, hit = target
+    error = (depth - measured).abs() / measured.clamp(min=1.0)
+    panels.append(("target depth", _depth(measured, hit)))
+    panels.append(("error, red = 50 %", error_colours(error.cpu(), hit.cpu(), worst=0.5)))
+    return panels
+
+
+def _render(recipe: Any, volume: Tensor, view: View) -> dict[str, Tensor]:
+    """Render a view in chunks."""
+    parts: dict[str, list[Tensor]] = {}
+    for start in range(0, len(view.rays.origins), RAYS_AT_ONCE):
+        chunk = view.rays[slice(start, start + RAYS_AT_ONCE)]
+        rendered: Rendered = recipe.render(volume, Rays(chunk.origins[None], chunk.directions[None]))
+        for name, value in (("depth", rendered.depth), ("rgb", rendered.rgb), ("normals", rendered.normals)):
+            if value is not None:
+                parts.setdefault(name, []).append(value[0])
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _depth(depth: Tensor, valid: Tensor) -> Tensor:
+    """Depth in the sheet's colours."""
+    return depth_colours(depth.cpu(), valid.cpu(), near=NEAR, far=FAR)

@@ -1,0 +1,208 @@
+"""A run between its first and its last step: what happens around the optimiser's steps."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.training.console import Say, describe
+from renderpretrain.training.distributed import Process
+from renderpretrain.training.evaluate import evaluate, evaluate_baseline
+from renderpretrain.training.metrics import Row, append_row, drop_rows_after, read_rows
+from renderpretrain.training.order import MicroBatches
+from renderpretrain.training.prefetch import prefetch
+from renderpretrain.training.run_folder import RunFolder, versions
+from renderpretrain.training.step import Record, Stepper
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is carried out, as opposed to what is learnt.
+
+    Attributes:
+        holdout: The last so many scenes are never trained on, only evaluated.
+        seed: Of the order of scenes and of every sample's random numbers.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: Go on from the newest checkpoint in the run's folder.
+        workers: Processes that prepare batches; 0 prepares them in a thread.
+        evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
+        config: Saved with the run and with each checkpoint; plain values only.
+        on_picture: Called with the step and the recipe at the start, the middle and the end, in the main
+            process.
+    """
+
+    holdout: int = 0
+    seed: int = 0
+    device: str = "auto"
+    resume: bool = False
+    workers: int = 0
+    evaluation_rays: int = 512
+    config: Mapping[str, Any] = field(default_factory=dict)
+    on_picture: Callable[[int, nn.Module], None] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run holds on to.
+
+    Attributes:
+        recipe: What is trained, never wrapped: its parameter names are those of the checkpoints.
+        dataset: The scenes, held-out ones last.
+        optimization: How it is trained.
+        optimizer: The state that a checkpoint keeps beside the weights.
+        process: This process among its like.
+        folder: Where the files go.
+        options: How the run is carried out.
+        say: Tells the user.
+    """
+
+    recipe: nn.Module
+    dataset: SceneDataset
+    optimization: OptimizationConfig
+    optimizer: torch.optim.Optimizer
+    process: Process
+    folder: RunFolder
+    options: RunOptions
+    say: Say
+
+    @property
+    def split(self) -> tuple[range, range]:
+        """Scenes to train on, and held-out scenes."""
+        everything = range(len(self.dataset))
+        border = len(everything) - self.options.holdout
+        return everything[:border], everything[border:]
+
+    def train(self, stepper: Stepper, start: int) -> int:
+        """Take the steps after ``start``; returns how many updates the recipe has seen."""
+        steps, parts = self.optimization.steps, self.optimization.accumulate
+        waiting: Record | None = None
+        stream = prefetch(self.batches(), range(start * parts, steps * parts), self.options.workers)
+        with closing(stream):
+            stepper.restart_clock()
+            for step in range(start + 1, steps + 1):
+                record = stepper.take(step, stream)
+                stop = waiting is not None and self.log(stepper, waiting)
+                waiting = record
+                if stop or self.is_due(step):
+                    # A checkpoint is written only once its own step is known to be finite.
+                    stop = self.log(stepper, record) or stop
+                    waiting = None
+                    self.save(step, stop=stop)
+                    if stop and step < steps:
+                        return step
+                    self.look(step)
+                    stepper.restart_clock()
+        if self.process.is_main:
+            save_final(self.folder.checkpoints, self.state(steps))
+        return steps
+
+    def batches(self) -> MicroBatches:
+        """This process's batches."""
+        return MicroBatches(
+            self.dataset,
+            len(self.split[0]),
+            self.options.seed,
+            self.optimization.batch_size,
+            self.optimization.accumulate,
+            self.process.rank,
+            self.process.world_size,
+        )
+
+    def is_due(self, step: int) -> bool:
+        """Whether something happens after this step."""
+        steps, every = (
+            self.optimization.steps,
+            (self.optimization.eval_every, self.optimization.checkpoint_every),
+        )
+        return step in (steps, steps // 2) or any(step % n == 0 for n in every)
+
+    def log(self, stepper: Stepper, record: Record) -> bool:
+        """Write a step's row and say it now and then; returns whether the run is to stop."""
+        row, stop = stepper.read(record)
+        if self.process.is_main:
+            append_row(self.folder.metrics, row)
+            tell = record.step % self.optimization.log_every == 0 or record.step in (
+                1,
+                self.optimization.steps,
+            )
+            self.say(record.step, describe(row) if tell else "")
+        return stop
+
+    def look(self, step: int) -> None:
+        """Evaluate and draw where the step is due for it."""
+        ends = (0, self.optimization.steps)
+        if self.options.holdout and (step in ends or step % self.optimization.eval_every == 0):
+            row = self.evaluation(step)
+            if self.process.is_main:
+                append_row(self.folder.metrics, row)
+                self.say(step, "held out: " + describe(row))
+        if self.options.on_picture and self.process.is_main and step in (*ends, self.optimization.steps // 2):
+            self.options.on_picture(step, self.recipe)
+            self.recipe.train()
+
+    def evaluation(self, step: int) -> Row:
+        """Held-out scores of the recipe and, once, of a predictor without geometry."""
+        process, num_rays = self.process, self.options.evaluation_rays
+        found = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
+        row: Row = {"step": step} | {f"eval/{name}": value for name, value in found.items()}
+        if step == 0:
+            found = evaluate_baseline(
+                self.recipe, self.dataset, self.split, process=process, num_rays=num_rays
+            )
+            row |= {f"eval/baseline_{name}": value for name, value in found.items()}
+        return row
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What every checkpoint holds."""
+        return {
+            "step": step,
+            "model": self.recipe.state_dict(),
+            "config": dict(self.options.config),
+            "seed": self.options.seed,
+            "versions": versions(),
+        }
+
+    def save(self, step: int, *, stop: bool) -> None:
+        """Write a checkpoint where the step is due for it."""
+        due = stop or step == self.optimization.steps or step % self.optimization.checkpoint_every == 0
+        if due and self.process.is_main:
+            state = self.state(step) | {"optimizer": self.optimizer.state_dict()}
+            save_checkpoint(self.folder.checkpoints, step, state)
+
+    def resume(self) -> int:
+        """Load the newest checkpoint and forget what was logged past it; returns its step.
+
+        Raises:
+            ValueError: If there is none, it cannot be read, or it does not fit this run.
+        """
+        path = newest_checkpoint(self.folder.checkpoints)
+        if path is None:
+            raise ValueError(f"resume: expected a checkpoint in {self.folder.checkpoints}, found none")
+        state = load_checkpoint(path)
+        if state["step"] > self.optimization.steps:
+            raise ValueError(f"steps: expected at least {state['step']}, got {self.optimization.steps}")
+        if state["seed"] != self.options.seed:
+            raise ValueError(f"seed: expected {state['seed']} as in the resumed run, got {self.options.seed}")
+        try:
+            self.recipe.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"resume: {path} does not fit this recipe and configuration ({reason})"
+            ) from error
+        if self.process.is_main:
+            drop_rows_after(self.folder.metrics, state["step"])
+        self.process.wait()
+        return state["step"]
+
+    def was_looked_at(self, step: int) -> bool:
+        """Whether the held-out scores of a step are already in the log."""
+        rows = read_rows(self.folder.metrics)
+        return any(row["step"] == step and any(key.startswith("eval/") for key in row) for row in rows)

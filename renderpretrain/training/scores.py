@@ -1,0 +1,52 @@
+"""How far predicted rays are from what the sensors saw, pooled over rays."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from renderpretrain.samplers import RayTargets
+
+NUM_SUMS = 5
+"""Relative depth error, squared depth error, rays with depth, squared colour error, colour values."""
+
+
+def score_sums(
+    depth: Float[Tensor, "B R"], rgb: Float[Tensor, "B R 3"] | None, targets: RayTargets
+) -> Float[Tensor, "5"]:
+    """Sums over the rays that add up across scenes and processes; :func:`scores` turns them into numbers.
+
+    Args:
+        depth: Predicted distance along the ray, metres.
+        rgb: Predicted colour in [0, 1], or ``None``.
+        targets: Depth counts where ``hit``, colour where ``rgb_valid``.
+    """
+    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=depth.device)
+    error = torch.where(targets.hit, depth.double() - targets.depth.double(), 0.0)
+    # A return closer than a millimetre is the sensor itself; dividing by it would drown every other ray.
+    sums[0] = (error.abs() / targets.depth.double().clamp(min=1e-3)).sum()
+    sums[1] = error.square().sum()
+    sums[2] = targets.hit.sum()
+    if rgb is not None:
+        valid = targets.rgb_valid[..., None]
+        sums[3] = torch.where(valid, rgb.double() - targets.rgb.double(), 0.0).square().sum()
+        sums[4] = 3 * targets.rgb_valid.sum()
+    return sums
+
+
+def scores(sums: Float[Tensor, "5"]) -> dict[str, float]:
+    """Named scores; one without a single ray is absent.
+
+    Returns:
+        ``depth_abs_rel``: mean of ``|d - d*| / d*``. ``depth_rmse``: root of the mean squared error, metres.
+        ``psnr``: ``-10 log10`` of the mean squared colour error over all rays together, dB.
+    """
+    relative, squared, num_depth, colour, num_colour = sums.tolist()
+    found = {}
+    if num_depth:
+        found["depth_abs_rel"] = relative / num_depth
+        found["depth_rmse"] = math.sqrt(squared / num_depth)
+    if num_colour:
+        found["psnr"] = -10 * math.log10(max(colour / num_colour, 1e-10))
+    return found

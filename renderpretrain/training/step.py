@@ -1,0 +1,141 @@
+"""One optimiser step: forward, backward, clip, update; and reading what it measured."""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from renderpretrain.data import Batch
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training.distributed import Process
+from renderpretrain.training.guards import StopRequest, non_finite_message
+from renderpretrain.training.metrics import Row
+from renderpretrain.training.order import seed_generators
+from renderpretrain.training.schedule import set_step
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a step measured, on its way to the host.
+
+    Attributes:
+        step: Updates done with it.
+        terms: Names of the loss terms.
+        values: Their means over all processes, then the gradient's norm, then how many processes want to
+            stop.
+        copied: When the values have arrived, on a GPU.
+        names: The scenes this process used.
+        lr: Learning rate of the update.
+        returned: When Python was done with it, seconds; on a CPU the step was done then.
+    """
+
+    step: int
+    terms: tuple[str, ...]
+    values: Tensor
+    copied: torch.cuda.Event | None
+    names: tuple[str, ...]
+    lr: float
+    returned: float
+
+
+class Stepper:
+    """Takes steps and reads their records.
+
+    The caller reads one step late, which keeps an accelerator's queue full.
+
+    Args:
+        model: ``model(batch) -> {term: scalar}``, possibly wrapped for data parallelism.
+        optimizer: From :func:`renderpretrain.training.schedule.build_optimizer`.
+        optimization: Precision, accumulation, clipping, schedule.
+        process: The device, and the processes to average over.
+        seed: Of the run.
+        request: Passed on to all processes with the values, so that they stop at the same step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        optimization: OptimizationConfig,
+        process: Process,
+        seed: int,
+        request: StopRequest,
+    ) -> None:
+        self.model, self.optimizer, self.optimization = model, optimizer, optimization
+        self.process, self.seed, self.request = process, seed, request
+        self.finished = time.perf_counter()
+
+    def take(self, step: int, batches: Iterator[Batch]) -> Record:
+        """Do update ``step`` (from 1) on the next ``accumulate`` batches."""
+        parts = self.optimization.accumulate
+        lr = set_step(self.optimizer, self.optimization, step - 1)
+        seed_generators(self.seed, step, self.process.rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        total: Tensor | None = None
+        names: tuple[str, ...] = ()
+        for part in range(parts):
+            batch = next(batches).to(self.process.device)
+            terms = self._accumulate(batch, last=part == parts - 1)
+            values = torch.stack([value.detach().float() for value in terms.values()]) / parts
+            total = values if total is None else total + values
+            names += batch.names
+        assert total is not None  # accumulate > 0
+        grad_norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.optimization.clip_norm or float("inf")
+        )
+        self.optimizer.step()
+        return self._record(step, tuple(terms), torch.cat([total, grad_norm.float()[None]]), names, lr)
+
+    def read(self, record: Record) -> tuple[Row, bool]:
+        """The row of ``metrics.jsonl``, and whether some process was asked to stop.
+
+        Raises:
+            FloatingPointError: If a term or the gradient is not finite; names the step and the samples.
+        """
+        if record.copied is not None:
+            record.copied.synchronize()
+        *values, grad_norm, stop = record.values.tolist()
+        terms = dict(zip(record.terms, values, strict=True))
+        message = non_finite_message(record.step, terms, grad_norm)
+        if message:
+            raise FloatingPointError(f"{message}; samples: {', '.join(self.process.collect(record.names))}")
+        finished = time.perf_counter() if record.copied is not None else record.returned
+        seconds, self.finished = finished - self.finished, finished
+        row = {"step": record.step, "loss": sum(values)}
+        row |= {f"loss/{name}": value for name, value in terms.items()}
+        samples = len(record.names) * self.process.world_size
+        row |= {"lr": record.lr, "grad_norm": grad_norm, "samples_per_second": samples / max(seconds, 1e-9)}
+        return row, stop > 0
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last step out of the next step's time."""
+        self.finished = time.perf_counter()
+
+    def _accumulate(self, batch: Batch, *, last: bool) -> dict[str, Tensor]:
+        """Add a batch's gradient; processes exchange gradients only with the last batch of a step."""
+        device_type = self.process.device.type
+        waits = isinstance(self.model, DistributedDataParallel) and not last
+        with cast(DistributedDataParallel, self.model).no_sync() if waits else nullcontext():
+            with torch.autocast(device_type, torch.bfloat16, enabled=self.optimization.precision == "bf16"):
+                terms = self.model(batch)
+                loss = torch.stack([value.float() for value in terms.values()]).sum()
+            (loss / self.optimization.accumulate).backward()
+        return terms
+
+    def _record(
+        self, step: int, terms: tuple[str, ...], values: Tensor, names: tuple[str, ...], lr: float
+    ) -> Record:
+        """Average over the processes and send to the host without waiting."""
+        asked = values.new_tensor([self.request.signal is not None])
+        values = self.process.total(torch.cat([values, asked])) / self.process.world_size
+        copied = None
+        if values.is_cuda:
+            values = values.to("cpu", non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+        return Record(step, terms, values, copied, names, lr, time.perf_counter())

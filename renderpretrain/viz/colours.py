@@ -1,0 +1,49 @@
+"""Numbers to colours: ``(3, H, W)`` RGB in [0, 1] on the CPU."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+DEPTH_STOPS = (
+    (0.99, 0.91, 0.15),
+    (0.99, 0.65, 0.21),
+    (0.88, 0.39, 0.38),
+    (0.69, 0.17, 0.56),
+    (0.42, 0.00, 0.66),
+    (0.05, 0.03, 0.53),
+)
+"""Near is bright, far is dark; evenly spaced in log depth."""
+
+ERROR_STOPS = ((0.10, 0.10, 0.14), (0.16, 0.39, 0.62), (0.96, 0.88, 0.52), (0.84, 0.12, 0.15))
+"""Right is dark, wrong is red."""
+
+
+def ramp(values: Float[Tensor, "H W"], stops: tuple[tuple[float, float, float], ...]) -> Float[Tensor, "3 H W"]:
+    """Piecewise linear colours for values in [0, 1]; NaN is black."""
+    table = torch.tensor(stops)
+    place = values.nan_to_num(0.0).clamp(0, 1) * (len(stops) - 1)
+    low = place.floor().long().clamp(max=len(stops) - 2)
+    share = (place - low)[..., None]
+    return ((1 - share) * table[low] + share * table[low + 1]).permute(2, 0, 1)
+
+
+def depth_colours(
+    depth: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, near: float, far: float
+) -> Float[Tensor, "3 H W"]:
+    """Depth in metres on a logarithmic scale from ``near`` to ``far``; black where not valid."""
+    low, high = torch.tensor(near).log(), torch.tensor(far).log()
+    place = (depth.clamp(min=1e-3).log() - low) / (high - low)
+    return ramp(place, DEPTH_STOPS) * valid
+
+
+def error_colours(
+    error: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, worst: float
+) -> Float[Tensor, "3 H W"]:
+    """Errors from 0 to ``worst`` and beyond; black where not valid."""
+    return ramp(error / worst, ERROR_STOPS) * valid
+
+
+def normal_colours(normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+    """Unit normals by axis: red +x, green +y, blue +z around grey; a zero vector is black."""
+    length = normals.norm(dim=0, keepdim=True)
+    return (0.5 + 0.5 * normals / length.clamp(min=1e-6)) * length.clamp(max=1)

@@ -1,0 +1,53 @@
+"""One PNG of labelled pictures in rows and columns."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+MARGIN = 6
+HEADER = 18
+BACKGROUND = (24, 24, 28)
+INK = (225, 225, 225)
+
+
+def save_sheet(
+    path: Path, title: str, rows: list[tuple[str, list[tuple[str, Float[Tensor, "3 H W"]]]]], *, height: int = 150
+) -> Path:
+    """Write a sheet, creating its folder.
+
+    Args:
+        path: The PNG.
+        title: First line.
+        rows: Label of each row, and its pictures with their captions; RGB in [0, 1].
+        height: Pixels every picture is scaled to.
+    """
+    pictures = [[(caption, _image(tensor, height)) for caption, tensor in row] for _, row in rows]
+    columns = max(len(row) for row in pictures)
+    widths = [max(row[c][1].width for row in pictures if c < len(row)) for c in range(columns)]
+    width = sum(widths) + MARGIN * (columns + 1)
+    sheet = Image.new("RGB", (width, HEADER * 2 + len(rows) * (height + HEADER + MARGIN)), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default()
+    draw.text((MARGIN, 4), title, INK, font=font)
+    top = HEADER
+    for (label, _), row in zip(rows, pictures, strict=True):
+        left = MARGIN
+        for column, (caption, picture) in enumerate(row):
+            text = f"{label}: {caption}" if column == 0 and label else caption
+            draw.text((left, top + 3), text, INK, font=font)
+            sheet.paste(picture, (left, top + HEADER))
+            left += widths[column] + MARGIN
+        top += height + HEADER + MARGIN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
+
+
+def _image(tensor: Tensor, height: int) -> Image.Image:
+    """A tensor as a picture of the given height, its pixels kept square and sharp."""
+    array = (tensor.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
+    image = Image.fromarray(np.ascontiguousarray(array))
+    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.NEAREST)

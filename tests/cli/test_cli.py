@@ -1,0 +1,262 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from renderpretrain.cli import main
+from renderpretrain.training import newest_checkpoint, read_rows
+
+SMALL = [
+    "--set", "image_size=[32, 64]",
+    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "render.rays_per_camera=8",
+    "--set", "optimization.warmup_steps=0",
+    "--scenes", "3", "--holdout", "1", "--device", "cpu",
+]  # fmt: skip
+"""Two dozen metres and eight rays a camera: enough to go through every line."""
+
+
+def run(*arguments):
+    """What the user sees of a command that ends well."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code in (0, None)
+
+
+def failure(capsys, *arguments):
+    """The one line of a command that does not."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip()
+
+
+def pretrain(out, *arguments):
+    run("pretrain", "unipad-lidar", "--out", out, *SMALL, *arguments)
+
+
+def without_time(path):
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in read_rows(path)]
+
+
+def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
+    out = tmp_path / "run"
+    pretrain(out, "--steps", 2)
+    said = capsys.readouterr().out
+    assert re.search(r"held-out scenes +before +after +row means\ndepth_abs_rel", said)
+    for name in ("final.pt", "metrics.jsonl", "step_000000.png", "step_000001.png", "step_000002.png"):
+        assert name in said
+    assert len(list((out / "pictures").glob("*.png"))) == 3
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert (saved["recipe"], saved["scenes"], saved["holdout"]) == ("unipad-lidar", 3, 1)
+    assert saved["config"]["optimization"]["steps"] == 2
+    row = read_rows(out / "metrics.jsonl")[0]
+    assert {"eval/depth_abs_rel", "eval/depth_rmse", "eval/baseline_depth_abs_rel"} <= set(row)
+    run("render", out, "--frame", 1)
+    assert capsys.readouterr().out.strip().endswith("frame_000001.png")
+    assert (out / "pictures" / "frame_000001.png").stat().st_size > 1000
+
+
+def test_resuming_takes_the_saved_settings_and_repeats_the_whole_run(tmp_path, capsys):
+    pretrain(tmp_path / "whole", "--steps", 4, "--set", "optimization.schedule=constant")
+    pretrain(tmp_path / "parts", "--steps", 2, "--set", "optimization.schedule=constant")
+    resume = ["--out", tmp_path / "parts", "--resume", "--steps", 4, "--device", "cpu"]
+    run("pretrain", "unipad-lidar", *resume)
+    parts, whole = (without_time(tmp_path / name / "metrics.jsonl") for name in ("parts", "whole"))
+    parts = [
+        row for row in parts if not (row["step"] == 2 and "loss" not in row)
+    ]  # its end was an evaluation
+    assert parts == whole
+
+
+def test_what_exists_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "precious").write_text("data")
+    assert "expected an empty or new folder" in failure(
+        capsys, "pretrain", "unipad-lidar", "--out", tmp_path, *SMALL
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "run"
+    assert "cannot write to" in failure(capsys, "pretrain", "unipad-lidar", "--out", out, *SMALL)
+
+
+def test_a_dry_run_prints_configuration_parameters_and_shapes(tmp_path, capsys):
+    pretrain(tmp_path / "run", "--dry-run", "--set", "optimization.lr=0.5")
+    said = capsys.readouterr().out
+    assert "lr: 0.5" in said
+    assert "3 to train on, 1 held out" in said
+    assert "everything" in said and "points" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path, capsys):
+    path = tmp_path / "settings.yaml"
+    path.write_text("optimization: {lr: 0.25, steps: 9}\n")
+    pretrain(tmp_path / "run", "--dry-run", "--config", path, "--steps", 5, "--precision", "bf16")
+    said = capsys.readouterr().out
+    assert "lr: 0.25" in said and "steps: 5" in said and "precision: bf16" in said
+
+
+def test_a_shown_preset_is_a_config_file(tmp_path, capsys):
+    run("recipes", "show", "unipad-camera", "--preset", "paper")
+    shown = capsys.readouterr().out
+    (tmp_path / "paper.yaml").write_text(shown)
+    run("recipes", "show", "unipad-camera", "--preset", "tiny")
+    assert yaml.safe_load(shown) != yaml.safe_load(capsys.readouterr().out)
+    narrow = [("image_size", "[32, 64]"), ("image.depths", "[1, 1, 1, 1]"), ("image.widths", "[8, 8, 8, 8]")]
+    settings = [text for key, value in narrow for text in ("--set", f"{key}={value}")]
+    run(
+        "pretrain",
+        "unipad-camera",
+        "--dry-run",
+        "--scenes",
+        1,
+        "--config",
+        tmp_path / "paper.yaml",
+        *settings,
+    )
+    assert "preset: tiny" in (said := capsys.readouterr().out) and "warmup_steps: 500" in said
+
+
+def test_the_list_names_every_recipe(capsys):
+    run("recipes", "list")
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("unipad-lidar", "unipad-camera", "unipad-fusion", "tiny, paper"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "unipda-lidar"], "did you mean unipad-lidar?"),
+        (["pretrain", "unipad-lidar", "--preset", "tinny"], "did you mean tiny?"),
+        (["pretrain", "unipad-lidar", "--set", "optimization.lrr=1"], "did you mean lr?"),
+        (["pretrain", "unipad-lidar", "--precision", "fp8"], "optimization.precision: input should be"),
+        (["pretrain", "unipad-lidar", "--data", "sinthetic"], "did you mean synthetic?"),
+        (["pretrain", "unipad-lidar", "--data", "folder:nowhere"], "nowhere"),
+        (["pretrain", "unipad-lidar", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["pretrain", "unipad-lidar", "--out", "nowhere", "--resume"], "nowhere: expected a run folder"),
+        (["recipes", "show", "unipad"], "did you mean unipad-"),
+        (["render", "nowhere"], "nowhere: expected a run folder"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in failure(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_exits_with_2():
+    with pytest.raises(SystemExit) as end:
+        main(["pretrain", "unipad-lidar", "--stepps", "3"])
+    assert end.value.code == 2
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ValueError, match=r"did you mean unipad-lidar\?"):
+        main(["pretrain", "unipda-lidar", "--debug"])
+
+
+def test_a_damaged_checkpoint_is_one_line_that_names_the_good_one(tmp_path, capsys):
+    out = tmp_path / "run"
+    pretrain(out, "--steps", 2, "--set", "optimization.checkpoint_every=1")
+    newest = out / "checkpoints" / "step_000002.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    capsys.readouterr()
+    again = ["pretrain", "unipad-lidar", "--out", out, "--resume", "--steps", 3]
+    assert "delete it to resume from step_000001.pt" in failure(capsys, *again)
+    newest.unlink()
+    run(*again)
+    assert read_rows(out / "metrics.jsonl")[-1]["step"] == 3
+
+
+def test_the_doctor_says_why(capsys):
+    run("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    looked_at = {
+        "torch",
+        "compiled_cpu",
+        "compiled_cuda",
+        "spconv",
+        "devices",
+        "nerfacc",
+        "torch_scatter",
+        "disk",
+    }
+    assert looked_at <= set(found)
+    assert all(set(finding) == {"ok", "why"} and finding["why"] for finding in found.values())
+    run("doctor")
+    assert "torch" in capsys.readouterr().out
+
+
+def environment():
+    root = str(Path(__file__).parents[2])
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def test_help_imports_no_torch_and_takes_a_moment():
+    command = [sys.executable, "-X", "importtime", "-m", "renderpretrain", "--help"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert "pretrain" in done.stdout
+    imported = [line.split("|")[-1].strip() for line in done.stderr.splitlines()]
+    assert "typer" in imported and "torch" not in imported
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "renderpretrain", "--help"],
+            env=environment(),
+            capture_output=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3  # the best of three: the machine may be busy with other tests
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_a_checkpoint_and_says_how_to_resume(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "renderpretrain",
+        "pretrain",
+        "unipad-lidar",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command += [*SMALL, "--steps", "100000", "--set", "optimization.log_every=1"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("[1/"):
+                process.send_signal(signal.SIGTERM)
+                break
+        said = process.stdout.read()
+    assert process.returncode == 0
+    assert "stopped by SIGTERM after step" in said and "--resume" in said
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints") is not None
+
+
+@pytest.mark.slow
+def test_torchrun_trains_in_two_processes(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "renderpretrain", "pretrain", "unipad-lidar", "--out", str(tmp_path / "run")]
+    command += [*SMALL, "--steps", "2"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("final.pt") == 1
+    assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1, 2]

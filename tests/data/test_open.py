@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from renderpretrain.data import SceneFolder, SyntheticRoom, SyntheticStreet, open_data, write_scene_folder
+
+
+def test_words_name_data_sets():
+    street = open_data("synthetic", image_size=(24, 40), seed=3, sweeps=2, num_scenes=5)
+    assert street == SyntheticStreet(5, seed=3, image_size=(24, 40), sweeps=2)
+    assert open_data("synthetic-room") == SyntheticRoom(64)
+
+
+def test_a_folder_takes_options_after_its_path(tmp_path):
+    write_scene_folder(tmp_path, [SyntheticStreet(1, image_size=(24, 40), points_per_beam=60)[0]])
+    folder = open_data(f"folder:{tmp_path}?sensor_origin=0,0.5,1.8&max_points=100", image_size=(12, 20))
+    assert isinstance(folder, SceneFolder)
+    scene = folder[0]
+    assert len(scene.points) == 100 and scene.images.shape == (6, 3, 12, 20)
+    assert torch.equal(scene.lidar_origin, torch.tensor([0.0, 0.5, 1.8]))
+    with pytest.raises(
+        ValueError, match="expected the options sensor_origin, max_points, views_per_scene, got colour"
+    ):
+        open_data(f"folder:{tmp_path}?colour=red")
+    with pytest.raises(ValueError, match="expected sensor_origin=x,y,z and whole numbers"):
+        open_data(f"folder:{tmp_path}?sensor_origin=1,2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("sinthetic", "did you mean synthetic?"),
+        ("foldr:/data", "did you mean folder:PATH?"),
+        ("folder", "did you mean folder:PATH?"),
+    ],
+)
+def test_an_unknown_word_lists_the_kinds_and_the_nearest(spec, hint):
+    with pytest.raises(ValueError) as caught:
+        open_data(spec)
+    assert (
+        str(caught.value)
+        == f"data: expected one of synthetic, synthetic-room, folder:PATH, got {spec!r}; {hint}"
+    )
+
+
+def test_a_word_like_nothing_gets_no_hint():
+    with pytest.raises(ValueError, match=r"got 'qqq'$"):
+        open_data("qqq")

@@ -1,0 +1,114 @@
+"""The native libraries as guests of a process: threads, forks, several callers, and life without them."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from renderpretrain import ops
+
+needs_kernels = pytest.mark.skipif(not ops.has_native("cpu"), reason="looks at the compiled kernels")
+FRAME = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+
+
+def everything(seed):
+    """The results of all operators and their gradients on a few thousand points, as bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    volume = (random(2, 17, 4, 9, 11) - 0.5).requires_grad_()
+    points = (random(2, 3000, 3) * torch.tensor([13.0, 11.0, 6.0]) - 1).requires_grad_()
+    alphas = random(500, 24).requires_grad_()
+    read = ops.grid_sample(volume, points, *FRAME)
+    _, slope = torch.autograd.grad(read.square().sum(), (volume, points), create_graph=True)
+    weights = ops.composite(alphas)
+    splatted = ops.splat(read, points, (4, 9, 11), *FRAME)
+    loss = slope.square().sum() + weights.square().sum() + splatted.square().sum()
+    grads = torch.autograd.grad(loss, (volume, points, alphas))
+    near, far, _ = ops.box_intersect(random(3000, 3), random(3000, 3) - 0.5, (0.0,) * 3, (1.0,) * 3)
+    drawn = ops.resample(random(500, 25).cumsum(-1), weights, random(500, 9))
+    results = [read, slope, weights, splatted, *grads, near, far, drawn]
+    return b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in results)
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads, and puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@needs_kernels
+def test_the_number_of_threads_does_not_change_a_bit(threads):
+    results = set()
+    for count in (1, 2, 4, 7):
+        threads(count)
+        results.add(everything(0))
+    assert len(results) == 1
+
+
+def test_callers_in_several_python_threads_get_their_own_results(threads):
+    threads(4)
+    expected = [everything(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as callers:
+        for _ in range(3):
+            assert list(callers.map(everything, range(3))) == expected
+
+
+def _answer(connection, volume, points):
+    """In the child: only our threads work here, for those of torch's OpenMP do not survive a fork."""
+    connection.send((torch.get_num_threads(), ops.grid_sample(volume, points, *FRAME).numpy().tobytes()))
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_computes_after_the_parent_has_used_its_threads(threads):
+    threads(2)
+    volume, points = torch.rand(2, 17, 4, 9, 11), 11 * torch.rand(2, 3000, 3)
+    expected = ops.grid_sample(volume, points, *FRAME).numpy().tobytes()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_answer, args=(theirs, volume, points))
+    child.start()
+    assert ours.poll(60), "the child hangs"
+    assert ours.recv() == (2, expected)
+    child.join()
+    assert ops.grid_sample(volume, points, *FRAME).numpy().tobytes() == expected
+
+
+def test_without_kernels_the_references_run():
+    code = (
+        "import torch; from renderpretrain import ops; from torch.testing import assert_close\n"
+        "assert not ops.has_native('cpu')\n"
+        "assert ops.native_status()['cpu'].why.endswith('switched off by RENDERPRETRAIN_NATIVE=0')\n"
+        "alphas = torch.rand(3, 5, requires_grad=True)\n"
+        "assert_close(ops.composite(alphas), ops.composite_reference(alphas))\n"
+        "ops.composite(alphas).sum().backward()\n"
+        "frame = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)\n"
+        "volume = ops.splat(torch.ones(1, 4, 2), torch.rand(1, 4, 3), (2, 2, 2), *frame)\n"
+        "print(ops.grid_sample(volume, torch.rand(1, 4, 3), *frame).shape)\n"
+        "print(ops.box_intersect(torch.zeros(1, 3), torch.ones(1, 3), (1.0,) * 3, (2.0,) * 3)[0].tolist())\n"
+        "print(ops.resample(torch.arange(3.0), torch.ones(2), torch.tensor([0.5])).tolist())\n"
+    )
+    environment = {**os.environ, "RENDERPRETRAIN_NATIVE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["torch.Size([1, 4, 2])", "[1.0]", "[1.0]"]
+
+
+def test_the_status_says_why():
+    status = ops.native_status()
+    assert set(status) == {"cpu", "cuda"}
+    assert all(entry.ok == ops.has_native(name) and entry.why for name, entry in status.items())
+    assert not ops.has_native("meta")
+
+
+@needs_kernels
+def test_other_devices_use_the_references():
+    volume = torch.empty(1, 2, 3, 4, 5, device="meta")
+    assert ops.grid_sample(volume, torch.empty(1, 6, 3, device="meta"), *FRAME).shape == (1, 6, 2)

@@ -1,0 +1,88 @@
+"""What PyTorch is told about the operators: schemas, shapes, derivatives, autocast, compilation."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain import ops
+
+pytestmark = pytest.mark.skipif(
+    not ops.has_native("cpu"), reason="operators are registered for native libraries"
+)
+
+FRAME = ((1.0, 2.0, 0.5), (0.2, -0.1, 0.3))
+
+
+def example(name, device):
+    """Arguments of every registered operator."""
+
+    def random(*shape):
+        return torch.randn(*shape, device=device, dtype=torch.float64)
+
+    volume, points = random(2, 3, 3, 4, 5).contiguous(memory_format=torch.channels_last_3d), random(2, 6, 3)
+    values, alphas = random(2, 6, 3), torch.rand(4, 7, device=device, dtype=torch.float64)
+    return {
+        "composite": (alphas,),
+        "composite_backward": (random(4, 7), alphas),
+        "grid_sample": (volume, points, *FRAME),
+        "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
+        "grid_sample_backward_backward": (random(2, 6, 3), values, volume, points, *FRAME),
+        "splat": (values, points, (3, 4, 5), *FRAME),
+        "box_intersect": (random(4, 3), random(4, 3), (-1.0,) * 3, (1.0,) * 3, 0.0, 9.0),
+        "resample": (random(4, 6).cumsum(-1), alphas[:, :5], torch.rand_like(alphas)),
+    }[name]
+
+
+NAMES = [
+    "box_intersect",
+    "composite",
+    "composite_backward",
+    "grid_sample",
+    "grid_sample_backward",
+    "grid_sample_backward_backward",
+    "resample",
+    "splat",
+]
+WITHOUT_GRADIENT = {"box_intersect", "resample", "grid_sample_backward_backward"}
+
+
+def test_every_operator_has_an_example():
+    registered = torch._C._dispatch_get_all_op_names()
+    assert sorted(name.split("::")[1] for name in registered if name.startswith("renderpretrain::")) == NAMES
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_shapes_and_derivatives_hold_together(name, needs_gradient, device):
+    if needs_gradient and name in WITHOUT_GRADIENT:
+        pytest.skip("has no derivative")
+    arguments = example(name, device)
+    if needs_gradient:
+        arguments = [a.requires_grad_() if isinstance(a, torch.Tensor) else a for a in arguments]
+    torch.library.opcheck(getattr(torch.ops.renderpretrain, name).default, arguments)
+
+
+@pytest.mark.parametrize("name", ["composite", "grid_sample", "splat"])
+def test_under_autocast_the_operators_run_in_float32(name, device):
+    operator = getattr(torch.ops.renderpretrain, name)
+    arguments = [a.bfloat16() if isinstance(a, torch.Tensor) else a for a in example(name, device)]
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        result = operator(*arguments)
+    assert result.dtype == torch.float32
+    assert_close(result, operator(*(a.float() if isinstance(a, torch.Tensor) else a for a in arguments)))
+
+
+@pytest.mark.slow
+def test_a_compiled_loss_and_its_gradient_are_those_of_eager_mode():
+    def loss(volume, points):
+        features = ops.grid_sample(volume, points, *FRAME)
+        return ops.composite(torch.sigmoid(features[..., 0])).square().sum()
+
+    results = []
+    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+        volume = torch.linspace(-1, 1, 2 * 3 * 3 * 4 * 5).reshape(2, 3, 3, 4, 5).requires_grad_()
+        points = torch.linspace(-1, 3, 36).reshape(2, 6, 3).requires_grad_()
+        value = function(volume, points)
+        value.backward()
+        results.append((value, volume.grad, points.grad))
+    assert_close(*results)

@@ -1,0 +1,186 @@
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+from stand_in import Points, StandIn, optimization
+
+from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
+
+
+def rows_of(result):
+    """What was logged, without the time it took."""
+    rows = read_rows(result.folder.metrics)
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
+
+
+def run(out, *, recipe=None, data=None, resume=False, on_picture=None, **settings):
+    options = RunOptions(
+        holdout=2, device="cpu", resume=resume, on_picture=on_picture, config={"name": "test"}
+    )
+    return fit(recipe or StandIn(), data or Points(), optimization(**settings), out=out, options=options)
+
+
+def test_a_run_leaves_its_folder(tmp_path):
+    drawn = []
+    result = run(tmp_path / "run", on_picture=lambda step, recipe: drawn.append(step))
+    rows = rows_of(result)
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 9))
+    assert set(steps[0]) == {"step", "loss", "loss/depth", "loss/noise", "lr", "grad_norm"}
+    assert steps[3]["loss"] == steps[3]["loss/depth"] + steps[3]["loss/noise"]
+    assert [row["step"] for row in rows if "eval/depth_abs_rel" in row] == [0, 4, 8]
+    assert "eval/baseline_depth_abs_rel" in rows[0]
+    assert drawn == [0, 4, 8]
+    assert sorted(p.name for p in result.folder.checkpoints.iterdir()) == [
+        "final.pt", "latest", "step_000004.pt", "step_000008.pt",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["torch"] == torch.__version__
+    assert (tmp_path / "run" / "config.yaml").read_text() == "name: test\n"
+    assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse"]
+
+
+def test_training_learns(tmp_path):
+    result = run(tmp_path, steps=150, lr=0.2, eval_every=150, log_every=150, schedule="cyclic", cyclic_peak=2)
+    depth = next(change for change in result.table if change.metric == "depth_abs_rel")
+    assert depth.after < 0.2 * depth.before  # from 5.5 m off to the shell's thickness
+
+
+def test_a_run_works_on_every_device(tmp_path, device):
+    options = RunOptions(holdout=2, device=device.type)
+    result = fit(
+        StandIn(), Points(), optimization(accumulate=2, precision="bf16"), out=tmp_path, options=options
+    )
+    rows = read_rows(result.folder.metrics)
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 9))
+    assert all(row["samples_per_second"] > 0 for row in rows if "loss" in row)
+
+
+def test_two_runs_are_the_same_to_the_bit(tmp_path):
+    assert rows_of(run(tmp_path / "a")) == rows_of(run(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_in_a_checkpoint_and_the_resumed_run_is_the_same_to_the_bit(tmp_path, number):
+    whole = run(tmp_path / "whole", checkpoint_every=3)
+
+    def interrupt(step, recipe):
+        if step == 4:
+            os.kill(os.getpid(), number)
+
+    stopped = run(tmp_path / "parts", checkpoint_every=3, on_picture=interrupt)
+    assert (stopped.step, stopped.stopped_by) == (6, number.name)
+    resumed = run(tmp_path / "parts", checkpoint_every=3, resume=True)
+    assert (resumed.step, resumed.stopped_by) == (8, None)
+    assert rows_of(resumed) == rows_of(whole)
+    assert resumed.table == whole.table
+    ours, theirs = (load_checkpoint(r.folder.checkpoints / "final.pt")["model"] for r in (resumed, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_what_was_logged_past_the_last_checkpoint_is_done_again(tmp_path):
+    whole = run(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "crashed")
+    (tmp_path / "crashed" / "checkpoints" / "step_000008.pt").unlink()
+    assert rows_of(run(tmp_path / "crashed", resume=True)) == rows_of(whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    first = run(tmp_path)
+    rows = first.folder.metrics.read_text()
+    assert run(tmp_path, resume=True).table == first.table
+    assert first.folder.metrics.read_text() == rows
+
+
+def test_accumulation_and_a_large_batch_agree(tmp_path):
+    def still():
+        recipe = StandIn()
+        recipe.norm, recipe.drop = torch.nn.Identity(), torch.nn.Identity()  # they look at the batch, or draw
+        return recipe
+
+    large = run(tmp_path / "large", recipe=still(), batch_size=4)
+    small = run(tmp_path / "small", recipe=still(), batch_size=2, accumulate=2)
+    ours, theirs = (load_checkpoint(r.folder.checkpoints / "final.pt")["model"] for r in (small, large))
+    for key in theirs:
+        torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=1e-6)  # sums in another order
+
+
+def test_bf16_keeps_weights_in_fp32_and_runs(tmp_path):
+    result = run(tmp_path, precision="bf16")
+    model = load_checkpoint(result.folder.checkpoints / "final.pt")["model"]
+    assert model["head.weight"].dtype == torch.float32
+
+
+def test_a_nan_in_a_loss_stops_with_step_term_and_sample(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match=r"step \d: .*loss/noise is nan.*; samples: .*scene-3"
+    ) as error:
+        run(tmp_path, data=Points(broken={3}), checkpoint_every=1)
+    step = int(str(error.value).split(":")[0].removeprefix("step "))
+    saved = sorted((tmp_path / "checkpoints").glob("step_*.pt"))
+    assert all(load_checkpoint(path)["step"] < step for path in saved)
+    assert all(v.isfinite().all() for path in saved for v in load_checkpoint(path)["model"].values())
+
+
+def test_a_nan_in_the_gradient_alone_stops_too(tmp_path):
+    class Cusp(StandIn):
+        def forward(self, batch):
+            zero = 0 * self.head.bias.sum()
+            return super().forward(batch) | {"cusp": zero.sqrt()}  # 0, with derivative 0 * inf
+
+    with pytest.raises(
+        FloatingPointError, match=r"step 1: the norm of the gradient is nan .*samples: scene-"
+    ):
+        run(tmp_path, recipe=Cusp())
+    assert not list((tmp_path / "checkpoints").glob("*.pt"))
+
+
+def test_a_folder_with_files_is_refused_and_untouched(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"out: expected an empty or new folder.*--resume"):
+        run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_nothing_to_resume_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"a checkpoint to resume .*found none"):
+        run(tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_of_another_model_or_seed_is_an_error(tmp_path):
+    run(tmp_path)
+    other = StandIn()
+    other.head = torch.nn.Linear(11, 2)
+    with pytest.raises(ValueError, match=r"does not fit this recipe .*head.weight"):
+        run(tmp_path, recipe=other, resume=True)
+    with pytest.raises(ValueError, match="steps: expected at least 8, got 3"):
+        run(tmp_path, steps=3, resume=True)
+    with pytest.raises(ValueError, match="seed: expected 0 as in the resumed run, got 1"):
+        fit(
+            StandIn(),
+            Points(),
+            optimization(),
+            out=tmp_path,
+            options=RunOptions(seed=1, resume=True, device="cpu"),
+        )
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"out: cannot write to .*Not a directory"):
+        run(tmp_path / "file" / "run")
+
+
+def test_holding_out_everything_is_an_error(tmp_path):
+    with pytest.raises(
+        ValueError, match="holdout: expected a number from 0 to 1, for there are 2 scenes; got 2"
+    ):
+        run(tmp_path, data=Points(2))
+
+
+def test_an_unknown_device_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="device: expected auto, cpu, cuda"):
+        fit(StandIn(), Points(), optimization(), out=tmp_path / "run", options=RunOptions(device="gpu"))

@@ -1,0 +1,38 @@
+import pytest
+
+from renderpretrain.training.metrics import Change, append_row, changes, drop_rows_after, read_rows
+
+
+def test_rows_come_back(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_row(path, {"step": 1, "loss": 0.1})
+    append_row(path, {"step": 2, "loss": float("nan"), "lr": 1e-3})
+    assert read_rows(path) == [{"step": 1, "loss": 0.1}, {"step": 2, "lr": 1e-3}]
+    assert read_rows(tmp_path / "absent") == []
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out_and_others_are_errors(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    assert read_rows(path) == [{"step": 1}]
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(ValueError, match="line 2: expected a JSON object with a step, got 'nonsense'"):
+        read_rows(path)
+
+
+def test_rows_past_a_checkpoint_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n{"st')
+    assert drop_rows_after(path, 1) == [{"step": 0}, {"step": 1}]
+    assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
+
+
+def test_the_table_takes_the_first_and_the_last_evaluation():
+    rows = [
+        {"step": 0, "eval/psnr": 9.0, "eval/depth_rmse": 8.0, "eval/baseline_psnr": 12.0},
+        {"step": 1, "loss": 3.0},
+        {"step": 2, "eval/psnr": 13.0, "eval/depth_rmse": 5.0},
+        {"step": 4, "eval/psnr": 15.0, "eval/depth_rmse": 4.0},
+    ]
+    assert changes(rows) == [Change("psnr", 9.0, 15.0, 12.0), Change("depth_rmse", 8.0, 4.0, None)]
+    assert changes([]) == []

@@ -1,0 +1,65 @@
+import torch
+from stand_in import Points
+from torch.testing import assert_close
+
+from renderpretrain.training.order import MicroBatches, sample_seeds, scene_index
+from renderpretrain.training.prefetch import prefetch
+
+
+def test_every_epoch_shows_every_scene_once_in_another_order():
+    first, second = ([scene_index(e * 50 + i, 50, seed=3) for i in range(50)] for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+
+
+def test_another_seed_gives_another_order():
+    orders = [[scene_index(i, 50, seed=seed) for i in range(50)] for seed in (0, 1)]
+    assert orders[0] != orders[1]
+
+
+def test_seeds_depend_on_seed_step_and_position_alone():
+    whole = sample_seeds(5, step=2, first=0, count=4)
+    assert_close(sample_seeds(5, step=2, first=2, count=2), whole[2:], rtol=0, atol=0)  # integers
+    others = [sample_seeds(5, step=3, first=0, count=4), sample_seeds(6, step=2, first=0, count=4)]
+    assert len(torch.cat([whole, *others]).unique()) == 12
+    assert bool((whole >= 0).all())
+
+
+def test_two_processes_share_the_batch_of_one():
+    one = MicroBatches(Points(), 7, seed=1, batch_size=4, accumulate=2)
+    two = [
+        MicroBatches(Points(), 7, seed=1, batch_size=2, accumulate=2, rank=r, world_size=2) for r in (0, 1)
+    ]
+    for k in range(6):
+        whole, parts = one[k], [process[k] for process in two]
+        assert whole.names == parts[0].names + parts[1].names
+        assert torch.equal(whole.seeds, torch.cat([part.seeds for part in parts]))
+
+
+def test_accumulated_batches_are_one_large_batch():
+    large = MicroBatches(Points(), 7, seed=1, batch_size=4)
+    small = MicroBatches(Points(), 7, seed=1, batch_size=2, accumulate=2)
+    assert large[3].names == small[6].names + small[7].names
+    assert torch.equal(large[3].seeds, torch.cat([small[6].seeds, small[7].seeds]))
+
+
+def test_prefetching_changes_neither_order_nor_content():
+    batches = MicroBatches(Points(), 7, seed=1, batch_size=2)
+    for workers in (0, 1):
+        for k, batch in zip(range(2, 6), prefetch(batches, range(2, 6), workers), strict=True):
+            assert batch.names == batches[k].names
+            assert torch.equal(batch.points, batches[k].points)
+
+
+def test_an_error_in_a_scene_is_raised_in_the_loop():
+    class Missing(Points):
+        def __getitem__(self, index):
+            raise FileNotFoundError("frame 3: lidar.bin is missing")
+
+    stream = prefetch(MicroBatches(Missing(), 7, seed=1, batch_size=2), range(3))
+    try:
+        next(stream)
+    except FileNotFoundError as error:
+        assert "frame 3" in str(error)
+    else:
+        raise AssertionError("expected the error of the scene")

@@ -1,0 +1,91 @@
+import math
+
+import pytest
+import torch
+from stand_in import Points, StandIn
+
+from renderpretrain.geometry import Rays
+from renderpretrain.samplers import RayTargets
+from renderpretrain.training.baselines import RowMeans
+from renderpretrain.training.distributed import Process
+from renderpretrain.training.evaluate import evaluate, evaluate_baseline
+from renderpretrain.training.scores import score_sums, scores
+
+
+def targets(depth, rows, *, camera=0, rgb=None):
+    """Rays of one camera in the given image rows."""
+    count = len(depth)
+    directions = torch.tensor([0.0, 1.0, 0.0]).expand(1, count, 3)
+    pixels = torch.stack([torch.full((count,), 3.5), torch.tensor(rows)], -1)[None]
+    colours = (
+        torch.zeros(1, count, 3) if rgb is None else torch.tensor(rgb)[None, :, None].expand(1, count, 3)
+    )
+    return RayTargets(
+        rays=Rays(torch.zeros_like(directions), directions),
+        depth=torch.tensor([depth]),
+        hit=torch.tensor([[d > 0 for d in depth]]),
+        rgb=colours,
+        rgb_valid=torch.full((1, count), rgb is not None),
+        camera=torch.full((1, count), camera),
+        pixels=pixels,
+    )
+
+
+def test_scores_by_hand():
+    seen = targets([10.0, 20.0, 0.0], [0.5, 1.5, 2.5], rgb=[0.5, 0.5, 1.0])
+    predicted = torch.tensor([[11.0, 16.0, 7.0]])
+    found = scores(score_sums(predicted, torch.tensor([0.5, 0.5, 0.7])[None, :, None].expand(1, 3, 3), seen))
+    assert found["depth_abs_rel"] == pytest.approx((0.1 + 0.2) / 2, abs=1e-6)  # float32 inputs
+    assert found["depth_rmse"] == pytest.approx(math.sqrt((1 + 16) / 2), abs=1e-6)
+    assert found["psnr"] == pytest.approx(-10 * math.log10(0.09 / 3), abs=1e-5)
+
+
+def test_a_score_without_a_ray_is_absent():
+    assert scores(score_sums(torch.zeros(1, 2), None, targets([0.0, 0.0], [0.5, 1.5]))) == {}
+
+
+def test_row_means_by_hand():
+    training = [
+        targets([10.0, 30.0, 5.0, 0.0], [0.2, 0.9, 1.5, 1.6], rgb=[0.2, 0.4, 1.0, 0.0]),
+        targets([20.0], [0.5], rgb=[0.6]),
+        targets([7.0], [0.5], camera=1),
+    ]
+    means = RowMeans.of(training)
+    asked = targets([1.0, 1.0, 1.0], [0.1, 1.1, 9.5])
+    assert means.depth(asked).tolist() == [[20.0, 5.0, 5.0]]  # row 9 was never seen: the nearest row
+    assert means.depth(targets([1.0], [0.1], camera=1)).tolist() == [[7.0]]
+    assert means.rgb(asked)[0, :, 0].tolist() == pytest.approx([0.4, 0.5, 0.5], abs=1e-6)  # float32
+
+
+def test_without_cameras_a_row_is_half_a_degree_of_elevation():
+    def beams(degrees, depth):
+        angle = torch.tensor([degrees]).deg2rad()
+        directions = torch.stack([angle.cos(), torch.zeros_like(angle), angle.sin()], -1)
+        seen = targets(depth, [0.0] * len(depth), camera=-1)
+        return RayTargets(
+            Rays(torch.zeros_like(directions), directions),
+            seen.depth, seen.hit, seen.rgb, seen.rgb_valid, seen.camera, seen.pixels,
+        )  # fmt: skip
+
+    means = RowMeans.of([beams([-9.9, -9.6, 0.1], [8.0, 10.0, 50.0])])
+    assert means.depth(beams([-9.7, 0.3, 4.0], [1.0, 1.0, 1.0])).tolist() == [[9.0, 50.0, 50.0]]
+
+
+def test_a_baseline_without_training_rays_says_nothing():
+    means = RowMeans.of([targets([0.0], [0.5])])
+    assert means.depth(targets([3.0], [0.5])).tolist() == [[0.0]]
+
+
+def test_evaluation_repeats_and_leaves_the_mode():
+    recipe, process = StandIn().train(), Process(0, 1, torch.device("cpu"))
+    first, second = (evaluate(recipe, Points(), [5, 6], process=process, num_rays=9) for _ in range(2))
+    assert first == second
+    assert recipe.training
+    halves = [evaluate(recipe, Points(), [i], process=process, num_rays=9)["depth_abs_rel"] for i in (5, 6)]
+    assert first["depth_abs_rel"] == pytest.approx(sum(halves) / 2, abs=1e-12)  # double precision
+
+
+def test_the_mean_of_a_thin_shell_is_a_good_baseline():
+    process = Process(0, 1, torch.device("cpu"))
+    found = evaluate_baseline(StandIn(), Points(), (range(5), range(5, 7)), process=process, num_rays=40)
+    assert found["depth_rmse"] < 0.45  # uniform within 1 m: 0.29 m, plus the error of few samples per bin
