@@ -7,6 +7,7 @@ weights serve both, and a checkpoint does not know which one trained it.
 import importlib
 import subprocess
 import sys
+import warnings
 from functools import cache
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ def spconv_status(device_type: str = "cpu") -> dict[str, Any]:
             _try_in_a_process_of_its_own()
         else:
             self_test(device_type)
-        return {"ok": True, "why": f"spconv {importlib.import_module('spconv').__version__}"}
+        return {"ok": True, "why": f"spconv {importlib.import_module('spconv').__version__} works"}
     except (
         Exception
     ) as error:  # A broken binary package raises anything: ImportError, RuntimeError, KeyError ...
@@ -143,7 +144,7 @@ def _rulebook(x: SparseTensor, spec: ConvSpec, known: Rulebook | None) -> Rulebo
 
 def _run_spconv(x: SparseTensor, weight: Tensor, spec: ConvSpec) -> SparseTensor:
     """The same through spconv."""
-    spconv = importlib.import_module("spconv.pytorch")
+    spconv = _import_spconv()
     engine = _engine(spec, weight.shape[4], weight.shape[0], x.features.device.type)
     known = x.rulebooks.get("spconv", {})
     if spec.kind == "strided":
@@ -169,7 +170,7 @@ def _engine(spec: ConvSpec, in_channels: int, out_channels: int, device_type: st
 
     In training mode and without bias it can always run backward.
     """
-    spconv = importlib.import_module("spconv.pytorch")
+    spconv = _import_spconv()
     # The only algorithm spconv has on a CPU; on CUDA the default, implicit GEMM, is the fast one.
     algo = spconv.ConvAlgo.Native if device_type == "cpu" else None
     common = {"indice_key": spec.indice_key, "bias": False, "algo": algo}
@@ -184,6 +185,14 @@ def _engine(spec: ConvSpec, in_channels: int, out_channels: int, device_type: st
         return spconv.SparseConv3d(
             in_channels, out_channels, list(spec.kernel_size), list(spec.stride), list(spec.padding), **common
         )
+
+
+@cache
+def _import_spconv() -> Any:
+    """``spconv.pytorch``; what its import warns of concerns its authors, not our users."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("spconv.pytorch")
 
 
 def _try_in_a_process_of_its_own() -> None:

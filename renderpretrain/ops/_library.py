@@ -1,6 +1,6 @@
 """Registration: native functions become PyTorch operators of the namespace ``renderpretrain``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,12 @@ from torch import Tensor
 from renderpretrain.ops._native import has_native
 
 LIBRARY = torch.library.Library("renderpretrain", "DEF")
+
+Triple = Sequence[float]
+"""Three numbers (x, y, z); a tuple from the user is a list behind PyTorch's dispatcher."""
+
+Shape = Sequence[int | torch.SymInt]
+"""(Z, Y, X) of a volume; symbols while a graph with changing shapes is traced."""
 
 
 def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:

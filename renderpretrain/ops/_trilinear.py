@@ -11,20 +11,21 @@ that is what second derivatives need. A voxel outside the volume counts as zero;
 coordinates has no voxels.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from renderpretrain.ops._library import Shape, Triple
 from renderpretrain.ops._native import Grid, launch
 
-Triple = tuple[float, float, float]
 
-
-def new_volume(like: Tensor, channels: int, shape: tuple[int, int, int]) -> Tensor:
-    """Zeros ``(B, C, Z, Y, X)`` with batch and type of ``like``, in the kernels' channels-last memory."""
-    return like.new_zeros(like.shape[0], *shape, channels).permute(0, 4, 1, 2, 3)
+def new_volume(values: Tensor, shape: Shape) -> Tensor:
+    """Zeros ``(B, C, Z, Y, X)`` for values ``(B, P, C)``, in the kernels' channels-last memory."""
+    batch, _, channels = values.shape
+    return values.new_zeros(batch, *shape, channels).permute(0, 4, 1, 2, 3)
 
 
 def gather(
@@ -41,7 +42,7 @@ def gather(
 def scatter(
     values: Tensor,
     points: Tensor,
-    shape: tuple[int, int, int],
+    shape: Shape,
     scale: Triple,
     offset: Triple,
     directions: Tensor | None = None,
@@ -51,8 +52,8 @@ def scatter(
     On CUDA the order of the additions is not fixed unless ``torch.use_deterministic_algorithms`` asks for it.
     """
     if values.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return scatter_reference(values, points, shape, scale, offset, directions)
-    out = new_volume(values, values.shape[2], shape)
+        return scatter_reference(values, points, [int(size) for size in shape], scale, offset, directions)
+    out = new_volume(values, shape)
     grid = Grid(*out.shape, points.shape[1], *scale, *offset)
     launch("grid_scatter", values.contiguous(), *_dense(points, directions), grid, out)
     return out
@@ -94,14 +95,14 @@ def gather_reference(volume: Tensor, points: Tensor, scale: Triple, offset: Trip
 def scatter_reference(
     values: Tensor,
     points: Tensor,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     scale: Triple,
     offset: Triple,
     directions: Tensor | None = None,
 ) -> Tensor:
     """``volume_k += w_k values`` in plain PyTorch; without ``directions`` differentiable to any order."""
     batch, _, channels = values.shape
-    num_voxels = torch.Size(shape).numel()
+    num_voxels = math.prod(shape)
     rows = values.new_zeros(batch * num_voxels, channels)
     first = torch.arange(batch, device=values.device)[:, None] * num_voxels
     for voxel, inside, weight in _corners(points, shape, scale, offset, directions):
@@ -112,7 +113,7 @@ def scatter_reference(
 
 
 def _corners(
-    points: Tensor, shape: tuple[int, ...], scale: Triple, offset: Triple, directions: Tensor | None = None
+    points: Tensor, shape: Sequence[int], scale: Triple, offset: Triple, directions: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For each of the eight corners: flat voxel (0 where outside), whether it is inside, and the weight."""
     size = points.new_tensor(shape[::-1])

@@ -7,10 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, register
+from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import Box, has_native, launch
-
-Triple = tuple[float, float, float]
 
 
 def box_intersect(

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
-
-Triple = tuple[float, float, float]
 
 
 def grid_sample(
@@ -80,8 +78,8 @@ def _grid_sample_backward_backward(
     )
 
 
-def _grid(volume: Tensor) -> tuple[int, int, int]:
-    return volume.shape[2], volume.shape[3], volume.shape[4]
+def _grid(volume: Tensor) -> Shape:
+    return volume.shape[2:]
 
 
 def _fake_sample(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tensor:
@@ -93,7 +91,7 @@ def _fake_backward(
 ) -> tuple[Tensor, Tensor]:
     grad_volume, grad_points = grad.new_empty(0), grad.new_empty(0)
     if needed[0]:
-        grad_volume = _trilinear.new_volume(grad, grad.shape[2], _grid(volume))
+        grad_volume = _trilinear.new_volume(grad, _grid(volume))
     if needed[1]:
         grad_points = torch.empty_like(points, memory_format=torch.contiguous_format)
     return grad_volume, grad_points
@@ -105,7 +103,7 @@ def _fake_backward_backward(
     grad_points = torch.empty_like(points, memory_format=torch.contiguous_format)
     return (
         _fake_sample(volume, points, scale, offset),
-        _trilinear.new_volume(grad, grad.shape[2], _grid(volume)),
+        _trilinear.new_volume(grad, _grid(volume)),
         grad_points,
     )
 

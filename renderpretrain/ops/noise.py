@@ -25,6 +25,8 @@ def fork(seeds: Int[Tensor, "B"], purpose: int) -> Int[Tensor, "B"]:
 def uniform(seeds: Int[Tensor, "B"], shape: tuple[int, ...]) -> Float[Tensor, "B ..."]:
     """Uniform numbers in [0, 1), float32, the same on every device.
 
+    A number depends on its own indices, not on the shape: padding an axis leaves the others' numbers as they are.
+
     Args:
         seeds: One per sample.
         shape: Shape of each sample's numbers.
@@ -32,10 +34,10 @@ def uniform(seeds: Int[Tensor, "B"], shape: tuple[int, ...]) -> Float[Tensor, "B
     Returns:
         ``(B, *shape)``.
     """
-    count = int(torch.Size(shape).numel())
-    counter = torch.arange(1, count + 1, device=seeds.device) * GOLDEN_GAMMA
-    bits = _mix(_mix(seeds)[:, None] + counter)
-    return (_shift(bits, 40).float() / 2**24).reshape(len(seeds), *shape)
+    bits = _mix(seeds)
+    for size in shape:
+        bits = _mix(bits[..., None] + torch.arange(1, size + 1, device=seeds.device) * GOLDEN_GAMMA)
+    return _shift(bits, 40).float() / 2**24
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
 
-Triple = tuple[float, float, float]
-WHOLE_VOXELS: tuple[Triple, Triple] = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+WHOLE_VOXELS = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 """Scale and offset of points that already are voxel indices."""
 
 
@@ -90,16 +89,12 @@ def _prepare(
     return values, points
 
 
-def _splat(
-    values: Tensor, points: Tensor, shape: tuple[int, int, int], scale: Triple, offset: Triple
-) -> Tensor:
+def _splat(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> Tensor:
     return _trilinear.scatter(values, points, shape, scale, offset)
 
 
-def _fake(
-    values: Tensor, points: Tensor, shape: tuple[int, int, int], scale: Triple, offset: Triple
-) -> Tensor:
-    return _trilinear.new_volume(values, values.shape[2], shape)
+def _fake(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> Tensor:
+    return _trilinear.new_volume(values, shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -145,8 +145,7 @@ class UniPAD(nn.Module):
             targets = beams(points, usable, batch.lidar_origins, seeds)
         else:
             targets = guided(points, usable, cameras, batch.camera_valid, images, seeds)
-        ends = targets.rays.at(targets.depth[..., None])[..., 0, :]
-        return replace(targets, hit=targets.hit & self.grid.contains(ends))
+        return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
         """The weighted terms; a term of weight 0 is left out."""

@@ -95,9 +95,7 @@ class CameraBranch(nn.Module):
         self.patch_size = image.patch_size
         self.policy = RandomMask(image.mask_ratio)
         self.backbone = _image_backbone(config)
-        self.neck = FPN(
-            self.backbone.channels, config.channels, start_level=image.first_level, num_outs=image.num_levels
-        )
+        self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels)
         self.project = nn.Conv2d(config.channels, config.channels, kernel_size=1)
         self.lifter = ViewLifter(
             grid, config.channels, depth_bins=image.depth_bins, depth_range=image.depth_range
@@ -151,8 +149,15 @@ def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
 def _image_backbone(config: UniPADConfig) -> ConvNeXt | ResNet:
     """The configured network."""
     image = config.image
-    if image.backbone == "convnext":
-        return ConvNeXt(
-            image.depths, image.widths, drop_path=image.drop_path, frozen_stages=image.frozen_stages
+    used = range(image.first_level, len(image.depths))
+    if image.backbone == "resnet":
+        return ResNet(
+            image.depths, width=image.widths[0], out_indices=used, frozen_stages=image.frozen_stages
         )
-    return ResNet(image.depths, width=image.widths[0], frozen_stages=image.frozen_stages)
+    return ConvNeXt(
+        image.depths,
+        image.widths,
+        drop_path=image.drop_path,
+        out_indices=used,
+        frozen_stages=image.frozen_stages,
+    )

@@ -33,6 +33,11 @@ class RayTargets:
     camera: Int[Tensor, "B R"]
     pixels: Float[Tensor, "B R 2"]
 
+    @property
+    def ends(self) -> Float[Tensor, "B R 3"]:
+        """Where the measured surface is, world; the ray's origin without a measurement."""
+        return self.rays.at(self.depth[..., None])[..., 0, :]
+
 
 def pixel_grid(
     cameras: Cameras, stride: int, *, top: float = 0.0

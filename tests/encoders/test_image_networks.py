@@ -29,7 +29,7 @@ def size(network):
         (resnet34, 21_797_672 - 513_000),
         (resnet50, 25_557_032 - 2_049_000),
         (resnet101, 44_549_160 - 2_049_000),
-        # timm's counts: the classifier (769 000) is left out, its norm (1 536) is norm3 here, norm0 to norm2 are added.
+        # timm's counts: the classifier (769 000) is left out, its norm is norm3, norm0 to norm2 are added.
         (convnext_tiny, 28_589_128 - 769_000 + 2 * (96 + 192 + 384)),
         (convnext_small, 50_223_688 - 769_000 + 2 * (96 + 192 + 384)),
     ],

@@ -43,7 +43,7 @@ def in_our_names(key):
 
 
 def near(actual, expected, relative):
-    """Equal to a share of the largest value: single numbers near zero carry the rounding of the large ones."""
+    """Equal to a share of the largest value: numbers near zero carry the rounding of the large ones."""
     assert_close(actual, expected, rtol=0, atol=relative * float(expected.abs().max()))
 
 

@@ -203,14 +203,14 @@ def test_it_runs_in_float32_under_autocast(backend):
     features = x.features.bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = layer(x.with_features(features)).features
-        out.sum().backward()
+    out.sum().backward()  # outside, as torch asks
     assert out.dtype == torch.float32
     assert features.grad.dtype == torch.bfloat16
     assert_close(out, expected, rtol=0.02, atol=0.02)  # the input was rounded to 8 bits
 
 
 def test_neighbours_do_not_wrap_around_the_volume():
-    """The last voxel of a row, of a slice, of a volume and the first of the next are adjacent in memory only."""
+    """The last voxel of a row, slice or volume and the first of the next are adjacent in memory only."""
     coords = torch.tensor(
         [[0, 0, 0, 8], [0, 0, 1, 0], [0, 2, 6, 8], [0, 3, 0, 0], [0, 5, 6, 8], [1, 0, 0, 0]]
     )
@@ -276,7 +276,7 @@ def test_errors_name_what_was_wrong():
         SubMConv3d(3, 3)(x)
     with pytest.raises(ValueError, match=r"kernel_size: expected odd sizes .* got \(2, 2, 2\)"):
         SubMConv3d(4, 3, 2)(x)
-    with pytest.raises(ValueError, match="indice_key: expected 'away' to name pairs .* got none"):
+    with pytest.raises(ValueError, match=r"indice_key: expected 'away' to name pairs .* got none"):
         SparseInverseConv3d(4, 3, 3, indice_key="away")(x)
     with pytest.raises(ValueError, match=r"geometry: expected no padding .* got \(1, 1, 1\)"):
         SparseConv3d(4, 3, (1, 1, 1))

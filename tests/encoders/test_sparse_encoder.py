@@ -87,7 +87,7 @@ def test_published_grid_gives_the_published_volume():
 )
 @pytest.mark.parametrize("axis", [0, 1, 2], ids=["x", "y", "z"])
 def test_an_outputs_centre_is_the_centroid_of_what_it_sees(build, axis):
-    """With all weights one the gradient of an output is its receptive field; its centroid is where the output lies.
+    """With all weights one an output's gradient is its receptive field; the output lies at its centroid.
 
     Along the other axes the box is short and cuts the field, which, being a product, does not care.
     """
@@ -98,7 +98,7 @@ def test_an_outputs_centre_is_the_centroid_of_what_it_sees(build, axis):
         if isinstance(module, RowBatchNorm):
             module.eps = 0.0  # then the norm is the identity
     size, cells = (0.5, 0.25, 0.2), [24, 24, 24]
-    cells[axis] = 96
+    cells[axis] = 136
     upper = [low + n * s for low, n, s in zip((-3.0, 5.0, -1.0), cells, size, strict=True)]
     grid = VoxelGrid((-3.0, 5.0, -1.0, *upper), size)
     coords = torch.ones(1, *grid.shape).nonzero()
@@ -121,7 +121,11 @@ def test_training_reaches_every_weight(backend):
     encoder = tiny(backend)
     x = scattered((9, 16, 20))
     volume = encoder(x)
-    assert volume.shape == (2, 12, *encoder.output_grid(VoxelGrid((0, 0, 0, 20, 16, 9), (1, 1, 1))).shape)
+    assert volume.shape == (
+        2,
+        12,
+        *encoder.output_grid(VoxelGrid((0.0, 0.0, 0.0, 20.0, 16.0, 9.0), (1.0, 1.0, 1.0))).shape,
+    )
     volume.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
     assert all((p.grad != 0).any() for p in encoder.parameters())

@@ -72,7 +72,7 @@ def test_under_autocast_the_operators_run_in_float32(name, device):
     assert_close(result, operator(*(a.float() if isinstance(a, torch.Tensor) else a for a in arguments)))
 
 
-@pytest.mark.slow
+@pytest.mark.untyped  # the compiler cannot trace the hook's wrappers
 def test_a_compiled_loss_and_its_gradient_are_those_of_eager_mode():
     def loss(volume, points):
         features = ops.grid_sample(volume, points, *FRAME)

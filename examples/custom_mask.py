@@ -1,0 +1,35 @@
+# A masking policy of your own: hide what is far away, and some of the rest. Any callable (candidates, seeds) -> mask will do.
+import torch
+from torch import Tensor
+
+from renderpretrain import VoxelGrid
+from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.encoders import SparseEncoder, voxelize
+from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
+
+
+class HideBeyond:
+    """Hide every occupied block whose centre is farther than ``radius`` metres from the sensor."""
+
+    def __init__(self, blocks: VoxelGrid, radius: float) -> None:
+        self.far = blocks.centers()[..., :2].norm(dim=-1) > radius  # (Z, Y, X)
+
+    def __call__(self, candidates: Tensor, seeds: Tensor) -> Tensor:  # bool (B, Z, Y, X)
+        return candidates & self.far
+
+
+grid = VoxelGrid((-51.2, -51.2, -4.0, 51.2, 51.2, 4.8), voxel_size=(0.4, 0.4, 0.4))
+blocks = VoxelGrid(grid.point_cloud_range, voxel_size=(3.2, 3.2, 4.4))  # 8 x 8 x 11 voxels hidden together
+far, some = HideBeyond(blocks, radius=20.0), RandomMask(ratio=0.5)
+
+batch = collate([SyntheticStreet(num_scenes=1)[0]])
+voxels = voxelize(batch.points, batch.point_valid, grid)
+occupied = occupied_blocks(voxels.coords, (11, 8, 8), (1, *blocks.shape))
+mask = far(occupied, batch.seeds) | some(occupied, batch.seeds)  # policies compose
+hidden = hidden_voxels(voxels.coords, (11, 8, 8), mask)
+
+encoder = SparseEncoder(5, 32, channels=((16, 32), (32, 32)), strides=((2, 2, 2),), paddings=((1, 1, 1),))
+volume = encoder(voxels.to_sparse(hidden))
+print(f"{len(hidden)} voxels, {hidden.float().mean():.0%} hidden, volume {tuple(volume.shape)}")
+distance = torch.linalg.vector_norm(voxels.features[~hidden][:, :2], dim=1)
+print(f"farthest visible voxel: {distance.max():.1f} m")

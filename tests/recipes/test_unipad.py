@@ -1,0 +1,206 @@
+"""UniPAD as a whole, on a synthetic street made small."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
+
+NAMES = sorted(RECIPES)
+
+
+def small(name):
+    """The tiny preset at a quarter of its size, so that a step takes a fraction of a second."""
+    config = RECIPES[name].presets["tiny"]
+    return config.model_copy(
+        update={
+            "point_cloud_range": (-25.6, -25.6, -4.0, 25.6, 25.6, 4.8),
+            "image_size": (64, 96),
+            "channels": 16,
+            "image": config.image.model_copy(update={"widths": (8, 16, 24, 32), "depths": (1, 1, 1, 1)}),
+            "lidar": config.lidar.model_copy(update={"channels": ((8, 16), (16, 16)), "neck_channels": (16, 16, 16)}),
+            "render": config.render.model_copy(update={"rays_per_camera": 32, "num_samples": 24, "num_importance": 8}),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    street = SyntheticStreet(2, image_size=(64, 96), with_truth=False)
+    return [street[0], street[1]]
+
+
+def batch_of(scenes):
+    return collate(scenes, torch.tensor([11, 12])[: len(scenes)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name, scenes):
+    recipe = RECIPES[name].build(small(name))
+    sum(recipe(batch_of(scenes)).values()).backward()
+    without = [n for n, p in recipe.named_parameters() if p.grad is None]
+    assert without == []
+    assert all(torch.isfinite(p.grad).all() for p in recipe.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
+    torch.manual_seed(1)
+    recipe = RECIPES[name].build(small(name))
+    optimizer = torch.optim.AdamW(recipe.parameters(), lr=3e-3)
+    batch, errors = batch_of(scenes[:1]), []
+    for _ in range(30):
+        terms = recipe(batch)
+        errors.append(terms["depth"].item())
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    assert min(errors[-3:]) < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sample_is_treated_alike_in_any_batch(name, scenes):
+    """The mean of two single-sample losses is the loss of both.
+
+    Batch-norm statistics are frozen: they differ by design. Importance samples are off: where little weight lies they
+    magnify the rounding in which convolutions of one and of two samples differ.
+    """
+    config = small(name)
+    render = config.render.model_copy(update={"num_importance": 0})
+    recipe = RECIPES[name].build(config.model_copy(update={"render": render})).eval()
+    both = recipe(batch_of(scenes))
+    singles = [recipe(collate([s], torch.tensor([11 + i]))) for i, s in enumerate(scenes)]
+    for term, value in both.items():
+        # Sums of a few thousand float32 rays.
+        assert_close(value, (singles[0][term] + singles[1][term]) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
+    recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar")).eval()
+    first, again = recipe(batch_of(scenes))["depth"], recipe(batch_of(scenes))["depth"]
+    assert torch.equal(first, again)
+    other = recipe(replace(batch_of(scenes), seeds=torch.tensor([1, 2])))["depth"]
+    assert not torch.equal(first, other)
+
+
+def test_hidden_points_do_not_reach_the_volume(scenes):
+    recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar")).eval()
+    batch = batch_of(scenes)
+    hidden = recipe.hide(batch)
+    moved = batch.points.clone()
+    moved[hidden.points] = moved[hidden.points].flip(-1)
+    assert hidden.points.any()
+    with torch.no_grad():
+        assert torch.equal(recipe.encode(batch, hidden), recipe.encode(replace(batch, points=moved), hidden))
+
+
+def test_hidden_patches_do_not_reach_the_volume(scenes):
+    recipe = RECIPES["unipad-camera"].build(small("unipad-camera")).eval()
+    batch = batch_of(scenes)
+    hidden = recipe.hide(batch)
+    pixels = hidden.patches.repeat_interleave(32, -1).repeat_interleave(32, -2)[:, :, None]
+    with torch.no_grad():
+        volume = recipe.encode(batch, hidden)
+        other = recipe.encode(replace(batch, images=torch.where(pixels, 0.7, batch.images)), hidden)
+    assert pixels.any() and torch.equal(volume, other)
+
+
+def test_everything_hidden_still_gives_a_step(scenes):
+    for name in NAMES:
+        config = small(name)
+        config = config.model_copy(
+            update={
+                "lidar": config.lidar.model_copy(update={"mask_ratio": 1.0}),
+                "image": config.image.model_copy(update={"mask_ratio": 1.0}),
+            }
+        )
+        terms = RECIPES[name].build(config)(batch_of(scenes))
+        sum(terms.values()).backward()
+        assert all(torch.isfinite(v) for v in terms.values())
+
+
+def test_a_batch_without_valid_rays_has_no_loss_and_no_gradient(scenes):
+    recipe = RECIPES["unipad-fusion"].build(small("unipad-fusion"))
+    batch = batch_of(scenes)
+    batch = replace(
+        batch,
+        point_valid=torch.zeros_like(batch.point_valid),
+        camera_valid=torch.zeros_like(batch.camera_valid),
+    )
+    terms = recipe(batch)
+    assert all(v == 0 for v in terms.values())
+    sum(terms.values()).backward()
+    assert all(p.grad is None or not p.grad.any() for p in recipe.parameters())
+
+
+def test_without_cameras_the_rays_are_the_lidars_own(scenes):
+    bare = [without_cameras(s) for s in scenes]
+    recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar"))
+    batch = batch_of(bare)
+    targets = recipe.targets(batch)
+    assert (targets.camera == -1).all() and targets.hit.any()
+    assert torch.equal(targets.rays.origins[0, 0], batch.lidar_origins[0])
+    assert recipe(batch)["depth"] > 0
+
+
+def without_cameras(scene):
+    return replace(scene, images=None, cameras=None, camera_names=(), truth=None)
+
+
+def test_a_camera_recipe_says_that_it_needs_images(scenes):
+    recipe = RECIPES["unipad-camera"].build(small("unipad-camera"))
+    with pytest.raises(ValueError, match="has no images: a recipe with cameras needs them; use unipad-lidar"):
+        recipe(batch_of([without_cameras(s) for s in scenes]))
+
+
+def test_older_sweeps_are_input_but_never_targets(scenes):
+    recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar"))
+    batch = batch_of(scenes)
+    aged = batch.points.clone()
+    aged[..., 4] = 0.1
+    assert not recipe.targets(replace(batch, points=aged)).hit.any()
+
+
+def test_depth_is_only_supervised_inside_the_grid(scenes):
+    recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar"))
+    targets = recipe.targets(batch_of(scenes))
+    assert recipe.grid.contains(targets.ends[targets.hit]).all()
+    assert not targets.hit.all()
+
+
+def test_the_paper_presets_carry_the_published_numbers():
+    lidar, camera = (RECIPES[n].presets["paper"] for n in ("unipad-lidar", "unipad-camera"))
+    assert (lidar.render.num_samples, lidar.render.num_importance, lidar.render.rays_per_camera) == (72, 24, 512)
+    assert (lidar.lidar.mask_ratio, lidar.lidar.mask_block, camera.image.mask_ratio) == (0.8, (8, 8, 8), 0.3)
+    assert lidar.losses.rgb == 0 and camera.losses.rgb == 10
+    # 10 per unit of max|range| = 54 m, and 51.2 m.
+    assert_close(lidar.losses.depth * 54, 10.0)
+    assert_close(camera.losses.depth * 51.2, 10.0)
+    assert (lidar.optimization.lr, camera.optimization.lr) == (2e-5, 2e-4)
+
+
+def test_the_paper_lidar_volume_is_180_by_180_by_5():
+    recipe = RECIPES["unipad-lidar"].build(RECIPES["unipad-lidar"].presets["paper"])
+    assert recipe.grid.shape == (5, 180, 180)
+    assert_close(torch.tensor(recipe.grid.voxel_size), torch.tensor([0.6, 0.6, 1.6]))
+    # Three layers of stride 2 and padding 1 centre the outputs 3.5 fine voxels (of 0.075 m) below their blocks' middles.
+    assert_close(recipe.grid.lower[0], -54 - 3.5 * 0.075)
+
+
+@pytest.mark.untyped
+def test_voxels_that_do_not_fit_the_encoder_are_refused():
+    config = small("unipad-lidar").model_copy(update={"lidar": LidarConfig(voxel_size=(0.8, 0.8, 0.8), channels=((8, 16), (16, 16)))})
+    with pytest.raises(ValueError, match=r"expected an encoder output of \(11, 64, 64\) voxels as voxel_size says"):
+        RECIPES["unipad-lidar"].build(config)
+
+
+def test_a_config_refuses_unknown_keys():
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        UniPADConfig(modality="lidar", point_cloud_range=(0, 0, 0, 1, 1, 1), voxel_size=(1, 1, 1), mask=3)
+
+
