@@ -16,8 +16,8 @@ class FPN(nn.Module):
         in_channels: Channels of every map given, fine to coarse.
         out_channels: Channels of every map returned.
         start_level: First map used; finer ones are ignored.
-        num_outs: Maps returned; those beyond the given ones halve the resolution of their predecessor. By
-            default as many as are used.
+        num_outs: Maps returned, finest first; those beyond the given ones halve the resolution of their
+            predecessor. By default as many as are used.
         extra_convs: Make the additional maps by strided convolutions of the output (rectified from the second
             on) instead of dropping every other cell.
     """
@@ -36,12 +36,15 @@ class FPN(nn.Module):
         if not used:
             raise ValueError(f"start_level: expected less than {len(in_channels)} maps, got {start_level}")
         self.start_level = start_level
-        self.num_extra = (num_outs or len(used)) - len(used)
-        if self.num_extra < 0:
-            raise ValueError(f"num_outs: expected at least the {len(used)} maps used, got {num_outs}")
+        num_outs = len(used) if num_outs is None else num_outs
+        if num_outs < 1:
+            raise ValueError(f"num_outs: expected at least one map, got {num_outs}")
+        self.num_extra = max(0, num_outs - len(used))
         self.extra_convs = extra_convs
         self.lateral_convs = nn.ModuleList(_Conv(c, out_channels, kernel_size=1) for c in used)
-        self.fpn_convs = nn.ModuleList(_Conv(out_channels, out_channels, kernel_size=3) for _ in used)
+        self.fpn_convs = nn.ModuleList(
+            _Conv(out_channels, out_channels, kernel_size=3) for _ in used[:num_outs]
+        )
         for _ in range(self.num_extra if extra_convs else 0):
             self.fpn_convs.append(_Conv(out_channels, out_channels, kernel_size=3, stride=2))
 

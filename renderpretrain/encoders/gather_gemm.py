@@ -29,9 +29,13 @@ class _GatherGemm(torch.autograd.Function):
         ctx.save_for_backward(features, kernel)
         ctx.rulebook = rulebook
         out = features.new_zeros(len(rulebook.out_coords), kernel.shape[2])
+        seen, product = _buffer(features, rulebook), _buffer(out, rulebook)
         for weight, pair in zip(kernel, rulebook.pairs, strict=True):
-            seen = features if pair is None else features.index_select(0, pair[0])
-            _add_product(out, pair and pair[1], seen, weight)
+            if pair is None:
+                out.addmm_(features, weight)
+            else:
+                rows = _gathered(features, pair[0], seen)
+                out.index_add_(0, pair[1], torch.mm(rows, weight, out=product[: len(rows)]))
         return out
 
     @staticmethod
@@ -41,21 +45,27 @@ class _GatherGemm(torch.autograd.Function):
         to_features, to_kernel = ctx.needs_input_grad[:2]
         with torch.autocast(grad.device.type, enabled=False):
             grad = grad.to(kernel.dtype).contiguous()
-            grad_features = torch.zeros_like(features) if to_features else None
-            cells = []
-            for weight, pair in zip(kernel, ctx.rulebook.pairs, strict=True):
-                behind = grad if pair is None else grad.index_select(0, pair[1])
+            grad_features, grad_kernel = torch.zeros_like(features), torch.zeros_like(kernel)
+            seen, behind = _buffer(features, ctx.rulebook), _buffer(grad, ctx.rulebook)
+            for weight, into, pair in zip(kernel, grad_kernel, ctx.rulebook.pairs, strict=True):
+                g = grad if pair is None else _gathered(grad, pair[1], behind)
                 if to_kernel:
-                    seen = features if pair is None else features.index_select(0, pair[0])
-                    cells.append(seen.t() @ behind)
-                if grad_features is not None:
-                    _add_product(grad_features, pair and pair[0], behind, weight.t())
-        return grad_features, torch.stack(cells) if to_kernel else None, None
+                    f = features if pair is None else _gathered(features, pair[0], seen)
+                    torch.mm(f.t(), g, out=into)
+                if to_features and pair is None:
+                    grad_features.addmm_(g, weight.t())
+                elif to_features:
+                    product = torch.mm(g, weight.t(), out=seen[: len(g)])
+                    grad_features.index_add_(0, pair[0], product)
+        return grad_features if to_features else None, grad_kernel if to_kernel else None, None
 
 
-def _add_product(out: Tensor, rows: Tensor | None, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` to some rows of ``out``, each of them once, or to all."""
-    if rows is None:
-        out.addmm_(left, right)
-    elif len(rows):
-        out.index_add_(0, rows, left @ right)
+def _buffer(like: Tensor, rulebook: Rulebook) -> Tensor:
+    """Room for the rows of the largest kernel cell: used for one cell after another, it stays in cache."""
+    most = max((len(pair[0]) for pair in rulebook.pairs if pair is not None), default=0)
+    return like.new_empty(most, like.shape[1])
+
+
+def _gathered(source: Tensor, rows: Tensor, buffer: Tensor) -> Tensor:
+    """Some rows, in the buffer."""
+    return torch.index_select(source, 0, rows, out=buffer[: len(rows)])

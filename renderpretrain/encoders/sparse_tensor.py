@@ -36,9 +36,10 @@ class SparseTensor:
         """The volume, zero where no voxel exists. Differentiable in the features."""
         z, y, x = self.spatial_shape
         channels = self.features.shape[1]
-        volume = self.features.new_zeros(self.batch_size * z * y * x, channels)
-        volume = volume.index_copy(0, linear_keys(self.coords, self.spatial_shape), self.features)
-        return volume.view(self.batch_size, z, y, x, channels).permute(0, 4, 1, 2, 3).contiguous()
+        volume = self.features.new_zeros(self.batch_size, channels, z, y, x)
+        b, *cell = self.coords.long().unbind(1)
+        volume[b, :, cell[0], cell[1], cell[2]] = self.features
+        return volume
 
 
 def linear_keys(coords: Int[Tensor, "M 4"], shape: tuple[int, int, int]) -> Int[Tensor, " M"]:

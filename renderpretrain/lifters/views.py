@@ -51,7 +51,7 @@ def lift_views(
         uvd = torch.where(valid[:, n, :, None], coordinates[:, n], 2.0).to(features.dtype)
         seen = _sample(features[:, n], uvd[:, None, :, :2])
         likely = _sample(depth_probabilities[:, n, None], uvd[:, None, None])
-        total = total + seen * likely * valid[:, n, None]
+        total = total + seen * (likely * valid[:, n, None])
     return total
 
 

@@ -39,7 +39,7 @@ class ImageConfig(_Config):
     drop_path: float = Field(0.2, ge=0, lt=1)
     frozen_stages: int = Field(1, ge=0, description="Stages that keep their weights; 0 trains all, the stem included.")
     first_level: int = Field(1, ge=0, description="First stage the pyramid uses.")
-    num_levels: int = Field(4, ge=1, description="Levels of the pyramid.")
+    num_levels: int = Field(4, ge=1, description="Levels of the pyramid, finest first.")
     mask_ratio: float = Field(0.3, ge=0, le=1, description="Share of patches that is blacked out.")
     patch_size: int = Field(32, gt=0, description="Pixels.")
     depth_bins: int = Field(64, gt=0)
@@ -176,7 +176,7 @@ def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
             drop_path=0.0,
             frozen_stages=0,
             first_level=1,
-            num_levels=3,
+            num_levels=1,
             depth_bins=48,
         ),
         render=RenderConfig(
