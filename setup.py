@@ -30,8 +30,15 @@ CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off"
 CUDA_FLAGS = (
     "-O3 -std=c++17 -shared -cudart static -fmad=false --threads 0 -Xcompiler -fPIC,-fvisibility=hidden"
 )
-CUDA_TARGETS = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ("80", "90", "100")]
-CUDA_TARGETS.append("-gencode=arch=compute_100,code=compute_100")  # PTX for what comes after
+CUDA_ARCHITECTURES = ("80", "90", "100")
+
+
+def cuda_targets(nvcc: str) -> list[str]:
+    """Machine code for the architectures this compiler knows, and PTX of the last for what comes after."""
+    listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout
+    known = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch}" in listed] or ["80"]
+    targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in known]
+    return [*targets, f"-gencode=arch=compute_{known[-1]},code=compute_{known[-1]}"]
 
 
 def native_commands() -> dict[str, list[str]]:
@@ -40,7 +47,12 @@ def native_commands() -> dict[str, list[str]]:
     commands = {"cpu": [*compiler, *CPU_FLAGS.split(), *map(str, SOURCES.glob("*_cpu.cpp"))]}
     nvcc = shutil.which("nvcc")
     if nvcc is not None:
-        commands["cuda"] = [nvcc, *CUDA_FLAGS.split(), *CUDA_TARGETS, *map(str, SOURCES.glob("*_cuda.cu"))]
+        commands["cuda"] = [
+            nvcc,
+            *CUDA_FLAGS.split(),
+            *cuda_targets(nvcc),
+            *map(str, SOURCES.glob("*_cuda.cu")),
+        ]
     return commands
 
 

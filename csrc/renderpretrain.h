@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_library.py expects
+// Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
 #define RP_ABI_VERSION 1
 

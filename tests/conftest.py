@@ -39,7 +39,10 @@ def golden():
         for folder in (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden"):
             if (folder / name).is_file():
                 with np.load(folder / name) as file:
-                    return {key: torch.from_numpy(file[key]) if file[key].dtype.kind in "fiub" else file[key] for key in file.files}
+                    return {
+                        key: torch.from_numpy(file[key]) if file[key].dtype.kind in "fiub" else file[key]
+                        for key in file.files
+                    }
         pytest.skip(f"{name} is neither in tests/golden nor beside the project")
 
     return load

@@ -52,3 +52,9 @@ def test_own_data_leaves_encoders(tmp_path):
 def test_there_is_a_test_for_every_example():
     tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
     assert tested == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+@pytest.mark.slow
+def test_the_readmes_loop_runs():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    exec(compile(code.replace("num_scenes=20", "num_scenes=2"), "README.md", "exec"), {})

@@ -74,13 +74,16 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     """
     entry = choose("recipe", name, RECIPES)
     given = {key: value for key, value in flags.items() if value is not None}
+    if "data" in given:
+        given["data"] = _absolute(given["data"])
     told = {**saved, **given, "recipe": name}
-    for key in ("recipe", "preset"):
+    for key in ("recipe", "preset", "data", "scenes", "holdout"):
         if saved and told.get(key) != saved.get(key):
             raise ValueError(f"{key}: expected {saved.get(key)}, as in the resumed run, got {told.get(key)}")
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
-    data = told.get("data", "synthetic")
+    indoor = dict(entry.indoor)
+    data = _absolute(told.get("data", "synthetic"))
     synthetic = data.startswith("synthetic")
     return Job(
         recipe=name,
@@ -89,8 +92,17 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
         holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
         seed=told.get("seed", 0),
-        config=resolve(base, [saved.get("config", {}), *files]),
+        config=resolve(base, [indoor if data == "synthetic-room" else {}, saved.get("config", {}), *files]),
     )
+
+
+def _absolute(data: str) -> str:
+    """The same data from wherever the run is looked at later: a folder's path is made absolute."""
+    kind, colon, rest = data.partition(":")
+    if kind != "folder" or not rest:
+        return data
+    path, question, options = rest.partition("?")
+    return f"{kind}{colon}{Path(path).expanduser().resolve()}{question}{options}"
 
 
 def saved_job(run: Path) -> Tree:

@@ -24,7 +24,9 @@ def pretrain(
     config: Annotated[Path | None, Flag(help="YAML file of settings, applied before --set.")] = None,
     holdout: Annotated[int | None, Flag(help="The last N scenes are only evaluated.", min=0)] = None,
     scenes: Annotated[int | None, Flag(help="Synthetic scenes to train on.", min=1)] = None,
-    workers: Annotated[int, Flag(help="Processes that prepare batches; 0 uses a thread.", min=0)] = 0,
+    workers: Annotated[
+        int, Flag(help="Processes that prepare batches; 0: none beside the training.", min=0)
+    ] = 0,
     resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print configuration and shapes, then stop.")] = False,
 ) -> None:
@@ -83,6 +85,10 @@ def _describe(job: "Job") -> None:
     from renderpretrain.data import collate
 
     dataset = job.open()
+    if job.holdout >= len(dataset):
+        raise ValueError(
+            f"holdout: expected less than the {len(dataset)} scenes there are, got {job.holdout}"
+        )
     typer.echo(write_yaml(job.as_tree()))
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
     batch = collate([dataset[0]], torch.zeros(1, dtype=torch.long))

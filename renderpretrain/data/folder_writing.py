@@ -39,9 +39,13 @@ def write_scene_folder(
         one_recording: The scenes are consecutive moments of one recording, whose sweeps may be merged.
 
     Raises:
-        ValueError: If there is no scene, or kinds are mixed.
+        ValueError: If there is no scene, kinds are mixed, or the folder holds a recording already.
     """
     folder = Path(path)
+    if (folder / "frames.json").exists():
+        raise ValueError(
+            f"path: expected a folder without frames.json, got {folder}: a recording is never overwritten"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"format": "", "scene": folder.name, "frames": []}
     for number, scene in enumerate(scenes):

@@ -68,9 +68,7 @@ class SDFField(nn.Module):
         """Sharpness of the opacity law, 1/m; ``exp(10 v)`` of the learned ``v``, which lets one step move it far."""
         return torch.exp(10 * self.log_sharpness) / self.extent
 
-    def sdf(
-        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
-    ) -> Float[Tensor, "B P"]:
+    def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
         """Signed distance alone, metres."""
         return self._decode(volume, points)[0]
 
@@ -80,16 +78,14 @@ class SDFField(nn.Module):
         out = self.distance(points / self.extent, features)
         return out[..., 0] * self.extent, out[..., 1:], features
 
-    def forward(
-        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples
-    ) -> FieldSamples:
+    def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
         with torch.autocast(volume.device.type, enabled=False):
             return self._forward(volume.float(), rays, samples)
 
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
         batch, num_rays, num_samples = samples.t_starts.shape
-        points = rays.at(samples.t_mids).reshape(batch, num_rays * num_samples, 3)
+        points = torch.where(samples.valid[..., None], rays.at(samples.t_mids), 0.0).flatten(1, 2)
         training = torch.is_grad_enabled()
         with torch.enable_grad():
             points = points.detach().requires_grad_()
@@ -108,6 +104,4 @@ class SDFField(nn.Module):
             rgb = torch.sigmoid(self.colour(points.detach() / self.extent, inputs))
             channels["rgb"] = rgb.reshape(batch, num_rays, num_samples, 3)
         shape = (batch, num_rays, num_samples)
-        return FieldSamples(
-            alphas.reshape(shape), channels, sdf.reshape(shape), gradients.reshape(*shape, 3)
-        )
+        return FieldSamples(alphas.reshape(shape), channels, sdf.reshape(shape), gradients.reshape(*shape, 3))

@@ -11,11 +11,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.geometry.poses import invert_pose, rotate, transform
+from renderpretrain.geometry.poses import apply_matrix, invert_pose, rotate, transform
 from renderpretrain.geometry.rays import Rays
 
 UNDISTORT_STEPS = 20
-"""Fixed-point steps of the undistortion; automotive lenses converge below 1e-6 in ten."""
+"""Newton steps of the undistortion; automotive lenses converge below 1e-6 in six."""
+
+FARTHEST_PLANE = 6.0
+"""Largest coordinate on the plane z = 1 that undistortion returns: 80 degrees off the axis."""
+
+LARGEST_STEP = 0.3
+"""Longest Newton step on the plane z = 1; outside the lens model an unbounded one would overflow."""
 
 NEAREST_DEPTH = 1e-3
 """Metres along the optical axis below which a point counts as behind the camera."""
@@ -56,7 +62,8 @@ class Cameras:
         """Cameras from mmdetection3d's projection matrices, which map world points to ``(u d, v d, d, 1)``.
 
         Args:
-            lidar2img: Projection matrices; image augmentations may already be multiplied in.
+            lidar2img: Projection matrices; resizing and cropping may already be multiplied in, mirroring may not
+                (use :meth:`flip`).
             image_size: ``(height, width)`` of the images they project to.
             integer_centres: The matrices put the first pixel's centre at (0, 0), as OpenCV and the data sets do.
 
@@ -109,7 +116,7 @@ class Cameras:
         return Rays(self.centers[..., None, :].expand_as(directions), directions)
 
     def project(
-        self, points: Float[Tensor, "*batch P 3"]
+        self, points: Float[Tensor, "... P 3"]
     ) -> tuple[Float[Tensor, "*batch P 2"], Float[Tensor, "*batch P"], Bool[Tensor, "*batch P"]]:
         """Pixels of world points.
 
@@ -129,7 +136,7 @@ class Cameras:
             plane, unfolded = _distort(plane, self.distortion)
             valid = valid & unfolded
         homogeneous = torch.cat([plane, torch.ones_like(plane[..., :1])], -1)
-        pixels = (homogeneous @ self.intrinsics.mT)[..., :2]
+        pixels = apply_matrix(self.intrinsics, homogeneous)[..., :2]
         size = pixels.new_tensor(self.image_size[::-1])
         return pixels, z_depth, valid & ((pixels >= 0) & (pixels < size)).all(-1)
 
@@ -146,7 +153,9 @@ class Cameras:
 
     def flip(self) -> "Cameras":
         """The cameras of horizontally mirrored images; the focal length in u becomes negative, the world stays."""
-        mirror = self.intrinsics.new_tensor([[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        mirror = self.intrinsics.new_tensor(
+            [[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        )
         return replace(self, intrinsics=mirror @ self.intrinsics)
 
     def moved(self, old_to_new: Float[Tensor, "*batch 4 4"]) -> "Cameras":
@@ -224,7 +233,7 @@ def _distort(plane: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _undistort(distorted: Tensor, coefficients: Tensor) -> Tensor:
-    """Invert :func:`_distort` by Newton steps with a numerical guard: 1e-6 inside the lens model."""
+    """Invert :func:`_distort` by bounded Newton steps: 1e-6 inside the lens model, finite outside."""
     k1, k2, p1, p2, k3 = (c[..., None] for c in coefficients.unbind(-1))
     plane = distorted
     for _ in range(UNDISTORT_STEPS):
@@ -238,5 +247,6 @@ def _undistort(distorted: Tensor, coefficients: Tensor) -> Tensor:
         yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
         determinant = (xx * yy - xy * xy).clamp(min=1e-3)
         ex, ey = error.unbind(-1)
-        plane = plane - torch.stack([yy * ex - xy * ey, xx * ey - xy * ex], -1) / determinant[..., None]
+        step = torch.stack([yy * ex - xy * ey, xx * ey - xy * ex], -1) / determinant[..., None]
+        plane = (plane - step.clamp(-LARGEST_STEP, LARGEST_STEP)).clamp(-FARTHEST_PLANE, FARTHEST_PLANE)
     return plane

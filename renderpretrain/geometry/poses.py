@@ -8,23 +8,31 @@ from torch import Tensor
 
 
 def transform(
-    a_to_b: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch P 3"]
-) -> Float[Tensor, "*batch P 3"]:
+    a_to_b: Float[Tensor, "*#batch 4 4"], points: Float[Tensor, "*#batch P 3"]
+) -> Float[Tensor, "... P 3"]:
     """Move points from frame ``a`` to frame ``b``. Leading axes broadcast; differentiable in both."""
-    return points @ a_to_b[..., :3, :3].mT + a_to_b[..., None, :3, 3]
+    return rotate(a_to_b, points) + a_to_b[..., None, :3, 3]
+
+
+def apply_matrix(
+    matrix: Float[Tensor, "*#batch 3 3"], vectors: Float[Tensor, "*#batch P 3"]
+) -> Float[Tensor, "... P 3"]:
+    """``matrix @ v`` for every vector, at full precision even under autocast, which would round metres to bf16."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return vectors @ matrix.mT
 
 
 def rotate(
-    a_to_b: Float[Tensor, "*batch 4 4"], vectors: Float[Tensor, "*batch P 3"]
-) -> Float[Tensor, "*batch P 3"]:
+    a_to_b: Float[Tensor, "*#batch 4 4"], vectors: Float[Tensor, "*#batch P 3"]
+) -> Float[Tensor, "... P 3"]:
     """Turn directions from frame ``a`` to frame ``b`` (no translation)."""
-    return vectors @ a_to_b[..., :3, :3].mT
+    return apply_matrix(a_to_b[..., :3, :3], vectors)
 
 
 def invert_pose(a_to_b: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """``b_to_a``, by transposing the rotation: exact for rigid motions, and only for those."""
     rotation = a_to_b[..., :3, :3].mT
-    translation = -rotation @ a_to_b[..., :3, 3:]
+    translation = -apply_matrix(rotation, a_to_b[..., None, :3, 3]).mT
     bottom = a_to_b[..., 3:, :].detach()
     return torch.cat([torch.cat([rotation, translation], -1), bottom], -2)
 

@@ -7,20 +7,24 @@ from torch import Tensor, nn
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 
+SMALLEST_PROBABILITY = 1e-6
+"""Keeps the logarithm of an excluded depth finite."""
+
+
 def view_coordinates(
-    cameras: Cameras, points: Float[Tensor, "P 3"], depth_range: tuple[float, float]
+    cameras: Cameras, points: Float[Tensor, "... P 3"], depth_range: tuple[float, float]
 ) -> tuple[Float[Tensor, "*batch P 3"], Bool[Tensor, "*batch P"]]:
     """Where points lie in each camera's frustum, edge to edge in [-1, 1].
 
     Args:
         cameras: Any batch of cameras.
-        points: World points, metres.
+        points: World points, metres; ``(P, 3)`` for all cameras, or a set for each.
         depth_range: Nearest and farthest depth along the optical axis, metres.
 
     Returns:
         ``(u, v, d)``, each -1 at the first edge and 1 at the last; and whether the point is in the frustum.
     """
-    pixels, z_depth, visible = cameras.project(points.expand(*cameras.shape, *points.shape))
+    pixels, z_depth, visible = cameras.project(points.expand(*cameras.shape, *points.shape[-2:]))
     near, far = depth_range
     uv = 2 * pixels / pixels.new_tensor(cameras.image_size[::-1]) - 1
     d = 2 * (z_depth - near) / (far - near) - 1
@@ -46,18 +50,46 @@ def lift_views(
         coordinates: From :func:`view_coordinates`.
         valid: Which camera sees which point.
     """
-    total = features.new_zeros(len(features), features.shape[2], coordinates.shape[2])
+    total = torch.zeros(len(features), features.shape[2], coordinates.shape[2], device=features.device)
     for n in range(features.shape[1]):
-        uvd = torch.where(valid[:, n, :, None], coordinates[:, n], 2.0).to(features.dtype)
+        uvd = torch.where(valid[:, n, :, None], coordinates[:, n], 2.0)
         seen = _sample(features[:, n], uvd[:, None, :, :2])
         likely = _sample(depth_probabilities[:, n, None], uvd[:, None, None])
         total = total + seen * (likely * valid[:, n, None])
     return total
 
 
+def depth_log_likelihood(
+    depth_probabilities: Float[Tensor, "B N D h w"],
+    coordinates: Float[Tensor, "B N K 3"],
+    valid: Bool[Tensor, "B N K"],
+) -> Float[Tensor, "B N K"]:
+    """Log of the probability that the distributions give to measured depths; 0 where not valid.
+
+    The categorical depth supervision of BEVDepth (https://arxiv.org/abs/2206.10092), read at the measurement's own place
+    in the frustum instead of at its cell's. Differentiable in the probabilities.
+
+    Args:
+        depth_probabilities: Distribution over ``D`` equal depth bins in every cell.
+        coordinates: Of the measured points, from :func:`view_coordinates`.
+        valid: Which of them count.
+    """
+    uvd = torch.where(valid[..., None], coordinates, 2.0).flatten(0, 1)
+    likely = _sample(depth_probabilities.flatten(0, 1)[:, None], uvd[:, None, None])
+    likely = likely.view(valid.shape)
+    return torch.where(valid, likely, 1.0).clamp(min=SMALLEST_PROBABILITY).log()
+
+
 def _sample(images: Tensor, places: Tensor) -> Tensor:
-    """Bi- or trilinear reading, edge to edge, zero outside: ``(B, C, P)``."""
-    return torch.nn.functional.grid_sample(images, places, padding_mode="zeros", align_corners=False).flatten(2)
+    """Bi- or trilinear reading, edge to edge, zero outside: ``(B, C, P)`` in float32.
+
+    Places keep full precision under autocast: bf16 would move them by pixels.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        read = torch.nn.functional.grid_sample(
+            images.float(), places.float(), padding_mode="zeros", align_corners=False
+        )
+    return read.flatten(2)
 
 
 class ViewLifter(nn.Module):
@@ -71,7 +103,12 @@ class ViewLifter(nn.Module):
     """
 
     def __init__(
-        self, grid: VoxelGrid, channels: int, *, depth_bins: int = 64, depth_range: tuple[float, float] = (0.0, 64.0)
+        self,
+        grid: VoxelGrid,
+        channels: int,
+        *,
+        depth_bins: int = 64,
+        depth_range: tuple[float, float] = (0.0, 64.0),
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -80,13 +117,14 @@ class ViewLifter(nn.Module):
 
     def forward(
         self, levels: list[Float[Tensor, "B N C h w"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
-    ) -> Float[Tensor, "B C Z Y X"]:
-        """Lift and sum all levels; the depth head is shared between them."""
+    ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D h w"]]]:
+        """Lift and sum all levels; returns the volume and every level's depth probabilities."""
         centers = self.grid.centers(levels[0].device).reshape(-1, 3)
         coordinates, valid = view_coordinates(cameras, centers, self.depth_range)
         valid = valid & camera_valid[..., None]
-        volumes = []
+        volumes, probabilities = [], []
         for features in levels:
             logits = self.depth_head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-            volumes.append(lift_views(features, logits.softmax(2), coordinates, valid))
-        return torch.stack(volumes).sum(0).unflatten(2, self.grid.shape)
+            probabilities.append(logits.float().softmax(2))
+            volumes.append(lift_views(features, probabilities[-1], coordinates, valid))
+        return torch.stack(volumes).sum(0).unflatten(2, self.grid.shape), probabilities

@@ -1,4 +1,4 @@
-"""What a mask does: black out image patches, find the voxels of hidden blocks."""
+"""What a mask does: set image patches to the mean colour, find the voxels of hidden blocks."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,7 +22,7 @@ def hide_patches(images: Float[Tensor, "M C H W"], mask: Bool[Tensor, "M h w"]) 
     """Set the hidden patches to zero, the mean colour of normalised images."""
     check_shape("mask", mask, "M h w", M=len(images))
     hidden = torch.nn.functional.interpolate(mask[:, None].float(), images.shape[-2:], mode="nearest")
-    return images * (1 - hidden)
+    return images.masked_fill(hidden.bool(), 0.0)
 
 
 def occupied_blocks(

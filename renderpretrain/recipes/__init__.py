@@ -1,16 +1,18 @@
 """One published method = one readable file and one configuration.
 
-A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``encode``, ``render``, ``targets`` and
-``encoders``; :data:`RECIPES` says which there are.
+A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``hide(batch)``, ``encode(batch, hidden)``,
+``render(volume, rays)``, ``targets(batch, num_rays)`` and ``encoders()``; :data:`RECIPES` says which there are.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.recipes.unipad import UniPAD
-from renderpretrain.recipes.unipad_config import PRESETS, UniPADConfig
+from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 
 __all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig"]
 
@@ -24,14 +26,16 @@ class RecipeEntry:
         summary: One line.
         config: Its configuration's type.
         presets: Configurations by name.
+        indoor: Settings that a room changes in them.
         build: Makes the module.
     """
 
     name: str
     summary: str
-    config: type[UniPADConfig]
-    presets: Mapping[str, UniPADConfig]
-    build: Callable[[UniPADConfig], nn.Module]
+    config: type[BaseModel]
+    presets: Mapping[str, BaseModel]
+    indoor: Mapping[str, Any]
+    build: Callable[[Any], nn.Module]
 
 
 SUMMARIES = {
@@ -41,6 +45,7 @@ SUMMARIES = {
 }
 
 RECIPES = {
-    name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], UniPAD) for name, summary in SUMMARIES.items()
+    name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
+    for name, summary in SUMMARIES.items()
 }
 """Every recipe by name."""

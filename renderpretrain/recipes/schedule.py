@@ -13,20 +13,26 @@ class OptimizationConfig(BaseModel):
     steps: int = Field(400, gt=0, description="Optimiser steps.")
     batch_size: int = Field(1, gt=0, description="Scenes per process and step.")
     accumulate: int = Field(1, gt=0, description="Batches whose gradients are summed into one step.")
-    lr: float = Field(2e-4, gt=0, description="Learning rate; the start of the cycle for the cyclic schedule.")
+    lr: float = Field(
+        2e-4, gt=0, description="Learning rate; the start of the cycle for the cyclic schedule."
+    )
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["cosine", "cyclic", "constant"] = "cosine"
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="Learning rate at step 0 as a share of lr.")
-    min_lr_ratio: float = Field(1e-3, ge=0, le=1, description="Final learning rate of the cosine as a share of lr.")
+    min_lr_ratio: float = Field(
+        1e-3, ge=0, le=1, description="Final learning rate of the cosine as a share of lr."
+    )
     cyclic_peak: float = Field(10.0, gt=0, description="Peak of the cyclic schedule as a multiple of lr.")
     cyclic_end: float = Field(1e-4, gt=0, description="End of the cyclic schedule as a multiple of lr.")
     cyclic_up: float = Field(0.4, gt=0, lt=1, description="Share of the steps that go up.")
     cyclic_momentum: tuple[float, float] | None = Field(
         (0.95, 0.85), description="First beta at the ends and at the peak of the cycle; null keeps betas."
     )
-    clip_norm: float | None = Field(35.0, gt=0, description="L2 norm the gradient is clipped to; null never clips.")
+    clip_norm: float | None = Field(
+        35.0, gt=0, description="L2 norm the gradient is clipped to; null never clips."
+    )
     lr_multipliers: dict[str, float] = Field(
         default_factory=dict, description="Learning-rate factors by prefix of the parameter name."
     )

@@ -14,10 +14,10 @@ from renderpretrain.data import Batch
 from renderpretrain.fields import SDFField
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.geometry import Rays
-from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, volume_grid
+from renderpretrain.recipes.unipad_branches import CameraBranch, Lifted, LidarBranch, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Hidden:
 class UniPAD(nn.Module):
     """UniPAD-L, UniPAD-C, and UniPAD-M, which fuses both in one pre-training run.
 
-    LiDAR: blocks of voxels are dropped before a sparse encoder and a dense neck. Cameras: patches are blacked out
-    before a masked image network, whose features are lifted by predicted depth. Fused: the two volumes are summed. One
+    LiDAR: blocks of voxels are dropped before a sparse encoder and a dense neck. Cameras: patches are hidden from a
+    masked image network, whose features are lifted by predicted depth. Fused: the two volumes are summed. One
     3D convolution later, rays towards LiDAR returns are rendered by NeuS, and depth and colour are compared with what
     the sensors saw.
 
@@ -59,6 +59,11 @@ class UniPAD(nn.Module):
       into the first voxels.
     * The field runs in float32. Released: under fp16 training its distance network runs in half precision.
     * Losses are averaged over the rays of each sample, then over the batch, as released; an empty sample counts 0.
+    * Voxels average all their points, and there is no limit on voxels. Released: at most 10 points and 120,000 voxels.
+    * Images are resized to a size that the patches divide. Released: 900 rows are padded to 928 with zeros.
+    * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
+    * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
+    * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
     * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the LiDAR's own.
 
     Args:
@@ -74,6 +79,8 @@ class UniPAD(nn.Module):
         self.camera = CameraBranch(config, self.grid) if fused or config.modality == "camera" else None
         render = config.render
         self.to_field = VolumeConv(config.channels, render.channels)
+        for part in (self.lidar, self.to_field):
+            _set_momentum(part, config.lidar.batch_norm_momentum)
         field = SDFField(
             self.grid,
             render.channels,
@@ -94,10 +101,14 @@ class UniPAD(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        volume = self.encode(batch, self.hide(batch))
+        volume, lifted = self._encode(batch, self.hide(batch))
         targets = self.targets(batch)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
-        return self.losses(rendered, targets)
+        terms = self.losses(rendered, targets)
+        if self.camera and lifted and self.config.losses.depth_bins:
+            likelihood = self.camera.depth_loss(lifted, batch, targets)
+            terms["depth_bins"] = self.config.losses.depth_bins * likelihood
+        return terms
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -107,17 +118,17 @@ class UniPAD(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        hidden = hidden or Hidden(None, None)
-        volumes = []
+        return self._encode(batch, hidden or Hidden(None, None))[0]
+
+    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
+        """The volume, and what the camera branch lifted on the way."""
+        lifted = self.camera(batch, hidden.patches) if self.camera else None
+        volumes = [lifted.volume] if lifted else []
         if self.lidar:
             volumes.append(self.lidar(batch, hidden.points))
-        if self.camera:
-            volumes.append(self.camera(batch, hidden.patches))
-        return self.to_field(torch.stack(volumes).sum(0))
+        return self.to_field(torch.stack(volumes).sum(0)), lifted
 
-    def render(
-        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None
-    ) -> Rendered:
+    def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
         return self.renderer(volume, rays, seeds)
 
@@ -131,19 +142,14 @@ class UniPAD(nn.Module):
         render, seeds = self.config.render, ops.fork(batch.seeds, 4)
         points = batch.points[..., :3]
         cameras, images = batch.cameras, batch.images
-        guided = LidarGuidedRays(
-            num_rays or render.rays_per_camera,
-            near_radius=render.near_radius,
-            far_radius=render.far_radius,
-            stride=render.stride,
-            sky=render.sky,
-        )
         key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
-        usable = key_sweep & guided.in_range(points, batch.lidar_origins)
+        near, far = render.near_radius, render.far_radius
+        usable = key_sweep & in_range(points, batch.lidar_origins, near, far)
         if cameras is None or images is None or batch.camera_valid is None:
             beams = LidarBeams(num_rays or render.rays_per_sweep)
             targets = beams(points, usable, batch.lidar_origins, seeds)
         else:
+            guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
             targets = guided(points, usable, cameras, batch.camera_valid, images, seeds)
         return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
 
@@ -173,3 +179,9 @@ class UniPAD(nn.Module):
             parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
         return parts
 
+
+def _set_momentum(part: nn.Module | None, momentum: float) -> None:
+    """Set the running statistics' momentum of a part's batch norms."""
+    for module in part.modules() if part else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum

@@ -1,16 +1,21 @@
 """UniPAD's two ways from a sensor to a volume, each with its masking."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 from jaxtyping import Bool, Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from renderpretrain import ops
+from renderpretrain import losses, ops
 from renderpretrain.data import Batch
 from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, VolumeNeck, Voxels, voxelize
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.lifters import ViewLifter
+from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks, patch_candidates
 from renderpretrain.recipes.unipad_config import UniPADConfig
+from renderpretrain.samplers import RayTargets
 
 POINT_COLUMNS = 5
 """x, y, z, intensity, time lag."""
@@ -78,6 +83,19 @@ class LidarBranch(nn.Module):
         return self.neck(self.encoder(voxels.to_sparse()))
 
 
+@dataclass(frozen=True)
+class Lifted:
+    """What the cameras saw.
+
+    Attributes:
+        volume: Lifted features.
+        probabilities: Depth distributions of every level that was lifted.
+    """
+
+    volume: Float[Tensor, "B C Z Y X"]
+    probabilities: list[Float[Tensor, "B N D h w"]]
+
+
 class CameraBranch(nn.Module):
     """Patch masking, masked image network, pyramid, depth-weighted lifting.
 
@@ -95,6 +113,13 @@ class CameraBranch(nn.Module):
         self.patch_size = image.patch_size
         self.policy = RandomMask(image.mask_ratio)
         self.backbone = _image_backbone(config)
+        if image.weights is not None:
+            load_backbone(self.backbone, Path(image.weights))
+        elif image.frozen_stages:
+            raise ValueError(
+                f"image.frozen_stages: freezing {image.frozen_stages} stages needs image.weights, a file of pre-trained "
+                "weights; or set image.frozen_stages=0"
+            )
         self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels)
         self.project = nn.Conv2d(config.channels, config.channels, kernel_size=1)
         self.lifter = ViewLifter(
@@ -111,7 +136,7 @@ class CameraBranch(nn.Module):
         candidates = patch_candidates(images.flatten(0, 1), self.patch_size)
         return self.policy(candidates, seeds).unflatten(0, (batch.size, count))
 
-    def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B C Z Y X"]:
+    def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Lifted:
         """The volume of what the cameras see."""
         images = _images(batch)
         if batch.cameras is None or batch.camera_valid is None:
@@ -120,7 +145,23 @@ class CameraBranch(nn.Module):
         mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
         levels = self.neck(self.backbone(normalised, mask))
         levels = [self.project(level).unflatten(0, images.shape[:2]) for level in levels]
-        return self.lifter(levels, batch.cameras, batch.camera_valid)
+        return Lifted(*self.lifter(levels, batch.cameras, batch.camera_valid))
+
+    def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
+        """Negative log likelihood of the measured depths under the predicted distributions, over all levels."""
+        cameras = batch.cameras
+        if cameras is None:
+            raise ValueError(_NO_CAMERAS.format(batch.names[0]))
+        shape = (batch.size, cameras.shape[1], -1)
+        coordinates, inside = view_coordinates(
+            cameras, targets.ends.reshape(*shape, 3), self.lifter.depth_range
+        )
+        valid = targets.hit.reshape(shape) & inside
+        terms = [
+            losses.masked_mean(-depth_log_likelihood(probabilities, coordinates, valid), valid)
+            for probabilities in lifted.probabilities
+        ]
+        return torch.stack(terms).mean()
 
 
 _NO_CAMERAS = "scene {!r} has no images: a recipe with cameras needs them; use unipad-lidar"
@@ -146,18 +187,49 @@ def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
     )
 
 
+def load_backbone(backbone: nn.Module, path: Path) -> None:
+    """Load published image weights; a classifier's head and norms the backbone has not are left aside.
+
+    Raises:
+        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another shape.
+    """
+    try:
+        read = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"
+        ) from error
+    read = read.get("state_dict", read.get("model", read))
+    ours = backbone.state_dict()
+    wrong = [
+        k for k, v in ours.items() if not k.startswith("norm") and (k not in read or read[k].shape != v.shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
+        )
+    backbone.load_state_dict(
+        {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}, strict=False
+    )
+
+
 def _image_backbone(config: UniPADConfig) -> ConvNeXt | ResNet:
     """The configured network."""
     image = config.image
     used = range(image.first_level, len(image.depths))
     if image.backbone == "resnet":
         return ResNet(
-            image.depths, width=image.widths[0], out_indices=used, frozen_stages=image.frozen_stages
+            image.depths,
+            bottleneck=image.bottleneck,
+            width=image.widths[0],
+            out_indices=used,
+            frozen_stages=image.frozen_stages,
         )
     return ConvNeXt(
         image.depths,
         image.widths,
         drop_path=image.drop_path,
+        layer_scale=image.layer_scale,
         out_indices=used,
         frozen_stages=image.frozen_stages,
     )

@@ -1,6 +1,14 @@
 """Which rays to render, and where along them to look."""
 
 from renderpretrain.samplers.intervals import neus_upsample, uniform_positions
-from renderpretrain.samplers.rays import LidarBeams, LidarGuidedRays, RayTargets, pixel_grid
+from renderpretrain.samplers.rays import LidarBeams, LidarGuidedRays, RayTargets, in_range, pixel_grid
 
-__all__ = ["LidarBeams", "LidarGuidedRays", "RayTargets", "neus_upsample", "pixel_grid", "uniform_positions"]
+__all__ = [
+    "LidarBeams",
+    "LidarGuidedRays",
+    "RayTargets",
+    "in_range",
+    "neus_upsample",
+    "pixel_grid",
+    "uniform_positions",
+]

@@ -78,15 +78,11 @@ class LidarGuidedRays:
 
     Attributes:
         num_rays: Rays per camera.
-        near_radius: Returns closer to the sensor in the plane are the own car, metres.
-        far_radius: Returns farther away in the plane are ignored, metres.
         stride: Pixels between the filler's grid points.
         sky: Share of the image height, from the top, without filler.
     """
 
     num_rays: int = 512
-    near_radius: float = 3.0
-    far_radius: float = 50.0
     stride: int = 4
     sky: float = 0.4
 
@@ -101,15 +97,20 @@ class LidarGuidedRays:
     ) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample; nothing is differentiable."""
         batch, num_cameras = camera_valid.shape
+        points, point_valid = _never_empty(points, point_valid)
         chosen, seen = self._returns(points, point_valid, cameras, camera_valid, ops.fork(seeds, 1))
-        targets = points[:, None].expand(-1, num_cameras, -1, -1).gather(2, chosen[..., None].expand(-1, -1, -1, 3))
+        targets = (
+            points[:, None].expand(-1, num_cameras, -1, -1).gather(2, chosen[..., None].expand(-1, -1, -1, 3))
+        )
         filler = self._filler(cameras, ops.fork(seeds, 2))
         pixels = torch.where(seen[..., None], cameras.project(targets)[0], filler)
         through = Rays.through(cameras.centers[:, :, None].expand_as(targets), targets)
         origins = through.origins
         directions = torch.where(seen[..., None], through.directions, cameras.rays(filler).directions)
         depth = torch.where(seen, (targets - origins).norm(dim=-1), 0.0)
-        camera = torch.arange(num_cameras, device=points.device)[None, :, None].expand(batch, -1, self.num_rays)
+        camera = torch.arange(num_cameras, device=points.device)[None, :, None].expand(
+            batch, -1, self.num_rays
+        )
         return RayTargets(
             Rays(origins.flatten(1, 2), directions.flatten(1, 2)),
             depth.flatten(1),
@@ -133,13 +134,6 @@ class LidarGuidedRays:
         places = ops.uniform(seeds, (cameras.shape[1], self.num_rays))
         return grid[(places * len(grid)).long()]
 
-    def in_range(
-        self, points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"]
-    ) -> Bool[Tensor, "B P"]:
-        """Which returns lie between the two radii of their sensor."""
-        radius = (points - origins[:, None])[..., :2].norm(dim=-1)
-        return (radius > self.near_radius) & (radius < self.far_radius)
-
 
 @dataclass(frozen=True)
 class LidarBeams:
@@ -147,13 +141,9 @@ class LidarBeams:
 
     Attributes:
         num_rays: Rays per sample; slots that no return fills are marked as no hit.
-        near_radius: Returns closer to the sensor in the plane are the own car, metres.
-        far_radius: Returns farther away in the plane are ignored, metres.
     """
 
     num_rays: int = 2048
-    near_radius: float = 3.0
-    far_radius: float = 50.0
 
     def __call__(
         self,
@@ -164,9 +154,12 @@ class LidarBeams:
     ) -> RayTargets:
         """Draw ``num_rays`` beams per sample without replacement; nothing is differentiable."""
         check_shape("origins", origins, "B 3", B=len(points))
+        points, point_valid = _never_empty(points, point_valid)
         chosen, hit = draw(point_valid, self.num_rays, seeds)
         targets = points.gather(1, chosen[..., None].expand(-1, -1, 3))
         starts = origins[:, None].expand_as(targets)
+        forward = torch.tensor([1.0, 0.0, 0.0], device=points.device)
+        targets = torch.where(hit[..., None], targets, starts + forward)
         zeros = torch.zeros_like(targets)
         return RayTargets(
             Rays.through(starts, targets),
@@ -177,6 +170,19 @@ class LidarBeams:
             torch.full_like(chosen, -1),
             zeros[..., :2],
         )
+
+
+def in_range(
+    points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: float, far: float
+) -> Bool[Tensor, "B P"]:
+    """Which returns are between ``near`` and ``far`` metres from their sensor in the plane: not the own car, not fog."""
+    radius = (points - origins[:, None])[..., :2].norm(dim=-1)
+    return (radius > near) & (radius < far)
+
+
+def _never_empty(points: Tensor, point_valid: Tensor) -> tuple[Tensor, Tensor]:
+    """One more point that is not valid: a batch of empty sweeps has something to index."""
+    return torch.nn.functional.pad(points, (0, 0, 0, 1)), torch.nn.functional.pad(point_valid, (0, 1))
 
 
 def draw(
@@ -190,7 +196,8 @@ def draw(
     """
     keys = torch.where(candidates, ops.uniform(seeds, tuple(candidates.shape[1:])), 2.0)
     available = min(count, candidates.shape[-1])
-    values, index = keys.topk(available, dim=-1, largest=False, sorted=False)
+    # A stable sort, so that neither padding nor ties change which ray gets which jitter.
+    values, index = keys.sort(dim=-1, stable=True)
     missing = (0, count - available)
-    found = torch.nn.functional.pad(values < 1.5, missing)
-    return torch.where(found, torch.nn.functional.pad(index, missing), 0), found
+    found = torch.nn.functional.pad(values[..., :available] < 1.5, missing)
+    return torch.where(found, torch.nn.functional.pad(index[..., :available], missing), 0), found

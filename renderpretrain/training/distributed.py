@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from renderpretrain.encoders import MaskedBatchNorm2d
+
 
 @dataclass(frozen=True)
 class Process:
@@ -57,8 +59,12 @@ class Process:
         """The module to call in training: the recipe, or its data-parallel wrapper.
 
         Raises:
-            ValueError: If batch norm is to be synchronised without a GPU.
+            ValueError: If batch norm is to be synchronised without a GPU, or over masks.
         """
+        if sync_batch_norm and any(isinstance(module, MaskedBatchNorm2d) for module in recipe.modules()):
+            raise ValueError(
+                "sync_batch_norm: a masked ResNet cannot synchronise; use image.backbone=convnext"
+            )
         if sync_batch_norm and self.device.type != "cuda":
             raise ValueError(f"sync_batch_norm: expected a CUDA device, got {self.device}")
         if self.world_size == 1:

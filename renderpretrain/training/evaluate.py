@@ -45,7 +45,7 @@ def evaluate(
         dataset: Where the scenes are.
         indices: Which ones; the processes share them.
         process: Whose device is used.
-        num_rays: Rays per scene; always the same ones.
+        num_rays: Rays per camera, or per sweep where there are no cameras; always the same ones.
 
     Returns:
         See :func:`renderpretrain.training.scores.scores`.
@@ -87,7 +87,7 @@ def evaluate_baseline(
         dataset: Where the scenes are.
         split: Training scenes, whose means are taken, and held-out scenes.
         process: Whose device is used.
-        num_rays: Rays per scene.
+        num_rays: Rays per camera, or per sweep where there are no cameras.
     """
     renders = cast(RenderingRecipe, recipe)
     training, held_out = split

@@ -75,12 +75,16 @@ def fit(
     with process_session(options.device) as process, stop_signals() as request:
         if process.is_main:
             folder.check(resume=options.resume)
-            folder.prepare()
+            folder.prepare(resume=options.resume)
         process.wait()
         step = _train(recipe, dataset, optimization, _Around(process, folder, options, request))
         table = changes(read_rows(folder.metrics))
     return FitResult(
-        folder, step, request.signal if step < optimization.steps else None, table, process.is_main
+        folder,
+        step,
+        (request.signal or "another process") if step < optimization.steps else None,
+        table,
+        process.is_main,
     )
 
 

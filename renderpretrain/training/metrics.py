@@ -35,8 +35,12 @@ def read_rows(path: Path) -> list[Row]:
 def append_row(path: Path, row: Row) -> None:
     """Add a row; a value that is not finite is left out, for JSON has no word for it."""
     finite = {key: value for key, value in row.items() if math.isfinite(value)}
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(finite) + "\n")
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
+    except OSError as error:
+        hint = "make room, then go on from the last checkpoint with --resume"
+        raise OSError(f"{path}: cannot be written ({error.strerror or error}); {hint}") from error
 
 
 def drop_rows_after(path: Path, step: int) -> list[Row]:

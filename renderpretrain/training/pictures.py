@@ -42,28 +42,27 @@ def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views
     recipe.eval()
     hidden = recipe.hide(batch)
     volume = recipe.encode(batch, hidden)
-    shown = hidden.points[0] if hidden.points is not None else torch.zeros_like(batch.point_valid[0])
+    points = None if hidden.points is None else hidden.points[0]
     rows = []
     if batch.cameras is None:
-        rows.append(("LiDAR", _range_panels(recipe, volume, batch, shown)))
+        rows.append(("LiDAR", _range_panels(recipe, volume, batch, points)))
     else:
         count = len(scene.camera_names)
         for n in range(0, count, max(1, -(-count // max_views))):
             rows.append(
-                (scene.camera_names[n], _camera_panels(recipe, volume, batch, n, hidden.patches, shown))
+                (scene.camera_names[n], _camera_panels(recipe, volume, batch, n, hidden.patches, points))
             )
     recipe.train(mode)
     return save_sheet(path, f"{title}   {scene.name}", rows)
 
 
 def _camera_panels(
-    recipe: Any, volume: Tensor, batch: Batch, n: int, patches: Tensor | None, hidden_points: Tensor
+    recipe: Any, volume: Tensor, batch: Batch, n: int, patches: Tensor | None, hidden_points: Tensor | None
 ) -> Panels:
     """One camera's row."""
-    assert_images = batch.images
-    if batch.cameras is None or assert_images is None:
+    if batch.cameras is None or batch.images is None:
         return []
-    camera, image = batch.cameras[0, n], assert_images[0, n]
+    camera, image = batch.cameras[0, n], batch.images[0, n]
     stride = max(1, image.shape[-1] // 224)
     view = camera_view(camera, stride)
     points = batch.points[0, :, :3]
@@ -72,23 +71,24 @@ def _camera_panels(
     panels: Panels = [("input", image)]
     if patches is not None:
         panels.append(("masked input", hide_patches(image[None], patches[0, n][None])[0]))
-    if recipe.lidar is not None:
+    if hidden_points is not None:
         kept = view.rasterize(points, cells, visible & ~hidden_points)
-        panels.append(("masked LiDAR", _depth(*kept)))
+        panels.append(("masked input, LiDAR", _depth(*kept)))
     return panels + _rendered_panels(
         _render(recipe, volume, view), view, view.rasterize(points, cells, visible)
     )
 
 
-def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tensor) -> Panels:
+def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tensor | None) -> Panels:
     """The row of a sweep without cameras."""
     origin, points = batch.lidar_origins[0], batch.points[0, :, :3]
     view, cells = range_view(origin), range_cells(origin, points)
     valid = batch.point_valid[0] & (batch.points[0, :, 4] == 0)
     panels: Panels = [
         ("input", _depth(*view.rasterize(points, cells, valid))),
-        ("masked input", _depth(*view.rasterize(points, cells, valid & ~hidden_points))),
     ]
+    if hidden_points is not None:
+        panels.append(("masked input", _depth(*view.rasterize(points, cells, valid & ~hidden_points))))
     return panels + _rendered_panels(
         _render(recipe, volume, view), view, view.rasterize(points, cells, valid)
     )
@@ -97,9 +97,10 @@ def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tens
 def _rendered_panels(rendered: dict[str, Tensor], view: View, target: tuple[Tensor, Tensor]) -> Panels:
     """Colour (where the field has one), depth, normals, target depth and error."""
     height, width = view.shape
-    panels: Panels = []
+    colour, caption = torch.full((3, height, width), 0.2), "rendered colour (no colour loss)"
     if "rgb" in rendered:
-        panels.append(("rendered colour", rendered["rgb"].view(height, width, 3).permute(2, 0, 1)))
+        colour, caption = rendered["rgb"].view(height, width, 3).permute(2, 0, 1), "rendered colour"
+    panels: Panels = [(caption, colour)]
     depth = rendered["depth"].view(height, width)
     panels.append(("rendered depth", _depth(depth, torch.ones_like(target[1]))))
     if "normals" in rendered:

@@ -30,7 +30,7 @@ class RunOptions:
         seed: Of the order of scenes and of every sample's random numbers.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: Go on from the newest checkpoint in the run's folder.
-        workers: Processes that prepare batches; 0 prepares them in a thread.
+        workers: Processes that prepare batches; 0 prepares them between the steps.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
         config: Saved with the run and with each checkpoint; plain values only.
         on_picture: Called with the step and the recipe at the start, the middle and the end, in the main
@@ -185,6 +185,11 @@ class Run:
         if path is None:
             raise ValueError(f"resume: expected a checkpoint in {self.folder.checkpoints}, found none")
         state = load_checkpoint(path)
+        for key in ("step", "seed", "model", "optimizer"):
+            if key not in state:
+                raise ValueError(
+                    f"resume: {path}: expected a checkpoint of this program with {key!r}, found none"
+                )
         if state["step"] > self.optimization.steps:
             raise ValueError(f"steps: expected at least {state['step']}, got {self.optimization.steps}")
         if state["seed"] != self.options.seed:
@@ -192,7 +197,7 @@ class Run:
         try:
             self.recipe.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
                 f"resume: {path} does not fit this recipe and configuration ({reason})"

@@ -57,14 +57,22 @@ class RunFolder:
         """
         if resume and newest_checkpoint(self.checkpoints) is None:
             raise ValueError(f"out: expected a run with a checkpoint to resume in {self.path}, found none")
-        if not resume and self.path.is_dir() and any(self.path.iterdir()):
+        if not resume and self.path.is_dir() and any(self.path.iterdir()) and not self._never_started():
             raise ValueError(
                 f"out: expected an empty or new folder, got {self.path}, which holds files; "
                 "resume the run there with --resume, or choose another folder"
             )
 
-    def prepare(self) -> None:
+    def _never_started(self) -> bool:
+        """Whether it holds nothing but what a run leaves that ended before its first checkpoint."""
+        ours = {self.config, self.metrics, self.checkpoints, self.pictures, self.path / "environment.json"}
+        started = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return (self.path / "environment.json").is_file() and set(self.path.iterdir()) <= ours and not started
+
+    def prepare(self, *, resume: bool) -> None:
         """Create the folder and write what is known before the first step.
+
+        Without ``resume``, the log of a run that ended before its first checkpoint is removed.
 
         Raises:
             OSError: If the folder cannot be written; nothing has been trained then.
@@ -72,6 +80,8 @@ class RunFolder:
         try:
             for folder in (self.path, self.checkpoints, self.pictures):
                 folder.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                self.metrics.unlink(missing_ok=True)
             write_text(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
             raise OSError(f"out: cannot write to {self.path} ({error.strerror or error})") from error

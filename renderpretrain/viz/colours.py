@@ -18,7 +18,9 @@ ERROR_STOPS = ((0.10, 0.10, 0.14), (0.16, 0.39, 0.62), (0.96, 0.88, 0.52), (0.84
 """Right is dark, wrong is red."""
 
 
-def ramp(values: Float[Tensor, "H W"], stops: tuple[tuple[float, float, float], ...]) -> Float[Tensor, "3 H W"]:
+def ramp(
+    values: Float[Tensor, "H W"], stops: tuple[tuple[float, float, float], ...]
+) -> Float[Tensor, "3 H W"]:
     """Piecewise linear colours for values in [0, 1]; NaN is black."""
     table = torch.tensor(stops)
     place = values.nan_to_num(0.0).clamp(0, 1) * (len(stops) - 1)

@@ -14,7 +14,11 @@ INK = (225, 225, 225)
 
 
 def save_sheet(
-    path: Path, title: str, rows: list[tuple[str, list[tuple[str, Float[Tensor, "3 H W"]]]]], *, height: int = 150
+    path: Path,
+    title: str,
+    rows: list[tuple[str, list[tuple[str, Float[Tensor, "3 H W"]]]]],
+    *,
+    height: int = 150,
 ) -> Path:
     """Write a sheet, creating its folder.
 
@@ -50,4 +54,6 @@ def _image(tensor: Tensor, height: int) -> Image.Image:
     """A tensor as a picture of the given height, its pixels kept square and sharp."""
     array = (tensor.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array))
-    return image.resize((max(1, round(image.width * height / image.height)), height), Image.Resampling.NEAREST)
+    return image.resize(
+        (max(1, round(image.width * height / image.height)), height), Image.Resampling.NEAREST
+    )

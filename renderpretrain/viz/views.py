@@ -44,9 +44,9 @@ class View:
 
 
 def camera_view(camera: Cameras, stride: int) -> View:
-    """Every ``stride``-th pixel of one camera."""
+    """The middles of ``stride`` x ``stride`` pixels of one camera."""
     pixels, shape = pixel_grid(camera, stride)
-    return View(camera.rays(pixels), shape)
+    return View(camera.rays(pixels + (stride - 1) / 2), shape)
 
 
 def camera_cells(

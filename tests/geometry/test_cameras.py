@@ -22,7 +22,9 @@ def cameras(*batch, distorted=False, dtype=torch.float64):
     pose = torch.eye(4, dtype=torch.float64).repeat(*batch, 1, 1)
     pose[..., :3, :3] = random_rotation(*batch)
     pose[..., :3, 3] = torch.randn(*batch, 3, dtype=torch.float64) * 3
-    intrinsics = torch.tensor([[420.0, 0.7, 322.0], [0.0, 410.0, 175.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    intrinsics = torch.tensor(
+        [[420.0, 0.7, 322.0], [0.0, 410.0, 175.0], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
     lens = torch.tensor(LENS, dtype=torch.float64).expand(*batch, 5) if distorted else None
     lens = lens.to(dtype) if lens is not None else None
     return Cameras(intrinsics.expand(*batch, 3, 3).to(dtype), pose.to(dtype), (360, 640), lens)
@@ -51,7 +53,9 @@ def test_the_principal_ray_of_an_identity_camera_is_z():
     cam = Cameras(torch.tensor([[100.0, 0, 32.0], [0, 100.0, 24.0], [0, 0, 1]]), torch.eye(4), (48, 64))
     assert_close(cam.rays(torch.tensor([[32.0, 24.0]])).directions, torch.tensor([[0.0, 0.0, 1.0]]))
     # One focal length to the right is 45 degrees.
-    assert_close(cam.rays(torch.tensor([[132.0, 24.0]])).directions, torch.tensor([[1.0, 0.0, 1.0]]) / math.sqrt(2))
+    assert_close(
+        cam.rays(torch.tensor([[132.0, 24.0]])).directions, torch.tensor([[1.0, 0.0, 1.0]]) / math.sqrt(2)
+    )
 
 
 def test_distortion_is_opencvs_formula():
@@ -86,7 +90,9 @@ def test_a_point_far_outside_a_folding_lens_is_not_visible():
 
 def test_points_behind_and_beside_are_not_visible():
     cam = Cameras(torch.tensor([[100.0, 0, 32.0], [0, 100.0, 24.0], [0, 0, 1]]), torch.eye(4), (48, 64))
-    _, _, valid = cam.project(torch.tensor([[0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+    _, _, valid = cam.project(
+        torch.tensor([[0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    )
     assert valid.tolist() == [False, False, True, False]
 
 
@@ -155,7 +161,9 @@ def test_poses_compose_and_invert():
     a_to_b = pose_from_yaw(0.3, (1.0, 2.0, 3.0)).double()
     points = torch.randn(5, 3, dtype=torch.float64)
     assert_close(transform(invert_pose(a_to_b), transform(a_to_b, points)), points)
-    assert_close(transform(pose_from_yaw(math.pi / 2), torch.tensor([[1.0, 0, 0]])), torch.tensor([[0.0, 1.0, 0.0]]))
+    assert_close(
+        transform(pose_from_yaw(math.pi / 2), torch.tensor([[1.0, 0, 0]])), torch.tensor([[0.0, 1.0, 0.0]])
+    )
     assert_close(rotate(a_to_b, points).norm(dim=-1), points.norm(dim=-1))
 
 

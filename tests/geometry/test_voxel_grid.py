@@ -30,13 +30,17 @@ def test_world_and_index_are_inverse():
 
 def test_every_centre_lies_in_its_own_cell():
     z, y, x = GRID.shape
-    expected = torch.stack(torch.meshgrid(torch.arange(z), torch.arange(y), torch.arange(x), indexing="ij"), -1)
+    expected = torch.stack(
+        torch.meshgrid(torch.arange(z), torch.arange(y), torch.arange(x), indexing="ij"), -1
+    )
     assert torch.equal(GRID.cells(GRID.centers()), expected)
 
 
 def test_cells_round_down_and_never_leak_across_the_lower_face():
     grid = VoxelGrid((0.0, 0.0, 0.0, 4.0, 4.0, 4.0), (1.0, 1.0, 1.0))
-    points = torch.tensor([[0.0, 0.5, 0.99], [-0.01, 0.5, 0.5], [3.999, 0.0, 0.0], [4.0, 0.0, 0.0], [float("nan"), 0, 0]])
+    points = torch.tensor(
+        [[0.0, 0.5, 0.99], [-0.01, 0.5, 0.5], [3.999, 0.0, 0.0], [4.0, 0.0, 0.0], [float("nan"), 0, 0]]
+    )
     assert grid.contains(points).tolist() == [True, False, True, False, False]
     assert grid.cells(points)[0].tolist() == [0, 0, 0]
     assert grid.cells(points)[2].tolist() == [0, 0, 3]

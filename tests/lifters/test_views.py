@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Cameras, VoxelGrid
-from renderpretrain.lifters import ViewLifter, lift_points, lift_views, view_coordinates
+from renderpretrain.lifters import ViewLifter, depth_log_likelihood, lift_points, lift_views, view_coordinates
 
 
 def ring(count, size=(24, 40)):
@@ -72,7 +72,9 @@ def test_it_agrees_with_unipad(golden):
     v = 2 * (uv[..., 1] / height * (h - 1) + 0.5) / h - 1
     k = 2 * ((d - near) / (far - near) * (bins - 1) + 0.5) / bins - 1
     valid = g["mask_n_x_y_z"].permute(0, 3, 2, 1).reshape(1, len(uv), -1)
-    features, depth = (g[n][None].clone().requires_grad_() for n in ("features_n_c_h_w", "depth_prob_n_d_h_w"))
+    features, depth = (
+        g[n][None].clone().requires_grad_() for n in ("features_n_c_h_w", "depth_prob_n_d_h_w")
+    )
     lifted = lift_views(features, depth, torch.stack([u, v, k], -1)[None].float(), valid)
     expected = g["out_c_z_y_x"]
     lifted = lifted[0].view_as(expected)
@@ -90,23 +92,37 @@ def test_a_certain_depth_lifts_the_feature_to_its_voxel():
         lifter.depth_head.weight.zero_()
         lifter.depth_head.bias.zero_()
         lifter.depth_head.bias[3] = 100.0  # [6, 8) m, centre 7 m = the centre of voxel 3
-        volume = lifter([torch.ones(1, 1, 4, 6, 10)], cameras, torch.ones(1, 1, dtype=torch.bool))
+        volume, _ = lifter([torch.ones(1, 1, 4, 6, 10)], cameras, torch.ones(1, 1, dtype=torch.bool))
     assert_close(volume[0, 0, 0, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]), rtol=0, atol=1e-6)
 
 
 def test_a_padded_camera_lifts_nothing():
     cameras, grid = ring(2), VoxelGrid((-8.0, -8.0, -2.0, 8.0, 8.0, 2.0), (4.0, 4.0, 2.0))
     lifter = ViewLifter(grid, 4)
-    none = lifter([torch.rand(1, 2, 4, 6, 10)], cameras, torch.zeros(1, 2, dtype=torch.bool))
+    none, _ = lifter([torch.rand(1, 2, 4, 6, 10)], cameras, torch.zeros(1, 2, dtype=torch.bool))
     assert not none.any()
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_points_land_in_their_voxel(reduce):
     grid = VoxelGrid((0.0, 0.0, 0.0, 2.0, 2.0, 2.0), (1.0, 1.0, 1.0))
-    points = torch.tensor([[[0.1, 0.1, 0.1], [0.9, 0.9, 0.9], [1.5, 0.5, 0.5], [-0.01, 0.5, 0.5], [0.5, 0.5, 0.5]]])
+    points = torch.tensor(
+        [[[0.1, 0.1, 0.1], [0.9, 0.9, 0.9], [1.5, 0.5, 0.5], [-0.01, 0.5, 0.5], [0.5, 0.5, 0.5]]]
+    )
     values = torch.tensor([[[1.0], [3.0], [5.0], [7.0], [100.0]]])
     valid = torch.tensor([[True, True, True, True, False]])
     volume = lift_points(values, points, valid, grid, reduce=reduce)
     assert volume[0, 0, 0, 0].tolist() == [4.0 if reduce == "sum" else 2.0, 5.0]
     assert volume.sum() == (9.0 if reduce == "sum" else 7.0)
+
+
+def test_the_likelihood_of_a_depth_by_hand():
+    """Half of the mass in the bin [6, 8) m and half in [8, 10) m: 8 m lies between their centres and gets a half."""
+    cameras = ring(1)
+    probabilities = torch.zeros(1, 1, 8, 6, 10)
+    probabilities[0, 0, 3:5] = 0.5
+    points = torch.tensor([[[[8.0, 0.0, 0.0], [2.0, 0.0, 0.0], [-5.0, 0.0, 0.0]]]])
+    coordinates, valid = view_coordinates(cameras, points, (0.0, 16.0))
+    likelihood = depth_log_likelihood(probabilities, coordinates, valid)
+    assert valid[0, 0].tolist() == [True, True, False]
+    assert_close(likelihood[0, 0].exp(), torch.tensor([0.5, 1e-6, 1.0]), rtol=1e-4, atol=1e-7)

@@ -56,7 +56,9 @@ def test_a_true_distance_has_no_surface_loss():
     assert free_space(2 - t, t, depth, hit, truncation=0.3) == 0
     assert_close(near_surface_sdf(2 - t, t, depth, hit, truncation=0.3), torch.tensor(0.0), rtol=0, atol=1e-6)
     gradients = torch.nn.functional.normalize(torch.randn(1, 1, 31, 3), dim=-1)
-    assert_close(eikonal(gradients, torch.ones(1, 1, 31, dtype=torch.bool)), torch.tensor(0.0), rtol=0, atol=1e-6)
+    assert_close(
+        eikonal(gradients, torch.ones(1, 1, 31, dtype=torch.bool)), torch.tensor(0.0), rtol=0, atol=1e-6
+    )
 
 
 def test_a_zero_gradient_has_a_finite_second_derivative():

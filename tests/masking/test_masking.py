@@ -3,7 +3,14 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import ops
-from renderpretrain.masking import RandomMask, hidden_voxels, hide_patches, no_mask, occupied_blocks, patch_candidates
+from renderpretrain.masking import (
+    RandomMask,
+    hidden_voxels,
+    hide_patches,
+    no_mask,
+    occupied_blocks,
+    patch_candidates,
+)
 
 SEEDS = torch.tensor([3, 4, 5])
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.cli.settings import resolve
+from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
+from renderpretrain.training import pictures
 
 NAMES = sorted(RECIPES)
 
@@ -22,8 +24,12 @@ def small(name):
             "image_size": (64, 96),
             "channels": 16,
             "image": config.image.model_copy(update={"widths": (8, 16, 24, 32), "depths": (1, 1, 1, 1)}),
-            "lidar": config.lidar.model_copy(update={"channels": ((8, 16), (16, 16)), "neck_channels": (16, 16, 16)}),
-            "render": config.render.model_copy(update={"rays_per_camera": 32, "num_samples": 24, "num_importance": 8}),
+            "lidar": config.lidar.model_copy(
+                update={"channels": ((8, 16), (16, 16)), "neck_channels": (16, 16, 16)}
+            ),
+            "render": config.render.model_copy(
+                update={"rays_per_camera": 32, "num_samples": 24, "num_importance": 8}
+            ),
         }
     )
 
@@ -124,8 +130,9 @@ def test_everything_hidden_still_gives_a_step(scenes):
         assert all(torch.isfinite(v) for v in terms.values())
 
 
-def test_a_batch_without_valid_rays_has_no_loss_and_no_gradient(scenes):
-    recipe = RECIPES["unipad-fusion"].build(small("unipad-fusion"))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_without_valid_rays_has_no_loss_and_no_gradient(name, scenes):
+    recipe = RECIPES[name].build(small(name))
     batch = batch_of(scenes)
     batch = replace(
         batch,
@@ -175,7 +182,11 @@ def test_depth_is_only_supervised_inside_the_grid(scenes):
 
 def test_the_paper_presets_carry_the_published_numbers():
     lidar, camera = (RECIPES[n].presets["paper"] for n in ("unipad-lidar", "unipad-camera"))
-    assert (lidar.render.num_samples, lidar.render.num_importance, lidar.render.rays_per_camera) == (72, 24, 512)
+    assert (lidar.render.num_samples, lidar.render.num_importance, lidar.render.rays_per_camera) == (
+        72,
+        24,
+        512,
+    )
     assert (lidar.lidar.mask_ratio, lidar.lidar.mask_block, camera.image.mask_ratio) == (0.8, (8, 8, 8), 0.3)
     assert lidar.losses.rgb == 0 and camera.losses.rgb == 10
     # 10 per unit of max|range| = 54 m, and 51.2 m.
@@ -194,8 +205,12 @@ def test_the_paper_lidar_volume_is_180_by_180_by_5():
 
 @pytest.mark.untyped
 def test_voxels_that_do_not_fit_the_encoder_are_refused():
-    config = small("unipad-lidar").model_copy(update={"lidar": LidarConfig(voxel_size=(0.8, 0.8, 0.8), channels=((8, 16), (16, 16)))})
-    with pytest.raises(ValueError, match=r"expected an encoder output of \(11, 64, 64\) voxels as voxel_size says"):
+    config = small("unipad-lidar").model_copy(
+        update={"lidar": LidarConfig(voxel_size=(0.8, 0.8, 0.8), channels=((8, 16), (16, 16)))}
+    )
+    with pytest.raises(
+        ValueError, match=r"expected an encoder output of \(11, 64, 64\) voxels as voxel_size says"
+    ):
         RECIPES["unipad-lidar"].build(config)
 
 
@@ -204,3 +219,93 @@ def test_a_config_refuses_unknown_keys():
         UniPADConfig(modality="lidar", point_cloud_range=(0, 0, 0, 1, 1, 1), voxel_size=(1, 1, 1), mask=3)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_points_that_no_camera_sees_give_no_depth_loss(name, scenes):
+    far = replace(scenes[0], points=scenes[0].points + torch.tensor([0, 0, 500.0, 0, 0]))
+    recipe = RECIPES[name].build(small(name))
+    terms = recipe(batch_of([far]))
+    sum(terms.values()).backward()
+    assert terms["depth"] == 0 and all(v.isfinite() for v in terms.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in recipe.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cameras_behind_everything_give_a_step(name, scenes):
+    turned = scenes[0].cameras.moved(torch.diag(torch.tensor([1.0, 1.0, -1.0, 1.0])))
+    away = replace(scenes[0], cameras=replace(turned, camera_to_world=turned.camera_to_world.roll(3, 0)))
+    recipe = RECIPES[name].build(small(name))
+    terms = recipe(batch_of([away]))
+    sum(terms.values()).backward()
+    assert all(v.isfinite() for v in terms.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in recipe.parameters())
+
+
+def test_targets_are_the_same_under_autocast(scenes):
+    """Geometry keeps float32: bf16 would round pixels to multiples of eight."""
+    recipe = RECIPES["unipad-fusion"].build(small("unipad-fusion")).eval()
+    batch = batch_of(scenes)
+    full = recipe.targets(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = recipe.targets(batch)
+        terms = recipe(batch)
+    assert torch.equal(full.rays.directions, mixed.rays.directions) and torch.equal(full.pixels, mixed.pixels)
+    for name, value in recipe(batch).items():
+        # The encoder's eight bits.
+        assert_close(terms[name].float(), value, rtol=0.05, atol=0.02)
+
+
+def test_a_room_is_supervised():
+    base = RECIPES["unipad-fusion"].presets["tiny"]
+    config = resolve(base, [dict(RECIPES["unipad-fusion"].indoor), {"image_size": [64, 96]}])
+    recipe = RECIPES["unipad-fusion"].build(config)
+    room = SyntheticRoom(1, image_size=(64, 96), num_views=2, with_truth=False)[0]
+    batch = collate([room], torch.tensor([1]))
+    assert recipe.targets(batch).hit.float().mean() > 0.5
+    assert recipe(batch)["depth"] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_has_all_panels(name, scenes, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows))
+    recipe = RECIPES[name].build(small(name))
+    pictures.save_picture(recipe, scenes[0], tmp_path / "p.png", title="t")
+    if name == "unipad-lidar":
+        pictures.save_picture(recipe, without_cameras(scenes[0]), tmp_path / "p.png", title="t")
+    assert len(drawn) == (4 if name == "unipad-lidar" else 3)
+    wanted = (
+        "input",
+        "masked input",
+        "rendered colour",
+        "rendered depth",
+        "normals",
+        "target depth",
+        "error",
+    )
+    for _, panels in drawn:
+        captions = [caption for caption, _ in panels]
+        for panel in wanted:
+            assert any(caption.startswith(panel) for caption in captions), (panel, captions)
+        assert all(0 <= picture.min() and picture.max() <= 1.001 for _, picture in panels)
+
+
+def test_published_image_weights_are_loaded_and_wrong_ones_refused(tmp_path):
+    config = small("unipad-camera")
+    network = RECIPES["unipad-camera"].build(config).camera.backbone
+    weights = {k: v + 1 for k, v in network.state_dict().items()} | {"head.fc.weight": torch.zeros(3)}
+    torch.save(weights, tmp_path / "good.pth")
+    (tmp_path / "bad.pth").write_bytes(b"not a file of tensors")
+    torch.save({k: v for k, v in weights.items() if "stem" not in k}, tmp_path / "part.pth")
+
+    def build(name, **more):
+        image = config.image.model_copy(update={"weights": name and str(tmp_path / name), **more})
+        return RECIPES["unipad-camera"].build(config.model_copy(update={"image": image}))
+
+    loaded = build("good.pth", frozen_stages=1).camera.backbone.state_dict()
+    assert all(torch.equal(loaded[k], weights[k]) for k in loaded)
+    with pytest.raises(ValueError, match=r"image.weights: .*bad.pth: expected a file of tensors"):
+        build("bad.pth")
+    with pytest.raises(ValueError, match=r"part.pth: \d+ of \d+ tensors are missing or differ: stem"):
+        build("part.pth")
+    with pytest.raises(ValueError, match="freezing 1 stages needs image.weights"):
+        build(None, frozen_stages=1)

@@ -109,9 +109,15 @@ def test_every_gradient_agrees(case):
     """
     sum(case.losses().values()).backward()
     ours = {n: p.grad for n, p in case.field.named_parameters()} | {"volume": case.volume.grad[0]}
-    theirs = {n: case.g["grad:" + their_name(n)] for n in ours if n != "volume"} | {"volume": case.g["grad_volume"]}
+    theirs = {n: case.g["grad:" + their_name(n)] for n in ours if n != "volume"} | {
+        "volume": case.g["grad_volume"]
+    }
     for name, expected in theirs.items():
-        layer = [t for n, t in theirs.items() if n.rpartition(".")[0] == name.rpartition(".")[0]] if "." in name else [expected]
+        layer = (
+            [t for n, t in theirs.items() if n.rpartition(".")[0] == name.rpartition(".")[0]]
+            if "." in name
+            else [expected]
+        )
         scale = max(t.abs().max().item() for t in layer)
         got = torch.zeros_like(expected) if ours[name] is None else ours[name].reshape(expected.shape)
         assert_close(got, expected, rtol=1e-4, atol=1e-4 * scale, msg=lambda m, n=name: f"{n}: {m}")
@@ -125,8 +131,11 @@ def test_the_importance_pass_agrees(case):
     """
     g = case.g
     near, far, _ = ops.box_intersect(
-        case.rays.origins, case.rays.directions, tuple(g["point_cloud_range"][:3].tolist()),
-        tuple(g["point_cloud_range"][3:].tolist()), near=g["near_plane_m"].item(),
+        case.rays.origins,
+        case.rays.directions,
+        tuple(g["point_cloud_range"][:3].tolist()),
+        tuple(g["point_cloud_range"][3:].tolist()),
+        near=g["near_plane_m"].item(),
     )
     edges = near[..., None] + (far - near)[..., None] * torch.linspace(0, 1, 73)
     starts = edges[..., :-1]
@@ -134,7 +143,9 @@ def test_the_importance_pass_agrees(case):
         sdf = case.field.sdf(case.volume, case.rays.at(starts).flatten(1, 2)).reshape(starts.shape)
         # Their slope regulariser 1e-5 is added in scaled units.
         alphas = section_alphas(starts * case.scale, sdf * case.scale, 64.0)
-        weights = torch.cat([ops.composite(alphas), torch.zeros_like(alphas[..., :1])], -1) + HISTOGRAM_PADDING
+        weights = (
+            torch.cat([ops.composite(alphas), torch.zeros_like(alphas[..., :1])], -1) + HISTOGRAM_PADDING
+        )
         u = (torch.arange(25) + 0.5) / 25
         fine = ops.resample(edges, weights, u.expand(*near.shape, 25))[..., :-1]
     merged = torch.cat([starts, fine], -1).sort(-1).values

@@ -2,7 +2,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
-from renderpretrain.samplers import LidarBeams, LidarGuidedRays, pixel_grid
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, in_range, pixel_grid
 from renderpretrain.samplers.rays import colours_at, draw
 
 SEEDS = torch.tensor([7, 8])
@@ -20,7 +20,13 @@ def camera(batch=2):
 def inputs(count=100):
     points = torch.rand(2, count, 3) * torch.tensor([10.0, 40.0, 4.0]) + torch.tensor([-5.0, 0.0, -2.0])
     images = torch.rand(2, 1, 3, 48, 64)
-    return points, torch.ones(2, count, dtype=torch.bool), camera(), torch.ones(2, 1, dtype=torch.bool), images
+    return (
+        points,
+        torch.ones(2, count, dtype=torch.bool),
+        camera(),
+        torch.ones(2, 1, dtype=torch.bool),
+        images,
+    )
 
 
 def test_draw_takes_each_candidate_at_most_once():
@@ -69,9 +75,9 @@ def test_too_few_returns_are_filled_with_ground_pixels():
 
 def test_no_point_in_any_camera_leaves_no_depth():
     points, valid, cameras, camera_valid, images = inputs()
-    targets = LidarGuidedRays(num_rays=16)(-points, valid, cameras, camera_valid, images, SEEDS)
-    assert not targets.hit[:, :].any() or (targets.depth[targets.hit] > 0).all()
-    behind = LidarGuidedRays(num_rays=16)(points * torch.tensor([1.0, -1, 1]), valid, cameras, camera_valid, images, SEEDS)
+    behind = LidarGuidedRays(num_rays=16)(
+        points * torch.tensor([1.0, -1, 1]), valid, cameras, camera_valid, images, SEEDS
+    )
     assert not behind.hit.any() and not behind.rays.directions.isnan().any()
 
 
@@ -82,9 +88,8 @@ def test_a_padded_camera_supervises_nothing():
 
 
 def test_the_own_car_and_the_far_field_are_out_of_range():
-    selection = LidarGuidedRays(near_radius=3.0, far_radius=50.0)
     points = torch.tensor([[[0.0, 2.9, 1.0], [0.0, 3.1, 0.0], [30.0, 41.0, 0.0], [2.0, 49.0, 9.0]]])
-    assert selection.in_range(points, torch.zeros(1, 3)).tolist() == [[False, True, False, True]]
+    assert in_range(points, torch.zeros(1, 3), 3.0, 50.0).tolist() == [[False, True, False, True]]
 
 
 def test_beams_start_at_the_sensor():
@@ -115,3 +120,26 @@ def test_the_pixel_grid_skips_the_sky():
 def test_colours_outside_read_the_border():
     images = torch.rand(1, 1, 3, 4, 5)
     assert torch.equal(colours_at(images, torch.tensor([[[[9.0, -3.0]]]]))[0, 0, 0], images[0, 0, :, 0, 4])
+
+
+def test_empty_sweeps_give_rays_without_depth():
+    _, _, cameras, camera_valid, images = inputs()
+    none, valid = torch.zeros(2, 0, 3), torch.zeros(2, 0, dtype=torch.bool)
+    guided = LidarGuidedRays(num_rays=8)(none, valid, cameras, camera_valid, images, SEEDS)
+    beams = LidarBeams(num_rays=8)(none, valid, torch.zeros(2, 3), SEEDS)
+    for targets in (guided, beams):
+        assert targets.depth.shape == (2, 8) and not targets.hit.any()
+        assert_close(targets.rays.directions.norm(dim=-1), torch.ones(2, 8))
+    assert guided.rgb_valid.all()
+
+
+def test_padding_does_not_change_a_samples_rays():
+    points, valid, cameras, camera_valid, images = inputs(count=2000)
+    select = LidarGuidedRays(num_rays=300)
+    padded = (
+        torch.cat([points, torch.zeros(2, 999, 3)], 1),
+        torch.cat([valid, torch.zeros(2, 999, dtype=torch.bool)], 1),
+    )
+    a = select(points, valid, cameras, camera_valid, images, SEEDS)
+    b = select(*padded, cameras, camera_valid, images, SEEDS)
+    assert torch.equal(a.rays.directions, b.rays.directions) and torch.equal(a.depth, b.depth)

@@ -5,6 +5,8 @@ import sys
 import torch
 from stand_in import Points, StandIn, optimization
 
+from renderpretrain.data import SyntheticStreet
+from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunOptions, fit
 
 
@@ -17,11 +19,33 @@ def still_recipe():
     return recipe
 
 
-def short_run(out, batch_size):
+def unipad():
+    """UniPAD-L with still statistics; importance samples are off, for they magnify rounding where little weight lies."""
+    config = RECIPES["unipad-lidar"].presets["tiny"]
+    render = config.render.model_copy(update={"num_importance": 0, "num_samples": 24, "rays_per_camera": 32})
+    torch.manual_seed(0)
+    recipe = RECIPES["unipad-lidar"].build(
+        config.model_copy(
+            update={"point_cloud_range": (-25.6, -25.6, -4.0, 25.6, 25.6, 4.8), "render": render}
+        )
+    )
+    for module in recipe.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            module.train = lambda mode=True, module=module: module
+    return recipe
+
+
+def short_run(out, batch_size, name="stand-in"):
     settings = optimization(batch_size=batch_size, accumulate=2)
-    return fit(still_recipe(), Points(), settings, out=out, options=RunOptions(holdout=2, device="cpu"))
+    options = RunOptions(holdout=2, device="cpu")
+    if name == "stand-in":
+        return fit(still_recipe(), Points(), settings, out=out, options=options)
+    settings = settings.model_copy(update={"steps": 2, "lr": 1e-4})
+    street = SyntheticStreet(10, image_size=(64, 96), points_per_beam=100, with_truth=False)
+    return fit(unipad(), street, settings, out=out, options=options)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    short_run(sys.argv[1], int(sys.argv[2]))
+    short_run(sys.argv[1], int(sys.argv[2]), sys.argv[3])

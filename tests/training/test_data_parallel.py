@@ -13,19 +13,20 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_batch(tmp_path):
+@pytest.mark.parametrize(("name", "steps"), [("stand-in", 8), ("unipad-lidar", 2)])
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, name, steps):
     path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, str(HERE / "data_parallel.py"), str(tmp_path / "two"), "2"],
+        [*command, str(HERE / "data_parallel.py"), str(tmp_path / "two"), "2", name],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("[8/8] loss") == 1  # only the first process speaks
-    short_run(tmp_path / "one", 4)
+    assert done.stdout.count(f"[{steps}/{steps}] loss") == 1  # only the first process speaks
+    short_run(tmp_path / "one", 4, name)
     one, two = (
         load_checkpoint(tmp_path / name / "checkpoints" / "final.pt")["model"] for name in ("one", "two")
     )

@@ -1,0 +1,114 @@
+"""Recordings from the command line: bad ones end in one line and block nothing, real ones train."""
+
+from dataclasses import replace
+
+import pytest
+
+from renderpretrain.cli import main
+from renderpretrain.data import SyntheticStreet, write_scene_folder
+from renderpretrain.training import read_rows
+
+FEW = [
+    "--steps",
+    "1",
+    "--device",
+    "cpu",
+    "--set",
+    "render.rays_per_camera=8",
+    "--set",
+    "render.rays_per_sweep=32",
+]
+SMALL = [
+    *FEW,
+    "--set",
+    "image_size=[32, 64]",
+    "--set",
+    "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+]
+
+
+def end(*arguments):
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as finished:
+        main([str(argument) for argument in arguments])
+    return finished.value.code
+
+
+@pytest.fixture
+def recording(tmp_path):
+    street = SyntheticStreet(1, image_size=(32, 64), points_per_beam=60, with_truth=False)
+    write_scene_folder(tmp_path / "data", [street[0]])
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kept", "message"),
+    [
+        ("*lidar*", None, "got nothing"),
+        ("*lidar*", -5, "multiple of"),
+        ("*lidar*", 0, "point"),
+        ("*.png", 30, "image"),
+    ],
+)
+def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
+    recording, tmp_path, capsys, pattern, kept, message
+):
+    file = sorted(recording.rglob(pattern))[0]
+    whole = file.read_bytes()
+    file.unlink()
+    if kept is not None:
+        file.write_bytes(whole[:kept])
+    job = ["pretrain", "unipad-camera", "--data", f"folder:{recording}", "--out", tmp_path / "run", *SMALL]
+    assert end(*job) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert file.name in said and message in said
+    file.write_bytes(whole)
+    assert end(*job) in (0, None)
+
+
+def test_a_camera_recipe_without_images_is_one_line(tmp_path, capsys):
+    street = SyntheticStreet(1, image_size=(32, 64), points_per_beam=60, with_truth=False)
+    write_scene_folder(tmp_path / "data", [bare(street[0])])
+    job = [
+        "pretrain",
+        "unipad-camera",
+        "--data",
+        f"folder:{tmp_path / 'data'}",
+        "--out",
+        tmp_path / "run",
+        *SMALL,
+    ]
+    assert end(*job) == 1
+    assert "has no images" in capsys.readouterr().err
+
+
+def bare(scene):
+    return replace(scene, images=None, cameras=None, camera_names=(), truth=None)
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("unipad-lidar", "pandaset_002_sequence"),
+        ("unipad-camera", "pandaset_002_sequence"),
+        ("unipad-fusion", "pandaset_002_sequence"),
+        ("unipad-fusion", "nuscenes_keyframe"),
+        ("unipad-fusion", "kitti_000001"),
+        ("unipad-lidar", "argoverse2_7fab2350"),
+    ],
+)
+def test_real_recordings_train(recipe, name, realdata, tmp_path):
+    job = ["pretrain", recipe, "--data", f"folder:{realdata / name}", "--out", tmp_path / "run", *FEW]
+    assert end(*job) in (0, None)
+    assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss/depth"] > 0
+    assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) >= 2
+
+
+@pytest.mark.slow
+def test_a_room_trains(tmp_path):
+    job = ["pretrain", "unipad-fusion", "--data", "synthetic-room", "--scenes", 2, "--holdout", 1]
+    assert end(*job, "--out", tmp_path / "run", *FEW, "--set", "image_size=[64, 96]") in (0, None)
+    assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["eval/depth_abs_rel"] > 0

@@ -1,0 +1,106 @@
+import torch
+from torch.testing import assert_close
+
+from renderpretrain import Rays, RaySamples, VoxelGrid
+from renderpretrain.fields import SDFField
+from renderpretrain.ops import neus_alphas
+from renderpretrain.renderers import NeuSRenderer
+
+GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
+
+
+class Ball(SDFField):
+    """A hand-built field: the exact distance to a ball of 1.5 m at the origin."""
+
+    def _decode(self, volume, points):
+        sdf = points.norm(dim=-1) - 1.5
+        features = torch.zeros(*points.shape[:-1], volume.shape[1])
+        return sdf, torch.zeros(*points.shape[:-1], 16) + 0 * sdf[..., None], features
+
+
+def field(cls=SDFField, sharpness=400.0):
+    torch.manual_seed(0)
+    return cls(GRID, 8, extent=4.0, sharpness=sharpness)
+
+
+def test_neus_alphas_by_hand():
+    """From 0.5 m before to 0.5 m behind a wall at inv_s = 4: 1 - sigmoid(-2) / sigmoid(2) = 1 - e^-2."""
+    alpha = neus_alphas(torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(1.0), torch.tensor(4.0))
+    # The law's own epsilon of 1e-5.
+    assert_close(alpha, 1 - torch.exp(torch.tensor(-2.0)), rtol=0, atol=2e-5)
+
+
+def test_leaving_a_surface_has_no_opacity():
+    alpha = neus_alphas(torch.tensor(0.0), torch.tensor(1.0), torch.tensor(1.0), torch.tensor(4.0))
+    assert_close(alpha, torch.tensor(0.0), rtol=0, atol=2.1e-5)  # epsilon / sigmoid(0)
+
+
+def test_a_ball_is_rendered_where_it_is():
+    """A hand-built distance gives the right depth in metres, to half a fine step, and the right normals."""
+    renderer = NeuSRenderer(field(Ball), num_samples=32, num_importance=32, near=0.1)
+    origins = torch.tensor([[[-3.5, 0.0, 0.0], [0.0, 3.0, 0.3], [0.0, 0.0, 3.5]]])
+    rays = Rays.through(origins, torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.0, 0.3], [0.3, 0.0, 0.0]]]))
+    with torch.no_grad():
+        rendered = renderer(torch.zeros(1, 8, *GRID.shape), rays)
+    along = -(rays.origins * rays.directions).sum(-1)
+    exact = along - (along**2 - rays.origins.square().sum(-1) + 1.5**2).sqrt()
+    assert_close(
+        rendered.depth, exact, rtol=0, atol=0.04
+    )  # logistic width 1 / inv_s = 0.01 m, fine step about 0.05 m
+    assert (rendered.opacity > 0.99).all()
+    normals = torch.nn.functional.normalize(rays.at(exact[..., None])[..., 0, :], dim=-1)
+    assert_close(rendered.normals, normals, rtol=0, atol=0.05)
+
+
+def test_rays_that_miss_the_grid_render_as_empty():
+    rays = Rays.through(torch.tensor([[[10.0, 10.0, 10.0]]]), torch.tensor([[[20.0, 20.0, 20.0]]]))
+    rendered = NeuSRenderer(field())(torch.randn(1, 8, *GRID.shape), rays)
+    assert rendered.opacity.item() == 0 and rendered.depth.item() == 0
+    rendered.depth.sum().backward()
+
+
+def test_gradients_equal_finite_differences():
+    f = field().double()
+    volume = torch.randn(1, 8, *GRID.shape, dtype=torch.float64)
+    points = (torch.rand(1, 20, 3, dtype=torch.float64) - 0.5) * 6
+    t = torch.zeros(1, 20, 1, dtype=torch.float64)
+    rays = Rays(points, torch.tensor([1.0, 0, 0], dtype=torch.float64).expand(1, 20, 3))
+    samples = RaySamples(t, t, torch.ones_like(t, dtype=torch.bool))
+    gradients = f._forward(volume, rays, samples).gradients[:, :, 0]
+    for axis in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[axis] = 1e-6
+        difference = (f.sdf(volume, points + step) - f.sdf(volume, points - step)) / 2e-6
+        assert_close(gradients[..., axis], difference, rtol=1e-4, atol=1e-5)
+
+
+def test_an_invalid_sample_has_no_opacity_and_no_gradient():
+    f, volume = field(), torch.randn(1, 8, *GRID.shape, requires_grad=True)
+    t = torch.linspace(1, 6, 10).expand(1, 3, 10)
+    rays = Rays.through(torch.full((1, 3, 3), -3.0), torch.rand(1, 3, 3))
+    answer = f(volume, rays, RaySamples(t, t + 0.5, torch.zeros_like(t, dtype=torch.bool)))
+    assert not answer.alphas.any()
+    answer.alphas.sum().backward()
+    assert not volume.grad.any()
+
+
+def test_without_gradients_nothing_is_kept():
+    f, volume = field(), torch.randn(1, 8, *GRID.shape)
+    t = torch.linspace(1, 6, 10).expand(1, 3, 10)
+    rays = Rays.through(torch.full((1, 3, 3), -3.0), torch.rand(1, 3, 3))
+    samples = RaySamples(t, t + 0.5, torch.ones_like(t, dtype=torch.bool))
+    with torch.no_grad():
+        answer = f(volume, rays, samples)
+    assert not answer.sdf.requires_grad and not answer.alphas.requires_grad
+    assert_close(answer.alphas, f(volume, rays, samples).alphas.detach())
+
+
+def test_rendering_is_float32_under_autocast():
+    f, volume = field(), torch.randn(1, 8, *GRID.shape)
+    rays = Rays.through(torch.full((1, 3, 3), -3.0), torch.rand(1, 3, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = NeuSRenderer(f)(volume, rays)
+    full = NeuSRenderer(f)(volume, rays)
+    assert mixed.depth.dtype == torch.float32
+    assert_close(mixed.depth, full.depth)
+    assert_close(mixed.rgb, full.rgb)

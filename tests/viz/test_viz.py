@@ -1,0 +1,71 @@
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from renderpretrain import Cameras
+from renderpretrain.viz import depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz.views import camera_cells, camera_view, range_cells, range_view
+
+
+def test_a_sheet_is_one_png_with_all_pictures(tmp_path):
+    red = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 20, 40)
+    blue = red.flip(0)
+    path = save_sheet(
+        tmp_path / "new" / "sheet.png",
+        "title",
+        [("a", [("x", red), ("y", blue)]), ("b", [("x", red)])],
+        height=20,
+    )
+    with Image.open(path) as image:
+        colours = {colour: count for count, colour in image.convert("RGB").getcolors(10**6)}
+    assert colours[(255, 0, 0)] == 2 * 20 * 40
+    assert colours[(0, 0, 255)] == 20 * 40
+
+
+def test_near_is_brighter_than_far_and_unknown_is_black():
+    depth = torch.tensor([[2.0, 10.0, 60.0, 10.0]])
+    colours = depth_colours(depth, torch.tensor([[True, True, True, False]]), near=2.0, far=60.0)
+    brightness = colours.sum(0)[0]
+    assert brightness[0] > brightness[1] > brightness[2] > brightness[3] == 0
+
+
+def test_a_large_error_is_red():
+    colours = error_colours(torch.tensor([[0.0, 9.0]]), torch.ones(1, 2, dtype=torch.bool), worst=0.5)
+    assert colours[0, 0, 1] > 0.8 > 0.2 > colours[1, 0, 1]
+    assert colours[:, 0, 0].max() < 0.2
+
+
+def test_an_upward_normal_is_blue():
+    up = torch.tensor([0.0, 0.0, 1.0])[:, None, None]
+    assert_close(normal_colours(up)[:, 0, 0], torch.tensor([0.5, 0.5, 1.0]))
+
+
+def test_points_are_drawn_in_the_cell_their_ray_passes():
+    """Points on a view's own rays fall back into their cells, with their distance."""
+    k = torch.tensor([[40.0, 0, 32.0], [0, 40.0, 24.0], [0, 0, 1]])
+    camera = Cameras(k, torch.eye(4), (48, 64))
+    view = camera_view(camera, 4)
+    points = view.rays.origins + 7 * view.rays.directions
+    depth, hit = view.rasterize(points, *camera_cells(camera, points, 4))
+    assert hit.all()
+    assert_close(depth, torch.full((12, 16), 7.0))
+
+
+def test_a_range_image_inverts_its_own_rays():
+    origin = torch.tensor([1.0, 2.0, 0.5])
+    view = range_view(origin, (8, 36))
+    points = view.rays.origins + 9 * view.rays.directions
+    depth, hit = view.rasterize(
+        points, range_cells(origin, points, (8, 36)), torch.ones(288, dtype=torch.bool)
+    )
+    assert hit.all()
+    assert_close(depth, torch.full((8, 36), 9.0))
+
+
+def test_the_nearest_point_of_a_cell_is_drawn():
+    k = torch.tensor([[1.0, 0, 0.5], [0, 1.0, 0.5], [0, 0, 1]])
+    camera = Cameras(k, torch.eye(4), (1, 1))
+    points = torch.tensor([[0.0, 0.0, 5.0], [0.0, 0.0, 3.0], [0.0, 0.0, 4.0]])
+    view = camera_view(camera, 1)
+    depth, _ = view.rasterize(points, *camera_cells(camera, points, 1))
+    assert depth.item() == 3.0
