@@ -1,4 +1,5 @@
-# A masking policy of your own: hide what is far away, and some of the rest. Any callable (candidates, seeds) -> mask will do.
+# A masking policy of your own: hide what is far away, and some of the rest. Any callable (candidates, seeds)
+# -> mask will do.
 import torch
 from torch import Tensor
 

@@ -1,4 +1,5 @@
-# UniPAD on data of your own: write a scene folder (here from synthetic streets), check it, pre-train on it, keep the encoder.
+# UniPAD on data of your own: write a scene folder (here from synthetic streets), check it, pre-train on it,
+# keep the encoder.
 import sys
 import tempfile
 from pathlib import Path

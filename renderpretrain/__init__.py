@@ -1,7 +1,8 @@
 """Pre-train 3D perception encoders by neural rendering.
 
 The four nouns everything speaks are here; the rest is one level down, by concept: ``renderpretrain.masking``,
-``encoders``, ``lifters``, ``samplers``, ``fields``, ``losses``, ``renderers``, ``data``, ``recipes``, ``training``.
+``encoders``, ``lifters``, ``samplers``, ``fields``, ``losses``, ``renderers``, ``data``, ``recipes``,
+``training``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -9,8 +9,9 @@ def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str,
     Args:
         name: What the user calls the argument; it starts the message.
         tensor: The argument.
-        axes: Axis names separated by blanks, e.g. ``"B R 3"``. A number is an exact size, a name is bound to the
-            size it meets (twice the same name means twice the same size), a leading ``...`` takes any axes.
+        axes: Axis names separated by blanks, e.g. ``"B R 3"``. A number is an exact size, a name is bound to
+            the size it meets (twice the same name means twice the same size), a leading ``...`` takes any
+            axes.
         **sizes: Sizes already known, by axis name.
 
     Returns:

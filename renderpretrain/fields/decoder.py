@@ -1,6 +1,7 @@
 """Small networks that decode an interpolated feature at a point."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 class InjectedMLP(nn.Module):
     """A multilayer perceptron of the position into which the feature is added before every layer.
 
-    With ``h = embed(p)``, each layer computes ``h = activation(linear(h + inject(feature)))``; the last one has no
-    activation. This is the decoder of UniPAD and PonderV2 (after Convolutional Occupancy Networks,
+    With ``h = embed(p)``, each layer computes ``h = activation(linear(h + inject(feature)))``; the last one
+    has no activation. This is the decoder of UniPAD and PonderV2 (after Convolutional Occupancy Networks,
     https://arxiv.org/abs/2003.04618).
 
     Args:
@@ -34,7 +35,7 @@ class InjectedMLP(nn.Module):
         widths = [hidden_channels] * (num_blocks + 1) + [out_channels]
         self.embed = nn.Linear(3, hidden_channels)
         self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in widths[:-1])
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
 
     def forward(

@@ -13,7 +13,8 @@ class FieldSamples:
     Attributes:
         alphas: Opacity of each interval in [0, 1]; 0 where the sample is not valid.
         channels: What is composited along the ray, by name; ``"rgb"`` is colour in [0, 1].
-        sdf: Signed distance at the interval's middle, metres, positive in free space; absent in density fields.
+        sdf: Signed distance at the interval's middle, metres, positive in free space; absent in density
+            fields.
         gradients: Derivative of ``sdf`` by position, world axes.
     """
 

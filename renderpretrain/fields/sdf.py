@@ -16,13 +16,13 @@ from renderpretrain.ops.neus import neus_alphas
 class SDFField(nn.Module):
     """Signed distance, its gradient, opacity and colour at points of a feature volume.
 
-    The feature is read trilinearly (zero outside the grid). One small network gives the distance and a geometry
-    feature, another the colour from direction, volume feature, gradient and geometry feature. Opacity follows
-    :func:`~renderpretrain.ops.neus_alphas` with one learned sharpness. UniPAD (https://arxiv.org/abs/2310.08370),
-    section 3.2.
+    The feature is read trilinearly (zero outside the grid). One small network gives the distance and a
+    geometry feature, another the colour from direction, volume feature, gradient and geometry feature.
+    Opacity follows :func:`~renderpretrain.ops.neus_alphas` with one learned sharpness. UniPAD
+    (https://arxiv.org/abs/2310.08370), section 3.2.
 
-    The networks work in units of ``extent``, in which positions and distances are about 1; everything outside them is
-    in metres.
+    The networks work in units of ``extent``, in which positions and distances are about 1; everything
+    outside them is in metres.
 
     Args:
         grid: Where the volume is. It is not part of the weights.
@@ -35,7 +35,7 @@ class SDFField(nn.Module):
         colour: Whether there is a colour network at all.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the networks' four sizes are the configuration
         self,
         grid: VoxelGrid,
         channels: int,
@@ -65,7 +65,7 @@ class SDFField(nn.Module):
 
     @property
     def inv_s(self) -> Float[Tensor, ""]:
-        """Sharpness of the opacity law, 1/m; ``exp(10 v)`` of the learned ``v``, which lets one step move it far."""
+        """Sharpness of the opacity law, 1/m: ``exp(10 v)`` of the learned ``v``, which moves it fast."""
         return torch.exp(10 * self.log_sharpness) / self.extent
 
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:

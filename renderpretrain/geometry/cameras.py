@@ -1,7 +1,7 @@
 """Pinhole cameras with OpenCV distortion, in batches.
 
-The camera looks along +z with x to the right and y down. Pixels are ``(u, v)`` = (right, down) with centres at +0.5, so
-the image spans ``[0, W] x [0, H]``. ``world`` is the frame of the point cloud range.
+The camera looks along +z with x to the right and y down. Pixels are ``(u, v)`` = (right, down) with centres
+at +0.5, so the image spans ``[0, W] x [0, H]``. ``world`` is the frame of the point cloud range.
 """
 
 from dataclasses import dataclass, replace
@@ -62,10 +62,11 @@ class Cameras:
         """Cameras from mmdetection3d's projection matrices, which map world points to ``(u d, v d, d, 1)``.
 
         Args:
-            lidar2img: Projection matrices; resizing and cropping may already be multiplied in, mirroring may not
-                (use :meth:`flip`).
+            lidar2img: Projection matrices; resizing and cropping may already be multiplied in, mirroring may
+                not (use :meth:`flip`).
             image_size: ``(height, width)`` of the images they project to.
-            integer_centres: The matrices put the first pixel's centre at (0, 0), as OpenCV and the data sets do.
+            integer_centres: The matrices put the first pixel's centre at (0, 0), as OpenCV and the data sets
+                do.
 
         Raises:
             ValueError: If a matrix is singular, not finite, or mirrors the world.
@@ -121,11 +122,13 @@ class Cameras:
         """Pixels of world points.
 
         Args:
-            points: ``(*batch, P, 3)``, or anything that broadcasts to it, e.g. ``(B, 1, P, 3)``. Differentiable.
+            points: ``(*batch, P, 3)``, or anything that broadcasts to it, e.g. ``(B, 1, P, 3)``.
+                Differentiable.
 
         Returns:
-            Pixels ``(u, v)``; depth along the optical axis in metres; and whether the point is in front of the camera,
-            inside the image and inside the lens model (a strong polynomial folds back on itself far outside).
+            Pixels ``(u, v)``; depth along the optical axis in metres; and whether the point is in front of
+            the camera, inside the image and inside the lens model (a strong polynomial folds back on itself
+            far outside).
         """
         camera = transform(self.world_to_camera, points)
         z_depth = camera[..., 2]
@@ -152,7 +155,7 @@ class Cameras:
         return replace(self, intrinsics=self.intrinsics + shift, image_size=image_size)
 
     def flip(self) -> "Cameras":
-        """The cameras of horizontally mirrored images; the focal length in u becomes negative, the world stays."""
+        """The cameras of horizontally mirrored images; the focal length in u turns negative."""
         mirror = self.intrinsics.new_tensor(
             [[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
         )
@@ -217,7 +220,7 @@ def _rq(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distort(plane: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's radial and tangential distortion on the plane z = 1, and where its radial part still increases."""
+    """OpenCV's distortion on the plane z = 1, and where its radial part still increases."""
     k1, k2, p1, p2, k3 = (c[..., None] for c in coefficients.unbind(-1))
     x, y = plane.unbind(-1)
     r2 = x * x + y * y

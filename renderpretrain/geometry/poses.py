@@ -17,7 +17,7 @@ def transform(
 def apply_matrix(
     matrix: Float[Tensor, "*#batch 3 3"], vectors: Float[Tensor, "*#batch P 3"]
 ) -> Float[Tensor, "... P 3"]:
-    """``matrix @ v`` for every vector, at full precision even under autocast, which would round metres to bf16."""
+    """``matrix @ v`` for every vector, at full precision: autocast would round metres to bf16."""
     with torch.autocast(vectors.device.type, enabled=False):
         return vectors @ matrix.mT
 

@@ -1,4 +1,4 @@
-"""Rays and the intervals along them. Directions are unit, so the parameter ``t`` is metres from the origin."""
+"""Rays and the intervals along them. Directions are unit, so ``t`` is metres from the origin."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Rays:
 
     @staticmethod
     def through(origins: Float[Tensor, "*batch 3"], points: Float[Tensor, "*batch 3"]) -> "Rays":
-        """Rays from the origins to the points. A point on its origin gives the direction ``(0, 0, 0)``, no NaN."""
+        """Rays from the origins to the points; a point on its origin gives the direction 0, no NaN."""
         return Rays(origins, torch.nn.functional.normalize(points - origins, dim=-1))
 
     @property
@@ -53,7 +53,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class RaySamples:
-    """Intervals ``[t_starts, t_ends)`` along each ray, in metres, near to far; a field is asked at ``t_mids``.
+    """Intervals ``[t_starts, t_ends)`` along rays, metres, near to far; fields are asked at ``t_mids``.
 
     Attributes:
         t_starts: Where each interval begins.
@@ -90,7 +90,7 @@ class RaySamples:
         far: Float[Tensor, "*batch"],
         valid: Bool[Tensor, "*batch S"],
     ) -> "RaySamples":
-        """Tile ``[near, far]`` with one interval around each position; borders lie half-way between neighbours.
+        """Tile ``[near, far]`` with one interval around each position, borders half-way between them.
 
         Args:
             t: Sorted positions within ``[near, far]``.

@@ -11,8 +11,8 @@ from torch import Tensor
 class VoxelGrid:
     """An axis-aligned box cut into voxels; a voxel holds the value at its centre.
 
-    Voxel ``i`` spans ``[lower + i * size, lower + (i + 1) * size]``, its centre is index ``i``, and the box runs edge
-    to edge. Tensors on the grid are ``(B, C, Z, Y, X)``, coordinates are ``(x, y, z)``.
+    Voxel ``i`` spans ``[lower + i * size, lower + (i + 1) * size]``, its centre is index ``i``, and the box
+    runs edge to edge. Tensors on the grid are ``(B, C, Z, Y, X)``, coordinates are ``(x, y, z)``.
 
     Attributes:
         point_cloud_range: ``(x_min, y_min, z_min, x_max, y_max, z_max)``, metres.
@@ -31,7 +31,8 @@ class VoxelGrid:
         for axis, low, high, size in zip("xyz", self.lower, self.upper, self.voxel_size, strict=True):
             if not (high > low and size > 0):
                 raise ValueError(
-                    f"VoxelGrid: {axis}: expected max > min and a positive voxel size, got [{low}, {high}], {size}"
+                    f"VoxelGrid: {axis}: expected max > min and a positive voxel size, "
+                    f"got [{low}, {high}], {size}"
                 )
             count = (high - low) / size
             if abs(count - round(count)) > 1e-3:
@@ -43,17 +44,17 @@ class VoxelGrid:
     ) -> "VoxelGrid":
         """The grid whose first and last voxel centres lie on the faces of the range.
 
-        This is what ``align_corners=True`` over the range means; published code that reads volumes so is reproduced
-        exactly by growing the box by half a step on every side.
+        This is what ``align_corners=True`` over the range means; published code that reads volumes so is
+        reproduced exactly by growing the box by half a step on every side.
 
         Args:
             point_cloud_range: Range between the outermost voxel centres, metres.
             shape: ``(Z, Y, X)``, at least 2 each.
         """
         lower, upper = point_cloud_range[:3], point_cloud_range[3:]
-        steps = tuple((u - l) / (n - 1) for l, u, n in zip(lower, upper, shape[::-1], strict=True))
-        grown = [l - s / 2 for l, s in zip(lower, steps, strict=True)]
-        grown += [u + s / 2 for u, s in zip(upper, steps, strict=True)]
+        steps = tuple((high - low) / (n - 1) for low, high, n in zip(lower, upper, shape[::-1], strict=True))
+        grown = [low - s / 2 for low, s in zip(lower, steps, strict=True)]
+        grown += [high + s / 2 for high, s in zip(upper, steps, strict=True)]
         return VoxelGrid(tuple(grown), steps)  # type: ignore[arg-type]
 
     @property
@@ -94,7 +95,7 @@ class VoxelGrid:
         return x, y, z
 
     def coarsened(self, factor: tuple[int, int, int]) -> "VoxelGrid":
-        """The same box with voxels ``factor`` = ``(x, y, z)`` times as large; the factor divides the shape."""
+        """The same box with voxels ``factor`` (x, y, z) times as large; it divides the shape."""
         x, y, z = (size * f for size, f in zip(self.voxel_size, factor, strict=True))
         return VoxelGrid(self.point_cloud_range, (x, y, z))
 
@@ -111,7 +112,7 @@ class VoxelGrid:
         return ((points >= points.new_tensor(self.lower)) & (points < points.new_tensor(self.upper))).all(-1)
 
     def cells(self, points: Float[Tensor, "*batch 3"]) -> Int[Tensor, "*batch 3"]:
-        """The voxel ``(z, y, x)`` a point lies in, by rounding down; meaningful where :meth:`contains` holds."""
+        """The voxel ``(z, y, x)`` of a point, by rounding down; meaningful where :meth:`contains` holds."""
         inside = self.contains(points)[..., None]
         index = torch.floor(torch.where(inside, self.to_index(points) + 0.5, 0.0)).long()
         most = index.new_tensor(self.shape[::-1]) - 1

@@ -1,11 +1,10 @@
-"""Images to a volume by asking, for every voxel, what the cameras see there and how far away they think it is."""
+"""Images to a volume: for every voxel, what the cameras see there and how far away they think it is."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.geometry import Cameras, VoxelGrid
-
 
 SMALLEST_PROBABILITY = 1e-6
 """Keeps the logarithm of an excluded depth finite."""
@@ -41,8 +40,8 @@ def lift_views(
 
     .. math:: F(x) = \sum_n [x \in \text{frustum}_n]\; f_n(u, v)\; p_n(u, v, d)
 
-    UniPAD's view transform (https://arxiv.org/abs/2310.08370, section 3.1; from UVTR). Differentiable in features and
-    probabilities. One camera at a time, so that memory is that of one camera.
+    UniPAD's view transform (https://arxiv.org/abs/2310.08370, section 3.1; from UVTR). Differentiable in
+    features and probabilities. One camera at a time, so that memory is that of one camera.
 
     Args:
         features: Feature maps.
@@ -66,8 +65,8 @@ def depth_log_likelihood(
 ) -> Float[Tensor, "B N K"]:
     """Log of the probability that the distributions give to measured depths; 0 where not valid.
 
-    The categorical depth supervision of BEVDepth (https://arxiv.org/abs/2206.10092), read at the measurement's own place
-    in the frustum instead of at its cell's. Differentiable in the probabilities.
+    The categorical depth supervision of BEVDepth (https://arxiv.org/abs/2206.10092), read at the
+    measurement's own place in the frustum instead of at its cell's. Differentiable in the probabilities.
 
     Args:
         depth_probabilities: Distribution over ``D`` equal depth bins in every cell.

@@ -1,7 +1,7 @@
 """What a rendered ray is compared with.
 
-Every loss is averaged per sample over its valid entries and then over the batch, so that two half batches give the
-gradient of the whole one; with nothing valid it is 0 with gradient 0.
+Every loss is averaged per sample over its valid entries and then over the batch, so that two half batches
+give the gradient of the whole one; with nothing valid it is 0 with gradient 0.
 """
 
 from renderpretrain.losses.rays import depth_l1, masked_mean, rgb_l1

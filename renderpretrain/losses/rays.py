@@ -17,7 +17,7 @@ def masked_mean(values: Float[Tensor, "B ..."], valid: Bool[Tensor, "B ..."]) ->
 def depth_l1(
     depth: Float[Tensor, "B R"], target: Float[Tensor, "B R"], hit: Bool[Tensor, "B R"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error of the rendered depth, metres, over the rays a sensor measured. Differentiable in depth."""
+    """Mean absolute error of the depth, metres, over the rays a sensor measured. Differentiable."""
     return masked_mean((depth - torch.where(hit, target, 0.0)).abs(), hit)
 
 

@@ -15,9 +15,10 @@ def free_space(
     *,
     truncation: float,
 ) -> Float[Tensor, ""]:
-    """Samples more than ``truncation`` in front of the measured surface must be at least ``truncation`` from any.
+    """Samples well in front of the measured surface must be at least ``truncation`` from any.
 
-    Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in sdf.
+    Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in
+    sdf.
     """
     front = hit[..., None] & (t < depth[..., None] - truncation)
     return masked_mean((truncation - sdf).clamp(min=0.0), front)

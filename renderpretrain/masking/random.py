@@ -9,7 +9,7 @@ from torch import Tensor
 
 from renderpretrain import ops
 
-MaskPolicy = Callable[[Bool[Tensor, "B ..."], Int[Tensor, "B"]], Bool[Tensor, "B ..."]]
+MaskPolicy = Callable[[Bool[Tensor, "B ..."], Int[Tensor, " B"]], Bool[Tensor, "B ..."]]
 """``(candidates, seeds) -> mask``; the mask is a subset of the candidates."""
 
 
@@ -28,7 +28,7 @@ class RandomMask:
             raise ValueError(f"RandomMask: ratio: expected a number in [0, 1], got {self.ratio}")
 
     def __call__(
-        self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, "B"] | None = None
+        self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
         if seeds is None:
@@ -42,6 +42,6 @@ class RandomMask:
         return ((rank < count) & flat).view_as(candidates)
 
 
-def no_mask(candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, "B"]) -> Bool[Tensor, "B ..."]:
+def no_mask(candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"]) -> Bool[Tensor, "B ..."]:
     """Hide nothing."""
     return torch.zeros_like(candidates)

@@ -1,7 +1,8 @@
 """One published method = one readable file and one configuration.
 
-A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``hide(batch)``, ``encode(batch, hidden)``,
-``render(volume, rays)``, ``targets(batch, num_rays)`` and ``encoders()``; :data:`RECIPES` says which there are.
+A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``hide(batch)``, ``encode(batch,
+hidden)``, ``render(volume, rays)``, ``targets(batch, num_rays)`` and ``encoders()``; :data:`RECIPES` says
+which there are.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ class RecipeEntry:
 
 SUMMARIES = {
     "unipad-lidar": "UniPAD-L: drop 80 % of the LiDAR's voxel blocks, render depth back (arXiv 2310.08370).",
-    "unipad-camera": "UniPAD-C: hide 30 % of the image patches, render depth and colour back (arXiv 2310.08370).",
+    "unipad-camera": "UniPAD-C: hide 30 % of the image patches, render depth and colour (arXiv 2310.08370).",
     "unipad-fusion": "UniPAD-M: both sensors masked and fused in one run, depth and colour rendered back.",
 }
 

@@ -1,6 +1,7 @@
 """UniPAD: hide most of what the sensors saw, render the scene from what is left.
 
-https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for Autonomous Driving", CVPR 2024.
+https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for Autonomous Driving", CVPR
+2024.
 """
 
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
-from renderpretrain.fields import SDFField
 from renderpretrain.encoders import VolumeConv
+from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
-from renderpretrain.recipes.unipad_branches import CameraBranch, Lifted, LidarBranch, volume_grid
+from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
@@ -36,35 +37,40 @@ class Hidden:
 class UniPAD(nn.Module):
     """UniPAD-L, UniPAD-C, and UniPAD-M, which fuses both in one pre-training run.
 
-    LiDAR: blocks of voxels are dropped before a sparse encoder and a dense neck. Cameras: patches are hidden from a
-    masked image network, whose features are lifted by predicted depth. Fused: the two volumes are summed. One
-    3D convolution later, rays towards LiDAR returns are rendered by NeuS, and depth and colour are compared with what
-    the sensors saw.
+    LiDAR: blocks of voxels are dropped before a sparse encoder and a dense neck. Cameras: patches are hidden
+    from a masked image network, whose features are lifted by predicted depth. Fused: the two volumes are
+    summed. One 3D convolution later, rays towards LiDAR returns are rendered by NeuS, and depth and colour
+    are compared with what the sensors saw.
 
     Differs from the released code, on purpose:
 
-    * A voxel's value lives at its centre, for lifter, encoder and reader alike. Released: the lifter works at lower
-      corners, the reader interpolates corner-aligned, so they disagree by up to a voxel; the strided sparse encoder's
-      own shift of half a stride is ignored. Here the rendered grid is the one the encoder's outputs are centred on.
-    * Intervals tile the ray around the positions where the field is asked. Released: the field is asked at interval
-      starts, and importance samples split intervals without moving them.
+    * A voxel's value lives at its centre, for lifter, encoder and reader alike. Released: the lifter works
+      at lower corners, the reader interpolates corner-aligned, so they disagree by up to a voxel; the
+      strided sparse encoder's own shift of half a stride is ignored. Here the rendered grid is the one the
+      encoder's outputs are centred on.
+    * Intervals tile the ray around the positions where the field is asked. Released: the field is asked at
+      interval starts, and importance samples split intervals without moving them.
     * Lengths are metres; the published weights are converted (``unipad_config``).
-    * The mask is a value handed down, used in training only. Released: a module-level global, applied at test time too.
-    * Rays are chosen, jittered and masked per sample from the batch's seeds, on the device. Released: numpy's global
-      generator in loops over samples and cameras.
-    * A return outside the grid, which no sample can reach, supervises colour but not depth; rays that miss the grid
-      render as empty. Released: an assertion stops the run.
+    * The mask is a value handed down, used in training only. Released: a module-level global, applied at
+      test time too.
+    * Rays are chosen, jittered and masked per sample from the batch's seeds, on the device. Released:
+      numpy's global generator in loops over samples and cameras.
+    * A return outside the grid, which no sample can reach, supervises colour but not depth; rays that miss
+      the grid render as empty. Released: an assertion stops the run.
     * Targets come from the key sweep alone. Released: up to ten sweeps, which smear what moves.
-    * Voxel indices round down. Released: ``int()`` truncates towards zero, folding the strip outside the lower faces
-      into the first voxels.
+    * Voxel indices round down. Released: ``int()`` truncates towards zero, folding the strip outside the
+      lower faces into the first voxels.
     * The field runs in float32. Released: under fp16 training its distance network runs in half precision.
-    * Losses are averaged over the rays of each sample, then over the batch, as released; an empty sample counts 0.
-    * Voxels average all their points, and there is no limit on voxels. Released: at most 10 points and 120,000 voxels.
+    * Losses are averaged over the rays of each sample, then over the batch, as released; an empty sample
+      counts 0.
+    * Voxels average all their points, and there is no limit on voxels. Released: at most 10 points and
+      120,000 voxels.
     * Images are resized to a size that the patches divide. Released: 900 rows are padded to 928 with zeros.
     * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
     * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
     * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
-    * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the LiDAR's own.
+    * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the
+      LiDAR's own.
 
     Args:
         config: See :class:`~renderpretrain.recipes.unipad_config.UniPADConfig`.
@@ -137,7 +143,8 @@ class UniPAD(nn.Module):
 
         Args:
             batch: The samples.
-            num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by default.
+            num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
+                default.
         """
         render, seeds = self.config.render, ops.fork(batch.seeds, 4)
         points = batch.points[..., :3]

@@ -26,7 +26,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def volume_grid(config: UniPADConfig) -> VoxelGrid:
-    """The rendered grid: where the sparse encoder's outputs are centred, or the configured one without LiDAR."""
+    """Where the sparse encoder's outputs are centred, or the configured grid without LiDAR."""
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     if config.modality == "camera":
         return grid
@@ -34,7 +34,8 @@ def volume_grid(config: UniPADConfig) -> VoxelGrid:
     out = _sparse_encoder(config).output_grid(fine)
     if out.shape != grid.shape:
         raise ValueError(
-            f"lidar.voxel_size, lidar.channels: expected an encoder output of {grid.shape} voxels as voxel_size says, "
+            "lidar.voxel_size, lidar.channels: expected an encoder output of "
+            f"{grid.shape} voxels as voxel_size says, "
             f"got {out.shape}"
         )
     return out
@@ -117,8 +118,8 @@ class CameraBranch(nn.Module):
             load_backbone(self.backbone, Path(image.weights))
         elif image.frozen_stages:
             raise ValueError(
-                f"image.frozen_stages: freezing {image.frozen_stages} stages needs image.weights, a file of pre-trained "
-                "weights; or set image.frozen_stages=0"
+                f"image.frozen_stages: freezing {image.frozen_stages} stages needs image.weights, "
+                "a file of pre-trained weights; or set image.frozen_stages=0"
             )
         self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels)
         self.project = nn.Conv2d(config.channels, config.channels, kernel_size=1)
@@ -148,7 +149,7 @@ class CameraBranch(nn.Module):
         return Lifted(*self.lifter(levels, batch.cameras, batch.camera_valid))
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
-        """Negative log likelihood of the measured depths under the predicted distributions, over all levels."""
+        """Negative log likelihood of measured depths under the predicted distributions."""
         cameras = batch.cameras
         if cameras is None:
             raise ValueError(_NO_CAMERAS.format(batch.names[0]))
@@ -175,7 +176,7 @@ def _images(batch: Batch) -> Float[Tensor, "B N 3 H W"]:
 
 
 def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
-    """UniPAD's sparse encoder: every stage but the last halves all axes, the third of four leaves z unpadded."""
+    """UniPAD's sparse encoder: all stages but the last halve all axes, the third leaves z unpadded."""
     stages = len(config.lidar.channels)
     paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
     return SparseEncoder(
@@ -188,10 +189,11 @@ def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load published image weights; a classifier's head and norms the backbone has not are left aside.
+    """Load published image weights; a classifier's head is left aside.
 
     Raises:
-        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another shape.
+        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
+            shape.
     """
     try:
         read = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)

@@ -1,7 +1,8 @@
 """UniPAD's numbers: every published one in the ``paper`` presets, a laptop's worth in the ``tiny`` ones.
 
-Lengths are metres throughout. The published code works in metres times ``1 / max|range|``; its depth weight 10 in those
-units is ``10 / max|range|`` per metre here, and its sharpness 64 of the importance pass is ``64 / max|range|``.
+Lengths are metres throughout. The published code works in metres times ``1 / max|range|``; its depth weight
+10 in those units is ``10 / max|range|`` per metre here, and its sharpness 64 of the importance pass is ``64
+/ max|range|``.
 """
 
 from typing import Literal
@@ -49,7 +50,7 @@ class ImageConfig(_Config):
     )
     depths: tuple[int, ...] = Field((3, 3, 27, 3), description="Blocks per stage.")
     widths: tuple[int, ...] = Field(
-        (96, 192, 384, 768), description="Channels per stage; of a ResNet the first counts."
+        (96, 192, 384, 768), description="Channels per stage; a ResNet takes the first."
     )
     bottleneck: bool = Field(False, description="ResNet with bottleneck blocks, as in ResNet-50.")
     drop_path: float = Field(0.2, ge=0, lt=1)
@@ -147,7 +148,7 @@ def _paper_camera() -> UniPADConfig:
 
 
 def _paper_lidar() -> UniPADConfig:
-    """UniPAD-L with 0.075 m voxels: 12 epochs of four samples on each of 4 GPUs; key frame and nine sweeps."""
+    """UniPAD-L with 0.075 m voxels: 12 epochs, four samples on each of 4 GPUs, ten sweeps."""
     return UniPADConfig(
         modality="lidar",
         point_cloud_range=(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0),
@@ -183,12 +184,13 @@ def _paper_fusion() -> UniPADConfig:
 
 
 def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
-    """Minutes on two cores: the same method with coarser voxels, narrower networks, fewer rays and more losses.
+    """Minutes on two cores: coarser voxels, narrower networks, fewer rays, more losses.
 
     A hidden block is one rendered voxel, as in the paper (there 8 encoder voxels wide, here 2), and half of
-    them are hidden: the encoder is scored on whole sweeps, and has no epochs to get used to sparser ones. A run of a few hundred
-    steps has no time to find surfaces through compositing alone, so the terms that the published code has with weight 0
-    are on: near-surface, free-space, and supervision of the lifter's depth distributions.
+    them are hidden: the encoder is scored on whole sweeps, and has no epochs to get used to sparser ones. A
+    run of a few hundred steps has no time to find surfaces through compositing alone, so the terms that the
+    published code has with weight 0 are on: near-surface, free-space, and supervision of the lifter's depth
+    distributions.
     """
     return UniPADConfig(
         modality=modality,

@@ -39,14 +39,14 @@ class NeuSRenderer(nn.Module):
         self.sharpness = sharpness
 
     def forward(
-        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, "B"] | None = None
+        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
     ) -> Rendered:
         """Render ``(B, R)`` rays; with ``seeds`` the even samples are jittered, one offset per ray."""
         return render_samples(self.field, volume, rays, self.sample(volume, rays, seeds))
 
     @torch.no_grad()
     def sample(
-        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, "B"] | None = None
+        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
     ) -> RaySamples:
         """Where along the rays to ask the field. No gradient flows through the choice."""
         grid = self.field.grid

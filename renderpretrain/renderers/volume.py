@@ -52,8 +52,8 @@ def accumulate(
 def render(answer: FieldSamples, samples: RaySamples) -> Rendered:
     """Composite a field's answer, in float32 whatever the autocast state.
 
-    Weights are :func:`renderpretrain.ops.composite` of the alphas; depth is their mean ``t`` (the interval's middle),
-    normalised by their sum. Differentiable in everything the field gave.
+    Weights are :func:`renderpretrain.ops.composite` of the alphas; depth is their mean ``t`` (the interval's
+    middle), normalised by their sum. Differentiable in everything the field gave.
     """
     with torch.autocast(answer.alphas.device.type, enabled=False):
         weights = ops.composite(answer.alphas)

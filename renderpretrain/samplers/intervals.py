@@ -1,4 +1,4 @@
-"""Where along a ray to ask the field. Positions are sorted distances ``t`` in metres; none is differentiable."""
+"""Where along a ray to ask the field: sorted distances ``t`` in metres, none differentiable."""
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ HISTOGRAM_PADDING = 1e-5
 
 
 def uniform_positions(
-    near: Float[Tensor, "B R"], far: Float[Tensor, "B R"], count: int, seeds: Int[Tensor, "B"] | None = None
+    near: Float[Tensor, "B R"], far: Float[Tensor, "B R"], count: int, seeds: Int[Tensor, " B"] | None = None
 ) -> Float[Tensor, "B R S"]:
     """The middles of ``count`` equal intervals between ``near`` and ``far``.
 
@@ -35,9 +35,10 @@ def neus_upsample(
 ) -> Float[Tensor, "*batch T"]:
     """Add ``count`` positions where a field of sharpness ``inv_s`` would be opaque, merged in order.
 
-    The opacity of each section between neighbouring positions comes from the distances at its ends (the slope is the
-    smaller of this section's and the one before, so that one noisy value cannot hide a surface), and the new positions
-    are the quantiles of the resulting weights. NeuS (https://arxiv.org/abs/2106.10689), section 3.3 and supplement.
+    The opacity of each section between neighbouring positions comes from the distances at its ends (the
+    slope is the smaller of this section's and the one before, so that one noisy value cannot hide a
+    surface), and the new positions are the quantiles of the resulting weights. NeuS
+    (https://arxiv.org/abs/2106.10689), section 3.3 and supplement.
 
     Args:
         positions: Sorted, metres.

@@ -72,9 +72,9 @@ def colours_at(
 class LidarGuidedRays:
     """Camera rays through LiDAR returns; pixels of a grid below the horizon fill up what is missing.
 
-    UniPAD's depth-aware sampling (https://arxiv.org/abs/2310.08370, section 3.3). In every camera ``num_rays`` returns
-    are drawn without replacement among those it sees; a camera that sees fewer fills up with pixels of the grid, which
-    have a colour but no depth.
+    UniPAD's depth-aware sampling (https://arxiv.org/abs/2310.08370, section 3.3). In every camera
+    ``num_rays`` returns are drawn without replacement among those it sees; a camera that sees fewer fills up
+    with pixels of the grid, which have a colour but no depth.
 
     Attributes:
         num_rays: Rays per camera.
@@ -93,7 +93,7 @@ class LidarGuidedRays:
         cameras: Cameras,
         camera_valid: Bool[Tensor, "B N"],
         images: Float[Tensor, "B N 3 H W"],
-        seeds: Int[Tensor, "B"],
+        seeds: Int[Tensor, " B"],
     ) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample; nothing is differentiable."""
         batch, num_cameras = camera_valid.shape
@@ -150,7 +150,7 @@ class LidarBeams:
         points: Float[Tensor, "B P 3"],
         point_valid: Bool[Tensor, "B P"],
         origins: Float[Tensor, "B 3"],
-        seeds: Int[Tensor, "B"],
+        seeds: Int[Tensor, " B"],
     ) -> RayTargets:
         """Draw ``num_rays`` beams per sample without replacement; nothing is differentiable."""
         check_shape("origins", origins, "B 3", B=len(points))
@@ -175,7 +175,7 @@ class LidarBeams:
 def in_range(
     points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: float, far: float
 ) -> Bool[Tensor, "B P"]:
-    """Which returns are between ``near`` and ``far`` metres from their sensor in the plane: not the own car, not fog."""
+    """Which returns are between ``near`` and ``far`` metres from their sensor in the plane."""
     radius = (points - origins[:, None])[..., :2].norm(dim=-1)
     return (radius > near) & (radius < far)
 
@@ -186,13 +186,13 @@ def _never_empty(points: Tensor, point_valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw(
-    candidates: Bool[Tensor, "B *lead P"], count: int, seeds: Int[Tensor, "B"]
+    candidates: Bool[Tensor, "B *lead P"], count: int, seeds: Int[Tensor, " B"]
 ) -> tuple[Int[Tensor, "B *lead K"], Bool[Tensor, "B *lead K"]]:
     """Draw ``count`` of the candidates along the last axis without replacement.
 
     Returns:
-        Their indices, and which slots hold one: where there are fewer candidates, the rest of the slots is False and
-        points at index 0.
+        Their indices, and which slots hold one: where there are fewer candidates, the rest of the slots is
+        False and points at index 0.
     """
     keys = torch.where(candidates, ops.uniform(seeds, tuple(candidates.shape[1:])), 2.0)
     available = min(count, candidates.shape[-1])

@@ -18,9 +18,9 @@ def prefetch(batches: MicroBatches, indices: range, workers: int = 0) -> Generat
     Args:
         batches: What to draw from; the result does not depend on who draws.
         indices: Which ones.
-        workers: 0 builds them between the steps: a thread beside the training would cost a CPU more than it saves
-            (measured: 0.9 s a step became 1.4 s, for two teams of OpenMP threads share the cores). More starts so
-            many processes, which suits a GPU.
+        workers: 0 builds them between the steps: a thread beside the training would cost a CPU more than it
+            saves (measured: 0.9 s a step became 1.4 s, for two teams of OpenMP threads share the cores).
+            More starts so many processes, which suits a GPU.
     """
     if workers == 0:
         for index in indices:

@@ -24,7 +24,7 @@ class View:
     shape: tuple[int, int]
 
     def rasterize(
-        self, points: Float[Tensor, "P 3"], cells: Float[Tensor, "P 2"], visible: Bool[Tensor, "P"]
+        self, points: Float[Tensor, "P 3"], cells: Float[Tensor, "P 2"], visible: Bool[Tensor, " P"]
     ) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
         """Distance of the nearest point in each cell, and which cells hold one.
 
@@ -51,7 +51,7 @@ def camera_view(camera: Cameras, stride: int) -> View:
 
 def camera_cells(
     camera: Cameras, points: Float[Tensor, "P 3"], stride: int
-) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, "P"]]:
+) -> tuple[Float[Tensor, "P 2"], Bool[Tensor, " P"]]:
     """Cells of world points in :func:`camera_view`, and which are visible."""
     pixels, _, visible = camera.project(points)
     return torch.where(visible[:, None], pixels, 0.0) / stride, visible
@@ -62,7 +62,7 @@ RANGE_ELEVATION = (math.radians(-28), math.radians(12))
 
 
 def range_view(origin: Float[Tensor, "3"], shape: tuple[int, int] = (32, 360)) -> View:
-    """All around a LiDAR: rows are elevations from high to low, columns azimuths, +y in the middle, +x to its right."""
+    """All around a LiDAR: rows from high to low, columns by azimuth, +y in the middle, +x to its right."""
     low, high = RANGE_ELEVATION
     rows = high - (torch.arange(shape[0], device=origin.device) + 0.5) / shape[0] * (high - low)
     columns = ((torch.arange(shape[1], device=origin.device) + 0.5) / shape[1] - 0.5) * 2 * math.pi

@@ -77,7 +77,7 @@ def test_distortion_is_opencvs_formula():
 
 
 def test_a_point_far_outside_a_folding_lens_is_not_visible():
-    """With k1 = -0.28 alone the radius folds back at r = 1.09: a point at r = 2 would land inside the image."""
+    """With k1 = -0.28 the radius folds back at r = 1.09: r = 2 would land inside the image."""
     cam = Cameras(
         torch.tensor([[300.0, 0, 320.0], [0, 300.0, 180.0], [0, 0, 1]]),
         torch.eye(4),

@@ -58,7 +58,7 @@ def test_it_equals_a_slow_loop():
 
 
 def test_it_agrees_with_unipad(golden):
-    """Their voxels are read at lower corners, image and depth corner-aligned; the frustum test is theirs as given."""
+    """Voxels at lower corners, image and depth corner-aligned; the frustum test is theirs as given."""
     g = golden("unipad_view_lifter.npz")
     (height, width), (near, far) = g["image_size_h_w"].tolist(), g["depth_range"].tolist()
     points = g["reference_points"].reshape(-1, 3).double()  # (Z, Y, X) order
@@ -117,7 +117,7 @@ def test_points_land_in_their_voxel(reduce):
 
 
 def test_the_likelihood_of_a_depth_by_hand():
-    """Half of the mass in the bin [6, 8) m and half in [8, 10) m: 8 m lies between their centres and gets a half."""
+    """Half of the mass in [6, 8) m, half in [8, 10) m: 8 m lies between their centres."""
     cameras = ring(1)
     probabilities = torch.zeros(1, 1, 8, 6, 10)
     probabilities[0, 0, 3:5] = 0.5

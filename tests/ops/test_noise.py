@@ -8,7 +8,8 @@ SEEDS = torch.tensor([1, 2])
 
 def test_numbers_are_uniform():
     u = uniform(SEEDS, (1000, 100))
-    # Four standard errors of 100000 draws: 4 / sqrt(12 * 1e5) for the mean, 4 / sqrt(180 * 1e5) for the variance.
+    # Four standard errors of 100000 draws: 4 / sqrt(12 * 1e5) for the mean, 4 / sqrt(180 * 1e5) for the
+    # variance.
     assert_close(u.mean((1, 2)), torch.full((2,), 0.5), rtol=0, atol=3.7e-3)
     assert_close(u.var((1, 2)), torch.full((2,), 1 / 12), rtol=0, atol=1e-3)
     assert (u >= 0).all() and (u < 1).all()

@@ -73,8 +73,8 @@ def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
 def test_a_sample_is_treated_alike_in_any_batch(name, scenes):
     """The mean of two single-sample losses is the loss of both.
 
-    Batch-norm statistics are frozen: they differ by design. Importance samples are off: where little weight lies they
-    magnify the rounding in which convolutions of one and of two samples differ.
+    Batch-norm statistics are frozen: they differ by design. Importance samples are off: where little weight
+    lies they magnify the rounding in which convolutions of one and of two samples differ.
     """
     config = small(name)
     render = config.render.model_copy(update={"num_importance": 0})
@@ -199,7 +199,8 @@ def test_the_paper_lidar_volume_is_180_by_180_by_5():
     recipe = RECIPES["unipad-lidar"].build(RECIPES["unipad-lidar"].presets["paper"])
     assert recipe.grid.shape == (5, 180, 180)
     assert_close(torch.tensor(recipe.grid.voxel_size), torch.tensor([0.6, 0.6, 1.6]))
-    # Three layers of stride 2 and padding 1 centre the outputs 3.5 fine voxels (of 0.075 m) below their blocks' middles.
+    # Three layers of stride 2 and padding 1 centre the outputs 3.5 fine voxels (of 0.075 m) below their
+    # blocks' middles.
     assert_close(recipe.grid.lower[0], -54 - 3.5 * 0.075)
 
 
@@ -286,7 +287,7 @@ def test_a_picture_has_all_panels(name, scenes, tmp_path, monkeypatch):
         captions = [caption for caption, _ in panels]
         for panel in wanted:
             assert any(caption.startswith(panel) for caption in captions), (panel, captions)
-        assert all(0 <= picture.min() and picture.max() <= 1.001 for _, picture in panels)
+        assert all(picture.min() >= 0 and picture.max() <= 1.001 for _, picture in panels)
 
 
 def test_published_image_weights_are_loaded_and_wrong_ones_refused(tmp_path):
@@ -307,5 +308,5 @@ def test_published_image_weights_are_loaded_and_wrong_ones_refused(tmp_path):
         build("bad.pth")
     with pytest.raises(ValueError, match=r"part.pth: \d+ of \d+ tensors are missing or differ: stem"):
         build("part.pth")
-    with pytest.raises(ValueError, match="freezing 1 stages needs image.weights"):
+    with pytest.raises(ValueError, match="freezing 1 stages needs image"):
         build(None, frozen_stages=1)

@@ -1,8 +1,10 @@
 """The SDF field, the opacity law, compositing and the losses against numbers from UniPAD's own code.
 
-Theirs: lengths are metres times ``scale_factor``; the volume is read corner-aligned over the range; the field is asked at
-interval starts ``z`` and its interval is ``[z, z + delta)``. Ours: metres; voxel centres, so the grid is the corner-aligned
-one; the field is asked at interval middles, so the interval handed over is ``[z - delta/2, z + delta/2)``.
+Theirs: lengths are metres times ``scale_factor``; the volume is read corner-aligned over the range; the
+    field is asked at
+interval starts ``z`` and its interval is ``[z, z + delta)``. Ours: metres; voxel centres, so the grid is the
+corner-aligned one; the field is asked at interval middles, so the interval handed over is ``[z - delta/2, z
++ delta/2)``.
 """
 
 import pytest
@@ -77,7 +79,7 @@ def case(request, golden):
 
 
 def close(got, expected, relative):
-    """Equal to a share of the tensor's largest entry: what float32 leaves after sums of terms of that size."""
+    """Equal to a share of the tensor's largest entry, the size of the terms float32 has summed."""
     assert_close(got, expected, rtol=relative, atol=relative * expected.abs().max().item())
 
 
@@ -104,8 +106,8 @@ def test_every_loss_agrees(case):
 def test_every_gradient_agrees(case):
     """To 1e-4 of the largest entry of the layer: second order in float32.
 
-    Biases of the last layer sum terms that nearly cancel; theirs are off by 2e-3 of their own size from the float64
-    value, ours by 8e-5, so a layer's weight and bias share one scale.
+    Biases of the last layer sum terms that nearly cancel; theirs are off by 2e-3 of their own size from the
+    float64 value, ours by 8e-5, so a layer's weight and bias share one scale.
     """
     sum(case.losses().values()).backward()
     ours = {n: p.grad for n, p in case.field.named_parameters()} | {"volume": case.volume.grad[0]}
@@ -126,8 +128,8 @@ def test_every_gradient_agrees(case):
 def test_the_importance_pass_agrees(case):
     """Their 72 starts and 24 quantiles, from our section opacities and our inverse CDF.
 
-    They pad the 71 section weights with a zero for the last interval, add 1e-5 to all, and take 25 edges at the middles
-    of 25 equal steps of the CDF; the first 24 become starts.
+    They pad the 71 section weights with a zero for the last interval, add 1e-5 to all, and take 25 edges at
+    the middles of 25 equal steps of the CDF; the first 24 become starts.
     """
     g = case.g
     near, far, _ = ops.box_intersect(
@@ -150,6 +152,7 @@ def test_the_importance_pass_agrees(case):
         fine = ops.resample(edges, weights, u.expand(*near.shape, 25))[..., :-1]
     merged = torch.cat([starts, fine], -1).sort(-1).values
     error = (merged[0] - case.z).abs()
-    # Where hardly any weight lies, 1e-7 of rounding in the CDF moves a quantile by centimetres (intervals are about 1 m).
+    # Where hardly any weight lies, 1e-7 of rounding in the CDF moves a quantile by centimetres (intervals
+    # are about 1 m).
     assert (error < 1e-3).float().mean() > 0.95
     assert error.max() < 0.1

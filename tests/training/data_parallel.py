@@ -20,7 +20,7 @@ def still_recipe():
 
 
 def unipad():
-    """UniPAD-L with still statistics; importance samples are off, for they magnify rounding where little weight lies."""
+    """UniPAD-L with still statistics, without importance samples, which magnify rounding."""
     config = RECIPES["unipad-lidar"].presets["tiny"]
     render = config.render.model_copy(update={"num_importance": 0, "num_samples": 24, "rays_per_camera": 32})
     torch.manual_seed(0)
