@@ -33,8 +33,8 @@ $(NATIVE): $(STAMP) $(wildcard csrc/*)
 setup-card: setup ## also torch-scatter, which compiles for 4-5 minutes
 	@$(PIP) --no-build-isolation torch-scatter
 
-pretrain: setup ## the main job: UniPAD-M on synthetic streets, minutes on two cores
-	@$(BIN)/renderpretrain pretrain unipad-fusion --preset tiny --data synthetic --out $(RUN) \
+pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4 minutes on two cores
+	@$(BIN)/renderpretrain pretrain unipad-fusion --preset tiny --data synthetic --steps 100 --out $(RUN) \
 		$$(test -f $(RUN)/checkpoints/latest && echo --resume)
 
 test: setup ## every test

@@ -57,7 +57,13 @@ class Job:
         """The scenes, held-out ones last."""
         config: Any = self.config
         count = None if self.scenes is None else self.scenes + self.holdout
-        return open_data(self.data, image_size=config.image_size, sweeps=config.sweeps, num_scenes=count)
+        return open_data(
+            self.data,
+            image_size=config.image_size,
+            sweeps=config.sweeps,
+            num_scenes=count,
+            with_truth=False,
+        )
 
 
 def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:

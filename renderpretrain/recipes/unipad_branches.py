@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,8 +70,8 @@ class LidarBranch(nn.Module):
 
     def _hidden(self, voxels: Voxels, batch: Batch) -> Bool[Tensor, " M"]:
         """Voxels in hidden blocks."""
-        blocks = tuple(-(-n // b) for n, b in zip(self.grid.shape, self.block, strict=True))
-        occupied = occupied_blocks(voxels.coords, self.block, (batch.size, *blocks))
+        z, y, x = (-(-n // b) for n, b in zip(self.grid.shape, self.block, strict=True))
+        occupied = occupied_blocks(voxels.coords, self.block, (batch.size, z, y, x))
         return hidden_voxels(voxels.coords, self.block, self.policy(occupied, ops.fork(batch.seeds, 1)))
 
     def _voxels(self, batch: Batch) -> Voxels:
@@ -196,7 +197,9 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             shape.
     """
     try:
-        read = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        read: dict[str, Any] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        )
     except Exception as error:
         raise ValueError(
             f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"

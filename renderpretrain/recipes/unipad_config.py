@@ -183,6 +183,26 @@ def _paper_fusion() -> UniPADConfig:
     )
 
 
+TINY_LIDAR = LidarConfig(
+    voxel_size=(0.4, 0.4, 0.4),
+    mask_ratio=0.5,
+    mask_block=(2, 2, 2),
+    batch_norm_momentum=0.1,
+    channels=((16, 32), (32, 32)),
+    neck_blocks=1,
+    neck_channels=(32, 32, 64),
+)
+TINY_IMAGE = ImageConfig(
+    depths=(1, 1, 2, 1),
+    widths=(32, 64, 96, 128),
+    drop_path=0.0,
+    layer_scale=1.0,
+    frozen_stages=0,
+    num_levels=1,
+    depth_bins=48,
+)
+
+
 def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
     """Minutes on two cores: coarser voxels, narrower networks, fewer rays, more losses.
 
@@ -198,24 +218,8 @@ def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
         voxel_size=(0.8, 0.8, 0.8),
         channels=32,
         image_size=(128, 224),
-        lidar=LidarConfig(
-            voxel_size=(0.4, 0.4, 0.4),
-            mask_ratio=0.5,
-            mask_block=(2, 2, 2),
-            batch_norm_momentum=0.1,
-            channels=((16, 32), (32, 32)),
-            neck_blocks=1,
-            neck_channels=(32, 32, 64),
-        ),
-        image=ImageConfig(
-            depths=(1, 1, 2, 1),
-            widths=(32, 64, 96, 128),
-            drop_path=0.0,
-            layer_scale=1.0,
-            frozen_stages=0,
-            num_levels=1,
-            depth_bins=48,
-        ),
+        lidar=TINY_LIDAR,
+        image=TINY_IMAGE,
         render=RenderConfig(
             sharpness=60.0, num_samples=48, num_importance=16, rays_per_camera=128, rays_per_sweep=768
         ),

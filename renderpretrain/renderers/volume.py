@@ -1,6 +1,7 @@
 """Volume rendering: what a field says along a ray, summed to one value per ray."""
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,7 @@ class Rendered:
     weights: Float[Tensor, "*batch S"]
     samples: RaySamples
     field: FieldSamples
-    channels: dict[str, Float[Tensor, "*batch C"]] = field(default_factory=dict)
+    channels: dict[str, Float[Tensor, "*batch C"]] = dataclasses.field(default_factory=dict)
     normals: Float[Tensor, "*batch 3"] | None = None
 
     @property

@@ -102,7 +102,7 @@ def _rendered_panels(rendered: dict[str, Tensor], view: View, target: tuple[Tens
         colour, caption = rendered["rgb"].view(height, width, 3).permute(2, 0, 1), "rendered colour"
     panels: Panels = [(caption, colour)]
     depth = rendered["depth"].view(height, width)
-    panels.append(("rendered depth", _depth(depth, torch.ones_like(target[1]))))
+    panels.append(("rendered depth", _depth(depth, rendered["opacity"].view(height, width) > 0.5)))
     if "normals" in rendered:
         panels.append(
             ("normals", normal_colours(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
@@ -120,7 +120,13 @@ def _render(recipe: Any, volume: Tensor, view: View) -> dict[str, Tensor]:
     for start in range(0, len(view.rays.origins), RAYS_AT_ONCE):
         chunk = view.rays[slice(start, start + RAYS_AT_ONCE)]
         rendered: Rendered = recipe.render(volume, Rays(chunk.origins[None], chunk.directions[None]))
-        for name, value in (("depth", rendered.depth), ("rgb", rendered.rgb), ("normals", rendered.normals)):
+        found: dict[str, Tensor | None] = {
+            "depth": rendered.depth,
+            "opacity": rendered.opacity,
+            "rgb": rendered.rgb,
+            "normals": rendered.normals,
+        }
+        for name, value in found.items():
             if value is not None:
                 parts.setdefault(name, []).append(value[0])
     return {name: torch.cat(values) for name, values in parts.items()}
