@@ -35,10 +35,8 @@ for step in range(60):
     hit, depth = inside > 0, -along - inside.clamp(min=0).sqrt()
     near, far, met = ops.box_intersect(rays.origins, rays.directions, grid.lower, grid.upper)
     t = uniform_positions(near, far, 48, seeds=torch.tensor([step]))
-    rendered = render(
-        field(volume, rays, RaySamples.around(t, near, far, met[..., None].expand_as(t))),
-        RaySamples.around(t, near, far, met[..., None].expand_as(t)),
-    )
+    samples = RaySamples.around(t, near, far, met[..., None].expand_as(t))
+    rendered = render(field(volume, rays, samples), samples)
     target = torch.tensor([1.0, 0.0, 0.0]) * hit[..., None]
     loss = (rendered.rgb - target).abs().mean() + ((rendered.depth - depth).abs() * hit).mean()
     optimizer.zero_grad()

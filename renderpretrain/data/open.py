@@ -32,7 +32,7 @@ def open_data(
         seed: Which synthetic scenes.
         sweeps: LiDAR sweeps per scene.
         num_scenes: How many synthetic scenes, 64 when absent; a folder has as many as it has.
-        with_truth: Whether synthetic scenes carry exact answers, which take a third of their time.
+        with_truth: Whether synthetic scenes carry exact answers, which training does not need.
 
     Raises:
         ValueError: For an unknown word, with the kinds there are and the nearest one.
