@@ -96,6 +96,7 @@ def annotated_boxes(frame: OutdoorFrame, class_names: tuple[str, ...]) -> Boxes 
     rows = [
         (b.center, b.size_lwh, b.yaw, b.label, [*(b.velocity_xy or (0.0, 0.0)), 0.0])
         for b in frame.boxes_lidar_frame
+        if b.label != "DontCare"
     ]
     rows += _kitti_rows(frame)
     if not rows:

@@ -151,7 +151,7 @@ class Cameras:
 
     def crop(self, top: int, left: int, image_size: tuple[int, int]) -> "Cameras":
         """The cameras of the window ``[top, top + height) x [left, left + width)``; negative offsets pad."""
-        shift = _principal_shift(self.intrinsics, -left, -top)
+        shift = _principal_shift(self.intrinsics, -float(left), -float(top))
         return replace(self, intrinsics=self.intrinsics + shift, image_size=image_size)
 
     def flip(self) -> "Cameras":

@@ -132,6 +132,8 @@ class Run:
                 self.optimization.steps,
             )
             self.say(record.step, describe(row) if tell else "")
+            if row["loss"] == 0 and row["grad_norm"] == 0:
+                self.say(record.step, f"nothing to learn from in {', '.join(record.names)}")
         return stop
 
     def look(self, step: int) -> None:

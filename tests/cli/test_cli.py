@@ -1,10 +1,10 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,12 @@ def test_a_shown_preset_is_a_config_file(tmp_path, capsys):
     (tmp_path / "paper.yaml").write_text(shown)
     run("recipes", "show", "unipad-camera", "--preset", "tiny")
     assert yaml.safe_load(shown) != yaml.safe_load(capsys.readouterr().out)
-    narrow = [("image_size", "[32, 64]"), ("image.depths", "[1, 1, 1, 1]"), ("image.widths", "[8, 8, 8, 8]")]
+    narrow = [
+        ("image.frozen_stages", "0"),
+        ("image_size", "[32, 64]"),
+        ("image.depths", "[1, 1, 1, 1]"),
+        ("image.widths", "[8, 8, 8, 8]"),
+    ]
     settings = [text for key, value in narrow for text in ("--set", f"{key}={value}")]
     run(
         "pretrain",
@@ -216,15 +221,20 @@ def test_help_imports_no_torch_and_takes_a_moment():
     assert "typer" in imported and "torch" not in imported
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = children_seconds()
         subprocess.run(
             [sys.executable, "-m", "renderpretrain", "--help"],
             env=environment(),
             capture_output=True,
             check=True,
         )
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.3  # the best of three: the machine may be busy with other tests
+        times.append(children_seconds() - began)
+    assert min(times) < 0.3  # processor time, the best of three: the machine may be busy with other tests
+
+
+def children_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def recording(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "kept", "message"),
     [
-        ("*lidar*", None, "got nothing"),
+        ("*lidar*", None, "got: nothing"),
         ("*lidar*", -5, "multiple of"),
         ("*lidar*", 0, "point"),
         ("*.png", 30, "image"),

@@ -63,6 +63,7 @@ def test_a_coarsened_grid_covers_the_same_box():
     assert coarse.point_cloud_range == GRID.point_cloud_range
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("box", "size", "message"),
     [

@@ -268,7 +268,7 @@ def test_a_room_is_supervised():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_has_all_panels(name, scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows))
+    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
     recipe = RECIPES[name].build(small(name))
     pictures.save_picture(recipe, scenes[0], tmp_path / "p.png", title="t")
     if name == "unipad-lidar":
