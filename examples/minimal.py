@@ -11,6 +11,7 @@ from renderpretrain.masking import RandomMask, hide_patches, patch_candidates
 from renderpretrain.renderers import NeuSRenderer
 from renderpretrain.samplers import LidarGuidedRays
 
+torch.manual_seed(0)
 grid = VoxelGrid(point_cloud_range=(-32, -32, -3.2, 32, 32, 3.2), voxel_size=(1.6, 1.6, 0.8))  # metres
 hide, select = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64)
 encoder = nn.Sequential(nn.Conv2d(3, 32, 8, stride=8), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))  # yours

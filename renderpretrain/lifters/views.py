@@ -115,9 +115,15 @@ class ViewLifter(nn.Module):
         self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)
 
     def forward(
-        self, levels: list[Float[Tensor, "B N C h w"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
-    ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D h w"]]]:
-        """Lift and sum all levels; returns the volume and every level's depth probabilities."""
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B C Z Y X"]:
+        """Lift and sum all levels; the depth head is shared between them."""
+        return self.lift(levels, cameras, camera_valid)[0]
+
+    def lift(
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D _ _"]]]:
+        """The volume, and every level's depth probabilities for losses on them."""
         centers = self.grid.centers(levels[0].device).reshape(-1, 3)
         coordinates, valid = view_coordinates(cameras, centers, self.depth_range)
         valid = valid & camera_valid[..., None]

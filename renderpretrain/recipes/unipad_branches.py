@@ -95,7 +95,7 @@ class Lifted:
     """
 
     volume: Float[Tensor, "B C Z Y X"]
-    probabilities: list[Float[Tensor, "B N D h w"]]
+    probabilities: list[Float[Tensor, "B N D _ _"]]
 
 
 class CameraBranch(nn.Module):
@@ -147,7 +147,7 @@ class CameraBranch(nn.Module):
         mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
         levels = self.neck(self.backbone(normalised, mask))
         levels = [self.project(level).unflatten(0, images.shape[:2]) for level in levels]
-        return Lifted(*self.lifter(levels, batch.cameras, batch.camera_valid))
+        return Lifted(*self.lifter.lift(levels, batch.cameras, batch.camera_valid))
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
         """Negative log likelihood of measured depths under the predicted distributions."""

@@ -92,14 +92,14 @@ def test_a_certain_depth_lifts_the_feature_to_its_voxel():
         lifter.depth_head.weight.zero_()
         lifter.depth_head.bias.zero_()
         lifter.depth_head.bias[3] = 100.0  # [6, 8) m, centre 7 m = the centre of voxel 3
-        volume, _ = lifter([torch.ones(1, 1, 4, 6, 10)], cameras, torch.ones(1, 1, dtype=torch.bool))
+        volume = lifter([torch.ones(1, 1, 4, 6, 10)], cameras, torch.ones(1, 1, dtype=torch.bool))
     assert_close(volume[0, 0, 0, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 0]), rtol=0, atol=1e-6)
 
 
 def test_a_padded_camera_lifts_nothing():
     cameras, grid = ring(2), VoxelGrid((-8.0, -8.0, -2.0, 8.0, 8.0, 2.0), (4.0, 4.0, 2.0))
     lifter = ViewLifter(grid, 4)
-    none, _ = lifter([torch.rand(1, 2, 4, 6, 10)], cameras, torch.zeros(1, 2, dtype=torch.bool))
+    none = lifter([torch.rand(1, 2, 4, 6, 10)], cameras, torch.zeros(1, 2, dtype=torch.bool))
     assert not none.any()
 
 
