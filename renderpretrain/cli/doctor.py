@@ -64,14 +64,14 @@ def _nerfacc() -> Finding:
     """Only its pure-PyTorch parts work without CUDA."""
     import nerfacc
 
-    return True, f"{nerfacc.__version__}; tests compare with it"
+    return True, f"{nerfacc.__version__}; compared with in tests"
 
 
 def _scatter() -> Finding:
     """A cached wheel breaks when torch is upgraded."""
     import torch_scatter
 
-    return True, f"{torch_scatter.__version__}; tests compare with it"
+    return True, f"{torch_scatter.__version__}; compared with in tests"
 
 
 def _devices() -> Finding:

@@ -81,3 +81,11 @@ def test_errors_name_the_argument():
         composite(torch.tensor(0.5))
     with pytest.raises(ValueError, match=r"alphas: expected a floating type, got torch\.int64"):
         composite(torch.tensor([1, 0]))
+
+
+def test_it_equals_nerfacc():
+    nerfacc = pytest.importorskip("nerfacc")
+    alphas = torch.rand(5, 32)
+    weights, _ = nerfacc.render_weight_from_alpha(alphas)
+    # Both multiply 31 factors in float32.
+    torch.testing.assert_close(composite(alphas), weights, rtol=1e-5, atol=1e-7)
