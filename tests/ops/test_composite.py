@@ -88,4 +88,4 @@ def test_it_equals_nerfacc():
     alphas = torch.rand(5, 32)
     weights, _ = nerfacc.render_weight_from_alpha(alphas)
     # Both multiply 31 factors in float32.
-    torch.testing.assert_close(composite(alphas), weights, rtol=1e-5, atol=1e-7)
+    assert_close(composite(alphas), weights, rtol=1e-5, atol=1e-7)
