@@ -62,11 +62,10 @@ class LidarBranch(nn.Module):
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B P"]:
         """Points in hidden blocks."""
-        voxels = self._voxels(batch)
+        voxels = self._voxels(batch, batch.point_valid)
         mask = self._hidden(voxels, batch)
-        owner = voxels.point_to_voxel
-        padded = torch.cat([mask, mask.new_zeros(1)])
-        return padded[owner]
+        # Points without a voxel have index -1, which reads the False appended here.
+        return torch.cat([mask, mask.new_zeros(1)])[voxels.point_to_voxel]
 
     def _hidden(self, voxels: Voxels, batch: Batch) -> Bool[Tensor, " M"]:
         """Voxels in hidden blocks."""
@@ -74,15 +73,14 @@ class LidarBranch(nn.Module):
         occupied = occupied_blocks(voxels.coords, self.block, (batch.size, z, y, x))
         return hidden_voxels(voxels.coords, self.block, self.policy(occupied, ops.fork(batch.seeds, 1)))
 
-    def _voxels(self, batch: Batch) -> Voxels:
-        """The batch's voxels; each holds the mean of its points."""
-        return voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.grid)
+    def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
+        """The voxels of the valid points; each holds their mean."""
+        return voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the points that are left; hidden points are dropped before they become voxels."""
         valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
-        voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
-        return self.neck(self.encoder(voxels.to_sparse()))
+        return self.neck(self.encoder(self._voxels(batch, valid).to_sparse()))
 
 
 @dataclass(frozen=True)
