@@ -53,7 +53,7 @@ format: setup ## put the code into ruff's form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: setup ## time the kernels against their references
-	@$(BIN)/python benchmarks/ops.py
+	@$(BIN)/python benchmarks/kernels.py
 
 clean: ## remove what was built; runs stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache renderpretrain/_native/*.so

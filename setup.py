@@ -2,15 +2,19 @@
 
 They go to ``renderpretrain/_native``, to be packed, or used in place by an editable install. A compiler that
 is missing or fails costs the kernels and one line, not the install: the operators then run as plain PyTorch.
-``RENDERPRETRAIN_NATIVE=0`` builds nothing.
+``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there, with
+``RENDERPRETRAIN_CXXFLAGS`` if that is set, as ``make sanitize`` does.
 """
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from setuptools import Command, setup
 from setuptools.command.build import build
@@ -22,15 +26,30 @@ except ImportError:  # setuptools before 70.1
 
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc"
-NATIVE = ROOT / "renderpretrain" / "_native"
+ASKED = os.environ.get("RENDERPRETRAIN_NATIVE", "")
+NATIVE = Path(ASKED) if ASKED else ROOT / "renderpretrain" / "_native"
+OBJECTS = NATIVE / "objects" if ASKED else ROOT / "build" / "native"
 
-# Without fused multiply-adds all vector widths, and the references, compute the same bits.
-CPU_FLAGS = "-O3 -std=c++17 -fPIC -shared -pthread -fvisibility=hidden"
+# Contracting a * b + c would move the points where a comparison turns; kernels that gain from fused
+# multiply-adds ask for them by name (csrc/vector.h).
+CPU_FLAGS = "-O3 -std=c++17 -fPIC -pthread -fvisibility=hidden"
 CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off"
-CUDA_FLAGS = (
-    "-O3 -std=c++17 -shared -cudart static -fmad=false --threads 0 -Xcompiler -fPIC,-fvisibility=hidden"
-)
+CUDA_FLAGS = "-O3 -std=c++17 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden"
 CUDA_ARCHITECTURES = ("80", "90", "100")
+X86_LEVELS = {
+    "": "",
+    "_avx2": "-mavx2 -mfma -mf16c",
+    "_avx512": "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512",
+}
+"""One CPU library per instruction set; renderpretrain/ops/_native.py opens the best the processor runs."""
+
+
+class Library(NamedTuple):
+    """How the sources of one library are compiled, and how their objects are linked."""
+
+    compile: list[str]
+    link: list[str]
+    sources: list[Path]
 
 
 def cuda_targets(nvcc: str) -> list[str]:
@@ -41,36 +60,70 @@ def cuda_targets(nvcc: str) -> list[str]:
     return [*targets, f"-gencode=arch=compute_{known[-1]},code=compute_{known[-1]}"]
 
 
-def native_commands() -> dict[str, list[str]]:
-    """The compiler's command line per device, without its output."""
-    compiler = shlex.split(os.environ.get("CXX", "g++"))
-    commands = {"cpu": [*compiler, *CPU_FLAGS.split(), *map(str, SOURCES.glob("*_cpu.cpp"))]}
+def libraries() -> dict[str, Library]:
+    """What can be built here, by name."""
+    compiler = [*shlex.split(os.environ.get("CXX", "g++")), *CPU_FLAGS.split()]
+    levels = X86_LEVELS if platform.machine() in ("x86_64", "AMD64") else {"": ""}
+    cpu, cuda = sorted(SOURCES.glob("*_cpu.cpp")), sorted(SOURCES.glob("*_cuda.cu"))
+    extra = shlex.split(os.environ.get("RENDERPRETRAIN_CXXFLAGS", ""))
+    found = {
+        f"cpu{level}": Library([*compiler, *flags.split(), *extra], [*compiler, *extra, "-shared"], cpu)
+        for level, flags in levels.items()
+    }
     nvcc = shutil.which("nvcc")
     if nvcc is not None:
-        commands["cuda"] = [
-            nvcc,
-            *CUDA_FLAGS.split(),
-            *cuda_targets(nvcc),
-            *map(str, SOURCES.glob("*_cuda.cu")),
-        ]
-    return commands
+        flags = [nvcc, *CUDA_FLAGS.split(), *cuda_targets(nvcc)]
+        found["cuda"] = Library(flags, [nvcc, "-shared", "-cudart", "static"], cuda)
+    return found
 
 
-def build_library(device: str, command: list[str]) -> None:
-    """Compile one library unless it is newer than every source; say in one line why it could not be."""
-    output = NATIVE / f"librenderpretrain_{device}.so"
-    partial = output.with_suffix(f".{os.getpid()}")
-    newest = max(path.stat().st_mtime for path in [*SOURCES.iterdir(), Path(__file__)])
-    if output.exists() and output.stat().st_mtime > newest:
+def compile_source(command: list[str], source: Path, target: Path) -> None:
+    """One object file, unless it is newer than its source, every header and this file."""
+    read = [source, *SOURCES.glob("*.h"), Path(__file__)]
+    if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in read):
         return
-    try:
-        NATIVE.mkdir(exist_ok=True)
-        subprocess.run([*command, "-o", str(partial)], check=True, capture_output=True, text=True)
-        partial.replace(output)  # in one step: whoever has the old library loaded keeps it
-    except (OSError, subprocess.CalledProcessError) as error:
-        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        why = next((line for line in lines if "error" in line), lines[0])
-        print(f"renderpretrain: no kernels for {device}, plain PyTorch instead: {why}", file=sys.stderr)
+    partial = target.with_suffix(f".{os.getpid()}.o")
+    command = [*command, "-c", str(source), "-o", str(partial)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    partial.replace(target)
+
+
+def link_library(library: Library, objects: list[Path], target: Path) -> None:
+    """The library, unless it is newer than its objects; whoever has the old one loaded keeps it."""
+    if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in objects):
+        return
+    partial = target.with_suffix(f".{os.getpid()}")
+    command = [*library.link, *map(str, objects), "-o", str(partial)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    partial.replace(target)
+
+
+def build_libraries() -> None:
+    """Compile and link all of them, as many files at once as there are cores.
+
+    A library that fails costs one line: what it was for then runs slower, or as plain PyTorch.
+    """
+    NATIVE.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as compilers:
+        jobs = {}
+        for name, library in libraries().items():
+            folder = OBJECTS / name
+            folder.mkdir(parents=True, exist_ok=True)
+            objects = [folder / f"{source.stem}.o" for source in library.sources]
+            work = [
+                compilers.submit(compile_source, library.compile, source, target)
+                for source, target in zip(library.sources, objects, strict=True)
+            ]
+            jobs[name] = library, objects, work
+        for name, (library, objects, work) in jobs.items():
+            try:
+                for future in work:
+                    future.result()
+                link_library(library, objects, NATIVE / f"librenderpretrain_{name}.so")
+            except (OSError, subprocess.CalledProcessError) as error:
+                lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+                why = next((line for line in lines if "error" in line), lines[0])
+                print(f"renderpretrain: no {name} kernels, what is slower instead: {why}", file=sys.stderr)
 
 
 class BuildNative(Command):
@@ -84,9 +137,8 @@ class BuildNative(Command):
     def finalize_options(self) -> None: ...  # noqa: D102
 
     def run(self) -> None:  # noqa: D102
-        if os.environ.get("RENDERPRETRAIN_NATIVE") != "0":
-            for device, command in native_commands().items():
-                build_library(device, command)
+        if ASKED != "0":
+            build_libraries()
 
     def get_source_files(self) -> list[str]:  # noqa: D102
         return [str(path.relative_to(ROOT)) for path in sorted(SOURCES.iterdir())]

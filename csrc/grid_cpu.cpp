@@ -142,13 +142,6 @@ struct Slope {
   }
 };
 
-// One clone per vector width of each of these; everything they call is inlined into them.
-RP_CLONES void run(const Gather<float>& work, int64_t begin, int64_t end) { work.run(begin, end); }
-RP_CLONES void run(const Gather<double>& work, int64_t begin, int64_t end) { work.run(begin, end); }
-RP_CLONES void run(const Scatter<float>& work, int64_t begin, int64_t end) { work.run(begin, end); }
-RP_CLONES void run(const Scatter<double>& work, int64_t begin, int64_t end) { work.run(begin, end); }
-RP_CLONES void run(const Slope<float>& work, int64_t begin, int64_t end) { work.run(begin, end); }
-RP_CLONES void run(const Slope<double>& work, int64_t begin, int64_t end) { work.run(begin, end); }
 
 }  // namespace
 
@@ -159,7 +152,7 @@ int rp_grid_gather_cpu(int64_t type, const void* volume, const void* points, con
     const Gather<T> work{Grid<T>(*grid), static_cast<const T*>(volume), static_cast<const T*>(points),
                          static_cast<const T*>(directions), static_cast<T*>(values)};
     return parallel_for(grid->batch * grid->num_points, kGrain, num_threads,
-                        [&](int64_t begin, int64_t end) { run(work, begin, end); });
+                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });
 }
 
@@ -177,7 +170,7 @@ int rp_grid_scatter_cpu(int64_t type, const void* values, const void* points, co
                           static_cast<const T*>(directions),
                           static_cast<T*>(volume)};
     return parallel_for(num_owners, 1, num_threads,
-                        [&](int64_t begin, int64_t end) { run(work, begin, end); });
+                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });
 }
 
@@ -192,6 +185,6 @@ int rp_grid_slope_cpu(int64_t type, const void* values, const void* volume, cons
                         static_cast<const T*>(directions),
                         static_cast<T*>(slopes)};
     return parallel_for(grid->batch * grid->num_points, kGrain, num_threads,
-                        [&](int64_t begin, int64_t end) { run(work, begin, end); });
+                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });
 }

@@ -14,6 +14,6 @@ const char* rp_unusable(void) {
 }
 
 const char* rp_error_text(int code) {
-  if (code == RP_BAD_TYPE) return "expected float32 or float64";
+  if (code == RP_BAD_TYPE) return "expected float32, float64 or, where allowed, half precision";
   return cudaGetErrorString(static_cast<cudaError_t>(code));
 }

@@ -6,14 +6,6 @@
 
 #include "renderpretrain.h"
 
-// Compiles a function once for AVX-512, once for AVX2 and once for any x86-64; the loader picks. Without
-// contraction to fused multiply-adds (see setup.py) all three give the same bits.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define RP_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define RP_CLONES
-#endif
-
 namespace renderpretrain {
 
 using RangeFunction = void (*)(void* body, int64_t begin, int64_t end);

@@ -2,6 +2,7 @@
 // built anew in a forked child, where the parent's threads do not exist.
 #include "parallel.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -113,6 +114,15 @@ int rp_abi_version(void) { return RP_ABI_VERSION; }
 const char* rp_unusable(void) { return nullptr; }
 
 const char* rp_error_text(int code) {
-  if (code == RP_BAD_TYPE) return "expected float32 or float64";
+  if (code == RP_BAD_TYPE) return "expected float32, float64 or, where allowed, half precision";
   return "unknown error";
+}
+
+void rp_prefer_huge_pages_cpu(void* data, int64_t num_bytes) {
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + num_bytes) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
 }

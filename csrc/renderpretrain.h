@@ -1,8 +1,8 @@
 // The native API, on one page: plain C functions over pointers and sizes that know nothing of torch.
 //
 // Every function returns RP_OK or an error code that rp_error_text puts in words. `type` is RP_FLOAT32 or
-// RP_FLOAT64 and says what the void pointers point to; arrays are dense, the last axis fastest. Nothing is
-// allocated here. Functions in _cpu run on up to `num_threads` threads, and their result does not depend on
+// RP_FLOAT64 and says what the void pointers point to, `stored_type`, where a function has one, what one of
+// them points to instead; arrays are dense, the last axis fastest. Nothing is allocated here. Functions in _cpu run on up to `num_threads` threads, and their result does not depend on
 // how many. Functions in _cuda queue their work on `stream` (a cudaStream_t) of the current device and
 // return.
 #pragma once
@@ -12,10 +12,12 @@
 
 // Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
-#define RP_ABI_VERSION 1
+#define RP_ABI_VERSION 2
 
 #define RP_FLOAT32 0
 #define RP_FLOAT64 1
+#define RP_FLOAT16 2
+#define RP_BFLOAT16 3
 
 #define RP_OK 0
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t
@@ -31,6 +33,10 @@ extern "C" {
 RP_API int rp_abi_version(void);
 RP_API const char* rp_error_text(int code);
 RP_API const char* rp_unusable(void);
+
+// Asks the system to back fresh memory with huge pages: the first touch of each small page costs more than
+// most kernels spend on its content. Of no effect where the system has none.
+RP_API void rp_prefer_huge_pages_cpu(void* data, int64_t num_bytes);
 
 // composite: weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]). All arrays are (rays, samples).
 RP_API int rp_composite_cpu(int64_t type, const void* alphas, int64_t num_rays, int64_t num_samples,

@@ -10,6 +10,9 @@ from renderpretrain.ops._native import has_native
 
 LIBRARY = torch.library.Library("renderpretrain", "DEF")
 
+HALF = (torch.float16, torch.bfloat16)
+"""Types a kernel may read but does not compute in."""
+
 Triple = Sequence[float]
 """Three numbers (x, y, z); a tuple from the user is a list behind PyTorch's dispatcher."""
 
@@ -17,7 +20,9 @@ Shape = Sequence[int | torch.SymInt]
 """(Z, Y, X) of a volume; symbols while a graph with changing shapes is traced."""
 
 
-def register(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
+def register(
+    schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], stored: Sequence[int] = ()
+) -> None:
     """Define an operator whose implementation serves every device that has a native library.
 
     Under autocast the operator runs in float32: half-precision arguments are widened, others pass unchanged.
@@ -26,13 +31,14 @@ def register(schema: str, implementation: Callable[..., Any], fake: Callable[...
         schema: ``"name(Tensor x, ...) -> Tensor"``.
         implementation: Takes tensors of float32 or float64.
         fake: Shapes of the result without computing it.
+        stored: Positions of the arguments that the kernel also reads in half precision; they pass unchanged.
     """
     LIBRARY.define(schema)
     name = schema.split("(")[0]
     for device_type in ("cpu", "cuda"):
         if has_native(device_type):
             LIBRARY.impl(name, implementation, device_type.upper())
-            LIBRARY.impl(name, _widening(name, device_type), "Autocast" + device_type.upper())
+            LIBRARY.impl(name, _widening(name, device_type, stored), "Autocast" + device_type.upper())
     torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
 
 
@@ -43,16 +49,17 @@ def register_gradient(
     torch.library.register_autograd(f"renderpretrain::{name}", backward, setup_context=save, lib=LIBRARY)
 
 
-def _widening(name: str, device_type: str) -> Callable[..., Any]:
+def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..., Any]:
     """The operator's autocast rule."""
 
-    def widened(value: Any) -> Any:
-        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    def widened(place: int, value: Any) -> Any:
+        half = isinstance(value, Tensor) and value.dtype in HALF and place not in stored
         return value.float() if half else value
 
     def run(*arguments: Any) -> Any:
         with torch.autocast(device_type, enabled=False):
-            return getattr(torch.ops.renderpretrain, name)(*map(widened, arguments))
+            values = (widened(place, value) for place, value in enumerate(arguments))
+            return getattr(torch.ops.renderpretrain, name)(*values)
 
     return run
 

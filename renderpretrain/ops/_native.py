@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -54,8 +54,15 @@ _LETTERS: dict[str, Any] = {
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
 }
-_TYPE_CODES = {torch.float32: 0, torch.float64: 1}
+TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+"""``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
+
+HUGE_PAGES_FROM = 4 << 20
+"""Bytes from which new memory is asked for in huge pages: below, the request costs what it saves."""
+
 _FOLDER = Path(__file__).parent.parent / "_native"
+_LEVELS = {"AVX512": ("cpu_avx512", "cpu_avx2", "cpu"), "AVX2": ("cpu_avx2", "cpu")}
+"""Libraries a processor can run, best first, by what PyTorch calls its instruction set."""
 
 
 class NativeStatus(NamedTuple):
@@ -69,13 +76,24 @@ class _Refused(Exception):
     """Why a library is not used."""
 
 
+def _library(device_type: str) -> Path:
+    """The file to open, the best this processor runs; ``RENDERPRETRAIN_NATIVE`` may name another folder."""
+    asked = os.environ.get("RENDERPRETRAIN_NATIVE")
+    if asked == "0":
+        raise _Refused("switched off by RENDERPRETRAIN_NATIVE=0")
+    names: tuple[str, ...] = (device_type,)
+    if device_type == "cpu":
+        names = _LEVELS.get(torch.backends.cpu.get_cpu_capability(), names)
+    for name in names:
+        path = Path(asked or _FOLDER) / f"librenderpretrain_{name}.so"
+        if path.is_file():
+            return path
+    raise _Refused(f"{path.name} was not built")
+
+
 def _open(device_type: str) -> dict[str, Callable[..., Any]]:
     """The native functions of a device by name."""
-    path = _FOLDER / f"librenderpretrain_{device_type}.so"
-    if os.environ.get("RENDERPRETRAIN_NATIVE") == "0":
-        raise _Refused("switched off by RENDERPRETRAIN_NATIVE=0")
-    if not path.is_file():
-        raise _Refused(f"{path.name} was not built")
+    path = _library(device_type)
     library = ctypes.CDLL(str(path))
     version = library.rp_abi_version()
     if version != ABI_VERSION:
@@ -90,6 +108,9 @@ def _open(device_type: str) -> dict[str, Callable[..., Any]]:
         function = library[f"rp_{name}_{device_type}"]
         function.argtypes = [ctypes.c_int64, *(_LETTERS[letter] for letter in letters), last]
         functions[name] = function
+    if device_type == "cpu":
+        functions["prefer_huge_pages"] = library.rp_prefer_huge_pages_cpu
+        library.rp_prefer_huge_pages_cpu.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     return functions
 
 
@@ -98,7 +119,7 @@ _STATUS: dict[str, NativeStatus] = {}
 for _device in ("cpu", "cuda"):
     try:
         _FUNCTIONS[_device] = _open(_device)
-        _STATUS[_device] = NativeStatus(True, "compiled kernels")
+        _STATUS[_device] = NativeStatus(True, f"compiled kernels, {_library(_device).name}")
     except (_Refused, OSError, AttributeError) as _error:
         _STATUS[_device] = NativeStatus(False, f"plain PyTorch: {_error}")
 
@@ -113,6 +134,15 @@ def native_status() -> dict[str, NativeStatus]:
     return dict(_STATUS)
 
 
+def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | None = None) -> Tensor:
+    """Uninitialised memory for a kernel to fill, on the device of ``like`` and, by default, of its type."""
+    out = like.new_empty(shape, dtype=dtype)
+    num_bytes = out.numel() * out.element_size()
+    if out.device.type == "cpu" and num_bytes >= HUGE_PAGES_FROM and "cpu" in _FUNCTIONS:
+        _FUNCTIONS["cpu"]["prefer_huge_pages"](out.data_ptr(), num_bytes)
+    return out
+
+
 def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
@@ -121,7 +151,7 @@ def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) 
     """
     functions = _FUNCTIONS[first.device.type]
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
-    arguments = (_TYPE_CODES[first.dtype], first.data_ptr(), *values)
+    arguments = (TYPE_CODES[first.dtype], first.data_ptr(), *values)
     if first.is_cuda:
         with torch.cuda.device(first.device):
             code = functions[name](*arguments, torch.cuda.current_stream().cuda_stream)

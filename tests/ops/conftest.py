@@ -1,0 +1,27 @@
+"""What every operator's test does: show PyTorch that schema, shapes and derivatives hold together."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def check_operator():
+    """``check_operator(name, arguments, differentiable=True)``, on ``torch.ops.renderpretrain``.
+
+    Runs :func:`torch.library.opcheck` on the arguments as they are and, if differentiable, once more with
+    gradients asked for every floating tensor.
+    """
+
+    def check(name, arguments, differentiable=True):
+        operator = getattr(torch.ops.renderpretrain, name).default
+        torch.library.opcheck(operator, arguments)
+        if differentiable:
+            torch.library.opcheck(operator, [_with_gradient(value) for value in arguments])
+
+    return check
+
+
+def _with_gradient(value):
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.detach().clone().requires_grad_()
+    return value
