@@ -23,13 +23,20 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
 
 
 def _scene(grid: VoxelGrid, channels: int, count: int, device: str) -> tuple[Tensor, Tensor]:
-    """A volume, and points in the order of rays of 96 samples from its middle."""
+    """A volume, and points in the order of rays of 96 samples from its middle.
+
+    They keep off the voxels' centres, where the slope jumps and rounding decides on which side one is.
+    """
     generator = torch.Generator().manual_seed(0)
     volume = torch.randn(1, channels, *grid.shape, generator=generator)
     lower, upper = torch.tensor(grid.lower), torch.tensor(grid.upper)
     ends = lower + torch.rand(count // 96 + 1, 1, 3, generator=generator) * (upper - lower)
     t = torch.linspace(0.02, 1.0, 96)[:, None]
     points = (0.5 * (lower + upper) * (1 - t) + ends * t).reshape(1, -1, 3)[:, :count]
+    scale, offset = torch.tensor(grid.scale), torch.tensor(grid.offset)
+    index = points * scale + offset
+    index = index.floor() + (index - index.floor()).clamp(0.01, 0.99)
+    points = (index - offset) / scale
     return (
         volume.to(device).contiguous(memory_format=torch.channels_last_3d).requires_grad_(),
         points.to(device).contiguous().requires_grad_(),

@@ -62,31 +62,30 @@ RP_HOST_DEVICE T rate(const Grid<T>& grid, int axis, int k) {
   return (k >> axis & 1) ? grid.scale[axis] : -grid.scale[axis];
 }
 
-// w_k, or its derivative along the direction unless that is null.
-template <typename T>
-RP_HOST_DEVICE T weight_of(const Grid<T>& grid, const Cell<T>& cell, const T* direction, int k) {
-  const T x = cell.share[0][k & 1], y = cell.share[1][k >> 1 & 1], z = cell.share[2][k >> 2 & 1];
+// w_k, or its derivative along the direction unless that is null. N is the grid's type or a vector of it.
+template <typename T, typename N>
+RP_HOST_DEVICE N weight_of(const Grid<T>& grid, const Cell<N>& cell, const N* direction, int k) {
+  const N x = cell.share[0][k & 1], y = cell.share[1][k >> 1 & 1], z = cell.share[2][k >> 2 & 1];
   if (direction == nullptr) return x * y * z;
   return direction[0] * rate(grid, 0, k) * (y * z) + direction[1] * rate(grid, 1, k) * (x * z) +
          direction[2] * rate(grid, 2, k) * (x * y);
 }
 
-// slope += product * d(weight_of corner k) / d(point). A share is linear, so of the second derivatives only
-// the mixed ones are not zero.
-template <typename T>
-RP_HOST_DEVICE void add_slope(const Grid<T>& grid, const Cell<T>& cell, const T* direction, int k, T product,
-                              T* slope) {
-  const T x = cell.share[0][k & 1], y = cell.share[1][k >> 1 & 1], z = cell.share[2][k >> 2 & 1];
+// d(weight_of corner k) / d(point). A share is linear, so of the second derivatives only the mixed ones are
+// not zero.
+template <typename T, typename N>
+RP_HOST_DEVICE void slope_of(const Grid<T>& grid, const Cell<N>& cell, const N* direction, int k, N* slope) {
+  const N x = cell.share[0][k & 1], y = cell.share[1][k >> 1 & 1], z = cell.share[2][k >> 2 & 1];
   const T dx = rate(grid, 0, k), dy = rate(grid, 1, k), dz = rate(grid, 2, k);
   if (direction == nullptr) {
-    slope[0] += product * (dx * (y * z));
-    slope[1] += product * (dy * (x * z));
-    slope[2] += product * (dz * (x * y));
+    slope[0] = dx * (y * z);
+    slope[1] = dy * (x * z);
+    slope[2] = dz * (x * y);
   } else {
-    const T along_x = direction[0] * dx, along_y = direction[1] * dy, along_z = direction[2] * dz;
-    slope[0] += product * (dx * (along_y * z + along_z * y));
-    slope[1] += product * (dy * (along_x * z + along_z * x));
-    slope[2] += product * (dz * (along_x * y + along_y * x));
+    const N along_x = direction[0] * dx, along_y = direction[1] * dy, along_z = direction[2] * dz;
+    slope[0] = dx * (along_y * z + along_z * y);
+    slope[1] = dy * (along_x * z + along_z * x);
+    slope[2] = dz * (along_x * y + along_y * x);
   }
 }
 

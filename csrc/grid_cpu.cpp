@@ -1,190 +1,273 @@
-// Gather and slope run over points. Scatter runs over rows of voxels: every thread walks all points and adds
-// to the rows it owns, so no two threads write one voxel, and the sum of a voxel has the order of the points
-// on any number of threads.
+// Reading runs over points. Adding to a volume runs over blocks of its rows: every thread walks all points
+// and adds to the rows it owns, so no two threads write one voxel, and the sum of a voxel has the order of
+// the points on any number of threads.
 #include "grid.h"
 
+#include <algorithm>
+
 #include "parallel.h"
+#include "vector.h"
 
 using namespace renderpretrain;
 
 namespace {
 
-constexpr int64_t kGrain = 256;       // points; tens of microseconds of work
-constexpr int64_t kRowsTogether = 4;  // neighbouring rows of one owner: a cell touches two
-constexpr int kLanes = 16;            // floats of the widest vector
+constexpr int64_t kGrain = 512;  // points; tens of microseconds of work
+constexpr int kBlockShift = 3;   // rows of one owner lie in blocks of 8 x 8: most cells have a single owner
 
-// A sum with a fixed order that any vector width can follow.
-template <typename T>
-RP_HOST_DEVICE T dot(const T* a, const T* b, int64_t count) {
-  T lane[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lane[j] += a[i + j] * b[i + j];
-  }
-  T rest = 0;
-  for (; i < count; ++i) rest += a[i] * b[i];
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
-  }
-  return lane[0] + rest;
-}
+// Which thread adds to the row of voxels at (y, z).
+struct Owners {
+  int mask;  // their number, a power of two, less one
 
-// What one point needs of all its corners.
-template <typename T>
-struct Stencil {
-  int64_t voxel[kCorners];
-  T weight[kCorners];
-  int count = 0;  // corners inside the volume
-};
+  RP_HOST_DEVICE int of(int y, int z) const { return ((y >> kBlockShift) + (z >> kBlockShift)) & mask; }
 
-template <typename T>
-RP_HOST_DEVICE Stencil<T> stencil_of(const Grid<T>& grid, const T* point, const T* direction) {
-  Stencil<T> stencil;
-  Cell<T> cell;
-  if (!locate(grid, point, &cell)) return stencil;
-  for (int k = 0; k < kCorners; ++k) {
-    const int64_t voxel = voxel_of(grid, cell, k);
-    if (voxel < 0) continue;
-    stencil.voxel[stencil.count] = voxel;
-    stencil.weight[stencil.count++] = weight_of(grid, cell, direction, k);
-  }
-  return stencil;
-}
-
-template <typename T>
-struct Gather {
-  Grid<T> grid;
-  const T *volume, *points, *directions;
-  T* values;
-
-  RP_HOST_DEVICE void run(int64_t begin, int64_t end) const {
-    const int64_t channels = grid.channels;
-    for (int64_t i = begin; i < end; ++i) {
-      const T* const base = volume + i / grid.num_points * grid.num_voxels() * channels;
-      const Stencil<T> stencil = stencil_of(grid, points + 3 * i, directions ? directions + 3 * i : nullptr);
-      T* const out = values + i * channels;
-      if (stencil.count == kCorners) {
-        const T* row[kCorners];
-        for (int k = 0; k < kCorners; ++k) row[k] = base + stencil.voxel[k] * channels;
-        const T* const w = stencil.weight;
-#pragma GCC ivdep
-        for (int64_t c = 0; c < channels; ++c) {
-          out[c] = w[0] * row[0][c] + w[1] * row[1][c] + w[2] * row[2][c] + w[3] * row[3][c] +
-                   w[4] * row[4][c] + w[5] * row[5][c] + w[6] * row[6][c] + w[7] * row[7][c];
-        }
-        continue;
-      }
-      for (int64_t c = 0; c < channels; ++c) out[c] = 0;
-      for (int k = 0; k < stencil.count; ++k) {
-        const T* const row = base + stencil.voxel[k] * channels;
-        const T w = stencil.weight[k];
-#pragma GCC ivdep
-        for (int64_t c = 0; c < channels; ++c) out[c] += w * row[c];
-      }
-    }
+  // Whether a cell whose lower corner is there has a row of the owner's.
+  RP_HOST_DEVICE bool meet(int y, int z, int owner) const {
+    return of(y, z) == owner || of(y + 1, z + 1) == owner || of(y + 1, z) == owner || of(y, z + 1) == owner;
   }
 };
 
+// What points need of their cells, a lane each, so that it is computed for kLanes points at a time.
 template <typename T>
-struct Scatter {
-  Grid<T> grid;
-  int64_t batch, num_owners;
-  const T *values, *points, *directions;
-  T* volume;
+struct Cells {
+  int32_t corner[3][kLanes];            // the lower one, in the order x, y, z
+  int32_t inside[kLanes];               // bit k: corner k is in the volume
+  Vector<T> weight[kCorners];           // or its derivative along the direction
+  Vector<T> rate[kCorners][3];          // derivative of `weight` by the point
 
-  RP_HOST_DEVICE void run(int64_t begin, int64_t end) const {
-    for (int64_t owner = begin; owner < end; ++owner) {
-      for (int64_t i = 0; i < batch * grid.num_points; ++i) add(owner, i);
+  RP_HOST_DEVICE Cells(const Grid<T>& grid, const T* points, const T* directions, int count, bool rates) {
+    constexpr int32_t kUpper[3] = {0xaa, 0xcc, 0xf0};  // corners on the upper side of each axis
+    Vector<T> point[3], along[3];
+    transpose(points, count, point);
+    if (directions) transpose(directions, count, along);
+    Vector<int32_t> all = Vector<int32_t>{} + 0xff;
+    Cell<Vector<T>> cell;
+    for (int axis = 0; axis < 3; ++axis) {
+      const T size = static_cast<T>(grid.size[axis]);
+      Vector<T> index = point[axis] * grid.scale[axis] + grid.offset[axis];
+      const auto near = (index >= -1) & (index < size);
+      index = near ? index : Vector<T>{};
+      const Vector<T> low = floor<T>(index);
+      cell.share[axis][1] = index - low;
+      cell.share[axis][0] = 1 - (index - low);
+      store(corner[axis], __builtin_convertvector(low, Vector<int32_t>));
+      const auto lower_in = __builtin_convertvector(near & (low >= 0), Vector<int32_t>);
+      const auto upper_in = __builtin_convertvector(near & (low + 1 < size), Vector<int32_t>);
+      all &= (lower_in & ~kUpper[axis]) | (upper_in & kUpper[axis]);
     }
-  }
-
-  RP_HOST_DEVICE void add(int64_t owner, int64_t i) const {
-    const int64_t channels = grid.channels;
-    Cell<T> cell;
-    if (!locate(grid, points + 3 * i, &cell)) return;
-    const T* const direction = directions ? directions + 3 * i : nullptr;
-    T* const base = volume + i / grid.num_points * grid.num_voxels() * channels;
+    store(inside, all);
+    const Vector<T>* const direction = directions ? along : nullptr;
     for (int k = 0; k < kCorners; ++k) {
-      const int64_t voxel = voxel_of(grid, cell, k);
-      if (voxel < 0 || voxel / grid.size[0] / kRowsTogether % num_owners != owner) continue;
-      const T w = weight_of(grid, cell, direction, k);
-      if (w == 0) continue;  // points on voxel centres, as splat's nearest mode makes them, touch one voxel
-      T* const row = base + voxel * channels;
-      const T* const value = values + i * channels;
-#pragma GCC ivdep
-      for (int64_t c = 0; c < channels; ++c) row[c] += w * value[c];
+      weight[k] = weight_of(grid, cell, direction, k);
+      if (rates) slope_of(grid, cell, direction, k, rate[k]);
+    }
+  }
+
+  // Lanes from rows of three numbers; lanes past the last row are zero.
+  RP_HOST_DEVICE static void transpose(const T* rows, int count, Vector<T>* columns) {
+    T column[3][kLanes] = {};
+    for (int j = 0; j < count; ++j) {
+      for (int axis = 0; axis < 3; ++axis) column[axis][j] = rows[3 * j + axis];
+    }
+    for (int axis = 0; axis < 3; ++axis) columns[axis] = load(column[axis]);
+  }
+};
+
+// The corners of one lane that are inside.
+struct Corners {
+  int count = 0;
+  int k[kCorners];
+
+  RP_HOST_DEVICE explicit Corners(int32_t inside) {
+    for (int i = 0; i < kCorners; ++i) {
+      k[count] = i;
+      count += inside >> i & 1;
     }
   }
 };
 
-template <typename T>
-struct Slope {
+// One pass over points, with w_k the weights of their corners. Each of the three results may be null.
+template <typename T, typename V>
+struct Pass {
   Grid<T> grid;
-  const T *values, *volume, *points, *directions;
-  T* slopes;
+  int64_t batch;
+  const T *points, *directions, *values_in;
+  const V* volume_in;
+  T* values;  // sum_k w_k volume_in_k
+  T* volume;  // volume_k += w_k values_in
+  T* slopes;  // sum_k dw_k/dpoint <values_in, volume_in_k>
 
-  RP_HOST_DEVICE void run(int64_t begin, int64_t end) const {
+  // With owners only what the owner has is written: its rows of the volume, and values and slopes of the
+  // points whose cell begins in one of these.
+  RP_HOST_DEVICE void run(int64_t begin, int64_t end, const Owners* owners, int owner) const {
+    int64_t sample = begin / grid.num_points;
+    for (int64_t i = begin; i < end;) {
+      // Lanes share a sample.
+      if (i >= (sample + 1) * grid.num_points) ++sample;
+      const int64_t until = std::min(std::min(i + kLanes, end), (sample + 1) * grid.num_points);
+      const Cells<T> cells(grid, points + 3 * i, directions ? directions + 3 * i : nullptr,
+                           static_cast<int>(until - i), slopes != nullptr);
+      for (int j = 0; i < until; ++i, ++j) point(i, sample, cells, j, owners, owner);
+    }
+  }
+
+  RP_HOST_DEVICE void point(int64_t i, int64_t sample, const Cells<T>& cells, int j, const Owners* owners,
+                            int owner) const {
+    const int x = cells.corner[0][j], y = cells.corner[1][j], z = cells.corner[2][j];
+    if (owners != nullptr && !owners->meet(y, z, owner)) return;
+    const bool first = owners == nullptr || owners->of(y, z) == owner;
+    const int64_t corner = sample * grid.num_voxels() + (z * grid.size[1] + y) * grid.size[0] + x;
+    constexpr int32_t kAll = (1 << kCorners) - 1;
+    if (cells.inside[j] == kAll) {
+      visit<true>(i, corner, cells, j, owners, owner, first);
+    } else {
+      visit<false>(i, corner, cells, j, owners, owner, first);
+    }
+  }
+
+  template <bool kAll>
+  RP_HOST_DEVICE void visit(int64_t i, int64_t corner, const Cells<T>& cells, int j, const Owners* owners,
+                            int owner, bool first) const {
+    const Corners corners(kAll ? (1 << kCorners) - 1 : cells.inside[j]);
+    const int count = kAll ? kCorners : corners.count;
     const int64_t channels = grid.channels;
-    for (int64_t i = begin; i < end; ++i) {
-      T* const slope = slopes + 3 * i;
-      slope[0] = slope[1] = slope[2] = 0;
-      Cell<T> cell;
-      if (!locate(grid, points + 3 * i, &cell)) continue;
-      const T* const direction = directions ? directions + 3 * i : nullptr;
-      const T* const base = volume + i / grid.num_points * grid.num_voxels() * channels;
-      for (int k = 0; k < kCorners; ++k) {
-        const int64_t voxel = voxel_of(grid, cell, k);
-        if (voxel < 0) continue;
-        const T product = dot(values + i * channels, base + voxel * channels, channels);
-        add_slope(grid, cell, direction, k, product, slope);
+    int64_t row[kCorners];
+    T weight[kCorners];
+    for (int n = 0; n < count; ++n) {
+      const int k = kAll ? n : corners.k[n];
+      row[n] = (corner + (k & 1) + ((k >> 1 & 1) + (k >> 2) * grid.size[1]) * grid.size[0]) * channels;
+      weight[n] = cells.weight[k][j];
+    }
+    T* const out = values && first ? values + i * channels : nullptr;
+    if (slopes && first) {
+      slope<kAll>(count, row, weight, cells, corners, j, values_in + i * channels, slopes + 3 * i, out);
+    } else if (out) {
+      gather<kAll>(count, row, weight, out);
+    }
+    if (volume == nullptr) return;
+    int owned = 0;
+    for (int n = 0; n < count; ++n) {
+      const int k = kAll ? n : corners.k[n];
+      const bool mine = owners->of(cells.corner[1][j] + (k >> 1 & 1), cells.corner[2][j] + (k >> 2)) == owner;
+      row[owned] = row[n];
+      weight[owned] = weight[n];
+      owned += mine;
+    }
+    scatter(owned, row, weight, values_in + i * channels);
+  }
+
+  RP_HOST_DEVICE void scatter(int count, const int64_t* row, const T* weight, const T* in) const {
+    const int64_t channels = grid.channels;
+    int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      const Vector<T> value = load(in + c);
+      for (int n = 0; n < count; ++n) {
+        T* const to = volume + row[n] + c;
+        store(to, fma(weight[n], value, load(to)));
       }
     }
+    const int rest = static_cast<int>(channels - c);
+    if (rest <= 4) {  // neighbouring points add to the same row, and a number just stored is quick to load
+      for (int n = 0; n < count; ++n) {
+        for (int64_t last = c; last < channels; ++last) volume[row[n] + last] += weight[n] * in[last];
+      }
+      return;
+    }
+    const Vector<T> value = load_some(in + c, rest);
+    for (int n = 0; n < count; ++n) {
+      T* const to = volume + row[n] + c;
+      store_some(to, fma(weight[n], value, load_some(to, rest)), rest);
+    }
+  }
+
+  template <bool kAll>
+  RP_HOST_DEVICE void gather(int some, const int64_t* row, const T* weight, T* out) const {
+    const int count = kAll ? kCorners : some;
+    const int64_t channels = grid.channels;
+    int64_t c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      Vector<T> total{};
+#pragma GCC unroll 8
+      for (int n = 0; n < count; ++n) total = fma(weight[n], load(volume_in + row[n] + c), total);
+      store(out + c, total);
+    }
+    const int rest = static_cast<int>(channels - c);
+    if (rest == 0) return;
+    Vector<T> total{};
+#pragma GCC unroll 8
+    for (int n = 0; n < count; ++n) total = fma(weight[n], load_some(volume_in + row[n] + c, rest), total);
+    store_some(out + c, total, rest);
+  }
+
+  // The slope, and the value too unless `out` is null.
+  template <bool kAll>
+  RP_HOST_DEVICE void slope(int some, const int64_t* row, const T* weight, const Cells<T>& cells,
+                            const Corners& corners, int j, const T* in, T* result, T* out) const {
+    const int count = kAll ? kCorners : some;
+    const int64_t channels = grid.channels;
+    Vector<T> product[kCorners] = {};
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const int rest = static_cast<int>(std::min<int64_t>(channels - c, kLanes));
+      const bool whole = rest == kLanes;
+      const Vector<T> value = whole ? load(in + c) : load_some(in + c, rest);
+      Vector<T> total{};
+#pragma GCC unroll 8
+      for (int n = 0; n < count; ++n) {
+        const V* const from = volume_in + row[n] + c;
+        const Vector<T> read = whole ? load(from) : load_some(from, rest);
+        product[n] = fma<T>(value, read, product[n]);
+        total = fma(weight[n], read, total);
+      }
+      if (out && whole) store(out + c, total);
+      if (out && !whole) store_some(out + c, total, rest);
+    }
+    for (int axis = 0; axis < 3; ++axis) {
+      Vector<T> total{};
+#pragma GCC unroll 8
+      for (int n = 0; n < count; ++n) {
+        total = fma(cells.rate[kAll ? n : corners.k[n]][axis][j], product[n], total);
+      }
+      result[axis] = sum<T>(total);
+    }
   }
 };
 
+template <typename T, typename V>
+int run(const Pass<T, V>& pass, int64_t num_threads) {
+  const int64_t num_points = pass.batch * pass.grid.num_points;
+  if (pass.volume == nullptr) {
+    return parallel_for(num_points, kGrain, num_threads,
+                        [&](int64_t begin, int64_t end) { pass.run(begin, end, nullptr, 0); });
+  }
+  int num_owners = 1;
+  while (num_owners < num_threads && num_points > kGrain) num_owners *= 2;
+  const Owners owners{num_owners - 1};
+  return parallel_for(num_points ? num_owners : 0, 1, num_threads, [&](int64_t begin, int64_t end) {
+    for (int64_t owner = begin; owner < end; ++owner) {
+      pass.run(0, num_points, &owners, static_cast<int>(owner));
+    }
+  });
+}
 
 }  // namespace
 
-int rp_grid_gather_cpu(int64_t type, const void* volume, const void* points, const void* directions,
+int rp_grid_sample_cpu(int64_t type, const void* points, int64_t stored_type, const void* volume,
                        const rp_grid* grid, void* values, int64_t num_threads) {
-  return with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    const Gather<T> work{Grid<T>(*grid), static_cast<const T*>(volume), static_cast<const T*>(points),
-                         static_cast<const T*>(directions), static_cast<T*>(values)};
-    return parallel_for(grid->batch * grid->num_points, kGrain, num_threads,
-                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
-  });
+  return rp_grid_sample_backward_cpu(type, points, nullptr, nullptr, stored_type, volume, grid, values,
+                                     nullptr, nullptr, num_threads);
 }
 
-int rp_grid_scatter_cpu(int64_t type, const void* values, const void* points, const void* directions,
-                        const rp_grid* grid, void* volume, int64_t num_threads) {
-  return with_type(type, [&](auto zero) {
+int rp_grid_sample_backward_cpu(int64_t type, const void* points, const void* directions,
+                                const void* grad_values, int64_t stored_type, const void* volume,
+                                const rp_grid* grid, void* values, void* grad_volume, void* slopes,
+                                int64_t num_threads) {
+  return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
-    const int64_t num_points = grid->batch * grid->num_points;
-    const int64_t num_owners = num_points < kGrain ? 1 : num_threads;
-    const Scatter<T> work{Grid<T>(*grid),
-                          grid->batch,
-                          num_owners,
-                          static_cast<const T*>(values),
-                          static_cast<const T*>(points),
-                          static_cast<const T*>(directions),
-                          static_cast<T*>(volume)};
-    return parallel_for(num_owners, 1, num_threads,
-                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
-  });
-}
-
-int rp_grid_slope_cpu(int64_t type, const void* values, const void* volume, const void* points,
-                      const void* directions, const rp_grid* grid, void* slopes, int64_t num_threads) {
-  return with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    const Slope<T> work{Grid<T>(*grid),
-                        static_cast<const T*>(values),
-                        static_cast<const T*>(volume),
-                        static_cast<const T*>(points),
-                        static_cast<const T*>(directions),
-                        static_cast<T*>(slopes)};
-    return parallel_for(grid->batch * grid->num_points, kGrain, num_threads,
-                        [&](int64_t begin, int64_t end) { work.run(begin, end); });
+    using V = decltype(stored);
+    return run(Pass<T, V>{Grid<T>(*grid), grid->batch, static_cast<const T*>(points),
+                          static_cast<const T*>(directions), static_cast<const T*>(grad_values),
+                          static_cast<const V*>(volume), static_cast<T*>(values),
+                          static_cast<T*>(grad_volume), static_cast<T*>(slopes)},
+               num_threads);
   });
 }

@@ -1,112 +1,108 @@
-// A thread per point and channel, so that neighbouring threads read neighbouring channels; for slope a warp
-// per point.
+// A group of lanes per point, so that neighbouring lanes read neighbouring channels and the weights are
+// computed once per lane, not once per channel.
 #include "grid.h"
 #include "launch_cuda.h"
 
 namespace renderpretrain {
 
-constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
 
-template <typename T>
-__global__ void gather_kernel(const T* volume, const T* points, const T* directions, Grid<T> grid,
-                              int64_t count, T* values) {
-  const int64_t thread = thread_index();
-  if (thread >= count) return;
-  const int64_t point = thread / grid.channels;
-  const int64_t channel = thread % grid.channels;
-  const T* const base = volume + point / grid.num_points * grid.num_voxels() * grid.channels + channel;
-  const T* const direction = directions ? directions + 3 * point : nullptr;
-  T total = 0;
-  Cell<T> cell;
-  if (locate(grid, points + 3 * point, &cell)) {
-    for (int k = 0; k < kCorners; ++k) {
-      const int64_t voxel = voxel_of(grid, cell, k);
-      if (voxel >= 0) total += weight_of(grid, cell, direction, k) * base[voxel * grid.channels];
-    }
-  }
-  values[thread] = total;
-}
+// See rp_grid_sample and rp_grid_sample_backward; null is skipped.
+template <typename T, typename V>
+struct Pass {
+  Grid<T> grid;
+  const T *points, *directions, *values_in;
+  const V* volume_in;
+  T *values, *volume, *slopes;
+};
 
-template <typename T>
-__global__ void scatter_kernel(const T* values, const T* points, const T* directions, Grid<T> grid,
-                               int64_t count, T* volume) {
-  const int64_t thread = thread_index();
-  if (thread >= count) return;
-  const int64_t point = thread / grid.channels;
-  const int64_t channel = thread % grid.channels;
-  T* const base = volume + point / grid.num_points * grid.num_voxels() * grid.channels + channel;
-  const T* const direction = directions ? directions + 3 * point : nullptr;
+// kGroup lanes, a power of two up to a warp, share a point. Whole groups leave together.
+template <int kGroup, typename T, typename V>
+__global__ void pass_kernel(Pass<T, V> pass, int64_t num_points) {
+  const Grid<T>& grid = pass.grid;
+  const int64_t i = thread_index() / kGroup;
+  const int lane = static_cast<int>(thread_index() % kGroup);
+  const bool exists = i < num_points;  // every lane of the warp takes part in the shuffles below
   Cell<T> cell;
-  if (!locate(grid, points + 3 * point, &cell)) return;
+  const bool meets = exists && locate(grid, pass.points + 3 * i, &cell);
+  const T* const direction = pass.directions && exists ? pass.directions + 3 * i : nullptr;
+  const int64_t channels = grid.channels;
+  const int64_t base = exists ? i / grid.num_points * grid.num_voxels() * channels : 0;
+  int64_t voxel[kCorners];
+  T weight[kCorners], product[kCorners];
   for (int k = 0; k < kCorners; ++k) {
-    const int64_t voxel = voxel_of(grid, cell, k);
-    const T weight = weight_of(grid, cell, direction, k);
-    // Points on voxel centres, as splat's nearest mode makes them, touch one voxel.
-    if (voxel >= 0 && weight != 0) atomicAdd(base + voxel * grid.channels, weight * values[thread]);
+    voxel[k] = meets ? voxel_of(grid, cell, k) : -1;
+    weight[k] = voxel[k] < 0 ? T(0) : weight_of(grid, cell, direction, k);
+    product[k] = 0;
   }
-}
-
-template <typename T>
-__global__ void slope_kernel(const T* values, const T* volume, const T* points, const T* directions,
-                             Grid<T> grid, int64_t count, T* slopes) {
-  const int64_t thread = thread_index();
-  if (thread >= count) return;  // whole warps leave together
-  const int64_t point = thread / kWarp;
-  const int lane = static_cast<int>(thread % kWarp);
-  const T* const base = volume + point / grid.num_points * grid.num_voxels() * grid.channels;
-  const T* const direction = directions ? directions + 3 * point : nullptr;
-  T slope[3] = {0, 0, 0};
-  Cell<T> cell;
-  if (locate(grid, points + 3 * point, &cell)) {
-    for (int k = 0; k < kCorners; ++k) {
-      const int64_t voxel = voxel_of(grid, cell, k);
-      if (voxel < 0) continue;
-      T product = 0;
-      for (int64_t c = lane; c < grid.channels; c += kWarp) {
-        product += values[point * grid.channels + c] * base[voxel * grid.channels + c];
+  if (exists) {
+    for (int64_t c = lane; c < channels; c += kGroup) {
+      const T value = pass.values_in ? pass.values_in[i * channels + c] : T(0);
+      T total = 0;
+      for (int k = 0; k < kCorners; ++k) {
+        if (voxel[k] < 0) continue;
+        const int64_t place = base + voxel[k] * channels + c;
+        if (pass.values || pass.slopes) {
+          const T read = to_float(pass.volume_in[place]);
+          total += weight[k] * read;
+          product[k] += value * read;
+        }
+        // Points on voxel centres touch one voxel.
+        if (pass.volume && weight[k] != 0) atomicAdd(pass.volume + place, weight[k] * value);
       }
-      add_slope(grid, cell, direction, k, product, slope);
+      if (pass.values) pass.values[i * channels + c] = total;
     }
+  }
+  if (pass.slopes == nullptr) return;
+  T slope[3] = {0, 0, 0};
+  for (int k = 0; k < kCorners; ++k) {
+    if (voxel[k] < 0) continue;
+    T rates[3];
+    slope_of(grid, cell, direction, k, rates);
+    for (int axis = 0; axis < 3; ++axis) slope[axis] += product[k] * rates[axis];
   }
   for (int axis = 0; axis < 3; ++axis) {
-    for (int step = kWarp / 2; step > 0; step /= 2) slope[axis] += __shfl_down_sync(~0u, slope[axis], step);
-    if (lane == 0) slopes[3 * point + axis] = slope[axis];
+    for (int step = kGroup / 2; step > 0; step /= 2) {
+      slope[axis] += __shfl_down_sync(kAllLanes, slope[axis], step, kGroup);
+    }
+    if (exists && lane == 0) pass.slopes[3 * i + axis] = slope[axis];
   }
+}
+
+template <typename T, typename V>
+int run(const Pass<T, V>& pass, int64_t num_points, void* stream) {
+  const int64_t channels = pass.grid.channels;
+  if (channels <= 4) return launch(pass_kernel<4, T, V>, 4 * num_points, stream, pass, num_points);
+  if (channels <= 8) return launch(pass_kernel<8, T, V>, 8 * num_points, stream, pass, num_points);
+  if (channels <= 16) return launch(pass_kernel<16, T, V>, 16 * num_points, stream, pass, num_points);
+  return launch(pass_kernel<32, T, V>, 32 * num_points, stream, pass, num_points);
 }
 
 }  // namespace renderpretrain
 
 using namespace renderpretrain;
 
-int rp_grid_gather_cuda(int64_t type, const void* volume, const void* points, const void* directions,
+int rp_grid_sample_cuda(int64_t type, const void* points, int64_t stored_type, const void* volume,
                         const rp_grid* grid, void* values, void* stream) {
-  return with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t count = grid->batch * grid->num_points * grid->channels;
-    return launch(gather_kernel<T>, count, stream, static_cast<const T*>(volume),
-                  static_cast<const T*>(points), static_cast<const T*>(directions), Grid<T>(*grid), count,
-                  static_cast<T*>(values));
-  });
+  return rp_grid_sample_backward_cuda(type, points, nullptr, nullptr, stored_type, volume, grid, values,
+                                      nullptr, nullptr, stream);
 }
 
-int rp_grid_scatter_cuda(int64_t type, const void* values, const void* points, const void* directions,
-                         const rp_grid* grid, void* volume, void* stream) {
-  return with_type(type, [&](auto zero) {
+int rp_grid_sample_backward_cuda(int64_t type, const void* points, const void* directions,
+                                 const void* grad_values, int64_t stored_type, const void* volume,
+                                 const rp_grid* grid, void* values, void* grad_volume, void* slopes,
+                                 void* stream) {
+  return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
-    const int64_t count = grid->batch * grid->num_points * grid->channels;
-    return launch(scatter_kernel<T>, count, stream, static_cast<const T*>(values),
-                  static_cast<const T*>(points), static_cast<const T*>(directions), Grid<T>(*grid), count,
-                  static_cast<T*>(volume));
-  });
-}
-
-int rp_grid_slope_cuda(int64_t type, const void* values, const void* volume, const void* points,
-                       const void* directions, const rp_grid* grid, void* slopes, void* stream) {
-  return with_type(type, [&](auto zero) {
-    using T = decltype(zero);
-    const int64_t count = grid->batch * grid->num_points * kWarp;
-    return launch(slope_kernel<T>, count, stream, static_cast<const T*>(values),
-                  static_cast<const T*>(volume), static_cast<const T*>(points),
-                  static_cast<const T*>(directions), Grid<T>(*grid), count, static_cast<T*>(slopes));
+    using V = decltype(stored);
+    const Pass<T, V> pass{Grid<T>(*grid),
+                          static_cast<const T*>(points),
+                          static_cast<const T*>(directions),
+                          static_cast<const T*>(grad_values),
+                          static_cast<const V*>(volume),
+                          static_cast<T*>(values),
+                          static_cast<T*>(grad_volume),
+                          static_cast<T*>(slopes)};
+    return run(pass, grid->batch * grid->num_points, stream);
   });
 }

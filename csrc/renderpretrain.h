@@ -56,23 +56,27 @@ typedef struct rp_grid {
   double scale_x, scale_y, scale_z, offset_x, offset_y, offset_z;
 } rp_grid;
 
-// With w_k the trilinear weights of the eight voxels around a point - or, unless directions (B, P, 3) are
-// null, their derivatives along these - and values (B, P, C):
-//   gather:  values = sum_k w_k volume_k
-//   scatter: volume_k += w_k values
-//   slope:   slopes = sum_k dw_k/dpoint <values, volume_k>, (B, P, 3)
-RP_API int rp_grid_gather_cpu(int64_t type, const void* volume, const void* points, const void* directions,
+// grid_sample: values (B, P, C) = sum_k w_k volume_k, with w_k the trilinear weights of the eight voxels
+// around a point. The volume is of stored_type.
+RP_API int rp_grid_sample_cpu(int64_t type, const void* points, int64_t stored_type, const void* volume,
                               const rp_grid* grid, void* values, int64_t num_threads);
-RP_API int rp_grid_gather_cuda(int64_t type, const void* volume, const void* points, const void* directions,
+RP_API int rp_grid_sample_cuda(int64_t type, const void* points, int64_t stored_type, const void* volume,
                                const rp_grid* grid, void* values, void* stream);
-RP_API int rp_grid_scatter_cpu(int64_t type, const void* values, const void* points, const void* directions,
-                               const rp_grid* grid, void* volume, int64_t num_threads);
-RP_API int rp_grid_scatter_cuda(int64_t type, const void* values, const void* points, const void* directions,
-                                const rp_grid* grid, void* volume, void* stream);
-RP_API int rp_grid_slope_cpu(int64_t type, const void* values, const void* volume, const void* points,
-                             const void* directions, const rp_grid* grid, void* slopes, int64_t num_threads);
-RP_API int rp_grid_slope_cuda(int64_t type, const void* values, const void* volume, const void* points,
-                              const void* directions, const rp_grid* grid, void* slopes, void* stream);
+
+// The gradients of sum_k w_k <grad_values, volume_k>, each unless it is null:
+//   values (B, P, C) = sum_k w_k volume_k
+//   grad_volume_k   += w_k grad_values
+//   slopes (B, P, 3) = sum_k dw_k/dpoint <grad_values, volume_k>
+// With directions (B, P, 3), not null, every w_k becomes its derivative along them: the second backward pass.
+// Without values and slopes the volume may be null.
+RP_API int rp_grid_sample_backward_cpu(int64_t type, const void* points, const void* directions,
+                                       const void* grad_values, int64_t stored_type, const void* volume,
+                                       const rp_grid* grid, void* values, void* grad_volume, void* slopes,
+                                       int64_t num_threads);
+RP_API int rp_grid_sample_backward_cuda(int64_t type, const void* points, const void* directions,
+                                        const void* grad_values, int64_t stored_type, const void* volume,
+                                        const rp_grid* grid, void* values, void* grad_volume, void* slopes,
+                                        void* stream);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

@@ -16,8 +16,21 @@ namespace renderpretrain {
 constexpr int kLanes = 16;
 
 template <typename T>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
+struct VectorOf {};
+
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kLanes * sizeof(float))));
+};
+
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kLanes * sizeof(double))));
+};
+
+template <>
+struct VectorOf<int32_t> {
+  typedef int32_t type __attribute__((vector_size(kLanes * sizeof(int32_t))));
 };
 
 template <typename T>
@@ -117,9 +130,19 @@ RP_HOST_DEVICE Vector<T> fma(T a, Vector<T> b, Vector<T> c) {
   return fma<T>(fill(a), b, c);
 }
 
+// Largest whole number not above, for numbers that fit an int32_t.
+template <typename T>
+RP_HOST_DEVICE Vector<T> floor(Vector<T> value) {
+  const Vector<T> whole = __builtin_convertvector(__builtin_convertvector(value, Vector<int32_t>), Vector<T>);
+  return whole > value ? whole - 1 : whole;
+}
+
 // The sum of all lanes, in an order that does not depend on the instruction set.
 template <typename T>
 RP_HOST_DEVICE T sum(Vector<T> value) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_reduce_add_ps((__m512)value);
+#endif
   T lane[kLanes];
   std::memcpy(lane, &value, sizeof(value));
   for (int half = kLanes / 2; half > 0; half /= 2) {

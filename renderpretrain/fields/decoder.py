@@ -20,6 +20,7 @@ class InjectedMLP(nn.Module):
         out_channels: Width of the output.
         num_blocks: Hidden layers; there are ``num_blocks + 1`` linear layers.
         activation: Between the layers.
+        activation_slope: Its derivative, for :meth:`with_gradient`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class InjectedMLP(nn.Module):
         *,
         num_blocks: int,
         activation: Callable[[Tensor], Tensor],
+        activation_slope: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         widths = [hidden_channels] * (num_blocks + 1) + [out_channels]
@@ -37,14 +39,36 @@ class InjectedMLP(nn.Module):
         self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in widths[:-1])
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
+        self.activation_slope = activation_slope
 
     def forward(
         self, points: Float[Tensor, "*batch 3"], features: Float[Tensor, "*batch C"]
     ) -> Float[Tensor, "*batch K"]:
         """Decode features at points in units of about 1. Differentiable in both."""
-        hidden = self.embed(points)
+        return self._layers(points, features)[-1]
+
+    def _layers(self, points: Tensor, features: Tensor) -> list[Tensor]:
+        """What every layer gives, before its activation; the first is the embedding."""
+        outputs = [self.embed(points)]
         for index, (inject, layer) in enumerate(zip(self.inject, self.layers, strict=True)):
-            if index:
-                hidden = self.activation(hidden)
-            hidden = layer(hidden + inject(features))
-        return hidden
+            hidden = self.activation(outputs[-1]) if index else outputs[-1]
+            outputs.append(layer(hidden + inject(features)))
+        return outputs
+
+    def with_gradient(
+        self, points: Float[Tensor, "*batch 3"], features: Float[Tensor, "*batch C"]
+    ) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch 3"], Float[Tensor, "*batch C"]]:
+        """The output, and the gradient of its first column by the points and by the features.
+
+        The gradients are outputs like any other: a loss on them trains with one backward pass, without
+        ``create_graph``, and ``torch.compile`` can follow.
+        """
+        if self.activation_slope is None:
+            raise ValueError("activation_slope: expected the derivative of the activation, got None")
+        outputs = self._layers(points, features)
+        hidden = self.layers[-1].weight[0].expand_as(outputs[-2])
+        to_features = hidden @ self.inject[-1].weight
+        for index in range(len(self.layers) - 2, -1, -1):
+            hidden = (hidden * self.activation_slope(outputs[index + 1])) @ self.layers[index].weight
+            to_features = to_features + hidden @ self.inject[index].weight
+        return outputs[-1], hidden @ self.embed.weight, to_features

@@ -12,6 +12,13 @@ from renderpretrain.fields.samples import FieldSamples
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.ops.neus import neus_alphas
 
+SOFTPLUS_BETA = 100
+"""How close the distance network's activation comes to a ReLU; the value of NeuS."""
+
+
+def _softplus_slope(x: Tensor) -> Tensor:
+    return torch.sigmoid(SOFTPLUS_BETA * x)
+
 
 class SDFField(nn.Module):
     """Signed distance, its gradient, opacity and colour at points of a feature volume.
@@ -56,7 +63,8 @@ class SDFField(nn.Module):
             hidden_channels,
             1 + hidden_channels,
             num_blocks=sdf_blocks,
-            activation=nn.Softplus(beta=100),
+            activation=nn.Softplus(beta=SOFTPLUS_BETA),
+            activation_slope=_softplus_slope,
         )
         self.colour: InjectedMLP | None = None
         if colour:
@@ -70,13 +78,16 @@ class SDFField(nn.Module):
 
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
         """Signed distance alone, metres."""
-        return self._decode(volume, points)[0]
-
-    def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Distance in metres, geometry feature and volume feature at points ``(B, P, 3)``."""
         features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
-        out = self.distance(points / self.extent, features)
-        return out[..., 0] * self.extent, out[..., 1:], features
+        return self.distance(points / self.extent, features)[..., 0] * self.extent
+
+    def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """At points ``(B, P, 3)``: distance in metres, its gradient, geometry feature and volume feature."""
+        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        out, by_points, by_features = self.distance.with_gradient(points / self.extent, features)
+        through_volume = ops.grid_sample_vjp(volume, points, by_features, self.grid.scale, self.grid.offset)
+        gradients = by_points + through_volume * self.extent
+        return out[..., 0] * self.extent, gradients, out[..., 1:], features
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
@@ -86,13 +97,7 @@ class SDFField(nn.Module):
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
         batch, num_rays, num_samples = samples.t_starts.shape
         points = torch.where(samples.valid[..., None], rays.at(samples.t_mids), 0.0).flatten(1, 2)
-        training = torch.is_grad_enabled()
-        with torch.enable_grad():
-            points = points.detach().requires_grad_()
-            sdf, geometry, features = self._decode(volume, points)
-            (gradients,) = torch.autograd.grad(sdf.sum(), points, create_graph=training)
-        if not training:
-            sdf, geometry, features = sdf.detach(), geometry.detach(), features.detach()
+        sdf, gradients, geometry, features = self._decode(volume, points)
         directions = rays.directions[:, :, None].expand(-1, -1, num_samples, -1).reshape(points.shape)
         cosines = (directions * gradients).sum(-1)
         deltas = samples.deltas.reshape(batch, -1)
@@ -101,7 +106,7 @@ class SDFField(nn.Module):
         channels = {}
         if self.colour is not None:
             inputs = torch.cat([directions, features, gradients, geometry], -1)
-            rgb = torch.sigmoid(self.colour(points.detach() / self.extent, inputs))
+            rgb = torch.sigmoid(self.colour(points / self.extent, inputs))
             channels["rgb"] = rgb.reshape(batch, num_rays, num_samples, 3)
         shape = (batch, num_rays, num_samples)
         return FieldSamples(alphas.reshape(shape), channels, sdf.reshape(shape), gradients.reshape(*shape, 3))

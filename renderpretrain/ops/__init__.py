@@ -6,7 +6,12 @@ They run compiled where ``has_native`` says so for the tensor's device, and as t
 from renderpretrain.ops._native import has_native, native_status
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
-from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.grid_sample import (
+    grid_sample,
+    grid_sample_reference,
+    grid_sample_vjp,
+    grid_sample_vjp_reference,
+)
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
@@ -21,6 +26,8 @@ __all__ = [
     "fork",
     "grid_sample",
     "grid_sample_reference",
+    "grid_sample_vjp",
+    "grid_sample_vjp_reference",
     "has_native",
     "native_status",
     "neus_alphas",

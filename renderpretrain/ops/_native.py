@@ -39,9 +39,8 @@ class Box(ctypes.Structure):
 SIGNATURES = {
     "composite": "pnnp",
     "composite_backward": "ppnnp",
-    "grid_gather": "pppgp",
-    "grid_scatter": "pppgp",
-    "grid_slope": "ppppgp",
+    "grid_sample": "pnpgp",
+    "grid_sample_backward": "pppnpgppp",
     "box_intersect": "ppnbppp",
     "resample": "pppnnnpp",
 }

@@ -2,9 +2,9 @@
 
 With ``k`` over the eight voxels around a point, ``w_k`` their weights and ``<,>`` the product over channels:
 
-- ``gather``, (B, P, C): ``sum_k w_k volume_k``
-- ``scatter``, (B, C, Z, Y, X): ``volume_k += w_k values``
-- ``slope``, (B, P, 3), per metre: ``sum_k dw_k/dpoint <values, volume_k>``
+- values, (B, P, C): ``sum_k w_k volume_k``
+- volume, (B, C, Z, Y, X): ``volume_k += w_k values``
+- slopes, (B, P, 3), per metre: ``sum_k dw_k/dpoint <values, volume_k>``
 
 With ``directions`` ``u`` (B, P, 3) every ``w_k`` becomes its derivative along ``u``, ``dw_k/dpoint . u``:
 that is what second derivatives need. A voxel outside the volume counts as zero; a point without finite
@@ -14,74 +14,91 @@ coordinates has no voxels.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from renderpretrain.ops._library import Shape, Triple
-from renderpretrain.ops._native import Grid, launch
+from renderpretrain.ops._native import TYPE_CODES, Grid, launch, new_memory
 
 
 def new_volume(values: Tensor, shape: Shape) -> Tensor:
-    """Zeros ``(B, C, Z, Y, X)`` for values ``(B, P, C)``, in the kernels' channels-last memory."""
+    """Memory for ``(B, C, Z, Y, X)`` from values ``(B, P, C)``, in the kernels' channels-last order."""
     batch, _, channels = values.shape
-    return values.new_zeros(batch, *shape, channels).permute(0, 4, 1, 2, 3)
+    return new_memory(values, batch, *shape, channels).permute(0, 4, 1, 2, 3)
 
 
-def gather(
-    volume: Tensor, points: Tensor, scale: Triple, offset: Triple, directions: Tensor | None = None
-) -> Tensor:
-    """``sum_k w_k volume_k``, by the native kernel."""
+def read(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tensor:
+    """The values, by the native kernel; the volume may be of half precision."""
     volume = volume.contiguous(memory_format=torch.channels_last_3d)
-    out = points.new_empty(*points.shape[:2], volume.shape[1])
+    out = new_memory(points, *points.shape[:2], volume.shape[1])
     grid = Grid(*volume.shape, points.shape[1], *scale, *offset)
-    launch("grid_gather", volume, *_dense(points, directions), grid, out)
+    launch("grid_sample", points.contiguous(), TYPE_CODES[volume.dtype], volume, grid, out)
     return out
 
 
-def scatter(
+class Wanted(NamedTuple):
+    """Which of the three sums to compute."""
+
+    values: bool = False
+    volume: bool = False
+    slopes: bool = False
+
+
+def adjoint(  # noqa: PLR0913 - two tensors, where they meet, and what is asked of them
     values: Tensor,
+    volume: Tensor | None,
     points: Tensor,
     shape: Shape,
     scale: Triple,
     offset: Triple,
+    wanted: Wanted,
     directions: Tensor | None = None,
-) -> Tensor:
-    """``volume_k += w_k values``, by the native kernel.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, volume and slopes, in one pass of the native kernel; what is not wanted is an empty tensor.
 
-    On CUDA the order of the additions is not fixed unless ``torch.use_deterministic_algorithms`` asks for it.
+    Args:
+        values: To be added into the volume and multiplied for the slopes.
+        volume: To be read; ``None`` where only a volume is wanted. It may be of half precision.
+        points: Where.
+        shape: ``(Z, Y, X)`` of both volumes.
+        scale: Voxels per metre.
+        offset: Index of the world's origin.
+        wanted: On CUDA the order of additions to a volume is not fixed unless
+            ``torch.use_deterministic_algorithms`` asks for it.
+        directions: See above.
     """
-    if values.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return scatter_reference(values, points, [int(size) for size in shape], scale, offset, directions)
-    out = new_volume(values, shape)
-    grid = Grid(*out.shape, points.shape[1], *scale, *offset)
-    launch("grid_scatter", values.contiguous(), *_dense(points, directions), grid, out)
-    return out
-
-
-def slope(
-    values: Tensor,
-    volume: Tensor,
-    points: Tensor,
-    scale: Triple,
-    offset: Triple,
-    directions: Tensor | None = None,
-) -> Tensor:
-    """``sum_k dw_k/dpoint <values, volume_k>``, by the native kernel."""
-    volume = volume.contiguous(memory_format=torch.channels_last_3d)
-    points, directions = _dense(points, directions)
-    out = torch.empty_like(points)
-    grid = Grid(*volume.shape, points.shape[1], *scale, *offset)
-    launch("grid_slope", values.contiguous(), volume, points, directions, grid, out)
-    return out
-
-
-def _dense(points: Tensor, directions: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return points.contiguous(), None if directions is None else directions.contiguous()
+    points, values = points.contiguous(), values.contiguous()
+    directions = None if directions is None else directions.contiguous()
+    if volume is not None:
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    none = values.new_empty(0)
+    read_values = new_memory(values, *values.shape) if wanted.values else none
+    slopes = torch.empty_like(points) if wanted.slopes else none
+    added = none
+    slow = wanted.volume and values.is_cuda and torch.are_deterministic_algorithms_enabled()
+    if slow:
+        added = scatter_reference(values, points, [int(n) for n in shape], scale, offset, directions)
+    elif wanted.volume:
+        added = new_volume(values, shape).zero_()
+    launch(
+        "grid_sample_backward",
+        points,
+        directions,
+        values,
+        TYPE_CODES[values.dtype if volume is None else volume.dtype],
+        volume,
+        Grid(points.shape[0], values.shape[2], *shape, points.shape[1], *scale, *offset),
+        read_values if wanted.values else None,
+        added if wanted.volume and not slow else None,
+        slopes if wanted.slopes else None,
+    )
+    return read_values, added, slopes
 
 
 def gather_reference(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tensor:
-    """``sum_k w_k volume_k`` in plain PyTorch, differentiable to any order."""
+    """The values in plain PyTorch, differentiable to any order."""
     rows = volume.flatten(2).mT
     total = points.new_zeros(*points.shape[:2], volume.shape[1])
     if rows.shape[1] == 0:
@@ -100,7 +117,7 @@ def scatter_reference(
     offset: Triple,
     directions: Tensor | None = None,
 ) -> Tensor:
-    """``volume_k += w_k values`` in plain PyTorch; without ``directions`` differentiable to any order."""
+    """The volume in plain PyTorch; without ``directions`` differentiable to any order."""
     batch, _, channels = values.shape
     num_voxels = math.prod(shape)
     rows = values.new_zeros(batch * num_voxels, channels)

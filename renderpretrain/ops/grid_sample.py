@@ -8,7 +8,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
+from renderpretrain.ops._library import HALF, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
 
 
@@ -26,7 +26,9 @@ def grid_sample(
     infinite coordinate reads zero and has no gradient.
 
     Args:
-        volume: Features; fastest where it already is in ``torch.channels_last_3d`` memory. Differentiable.
+        volume: Features; fastest where it already is in ``torch.channels_last_3d`` memory. In float16 or
+            bfloat16 it is read as it is, which halves the traffic, and computed with in float32.
+            Differentiable.
         points: World coordinates (x, y, z), metres. Differentiable; on a voxel's centre the derivative is the
             one towards the larger coordinate.
         scale: Voxels per metre.
@@ -36,13 +38,45 @@ def grid_sample(
         Values in float32 or float64. They can be differentiated twice (normals of a distance field that are
         trained); a third time only in :func:`grid_sample_reference`.
     """
-    sizes = check_shape("volume", volume, "B C Z Y X")
-    check_shape("points", points, "B P 3", B=sizes["B"])
-    volume, points = common_float(volume=volume, points=points)
+    volume, points = _prepare(volume, points)
     if not has_native(volume.device.type):
-        return _trilinear.gather_reference(volume, points, scale, offset)
-    volume = volume.contiguous(memory_format=torch.channels_last_3d)
+        return grid_sample_reference(volume, points, scale, offset)
     return torch.ops.renderpretrain.grid_sample(volume, points, scale, offset)
+
+
+def grid_sample_vjp(
+    volume: Float[Tensor, "B C Z Y X"],
+    points: Float[Tensor, "B P 3"],
+    cotangents: Float[Tensor, "B P C"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+) -> Float[Tensor, "B P 3"]:
+    r"""Gradient by the points of ``(grid_sample(volume, points) * cotangents).sum()``, as an output.
+
+    .. math:: \sum_c g_c \nabla v_c(p)
+
+    The normal of a field decoded from a volume is this with ``g`` the decoder's own gradient by the feature:
+    no ``create_graph``, no gradient of the volume that nobody asked for, and ``torch.compile`` can train
+    through it.
+
+    Args:
+        volume: As for :func:`grid_sample`. Differentiable.
+        points: As for :func:`grid_sample`. Differentiable.
+        cotangents: What the values are multiplied by. Differentiable.
+        scale: Voxels per metre.
+        offset: Index of the world's origin.
+
+    Returns:
+        Per metre, in float32 or float64; differentiable once, more often only in
+        :func:`grid_sample_vjp_reference`.
+    """
+    volume, points = _prepare(volume, points)
+    check_shape("cotangents", cotangents, "B P C", **_sizes(volume, points))
+    (cotangents,) = common_float(cotangents=cotangents)
+    if not has_native(volume.device.type):
+        return grid_sample_vjp_reference(volume, points, cotangents, scale, offset)
+    cotangents = cotangents.to(points.dtype)
+    return torch.ops.renderpretrain.grid_sample_vjp(volume, points, cotangents, scale, offset)
 
 
 def grid_sample_reference(
@@ -52,59 +86,110 @@ def grid_sample_reference(
     offset: tuple[float, float, float],
 ) -> Float[Tensor, "B P C"]:
     """:func:`grid_sample` in plain PyTorch, by eight gathers: what the kernels are tested against."""
-    return _trilinear.gather_reference(volume, points, scale, offset)
+    return _trilinear.gather_reference(volume.to(points.dtype), points, scale, offset)
+
+
+def grid_sample_vjp_reference(
+    volume: Float[Tensor, "B C Z Y X"],
+    points: Float[Tensor, "B P 3"],
+    cotangents: Float[Tensor, "B P C"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+) -> Float[Tensor, "B P 3"]:
+    """:func:`grid_sample_vjp` in plain PyTorch, by automatic differentiation, to any order."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        points = points if points.requires_grad else points.detach().requires_grad_()
+        read = grid_sample_reference(volume, points, scale, offset)
+        (slopes,) = torch.autograd.grad(read, points, cotangents, create_graph=graph)
+    return slopes
+
+
+def _prepare(volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Checked and in types that go together: both the same, or the volume in half precision."""
+    sizes = check_shape("volume", volume, "B C Z Y X")
+    check_shape("points", points, "B P 3", B=sizes["B"])
+    if volume.dtype in HALF and has_native(volume.device.type):
+        (points,) = common_float(points=points)
+        if points.dtype == torch.float32 and points.device == volume.device:
+            return volume, points
+    volume, points = common_float(volume=volume, points=points)
+    return volume, points
+
+
+def _sizes(volume: Tensor, points: Tensor) -> dict[str, int]:
+    return {"B": points.shape[0], "P": points.shape[1], "C": volume.shape[1]}
 
 
 def _grid_sample_backward(
     grad: Tensor, volume: Tensor, points: Tensor, scale: Triple, offset: Triple, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by volume and points; one that is not needed is an empty tensor."""
-    grad_volume, grad_points = grad.new_empty(0), grad.new_empty(0)
-    if needed[0]:
-        grad_volume = _trilinear.scatter(grad, points, _grid(volume), scale, offset)
-    if needed[1]:
-        grad_points = _trilinear.slope(grad, volume, points, scale, offset)
-    return grad_volume, grad_points
+    wanted = _trilinear.Wanted(volume=needed[0], slopes=needed[1])
+    source = volume if needed[1] else None
+    _, grad_volume, slopes = _trilinear.adjoint(grad, source, points, volume.shape[2:], scale, offset, wanted)
+    return grad_volume.to(volume.dtype), slopes
 
 
-def _grid_sample_backward_backward(
-    directions: Tensor, grad: Tensor, volume: Tensor, points: Tensor, scale: Triple, offset: Triple
+def _grid_sample_vjp(
+    volume: Tensor, points: Tensor, cotangents: Tensor, scale: Triple, offset: Triple
+) -> Tensor:
+    wanted = _trilinear.Wanted(slopes=True)
+    return _trilinear.adjoint(cotangents, volume, points, volume.shape[2:], scale, offset, wanted)[2]
+
+
+def _grid_sample_vjp_backward(  # noqa: PLR0913 - the op's arguments and what is asked for
+    directions: Tensor,
+    volume: Tensor,
+    points: Tensor,
+    cotangents: Tensor,
+    scale: Triple,
+    offset: Triple,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``<directions, grad_points>`` by grad, volume and points."""
-    return (
-        _trilinear.gather(volume, points, scale, offset, directions),
-        _trilinear.scatter(grad, points, _grid(volume), scale, offset, directions),
-        _trilinear.slope(grad, volume, points, scale, offset, directions),
+    """Gradients of ``<directions, slopes>`` by volume, points and cotangents; an empty one is not needed."""
+    wanted = _trilinear.Wanted(volume=needed[0], slopes=needed[1], values=needed[2])
+    values, grad_volume, slopes = _trilinear.adjoint(
+        cotangents, volume, points, volume.shape[2:], scale, offset, wanted, directions
     )
-
-
-def _grid(volume: Tensor) -> Shape:
-    return volume.shape[2:]
+    return grad_volume.to(volume.dtype), slopes, values
 
 
 def _fake_sample(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tensor:
     return points.new_empty(*points.shape[:2], volume.shape[1])
 
 
+def _fake_volume(volume: Tensor, needed: bool) -> Tensor:
+    if not needed:
+        return volume.new_empty(0)
+    batch, channels, *shape = volume.shape
+    return volume.new_empty(batch, *shape, channels).permute(0, 4, 1, 2, 3)
+
+
 def _fake_backward(
     grad: Tensor, volume: Tensor, points: Tensor, scale: Triple, offset: Triple, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    grad_volume, grad_points = grad.new_empty(0), grad.new_empty(0)
-    if needed[0]:
-        grad_volume = _trilinear.new_volume(grad, _grid(volume))
-    if needed[1]:
-        grad_points = torch.empty_like(points, memory_format=torch.contiguous_format)
-    return grad_volume, grad_points
+    return _fake_volume(volume, needed[0]), points.new_empty(points.shape if needed[1] else 0)
 
 
-def _fake_backward_backward(
-    directions: Tensor, grad: Tensor, volume: Tensor, points: Tensor, scale: Triple, offset: Triple
+def _fake_vjp(volume: Tensor, points: Tensor, cotangents: Tensor, scale: Triple, offset: Triple) -> Tensor:
+    return points.new_empty(points.shape)
+
+
+def _fake_vjp_backward(  # noqa: PLR0913 - the op's arguments and what is asked for
+    directions: Tensor,
+    volume: Tensor,
+    points: Tensor,
+    cotangents: Tensor,
+    scale: Triple,
+    offset: Triple,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad_points = torch.empty_like(points, memory_format=torch.contiguous_format)
+    grad_points = points.new_empty(points.shape if needed[1] else 0)
     return (
-        _fake_sample(volume, points, scale, offset),
-        _trilinear.new_volume(grad, _grid(volume)),
+        _fake_volume(volume, needed[0]),
         grad_points,
+        points.new_empty(cotangents.shape if needed[2] else 0),
     )
 
 
@@ -118,8 +203,12 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:2])
     backward = torch.ops.renderpretrain.grid_sample_backward
     grads = backward(grad, volume, points, ctx.scale, ctx.offset, needed)
-    grad_volume, grad_points = (g if need else None for g, need in zip(grads, needed, strict=True))
-    return grad_volume, grad_points, None, None
+    return *_chosen(grads, needed), None, None
+
+
+def _chosen(grads: tuple[Tensor, ...], needed: list[bool]) -> tuple[Tensor | None, ...]:
+    """``None`` in place of the gradients that are not needed."""
+    return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -133,18 +222,32 @@ def _second_gradient(
 ) -> tuple[Tensor | None, ...]:
     """From the cotangents of ``grad_volume`` and ``grad_points`` (``None`` where nobody used one of them)."""
     grad, volume, points = ctx.saved_tensors
+    frame = ctx.scale, ctx.offset
+    needed = ctx.needs_input_grad
     grad_grad = grad_volume = grad_points = None
     if along_points is not None and ctx.needed[1]:
-        twice = torch.ops.renderpretrain.grid_sample_backward_backward
-        grad_grad, grad_volume, grad_points = twice(along_points, grad, volume, points, ctx.scale, ctx.offset)
+        asked = [needed[1], needed[2], needed[0]]
+        twice = torch.ops.renderpretrain.grid_sample_vjp_backward
+        grads = twice(along_points.contiguous(), volume, points, grad, *frame, asked)
+        grad_volume, grad_points, grad_grad = _chosen(grads, asked)
     if along_volume is not None and ctx.needed[0]:
-        along_volume = along_volume.contiguous(memory_format=torch.channels_last_3d)
-        read = torch.ops.renderpretrain.grid_sample(along_volume, points, ctx.scale, ctx.offset)
-        once = torch.ops.renderpretrain.grid_sample_backward
-        _, slopes = once(grad, along_volume, points, ctx.scale, ctx.offset, [False, True])
+        read = torch.ops.renderpretrain.grid_sample(along_volume, points, *frame)
+        slopes = torch.ops.renderpretrain.grid_sample_vjp(along_volume, points, grad, *frame)
         grad_grad = read if grad_grad is None else grad_grad + read
         grad_points = slopes if grad_points is None else grad_points + slopes
     return grad_grad, grad_volume, grad_points, None, None, None
+
+
+def _save_vjp(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    volume, points, cotangents, ctx.scale, ctx.offset = inputs
+    ctx.save_for_backward(volume, points, cotangents)
+
+
+def _vjp_gradient(ctx: Any, directions: Tensor) -> tuple[Tensor | None, ...]:
+    needed = list(ctx.needs_input_grad[:3])
+    twice = torch.ops.renderpretrain.grid_sample_vjp_backward
+    grads = twice(directions, *ctx.saved_tensors, ctx.scale, ctx.offset, needed)
+    return *_chosen(grads, needed), None, None
 
 
 def _third_gradient(ctx: Any, *grads: Tensor) -> None:
@@ -153,23 +256,34 @@ def _third_gradient(ctx: Any, *grads: Tensor) -> None:
     )
 
 
+_FRAME = "float[3] scale, float[3] offset"
 register(
-    "grid_sample(Tensor volume, Tensor points, float[3] scale, float[3] offset) -> Tensor",
-    _trilinear.gather,
+    f"grid_sample(Tensor volume, Tensor points, {_FRAME}) -> Tensor",
+    _trilinear.read,
     _fake_sample,
+    stored=[0],
 )
 register(
-    "grid_sample_backward(Tensor grad, Tensor volume, Tensor points, float[3] scale, float[3] offset,"
-    " bool[2] needed) -> (Tensor, Tensor)",
+    f"grid_sample_backward(Tensor grad, Tensor volume, Tensor points, {_FRAME}, bool[2] needed)"
+    " -> (Tensor, Tensor)",
     _grid_sample_backward,
     _fake_backward,
+    stored=[1],
 )
 register(
-    "grid_sample_backward_backward(Tensor directions, Tensor grad, Tensor volume, Tensor points,"
-    " float[3] scale, float[3] offset) -> (Tensor, Tensor, Tensor)",
-    _grid_sample_backward_backward,
-    _fake_backward_backward,
+    f"grid_sample_vjp(Tensor volume, Tensor points, Tensor cotangents, {_FRAME}) -> Tensor",
+    _grid_sample_vjp,
+    _fake_vjp,
+    stored=[0],
+)
+register(
+    "grid_sample_vjp_backward(Tensor directions, Tensor volume, Tensor points, Tensor cotangents,"
+    f" {_FRAME}, bool[3] needed) -> (Tensor, Tensor, Tensor)",
+    _grid_sample_vjp_backward,
+    _fake_vjp_backward,
+    stored=[1],
 )
 register_gradient("grid_sample", _gradient, _save)
 register_gradient("grid_sample_backward", _second_gradient, _save_backward)
-register_gradient("grid_sample_backward_backward", _third_gradient)
+register_gradient("grid_sample_vjp", _vjp_gradient, _save_vjp)
+register_gradient("grid_sample_vjp_backward", _third_gradient)

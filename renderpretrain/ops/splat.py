@@ -90,7 +90,8 @@ def _prepare(
 
 
 def _splat(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> Tensor:
-    return _trilinear.scatter(values, points, shape, scale, offset)
+    wanted = _trilinear.Wanted(volume=True)
+    return _trilinear.adjoint(values, None, points, shape, scale, offset, wanted)[1]
 
 
 def _fake(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> Tensor:

@@ -1,9 +1,10 @@
+import pytest
 import torch
 from torch.testing import assert_close
 
 from renderpretrain import Rays, RaySamples, VoxelGrid
 from renderpretrain.fields import SDFField
-from renderpretrain.ops import neus_alphas
+from renderpretrain.ops import composite, grid_sample_reference, has_native, neus_alphas
 from renderpretrain.renderers import NeuSRenderer
 
 GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
@@ -12,10 +13,13 @@ GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
 class Ball(SDFField):
     """A hand-built field: the exact distance to a ball of 1.5 m at the origin."""
 
+    def sdf(self, volume, points):
+        return points.norm(dim=-1) - 1.5
+
     def _decode(self, volume, points):
-        sdf = points.norm(dim=-1) - 1.5
-        features = torch.zeros(*points.shape[:-1], volume.shape[1])
-        return sdf, torch.zeros(*points.shape[:-1], 16) + 0 * sdf[..., None], features
+        zeros = torch.zeros(*points.shape[:-1], 16 + volume.shape[1])
+        normals = torch.nn.functional.normalize(points, dim=-1)
+        return self.sdf(volume, points), normals, zeros[..., :16], zeros[..., 16:]
 
 
 def field(cls=SDFField, sharpness=400.0):
@@ -104,3 +108,61 @@ def test_rendering_is_float32_under_autocast():
     assert mixed.depth.dtype == torch.float32
     assert_close(mixed.depth, full.depth)
     assert_close(mixed.rgb, full.rgb)
+
+
+def training_step(f, volume, origins, directions, t):
+    """A loss on colour, depth and normals, as the recipes have it."""
+    valid = torch.ones(t.shape, dtype=torch.bool)
+    answer = f(volume, Rays(origins, directions), RaySamples(t, t + 0.25, valid))
+    weights = composite(answer.alphas)
+    eikonal = (answer.gradients.norm(dim=-1) - 1).square().mean()
+    return eikonal + (weights * t).sum() + (weights[..., None] * answer.channels["rgb"]).square().sum()
+
+
+def step_arguments(dtype=torch.float32):
+    """A volume that learns, and rays through it."""
+    volume = torch.randn(1, 8, *GRID.shape, dtype=dtype)
+    origins = torch.full((1, 3, 3), -3.0, dtype=dtype)
+    directions = torch.nn.functional.normalize(torch.rand(1, 3, 3, dtype=dtype), dim=-1)
+    return (
+        volume.requires_grad_(),
+        origins,
+        directions,
+        torch.linspace(0.1, 6, 12, dtype=dtype).expand(1, 3, 12),
+    )
+
+
+def test_the_step_with_normals_has_the_gradient_of_automatic_differentiation():
+    """The explicit gradient of the distance against ``create_graph``, in float64."""
+
+    class Automatic(SDFField):
+        def _decode(self, volume, points):
+            points = points.detach().requires_grad_()
+            features = grid_sample_reference(volume, points, self.grid.scale, self.grid.offset)
+            out = self.distance(points / self.extent, features)
+            sdf = out[..., 0] * self.extent
+            (gradients,) = torch.autograd.grad(sdf.sum(), points, create_graph=True)
+            return sdf, gradients, out[..., 1:], features
+
+    f = field(sharpness=8.0).double()
+    automatic = field(Automatic, sharpness=8.0).double()
+    automatic.load_state_dict(f.state_dict())
+    arguments = step_arguments(torch.float64)
+    results = []
+    for version in (f, automatic):
+        loss = training_step(version, *arguments)
+        results.append([loss, *torch.autograd.grad(loss, [arguments[0], *version.parameters()])])
+    assert results[0][1].any()
+    assert_close(*results)
+
+
+@pytest.mark.untyped  # the compiler cannot trace the hook's wrappers
+@pytest.mark.skipif(not has_native("cpu"), reason="without kernels the normals need create_graph")
+def test_a_training_step_with_normals_compiles_whole():
+    f = field(sharpness=8.0)
+    arguments = step_arguments()
+    results = []
+    for function in (training_step, torch.compile(training_step, fullgraph=True, backend="aot_eager")):
+        loss = function(f, *arguments)
+        results.append([loss, *torch.autograd.grad(loss, [arguments[0], *f.parameters()])])
+    assert_close(*results)

@@ -10,7 +10,13 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.ops import grid_sample, grid_sample_reference, has_native
+from renderpretrain.ops import (
+    grid_sample,
+    grid_sample_reference,
+    grid_sample_vjp,
+    grid_sample_vjp_reference,
+    has_native,
+)
 
 GRID = VoxelGrid((-2.0, 0.0, -1.0, 4.0, 2.5, 1.0), (1.0, 0.5, 1.0))  # 2 x 5 x 6 voxels
 FRAME = (GRID.scale, GRID.offset)
@@ -35,8 +41,8 @@ def torch_grid_sample(volume, points):
 
 def derivatives(function, volume, points):
     """Value, first derivatives, and the derivatives of a loss on all three, as in training on normals."""
-    upstream = torch.linspace(-1, 1, volume.shape[1], dtype=volume.dtype, device=volume.device)
     value = function(volume, points)
+    upstream = torch.linspace(-1, 1, volume.shape[1], dtype=value.dtype, device=volume.device)
     first = torch.autograd.grad((value * upstream).sum(), (volume, points), create_graph=True)
     loss = value.square().sum() + first[0].square().sum() + first[1].square().sum()
     return [value, *first, *torch.autograd.grad(loss, (volume, points))]
@@ -60,7 +66,7 @@ def test_a_volume_read_at_its_centres_is_itself(function, device):
     assert_close(function(volume, points, *FRAME).mT.reshape(volume.shape), volume, check_stride=False)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80])
 def test_equals_torch_up_to_second_derivatives(channels, device):
     volume, points = volume_and_points(channels, 50, device=device)
     ours = derivatives(lambda v, p: grid_sample(v, p, *FRAME), volume, points)
@@ -72,7 +78,7 @@ def test_equals_torch_up_to_second_derivatives(channels, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80])
 def test_kernel_equals_reference(channels, dtype, device):
     volume, points = volume_and_points(channels, 300, dtype=dtype, device=device)
     ours = derivatives(lambda v, p: grid_sample(v, p, *FRAME), volume, points)
@@ -167,10 +173,79 @@ def test_a_third_derivative_is_refused_with_the_way_out():
         second.sum().backward()
 
 
-def test_half_precision_is_read_in_float32(device):
-    volume, points = volume_and_points(4, 9, dtype=torch.float32, device=device)
-    read = grid_sample(volume.bfloat16(), points, *FRAME)
-    assert_close(read, grid_sample_reference(volume.bfloat16().float(), points, *FRAME))
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80, 512])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_it_is_and_computed_in_float32(dtype, channels, device):
+    volume, points = volume_and_points(channels, 40, dtype=torch.float32, device=device)
+    half = volume.detach().to(dtype).requires_grad_()
+    wide = half.detach().float().requires_grad_()
+    ours = derivatives(lambda v, p: grid_sample(v, p, *FRAME), half, points)
+    theirs = derivatives(lambda v, p: grid_sample_reference(v, p, *FRAME), wide, points)
+    assert ours[0].dtype == torch.float32 and ours[1].dtype == dtype
+    # Value and slope are exact but for the order of sums; the rest has passed through a gradient of the
+    # volume rounded to `dtype`, which keeps 3 or 2.4 digits.
+    size = [float(tensor.detach().abs().max()) for tensor in theirs]
+    for mine, true, scale, digits in zip(ours, theirs, size, (1e-5, 2e-2, 1e-5, 2e-2, 2e-2), strict=True):
+        assert_close(mine.float(), true, rtol=0, atol=digits * scale, check_stride=False)
+
+
+@pytest.mark.parametrize("bits", range(0, 1 << 16, 1 << 12))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_number_of_half_precision_is_read_right(dtype, bits, device):
+    """All 65536 of them, in lanes and in the remainder: on a voxel's centre the value is the voxel's."""
+    codes = torch.arange(bits, bits + (1 << 12), dtype=torch.int32).to(torch.int16)
+    volume = codes.view(dtype).to(device).nan_to_num(nan=1.0, posinf=1.0, neginf=1.0)
+    for channels in (1, 32):
+        row = volume.reshape(1, channels, 1, 1, -1)
+        points = torch.zeros(1, row.shape[-1], 3, device=device)
+        points[0, :, 0] = torch.arange(row.shape[-1], device=device)
+        read = grid_sample(row, points, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        assert_close(read, row.float()[0, :, 0, 0].mT[None], rtol=0, atol=0)
+
+
+def vjp_derivatives(function, volume, points, cotangents):
+    """The slopes, and the gradients of a loss on them, as in training on normals."""
+    slopes = function(volume, points, cotangents, *FRAME)
+    loss = (slopes * torch.linspace(-1, 2, 3, device=points.device)).square().sum()
+    return [slopes, *torch.autograd.grad(loss, (volume, points, cotangents))]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80])
+def test_the_slope_is_that_of_automatic_differentiation(channels, device):
+    volume, points = volume_and_points(channels, 50, device=device)
+    cotangents = torch.randn(2, 50, channels, dtype=torch.float64, device=device, requires_grad=True)
+    assert_close(
+        vjp_derivatives(grid_sample_vjp, volume, points, cotangents),
+        vjp_derivatives(grid_sample_vjp_reference, volume, points, cotangents),
+        check_stride=False,
+    )
+
+
+def test_gradients_of_the_slope(device):
+    volume, points = volume_and_points(3, 6, device=device)
+    small = volume[:, :, :, :3, :3].detach().requires_grad_()
+    cotangents = torch.randn(2, 6, 3, dtype=torch.float64, device=device, requires_grad=True)
+    assert gradcheck(lambda v, p, g: grid_sample_vjp(v, p, g, *FRAME), (small, points, cotangents))
+
+
+@pytest.mark.skipif(not has_native("cpu"), reason="the reference has derivatives of any order")
+def test_the_slope_is_differentiable_once_and_says_so():
+    volume, points = volume_and_points(2, 5)
+    slopes = grid_sample_vjp(volume, points, torch.ones(2, 5, 2, dtype=torch.float64), *FRAME)
+    (first,) = torch.autograd.grad(slopes.square().sum(), points, create_graph=True)
+    with pytest.raises(NotImplementedError, match="use grid_sample_reference"):
+        first.sum().backward()
+
+
+def test_tensors_may_begin_anywhere_in_memory(device):
+    """Off any vector's alignment by one element."""
+    volume, points = volume_and_points(32, 40, dtype=torch.float32, device=device)
+    expected = grid_sample_reference(volume, points, *FRAME)
+    rows = torch.cat([volume.new_zeros(1), volume.permute(0, 2, 3, 4, 1).flatten()])[1:]
+    shifted = rows.view(2, *GRID.shape, 32).permute(0, 4, 1, 2, 3)
+    places = torch.cat([points.new_zeros(1), points.flatten()])[1:].view_as(points)
+    # float32 sums of eight terms in another order.
+    assert_close(grid_sample(shifted, places, *FRAME), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.untyped

@@ -29,7 +29,8 @@ def example(name, device):
         "composite_backward": (random(4, 7), alphas),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
-        "grid_sample_backward_backward": (random(2, 6, 3), values, volume, points, *FRAME),
+        "grid_sample_vjp": (volume, points, values, *FRAME),
+        "grid_sample_vjp_backward": (random(2, 6, 3), volume, points, values, *FRAME, [True] * 3),
         "splat": (values, points, (3, 4, 5), *FRAME),
         "box_intersect": (random(4, 3), random(4, 3), (-1.0,) * 3, (1.0,) * 3, 0.0, 9.0),
         "resample": (random(4, 6).cumsum(-1), alphas[:, :5], torch.rand_like(alphas)),
@@ -42,11 +43,12 @@ NAMES = [
     "composite_backward",
     "grid_sample",
     "grid_sample_backward",
-    "grid_sample_backward_backward",
+    "grid_sample_vjp",
+    "grid_sample_vjp_backward",
     "resample",
     "splat",
 ]
-WITHOUT_GRADIENT = {"box_intersect", "resample", "grid_sample_backward_backward"}
+WITHOUT_GRADIENT = {"box_intersect", "resample", "grid_sample_vjp_backward"}
 
 
 def test_every_operator_is_checked():
