@@ -66,9 +66,11 @@ class InjectedMLP(nn.Module):
         if self.activation_slope is None:
             raise ValueError("activation_slope: expected the derivative of the activation, got None")
         outputs = self._layers(points, features)
-        hidden = self.layers[-1].weight[0].expand_as(outputs[-2])
-        to_features = hidden @ self.inject[-1].weight
-        for index in range(len(self.layers) - 2, -1, -1):
-            hidden = (hidden * self.activation_slope(outputs[index + 1])) @ self.layers[index].weight
-            to_features = to_features + hidden @ self.inject[index].weight
+        layers = [layer.get_parameter("weight") for layer in self.layers]
+        inject = [layer.get_parameter("weight") for layer in self.inject]
+        hidden = layers[-1][0].expand_as(outputs[-2])
+        to_features = hidden @ inject[-1]
+        for index in range(len(layers) - 2, -1, -1):
+            hidden = (hidden * self.activation_slope(outputs[index + 1])) @ layers[index]
+            to_features = to_features + hidden @ inject[index]
         return outputs[-1], hidden @ self.embed.weight, to_features
