@@ -115,16 +115,34 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _second_gradient(ctx: Any, *along: Tensor) -> tuple[Tensor | None, ...]:
-    """Differentiate the reference's gradient: rarely needed, so it has no kernel of its own."""
+    """Differentiate a form made of scans: rarely needed, so it has no kernel of its own."""
     *tensors, offsets = ctx.saved_tensors
+    used = 3 if ctx.ends_needed else 1
     with torch.enable_grad():
         # Aliases lead back to the history of the tensors that have one, for third derivatives.
         grad, *inputs = (x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in tensors)
-        losses = distortion_loss_reference(*inputs, offsets)
-        grads = torch.autograd.grad(losses, inputs, grad, create_graph=True)
-        used = 3 if ctx.ends_needed else 1
+        total = (_per_sample(grad, offsets, inputs[0]) * _shares(*inputs, offsets)).sum()
+        grads = torch.autograd.grad(total, inputs, create_graph=True)
         seconds = torch.autograd.grad(grads[:used], (grad, *inputs), along[:used], create_graph=True)
     return *seconds, None, None
+
+
+def _per_sample(grad: Tensor, offsets: Tensor | None, like: Tensor) -> Tensor:
+    """The value of each ray at all of its samples."""
+    if offsets is None:
+        return grad[..., None]
+    return grad.repeat_interleave(offsets.diff(), output_size=like.shape[0])
+
+
+def _shares(weights: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor | None) -> Tensor:
+    """What each sample adds to the loss of its ray, as in ``csrc/distortion.h``."""
+    scan = torch.ops.renderpretrain.segment_scan
+    middles = 0.5 * (t_starts + t_ends)
+    # At the first sample of a ray the gap is no gap, but the mass in front of it is 0.
+    gaps = middles - torch.cat([middles[..., :1], middles[..., :-1]], -1)
+    grown = scan(None, weights, offsets, False) * gaps
+    spread = scan(None, grown, offsets, False) + grown
+    return weights * (2 * spread + weights * (t_ends - t_starts) / 3)
 
 
 register(
