@@ -2,8 +2,8 @@
 
 They go to ``renderpretrain/_native``, to be packed, or used in place by an editable install. A compiler that
 is missing or fails costs the kernels and one line, not the install: the operators then run as plain PyTorch.
-``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there, with
-``RENDERPRETRAIN_CXXFLAGS`` if that is set, as ``make sanitize`` does.
+``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there. ``RENDERPRETRAIN_CXXFLAGS`` adds
+flags for the C++ compiler, as ``make sanitize`` does; nvcc would not know them, so then it is left out.
 """
 
 import os
@@ -71,7 +71,7 @@ def libraries() -> dict[str, Library]:
         for level, flags in levels.items()
     }
     nvcc = shutil.which("nvcc")
-    if nvcc is not None:
+    if nvcc is not None and not extra:
         flags = [nvcc, *CUDA_FLAGS.split(), *cuda_targets(nvcc)]
         found["cuda"] = Library(flags, [nvcc, "-shared", "-cudart", "static"], cuda)
     return found

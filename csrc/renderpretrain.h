@@ -99,6 +99,35 @@ RP_API int rp_resample_cuda(int64_t type, const void* edges, const void* weights
                             int64_t num_rays, int64_t num_bins, int64_t count, double* cdf, void* positions,
                             void* stream);
 
+// Rays of `num_samples` samples each, or, with offsets (rays + 1), packed in arrays of `num_samples` samples,
+// those of a ray from offsets[ray] to offsets[ray + 1].
+//
+// segment_scan: states[i + 1] = factors[i] * states[i] + values[i] along every ray, or back to front. Factors
+// that are null count as 1, and a ray starts at 0; values that are null count as 0, and a ray starts at 1.
+RP_API int rp_segment_scan_cpu(int64_t type, void* states, const void* factors, const void* values,
+                               const int64_t* offsets, int64_t num_rays, int64_t num_samples,
+                               int64_t reverse, int64_t num_threads);
+RP_API int rp_segment_scan_cuda(int64_t type, void* states, const void* factors, const void* values,
+                                const int64_t* offsets, int64_t num_rays, int64_t num_samples,
+                                int64_t reverse, void* stream);
+
+// distortion_loss: losses (rays) = sum_ij w_i w_j |middle_i - middle_j| + sum_i w_i^2 length_i / 3. Backward
+// multiplies its gradient by grad (rays); by_starts and by_ends may be null.
+RP_API int rp_distortion_loss_cpu(int64_t type, const void* weights, const void* t_starts, const void* t_ends,
+                                  const int64_t* offsets, int64_t num_rays, int64_t num_samples, void* losses,
+                                  int64_t num_threads);
+RP_API int rp_distortion_loss_cuda(int64_t type, const void* weights, const void* t_starts,
+                                   const void* t_ends, const int64_t* offsets, int64_t num_rays,
+                                   int64_t num_samples, void* losses, void* stream);
+RP_API int rp_distortion_loss_backward_cpu(int64_t type, const void* grad, const void* weights,
+                                           const void* t_starts, const void* t_ends, const int64_t* offsets,
+                                           int64_t num_rays, int64_t num_samples, void* by_weights,
+                                           void* by_starts, void* by_ends, int64_t num_threads);
+RP_API int rp_distortion_loss_backward_cuda(int64_t type, const void* grad, const void* weights,
+                                            const void* t_starts, const void* t_ends, const int64_t* offsets,
+                                            int64_t num_rays, int64_t num_samples, void* by_weights,
+                                            void* by_starts, void* by_ends, void* stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -12,9 +12,17 @@ from renderpretrain.ops.grid_sample import (
     grid_sample_vjp,
     grid_sample_vjp_reference,
 )
+from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
+from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
+from renderpretrain.ops.segment_scan import (
+    segment_exclusive_prod,
+    segment_exclusive_prod_reference,
+    segment_exclusive_sum,
+    segment_exclusive_sum_reference,
+)
 from renderpretrain.ops.splat import splat, splat_reference
 
 __all__ = [
@@ -22,6 +30,8 @@ __all__ = [
     "box_intersect_reference",
     "composite",
     "composite_reference",
+    "distortion_loss",
+    "distortion_loss_reference",
     "draw_seeds",
     "fork",
     "grid_sample",
@@ -33,6 +43,10 @@ __all__ = [
     "neus_alphas",
     "resample",
     "resample_reference",
+    "segment_exclusive_prod",
+    "segment_exclusive_prod_reference",
+    "segment_exclusive_sum",
+    "segment_exclusive_sum_reference",
     "splat",
     "splat_reference",
     "uniform",

@@ -43,6 +43,9 @@ SIGNATURES = {
     "grid_sample_backward": "pppnpgppp",
     "box_intersect": "ppnbppp",
     "resample": "pppnnnpp",
+    "segment_scan": "ppppnnn",
+    "distortion_loss": "ppppnnp",
+    "distortion_loss_backward": "pppppnnppp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
 before them, the number of threads (CPU) or the stream (CUDA) behind them."""

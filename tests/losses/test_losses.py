@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.losses import depth_l1, eikonal, free_space, masked_mean, near_surface_sdf, rgb_l1
+from renderpretrain.losses import (
+    depth_l1,
+    distortion,
+    eikonal,
+    free_space,
+    masked_mean,
+    near_surface_sdf,
+    rgb_l1,
+)
 
 
 def test_masked_mean_by_hand():
@@ -27,11 +35,12 @@ def losses(leaf, valid):
         "rgb": rgb_l1(sdf, torch.zeros(1, 4, 3), valid),
         "free": free_space(sdf, t, depth, valid, truncation=0.5),
         "near": near_surface_sdf(sdf, t, depth, valid, truncation=0.5),
+        "distortion": distortion(sdf, t - 0.5, t + 0.5, valid),
         "eikonal": eikonal(sdf[..., None].expand(1, 4, 3, 3), wide),
     }
 
 
-@pytest.mark.parametrize("name", ["depth", "rgb", "free", "near", "eikonal"])
+@pytest.mark.parametrize("name", ["depth", "rgb", "free", "near", "distortion", "eikonal"])
 @pytest.mark.parametrize("fill", [0.0, 1.0, float("nan")])
 def test_nothing_valid_means_no_loss_and_no_gradient(name, fill):
     leaf = torch.full((1, 4), fill, requires_grad=True)
@@ -46,6 +55,8 @@ def test_surface_losses_by_hand():
     assert_close(by_name["depth"], torch.tensor(1.8))
     assert_close(by_name["free"], torch.tensor(0.3))  # t = 1 lies 1 m in front; 0.5 - 0.2
     assert_close(by_name["near"], torch.tensor(0.2))  # t = 2 lies on the surface; sdf should be 0
+    # Three weights of 0.2, 1, 1 and 2 apart, each 1 long: 2 * 0.04 * 4 + 3 * 0.04 / 3.
+    assert_close(by_name["distortion"], torch.tensor(0.36))
     assert_close(by_name["eikonal"], torch.tensor((0.2 * 3**0.5 - 1) ** 2))
 
 

@@ -1,7 +1,15 @@
-"""What every operator's test does: show PyTorch that schema, shapes and derivatives hold together."""
+"""What the tests of operators share: a number of threads, and showing PyTorch that an operator is sound."""
 
 import pytest
 import torch
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads, and puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
