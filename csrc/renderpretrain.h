@@ -95,6 +95,16 @@ RP_API int rp_resample_cuda(int64_t type, const void* edges, const void* weights
                             int64_t num_rays, int64_t num_bins, int64_t count, double* cdf, void* positions,
                             void* stream);
 
+// neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride =
+// count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles u of
+// NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
+RP_API int rp_neus_upsample_cpu(int64_t type, const void* positions, const void* sdf, const void* u,
+                                int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                                double inv_s, double* mass, void* out, int64_t num_threads);
+RP_API int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, const void* u,
+                                 int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                                 double inv_s, double* mass, void* out, void* stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -8,6 +8,7 @@ from renderpretrain.ops.box_intersect import box_intersect, box_intersect_refere
 from renderpretrain.ops.composite import composite, composite_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.neus import neus_alphas
+from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.splat import splat, splat_reference
@@ -24,6 +25,8 @@ __all__ = [
     "has_native",
     "native_status",
     "neus_alphas",
+    "neus_upsample",
+    "neus_upsample_reference",
     "resample",
     "resample_reference",
     "splat",
