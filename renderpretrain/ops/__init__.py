@@ -7,6 +7,7 @@ from renderpretrain.ops._native import has_native, native_status
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
@@ -23,6 +24,10 @@ __all__ = [
     "grid_sample",
     "grid_sample_reference",
     "has_native",
+    "march",
+    "march_packed",
+    "march_packed_reference",
+    "march_reference",
     "native_status",
     "neus_alphas",
     "neus_upsample",

@@ -45,6 +45,9 @@ SIGNATURES = {
     "box_intersect": "ppnbppp",
     "resample": "pppnnnpp",
     "neus_upsample": "pppnnnndpp",
+    "march": "pppppgdnpppp",
+    "march_count": "pppppgdp",
+    "march_fill": "pppppgdpppp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
 code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""

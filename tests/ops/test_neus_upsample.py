@@ -19,7 +19,7 @@ def rays(*batch, samples, dtype=torch.float64, device="cpu"):
 
 
 def slow_upsample(positions, sdf, inv_s, quantiles):
-    """The definition of one ray, in Python: NeuS's section opacities, their weights, and a walk along them."""
+    """The definition of one ray: NeuS's section opacities, their weights, and a walk along them."""
     logistic = lambda x: 1 / (1 + math.exp(-x)) if x > -700 else 0.0  # noqa: E731
     before, transmittance, weights = 0.0, 1.0, []
     for t0, t1, f0, f1 in zip(positions, positions[1:], sdf, sdf[1:], strict=False):
@@ -102,8 +102,8 @@ def test_float32_places_quantiles_where_float64_does(function, device):
     positions, sdf = rays(500, samples=72, dtype=torch.float32, device=device)
     exact = neus_upsample_reference(positions.double(), sdf.double(), 60.0, 24)
     error = (function(positions, sdf, 60.0, 24).double() - exact).abs()
-    # 1e-7 in a sum of one is 1 % of a section that holds only its padding of 1e-5, and such a section is up to
-    # a metre long; the shares of the ray that hold its mass are far better placed.
+    # 1e-7 in a sum of one is 1 % of a section that holds only its padding of 1e-5, and such a section is up
+    # to a metre long; the shares of the ray that hold its mass are far better placed.
     assert error.max() < 0.05
     assert error.mean() < 1e-5
 
