@@ -132,6 +132,14 @@ RP_API int rp_march_fill_cuda(int64_t type, const void* origins, const void* dir
                               const int64_t* offsets, int64_t* ray_indices, void* t_starts, void* t_ends,
                               void* stream);
 
+// raycast_grid: beams (batch * num_points) with origins and ends (beams, 3) and valid (beams). Adds to passed
+// and hits (batch, size_z, size_y, size_x), zeros before, the numbers of beams that pass and that end in a
+// voxel.
+RP_API int rp_raycast_grid_cpu(int64_t type, const void* origins, const void* ends, const bool* valid,
+                               const rp_grid* grid, int32_t* passed, int32_t* hits, int64_t num_threads);
+RP_API int rp_raycast_grid_cuda(int64_t type, const void* origins, const void* ends, const bool* valid,
+                                const rp_grid* grid, int32_t* passed, int32_t* hits, void* stream);
+
 #ifdef __cplusplus
 }
 #endif

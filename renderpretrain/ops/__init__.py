@@ -11,6 +11,7 @@ from renderpretrain.ops.march import march, march_packed, march_packed_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
+from renderpretrain.ops.raycast_grid import raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.splat import splat, splat_reference
 
@@ -32,6 +33,8 @@ __all__ = [
     "neus_alphas",
     "neus_upsample",
     "neus_upsample_reference",
+    "raycast_grid",
+    "raycast_grid_reference",
     "resample",
     "resample_reference",
     "splat",

@@ -48,6 +48,7 @@ SIGNATURES = {
     "march": "pppppgdnpppp",
     "march_count": "pppppgdp",
     "march_fill": "pppppgdpppp",
+    "raycast_grid": "pppgpp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
 code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
