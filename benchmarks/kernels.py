@@ -18,12 +18,14 @@ from typing import Any
 
 import cases_grid
 import cases_segment
+import cases_march
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
 from renderpretrain import ops
 
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_segment.cases)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_march.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

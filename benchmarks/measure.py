@@ -87,7 +87,7 @@ def relative_error(ours: Results, theirs: Results, case: Case, peer: str) -> flo
         raise SystemExit(f"{case.op} {case.stage}: {len(ours)} results, {peer} has {len(theirs)}")
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
-        scale = max(float(b.detach().abs().max()), 1e-30) if b.numel() else 1.0
+        scale = max(float(b.detach().double().abs().max()), 1e-30) if b.numel() else 1.0
         difference = (a.detach().double() - b.detach().double()).abs()
         worst = max(worst, float(difference.max()) / scale if b.numel() else 0.0)
     if not worst <= case.tolerance:

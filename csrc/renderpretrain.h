@@ -127,6 +127,50 @@ RP_API int rp_distortion_loss_backward_cuda(int64_t type, const void* grad, cons
                                             const void* t_starts, const void* t_ends, const int64_t* offsets,
                                             int64_t num_rays, int64_t num_samples, void* by_weights,
                                             void* by_starts, void* by_ends, void* stream);
+// neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride =
+// count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles u of
+// NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
+RP_API int rp_neus_upsample_cpu(int64_t type, const void* positions, const void* sdf, const void* u,
+                                int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                                double inv_s, double* mass, void* out, int64_t num_threads);
+RP_API int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, const void* u,
+                                 int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                                 double inv_s, double* mass, void* out, void* stream);
+
+// march: rays (batch * num_points) with origins and directions (rays, 3), t_near and t_far (rays), and occupied
+// (batch, size_z, size_y, size_x), fewer than 2^31 a grid. The samples of a ray are its steps of constant
+// length from t_near on whose middle lies in an occupied voxel. At most `capacity` to a row of t_starts, t_ends
+// and valid (rays, capacity), or in one list, ray r from offsets[r] to offsets[r + 1], once they are counted.
+RP_API int rp_march_cpu(int64_t type, const void* origins, const void* directions, const void* t_near,
+                        const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                        int64_t capacity, void* t_starts, void* t_ends, bool* valid, int64_t* counts,
+                        int64_t num_threads);
+RP_API int rp_march_cuda(int64_t type, const void* origins, const void* directions, const void* t_near,
+                         const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                         int64_t capacity, void* t_starts, void* t_ends, bool* valid, int64_t* counts,
+                         void* stream);
+RP_API int rp_march_count_cpu(int64_t type, const void* origins, const void* directions, const void* t_near,
+                              const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                              int64_t* counts, int64_t num_threads);
+RP_API int rp_march_count_cuda(int64_t type, const void* origins, const void* directions, const void* t_near,
+                               const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                               int64_t* counts, void* stream);
+RP_API int rp_march_fill_cpu(int64_t type, const void* origins, const void* directions, const void* t_near,
+                             const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                             const int64_t* offsets, int64_t* ray_indices, void* t_starts, void* t_ends,
+                             int64_t num_threads);
+RP_API int rp_march_fill_cuda(int64_t type, const void* origins, const void* directions, const void* t_near,
+                              const void* t_far, const bool* occupied, const rp_grid* grid, double step,
+                              const int64_t* offsets, int64_t* ray_indices, void* t_starts, void* t_ends,
+                              void* stream);
+
+// raycast_grid: beams (batch * num_points) with origins and ends (beams, 3) and valid (beams). Adds to passed
+// and hits (batch, size_z, size_y, size_x), zeros before, the numbers of beams that pass and that end in a
+// voxel.
+RP_API int rp_raycast_grid_cpu(int64_t type, const void* origins, const void* ends, const bool* valid,
+                               const rp_grid* grid, int32_t* passed, int32_t* hits, int64_t num_threads);
+RP_API int rp_raycast_grid_cuda(int64_t type, const void* origins, const void* ends, const bool* valid,
+                                const rp_grid* grid, int32_t* passed, int32_t* hits, void* stream);
 
 #ifdef __cplusplus
 }

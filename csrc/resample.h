@@ -5,21 +5,24 @@
 
 namespace renderpretrain {
 
-// First i in [0, count) with cdf[i] > target (or >= target where `reached`); count if there is none.
-// Quantiles come in any order, so the halves are chosen without a branch that a CPU could mispredict.
-RP_HOST_DEVICE int64_t first_above(const double* cdf, int64_t count, double target, bool reached) {
-  int64_t low = 0;
-  while (count > 0) {
+// First i in [0, count) with cdf[i] > target; count if there is none. As many rounds for every target, and
+// none with a branch that a CPU could mispredict: quantiles come in any order.
+RP_HOST_DEVICE int64_t first_above(const double* cdf, int64_t count, double target) {
+  const double* low = cdf;
+  while (count > 1) {
     const int64_t half = count / 2;
-    const double mass = cdf[low + half];
-    const bool above = reached ? mass >= target : mass > target;
-    low = above ? low : low + half + 1;
-    count = above ? half : count - half - 1;
+    low += half & -static_cast<int64_t>(low[half - 1] <= target);
+    count -= half;
   }
-  return low;
+  return low - cdf + (*low <= target);
 }
 
-// cdf[i] = mass of the bins up to and including i; without any mass every bin gets 1.
+// Bins without any mass all get the same.
+RP_HOST_DEVICE void spread_evenly(int64_t num_bins, double* cdf) {
+  for (int64_t i = 0; i < num_bins; ++i) cdf[i] = static_cast<double>(i + 1);
+}
+
+// cdf[i] = mass of the bins up to and including i.
 template <typename T>
 RP_HOST_DEVICE void accumulate_mass(const T* weights, int64_t num_bins, double* cdf) {
   double total = 0;
@@ -27,23 +30,32 @@ RP_HOST_DEVICE void accumulate_mass(const T* weights, int64_t num_bins, double* 
     total += weights[i] > 0 ? static_cast<double>(weights[i]) : 0.0;
     cdf[i] = total;
   }
-  if (total > 0) return;
-  for (int64_t i = 0; i < num_bins; ++i) cdf[i] = static_cast<double>(i + 1);
+  if (!(total > 0)) spread_evenly(num_bins, cdf);
 }
 
-// A bin i found by cdf[i] > target has mass: cdf[i - 1] <= target < cdf[i]. Where rounding or u = 1 leaves no
-// such bin, the last bin with mass is the first whose cdf is the total.
+// The mass below the quantile u.
 template <typename T>
-RP_HOST_DEVICE T quantile(const T* edges, const double* cdf, int64_t num_bins, T u) {
-  const double total = cdf[num_bins - 1];
-  const double clipped = u > 0 ? (u < 1 ? static_cast<double>(u) : 1.0) : 0.0;
-  const double target = clipped * total;
-  const int64_t bin = first_above(cdf, num_bins, target, false);
-  if (bin == num_bins) return edges[first_above(cdf, num_bins, total, true) + 1];
-  const double before = bin > 0 ? cdf[bin - 1] : 0.0;
-  const double fraction = (target - before) / (cdf[bin] - before);
-  const double low = edges[bin], high = edges[bin + 1];
-  return static_cast<T>(low + fraction * (high - low));
+RP_HOST_DEVICE double target_of(const double* cdf, int64_t num_bins, T u) {
+  return (u > 0 ? (u < 1 ? static_cast<double>(u) : 1.0) : 0.0) * cdf[num_bins - 1];
+}
+
+// The quantile u and its bin. A bin i found by cdf[i] > target has mass: cdf[i - 1] <= target < cdf[i]. Where
+// rounding or u = 1 leaves no such bin, it is the upper edge of the last one with mass.
+template <typename T>
+RP_HOST_DEVICE T quantile(const T* edges, const double* cdf, int64_t num_bins, T u, int64_t* bin) {
+  const double target = target_of(cdf, num_bins, u);
+  int64_t i = first_above(cdf, num_bins, target);
+  if (i == num_bins) {
+    for (--i; i > 0 && cdf[i - 1] == cdf[num_bins - 1];) --i;
+    *bin = i;
+    return edges[i + 1];
+  }
+  *bin = i;
+  const double before = i > 0 ? cdf[i - 1] : 0.0;
+  const double fraction = (target - before) / (cdf[i] - before);
+  const double low = edges[i], high = edges[i + 1];
+  const double position = low + fraction * (high - low);
+  return static_cast<T>(position > high ? high : position);
 }
 
 }  // namespace renderpretrain

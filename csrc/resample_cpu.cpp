@@ -11,12 +11,13 @@ int rp_resample_cpu(int64_t type, const void* edges, const void* weights, const 
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     return parallel_for(num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
+      double* const mass = cdf + begin * num_bins;  // one row, the range's own, serves all its rays
       for (int64_t ray = begin; ray < end; ++ray) {
-        double* const mass = cdf + ray * num_bins;
         accumulate_mass(static_cast<const T*>(weights) + ray * num_bins, num_bins, mass);
+        int64_t bin;
         for (int64_t i = ray * count; i < (ray + 1) * count; ++i) {
           static_cast<T*>(positions)[i] = quantile(static_cast<const T*>(edges) + ray * (num_bins + 1), mass,
-                                                   num_bins, static_cast<const T*>(u)[i]);
+                                                   num_bins, static_cast<const T*>(u)[i], &bin);
         }
       }
     });

@@ -16,7 +16,8 @@ __global__ void quantile_kernel(const T* edges, const double* cdf, const T* u, i
   const int64_t i = thread_index();
   if (i >= total) return;
   const int64_t ray = i / count;
-  positions[i] = quantile(edges + ray * (num_bins + 1), cdf + ray * num_bins, num_bins, u[i]);
+  int64_t bin;
+  positions[i] = quantile(edges + ray * (num_bins + 1), cdf + ray * num_bins, num_bins, u[i], &bin);
 }
 
 }  // namespace renderpretrain

@@ -14,8 +14,11 @@ from renderpretrain.ops.grid_sample import (
 )
 from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
 from renderpretrain.ops.neus import neus_alphas
+from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
+from renderpretrain.ops.raycast_grid import raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod,
@@ -39,8 +42,16 @@ __all__ = [
     "grid_sample_vjp",
     "grid_sample_vjp_reference",
     "has_native",
+    "march",
+    "march_packed",
+    "march_packed_reference",
+    "march_reference",
     "native_status",
     "neus_alphas",
+    "neus_upsample",
+    "neus_upsample_reference",
+    "raycast_grid",
+    "raycast_grid_reference",
     "resample",
     "resample_reference",
     "segment_exclusive_prod",

@@ -46,13 +46,19 @@ SIGNATURES = {
     "segment_scan": "ppppnnn",
     "distortion_loss": "ppppnnp",
     "distortion_loss_backward": "pppppnnppp",
+    "neus_upsample": "pppnnnndpp",
+    "march": "pppppgdnpppp",
+    "march_count": "pppppgdp",
+    "march_fill": "pppppgdpppp",
+    "raycast_grid": "pppgpp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
-before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
+code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
     "n": ctypes.c_int64,
+    "d": ctypes.c_double,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
 }
@@ -145,7 +151,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null

@@ -18,6 +18,7 @@ def resample(
     A bin without mass is never entered: a ``u`` at the border of two bins belongs to the next one with mass,
     so 0 gives the lower edge of the first bin with mass and 1 the upper edge of the last. Where no bin of a
     ray has mass, all have the same. Sums run in float64.
+    A larger ``u`` never gives a smaller position.
 
     Args:
         edges: Sorted, metres; one more than there are weights.
@@ -60,7 +61,8 @@ def resample_reference(
     before = torch.cat([torch.zeros_like(total), cdf], -1).gather(-1, bin_)
     fraction = (target - before) / (cdf.gather(-1, bin_) - before)
     low, high = edges.double().gather(-1, bin_), edges.double().gather(-1, bin_ + 1)
-    return torch.where(past, high, low + fraction * (high - low)).to(edges.dtype)
+    position = low + fraction * (high - low)
+    return torch.where(past | (position > high), high, position).to(edges.dtype)
 
 
 def _resample(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:

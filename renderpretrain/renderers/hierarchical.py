@@ -8,7 +8,7 @@ from renderpretrain import ops
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.renderers.volume import Rendered, render
-from renderpretrain.samplers import neus_upsample, uniform_positions
+from renderpretrain.samplers import uniform_positions
 
 
 class NeuSRenderer(nn.Module):
@@ -58,7 +58,8 @@ class NeuSRenderer(nn.Module):
             points = rays.at(positions)
             with torch.autocast(volume.device.type, enabled=False):
                 sdf = self.field.sdf(volume.float(), points.flatten(1, 2)).reshape(positions.shape)
-            positions = neus_upsample(positions, sdf, self.sharpness / self.field.extent, self.num_importance)
+            inv_s = self.sharpness / self.field.extent
+            positions = ops.neus_upsample(positions, sdf, inv_s, self.num_importance)
         return RaySamples.around(positions, near, far, hit[..., None].expand_as(positions))
 
 

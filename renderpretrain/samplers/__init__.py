@@ -1,6 +1,6 @@
 """Which rays to render, and where along them to look."""
 
-from renderpretrain.samplers.intervals import neus_upsample, uniform_positions
+from renderpretrain.samplers.intervals import uniform_positions
 from renderpretrain.samplers.rays import LidarBeams, LidarGuidedRays, RayTargets, in_range, pixel_grid
 
 __all__ = [
@@ -8,7 +8,6 @@ __all__ = [
     "LidarGuidedRays",
     "RayTargets",
     "in_range",
-    "neus_upsample",
     "pixel_grid",
     "uniform_positions",
 ]

@@ -33,6 +33,7 @@ def example(name, device):
         "grid_sample_vjp_backward": (random(2, 6, 3), volume, points, values, *FRAME, [True] * 3),
         "splat": (values, points, (3, 4, 5), *FRAME),
         "box_intersect": (random(4, 3), random(4, 3), (-1.0,) * 3, (1.0,) * 3, 0.0, 9.0),
+        "neus_upsample": (random(4, 7).sort(-1).values, random(4, 7), 9.0, alphas[0].sort().values),
         "resample": (random(4, 6).cumsum(-1), alphas[:, :5], torch.rand_like(alphas)),
     }[name]
 
@@ -45,10 +46,11 @@ NAMES = [
     "grid_sample_backward",
     "grid_sample_vjp",
     "grid_sample_vjp_backward",
+    "neus_upsample",
     "resample",
     "splat",
 ]
-WITHOUT_GRADIENT = {"box_intersect", "resample", "grid_sample_vjp_backward"}
+WITHOUT_GRADIENT = {"box_intersect", "neus_upsample", "resample", "grid_sample_vjp_backward"}
 
 
 def test_every_operator_is_checked():

@@ -15,8 +15,8 @@ from renderpretrain import ops
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.losses import depth_l1, eikonal, free_space, near_surface_sdf, rgb_l1
+from renderpretrain.ops.neus_upsample import HISTOGRAM_PADDING, section_alphas
 from renderpretrain.renderers.hierarchical import render_samples
-from renderpretrain.samplers.intervals import HISTOGRAM_PADDING, section_alphas
 
 FILES = [
     "unipad_render_small_anisotropic.npz",

@@ -1,0 +1,258 @@
+"""Sampling rays where a grid is occupied."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+from renderpretrain.ops._library import Triple, common_float, register
+from renderpretrain.ops._native import Grid, has_native, launch, new_memory
+from renderpretrain.ops.box_intersect import box_intersect_reference
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+MOST_STEPS = 1 << 23
+"""Steps of a ray that are looked at: float32 counts no further in halves."""
+
+
+def march(  # noqa: PLR0913 - the ray, the grid and the step
+    origins: Float[Tensor, "B R 3"],
+    directions: Float[Tensor, "B R 3"],
+    t_near: Float[Tensor, "B R"],
+    t_far: Float[Tensor, "B R"],
+    occupied: Bool[Tensor, "B Z Y X"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    step: float,
+    *,
+    capacity: int,
+) -> tuple[
+    Float[Tensor, "B R capacity"],
+    Float[Tensor, "B R capacity"],
+    Bool[Tensor, "B R capacity"],
+    Int[Tensor, "B R"],
+]:
+    """Intervals of constant length along rays, those in occupied voxels, at most ``capacity`` on a ray.
+
+    Step ``i`` of a ray is ``[t_near + i step, t_near + (i + 1) step]``, and it is a sample if its middle lies
+    in front of ``t_far`` and within an occupied voxel; a voxel holds its lower faces, not its upper ones. So
+    the last interval may end behind ``t_far``, by half a step. Empty space costs no steps, yet the samples
+    are those of looking at every step, to the bit. Ends of neighbouring samples are equal numbers.
+
+    As ``traverse_grids`` of nerfacc (https://arxiv.org/abs/2305.04966) with one grid, ``step_size > 0`` and
+    ``cone_angle = 0``, except that it adds up its steps, with their roundings, shifts the ends of a ray by
+    1e-6 and clamps voxels to the grid, so that samples within rounding of a face may differ.
+
+    Args:
+        origins: Where the rays start, metres.
+        directions: Any length but zero; ``t`` counts in that length, metres for unit directions. A ray that
+            stands still has no samples, and neither has one with a NaN.
+        t_near: Where the steps start; finite.
+        t_far: Where they end; may be infinite.
+        occupied: Where to sample, one grid for every element of the batch.
+        scale: Voxels per metre; positive. ``index = point * scale + offset`` is whole at a voxel's centre.
+        offset: Index of the world's origin.
+        step: Length of an interval; positive.
+        capacity: Slots per ray. A ray with more samples keeps the nearest.
+
+    Returns:
+        ``t_starts`` and ``t_ends`` in float32 or float64, ``valid`` slots first and sorted; the others have
+        no length and lie at the last sample's end (0 without one); and the number of valid slots. Without
+        gradient and without a host sync.
+
+    Raises:
+        ValueError: If shapes do not fit, the step or a scale is not positive, or a grid has 2^31 voxels.
+    """
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    if capacity < 0:
+        raise ValueError(f"capacity: expected at least zero, got {capacity}")
+    if not has_native(origins.device.type):
+        return march_reference(*rays, occupied, scale, offset, step, capacity=capacity)
+    return torch.ops.renderpretrain.march(*rays, occupied, scale, offset, step, capacity)
+
+
+def march_packed(  # noqa: PLR0913 - the ray, the grid and the step
+    origins: Float[Tensor, "B R 3"],
+    directions: Float[Tensor, "B R 3"],
+    t_near: Float[Tensor, "B R"],
+    t_far: Float[Tensor, "B R"],
+    occupied: Bool[Tensor, "B Z Y X"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    step: float,
+) -> tuple[Int[Tensor, " Q"], Int[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """All samples of :func:`march`, ray after ray in one list.
+
+    Returns:
+        ``offsets`` (B R + 1), where the list of each ray begins and where the last one ends; for every sample
+        its ray ``b R + r``, ``t_start`` and ``t_end``. Without gradient. The length of the list is not known
+        before the rays were marched: on CUDA the host waits for it.
+    """
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    if not has_native(origins.device.type):
+        return march_packed_reference(*rays, occupied, scale, offset, step)
+    return torch.ops.renderpretrain.march_packed(*rays, occupied, scale, offset, step)
+
+
+def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
+    """The rays in one floating type."""
+    origins, directions, t_near, t_far = rays
+    sizes = check_shape("origins", origins, "B R 3")
+    check_shape("directions", directions, "B R 3", **sizes)
+    check_shape("t_near", t_near, "B R", **sizes)
+    check_shape("t_far", t_far, "B R", **sizes)
+    grid = check_shape("occupied", occupied, "B Z Y X", B=sizes["B"])
+    if occupied.dtype != torch.bool or occupied.device != origins.device:
+        raise ValueError(
+            f"occupied: expected bool on {origins.device}, got {occupied.dtype} on {occupied.device}"
+        )
+    if grid["Z"] * grid["Y"] * grid["X"] >= 1 << 31:
+        raise ValueError(f"occupied: expected fewer than 2^31 voxels in a grid, got {tuple(occupied.shape)}")
+    if not (step > 0 and math.isfinite(step)):
+        raise ValueError(f"step: expected a positive number, got {step}")
+    if not all(factor > 0 for factor in scale):
+        raise ValueError(f"scale: expected positive numbers, got {scale}")
+    names = ("origins", "directions", "t_near", "t_far")
+    same_type = common_float(**{name: tensor.detach() for name, tensor in zip(names, rays, strict=True)})
+    return same_type[0], same_type[1], same_type[2], same_type[3]
+
+
+@torch.no_grad()
+def march_reference(  # noqa: PLR0913 - the signature of march
+    origins: Float[Tensor, "B R 3"],
+    directions: Float[Tensor, "B R 3"],
+    t_near: Float[Tensor, "B R"],
+    t_far: Float[Tensor, "B R"],
+    occupied: Bool[Tensor, "B Z Y X"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    step: float,
+    *,
+    capacity: int,
+) -> tuple[
+    Float[Tensor, "B R capacity"],
+    Float[Tensor, "B R capacity"],
+    Bool[Tensor, "B R capacity"],
+    Int[Tensor, "B R"],
+]:
+    """:func:`march` in plain PyTorch, looking at every step: what the kernels are tested against."""
+    borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
+    rank = found.cumsum(-1) - 1
+    slot = torch.where(found, rank, capacity).clamp(max=capacity)  # one slot more, for what nobody wants
+    counts = found.sum(-1).clamp(max=capacity)
+    valid = torch.arange(capacity, device=counts.device) < counts[..., None]
+    empty = t_near.new_zeros(*t_near.shape, capacity + 1)
+    ends = empty.scatter(-1, slot, borders[..., 1:])
+    last = ends.gather(-1, (counts - 1).clamp(min=0)[..., None])
+    rest = torch.where(counts[..., None] > 0, last, 0.0)
+    t_starts, t_ends = (
+        torch.where(valid, times[..., :capacity], rest)
+        for times in (empty.scatter(-1, slot, borders[..., :-1]), ends)
+    )
+    return t_starts, t_ends, valid, counts
+
+
+@torch.no_grad()
+def march_packed_reference(  # noqa: PLR0913 - the signature of march_packed
+    origins: Float[Tensor, "B R 3"],
+    directions: Float[Tensor, "B R 3"],
+    t_near: Float[Tensor, "B R"],
+    t_far: Float[Tensor, "B R"],
+    occupied: Bool[Tensor, "B Z Y X"],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+    step: float,
+) -> tuple[Int[Tensor, " Q"], Int[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """:func:`march_packed` in plain PyTorch."""
+    borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
+    borders, found = borders.flatten(0, 1), found.flatten(0, 1)
+    offsets = torch.cat([found.new_zeros(1, dtype=torch.int64), found.sum(-1).cumsum(0)])
+    return offsets, found.nonzero()[:, 0], borders[:, :-1][found], borders[:, 1:][found]
+
+
+def _all_steps(  # noqa: PLR0913 - the signature of march
+    origins: Tensor,
+    directions: Tensor,
+    t_near: Tensor,
+    t_far: Tensor,
+    occupied: Tensor,
+    scale: Triple,
+    offset: Triple,
+    step: float,
+) -> tuple[Tensor, Tensor]:
+    """Borders ``(B, R, n + 1)`` of every step that may lie in the grid, and which steps are samples."""
+    size = origins.new_tensor(occupied.shape[:0:-1])
+    scales, offsets = origins.new_tensor(scale), origins.new_tensor(offset)
+    # A voxel more on every side, for rounding.
+    lower = tuple(((-1.5 - offsets) / scales).tolist())
+    upper = tuple(((size + 0.5 - offsets) / scales).tolist())
+    _, leave, hit = box_intersect_reference(origins, directions, lower, upper, near=-math.inf)
+    still = (directions == 0).all(-1)
+    num_steps = torch.where(hit & ~still, (torch.minimum(leave, t_far) - t_near) / step, 0.0)
+    most = int(num_steps.nan_to_num(0.0).clamp(0, MOST_STEPS).max().ceil()) + 1 if t_near.numel() else 0
+    i = torch.arange(most + 1, device=origins.device, dtype=origins.dtype)
+    t = t_near[..., None] + (i[:-1] + 0.5) * step
+    points = origins[..., None, :] + t[..., None] * directions[..., None, :]
+    coordinates = points * scales + offsets + 0.5
+    inside = ((coordinates >= 0) & (coordinates < size)).all(-1) & (t < t_far[..., None]) & ~still[..., None]
+    x, y, z = torch.where(inside[..., None], coordinates, 0.0).long().unbind(-1)
+    voxels = occupied.flatten(1)
+    if voxels.shape[1] == 0:
+        return t_near[..., None] + i * step, inside
+    flat = (z * occupied.shape[2] + y) * occupied.shape[3] + x
+    return t_near[..., None] + i * step, inside & voxels.gather(1, flat.flatten(1)).reshape(flat.shape)
+
+
+def _launch(name: str, arguments: tuple[Any, ...], *outputs: Tensor | int) -> None:
+    """Call a native function with the arguments that march and march_packed share, and what comes behind."""
+    *rays, occupied, scale, offset, step = arguments
+    grid = Grid(occupied.shape[0], 1, *occupied.shape[1:], rays[0].shape[1], *scale, *offset)
+    first, *others = (tensor.contiguous() for tensor in (*rays, occupied))
+    launch(name, first, *others, grid, step, *outputs)
+
+
+def _march(*arguments: Any) -> Four:
+    out = _fake_march(*arguments)
+    _launch("march", arguments[:-1], arguments[-1], *out)
+    return out
+
+
+def _fake_march(*arguments: Any) -> Four:
+    t_near, capacity = arguments[2], arguments[-1]
+    slots = (*t_near.shape, capacity)
+    t_starts, t_ends = new_memory(t_near, *slots), new_memory(t_near, *slots)
+    valid = t_near.new_empty(slots, dtype=torch.bool)
+    return t_starts, t_ends, valid, t_near.new_empty(t_near.shape, dtype=torch.int64)
+
+
+def _march_packed(*arguments: Any) -> Four:
+    t_near = arguments[2]
+    counts = t_near.new_empty(t_near.numel(), dtype=torch.int64)
+    _launch("march_count", arguments, counts)
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    total = int(offsets[-1])
+    ray_indices = new_memory(counts, total)
+    t_starts, t_ends = new_memory(t_near, total), new_memory(t_near, total)
+    _launch("march_fill", arguments, offsets, ray_indices, t_starts, t_ends)
+    return offsets, ray_indices, t_starts, t_ends
+
+
+def _fake_march_packed(*arguments: Any) -> Four:
+    t_near = arguments[2]
+    total = torch.library.get_ctx().new_dynamic_size()
+    offsets = t_near.new_empty(t_near.numel() + 1, dtype=torch.int64)
+    ray_indices = t_near.new_empty(total, dtype=torch.int64)
+    return offsets, ray_indices, t_near.new_empty(total), t_near.new_empty(total)
+
+
+_RAYS_AND_GRID = (
+    "Tensor origins, Tensor directions, Tensor t_near, Tensor t_far, Tensor occupied, float[3] scale,"
+    " float[3] offset, float step"
+)
+register(f"march({_RAYS_AND_GRID}, SymInt capacity) -> (Tensor, Tensor, Tensor, Tensor)", _march, _fake_march)
+register(
+    f"march_packed({_RAYS_AND_GRID}) -> (Tensor, Tensor, Tensor, Tensor)", _march_packed, _fake_march_packed
+)
