@@ -15,8 +15,12 @@ namespace renderpretrain {
 
 constexpr int kLanes = 16;
 
+// Empty for half precision, which is stored but not computed in.
+template <typename T, bool = std::is_arithmetic_v<T>>
+struct VectorOf {};
+
 template <typename T>
-struct VectorOf {
+struct VectorOf<T, true> {
   typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
 };
 

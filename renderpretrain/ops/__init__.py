@@ -7,21 +7,27 @@ from renderpretrain.ops._native import has_native, native_status
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.lss_pool import LssPlan, frustum_cells, lss_plan, lss_pool, lss_pool_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.splat import splat, splat_reference
 
 __all__ = [
+    "LssPlan",
     "box_intersect",
     "box_intersect_reference",
     "composite",
     "composite_reference",
     "draw_seeds",
     "fork",
+    "frustum_cells",
     "grid_sample",
     "grid_sample_reference",
     "has_native",
+    "lss_plan",
+    "lss_pool",
+    "lss_pool_reference",
     "native_status",
     "neus_alphas",
     "resample",

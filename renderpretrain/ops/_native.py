@@ -36,6 +36,15 @@ class Box(ctypes.Structure):
     ]
 
 
+class Frustum(ctypes.Structure):
+    """``rp_frustum``: sizes of a frustum of points for every image, and of what they are pooled into."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "bins", "height", "width", "channels", "cells")),
+        ("bins_last", ctypes.c_bool),
+    ]
+
+
 SIGNATURES = {
     "composite": "pnnp",
     "composite_backward": "ppnnp",
@@ -43,16 +52,19 @@ SIGNATURES = {
     "grid_scatter": "pppgp",
     "grid_slope": "ppppgp",
     "box_intersect": "ppnbppp",
+    "lss_pool": "pnppppfp",
+    "lss_pool_backward": "ppnppfpp",
     "resample": "pppnnnpp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
-before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``f``
+frustum. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
     "n": ctypes.c_int64,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
+    "f": ctypes.POINTER(Frustum),
 }
 TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
@@ -143,7 +155,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null

@@ -1,0 +1,264 @@
+"""Lift-splat pooling: pixels spread over their rays by depth, and summed in the cells these cross."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._native import TYPE_CODES, Frustum, has_native, launch, new_memory
+
+INDEX_LIMIT = 2**31
+"""Points and cells are counted in int32."""
+
+
+@dataclass(frozen=True)
+class LssPlan:
+    """Which points of the camera frustums lie in which cell, in both orders; made by :func:`lss_plan`.
+
+    A point has the number ``pixel * D + bin``, with pixels counted over all images.
+
+    Attributes:
+        cells: The cell of every point, -1 where it is dropped.
+        points: Numbers of the points, cell after cell; the dropped ones are last.
+        starts: Where each cell's points begin in ``points``, and last where those of the last cell end.
+        order: The cells as they are computed: one after another where they share pixels.
+    """
+
+    cells: Int32[Tensor, "N H W D"]
+    points: Int32[Tensor, " P"]
+    starts: Int32[Tensor, " cells_and_one"]
+    order: Int32[Tensor, " cells"]
+
+    @property
+    def num_cells(self) -> int:
+        """Rows of the pooled result."""
+        return len(self.order)
+
+    def to(self, device: torch.device | str) -> "LssPlan":
+        """The same plan on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def frustum_cells(
+    points: Float[Tensor, "B N D H W 3"],
+    shape: tuple[int, int, int],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+) -> Int[Tensor, "B N D H W"]:
+    """The cell every point of the frustums lies in, for :func:`lss_plan` after ``flatten(0, 1)``.
+
+    A point's index is ``floor(point * scale + offset + 0.5)`` per axis: rounded down, so that nothing below
+    the grid falls into its first cell. Cells count ``(b, z, y, x)``, x fastest: every batch element has
+    ``Z * Y * X`` of its own, ``B * Z * Y * X`` in all.
+
+    Args:
+        points: World coordinates (x, y, z), metres.
+        shape: ``(Z, Y, X)`` of the grid.
+        scale: Cells per metre, (x, y, z).
+        offset: Index of the world's origin, an integer at a cell's centre, (x, y, z).
+
+    Returns:
+        Cells; -1 outside the grid and where a coordinate is NaN or infinite.
+    """
+    check_shape("points", points, "B N D H W 3")
+    z, y, x = shape
+    index = torch.floor(points * points.new_tensor(scale) + (points.new_tensor(offset) + 0.5))
+    inside = ((index >= 0) & (index < points.new_tensor((x, y, z)))).all(-1)
+    i, j, k = torch.where(inside[..., None], index, 0.0).long().unbind(-1)
+    batch = torch.arange(len(points), device=points.device)[:, None, None, None, None]
+    return torch.where(inside, ((batch * z + k) * y + j) * x + i, -1)
+
+
+def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
+    """Sort the points of camera frustums by cell.
+
+    The plan depends on nothing but the cells, so it may be used again for as long as cameras (intrinsics,
+    poses, the resizing and cropping of their images), depth bins, grid and batch size stay: for the life of a
+    rig whose images and scenes are not augmented, else for one step.
+
+    Args:
+        cells: The cell of every point in [0, num_cells), or -1 to drop it; see :func:`frustum_cells`. Images
+            of several batch elements follow each other, their cells too.
+        num_cells: Cells in all.
+
+    Raises:
+        ValueError: If a cell is out of range (on CUDA this waits for the device), or there are 2^31 points or
+            cells.
+    """
+    check_shape("cells", cells, "N D H W")
+    if cells.is_floating_point() or not 0 <= num_cells < INDEX_LIMIT or not cells.numel() < INDEX_LIMIT:
+        raise ValueError(
+            "cells: expected an integer type and fewer than 2^31 points and cells, "
+            f"got {cells.dtype}, {cells.numel()} points, num_cells={num_cells}"
+        )
+    if cells.numel() and not bool(((cells >= -1) & (cells < num_cells)).all()):
+        raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {cells.min()} to {cells.max()}")
+    cells = cells.int().permute(0, 2, 3, 1).contiguous()
+    numbers = torch.arange(cells.numel(), dtype=torch.int32, device=cells.device).view(cells.shape)
+    # Point after point, image column by image column: what is above each other often shares cells.
+    column, numbers = (t.permute(0, 2, 3, 1).flatten() for t in (cells, numbers))
+    found, sorting = torch.where(column < 0, num_cells, column).sort(stable=True)
+    bounds = torch.arange(num_cells + 1, dtype=torch.int32, device=cells.device)
+    starts = torch.searchsorted(found, bounds, out_int32=True)
+    first = torch.nn.functional.pad(sorting, (0, 1))[starts[:-1]]
+    first = torch.where(starts[:-1] < starts[1:], first, cells.numel())
+    return LssPlan(cells, numbers[sorting], starts, first.argsort(stable=True).int())
+
+
+def lss_pool(
+    depth_probabilities: Float[Tensor, "N D H W"], features: Float[Tensor, "N C H W"], plan: LssPlan
+) -> Float[Tensor, "cells C"]:
+    r"""Features of pixels, weighted by the probability of each depth, summed in the cell the point lies in.
+
+    .. math:: F_c = \sum_{(n, d, h, w) \in c} p_{n d h w}\, f_{n h w}
+
+    The product of depth and features is never stored. The order of every sum is fixed on all devices, without
+    atomics.
+
+    Args:
+        depth_probabilities: Distribution over the ``D`` depth bins of every pixel. Differentiable; zero
+            gradient where the point is dropped.
+        features: Feature maps of the same images; fastest in ``torch.channels_last`` memory. Float16 and
+            bfloat16 are read as they are. Differentiable.
+        plan: From :func:`lss_plan`, on the same device.
+
+    Returns:
+        Sums in float32 or float64, zero in cells without points. They can be differentiated once; twice only
+        in :func:`lss_pool_reference`.
+
+    Lift, Splat, Shoot (https://arxiv.org/abs/2008.05711), section 3, as one sum like BEVPoolv2
+    (https://arxiv.org/abs/2211.17111).
+    """
+    depth_probabilities, features = _prepare(depth_probabilities, features, plan)
+    if not has_native(features.device.type):
+        return lss_pool_reference(depth_probabilities, features, plan)
+    pool = torch.ops.renderpretrain.lss_pool
+    return pool(depth_probabilities, features, plan.cells, plan.points, plan.starts, plan.order)
+
+
+def lss_pool_reference(
+    depth_probabilities: Float[Tensor, "N D H W"], features: Float[Tensor, "N C H W"], plan: LssPlan
+) -> Float[Tensor, "cells C"]:
+    """:func:`lss_pool` in plain PyTorch, with the product in full: what the kernels are tested against."""
+    depth, features = common_float(depth_probabilities=depth_probabilities, features=features)
+    lifted = depth.permute(0, 2, 3, 1)[..., None] * features.permute(0, 2, 3, 1)[..., None, :]
+    kept = plan.cells.flatten() >= 0
+    total = features.new_zeros(plan.num_cells, features.shape[1])
+    return total.index_add(0, plan.cells.flatten()[kept], lifted.flatten(0, 3)[kept])
+
+
+def _prepare(depth: Tensor, features: Tensor, plan: LssPlan) -> tuple[Tensor, Tensor]:
+    """Depth in float32 or float64, and features in the same type unless they are in half precision."""
+    images, height, width, bins = plan.cells.shape
+    check_shape("depth_probabilities", depth, "N D H W", N=images, D=bins, H=height, W=width)
+    check_shape("features", features, "N C H W", N=images, H=height, W=width)
+    if plan.cells.device != features.device:
+        raise ValueError(f"plan: expected one on {features.device} like features, got {plan.cells.device}")
+    depth, none = common_float(depth_probabilities=depth, features=features[:0])
+    stays = features.dtype in HALF and none.dtype == torch.float32
+    return depth, features if stays else features.to(none.dtype)
+
+
+def _dense(depth: Tensor) -> Tensor:
+    """Depth in one of the two orders the kernels read: bins before rows, or last."""
+    last = depth.is_contiguous(memory_format=torch.channels_last)
+    return depth if last else depth.contiguous()
+
+
+def _frustum(depth: Tensor, features: Tensor, num_cells: int) -> Frustum:
+    images, bins, height, width = depth.shape
+    return Frustum(
+        images, bins, height, width, features.shape[1], num_cells, not depth.is_contiguous()
+    )
+
+
+def _lss_pool(
+    depth: Tensor, features: Tensor, cells: Tensor, points: Tensor, starts: Tensor, order: Tensor
+) -> Tensor:
+    depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
+    out = new_memory(depth, len(order), features.shape[1])
+    frustum = _frustum(depth, features, len(order))
+    launch("lss_pool", depth, TYPE_CODES[features.dtype], features, points, starts, order, frustum, out)
+    return out
+
+
+def _lss_pool_backward(
+    grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """Gradients by depth and features; one that is not needed is an empty tensor."""
+    grad_depth, grad_features = _fake_backward(grad, depth, features, cells, needed)
+    depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
+    launch(
+        "lss_pool_backward",
+        grad.contiguous(),
+        depth,
+        TYPE_CODES[features.dtype],
+        features,
+        cells,
+        _frustum(depth, features, len(grad)),
+        grad_depth if needed[0] else None,
+        grad_features if needed[1] else None,
+    )
+    return grad_depth, grad_features
+
+
+def _fake(
+    depth: Tensor, features: Tensor, cells: Tensor, points: Tensor, starts: Tensor, order: Tensor
+) -> Tensor:
+    return depth.new_empty(order.shape[0], features.shape[1])
+
+
+def _fake_backward(
+    grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
+) -> tuple[Tensor, Tensor]:
+    grad_depth, grad_features = grad.new_empty(0), grad.new_empty(0)
+    if needed[0]:
+        grad_depth = torch.empty_like(_dense(depth))
+    if needed[1]:
+        images, channels, height, width = features.shape
+        grad_features = grad.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
+    return grad_depth, grad_features
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    depth, features, cells = ctx.saved_tensors
+    needed = list(ctx.needs_input_grad[:2])
+    backward = torch.ops.renderpretrain.lss_pool_backward
+    grad_depth, grad_features = backward(grad, depth, features, cells, needed)
+    return (
+        grad_depth if needed[0] else None,
+        grad_features.to(features.dtype) if needed[1] else None,
+        *(None,) * 4,
+    )
+
+
+def _second_gradient(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError(
+        "lss_pool: differentiable once; for second derivatives use lss_pool_reference"
+    )
+
+
+register(
+    "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor points, Tensor starts,"
+    " Tensor order) -> Tensor",
+    _lss_pool,
+    _fake,
+    stored=(1,),
+)
+register(
+    "lss_pool_backward(Tensor grad, Tensor depth_probabilities, Tensor features, Tensor cells,"
+    " bool[2] needed) -> (Tensor, Tensor)",
+    _lss_pool_backward,
+    _fake_backward,
+    stored=(2,),
+)
+register_gradient("lss_pool", _gradient, _save)
+register_gradient("lss_pool_backward", _second_gradient)
