@@ -12,9 +12,17 @@ namespace {
 
 constexpr int64_t kCells = 64;          // of one range; tens of microseconds of work
 constexpr int64_t kColumns = 4;         // of one range
-constexpr int64_t kTogether = 64;       // points whose places are found at once
 constexpr int kMostVectors = 8;         // sums and features of a pixel fit 32 registers
 constexpr int64_t kMostChannels = kMostVectors * kLanes;
+
+// run(0), ..., run(count - 1) with constants, so that arrays of vectors stay in registers.
+template <int kCount, int kFirst = 0, typename Run>
+RP_HOST_DEVICE void unrolled(const Run& run) {
+  if constexpr (kFirst < kCount) {
+    run(std::integral_constant<int, kFirst>{});
+    unrolled<kCount, kFirst + 1>(run);
+  }
+}
 
 // A run of channels, whole vectors but for the last.
 template <int kVectors>
@@ -53,46 +61,52 @@ RP_HOST_DEVICE void in_runs(int64_t begin, int64_t end, const Run& run) {
   }
 }
 
+// Frustum::place for pixels whose images ascend: a comparison instead of a division.
+class Places {
+ public:
+  RP_HOST_DEVICE explicit Places(const Frustum& frustum) : frustum_(frustum) {}
+
+  RP_HOST_DEVICE int64_t place(int64_t pixel, int64_t bin) {
+    if (pixel >= end_) {
+      const int64_t image = pixel / frustum_.image_pixels;
+      base_ = frustum_.base(image);
+      end_ = (image + 1) * frustum_.image_pixels;
+    }
+    return base_ + pixel * frustum_.pixel_stride + bin * frustum_.bin_stride;
+  }
+
+ private:
+  const Frustum frustum_;
+  int64_t end_ = 0, base_ = 0;
+};
+
 template <typename T, typename V>
 struct Forward {
   Frustum frustum;
   const T* depth;
   const V* features;
-  const int32_t *points, *starts, *order;
+  const int32_t *pixels, *bins, *starts, *order;
   T* out;
 
   void run(int64_t begin, int64_t end) const {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t cell = order[i], end_of_cell = starts[cell + 1];
-      T* const row = out + cell * frustum.channels;
-      std::fill(row, row + frustum.channels, T(0));
-      for (int64_t first = starts[cell]; first < end_of_cell; first += kTogether) {
-        add(first, std::min(kTogether, end_of_cell - first), row);
-      }
+      const int64_t cell = order[i];
+      in_runs(0, frustum.channels, [&](int64_t c, auto channels) { sum(cell, c, channels); });
     }
-  }
-
-  void add(int64_t first, int64_t count, T* row) const {
-    int64_t pixel[kTogether];
-    T weight[kTogether];
-    for (int64_t j = 0; j < count; ++j) {
-      const Lifted lifted = frustum.lift(points[first + j]);
-      pixel[j] = lifted.pixel * frustum.channels;
-      weight[j] = depth[lifted.place];
-    }
-    in_runs(0, frustum.channels, [&](int64_t c, auto channels) { sum(pixel, weight, count, row + c, c, channels); });
   }
 
   template <int kVectors>
-  void sum(const int64_t* pixel, const T* weight, int64_t count, T* row, int64_t c, Channels<kVectors> channels) const {
-    Vector<T> total[kVectors];
-    for (int v = 0; v < kVectors; ++v) total[v] = channels.read(row, v);
-    for (int64_t j = 0; j < count; ++j) {
-      const V* const feature = features + pixel[j] + c;
-      const Vector<T> w = fill(weight[j]);
-      for (int v = 0; v < kVectors; ++v) total[v] = fma<T>(w, channels.read(feature, v), total[v]);
+  void sum(int64_t cell, int64_t c, Channels<kVectors> channels) const {
+    Vector<T> total[kVectors] = {};
+    Places places(frustum);
+    for (int64_t i = starts[cell]; i < starts[cell + 1]; ++i) {
+      const int64_t pixel = pixels[i];
+      const V* const feature = features + pixel * frustum.channels + c;
+      const Vector<T> weight = fill(depth[places.place(pixel, bins[i])]);
+      unrolled<kVectors>([&](auto v) { total[v] = fma<T>(weight, channels.read(feature, v), total[v]); });
     }
-    for (int v = 0; v < kVectors; ++v) channels.write(row, v, total[v]);
+    T* const row = out + cell * frustum.channels + c;
+    unrolled<kVectors>([&](auto v) { channels.write(row, v, total[v]); });
   }
 };
 
@@ -117,40 +131,43 @@ struct Backward {
 
   template <int kVectors>
   void pull(int64_t pixel, int64_t c, Channels<kVectors> channels) const {
-    const int64_t row = pixel * frustum.channels + c, place = frustum.first_place(pixel);
+    const int64_t row = pixel * frustum.channels + c, first = frustum.place(pixel, 0);
+    const int64_t num_channels = frustum.channels, num_bins = frustum.num_bins, stride = frustum.bin_stride;
+    const int32_t* const cell_of = cells + pixel * num_bins;
+    const T *const from = grad + c, *const weight = depth + first;
+    T* const to = grad_depth ? grad_depth + first : nullptr;
     Vector<T> feature[kVectors], total[kVectors] = {};
-    for (int v = 0; v < kVectors; ++v) feature[v] = channels.read(features + row, v);
-    for (int64_t bin = 0; bin < frustum.num_bins; ++bin) {
-      const int64_t cell = cells[pixel * frustum.num_bins + bin], here = place + bin * frustum.bin_stride;
-      T product = 0;
+    unrolled<kVectors>([&](auto v) { feature[v] = channels.read(features + row, v); });
+    for (int64_t bin = 0; bin < num_bins; ++bin) {
+      const int64_t cell = cell_of[bin];
+      Vector<T> products{};
       if (cell >= 0) {
-        const T* const from = grad + cell * frustum.channels + c;
-        const Vector<T> w = fill(depth[here]);
-        Vector<T> products{};
-        for (int v = 0; v < kVectors; ++v) {
-          const Vector<T> value = channels.read(from, v);
+        const Vector<T> w = fill(weight[bin * stride]);
+        unrolled<kVectors>([&](auto v) {
+          const Vector<T> value = channels.read(from + cell * num_channels, v);
           total[v] = fma<T>(w, value, total[v]);
           products = fma<T>(feature[v], value, products);
-        }
-        product = renderpretrain::sum<T>(products);
+        });
       }
-      if (grad_depth) grad_depth[here] = c == 0 ? product : grad_depth[here] + product;
+      if (!to) continue;
+      const T product = renderpretrain::sum<T>(products);
+      to[bin * stride] = c == 0 ? product : to[bin * stride] + product;
     }
     if (!grad_features) return;
-    for (int v = 0; v < kVectors; ++v) channels.write(grad_features + row, v, total[v]);
+    unrolled<kVectors>([&](auto v) { channels.write(grad_features + row, v, total[v]); });
   }
 };
 
 }  // namespace
 
-int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features, const int32_t* points,
-                    const int32_t* starts, const int32_t* order, const rp_frustum* frustum, void* out,
+int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features, const int32_t* pixels,
+                    const int32_t* bins, const int32_t* starts, const int32_t* order, const rp_frustum* frustum, void* out,
                     int64_t num_threads) {
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);
     const Forward<T, V> work{Frustum(*frustum), static_cast<const T*>(depth), static_cast<const V*>(features),
-                             points, starts, order, static_cast<T*>(out)};
+                             pixels, bins, starts, order, static_cast<T*>(out)};
     return parallel_for(frustum->num_cells, kCells, num_threads,
                         [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });

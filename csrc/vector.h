@@ -16,16 +16,16 @@ namespace renderpretrain {
 constexpr int kLanes = 16;
 
 // Empty for half precision, which is stored but not computed in.
-template <typename T, bool = std::is_arithmetic_v<T>>
+template <typename T, int kCount, bool = std::is_arithmetic_v<T>>
 struct VectorOf {};
 
-template <typename T>
-struct VectorOf<T, true> {
-  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
+template <typename T, int kCount>
+struct VectorOf<T, kCount, true> {
+  typedef T type __attribute__((vector_size(kCount * sizeof(T))));
 };
 
 template <typename T>
-using Vector = typename VectorOf<T>::type;
+using Vector = typename VectorOf<T, kLanes>::type;
 
 template <typename T>
 RP_HOST_DEVICE Vector<T> fill(T value) {
@@ -121,15 +121,16 @@ RP_HOST_DEVICE Vector<T> fma(T a, Vector<T> b, Vector<T> c) {
   return fma<T>(fill(a), b, c);
 }
 
-// The sum of all lanes, in an order that does not depend on the instruction set.
-template <typename T>
-RP_HOST_DEVICE T sum(Vector<T> value) {
-  T lane[kLanes];
-  std::memcpy(lane, &value, sizeof(value));
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+// The sum of all lanes, in an order that does not depend on the instruction set: halves onto each other.
+template <typename T, int kCount = kLanes>
+RP_HOST_DEVICE T sum(typename VectorOf<T, kCount>::type value) {
+  if constexpr (kCount == 1) {
+    return value[0];
+  } else {
+    typename VectorOf<T, kCount / 2>::type half[2];
+    std::memcpy(half, &value, sizeof(value));
+    return sum<T, kCount / 2>(half[0] + half[1]);
   }
-  return lane[0];
 }
 
 }  // namespace renderpretrain

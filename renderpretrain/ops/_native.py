@@ -52,7 +52,7 @@ SIGNATURES = {
     "grid_scatter": "pppgp",
     "grid_slope": "ppppgp",
     "box_intersect": "ppnbppp",
-    "lss_pool": "pnppppfp",
+    "lss_pool": "pnpppppfp",
     "lss_pool_backward": "ppnppfpp",
     "resample": "pppnnnpp",
 }

@@ -19,17 +19,17 @@ INDEX_LIMIT = 2**31
 class LssPlan:
     """Which points of the camera frustums lie in which cell, in both orders; made by :func:`lss_plan`.
 
-    A point has the number ``pixel * D + bin``, with pixels counted over all images.
-
     Attributes:
         cells: The cell of every point, -1 where it is dropped.
-        points: Numbers of the points, cell after cell; the dropped ones are last.
-        starts: Where each cell's points begin in ``points``, and last where those of the last cell end.
+        pixels: The pixel of every point, counted over all images; cell after cell, the dropped ones last.
+        bins: The depth bin of the same points.
+        starts: Where each cell's points begin in these, and last where those of the last cell end.
         order: The cells as they are computed: one after another where they share pixels.
     """
 
     cells: Int32[Tensor, "N H W D"]
-    points: Int32[Tensor, " P"]
+    pixels: Int32[Tensor, " P"]
+    bins: Int32[Tensor, " P"]
     starts: Int32[Tensor, " cells_and_one"]
     order: Int32[Tensor, " cells"]
 
@@ -106,7 +106,10 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
     starts = torch.searchsorted(found, bounds, out_int32=True)
     first = torch.nn.functional.pad(sorting, (0, 1))[starts[:-1]]
     first = torch.where(starts[:-1] < starts[1:], first, cells.numel())
-    return LssPlan(cells, numbers[sorting], starts, first.argsort(stable=True).int())
+    numbers = numbers[sorting]
+    pixels = torch.div(numbers, max(cells.shape[3], 1), rounding_mode="floor")
+    order = first.argsort(stable=True).int()
+    return LssPlan(cells, pixels, numbers - pixels * cells.shape[3], starts, order)
 
 
 def lss_pool(
@@ -137,7 +140,7 @@ def lss_pool(
     if not has_native(features.device.type):
         return lss_pool_reference(depth_probabilities, features, plan)
     pool = torch.ops.renderpretrain.lss_pool
-    return pool(depth_probabilities, features, plan.cells, plan.points, plan.starts, plan.order)
+    return pool(depth_probabilities, features, plan.cells, plan.pixels, plan.bins, plan.starts, plan.order)
 
 
 def lss_pool_reference(
@@ -177,12 +180,12 @@ def _frustum(depth: Tensor, features: Tensor, num_cells: int) -> Frustum:
 
 
 def _lss_pool(
-    depth: Tensor, features: Tensor, cells: Tensor, points: Tensor, starts: Tensor, order: Tensor
+    depth: Tensor, features: Tensor, cells: Tensor, pixels: Tensor, bins: Tensor, starts: Tensor, order: Tensor
 ) -> Tensor:
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
     out = new_memory(depth, len(order), features.shape[1])
     frustum = _frustum(depth, features, len(order))
-    launch("lss_pool", depth, TYPE_CODES[features.dtype], features, points, starts, order, frustum, out)
+    launch("lss_pool", depth, TYPE_CODES[features.dtype], features, pixels, bins, starts, order, frustum, out)
     return out
 
 
@@ -207,7 +210,7 @@ def _lss_pool_backward(
 
 
 def _fake(
-    depth: Tensor, features: Tensor, cells: Tensor, points: Tensor, starts: Tensor, order: Tensor
+    depth: Tensor, features: Tensor, cells: Tensor, pixels: Tensor, bins: Tensor, starts: Tensor, order: Tensor
 ) -> Tensor:
     return depth.new_empty(order.shape[0], features.shape[1])
 
@@ -236,7 +239,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (
         grad_depth if needed[0] else None,
         grad_features.to(features.dtype) if needed[1] else None,
-        *(None,) * 4,
+        *(None,) * 5,
     )
 
 
@@ -247,7 +250,7 @@ def _second_gradient(ctx: Any, *grads: Tensor) -> None:
 
 
 register(
-    "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor points, Tensor starts,"
+    "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor pixels, Tensor bins, Tensor starts,"
     " Tensor order) -> Tensor",
     _lss_pool,
     _fake,
