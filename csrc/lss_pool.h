@@ -16,13 +16,15 @@ struct Frustum {
         bin_stride(frustum.bins_last ? 1 : image_pixels),
         pixel_stride(frustum.bins_last ? num_bins : 1) {}
 
-  // Place of an image in the depth probabilities, if its first pixel had the number 0.
+  // The place of a point in the depth probabilities is base(its image) + step(its pixel, its bin).
   RP_HOST_DEVICE int64_t base(int64_t image) const {
     return image * image_pixels * (num_bins - pixel_stride);
   }
-
+  RP_HOST_DEVICE int64_t step(int64_t pixel, int64_t bin) const {
+    return pixel * pixel_stride + bin * bin_stride;
+  }
   RP_HOST_DEVICE int64_t place(int64_t pixel, int64_t bin) const {
-    return base(pixel / image_pixels) + pixel * pixel_stride + bin * bin_stride;
+    return base(pixel / image_pixels) + step(pixel, bin);
   }
 };
 

@@ -61,51 +61,37 @@ RP_HOST_DEVICE void in_runs(int64_t begin, int64_t end, const Run& run) {
   }
 }
 
-// Frustum::place for pixels whose images ascend: a comparison instead of a division.
-class Places {
- public:
-  RP_HOST_DEVICE explicit Places(const Frustum& frustum) : frustum_(frustum) {}
-
-  RP_HOST_DEVICE int64_t place(int64_t pixel, int64_t bin) {
-    if (pixel >= end_) {
-      const int64_t image = pixel / frustum_.image_pixels;
-      base_ = frustum_.base(image);
-      end_ = (image + 1) * frustum_.image_pixels;
-    }
-    return base_ + pixel * frustum_.pixel_stride + bin * frustum_.bin_stride;
-  }
-
- private:
-  const Frustum frustum_;
-  int64_t end_ = 0, base_ = 0;
-};
-
 template <typename T, typename V>
 struct Forward {
   Frustum frustum;
   const T* depth;
   const V* features;
-  const int32_t *pixels, *bins, *starts, *order;
+  const int32_t *order, *starts, *pixels, *bins;
   T* out;
 
   void run(int64_t begin, int64_t end) const {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t cell = order[i];
-      in_runs(0, frustum.channels, [&](int64_t c, auto channels) { sum(cell, c, channels); });
+    for (int64_t turn = begin; turn < end; ++turn) {
+      in_runs(0, frustum.channels, [&](int64_t c, auto channels) { sum(turn, c, channels); });
     }
   }
 
   template <int kVectors>
-  void sum(int64_t cell, int64_t c, Channels<kVectors> channels) const {
+  void sum(int64_t turn, int64_t c, Channels<kVectors> channels) const {
+    const int64_t num_channels = frustum.channels, end = starts[turn + 1];
+    int64_t base = 0, image_end = 0;  // images ascend within a cell: a comparison instead of a division
     Vector<T> total[kVectors] = {};
-    Places places(frustum);
-    for (int64_t i = starts[cell]; i < starts[cell + 1]; ++i) {
+    for (int64_t i = starts[turn]; i < end; ++i) {
       const int64_t pixel = pixels[i];
-      const V* const feature = features + pixel * frustum.channels + c;
-      const Vector<T> weight = fill(depth[places.place(pixel, bins[i])]);
+      if (pixel >= image_end) {
+        const int64_t image = pixel / frustum.image_pixels;
+        base = frustum.base(image);
+        image_end = (image + 1) * frustum.image_pixels;
+      }
+      const V* const feature = features + pixel * num_channels + c;
+      const Vector<T> weight = fill(depth[base + frustum.step(pixel, bins[i])]);
       unrolled<kVectors>([&](auto v) { total[v] = fma<T>(weight, channels.read(feature, v), total[v]); });
     }
-    T* const row = out + cell * frustum.channels + c;
+    T* const row = out + order[turn] * num_channels + c;
     unrolled<kVectors>([&](auto v) { channels.write(row, v, total[v]); });
   }
 };
@@ -160,14 +146,14 @@ struct Backward {
 
 }  // namespace
 
-int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features, const int32_t* pixels,
-                    const int32_t* bins, const int32_t* starts, const int32_t* order, const rp_frustum* frustum, void* out,
+int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features, const int32_t* order,
+                    const int32_t* starts, const int32_t* pixels, const int32_t* bins, const rp_frustum* frustum, void* out,
                     int64_t num_threads) {
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);
     const Forward<T, V> work{Frustum(*frustum), static_cast<const T*>(depth), static_cast<const V*>(features),
-                             pixels, bins, starts, order, static_cast<T*>(out)};
+                             order, starts, pixels, bins, static_cast<T*>(out)};
     return parallel_for(frustum->num_cells, kCells, num_threads,
                         [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });

@@ -109,11 +109,11 @@ typedef struct rp_frustum {
 // lss_pool_backward: cells (images, height, width, bins) has the cell of every point or -1; a gradient that is
 // null is not computed.
 RP_API int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features,
-                           const int32_t* pixels, const int32_t* bins, const int32_t* starts,
-                           const int32_t* order, const rp_frustum* frustum, void* out, int64_t num_threads);
+                           const int32_t* order, const int32_t* starts, const int32_t* pixels,
+                           const int32_t* bins, const rp_frustum* frustum, void* out, int64_t num_threads);
 RP_API int rp_lss_pool_cuda(int64_t type, const void* depth, int64_t stored_type, const void* features,
-                            const int32_t* pixels, const int32_t* bins, const int32_t* starts,
-                            const int32_t* order, const rp_frustum* frustum, void* out, void* stream);
+                            const int32_t* order, const int32_t* starts, const int32_t* pixels,
+                            const int32_t* bins, const rp_frustum* frustum, void* out, void* stream);
 RP_API int rp_lss_pool_backward_cpu(int64_t type, const void* grad, const void* depth, int64_t stored_type,
                                     const void* features, const int32_t* cells, const rp_frustum* frustum,
                                     void* grad_depth, void* grad_features, int64_t num_threads);

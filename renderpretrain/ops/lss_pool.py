@@ -21,17 +21,17 @@ class LssPlan:
 
     Attributes:
         cells: The cell of every point, -1 where it is dropped.
-        pixels: The pixel of every point, counted over all images; cell after cell, the dropped ones last.
-        bins: The depth bin of the same points.
-        starts: Where each cell's points begin in these, and last where those of the last cell end.
         order: The cells as they are computed: one after another where they share pixels.
+        starts: Where their points begin in ``pixels`` and ``bins``, and last where those of the last cell end.
+        pixels: The pixel of every point, counted over all images, cell after cell; the dropped ones are last.
+        bins: The depth bin of the same points.
     """
 
     cells: Int32[Tensor, "N H W D"]
+    order: Int32[Tensor, " cells"]
+    starts: Int32[Tensor, " cells_and_one"]
     pixels: Int32[Tensor, " P"]
     bins: Int32[Tensor, " P"]
-    starts: Int32[Tensor, " cells_and_one"]
-    order: Int32[Tensor, " cells"]
 
     @property
     def num_cells(self) -> int:
@@ -97,19 +97,26 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
         )
     if cells.numel() and not bool(((cells >= -1) & (cells < num_cells)).all()):
         raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {cells.min()} to {cells.max()}")
-    cells = cells.int().permute(0, 2, 3, 1).contiguous()
-    numbers = torch.arange(cells.numel(), dtype=torch.int32, device=cells.device).view(cells.shape)
-    # Point after point, image column by image column: what is above each other often shares cells.
-    column, numbers = (t.permute(0, 2, 3, 1).flatten() for t in (cells, numbers))
-    found, sorting = torch.where(column < 0, num_cells, column).sort(stable=True)
+    # Points image column by image column: what is above each other often shares cells. Cells in the order they
+    # are met, so that their pixels stay in cache; the dropped points are one more cell, the last.
+    column = torch.where(cells < 0, num_cells, cells).permute(0, 3, 1, 2).flatten()
+    numbers = torch.arange(cells.numel(), device=cells.device)
+    first = numbers.new_full((num_cells + 1,), cells.numel())
+    first.scatter_reduce_(0, column.long(), numbers, "amin")
+    order = first[:-1].argsort(stable=True)
+    turn = torch.full_like(first, num_cells, dtype=torch.int32)
+    turn[order] = torch.arange(num_cells, dtype=torch.int32, device=cells.device)
+    turns, sorting = turn[column].sort(stable=True)
     bounds = torch.arange(num_cells + 1, dtype=torch.int32, device=cells.device)
-    starts = torch.searchsorted(found, bounds, out_int32=True)
-    first = torch.nn.functional.pad(sorting, (0, 1))[starts[:-1]]
-    first = torch.where(starts[:-1] < starts[1:], first, cells.numel())
-    numbers = numbers[sorting]
-    pixels = torch.div(numbers, max(cells.shape[3], 1), rounding_mode="floor")
-    order = first.argsort(stable=True).int()
-    return LssPlan(cells, pixels, numbers - pixels * cells.shape[3], starts, order)
+    images, bins, height, width = cells.shape
+    n, w, d, h = torch.unravel_index(sorting, (images, width, bins, height))
+    return LssPlan(
+        cells=cells.permute(0, 2, 3, 1).int().contiguous(),
+        pixels=((n * height + h) * width + w).int(),
+        bins=d.int(),
+        starts=torch.searchsorted(turns, bounds, out_int32=True),
+        order=order.int(),
+    )
 
 
 def lss_pool(
@@ -140,7 +147,7 @@ def lss_pool(
     if not has_native(features.device.type):
         return lss_pool_reference(depth_probabilities, features, plan)
     pool = torch.ops.renderpretrain.lss_pool
-    return pool(depth_probabilities, features, plan.cells, plan.pixels, plan.bins, plan.starts, plan.order)
+    return pool(depth_probabilities, features, plan.cells, plan.order, plan.starts, plan.pixels, plan.bins)
 
 
 def lss_pool_reference(
@@ -180,12 +187,12 @@ def _frustum(depth: Tensor, features: Tensor, num_cells: int) -> Frustum:
 
 
 def _lss_pool(
-    depth: Tensor, features: Tensor, cells: Tensor, pixels: Tensor, bins: Tensor, starts: Tensor, order: Tensor
+    depth: Tensor, features: Tensor, cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bins: Tensor
 ) -> Tensor:
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
     out = new_memory(depth, len(order), features.shape[1])
     frustum = _frustum(depth, features, len(order))
-    launch("lss_pool", depth, TYPE_CODES[features.dtype], features, pixels, bins, starts, order, frustum, out)
+    launch("lss_pool", depth, TYPE_CODES[features.dtype], features, order, starts, pixels, bins, frustum, out)
     return out
 
 
@@ -210,7 +217,7 @@ def _lss_pool_backward(
 
 
 def _fake(
-    depth: Tensor, features: Tensor, cells: Tensor, pixels: Tensor, bins: Tensor, starts: Tensor, order: Tensor
+    depth: Tensor, features: Tensor, cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bins: Tensor
 ) -> Tensor:
     return depth.new_empty(order.shape[0], features.shape[1])
 
@@ -250,8 +257,8 @@ def _second_gradient(ctx: Any, *grads: Tensor) -> None:
 
 
 register(
-    "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor pixels, Tensor bins, Tensor starts,"
-    " Tensor order) -> Tensor",
+    "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor order, Tensor starts,"
+    " Tensor pixels, Tensor bins) -> Tensor",
     _lss_pool,
     _fake,
     stored=(1,),
