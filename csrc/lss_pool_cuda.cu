@@ -11,17 +11,18 @@ constexpr int64_t kTogether = kWarp * kRegisters;
 
 // The warps of a block take every eighth point of its cell, and their sums are added in order of the warps.
 template <typename T, typename V>
-__global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t* points, const int32_t* starts,
-                                const int32_t* order, Frustum frustum, T* out) {
+__global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t* order, const int32_t* starts,
+                                const int32_t* pixels, const int32_t* bins, Frustum frustum, T* out) {
   __shared__ T part[kWarps][kTogether];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t cell = order[blockIdx.x], channels = frustum.channels;
+  const int64_t cell = order[blockIdx.x], begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+  const int64_t channels = frustum.channels;
   for (int64_t c = 0; c < channels; c += kTogether) {
     T total[kRegisters] = {};
-    for (int64_t i = starts[cell] + warp; i < starts[cell + 1]; i += kWarps) {
-      const Lifted lifted = frustum.lift(points[i]);
-      const T weight = depth[lifted.place];
-      const V* const feature = features + lifted.pixel * channels + c;
+    for (int64_t i = begin + warp; i < end; i += kWarps) {
+      const int64_t pixel = pixels[i];
+      const T weight = depth[frustum.place(pixel, bins[i])];
+      const V* const feature = features + pixel * channels + c;
       for (int r = 0; r < kRegisters; ++r) {
         const int64_t channel = lane + r * kWarp;
         if (c + channel < channels) total[r] += weight * to_float(feature[channel]);
@@ -45,7 +46,7 @@ __global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V*
   const int64_t pixel = thread_index() / kWarp;
   if (pixel >= count) return;  // whole warps leave together
   const int lane = threadIdx.x % kWarp;
-  const int64_t channels = frustum.channels, place = frustum.first_place(pixel);
+  const int64_t channels = frustum.channels, place = frustum.place(pixel, 0);
   for (int64_t c = 0; c < channels; c += kTogether) {
     T feature[kRegisters] = {}, total[kRegisters] = {};
     for (int r = 0; r < kRegisters; ++r) {
@@ -79,14 +80,14 @@ __global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V*
 using namespace renderpretrain;
 
 int rp_lss_pool_cuda(int64_t type, const void* depth, int64_t stored_type, const void* features,
-                     const int32_t* points, const int32_t* starts, const int32_t* order,
+                     const int32_t* order, const int32_t* starts, const int32_t* pixels, const int32_t* bins,
                      const rp_frustum* frustum, void* out, void* stream) {
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);
     return launch(lss_pool_kernel<T, V>, frustum->num_cells * kThreads, stream, static_cast<const T*>(depth),
-                  static_cast<const V*>(features), points, starts, order, Frustum(*frustum),
-                  static_cast<T*>(out));
+                  static_cast<const V*>(features), order, starts, pixels, bins,
+                  Frustum(*frustum), static_cast<T*>(out));
   });
 }
 

@@ -1,5 +1,6 @@
 """Lift-splat pooling: pixels spread over their rays by depth, and summed in the cells these cross."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -65,12 +66,13 @@ def frustum_cells(
         Cells; -1 outside the grid and where a coordinate is NaN or infinite.
     """
     check_shape("points", points, "B N D H W 3")
-    z, y, x = shape
-    index = torch.floor(points * points.new_tensor(scale) + (points.new_tensor(offset) + 0.5))
-    inside = ((index >= 0) & (index < points.new_tensor((x, y, z)))).all(-1)
-    i, j, k = torch.where(inside[..., None], index, 0.0).long().unbind(-1)
-    batch = torch.arange(len(points), device=points.device)[:, None, None, None, None]
-    return torch.where(inside, ((batch * z + k) * y + j) * x + i, -1)
+    cells = torch.arange(len(points), device=points.device)[:, None, None, None, None]
+    inside = torch.ones_like(cells, dtype=torch.bool)
+    for axis, size in zip((2, 1, 0), shape, strict=True):
+        index = torch.floor(points[..., axis] * scale[axis] + (offset[axis] + 0.5))
+        inside = inside & (index >= 0) & (index < size)
+        cells = cells * size + torch.where(inside, index, 0.0).long()
+    return torch.where(inside, cells, -1)
 
 
 def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
@@ -95,27 +97,28 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
             "cells: expected an integer type and fewer than 2^31 points and cells, "
             f"got {cells.dtype}, {cells.numel()} points, num_cells={num_cells}"
         )
-    if cells.numel() and not bool(((cells >= -1) & (cells < num_cells)).all()):
-        raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {cells.min()} to {cells.max()}")
+    lowest, highest = torch.stack(cells.aminmax()).tolist() if cells.numel() else (-1, -1)
+    if lowest < -1 or highest >= num_cells:
+        raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {lowest} to {highest}")
     # Points image column by image column: what is above each other often shares cells. Cells in the order they
     # are met, so that their pixels stay in cache; the dropped points are one more cell, the last.
-    column = torch.where(cells < 0, num_cells, cells).permute(0, 3, 1, 2).flatten()
-    numbers = torch.arange(cells.numel(), device=cells.device)
-    first = numbers.new_full((num_cells + 1,), cells.numel())
-    first.scatter_reduce_(0, column.long(), numbers, "amin")
+    cells = cells.permute(0, 2, 3, 1).int().contiguous()
+    columns = torch.where(cells < 0, num_cells, cells).permute(0, 2, 3, 1).flatten().long()
+    count = torch.arange(max(cells.numel(), num_cells + 1), device=cells.device)
+    first = torch.full((num_cells + 1,), cells.numel(), device=cells.device)
+    first.scatter_reduce_(0, columns, count[: cells.numel()], "amin")
     order = first[:-1].argsort(stable=True)
-    turn = torch.full_like(first, num_cells, dtype=torch.int32)
-    turn[order] = torch.arange(num_cells, dtype=torch.int32, device=cells.device)
-    turns, sorting = turn[column].sort(stable=True)
-    bounds = torch.arange(num_cells + 1, dtype=torch.int32, device=cells.device)
-    images, bins, height, width = cells.shape
-    n, w, d, h = torch.unravel_index(sorting, (images, width, bins, height))
+    turns = torch.full_like(first, num_cells).scatter_(0, order, count[:num_cells]).int()
+    sorted_turns, sorting = turns.index_select(0, columns).sort(stable=True)
+    points = count[: cells.numel()].int().view(cells.shape).permute(0, 2, 3, 1).flatten()
+    points = points.index_select(0, sorting)
+    pixels = torch.div(points, max(cells.shape[3], 1), rounding_mode="floor")
     return LssPlan(
-        cells=cells.permute(0, 2, 3, 1).int().contiguous(),
-        pixels=((n * height + h) * width + w).int(),
-        bins=d.int(),
-        starts=torch.searchsorted(turns, bounds, out_int32=True),
+        cells=cells,
         order=order.int(),
+        starts=torch.searchsorted(sorted_turns, count[: num_cells + 1].int(), out_int32=True),
+        pixels=pixels,
+        bins=points - pixels * cells.shape[3],
     )
 
 
@@ -181,13 +184,17 @@ def _dense(depth: Tensor) -> Tensor:
 
 def _frustum(depth: Tensor, features: Tensor, num_cells: int) -> Frustum:
     images, bins, height, width = depth.shape
-    return Frustum(
-        images, bins, height, width, features.shape[1], num_cells, not depth.is_contiguous()
-    )
+    return Frustum(images, bins, height, width, features.shape[1], num_cells, not depth.is_contiguous())
 
 
 def _lss_pool(
-    depth: Tensor, features: Tensor, cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bins: Tensor
+    depth: Tensor,
+    features: Tensor,
+    cells: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    pixels: Tensor,
+    bins: Tensor,
 ) -> Tensor:
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
     out = new_memory(depth, len(order), features.shape[1])
@@ -200,8 +207,10 @@ def _lss_pool_backward(
     grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by depth and features; one that is not needed is an empty tensor."""
-    grad_depth, grad_features = _fake_backward(grad, depth, features, cells, needed)
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
+    grad_depth, grad_features = _new_gradients(depth, features, needed, new_memory)
+    if features.shape[1] == 0:
+        return grad_depth.zero_(), grad_features
     launch(
         "lss_pool_backward",
         grad.contiguous(),
@@ -216,8 +225,29 @@ def _lss_pool_backward(
     return grad_depth, grad_features
 
 
+def _new_gradients(
+    depth: Tensor, features: Tensor, needed: list[bool], new: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Memory for the gradients: of depth in its own order, of features with channels last."""
+    grad_depth, grad_features = new(depth, 0), new(depth, 0)
+    images, bins, height, width = depth.shape
+    if needed[0] and depth.is_contiguous():
+        grad_depth = new(depth, images, bins, height, width)
+    elif needed[0]:
+        grad_depth = new(depth, images, height, width, bins).permute(0, 3, 1, 2)
+    if needed[1]:
+        grad_features = new(depth, images, height, width, features.shape[1]).permute(0, 3, 1, 2)
+    return grad_depth, grad_features
+
+
 def _fake(
-    depth: Tensor, features: Tensor, cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bins: Tensor
+    depth: Tensor,
+    features: Tensor,
+    cells: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    pixels: Tensor,
+    bins: Tensor,
 ) -> Tensor:
     return depth.new_empty(order.shape[0], features.shape[1])
 
@@ -225,13 +255,7 @@ def _fake(
 def _fake_backward(
     grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
-    grad_depth, grad_features = grad.new_empty(0), grad.new_empty(0)
-    if needed[0]:
-        grad_depth = torch.empty_like(_dense(depth))
-    if needed[1]:
-        images, channels, height, width = features.shape
-        grad_features = grad.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
-    return grad_depth, grad_features
+    return _new_gradients(_dense(depth), features, needed, lambda like, *shape: like.new_empty(shape))
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -251,9 +275,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "lss_pool: differentiable once; for second derivatives use lss_pool_reference"
-    )
+    raise NotImplementedError("lss_pool: differentiable once; for second derivatives use lss_pool_reference")
 
 
 register(
