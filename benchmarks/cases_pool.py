@@ -87,7 +87,7 @@ class _Points:
     """The kept points pixel by pixel: number, cell, and place in the depth probabilities."""
 
     def __init__(self, plan: ops.LssPlan) -> None:
-        images, height, width, bins = plan.cells.shape
+        _, height, width, bins = plan.cells.shape
         self.kept = (plan.cells.flatten() >= 0).nonzero()[:, 0]
         self.cells = plan.cells.flatten()[self.kept].long()
         self.pixels = self.kept // bins
@@ -116,7 +116,7 @@ class _Sparse:
         return matrix @ features.permute(0, 2, 3, 1).flatten(0, 2)
 
     def both(self, depth: Tensor, features: Tensor, upstream: Tensor) -> Results:
-        """The result and both gradients: products with the transpose, and those of rows where it has entries."""
+        """The result and both gradients: products with the transpose, and of rows where that has entries."""
         shape, rows = self.shape[::-1], features.permute(0, 2, 3, 1)
         matrix = torch.sparse_csr_tensor(*self.by_pixel, depth.flatten()[self.places], shape)
         products = torch.sparse.sampled_addmm(matrix, rows.flatten(0, 2), upstream.mT, beta=0.0).values()

@@ -1,4 +1,4 @@
-// One owner per sum: forward a cell, backward a pixel. Up to eight vectors of channels are summed in registers.
+// One owner per sum, forward a cell, backward a pixel; up to eight vectors of channels stay in registers.
 #include "lss_pool.h"
 
 #include <algorithm>
@@ -10,9 +10,9 @@ using namespace renderpretrain;
 
 namespace {
 
-constexpr int64_t kCells = 64;          // of one range; tens of microseconds of work
-constexpr int64_t kColumns = 4;         // of one range
-constexpr int kMostVectors = 8;         // sums and features of a pixel fit 32 registers
+constexpr int64_t kCells = 64;   // of one range; tens of microseconds of work
+constexpr int64_t kColumns = 4;  // of one range
+constexpr int kMostVectors = 8;  // sums and features of a pixel fit 32 registers
 constexpr int64_t kMostChannels = kMostVectors * kLanes;
 
 // run(0), ..., run(count - 1) with constants, so that arrays of vectors stay in registers.
@@ -146,14 +146,20 @@ struct Backward {
 
 }  // namespace
 
-int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features, const int32_t* order,
-                    const int32_t* starts, const int32_t* pixels, const int32_t* bins, const rp_frustum* frustum, void* out,
-                    int64_t num_threads) {
+int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features,
+                    const int32_t* order, const int32_t* starts, const int32_t* pixels, const int32_t* bins,
+                    const rp_frustum* frustum, void* out, int64_t num_threads) {
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);
-    const Forward<T, V> work{Frustum(*frustum), static_cast<const T*>(depth), static_cast<const V*>(features),
-                             order, starts, pixels, bins, static_cast<T*>(out)};
+    const Forward<T, V> work{Frustum(*frustum),
+                             static_cast<const T*>(depth),
+                             static_cast<const V*>(features),
+                             order,
+                             starts,
+                             pixels,
+                             bins,
+                             static_cast<T*>(out)};
     return parallel_for(frustum->num_cells, kCells, num_threads,
                         [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });

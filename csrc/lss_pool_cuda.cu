@@ -11,8 +11,9 @@ constexpr int64_t kTogether = kWarp * kRegisters;
 
 // The warps of a block take every eighth point of its cell, and their sums are added in order of the warps.
 template <typename T, typename V>
-__global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t* order, const int32_t* starts,
-                                const int32_t* pixels, const int32_t* bins, Frustum frustum, T* out) {
+__global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t* order,
+                                const int32_t* starts, const int32_t* pixels, const int32_t* bins,
+                                Frustum frustum, T* out) {
   __shared__ T part[kWarps][kTogether];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int64_t cell = order[blockIdx.x], begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
@@ -41,8 +42,9 @@ __global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t
 }
 
 template <typename T, typename V>
-__global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V* features, const int32_t* cells,
-                                         Frustum frustum, int64_t count, T* grad_depth, T* grad_features) {
+__global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V* features,
+                                         const int32_t* cells, Frustum frustum, int64_t count, T* grad_depth,
+                                         T* grad_features) {
   const int64_t pixel = thread_index() / kWarp;
   if (pixel >= count) return;  // whole warps leave together
   const int lane = threadIdx.x % kWarp;

@@ -95,19 +95,19 @@ RP_API int rp_resample_cuda(int64_t type, const void* edges, const void* weights
                             int64_t num_rays, int64_t num_bins, int64_t count, double* cdf, void* positions,
                             void* stream);
 
-// Frustums of num_images cameras: num_bins points along the ray of every pixel. Depth probabilities are (images,
-// height, width, bins) if bins_last, else (images, bins, height, width); features of `stored_type` are (images,
-// height, width, channels).
+// Frustums of num_images cameras: num_bins points along the ray of every pixel. Depth probabilities are
+// (images, height, width, bins) if bins_last, else (images, bins, height, width); features of `stored_type`
+// are (images, height, width, channels).
 typedef struct rp_frustum {
   int64_t num_images, num_bins, height, width, channels, num_cells;
   bool bins_last;
 } rp_frustum;
 
-// lss_pool: out (cells, channels), where a cell sums depth * feature over the points points[starts[cell]], ...,
-// points[starts[cell + 1] - 1]; a point is pixel * bins + bin, and there are fewer than 2^31. Cells are computed
-// as `order` lists them.
-// lss_pool_backward: cells (images, height, width, bins) has the cell of every point or -1; a gradient that is
-// null is not computed.
+// lss_pool: out (cells, channels), where cell order[i] sums depth * feature over the points starts[i], ...,
+// starts[i + 1] - 1, which lie at pixels (of all images) and bins; `order` lists every cell, and the images of
+// its points ascend.
+// lss_pool_backward: cells (images, height, width, bins) has the cell of every point or -1; a gradient that
+// is null is not computed.
 RP_API int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features,
                            const int32_t* order, const int32_t* starts, const int32_t* pixels,
                            const int32_t* bins, const rp_frustum* frustum, void* out, int64_t num_threads);

@@ -1,4 +1,4 @@
-"""Images to a volume by lift and splat: a pixel's feature goes into the voxels along its ray, by its depth."""
+"""Images to a volume by lift and splat: a pixel's feature goes to the voxels on its ray, by its depth."""
 
 import torch
 from jaxtyping import Bool, Float

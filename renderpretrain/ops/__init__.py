@@ -7,7 +7,8 @@ from renderpretrain.ops._native import has_native, native_status
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
-from renderpretrain.ops.lss_pool import LssPlan, frustum_cells, lss_plan, lss_pool, lss_pool_reference
+from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
+from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference

@@ -1,4 +1,4 @@
-"""Lift-splat lifting: a slow loop over pixels and depths, a certain depth by hand, cameras that are absent."""
+"""Lift-splat lifting: a slow loop over pixels and depths, a certain depth by hand, absent cameras."""
 
 import math
 
