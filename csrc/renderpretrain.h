@@ -171,6 +171,31 @@ RP_API int rp_raycast_grid_cpu(int64_t type, const void* origins, const void* en
                                const rp_grid* grid, int32_t* passed, int32_t* hits, int64_t num_threads);
 RP_API int rp_raycast_grid_cuda(int64_t type, const void* origins, const void* ends, const bool* valid,
                                 const rp_grid* grid, int32_t* passed, int32_t* hits, void* stream);
+// Frustums of num_images cameras: num_bins points along the ray of every pixel. Depth probabilities are
+// (images, height, width, bins) if bins_last, else (images, bins, height, width); features of `stored_type`
+// are (images, height, width, channels).
+typedef struct rp_frustum {
+  int64_t num_images, num_bins, height, width, channels, num_cells;
+  bool bins_last;
+} rp_frustum;
+
+// lss_pool: out (cells, channels), where cell order[i] sums depth * feature over the points starts[i], ...,
+// starts[i + 1] - 1, which lie at pixels (of all images) and bins; `order` lists every cell, and the images of
+// its points ascend.
+// lss_pool_backward: cells (images, height, width, bins) has the cell of every point or -1; a gradient that
+// is null is not computed.
+RP_API int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features,
+                           const int32_t* order, const int32_t* starts, const int32_t* pixels,
+                           const int32_t* bins, const rp_frustum* frustum, void* out, int64_t num_threads);
+RP_API int rp_lss_pool_cuda(int64_t type, const void* depth, int64_t stored_type, const void* features,
+                            const int32_t* order, const int32_t* starts, const int32_t* pixels,
+                            const int32_t* bins, const rp_frustum* frustum, void* out, void* stream);
+RP_API int rp_lss_pool_backward_cpu(int64_t type, const void* grad, const void* depth, int64_t stored_type,
+                                    const void* features, const int32_t* cells, const rp_frustum* frustum,
+                                    void* grad_depth, void* grad_features, int64_t num_threads);
+RP_API int rp_lss_pool_backward_cuda(int64_t type, const void* grad, const void* depth, int64_t stored_type,
+                                     const void* features, const int32_t* cells, const rp_frustum* frustum,
+                                     void* grad_depth, void* grad_features, void* stream);
 
 #ifdef __cplusplus
 }

@@ -15,26 +15,17 @@ namespace renderpretrain {
 
 constexpr int kLanes = 16;
 
-template <typename T>
+// Empty for half precision, which is stored but not computed in.
+template <typename T, int kCount, bool = std::is_arithmetic_v<T>>
 struct VectorOf {};
 
-template <>
-struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(kLanes * sizeof(float))));
-};
-
-template <>
-struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(kLanes * sizeof(double))));
-};
-
-template <>
-struct VectorOf<int32_t> {
-  typedef int32_t type __attribute__((vector_size(kLanes * sizeof(int32_t))));
+template <typename T, int kCount>
+struct VectorOf<T, kCount, true> {
+  typedef T type __attribute__((vector_size(kCount * sizeof(T))));
 };
 
 template <typename T>
-using Vector = typename VectorOf<T>::type;
+using Vector = typename VectorOf<T, kLanes>::type;
 
 template <typename T>
 RP_HOST_DEVICE Vector<T> fill(T value) {
@@ -137,18 +128,16 @@ RP_HOST_DEVICE Vector<T> floor(Vector<T> value) {
   return whole > value ? whole - 1 : whole;
 }
 
-// The sum of all lanes, in an order that does not depend on the instruction set.
-template <typename T>
-RP_HOST_DEVICE T sum(Vector<T> value) {
-#if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>) return _mm512_reduce_add_ps((__m512)value);
-#endif
-  T lane[kLanes];
-  std::memcpy(lane, &value, sizeof(value));
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+// The sum of all lanes, in an order that does not depend on the instruction set: halves onto each other.
+template <typename T, int kCount = kLanes>
+RP_HOST_DEVICE T sum(typename VectorOf<T, kCount>::type value) {
+  if constexpr (kCount == 1) {
+    return value[0];
+  } else {
+    typename VectorOf<T, kCount / 2>::type half[2];
+    std::memcpy(half, &value, sizeof(value));
+    return sum<T, kCount / 2>(half[0] + half[1]);
   }
-  return lane[0];
 }
 
 }  // namespace renderpretrain

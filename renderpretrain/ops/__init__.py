@@ -15,6 +15,8 @@ from renderpretrain.ops.grid_sample import (
 from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
 from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
+from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
+from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
@@ -29,6 +31,7 @@ from renderpretrain.ops.segment_scan import (
 from renderpretrain.ops.splat import splat, splat_reference
 
 __all__ = [
+    "LssPlan",
     "box_intersect",
     "box_intersect_reference",
     "composite",
@@ -37,6 +40,7 @@ __all__ = [
     "distortion_loss_reference",
     "draw_seeds",
     "fork",
+    "frustum_cells",
     "grid_sample",
     "grid_sample_reference",
     "grid_sample_vjp",
@@ -46,6 +50,9 @@ __all__ = [
     "march_packed",
     "march_packed_reference",
     "march_reference",
+    "lss_plan",
+    "lss_pool",
+    "lss_pool_reference",
     "native_status",
     "neus_alphas",
     "neus_upsample",

@@ -36,12 +36,23 @@ class Box(ctypes.Structure):
     ]
 
 
+class Frustum(ctypes.Structure):
+    """``rp_frustum``: sizes of a frustum of points for every image, and of what they are pooled into."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("images", "bins", "height", "width", "channels", "cells")),
+        ("bins_last", ctypes.c_bool),
+    ]
+
+
 SIGNATURES = {
     "composite": "pnnp",
     "composite_backward": "ppnnp",
     "grid_sample": "pnpgp",
     "grid_sample_backward": "pppnpgppp",
     "box_intersect": "ppnbppp",
+    "lss_pool": "pnpppppfp",
+    "lss_pool_backward": "ppnppfpp",
     "resample": "pppnnnpp",
     "segment_scan": "ppppnnn",
     "distortion_loss": "ppppnnp",
@@ -54,6 +65,8 @@ SIGNATURES = {
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
 code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``f``
+frustum. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -61,6 +74,7 @@ _LETTERS: dict[str, Any] = {
     "d": ctypes.c_double,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
+    "f": ctypes.POINTER(Frustum),
 }
 TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
@@ -152,6 +166,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
 
 
 def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null

@@ -1,0 +1,100 @@
+"""Images to a volume by lift and splat: a pixel's feature goes to the voxels on its ray, by its depth."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain import ops
+from renderpretrain.geometry import Cameras, VoxelGrid
+
+
+def frustum_points(
+    cameras: Cameras, depths: Float[Tensor, " D"], size: tuple[int, int]
+) -> Float[Tensor, "*batch D h w 3"]:
+    """World points on the rays of a feature map's cells, at the same depths for all.
+
+    Args:
+        cameras: Any batch of cameras.
+        depths: Along the optical axis, metres.
+        size: ``(h, w)`` of the feature map; it covers the image edge to edge.
+    """
+    v, u = (
+        (torch.arange(count, device=depths.device) + 0.5) * (extent / count)
+        for count, extent in zip(size, cameras.image_size, strict=True)
+    )
+    v, u = torch.meshgrid(v, u, indexing="ij")
+    pixels = torch.stack([u, v], -1).flatten(0, 1)
+    rays = cameras.rays(pixels.expand(*cameras.shape, -1, 2))
+    cosines = (rays.directions * cameras.camera_to_world[..., None, :3, 2]).sum(-1)
+    t = depths[:, None] / cosines[..., None, :]
+    points = rays.origins[..., None, :, :] + t[..., None] * rays.directions[..., None, :, :]
+    return points.unflatten(-2, size)
+
+
+class LiftSplat(nn.Module):
+    """Lifting with a learned depth distribution, pushed from the pixels to the voxels.
+
+    Called like :class:`~renderpretrain.lifters.ViewLifter`, which pulls from the voxels to the pixels: there
+    every voxel in view gets a feature, here every pixel's feature goes somewhere, once.
+
+    Lift, Splat, Shoot (https://arxiv.org/abs/2008.05711), with points at the middle of their depth bins.
+
+    Args:
+        grid: The volume's grid; one voxel high it is a bird's-eye view.
+        channels: Width of the feature maps, and of the volume.
+        depth_bins: Bins of the depth distribution.
+        depth_range: Their nearest and farthest edge along the optical axis, metres.
+    """
+
+    def __init__(
+        self,
+        grid: VoxelGrid,
+        channels: int,
+        *,
+        depth_bins: int = 64,
+        depth_range: tuple[float, float] = (0.0, 64.0),
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.depth_bins = depth_bins
+        self.depth_range = depth_range
+        self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)
+        self.context = nn.Conv2d(channels, channels, kernel_size=1)
+
+    def forward(
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B C Z Y X"]:
+        """Lift and sum all levels; the two convolutions are shared between them."""
+        return self.lift(levels, cameras, camera_valid)[0]
+
+    def lift(
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D _ _"]]]:
+        """The volume, and every level's depth probabilities for losses on them."""
+        volumes, probabilities = [], []
+        for features in levels:
+            plan = self.plan(cameras, camera_valid, (features.shape[3], features.shape[4]))
+            volume, likely = self.pool(features, plan)
+            volumes.append(volume)
+            probabilities.append(likely)
+        return torch.stack(volumes).sum(0), probabilities
+
+    @torch.no_grad()
+    def plan(self, cameras: Cameras, camera_valid: Bool[Tensor, "B N"], size: tuple[int, int]) -> ops.LssPlan:
+        """Where the pixels of a feature map ``(h, w)`` go; cameras that never move need it once."""
+        near, far = self.depth_range
+        edges = torch.linspace(near, far, self.depth_bins + 1, device=camera_valid.device)
+        points = frustum_points(cameras, (edges[1:] + edges[:-1]) / 2, size)
+        cells = ops.frustum_cells(points, self.grid.shape, self.grid.scale, self.grid.offset)
+        cells = torch.where(camera_valid[..., None, None, None], cells, -1)
+        return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels)
+
+    def pool(
+        self, features: Float[Tensor, "B N C h w"], plan: ops.LssPlan
+    ) -> tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B N D h w"]]:
+        """One level's volume and depth probabilities."""
+        images = features.flatten(0, 1)
+        probabilities = self.depth_head(images).float().softmax(1)
+        pooled = ops.lss_pool(probabilities, self.context(images), plan)
+        volume = pooled.view(len(features), *self.grid.shape, -1).permute(0, 4, 1, 2, 3)
+        return volume, probabilities.unflatten(0, features.shape[:2])

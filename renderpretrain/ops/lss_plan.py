@@ -1,0 +1,118 @@
+"""Which points of camera frustums lie in which cell: what lift-splat pooling needs to know of geometry."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+
+INDEX_LIMIT = 2**31
+"""Points and cells are counted in int32."""
+
+
+@dataclass(frozen=True)
+class LssPlan:
+    """The points of all frustums, pixel by pixel and cell by cell; made by :func:`lss_plan`.
+
+    Attributes:
+        cells: The cell of every point, -1 where it is dropped.
+        order: The cells as they are computed: one after another where they share pixels.
+        starts: Where their points begin in ``pixels`` and ``bins``; one more, where those of the last end.
+        pixels: The pixel of every point, counted over all images, cell after cell; the dropped ones are last.
+        bins: The depth bin of the same points.
+    """
+
+    cells: Int32[Tensor, "N H W D"]
+    order: Int32[Tensor, " cells"]
+    starts: Int32[Tensor, " cells_and_one"]
+    pixels: Int32[Tensor, " P"]
+    bins: Int32[Tensor, " P"]
+
+    @property
+    def num_cells(self) -> int:
+        """Rows of the pooled result."""
+        return len(self.order)
+
+    def to(self, device: torch.device | str) -> "LssPlan":
+        """The same plan on another device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def frustum_cells(
+    points: Float[Tensor, "B N D H W 3"],
+    shape: tuple[int, int, int],
+    scale: tuple[float, float, float],
+    offset: tuple[float, float, float],
+) -> Int[Tensor, "B N D H W"]:
+    """The cell every point of the frustums lies in, for :func:`lss_plan` after ``flatten(0, 1)``.
+
+    A point's index is ``floor(point * scale + offset + 0.5)`` per axis: rounded down, so that nothing below
+    the grid falls into its first cell. Cells count ``(b, z, y, x)``, x fastest: every batch element has
+    ``Z * Y * X`` of its own, ``B * Z * Y * X`` in all.
+
+    Args:
+        points: World coordinates (x, y, z), metres.
+        shape: ``(Z, Y, X)`` of the grid.
+        scale: Cells per metre, (x, y, z).
+        offset: Index of the world's origin, an integer at a cell's centre, (x, y, z).
+
+    Returns:
+        Cells; -1 outside the grid and where a coordinate is NaN or infinite.
+    """
+    check_shape("points", points, "B N D H W 3")
+    cells = torch.arange(len(points), device=points.device)[:, None, None, None, None]
+    inside = torch.ones_like(cells, dtype=torch.bool)
+    for axis, size in zip((2, 1, 0), shape, strict=True):
+        index = torch.floor(points[..., axis] * scale[axis] + (offset[axis] + 0.5))
+        inside = inside & (index >= 0) & (index < size)
+        cells = cells * size + torch.where(inside, index, 0.0).long()
+    return torch.where(inside, cells, -1)
+
+
+def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
+    """Sort the points of camera frustums by cell.
+
+    The plan depends on nothing but the cells, so it may be used again for as long as cameras (intrinsics,
+    poses, the resizing and cropping of their images), depth bins, grid and batch size stay: for the life of a
+    rig whose images and scenes are not augmented, else for one step.
+
+    Args:
+        cells: The cell of every point in [0, num_cells), or -1 to drop it; see :func:`frustum_cells`. Images
+            of several batch elements follow each other, their cells too.
+        num_cells: Cells in all.
+
+    Raises:
+        ValueError: If a cell is out of range (on CUDA this waits for the device), or there are 2^31 points or
+            cells.
+    """
+    check_shape("cells", cells, "N D H W")
+    if cells.is_floating_point() or not 0 <= num_cells < INDEX_LIMIT or not cells.numel() < INDEX_LIMIT:
+        raise ValueError(
+            "cells: expected an integer type and fewer than 2^31 points and cells, "
+            f"got {cells.dtype}, {cells.numel()} points, num_cells={num_cells}"
+        )
+    lowest, highest = torch.stack(cells.aminmax()).tolist() if cells.numel() else (-1, -1)
+    if lowest < -1 or highest >= num_cells:
+        raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {lowest} to {highest}")
+    # Points image column by image column, for what is above each other often shares cells. Cells in the order
+    # they are met, so that their pixels stay in cache; the dropped points are one more cell, the last.
+    cells = cells.permute(0, 2, 3, 1).int().contiguous()
+    columns = torch.where(cells < 0, num_cells, cells).permute(0, 2, 3, 1).flatten().long()
+    count = torch.arange(max(cells.numel(), num_cells + 1), device=cells.device)
+    first = torch.full((num_cells + 1,), cells.numel(), device=cells.device)
+    first.scatter_reduce_(0, columns, count[: cells.numel()], "amin")
+    order = first[:-1].argsort(stable=True)
+    turns = torch.full_like(first, num_cells).scatter_(0, order, count[:num_cells]).int()
+    sorted_turns, sorting = turns.index_select(0, columns).sort(stable=True)
+    points = count[: cells.numel()].int().view(cells.shape).permute(0, 2, 3, 1).flatten()
+    points = points.index_select(0, sorting)
+    pixels = torch.div(points, max(cells.shape[3], 1), rounding_mode="floor")
+    return LssPlan(
+        cells=cells,
+        order=order.int(),
+        starts=torch.searchsorted(sorted_turns, count[: num_cells + 1].int(), out_int32=True),
+        pixels=pixels,
+        bins=points - pixels * cells.shape[3],
+    )
