@@ -16,8 +16,16 @@ namespace renderpretrain {
 constexpr int kLanes = 16;
 
 template <typename T>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(kLanes * sizeof(T))));
+struct VectorOf {};
+
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kLanes * sizeof(float))));
+};
+
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kLanes * sizeof(double))));
 };
 
 template <typename T>

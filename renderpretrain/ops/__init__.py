@@ -11,8 +11,24 @@ from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.splat import splat, splat_reference
+from renderpretrain.ops.voxel_scatter import (
+    ScatterPlan,
+    scatter_plan,
+    scatter_plan_reference,
+    voxel_scatter,
+    voxel_scatter_reference,
+)
+from renderpretrain.ops.voxelize import (
+    OccupiedCells,
+    occupied_cells,
+    occupied_cells_reference,
+    voxel_index,
+    voxel_index_reference,
+)
 
 __all__ = [
+    "OccupiedCells",
+    "ScatterPlan",
     "box_intersect",
     "box_intersect_reference",
     "composite",
@@ -24,9 +40,17 @@ __all__ = [
     "has_native",
     "native_status",
     "neus_alphas",
+    "occupied_cells",
+    "occupied_cells_reference",
     "resample",
     "resample_reference",
+    "scatter_plan",
+    "scatter_plan_reference",
     "splat",
     "splat_reference",
     "uniform",
+    "voxel_index",
+    "voxel_index_reference",
+    "voxel_scatter",
+    "voxel_scatter_reference",
 ]
