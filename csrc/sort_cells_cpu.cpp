@@ -104,10 +104,15 @@ int rp_cell_offsets_cpu(int64_t type, const int64_t* cells, int64_t count, int64
                         int32_t* offsets, int64_t num_threads) {
   if (type != RP_INT64) return RP_BAD_TYPE;
   return parallel_for(num_cells + 1, RP_SORT_BLOCK, num_threads, [&](int64_t begin, int64_t end) {
-    int64_t place = std::lower_bound(cells, cells + count, begin) - cells;
+    const int64_t* const first = std::lower_bound(cells, cells + count, begin);
+    const int64_t* const last = std::lower_bound(first, cells + count, end);
+    std::fill(offsets + begin, offsets + end, 0);
+    for (const int64_t* cell = first; cell < last; ++cell) ++offsets[*cell];
+    int32_t place = static_cast<int32_t>(first - cells);
     for (int64_t cell = begin; cell < end; ++cell) {
-      while (place < count && cells[place] < cell) ++place;
-      offsets[cell] = static_cast<int32_t>(place);
+      const int32_t points = offsets[cell];
+      offsets[cell] = place;
+      place += points;
     }
   });
 }
@@ -123,20 +128,22 @@ int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32_t* ord
     for (int64_t i = begin; i < end; ++i) scratch[block] += begins_cell(i);
   });
   accumulate(scratch, num_blocks(kept), 1);
+  *num_occupied = 0;
+  offsets[0] = 0;
   for_blocks(kept, num_threads, [&](int64_t block, int64_t begin, int64_t end) {
+    // A block has the cells that begin in it, with all their points.
+    while (begin < end && !begins_cell(begin)) ++begin;
+    if (begin == end) return;
+    while (end < kept && !begins_cell(end)) ++end;
     int64_t row = scratch[block] - 1;
     for (int64_t i = begin; i < end; ++i) {
-      if (begins_cell(i)) {
-        occupied[++row] = cells[i];
-        offsets[row] = static_cast<int32_t>(i);
-      }
+      row += begins_cell(i);
+      occupied[row] = cells[i];
+      offsets[row + 1] = static_cast<int32_t>(i + 1);
       rows[order[i]] = row;
     }
-    // The last block knows how many there are.
     if (end == kept) *num_occupied = row + 1;
   });
-  if (kept == 0) *num_occupied = 0;
-  offsets[*num_occupied] = static_cast<int32_t>(kept);
   for (int64_t i = kept; i < count; ++i) rows[order[i]] = -1;
   return RP_OK;
 }

@@ -12,7 +12,7 @@ using namespace renderpretrain;
 namespace {
 
 constexpr int64_t kGrain = 1 << 14;  // numbers; tens of microseconds of work
-constexpr int kTile = 4;             // vectors of a row that are reduced together, in registers
+constexpr int kAhead = 8;            // points whose rows are asked for early: they lie anywhere
 
 // Numbers of a row: `kVectors` whole vectors, or none and `rest` < kLanes numbers.
 template <int kVectors>
@@ -43,7 +43,8 @@ struct Span {
 template <typename Body>
 RP_HOST_DEVICE void for_spans(int64_t channels, const Body& body) {
   int64_t c = 0;
-  for (; c + kTile * kLanes <= channels; c += kTile * kLanes) body(Span<kTile>{0}, c);
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) body(Span<4>{0}, c);
+  for (; c + 2 * kLanes <= channels; c += 2 * kLanes) body(Span<2>{0}, c);
   for (; c + kLanes <= channels; c += kLanes) body(Span<1>{0}, c);
   if (c < channels) body(Span<0>{static_cast<int>(channels - c)}, c);
 }
@@ -74,13 +75,21 @@ struct Scatter {
     return values + order[place] * channels + channel;
   }
 
+  template <int kVectors>
+  RP_HOST_DEVICE void fetch_ahead(Span<kVectors> span, int64_t channel, int64_t place) const {
+    const V* const later = row(std::min<int64_t>(place + kAhead, offsets[num_cells] - 1), channel);
+    for (int k = 0; k < span.kCount; ++k) __builtin_prefetch(later + k * kLanes);
+  }
+
   // out = the reduction of a span over the points at places [begin, end), at least one.
   template <int kVectors>
   RP_HOST_DEVICE void reduce_span(Span<kVectors> span, int64_t c, int64_t begin, int64_t end, T* out) const {
     Vector<T> total[span.kCount];
+    fetch_ahead(span, c, begin);
     for (int k = 0; k < span.kCount; ++k) total[k] = span.read(row(begin, c), k);
     if (reduce == RP_MAX) {
       for (int64_t i = begin + 1; i < end; ++i) {
+        fetch_ahead(span, c, i);
         for (int k = 0; k < span.kCount; ++k) {
           const Vector<T> value = span.read(row(i, c), k);
           total[k] = replaces(value, total[k]) ? value : total[k];
@@ -88,6 +97,7 @@ struct Scatter {
       }
     } else {
       for (int64_t i = begin + 1; i < end; ++i) {
+        fetch_ahead(span, c, i);
         for (int k = 0; k < span.kCount; ++k) total[k] += span.read(row(i, c), k);
       }
     }

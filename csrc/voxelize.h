@@ -22,16 +22,17 @@ struct Voxelizer {
 
   // (z * size_y + y) * size_x + x, or -1 outside the box, where NaN is. What is inside is in some voxel,
   // also where rounding of its index says otherwise.
-  RP_HOST_DEVICE int64_t voxel_of(const T* point) const {
+  RP_HOST_DEVICE int64_t voxel_of(const T* point, bool valid) const {
+    bool inside = valid;
+    for (int axis = 0; axis < 3; ++axis) inside &= point[axis] >= lower[axis] & point[axis] < upper[axis];
     int64_t voxel = 0;
     for (int axis = 2; axis >= 0; --axis) {
-      if (!(point[axis] >= lower[axis] && point[axis] < upper[axis])) return -1;
       const T place = std::floor(point[axis] * scale[axis] + offset[axis] + T(0.5));
+      const int64_t step = static_cast<int64_t>(inside ? place : T(0));
       const int64_t last = size[axis] - 1;
-      const int64_t step = place > 0 ? (place < static_cast<T>(last) ? static_cast<int64_t>(place) : last) : 0;
-      voxel = voxel * size[axis] + step;
+      voxel = voxel * size[axis] + (step < 0 ? 0 : step > last ? last : step);
     }
-    return voxel;
+    return inside ? voxel : -1;
   }
 };
 

@@ -1,5 +1,7 @@
 #include "voxelize.h"
 
+#include <algorithm>
+
 #include "parallel.h"
 
 using namespace renderpretrain;
@@ -13,9 +15,13 @@ int rp_voxel_index_cpu(int64_t type, const void* points, const bool* valid, cons
     const Voxelizer<T> voxelizer(*grid, *box);
     const int64_t num_voxels = grid->size_z * grid->size_y * grid->size_x;
     return parallel_for(grid->batch * grid->num_points, kGrain, num_threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t voxel = valid[i] ? voxelizer.voxel_of(static_cast<const T*>(points) + 3 * i) : -1;
-        index[i] = voxel < 0 ? -1 : i / grid->num_points * num_voxels + voxel;
+      for (int64_t i = begin; i < end;) {
+        const int64_t sample = i / grid->num_points;
+        const int64_t stop = std::min(end, (sample + 1) * grid->num_points);
+        for (; i < stop; ++i) {
+          const int64_t voxel = voxelizer.voxel_of(static_cast<const T*>(points) + 3 * i, valid[i]);
+          index[i] = voxel < 0 ? -1 : sample * num_voxels + voxel;
+        }
       }
     });
   });

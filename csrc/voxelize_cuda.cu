@@ -8,7 +8,7 @@ __global__ void voxel_index_kernel(const T* points, const bool* valid, Voxelizer
                                    int64_t num_points, int64_t num_voxels, int64_t count, int64_t* index) {
   const int64_t i = thread_index();
   if (i >= count) return;
-  const int64_t voxel = valid[i] ? voxelizer.voxel_of(points + 3 * i) : -1;
+  const int64_t voxel = voxelizer.voxel_of(points + 3 * i, valid[i]);
   index[i] = voxel < 0 ? -1 : i / num_points * num_voxels + voxel;
 }
 
