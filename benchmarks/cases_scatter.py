@@ -17,7 +17,9 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
     street = VoxelGrid((-54.0, -54.0, -5.0, 54.0, 54.0, 3.0), size)
     points = _sweep(count, device)
     index = _index(points, street).flatten()
-    uniform = torch.randint(street.num_voxels, (count,), generator=torch.Generator().manual_seed(0)).to(device)
+    uniform = torch.randint(street.num_voxels, (count,), generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     for name, cells in (("sweep", index[index >= 0]), ("uniform", uniform)):
         for channels, reductions in ((96, ("sum", "mean", "max")), (17, ("mean",))):
             values = torch.randn(len(cells), channels, device=device, requires_grad=True)

@@ -116,7 +116,7 @@ def voxel_scatter_reference(
 
 
 def _first_maximum(values: Tensor, rows: Tensor, num_cells: int) -> Tensor:
-    """The first point that attains each cell's maximum, (cells, C); the number of points where there is none."""
+    """The first point that attains each cell's maximum, (cells, C); past the last one where none does."""
     shape, count = (num_cells + 1, values.shape[1]), len(values)
     rows = rows[:, None].expand_as(values)
     best = values.new_zeros(shape).scatter_reduce(0, rows, values, "amax", include_self=False)
@@ -125,9 +125,7 @@ def _first_maximum(values: Tensor, rows: Tensor, num_cells: int) -> Tensor:
     return place.new_full(shape, count).scatter_reduce(0, rows, place, "amin")[:num_cells]
 
 
-def _check(
-    values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: ScatterPlan | None
-) -> None:
+def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: ScatterPlan | None) -> None:
     num_points = check_shape("values", values, "P C")["P"]
     common_float(values=values[:0])
     check_shape("index", index, "P", P=num_points)
@@ -188,7 +186,9 @@ def _backward(grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tenso
     return grad_values
 
 
-def _backward_fake(grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
+def _backward_fake(
+    grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tensor, reduce: str
+) -> Tensor:
     return grad.new_empty(order.shape[0], grad.shape[1])
 
 
@@ -215,7 +215,13 @@ def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Sum and mean are linear: what their gradient spreads, they gather."""
     if ctx.reduce == "max":
         raise NotImplementedError("voxel_scatter: reduce='max' is differentiable once")
-    return torch.ops.renderpretrain.voxel_scatter(grad, *ctx.saved_tensors, ctx.reduce), None, None, None, None
+    return (
+        torch.ops.renderpretrain.voxel_scatter(grad, *ctx.saved_tensors, ctx.reduce),
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 register("scatter_plan(Tensor index, SymInt num_cells) -> (Tensor, Tensor)", _plan, _plan_fake)
