@@ -20,6 +20,7 @@ import cases_grid
 import cases_segment
 import cases_march
 import cases_pool
+import cases_scatter
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
@@ -28,6 +29,7 @@ from renderpretrain import ops
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_segment.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_march.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_pool.cases)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_scatter.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

@@ -12,12 +12,13 @@
 
 // Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
-#define RP_ABI_VERSION 2
+#define RP_ABI_VERSION 3
 
 #define RP_FLOAT32 0
 #define RP_FLOAT64 1
 #define RP_FLOAT16 2
 #define RP_BFLOAT16 3
+#define RP_INT64 4  // for the functions of integers alone
 
 #define RP_OK 0
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t
@@ -196,6 +197,58 @@ RP_API int rp_lss_pool_backward_cpu(int64_t type, const void* grad, const void* 
 RP_API int rp_lss_pool_backward_cuda(int64_t type, const void* grad, const void* depth, int64_t stored_type,
                                      const void* features, const int32_t* cells, const rp_frustum* frustum,
                                      void* grad_depth, void* grad_features, void* stream);
+// voxel_index: index[b, p] = ((b * size_z + z) * size_y + y) * size_x + x, the voxel of points (B, P, 3) by
+// rounding down, for valid points that lie in the box, lower faces included; -1 for others. Of the box only
+// its faces are read, of the grid all but the channels.
+RP_API int rp_voxel_index_cpu(int64_t type, const void* points, const bool* valid, const rp_grid* grid,
+                              const rp_box* box, int64_t* index, int64_t num_threads);
+RP_API int rp_voxel_index_cuda(int64_t type, const void* points, const bool* valid, const rp_grid* grid,
+                               const rp_box* box, int64_t* index, void* stream);
+
+// sort_cells: the points in the order of their cells, `index`, and within a cell in their own; points without
+// a cell in [0, num_cells) come last, as if in cell num_cells. `cells` are the sorted cells, `order` the
+// points. All arrays have `count` entries; the spare ones are scratch, and so is `histogram` with RP_SORT_BINS
+// entries for each RP_SORT_BLOCK points begun.
+#define RP_SORT_BLOCK 16384
+#define RP_SORT_BINS 2048
+RP_API int rp_sort_cells_cpu(int64_t type, const int64_t* index, int64_t count, int64_t num_cells,
+                             int64_t* cells, int32_t* order, int64_t* spare_cells, int32_t* spare_order,
+                             int64_t* histogram, int64_t num_threads);
+
+// cell_offsets: where in sorted `cells` each cell in [0, num_cells] begins, (num_cells + 1).
+RP_API int rp_cell_offsets_cpu(int64_t type, const int64_t* cells, int64_t count, int64_t num_cells,
+                               int32_t* offsets, int64_t num_threads);
+
+// occupied_cells: of sorted `cells` and their `order` the distinct ones, `occupied`, of which there are
+// *num_occupied <= count, where in `cells` each begins, `offsets` (one more, the end), and the row of
+// each point's cell in `occupied`, -1 for a point without one. `scratch` has an entry for each RP_SORT_BLOCK points
+// begun.
+RP_API int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32_t* order, int64_t count,
+                                 int64_t num_cells, int64_t* occupied, int32_t* offsets, int64_t* rows,
+                                 int64_t* num_occupied, int64_t* scratch, int64_t num_threads);
+
+// voxel_scatter: out (num_cells, channels) = sum, mean or maximum of values (num_points, channels) over the
+// points order[offsets[cell]] ... order[offsets[cell + 1] - 1] of each cell, zero where there are none. A
+// maximum is NaN where a value is. backward: grad_values (num_points, channels) of every point in `order`, all
+// of them; points behind the last cell's get zero. Its `values` are read for RP_MAX alone, whose gradient goes
+// to the first point that attains it.
+#define RP_SUM 0
+#define RP_MEAN 1
+#define RP_MAX 2
+RP_API int rp_voxel_scatter_cpu(int64_t type, void* out, int64_t stored_type, const void* values,
+                                const int32_t* order, const int32_t* offsets, int64_t num_cells,
+                                int64_t channels, int64_t reduce, int64_t num_threads);
+RP_API int rp_voxel_scatter_cuda(int64_t type, void* out, int64_t stored_type, const void* values,
+                                 const int32_t* order, const int32_t* offsets, int64_t num_cells,
+                                 int64_t channels, int64_t reduce, void* stream);
+RP_API int rp_voxel_scatter_backward_cpu(int64_t type, const void* grad, int64_t stored_type,
+                                         const void* values, const int32_t* order, const int32_t* offsets,
+                                         int64_t num_points, int64_t num_cells, int64_t channels,
+                                         int64_t reduce, void* grad_values, int64_t num_threads);
+RP_API int rp_voxel_scatter_backward_cuda(int64_t type, const void* grad, int64_t stored_type,
+                                          const void* values, const int32_t* order, const int32_t* offsets,
+                                          int64_t num_points, int64_t num_cells, int64_t channels,
+                                          int64_t reduce, void* grad_values, void* stream);
 
 #ifdef __cplusplus
 }

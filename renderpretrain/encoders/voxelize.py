@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.sparse_tensor import SparseTensor, from_linear_keys, linear_keys
+from renderpretrain.encoders.sparse_tensor import SparseTensor, from_linear_keys
 from renderpretrain.geometry import VoxelGrid
 
 
@@ -57,24 +58,22 @@ def voxelize(
 
     Differs from hard voxelisation in: no limit on the points of a voxel.
     """
-    check_shape("valid", valid, "B P", B=points.shape[0], P=points.shape[1])
-    inside = valid & grid.contains(points[..., :3])
-    batch, place = inside.nonzero(as_tuple=True)
-    kept = points[batch, place]
-    keys = linear_keys(torch.cat([batch[:, None], grid.cells(kept[:, :3])], dim=1), grid.shape)
-    # Stable: each voxel's points stay in their order, so sums are the same in every run.
-    ordered, order = keys.sort(stable=True)
-    voxels, rows, counts = ordered.unique_consecutive(return_inverse=True, return_counts=True)
+    batch, num_points, _ = points.shape
+    check_shape("valid", valid, "B P", B=batch, P=num_points)
+    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
+    index = ops.voxel_index(points[..., :3], valid, *box).flatten()
+    found = ops.occupied_cells(index, batch * grid.num_voxels)
+    cells, rows, plan = found.cells, found.rows, found.plan
     if max_voxels is not None:
-        early = _earliest(voxels // grid.num_voxels, order[counts.cumsum(0) - counts], max_voxels)
-        stays = early[rows]
-        order, rows = order[stays], (early.cumsum(0) - 1)[rows[stays]]
-        voxels, counts = voxels[early], counts[early]
-    point_to_voxel = torch.full(valid.shape, -1, device=points.device)
-    point_to_voxel[batch[order], place[order]] = rows
-    features = torch.segment_reduce(kept[order], "mean", lengths=counts, unsafe=True)
-    coords = from_linear_keys(voxels, grid.shape).int()
-    return Voxels(features, coords, counts, point_to_voxel, grid)
+        first = plan.order[plan.offsets[:-1]]  # a voxel's points are in their order
+        early = _earliest(cells // grid.num_voxels, first, max_voxels)
+        row = torch.where(early, early.cumsum(0) - 1, -1)
+        rows = torch.cat([row, row.new_full((1,), -1)])[rows]  # row -1, the last, stays -1
+        cells = cells[early]
+        plan = ops.scatter_plan(rows, len(cells))
+    features = ops.voxel_scatter(points.flatten(0, 1), rows, len(cells), reduce="mean", plan=plan)
+    coords = from_linear_keys(cells, grid.shape).int()
+    return Voxels(features, coords, plan.counts.long(), rows.view(batch, num_points), grid)
 
 
 def _earliest(sample: Tensor, first: Tensor, limit: int) -> Tensor:

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_shape
 from renderpretrain.geometry import VoxelGrid
 
 
@@ -16,20 +16,23 @@ def lift_points(
     valid: Bool[Tensor, "B P"],
     grid: VoxelGrid,
     *,
-    reduce: Literal["sum", "mean"] = "mean",
+    reduce: Literal["sum", "mean", "max"] = "mean",
 ) -> Float[Tensor, "B C Z Y X"]:
     """Gather each point's values in the voxel it lies in; points outside are dropped, empty voxels are zero.
 
     Args:
-        values: Features of the points. Differentiable.
+        values: Features of the points. Differentiable, as in :func:`~renderpretrain.ops.voxel_scatter`.
         points: World positions, metres.
         valid: False for padding.
         grid: The volume's grid.
-        reduce: Sum, or mean over a voxel's points.
+        reduce: Sum, mean or maximum over a voxel's points.
+
+    Returns:
+        The volume in ``torch.channels_last_3d`` memory.
     """
-    volume = ops.splat(values, points, grid.shape, grid.scale, grid.offset, mode="nearest", valid=valid)
-    if reduce == "sum":
-        return volume
-    ones = torch.ones_like(values[..., :1])
-    count = ops.splat(ones, points, grid.shape, grid.scale, grid.offset, mode="nearest", valid=valid)
-    return volume / count.clamp(min=1)
+    batch, num_points, channels = check_shape("values", values, "B P C").values()
+    check_shape("points", points, "B P 3", B=batch, P=num_points)
+    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
+    index = ops.voxel_index(points, valid, *box).flatten()
+    volume = ops.voxel_scatter(values.flatten(0, 1), index, batch * grid.num_voxels, reduce=reduce)
+    return volume.view(batch, *grid.shape, channels).permute(0, 4, 1, 2, 3)

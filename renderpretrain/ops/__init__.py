@@ -29,9 +29,25 @@ from renderpretrain.ops.segment_scan import (
     segment_exclusive_sum_reference,
 )
 from renderpretrain.ops.splat import splat, splat_reference
+from renderpretrain.ops.voxel_scatter import (
+    ScatterPlan,
+    scatter_plan,
+    scatter_plan_reference,
+    voxel_scatter,
+    voxel_scatter_reference,
+)
+from renderpretrain.ops.voxelize import (
+    OccupiedCells,
+    occupied_cells,
+    occupied_cells_reference,
+    voxel_index,
+    voxel_index_reference,
+)
 
 __all__ = [
     "LssPlan",
+    "OccupiedCells",
+    "ScatterPlan",
     "box_intersect",
     "box_intersect_reference",
     "composite",
@@ -65,7 +81,17 @@ __all__ = [
     "segment_exclusive_prod_reference",
     "segment_exclusive_sum",
     "segment_exclusive_sum_reference",
+    "occupied_cells",
+    "occupied_cells_reference",
+    "resample",
+    "resample_reference",
+    "scatter_plan",
+    "scatter_plan_reference",
     "splat",
     "splat_reference",
     "uniform",
+    "voxel_index",
+    "voxel_index_reference",
+    "voxel_scatter",
+    "voxel_scatter_reference",
 ]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -62,11 +62,21 @@ SIGNATURES = {
     "march_count": "pppppgdp",
     "march_fill": "pppppgdpppp",
     "raycast_grid": "pppgpp",
+    "voxel_index": "ppgbp",
+    "voxel_scatter": "pnpppnnn",
+    "voxel_scatter_backward": "pnpppnnnnp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
 code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``f``
 frustum. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+
+CPU_SIGNATURES = {
+    "sort_cells": "pnnppppp",
+    "cell_offsets": "pnnp",
+    "occupied_cells": "ppnnppppp",
+}
+"""Those the CPU has alone: elsewhere PyTorch sorts well."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -76,7 +86,13 @@ _LETTERS: dict[str, Any] = {
     "b": ctypes.POINTER(Box),
     "f": ctypes.POINTER(Frustum),
 }
-TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+TYPE_CODES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+    torch.int64: 4,
+}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
 HUGE_PAGES_FROM = 4 << 20
@@ -126,7 +142,8 @@ def _open(device_type: str) -> dict[str, Callable[..., Any]]:
         raise _Refused(reason.decode())
     last = ctypes.c_void_p if device_type == "cuda" else ctypes.c_int64
     functions: dict[str, Callable[..., Any]] = {"error_text": library.rp_error_text}
-    for name, letters in SIGNATURES.items():
+    signatures = {**SIGNATURES, **CPU_SIGNATURES} if device_type == "cpu" else SIGNATURES
+    for name, letters in signatures.items():
         function = library[f"rp_{name}_{device_type}"]
         function.argtypes = [ctypes.c_int64, *(_LETTERS[letter] for letter in letters), last]
         functions[name] = function

@@ -1,6 +1,6 @@
 """Adding values into a volume at points: the adjoint of reading it."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,34 +11,28 @@ from renderpretrain.ops import _trilinear
 from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
 
-WHOLE_VOXELS = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-"""Scale and offset of points that already are voxel indices."""
 
-
-def splat(  # noqa: PLR0913 - values, where they are, and the grid they go to
+def splat(
     values: Float[Tensor, "B P C"],
     points: Float[Tensor, "B P 3"],
     shape: tuple[int, int, int],
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
     *,
-    mode: Literal["trilinear", "nearest"] = "trilinear",
     valid: Bool[Tensor, "B P"] | None = None,
 ) -> Float[Tensor, "B C Z Y X"]:
-    """Sum values into the voxels around their points.
+    """Share values among the eight voxels around their points, and sum.
 
-    ``"trilinear"`` shares each value among eight voxels with the weights of
-    :func:`~renderpretrain.ops.grid_sample`, whose adjoint it is; ``"nearest"`` gives it to the voxel the
-    point lies in, index ``floor(point * scale + offset + 0.5)``. What falls outside is dropped, and so is a
-    point with a NaN or infinite coordinate.
+    The weights are those of :func:`~renderpretrain.ops.grid_sample`, whose adjoint this is. What falls
+    outside is dropped, and so is a point with a NaN or infinite coordinate. To give a value to the one voxel
+    its point lies in, see :func:`~renderpretrain.ops.voxel_scatter`.
 
     Args:
         values: What to add. Differentiable.
-        points: World coordinates (x, y, z), metres. Differentiable in the trilinear mode.
+        points: World coordinates (x, y, z), metres. Differentiable.
         shape: ``(Z, Y, X)`` of the volume.
         scale: Voxels per metre, (x, y, z).
         offset: Index of the world's origin, (x, y, z).
-        mode: See above.
         valid: False drops a point.
 
     Returns:
@@ -46,43 +40,31 @@ def splat(  # noqa: PLR0913 - values, where they are, and the grid they go to
         the sum of a voxel runs in the order of the points; on CUDA its order is fixed under
         ``torch.use_deterministic_algorithms`` only.
     """
-    values, points = _prepare(values, points, scale, offset, mode, valid)
-    if mode == "nearest":
-        scale, offset = WHOLE_VOXELS
+    values, points = _prepare(values, points, valid)
     if not has_native(values.device.type):
         return _trilinear.scatter_reference(values, points, shape, scale, offset)
     return torch.ops.renderpretrain.splat(values, points, shape, scale, offset)
 
 
-def splat_reference(  # noqa: PLR0913 - the signature of splat
+def splat_reference(
     values: Float[Tensor, "B P C"],
     points: Float[Tensor, "B P 3"],
     shape: tuple[int, int, int],
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
     *,
-    mode: Literal["trilinear", "nearest"] = "trilinear",
     valid: Bool[Tensor, "B P"] | None = None,
 ) -> Float[Tensor, "B C Z Y X"]:
     """:func:`splat` in plain PyTorch, by eight additions: what the kernels are tested against."""
-    values, points = _prepare(values, points, scale, offset, mode, valid)
-    if mode == "nearest":
-        scale, offset = WHOLE_VOXELS
+    values, points = _prepare(values, points, valid)
     return _trilinear.scatter_reference(values, points, shape, scale, offset)
 
 
-def _prepare(
-    values: Tensor, points: Tensor, scale: Triple, offset: Triple, mode: str, valid: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Values and points in one type; points to drop are moved nowhere (NaN), the nearest mode's rounded."""
+def _prepare(values: Tensor, points: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Values and points in one type; points to drop are moved nowhere (NaN)."""
     sizes = check_shape("values", values, "B P C")
     check_shape("points", points, "B P 3", B=sizes["B"], P=sizes["P"])
-    if mode not in ("trilinear", "nearest"):
-        raise ValueError(f"mode: expected 'trilinear' or 'nearest', got {mode!r}")
     values, points = common_float(values=values, points=points)
-    if mode == "nearest":
-        index = points.detach() * points.new_tensor(scale) + points.new_tensor(offset)
-        points = torch.floor(index + 0.5)
     if valid is not None:
         check_shape("valid", valid, "B P", B=sizes["B"], P=sizes["P"])
         points = torch.where(valid[..., None], points, torch.nan)

@@ -24,6 +24,9 @@ def example(name, device):
 
     volume, points = random(2, 3, 3, 4, 5).contiguous(memory_format=torch.channels_last_3d), random(2, 6, 3)
     values, alphas = random(2, 6, 3), torch.rand(4, 7, device=device, dtype=torch.float64)
+    index = torch.tensor([3, 0, -1, 3, 1], device=device)
+    plan = torch.ops.renderpretrain.scatter_plan(index, 4)
+    box = (3, 4, 5), (-1.0,) * 3, (1.0,) * 3, *FRAME
     return {
         "composite": (alphas,),
         "composite_backward": (random(4, 7), alphas),
@@ -35,6 +38,11 @@ def example(name, device):
         "box_intersect": (random(4, 3), random(4, 3), (-1.0,) * 3, (1.0,) * 3, 0.0, 9.0),
         "neus_upsample": (random(4, 7).sort(-1).values, random(4, 7), 9.0, alphas[0].sort().values),
         "resample": (random(4, 6).cumsum(-1), alphas[:, :5], torch.rand_like(alphas)),
+        "scatter_plan": (index, 4),
+        "voxel_scatter": (random(5, 3), *plan, "max"),
+        "voxel_scatter_backward": (random(4, 3), None, *plan, "mean"),
+        "voxel_index": (points, torch.rand(2, 6, device=device) < 0.5, *box),
+        "occupied_cells": (index, 4),
     }[name]
 
 
@@ -47,10 +55,23 @@ NAMES = [
     "grid_sample_vjp",
     "grid_sample_vjp_backward",
     "neus_upsample",
+    "occupied_cells",
     "resample",
+    "scatter_plan",
     "splat",
+    "voxel_index",
+    "voxel_scatter",
+    "voxel_scatter_backward",
 ]
-WITHOUT_GRADIENT = {"box_intersect", "neus_upsample", "resample", "grid_sample_vjp_backward"}
+WITHOUT_GRADIENT = {
+    "box_intersect",
+    "grid_sample_vjp_backward",
+    "neus_upsample",
+    "occupied_cells",
+    "resample",
+    "scatter_plan",
+    "voxel_index",
+}
 
 
 def test_every_operator_is_checked():
