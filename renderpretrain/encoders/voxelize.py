@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.sparse_tensor import SparseTensor, from_linear_keys, linear_keys
+from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.sparse_neighbors import from_linear_keys, linear_keys
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,13 @@ from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.resample import resample, resample_reference
+from renderpretrain.ops.sparse_conv import sparse_conv3d, sparse_conv3d_reference
+from renderpretrain.ops.sparse_neighbors import (
+    strided_neighbors,
+    strided_neighbors_reference,
+    submanifold_neighbors,
+    submanifold_neighbors_reference,
+)
 from renderpretrain.ops.splat import splat, splat_reference
 
 __all__ = [
@@ -26,7 +33,13 @@ __all__ = [
     "neus_alphas",
     "resample",
     "resample_reference",
+    "sparse_conv3d",
+    "sparse_conv3d_reference",
     "splat",
     "splat_reference",
+    "strided_neighbors",
+    "strided_neighbors_reference",
+    "submanifold_neighbors",
+    "submanifold_neighbors_reference",
     "uniform",
 ]

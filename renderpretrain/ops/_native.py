@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -36,6 +36,19 @@ class Box(ctypes.Structure):
     ]
 
 
+class Window(ctypes.Structure):
+    """``rp_window``: sizes of the volumes a 3D kernel connects, and how it walks."""
+
+    _fields_ = [
+        ("batch", ctypes.c_int64),
+        *(
+            (f"{name}_{axis}", ctypes.c_int64)
+            for name in ("in", "out", "kernel", "stride", "padding")
+            for axis in "zyx"
+        ),
+    ]
+
+
 SIGNATURES = {
     "composite": "pnnp",
     "composite_backward": "ppnnp",
@@ -44,17 +57,23 @@ SIGNATURES = {
     "grid_slope": "ppppgp",
     "box_intersect": "ppnbppp",
     "resample": "pppnnnpp",
+    "sparse_count_outputs": "ppppwp",
+    "sparse_list_outputs": "ppppwpp",
+    "sparse_pairs": "ppppwnnpp",
+    "sparse_conv3d": "pppnnnnnpp",
+    "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
-before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``w`` window. A type
+code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
     "n": ctypes.c_int64,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
+    "w": ctypes.POINTER(Window),
 }
-TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.int32: 4}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
 HUGE_PAGES_FROM = 4 << 20
@@ -143,7 +162,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
