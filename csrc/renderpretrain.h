@@ -107,8 +107,8 @@ typedef struct rp_window {
 // the volume has those from rows[row] to rows[row + 1]:
 //   count_outputs: how many outputs of each row have an occupied input, (batch * out_z * out_y)
 //   list_outputs:  which, out_coords (num_out, 4); out_rows is the running sum of the counts
-//   pairs:         inputs (cells, num_out), the input under each cell or -1, and its converse outputs (cells,
-//                  num_in), null or all -1 before
+//   pairs:         of inputs (cells, num_out), the input under each cell, and of its converse outputs (cells,
+//                  num_in) or, if that is null, inputs with the cells mirrored, what exists; the rest is left
 // first and last (num) are the outputs along x, within the volume, that an input reaches. type is RP_INT32.
 RP_API int rp_sparse_count_outputs_cpu(int64_t type, const int32_t* coords, const int64_t* rows,
                                        const int32_t* first, const int32_t* last, const rp_window* window,

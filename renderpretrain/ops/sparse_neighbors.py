@@ -124,8 +124,10 @@ def from_linear_keys(keys: Int[Tensor, " M"], shape: Triple) -> Int[Tensor, "M 4
 
 def _check(coords: Tensor) -> None:
     check_shape("coords", coords, "M 4")
-    if coords.is_floating_point() or len(coords) >= 1 << 31:
-        raise ValueError(f"coords: expected fewer than 2^31 integers, got {len(coords)} of {coords.dtype}")
+    if coords.is_floating_point():
+        raise ValueError(f"coords: expected integers, got {coords.dtype}")
+    if len(coords) >= 1 << 31:
+        raise ValueError(f"coords: expected fewer than 2^31 voxels, got {len(coords)}")
 
 
 def _by_kernel(coords: Tensor, kernel_size: Triple) -> bool:
@@ -169,7 +171,8 @@ def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | No
     num_rows = window.batch * window.in_z * window.in_y
     rows = _starts(torch.bincount(keys // window.in_x, minlength=num_rows))
     if len(rows) != num_rows + 1:
-        raise ValueError(f"coords: expected voxels inside the volume, got {coords.amax(0).tolist()}")
+        shape = window.batch, window.in_z, window.in_y, window.in_x
+        raise ValueError(f"coords: expected voxels inside {shape}, got {coords[-1].tolist()}")
     return coords.int().contiguous(), rows, order
 
 
@@ -186,7 +189,7 @@ def _original(table: Tensor, order: Tensor) -> Tensor:
 def _submanifold_neighbors(coords: Tensor, shape: Volume, kernel_size: Triple) -> Tensor:
     window = _submanifold_window(shape, kernel_size)
     coords, rows, order = _sorted(coords, window)
-    table = coords.new_empty(math.prod(kernel_size), len(coords))
+    table = coords.new_full((math.prod(kernel_size), len(coords)), -1)
     launch("sparse_pairs", coords, rows, coords, rows, window, len(coords), len(coords), table, None)
     if order is None:
         return table
@@ -208,8 +211,8 @@ def _strided_neighbors(
     launch("sparse_count_outputs", *reach, counts)
     out_rows = _starts(counts)
     num_in, num_out, num_cells = len(coords), int(out_rows[-1]), math.prod(kernel_size)
-    out_coords, inputs = coords.new_empty(num_out, 4), coords.new_empty(num_cells, num_out)
-    outputs = coords.new_full((num_cells, num_in), -1)
+    out_coords = coords.new_empty(num_out, 4)
+    inputs, outputs = (coords.new_full((num_cells, num), -1) for num in (num_out, num_in))
     launch("sparse_list_outputs", *reach, out_rows, out_coords)
     launch("sparse_pairs", coords, rows, out_coords, out_rows, window, num_in, num_out, inputs, outputs)
     if order is not None:

@@ -34,14 +34,6 @@ def everything(seed):
     return b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in results)
 
 
-@pytest.fixture
-def threads():
-    """Sets torch's number of threads, and puts it back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @needs_kernels
 def test_the_number_of_threads_does_not_change_a_bit(threads):
     results = set()
