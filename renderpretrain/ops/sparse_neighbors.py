@@ -7,6 +7,7 @@ with the number of voxels and of the volume's rows along x.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -19,6 +20,8 @@ from renderpretrain.ops._native import Window, has_native, launch
 
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int]
+Sizes = Sequence[int]
+"""A triple or a volume; a tuple from the user is a list behind PyTorch's dispatcher."""
 
 MAX_KERNEL_ROWS = 64
 """``RP_MAX_KERNEL_ROWS``: larger kernels are searched by the references."""
@@ -95,7 +98,7 @@ def strided_neighbors_reference(
     return out_coords, inputs, converse
 
 
-def strided_shape(spatial_shape: Triple, kernel_size: Triple, stride: Triple, padding: Triple) -> Triple:
+def strided_shape(spatial_shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Triple:
     """``floor((n + 2 padding - kernel) / stride) + 1`` cells per axis, at least one."""
     z, y, x = (
         (n + 2 * p - k) // s + 1
@@ -130,20 +133,20 @@ def _check(coords: Tensor) -> None:
         raise ValueError(f"coords: expected fewer than 2^31 voxels, got {len(coords)}")
 
 
-def _by_kernel(coords: Tensor, kernel_size: Triple) -> bool:
+def _by_kernel(coords: Tensor, kernel_size: Sizes) -> bool:
     return has_native(coords.device.type) and kernel_size[0] * kernel_size[1] <= MAX_KERNEL_ROWS
 
 
-def _submanifold_window(shape: Volume, kernel_size: Triple) -> Window:
+def _submanifold_window(shape: Sizes, kernel_size: Sizes) -> Window:
     return Window(*shape, *shape[1:], *kernel_size, 1, 1, 1, *(k // 2 for k in kernel_size))
 
 
-def _strided_window(shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple) -> Window:
+def _strided_window(shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Window:
     out_shape = strided_shape(shape[1:], kernel_size, stride, padding)
     return Window(*shape, *out_shape, *kernel_size, *stride, *padding)
 
 
-def _cells(kernel_size: Triple, like: Tensor) -> Tensor:
+def _cells(kernel_size: Sizes, like: Tensor) -> Tensor:
     """``(z, y, x)`` of every cell."""
     return like.new_tensor(list(product(*map(range, kernel_size))), dtype=torch.int64)
 
@@ -186,7 +189,7 @@ def _original(table: Tensor, order: Tensor) -> Tensor:
     return torch.where(table >= 0, order[table.clamp(min=0).long()], -1).int()
 
 
-def _submanifold_neighbors(coords: Tensor, shape: Volume, kernel_size: Triple) -> Tensor:
+def _submanifold_neighbors(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> Tensor:
     window = _submanifold_window(shape, kernel_size)
     coords, rows, order = _sorted(coords, window)
     table = coords.new_full((math.prod(kernel_size), len(coords)), -1)
@@ -199,7 +202,7 @@ def _submanifold_neighbors(coords: Tensor, shape: Volume, kernel_size: Triple) -
 
 
 def _strided_neighbors(
-    coords: Tensor, shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
+    coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
     window = _strided_window(shape, kernel_size, stride, padding)
     coords, rows, order = _sorted(coords, window)
@@ -222,12 +225,12 @@ def _strided_neighbors(
     return out_coords, inputs, outputs
 
 
-def _fake_submanifold(coords: Tensor, shape: Volume, kernel_size: Triple) -> Tensor:
+def _fake_submanifold(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> Tensor:
     return coords.new_empty(math.prod(kernel_size), len(coords), dtype=torch.int32)
 
 
 def _fake_strided(
-    coords: Tensor, shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
+    coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
     num_out, num_cells = torch.library.get_ctx().new_dynamic_size(), math.prod(kernel_size)
     like = coords.new_empty(0, dtype=torch.int32)
