@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain.encoders.gather_gemm import gather_gemm
+from renderpretrain import ops
 from renderpretrain.encoders.rulebook import ConvSpec, Rulebook, strided_rulebook, submanifold_rulebook
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 
@@ -78,6 +78,7 @@ def run_conv(
         return _run_builtin(x, weight, spec)
 
 
+@torch.enable_grad()
 def self_test(device_type: str) -> None:
     """Raise unless spconv, forward and backward, agrees with the built-in convolution on a small input."""
     generator = torch.Generator().manual_seed(0)
@@ -114,11 +115,11 @@ def _chosen(x: SparseTensor, spec: ConvSpec, backend: Backend) -> str:
 
 
 def _run_builtin(x: SparseTensor, weight: Tensor, spec: ConvSpec) -> SparseTensor:
-    """Find the pairs or take them from an earlier layer, then multiply."""
+    """Find the neighbours or take them from an earlier layer, then multiply."""
     known = x.rulebooks.get("builtin", {})
     rulebook = _rulebook(x, spec, known.get(spec.indice_key or ""))
-    kernel = weight.flatten(1, 3).permute(1, 2, 0).contiguous()
-    features = gather_gemm(x.features, kernel, rulebook)
+    kernel = weight.flatten(1, 3).permute(1, 2, 0)
+    features = ops.sparse_conv3d(x.features, kernel, rulebook.inputs, rulebook.outputs).to(weight.dtype)
     if spec.indice_key and spec.kind != "inverse":
         known = {**known, spec.indice_key: rulebook}
     rulebooks = {**x.rulebooks, "builtin": known}

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -40,16 +39,3 @@ class SparseTensor:
         b, *cell = self.coords.long().unbind(1)
         volume[b, :, cell[0], cell[1], cell[2]] = self.features
         return volume
-
-
-def linear_keys(coords: Int[Tensor, "M 4"], shape: tuple[int, int, int]) -> Int[Tensor, " M"]:
-    """Position of each voxel in a batch of volumes laid out ``(B, Z, Y, X)``."""
-    b, z, y, x = coords.long().unbind(1)
-    return ((b * shape[0] + z) * shape[1] + y) * shape[2] + x
-
-
-def from_linear_keys(keys: Int[Tensor, " M"], shape: tuple[int, int, int]) -> Int[Tensor, "M 4"]:
-    """Inverse of :func:`linear_keys`."""
-    x, rest = keys % shape[2], keys // shape[2]
-    y, rest = rest % shape[1], rest // shape[1]
-    return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)

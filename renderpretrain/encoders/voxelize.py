@@ -8,8 +8,9 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.sparse_tensor import SparseTensor, from_linear_keys
+from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.sparse_neighbors import from_linear_keys
 
 
 @dataclass(frozen=True)

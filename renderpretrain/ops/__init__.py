@@ -27,6 +27,12 @@ from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod_reference,
     segment_exclusive_sum,
     segment_exclusive_sum_reference,
+from renderpretrain.ops.sparse_conv import sparse_conv3d, sparse_conv3d_reference
+from renderpretrain.ops.sparse_neighbors import (
+    strided_neighbors,
+    strided_neighbors_reference,
+    submanifold_neighbors,
+    submanifold_neighbors_reference,
 )
 from renderpretrain.ops.splat import splat, splat_reference
 from renderpretrain.ops.voxel_scatter import (
@@ -87,8 +93,14 @@ __all__ = [
     "resample_reference",
     "scatter_plan",
     "scatter_plan_reference",
+    "sparse_conv3d",
+    "sparse_conv3d_reference",
     "splat",
     "splat_reference",
+    "strided_neighbors",
+    "strided_neighbors_reference",
+    "submanifold_neighbors",
+    "submanifold_neighbors_reference",
     "uniform",
     "voxel_index",
     "voxel_index_reference",

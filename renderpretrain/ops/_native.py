@@ -42,6 +42,16 @@ class Frustum(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("images", "bins", "height", "width", "channels", "cells")),
         ("bins_last", ctypes.c_bool),
+class Window(ctypes.Structure):
+    """``rp_window``: sizes of the volumes a 3D kernel connects, and how it walks."""
+
+    _fields_ = [
+        ("batch", ctypes.c_int64),
+        *(
+            (f"{name}_{axis}", ctypes.c_int64)
+            for name in ("in", "out", "kernel", "stride", "padding")
+            for axis in "zyx"
+        ),
     ]
 
 
@@ -77,6 +87,14 @@ CPU_SIGNATURES = {
     "occupied_cells": "ppnnppppp",
 }
 """Those the CPU has alone: elsewhere PyTorch sorts well."""
+    "sparse_count_outputs": "ppppwp",
+    "sparse_list_outputs": "ppppwpp",
+    "sparse_pairs": "ppppwnnpp",
+    "sparse_conv3d": "pppnnnnnpp",
+    "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
+}
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``w`` window. A type
+code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -93,6 +111,9 @@ TYPE_CODES = {
     torch.bfloat16: 3,
     torch.int64: 4,
 }
+    "w": ctypes.POINTER(Window),
+}
+TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.int32: 4}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
 HUGE_PAGES_FROM = 4 << 20

@@ -1,0 +1,179 @@
+"""Sparse convolutions on a street scan: neighbour tables, layers of paper width, whole encoders."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from measure import Case, Results, gradients
+from torch import Tensor, nn
+
+from renderpretrain import VoxelGrid, ops
+from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x, spconv_status, voxelize
+
+Triple = tuple[int, int, int]
+K3, ONE, TWO = (3, 3, 3), (1, 1, 1), (2, 2, 2)
+TINY = {"channels": ((16, 32), (32, 32)), "strides": (TWO,), "paddings": (ONE,)}
+
+
+def cases(device: str, quick: bool) -> Iterator[Case]:
+    """A sweep in nuScenes' paper grid (0.075 x 0.075 x 0.2 m), at every level of its encoders."""
+    size, count = ((0.6, 0.6, 0.4), 1 << 13) if quick else ((0.075, 0.075, 0.2), 1 << 17)
+    fine = street_scan(size, count, device)
+    widths = (16, 32, 64, 128)
+    x = fine
+    for width, wider in zip(widths, (*widths[1:], None), strict=True):
+        yield from _neighbors(x)
+        yield from _layer("submanifold", x, width, width)
+        if wider is not None:
+            yield from _layer("strided", x, width, wider)
+            yield from _layer("inverse", x, wider, width)
+            coords, _, _ = ops.strided_neighbors(x.coords, _volume(x), K3, TWO, ONE)
+            z, y, w = (-(-n // 2) for n in x.spatial_shape)
+            x = SparseTensor(coords.float(), coords, (z, y, w), 1)
+    tiny = street_scan((0.4, 0.4, 0.4), 1 << 14, device)
+    yield from _encoder(
+        "tiny SparseEncoder", lambda backend: SparseEncoder(5, 32, backend=backend, **TINY), tiny
+    )
+    yield from _encoder("VoxelBackBone8x", lambda backend: VoxelBackBone8x(5, backend=backend), fine)
+    yield from _encoder("SparseEncoder", lambda backend: SparseEncoder(5, backend=backend), fine)
+
+
+def street_scan(size: tuple[float, float, float], count: int, device: str) -> SparseTensor:
+    """What 64 beams from 1.8 m above a road see of it and of walls and cars beside it."""
+    generator = torch.Generator().manual_seed(0)
+    azimuth = torch.linspace(0, 2 * torch.pi, count // 64)
+    elevation = torch.linspace(-0.43, 0.05, 64)[:, None]
+    steps = torch.arange(len(azimuth)) // 16 % 7
+    walls = 7 / azimuth.sin().abs().clamp(min=0.08) * (1 + 0.25 * steps)
+    ground = 1.8 / (-elevation).clamp(min=1e-3).tan()
+    distance = torch.minimum(walls.expand(64, -1), ground)
+    distance = distance + 0.02 * torch.randn(distance.shape, generator=generator)
+    height = (distance * elevation.tan()).expand_as(distance)
+    points = torch.stack([distance * azimuth.cos(), distance * azimuth.sin(), height], -1).view(-1, 3)
+    points = torch.cat([points, torch.rand(len(points), 2, generator=generator)], 1)[None].to(device)
+    grid = VoxelGrid((-54.0, -54.0, -5.0, 54.0, 54.0, 3.0), size)
+    return voxelize(points, torch.ones_like(points[..., 0], dtype=torch.bool), grid).to_sparse()
+
+
+def _volume(x: SparseTensor) -> tuple[int, int, int, int]:
+    return (x.batch_size, *x.spatial_shape)
+
+
+def _spconv() -> Any:
+    """``spconv.pytorch`` with its functions, where it works."""
+    if not spconv_status()["ok"]:
+        return None
+    importlib.import_module("spconv.pytorch.functional")
+    return importlib.import_module("spconv.pytorch")
+
+
+def _indice_pairs(x: SparseTensor, kind: str) -> Any:
+    """What spconv finds: voxels, pairs, number of pairs."""
+    spconv, subm = _spconv(), kind == "submanifold"
+    stride = ONE if subm else TWO
+    coords = x.coords.int().contiguous()
+    algo = spconv.ConvAlgo.Native
+    sizes = [list(triple) for triple in (K3, stride, ONE, ONE, (0, 0, 0))]
+    return spconv.ops.get_indice_pairs(coords, 1, list(x.spatial_shape), algo, *sizes, subm=subm)
+
+
+def _neighbors(x: SparseTensor) -> Iterator[Case]:
+    volume, num = _volume(x), len(x.coords)
+    subm = (x.coords, volume, K3)
+    strided = (*subm, TWO, ONE)
+    num_out = len(ops.strided_neighbors(*strided)[0])
+    for kind, arguments, num_bytes in (
+        ("submanifold", subm, 4 * (4 + 27) * num),
+        ("strided", strided, 4 * (4 + 27) * (num + num_out)),
+    ):
+        op = f"{kind}_neighbors"
+        functions = {name: getattr(ops, name) for name in (op, f"{op}_reference")}
+        ours, reference = (partial(_tuple, function, arguments) for function in functions.values())
+        peers: dict[str, Callable[[], Results]] = {"reference": reference}
+        if _spconv() and x.coords.device.type == "cpu":
+            peers["spconv"] = partial(_indice_pairs, x, kind)
+        # spconv lists pairs instead of filling tables.
+        yield Case(
+            op, "forward", f"{num} voxels", ours, peers, num_bytes, tolerance=0, not_compared=("spconv",)
+        )
+
+
+def _tuple(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Results:
+    results = function(*arguments)
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Case]:
+    """One 3x3x3 convolution over tables made before."""
+    if kind == "submanifold":
+        inputs, outputs = ops.submanifold_neighbors(x.coords, _volume(x), K3), None
+    else:
+        _, inputs, outputs = ops.strided_neighbors(x.coords, _volume(x), K3, TWO, ONE)
+        inputs, outputs = (inputs, outputs) if kind == "strided" else (outputs, inputs)
+    num_in, num_out = (outputs if outputs is not None else inputs).shape[1], inputs.shape[1]
+    features = torch.randn(num_in, channels, device=inputs.device).requires_grad_()
+    weight = torch.randn(width, *K3, channels, device=inputs.device).div(27**0.5).requires_grad_()
+    kernel = lambda: weight.flatten(1, 3).permute(1, 2, 0)  # noqa: E731
+    runs = {
+        "": lambda: ops.sparse_conv3d(features, kernel(), inputs, outputs),
+        "reference": lambda: ops.sparse_conv3d_reference(features, kernel(), inputs, outputs),
+    }
+    if _spconv() and inputs.device.type == "cpu":
+        runs["spconv"] = _spconv_layer(kind, x, features, weight, num_out)
+    shape = f"{kind} {channels}->{width}, {num_in}->{num_out} voxels"
+    num_flops = 2 * int((inputs >= 0).sum()) * channels * width
+    num_bytes = 4 * (features.numel() + weight.numel() + inputs.numel() + num_out * width)
+    # spconv has the rows of a strided convolution in another order; tests/encoders compares the results.
+    apart = () if kind == "submanifold" else ("spconv",)
+    forward = {name: _without_gradient(run) for name, run in runs.items()}
+    yield Case(
+        "sparse_conv3d", "forward", shape, forward.pop(""), forward, num_bytes, num_flops, not_compared=apart
+    )
+    upstream = (torch.randn(num_out, width, device=inputs.device),)
+    backward = {name: gradients((run(),), (features, weight), upstream) for name, run in runs.items()}
+    ours = backward.pop("")
+    yield Case(
+        "sparse_conv3d", "backward", shape, ours, backward, 2 * num_bytes, 2 * num_flops, not_compared=apart
+    )
+
+
+def _spconv_layer(
+    kind: str, x: SparseTensor, features: Tensor, weight: Tensor, num_out: int
+) -> Callable[[], Tensor]:
+    spconv = _spconv()
+    _, pairs, num_pairs = _indice_pairs(x, kind)
+    names = {"submanifold": "indice_subm_conv", "strided": "indice_conv", "inverse": "indice_inverse_conv"}
+    function = getattr(spconv.functional, names[kind])
+    algo = spconv.ConvAlgo.Native
+    return lambda: function(features, weight, pairs, num_pairs, num_out, algo)
+
+
+def _without_gradient(run: Callable[[], Tensor]) -> Callable[[], Results]:
+    def forward() -> Results:
+        with torch.no_grad():
+            return (run(),)
+
+    return forward
+
+
+def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> Iterator[Case]:
+    """With the search for neighbours, norms and the dense volume at the end."""
+    torch.manual_seed(0)
+    backends = ["builtin"] + (["spconv"] if _spconv() else [])
+    encoders = {backend: build(backend).to(x.features.device) for backend in backends}
+    for encoder in encoders.values():
+        encoder.load_state_dict(encoders["builtin"].state_dict())
+
+    def forward(encoder: nn.Module) -> Callable[[], Results]:
+        return _without_gradient(lambda: encoder(x))
+
+    def training(encoder: nn.Module) -> Callable[[], Results]:
+        return lambda: torch.autograd.grad(encoder(x).mean(), list(encoder.parameters()))
+
+    shape = f"{name}, {len(x.coords)} voxels"
+    for stage, make in (("forward", forward), ("forward+backward", training)):
+        runs = {backend: make(encoder) for backend, encoder in encoders.items()}
+        # Gradients by early weights are sums of millions of float32 terms that nearly cancel.
+        yield Case("sparse_encoder", stage, shape, runs.pop("builtin"), runs, 0, tolerance=1e-3)

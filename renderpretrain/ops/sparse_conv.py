@@ -1,0 +1,212 @@
+"""Convolution of the occupied voxels of a volume, over a table of neighbours."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+from renderpretrain.checks import check_shape
+from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._native import has_native, launch, new_memory
+
+PANEL = 32
+"""The kernel's scratch has its columns rounded up to this."""
+
+TILE = 256
+MOST_SLABS, SLAB_MEMORY = 64, 1 << 22
+"""The gradient by the kernel is summed over slabs of at least a tile of outputs; at most so many of them, and
+so many numbers in all. Threads share slabs, so these depend on nothing but sizes."""
+
+
+def sparse_conv3d(
+    features: Float[Tensor, "M C"],
+    kernel: Float[Tensor, "K C D"],
+    inputs: Int32[Tensor, "K N"],
+    outputs: Int32[Tensor, "K M"] | None = None,
+) -> Float[Tensor, "N D"]:
+    """Sum over kernel cells ``k`` of ``features[inputs[k, n]] @ kernel[k]``.
+
+    The tables are those of :func:`~renderpretrain.ops.submanifold_neighbors` and
+    :func:`~renderpretrain.ops.strided_neighbors`. Exchanged, the two of a strided convolution give the way
+    back (an inverse convolution).
+
+    Args:
+        features: A row per occupied voxel. Differentiable; half precision is widened.
+        kernel: A matrix per kernel cell. Differentiable.
+        inputs: The row each output reads under each cell; what is no row is none and adds nothing.
+        outputs: The converse, needed for the gradient by features: the output that reads a row under each
+            cell. ``None`` where it is ``inputs.flip(0)``, as in a submanifold convolution.
+
+    Returns:
+        A row per output voxel, in float32 or float64. Once differentiable. Results do not depend on the
+        number of threads, and are the same in every run.
+
+    Sparse convolution after Graham et al. (2018), "3D semantic segmentation with submanifold sparse
+    convolutional networks".
+    """
+    features, kernel = _checked(features, kernel, inputs, outputs)
+    if not has_native(features.device.type):
+        return _GatherGemm.apply(features, kernel, inputs)
+    return torch.ops.renderpretrain.sparse_conv3d(features, kernel, inputs, outputs)
+
+
+def sparse_conv3d_reference(
+    features: Float[Tensor, "M C"],
+    kernel: Float[Tensor, "K C D"],
+    inputs: Int32[Tensor, "K N"],
+    outputs: Int32[Tensor, "K M"] | None = None,
+) -> Float[Tensor, "N D"]:
+    """:func:`sparse_conv3d` in plain PyTorch: per kernel cell gather rows, multiply, add to the outputs."""
+    features, kernel = _checked(features, kernel, inputs, outputs)
+    return _GatherGemm.apply(features, kernel, inputs)
+
+
+def _checked(
+    features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Features and kernel in one type."""
+    sizes = check_shape("features", features, "M C")
+    sizes = check_shape("kernel", kernel, "K C D", **sizes)
+    sizes = check_shape("inputs", inputs, "K N", K=sizes["K"])
+    if outputs is None and sizes["N"] != len(features):
+        raise ValueError(f"outputs: expected a table, for {sizes['N']} outputs of {len(features)} inputs")
+    if outputs is not None:
+        check_shape("outputs", outputs, "K M", K=sizes["K"], M=len(features))
+    for name, table in (("inputs", inputs), ("outputs", outputs)):
+        if table is not None and (table.dtype, table.device) != (torch.int32, features.device):
+            raise ValueError(
+                f"{name}: expected torch.int32 on {features.device}, got {table.dtype} on {table.device}"
+            )
+    features, kernel = common_float(features=features, kernel=kernel)
+    return features, kernel
+
+
+class _GatherGemm(torch.autograd.Function):
+    """Within a kernel cell no output occurs twice, so no two additions race.
+
+    What the gradient needs beyond its inputs is gathered again instead of being kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(features, kernel, inputs)
+        out = features.new_zeros(inputs.shape[1], kernel.shape[2])
+        for weight, (rows, to) in zip(kernel, _pairs(inputs), strict=True):
+            out.index_add_(0, to, features[rows] @ weight)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, kernel, inputs = ctx.saved_tensors
+        to_features, to_kernel = ctx.needs_input_grad[:2]
+        grad_features, grad_kernel = torch.zeros_like(features), torch.zeros_like(kernel)
+        for weight, into, (rows, to) in zip(kernel, grad_kernel, _pairs(inputs), strict=True):
+            g = grad[to]
+            if to_kernel:
+                torch.mm(features[rows].t(), g, out=into)
+            if to_features:
+                grad_features.index_add_(0, rows, g @ weight.t())
+        return grad_features if to_features else None, grad_kernel if to_kernel else None, None
+
+
+def _pairs(inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Input and output rows of every kernel cell, with one question to the device for all of them."""
+    exists = inputs >= 0
+    cell, outputs = exists.nonzero(as_tuple=True)
+    counts = exists.sum(1).tolist()
+    return list(zip(inputs[cell, outputs].long().split(counts), outputs.split(counts), strict=True))
+
+
+def _convolve(features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
+    """The native sum of one table."""
+    features, kernel, inputs = features.contiguous(), kernel.contiguous(), inputs.contiguous()
+    num_cells, channels, width = kernel.shape
+    num_out, panels = inputs.shape[1], None
+    if features.device.type == "cpu":
+        panels = new_memory(features, num_cells, channels, -(-width // PANEL) * PANEL)
+    out = new_memory(features, num_out, width)
+    sizes = len(features), num_out, num_cells, channels, width
+    launch("sparse_conv3d", features, kernel, inputs, *sizes, panels, out)
+    return out
+
+
+def _sparse_conv3d(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None) -> Tensor:
+    return _convolve(features, kernel, inputs)
+
+
+def _kernel_gradient(grad: Tensor, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
+    """The native sum of ``features[inputs[k, n]]^T grad[n]`` over outputs."""
+    grad, features, inputs = grad.contiguous(), features.contiguous(), inputs.contiguous()
+    num_slabs = min(-(-len(grad) // TILE), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1))
+    partial = new_memory(kernel, max(num_slabs, 1), *kernel.shape)
+    out = new_memory(kernel, *kernel.shape)
+    sizes = len(features), len(grad), *kernel.shape, len(partial)
+    launch("sparse_conv3d_backward_kernel", grad, features, inputs, *sizes, partial, out)
+    return out
+
+
+def _sparse_conv3d_backward(
+    grad: Tensor,
+    features: Tensor,
+    kernel: Tensor,
+    inputs: Tensor,
+    outputs: Tensor | None,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients by features and kernel; one that is not needed is an empty tensor."""
+    grad_features, grad_kernel = grad.new_empty(0), grad.new_empty(0)
+    if needed[0]:
+        # What reads a row under a cell is, in a submanifold table, what lies under the cell opposite.
+        transposed = kernel.mT if outputs is not None else kernel.flip(0).mT
+        grad_features = _convolve(grad, transposed, inputs if outputs is None else outputs)
+    if needed[1]:
+        grad_kernel = _kernel_gradient(grad, features, kernel, inputs)
+    return grad_features, grad_kernel
+
+
+def _fake(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None) -> Tensor:
+    return features.new_empty(inputs.shape[1], kernel.shape[2])
+
+
+def _fake_backward(
+    grad: Tensor,
+    features: Tensor,
+    kernel: Tensor,
+    inputs: Tensor,
+    outputs: Tensor | None,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor]:
+    shapes = [tensor.shape if need else (0,) for tensor, need in zip((features, kernel), needed, strict=True)]
+    return grad.new_empty(shapes[0]), grad.new_empty(shapes[1])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needed = list(ctx.needs_input_grad[:2])
+    grads = torch.ops.renderpretrain.sparse_conv3d_backward(grad, *ctx.saved_tensors, needed)
+    grad_features, grad_kernel = (g if need else None for g, need in zip(grads, needed, strict=True))
+    return grad_features, grad_kernel, None, None
+
+
+def _second_gradient(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError("sparse_conv3d: differentiable once")
+
+
+register(
+    "sparse_conv3d(Tensor features, Tensor kernel, Tensor inputs, Tensor? outputs) -> Tensor",
+    _sparse_conv3d,
+    _fake,
+)
+register(
+    "sparse_conv3d_backward(Tensor grad, Tensor features, Tensor kernel, Tensor inputs, Tensor? outputs,"
+    " bool[2] needed) -> (Tensor, Tensor)",
+    _sparse_conv3d_backward,
+    _fake_backward,
+)
+register_gradient("sparse_conv3d", _gradient, _save)
+register_gradient("sparse_conv3d_backward", _second_gradient)
