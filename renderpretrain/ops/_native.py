@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -36,6 +36,18 @@ class Box(ctypes.Structure):
     ]
 
 
+class Lift(ctypes.Structure):
+    """``rp_lift``: sizes of maps, their depth distributions and the points they are read at, and their memory."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("batch", "views", "channels", "depths", "height", "width", "num_points"),
+            *("feature_type", "probability_type", "cell_stride", "depth_stride", "mean"),
+        )
+    ]
+
+
 SIGNATURES = {
     "composite": "pnnp",
     "composite_backward": "ppnnp",
@@ -44,15 +56,20 @@ SIGNATURES = {
     "grid_slope": "ppppgp",
     "box_intersect": "ppnbppp",
     "resample": "pppnnnpp",
+    "frustum_coordinates": "pnpnndddpp",
+    "image_lift": "pppplp",
+    "image_lift_backward": "ppppplpp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
-before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box, ``l``
+lift. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
     "n": ctypes.c_int64,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
+    "d": ctypes.c_double,
+    "l": ctypes.POINTER(Lift),
 }
 TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
@@ -143,7 +160,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
