@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "parallel.h"
+#include "vector.h"
 
 using namespace renderpretrain;
 
 namespace {
 
 constexpr int64_t kGrain = 4096;  // points; tens of microseconds of work
-constexpr int kTogether = 64;     // points whose coordinates are put axis by axis, to be vectorised
 
 template <typename T>
 struct Frustum {
@@ -23,30 +23,28 @@ struct Frustum {
   RP_HOST_DEVICE void run(int64_t begin, int64_t end) const {
     while (begin < end) {
       const int64_t view = begin / num_points, point = begin % num_points;
-      const int count = static_cast<int>(std::min({end - begin, num_points - point, int64_t(kTogether)}));
-      project_some(matrices + 12 * view, points + view * point_stride + 3 * point, count, begin);
-      begin += count;
+      const T* const matrix = matrices + 12 * view;
+      const T* const from = points + view * point_stride + 3 * point;
+      const int64_t left = std::min(end - begin, num_points - point);
+      if (left >= kLanes) {
+        project_some(matrix, from, kLanes, begin);
+      } else {
+        project_some(matrix, from, static_cast<int>(left), begin);
+      }
+      begin += std::min<int64_t>(left, kLanes);
     }
   }
 
+  // Inlined twice, so that a full vector is copied without a loop.
   RP_HOST_DEVICE void project_some(const T* matrix, const T* from, int count, int64_t to) const {
-    T axis[3][kTogether] = {};
-    bool inside[kTogether];
+    Vector<T> axis[3] = {};
     for (int i = 0; i < count; ++i) {
       for (int k = 0; k < 3; ++k) axis[k][i] = from[3 * i + k];
     }
-    T m[12];
-    std::copy(matrix, matrix + 12, m);
-    for (int i = 0; i < kTogether; ++i) {
-      const FrustumPoint<T> point = project(m, range, axis[0][i], axis[1][i], axis[2][i]);
-      axis[0][i] = point.u;
-      axis[1][i] = point.v;
-      axis[2][i] = point.d;
-      inside[i] = point.valid;
-    }
+    const auto inside = project(matrix, range, &axis[0], &axis[1], &axis[2]);
     for (int i = 0; i < count; ++i) {
       for (int k = 0; k < 3; ++k) coordinates[3 * (to + i) + k] = axis[k][i];
-      valid[to + i] = inside[i];
+      valid[to + i] = inside[i] != 0;
     }
   }
 };
@@ -60,7 +58,7 @@ int rp_frustum_coordinates_cpu(int64_t type, const void* points, int64_t point_s
     using T = decltype(zero);
     const Frustum<T> work{point_stride,
                           num_points,
-                          {T(near), T(far), T(nearest)},
+                          {near, far, nearest},
                           static_cast<const T*>(points),
                           static_cast<const T*>(matrices),
                           static_cast<T*>(coordinates),

@@ -11,11 +11,11 @@ __global__ void frustum_coordinates_kernel(const T* points, int64_t point_stride
   if (i >= count) return;
   const int64_t view = i / num_points;
   const T* const from = points + view * point_stride + 3 * (i % num_points);
-  const FrustumPoint<T> point = project(matrices + 12 * view, range, from[0], from[1], from[2]);
-  coordinates[3 * i] = point.u;
-  coordinates[3 * i + 1] = point.v;
-  coordinates[3 * i + 2] = point.d;
-  valid[i] = point.valid;
+  T x = from[0], y = from[1], z = from[2];
+  valid[i] = project(matrices + 12 * view, range, &x, &y, &z);
+  coordinates[3 * i] = x;
+  coordinates[3 * i + 1] = y;
+  coordinates[3 * i + 2] = z;
 }
 
 }  // namespace renderpretrain
@@ -29,7 +29,7 @@ int rp_frustum_coordinates_cuda(int64_t type, const void* points, int64_t point_
     using T = decltype(zero);
     const int64_t count = num_views * num_points;
     return launch(frustum_coordinates_kernel<T>, count, stream, static_cast<const T*>(points), point_stride,
-                  static_cast<const T*>(matrices), DepthRange<T>{T(near), T(far), T(nearest)}, num_points,
+                  static_cast<const T*>(matrices), DepthRange<T>(near, far, nearest), num_points,
                   count, static_cast<T*>(coordinates), valid);
   });
 }

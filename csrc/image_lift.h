@@ -52,7 +52,7 @@ struct Lift {
     const int64_t i = image * sizes.num_points + point;
     if (!valid[i]) return false;
     const T* const uvd = coordinates + 3 * i;
-    return !(std::isnan(uvd[0]) || std::isnan(uvd[1]) || std::isnan(uvd[2]));
+    return std::isfinite(uvd[0]) && std::isfinite(uvd[1]) && std::isfinite(uvd[2]);
   }
 
   // What a camera that sees the point counts in the sum or mean.

@@ -12,9 +12,10 @@ using namespace renderpretrain;
 
 namespace {
 
-constexpr int64_t kGrain = 128;          // points; a hundred microseconds of work
-constexpr int kTerms = 32;               // rows that are blended at once: eight cameras of four cells
-constexpr int64_t kBandsPerThread = 4;   // crowded bands come in the middle of images
+constexpr int64_t kGrain = 128;            // points; tens of microseconds of work
+constexpr int kTerms = 32;                 // rows that are blended at once: eight cameras of four cells
+constexpr int64_t kBandsPerThread = 4;     // most points fall into the middle of images
+constexpr int64_t kStreamFrom = 64 << 20;  // bytes of values that leave the caches before anyone reads them
 
 // Weighted rows of maps.
 template <typename T, typename S>
@@ -24,11 +25,13 @@ struct Terms {
   T weight[kTerms];
 };
 
+enum class Write { kStore, kAdd, kStream };
+
 template <int num_vectors, typename T, typename S>
-RP_HOST_DEVICE void blend_vectors(const Terms<T, S>& terms, int64_t c, bool add, T* out) {
+RP_HOST_DEVICE void blend_vectors(const Terms<T, S>& terms, int64_t c, Write write, T* out) {
   Vector<T> total[num_vectors] = {};
   for (int j = 0; j < num_vectors; ++j) {
-    if (add) total[j] = load(out + c + j * kLanes);
+    if (write == Write::kAdd) total[j] = load(out + c + j * kLanes);
   }
   for (int k = 0; k < terms.count; ++k) {
     const Vector<T> weight = fill(terms.weight[k]);
@@ -36,19 +39,22 @@ RP_HOST_DEVICE void blend_vectors(const Terms<T, S>& terms, int64_t c, bool add,
       total[j] = fma<T>(weight, load(terms.row[k] + c + j * kLanes), total[j]);
     }
   }
-  for (int j = 0; j < num_vectors; ++j) store<T>(out + c + j * kLanes, total[j]);
+  for (int j = 0; j < num_vectors; ++j) {
+    T* const to = out + c + j * kLanes;
+    write == Write::kStream ? stream<T>(to, total[j]) : store<T>(to, total[j]);
+  }
 }
 
 // out = (or, to add: +=) the sum of the terms.
 template <typename T, typename S>
-RP_HOST_DEVICE void blend(const Terms<T, S>& terms, int64_t channels, bool add, T* out) {
+RP_HOST_DEVICE void blend(const Terms<T, S>& terms, int64_t channels, Write write, T* out) {
   constexpr int kVectors = 4;
   int64_t c = 0;
-  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes) blend_vectors<kVectors>(terms, c, add, out);
-  for (; c + kLanes <= channels; c += kLanes) blend_vectors<1>(terms, c, add, out);
+  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes) blend_vectors<kVectors>(terms, c, write, out);
+  for (; c + kLanes <= channels; c += kLanes) blend_vectors<1>(terms, c, write, out);
   const int rest = static_cast<int>(channels - c);
   if (rest == 0) return;
-  Vector<T> total = add ? load_some(out + c, rest) : Vector<T>{};
+  Vector<T> total = write == Write::kAdd ? load_some(out + c, rest) : Vector<T>{};
   for (int k = 0; k < terms.count; ++k) {
     total = fma<T>(terms.weight[k], load_some(terms.row[k] + c, rest), total);
   }
@@ -62,31 +68,38 @@ struct Forward {
   T* values;
 
   RP_HOST_DEVICE void run(int64_t begin, int64_t end) const {
+    const int64_t row_bytes = lift.sizes.channels * static_cast<int64_t>(sizeof(T));
+    const bool aligned = reinterpret_cast<uintptr_t>(values) % kStreamAlignment == 0 &&
+                         row_bytes % static_cast<int64_t>(kLanes * sizeof(T)) == 0;
+    const bool large = lift.sizes.batch * lift.sizes.num_points * row_bytes >= kStreamFrom;
+    const Write write = aligned && large ? Write::kStream : Write::kStore;
     for (int64_t i = begin; i < end; ++i) {
-      point(i / lift.sizes.num_points, i % lift.sizes.num_points, values + i * lift.sizes.channels);
+      const int64_t batch = i / lift.sizes.num_points, point = i % lift.sizes.num_points;
+      lift_point(batch, point, write, values + i * lift.sizes.channels);
     }
+    finish_streams();
   }
 
-  RP_HOST_DEVICE void point(int64_t batch, int64_t point, T* out) const {
+  RP_HOST_DEVICE void lift_point(int64_t batch, int64_t point, Write write, T* out) const {
     const int64_t num_cells = lift.sizes.height * lift.sizes.width;
     const T share = lift.share_of_view(batch, point);
     Terms<T, S> terms;
-    bool add = false;
+    bool begun = false;
     for (int64_t image = batch * lift.sizes.views; image < (batch + 1) * lift.sizes.views; ++image) {
       if (!lift.sees(image, point)) continue;
       const Sight<T> sight = lift.look(image, point);
       const T scale = share * lift.likelihood(image, sight);
       if (terms.count + 4 > kTerms) {
-        blend(terms, lift.sizes.channels, add, out);
+        blend(terms, lift.sizes.channels, begun ? Write::kAdd : Write::kStore, out);
         terms.count = 0;
-        add = true;
+        begun = true;
       }
       for (int k = 0; k < sight.num_cells; ++k) {
         terms.row[terms.count] = features + (image * num_cells + sight.cell[k]) * lift.sizes.channels;
         terms.weight[terms.count++] = scale * sight.weight[k];
       }
     }
-    blend(terms, lift.sizes.channels, add, out);
+    blend(terms, lift.sizes.channels, begun ? Write::kAdd : write, out);
   }
 };
 

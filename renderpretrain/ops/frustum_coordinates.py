@@ -51,7 +51,8 @@ def frustum_coordinates_reference(
 ) -> tuple[Float[Tensor, "N P 3"], Bool[Tensor, " N P"]]:
     """:func:`frustum_coordinates` in plain PyTorch."""
     near, far = depth_range
-    projected = points @ matrices[..., :3].mT + matrices[:, None, :, 3]
+    with torch.autocast(points.device.type, enabled=False):
+        projected = points @ matrices[..., :3].mT + matrices[:, None, :, 3]
     depth = projected[..., 2]
     front = depth > nearest
     uv = projected[..., :2] / torch.where(front, depth, 1.0)[..., None]

@@ -37,7 +37,7 @@ def image_lift(
             takes every depth for certain. Differentiable once.
         coordinates: ``(u, v, d)`` of every point in every camera, -1 at the first edge and 1 at the last, from
             :func:`frustum_coordinates` or a projection of one's own. Not differentiable.
-        valid: Which camera sees which point; one with a NaN coordinate is not seen.
+        valid: Which camera sees which point; one with a NaN or infinite coordinate is not seen.
         reduce: ``"sum"``, or ``"mean"`` over the cameras that see the point.
 
     Returns:
@@ -78,7 +78,7 @@ def _lift(
     read: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """The sum over cameras, given a function that reads maps ``(B, C, [D], h, w)`` at places ``(B, P, 2 | 3)``."""
-    seen = valid & ~coordinates.isnan().any(-1)
+    seen = valid & coordinates.isfinite().all(-1)
     total = coordinates.new_zeros(*coordinates.shape[::2], features.shape[2])
     for n in range(features.shape[1]):
         uvd = torch.where(seen[:, n, :, None], coordinates[:, n], 2.0)
