@@ -308,6 +308,42 @@ RP_API int rp_sparse_conv3d_backward_kernel_cuda(int64_t type, const void* grad,
                                                  int64_t num_cells, int64_t in_channels, int64_t out_channels,
                                                  int64_t num_slabs, void* partial, void* grad_kernel,
                                                  void* stream);
+// frustum_coordinates: matrices (views, 3, 4) map a point (x, y, z, 1) to (u z', v z', z') with z' its depth in
+// metres; points are `point_stride` numbers apart from one view to the next, 0 where they share them. Gives (u, v,
+// d) with d -1 at near and 1 at far, (views, points, 3), and whether it lies in [-1, 1) x [-1, 1) x (-1, 1) with z'
+// > nearest. u and v of a point no deeper than nearest are those of depth 1.
+RP_API int rp_frustum_coordinates_cpu(int64_t type, const void* points, int64_t point_stride,
+                                      const void* matrices, int64_t num_views, int64_t num_points, double near,
+                                      double far, double nearest, void* coordinates, bool* valid,
+                                      int64_t num_threads);
+RP_API int rp_frustum_coordinates_cuda(int64_t type, const void* points, int64_t point_stride,
+                                       const void* matrices, int64_t num_views, int64_t num_points, double near,
+                                       double far, double nearest, void* coordinates, bool* valid, void* stream);
+
+// Maps (batch, views, height, width, channels) stored as feature_type, depth distributions (batch, views) of
+// `depths` bins stored as probability_type, whose cells and bins are cell_stride and depth_stride numbers apart,
+// and num_points points with coordinates (batch, views, num_points, 3) and valid (batch, views, num_points).
+typedef struct rp_lift {
+  int64_t batch, views, channels, depths, height, width, num_points;
+  int64_t feature_type, probability_type, cell_stride, depth_stride, mean;
+} rp_lift;
+
+// image_lift: values (batch, num_points, channels) = sum (or mean) over the views that see a point of likelihood
+// times feature; probabilities may be null: the likelihood is 1. Backward adds to grad_features and
+// grad_probabilities, laid out as what they belong to, in `type`; null where not needed.
+RP_API int rp_image_lift_cpu(int64_t type, const void* coordinates, const bool* valid, const void* features,
+                             const void* probabilities, const rp_lift* sizes, void* values,
+                             int64_t num_threads);
+RP_API int rp_image_lift_cuda(int64_t type, const void* coordinates, const bool* valid, const void* features,
+                              const void* probabilities, const rp_lift* sizes, void* values, void* stream);
+RP_API int rp_image_lift_backward_cpu(int64_t type, const void* coordinates, const bool* valid,
+                                      const void* features, const void* probabilities, const void* grad,
+                                      const rp_lift* sizes, void* grad_features, void* grad_probabilities,
+                                      int64_t num_threads);
+RP_API int rp_image_lift_backward_cuda(int64_t type, const void* coordinates, const bool* valid,
+                                       const void* features, const void* probabilities, const void* grad,
+                                       const rp_lift* sizes, void* grad_features, void* grad_probabilities,
+                                       void* stream);
 
 #ifdef __cplusplus
 }

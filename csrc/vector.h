@@ -24,6 +24,12 @@ struct VectorOf<T, kCount, true> {
   typedef T type __attribute__((vector_size(kCount * sizeof(T))));
 };
 
+// Half precision has no vectors of its own, so that the functions below on any T leave it alone.
+template <>
+struct VectorOf<Float16> {};
+template <>
+struct VectorOf<BFloat16> {};
+
 template <typename T>
 using Vector = typename VectorOf<T, kLanes>::type;
 
@@ -67,6 +73,31 @@ RP_HOST_DEVICE void store_some(T* to, Vector<T> value, int count) {
   }
 #endif
   for (int i = 0; i < count; ++i) to[i] = value[i];
+}
+
+// A store that goes past the caches, for results too large to be found there later. `to` is a multiple of
+// kStreamAlignment bytes; call finish_streams before another thread may read.
+constexpr uintptr_t kStreamAlignment = 64;
+
+template <typename T>
+RP_HOST_DEVICE void stream(T* to, Vector<T> value) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) return _mm512_stream_ps(to, (__m512)value);
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<T, float>) {
+    __m256 part[2];
+    std::memcpy(part, &value, sizeof(value));
+    for (int i = 0; i < 2; ++i) _mm256_stream_ps(to + 8 * i, part[i]);
+    return;
+  }
+#endif
+  store(to, value);
+}
+
+RP_HOST_DEVICE void finish_streams() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
 }
 
 // Half precision is read as float.

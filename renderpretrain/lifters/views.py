@@ -4,7 +4,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.geometry.cameras import NEAREST_DEPTH
+from renderpretrain.geometry.poses import apply_matrix
 
 SMALLEST_PROBABILITY = 1e-6
 """Keeps the logarithm of an excluded depth finite."""
@@ -16,13 +19,32 @@ def view_coordinates(
     """Where points lie in each camera's frustum, edge to edge in [-1, 1].
 
     Args:
-        cameras: Any batch of cameras.
+        cameras: Any batch of cameras; distorted ones take several passes over the points instead of one.
         points: World points, metres; ``(P, 3)`` for all cameras, or a set for each.
         depth_range: Nearest and farthest depth along the optical axis, metres.
 
     Returns:
         ``(u, v, d)``, each -1 at the first edge and 1 at the last; and whether the point is in the frustum.
+        Not differentiable.
     """
+    if cameras.distortion is not None:
+        return _distorted_coordinates(cameras, points.detach(), depth_range)
+    height, width = cameras.image_size
+    edge_to_edge = cameras.intrinsics.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+    columns = apply_matrix(cameras.intrinsics, cameras.world_to_camera[..., :3, :].mT)
+    matrices = apply_matrix(edge_to_edge, columns).mT
+    if points.ndim > 2:
+        points = points.expand(*cameras.shape, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
+    coordinates, valid = ops.frustum_coordinates(
+        points, matrices.reshape(-1, 3, 4), depth_range, NEAREST_DEPTH
+    )
+    return coordinates.unflatten(0, cameras.shape), valid.unflatten(0, cameras.shape)
+
+
+@torch.no_grad()
+def _distorted_coordinates(
+    cameras: Cameras, points: Tensor, depth_range: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     pixels, z_depth, visible = cameras.project(points.expand(*cameras.shape, *points.shape[-2:]))
     near, far = depth_range
     uv = 2 * pixels / pixels.new_tensor(cameras.image_size[::-1]) - 1
@@ -40,22 +62,19 @@ def lift_views(
 
     .. math:: F(x) = \sum_n [x \in \text{frustum}_n]\; f_n(u, v)\; p_n(u, v, d)
 
-    UniPAD's view transform (https://arxiv.org/abs/2310.08370, section 3.1; from UVTR). Differentiable in
-    features and probabilities. One camera at a time, so that memory is that of one camera.
+    UniPAD's view transform (https://arxiv.org/abs/2310.08370, section 3.1; from UVTR): :func:`ops.image_lift
+    <renderpretrain.ops.image_lift>` in the layout of volumes. Differentiable in features and probabilities.
 
     Args:
-        features: Feature maps.
+        features: Feature maps; fastest in ``torch.channels_last`` memory.
         depth_probabilities: Distribution over ``D`` equal depth bins in every cell.
         coordinates: From :func:`view_coordinates`.
         valid: Which camera sees which point.
+
+    Returns:
+        Values in channels-last memory: unflattened to a volume they are in ``torch.channels_last_3d``.
     """
-    total = torch.zeros(len(features), features.shape[2], coordinates.shape[2], device=features.device)
-    for n in range(features.shape[1]):
-        uvd = torch.where(valid[:, n, :, None], coordinates[:, n], 2.0)
-        seen = _sample(features[:, n], uvd[:, None, :, :2])
-        likely = _sample(depth_probabilities[:, n, None], uvd[:, None, None])
-        total = total + seen * (likely * valid[:, n, None])
-    return total
+    return ops.image_lift(features, depth_probabilities, coordinates, valid).mT
 
 
 def depth_log_likelihood(
@@ -73,22 +92,11 @@ def depth_log_likelihood(
         coordinates: Of the measured points, from :func:`view_coordinates`.
         valid: Which of them count.
     """
-    uvd = torch.where(valid[..., None], coordinates, 2.0).flatten(0, 1)
-    likely = _sample(depth_probabilities.flatten(0, 1)[:, None], uvd[:, None, None])
-    likely = likely.view(valid.shape)
+    uvd = torch.where(valid[..., None], coordinates.detach(), torch.nan).flatten(0, 1)
+    size = depth_probabilities.shape[:1:-1]
+    scale, offset = tuple(n / 2 for n in size), tuple((n - 1) / 2 for n in size)
+    likely = ops.grid_sample(depth_probabilities.flatten(0, 1)[:, None], uvd, scale, offset).view(valid.shape)
     return torch.where(valid, likely, 1.0).clamp(min=SMALLEST_PROBABILITY).log()
-
-
-def _sample(images: Tensor, places: Tensor) -> Tensor:
-    """Bi- or trilinear reading, edge to edge, zero outside: ``(B, C, P)`` in float32.
-
-    Places keep full precision under autocast: bf16 would move them by pixels.
-    """
-    with torch.autocast(images.device.type, enabled=False):
-        read = torch.nn.functional.grid_sample(
-            images.float(), places.float(), padding_mode="zeros", align_corners=False
-        )
-    return read.flatten(2)
 
 
 class ViewLifter(nn.Module):
@@ -132,4 +140,5 @@ class ViewLifter(nn.Module):
             logits = self.depth_head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
             probabilities.append(logits.float().softmax(2))
             volumes.append(lift_views(features, probabilities[-1], coordinates, valid))
-        return torch.stack(volumes).sum(0).unflatten(2, self.grid.shape), probabilities
+        # Sums of views keep their memory order; a stack would copy them.
+        return sum(volumes[1:], volumes[0]).unflatten(2, self.grid.shape), probabilities

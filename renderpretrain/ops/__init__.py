@@ -17,6 +17,9 @@ from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
 from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
 from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
+from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
+from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.image_lift import image_lift, image_lift_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
@@ -63,6 +66,8 @@ __all__ = [
     "draw_seeds",
     "fork",
     "frustum_cells",
+    "frustum_coordinates",
+    "frustum_coordinates_reference",
     "grid_sample",
     "grid_sample_reference",
     "grid_sample_vjp",
@@ -75,6 +80,8 @@ __all__ = [
     "lss_plan",
     "lss_pool",
     "lss_pool_reference",
+    "image_lift",
+    "image_lift_reference",
     "native_status",
     "neus_alphas",
     "neus_upsample",

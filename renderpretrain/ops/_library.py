@@ -64,8 +64,8 @@ def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..
     return run
 
 
-def common_float(**tensors: Tensor) -> list[Tensor]:
-    """The tensors in one type, float32 or float64: rendering does not run in half precision.
+def common_type(**tensors: Tensor) -> torch.dtype:
+    """The type to compute in, float32 or float64: rendering does not run in half precision.
 
     Raises:
         ValueError: If a tensor is not floating, or lies on another device than the first.
@@ -80,4 +80,15 @@ def common_float(**tensors: Tensor) -> list[Tensor]:
                 f"{name}: expected a tensor on {first.device} like {leader}, got {tensor.device}"
             )
         dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def common_float(**tensors: Tensor) -> list[Tensor]:
+    """The tensors in their :func:`common_type`."""
+    dtype = common_type(**tensors)
     return [tensor.to(dtype) for tensor in tensors.values()]
+
+
+def stored_float(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as a kernel that computes in ``dtype`` reads it: half precision stays as it is beside float32."""
+    return tensor if tensor.dtype in HALF and dtype == torch.float32 else tensor.to(dtype)

@@ -52,6 +52,15 @@ class Window(ctypes.Structure):
             for name in ("in", "out", "kernel", "stride", "padding")
             for axis in "zyx"
         ),
+class Lift(ctypes.Structure):
+    """``rp_lift``: sizes of maps, their depth distributions and the points they are read at, and their memory."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            *("batch", "views", "channels", "depths", "height", "width", "num_points"),
+            *("feature_type", "probability_type", "cell_stride", "depth_stride", "mean"),
+        )
     ]
 
 
@@ -95,6 +104,12 @@ CPU_SIGNATURES = {
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``w`` window. A type
 code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+    "frustum_coordinates": "pnpnndddpp",
+    "image_lift": "pppplp",
+    "image_lift_backward": "ppppplpp",
+}
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box, ``l``
+lift. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -103,6 +118,8 @@ _LETTERS: dict[str, Any] = {
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
     "f": ctypes.POINTER(Frustum),
+    "d": ctypes.c_double,
+    "l": ctypes.POINTER(Lift),
 }
 TYPE_CODES = {
     torch.float32: 0,
@@ -205,6 +222,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
 
 def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | None) -> None:
 def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
