@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -36,23 +36,41 @@ class Box(ctypes.Structure):
     ]
 
 
+class Rays(ctypes.Structure):
+    """``rp_rays``: sizes of the values along rays, how they are stored, and where rays end."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("rays", "samples", "channels", "stored_type")),
+        ("early_stop", ctypes.c_double),
+    ]
+
+
 SIGNATURES = {
-    "composite": "pnnp",
-    "composite_backward": "ppnnp",
+    "accumulate": "ppyp",
+    "accumulate_backward": "pppypp",
+    "composite": "ppnnp",
+    "composite_backward": "pppnnp",
+    "composite_values": "ppppypppp",
+    "composite_values_backward": "pppppppppppyppp",
     "grid_gather": "pppgp",
     "grid_scatter": "pppgp",
     "grid_slope": "ppppgp",
     "box_intersect": "ppnbppp",
+    "neus_alphas": "ppppnp",
+    "neus_alphas_backward": "pppppnppppp",
+    "neus_render": "pppppppypppp",
+    "neus_render_backward": "ppppppppppppppypppppp",
     "resample": "pppnnnpp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box. A type code goes
-before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``y`` rays. A type
+code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
     "n": ctypes.c_int64,
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
+    "y": ctypes.POINTER(Rays),
 }
 TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
@@ -143,7 +161,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | Grid | Box | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
