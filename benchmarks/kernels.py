@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cases_composite
 import cases_grid
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
 from renderpretrain import ops
 
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases,)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_composite.cases, cases_grid.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

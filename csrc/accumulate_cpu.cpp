@@ -1,5 +1,4 @@
 #include "composite_values.h"
-#include "parallel.h"
 
 using namespace renderpretrain;
 
@@ -28,7 +27,9 @@ int rp_accumulate_backward_cpu(int64_t type, const void* grad_out, const void* w
     return parallel_for(rays->num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
       for (int64_t ray = begin; ray < end; ++ray) {
         const int64_t row = ray * rays->num_samples;
-        if (grad_weights) work.multiply_all(ray, grad, static_cast<T*>(grad_weights) + row);
+        if (grad_weights) {
+          work.multiply(ray, grad, nullptr, rays->num_samples, static_cast<T*>(grad_weights) + row);
+        }
         if (grad_values) {
           work.spread(ray, grad, static_cast<const T*>(weights) + row, static_cast<T*>(grad_values));
         }

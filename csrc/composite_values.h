@@ -1,8 +1,7 @@
 // Values along rays: what summing them, compositing them and rendering signed distances share on the CPU.
 #pragma once
 
-#include "composite.h"
-#include "rows.h"
+#include "ray_group.h"
 
 namespace renderpretrain {
 
@@ -37,22 +36,22 @@ struct RayValues {
     }
   }
 
-  // products[k] = <grad, values of sample first + samples[k]>, grad being this ray's of (rays, channels).
-  RP_HOST_DEVICE void multiply(int64_t ray, const T* grad, int64_t first, const int* samples, int count,
+  // products[i] = <grad, values of sample i> for i < count, grad being this ray's of (rays, channels); those
+  // that are not valid get zero and are not read. `valid` is this ray's, or null.
+  RP_HOST_DEVICE void multiply(int64_t ray, const T* grad, const bool* valid, int64_t count,
                                T* products) const {
-    Rows<T, V> rows = no_rows();
-    for (int k = 0; k < count; ++k) rows.add(row(ray, first + samples[k]), T(0));
-    multiply_rows(rows, grad + ray * rays.channels, products);
-  }
-
-  // grad_weights of this ray = <grad, values of each sample>.
-  RP_HOST_DEVICE void multiply_all(int64_t ray, const T* grad, T* grad_weights) const {
-    constexpr int kAll[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int64_t i = 0; i < rays.num_samples; i += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, rays.num_samples - i));
-      T products[kLanes];
-      multiply(ray, grad, i, kAll, count, products);
-      std::copy_n(products, count, grad_weights + i);
+    for (int64_t first = 0; first < count; first += kLanes) {
+      const int some = static_cast<int>(std::min<int64_t>(kLanes, count - first));
+      Rows<T, V> rows = no_rows();
+      int place[kLanes];
+      for (int k = 0; k < some; ++k) {
+        place[rows.count] = k;
+        if (valid == nullptr || valid[first + k]) rows.add(row(ray, first + k), T(0));
+      }
+      T found[kLanes];
+      multiply_rows(rows, grad + ray * rays.channels, found);
+      if (rows.count < some) std::fill_n(products + first, some, T(0));
+      for (int k = 0; k < rows.count; ++k) products[first + place[k]] = found[k];
     }
   }
 
@@ -73,58 +72,69 @@ struct CompositeRays {
   CompositeRays(const rp_rays* rays, const void* values, const void* t, const bool* valid)
       : values(rays, values), t(static_cast<const T*>(t)), valid(valid) {}
 
-  RP_HOST_DEVICE T early_stop() const { return static_cast<T>(values.rays.early_stop); }
-  RP_HOST_DEVICE const bool* valid_of(int64_t ray) const {
-    return valid ? valid + ray * values.rays.num_samples : nullptr;
+  template <typename Run>
+  int for_groups(int64_t num_threads, Run run) const {
+    const rp_rays& rays = values.rays;
+    return renderpretrain::for_groups<T>(rays.num_rays, rays.num_samples, valid, rays.early_stop,
+                                         num_threads, run);
   }
 
-  // The weights of this ray may lie where its alphas are.
-  RP_HOST_DEVICE void forward(int64_t ray, const T* alphas, T* out, T* depth, T* opacity, T* weights) const {
-    const int64_t num_samples = values.rays.num_samples;
-    composite_ray(alphas, valid_of(ray), num_samples, early_stop(), weights);
-    Vector<T> sums[4] = {};
-    for (int64_t i = 0; i < num_samples; i += kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, num_samples - i));
-      const Vector<T> weight = load_up_to(weights + i, count);
-      const Vector<T> place = load_up_to(t + ray * num_samples + i, count);
-      sums[0] += weight;
-      sums[1] = fma<T>(weight, weight == T(0) ? Vector<T>{} : place, sums[1]);
+  // Outputs start at the first ray of all, alphas and weights at the group's; these may be the same memory.
+  RP_HOST_DEVICE void forward(const RayGroup<T>& group, int64_t first_ray, const T* alphas, T* out, T* depth,
+                              T* opacity, T* weights) const {
+    group.composite(alphas, weights);
+    for (int64_t ray = first_ray; ray < first_ray + group.num_rays; ++ray, weights += group.num_samples) {
+      Vector<T> sums[4] = {};
+      for (int64_t i = 0; i < group.num_samples; i += kLanes) {
+        const int count = static_cast<int>(std::min<int64_t>(kLanes, group.num_samples - i));
+        const Vector<T> weight = load_up_to(weights + i, count);
+        const Vector<T> place = load_up_to(t + ray * group.num_samples + i, count);
+        sums[0] += weight;
+        sums[1] = fma<T>(weight, weight == T(0) ? Vector<T>{} : place, sums[1]);
+      }
+      T totals[4];
+      sum_four<T>(sums, totals);
+      opacity[ray] = totals[0];
+      depth[ray] = totals[1] / (totals[0] + kOpacityEpsilon<T>);
+      values.sum(ray, weights, out);
     }
-    T totals[4];
-    sum_four<T>(sums, totals);
-    opacity[ray] = totals[0];
-    depth[ray] = totals[1] / (totals[0] + kOpacityEpsilon<T>);
-    values.sum(ray, weights, out);
   }
 
-  // From the last sample to the first: calls finish(first sample, count, gradients of the alphas).
-  // `transmittances` is scratch of a ray's length that finish may overwrite.
-  template <typename Finish>
-  RP_HOST_DEVICE void backward(int64_t ray, const T* alphas, const RayGradients<T>& grads, T* transmittances,
-                               Finish finish) const {
-    const int64_t num_samples = values.rays.num_samples;
-    const bool* const marks = valid_of(ray);
-    const T* const places = t + ray * num_samples;
-    const RayGradient<T> upstream = grads.of(ray, num_samples);
-    const int64_t reach = trace_ray(alphas, marks, num_samples, early_stop(), transmittances);
-    T behind = 0;
-    for (int64_t i = (num_samples + kLanes - 1) / kLanes * kLanes - kLanes; i >= 0; i -= kLanes) {
-      const int count = static_cast<int>(std::min<int64_t>(kLanes, num_samples - i));
-      int seen[kLanes];
-      int num_seen = 0;
-      for (int k = 0; k < count; ++k) {
-        seen[num_seen] = k;
-        num_seen += i + k < reach && is_valid(marks, i + k);
-      }
-      T products[kLanes] = {}, grad_alphas[kLanes] = {};
-      if (grads.grad_out) values.multiply(ray, grads.grad_out, i, seen, num_seen, products);
-      for (int k = num_seen - 1; k >= 0; --k) {
-        const int64_t j = i + seen[k];
-        const T grad_weight = products[k] + upstream.at(j, places[j]);
-        grad_alphas[seen[k]] = step_back(alphas[j], transmittances[j], grad_weight, &behind);
-      }
-      finish(i, count, grad_alphas);
+  // grad_alphas starts at the group's first ray, scratch at the first of all.
+  RP_HOST_DEVICE void backward(const RayGroup<T>& group, int64_t first_ray, const T* alphas,
+                               const RayGradients<T>& grads, T* scratch, T* grad_alphas) const {
+    T* const transmittances = scratch + first_ray * group.num_tiles();
+    int64_t reach[kLanes];
+    group.trace(alphas, transmittances, reach);
+    for (int64_t k = 0; k < group.num_rays; ++k) {
+      T* const row = grad_alphas + k * group.num_samples;
+      grad_weights(group, first_ray, k, grads, reach[k], row);
+      std::fill(row + reach[k], row + group.num_samples, T(0));
     }
+    group.go_back(alphas, transmittances, grad_alphas);
+  }
+
+  // grad_values, unless null; both arrays start at the first ray of all.
+  RP_HOST_DEVICE void spread(const RayGroup<T>& group, int64_t first_ray, const RayGradients<T>& grads,
+                             const T* weights, T* grad_values) const {
+    if (grad_values == nullptr) return;
+    for (int64_t ray = first_ray; ray < first_ray + group.num_rays; ++ray) {
+      values.spread(ray, grads.grad_out, weights + ray * group.num_samples, grad_values);
+    }
+  }
+
+  // Of the first `count` samples of ray `first_ray + k`, by all outputs.
+  RP_HOST_DEVICE void grad_weights(const RayGroup<T>& group, int64_t first_ray, int64_t k,
+                                   const RayGradients<T>& grads, int64_t count, T* out) const {
+    const int64_t ray = first_ray + k;
+    const RayGradient<T> upstream = grads.of(ray, group.num_samples);
+    if (grads.grad_out) {
+      const bool* const marks = group.valid ? group.valid + k * group.num_samples : nullptr;
+      values.multiply(ray, grads.grad_out, marks, count, out);
+    } else {
+      std::fill_n(out, count, T(0));
+    }
+    for (int64_t i = 0; i < count; ++i) out[i] += upstream.at(i, t[ray * group.num_samples + i]);
   }
 };
 

@@ -91,30 +91,49 @@ RP_HOST_DEVICE void add_rows(const Rows<T, V>& rows, T* out) {
   store_some<T>(out + c, even + odd, rest);
 }
 
+template <typename T>
+struct FourOf {
+  typedef T type __attribute__((vector_size(4 * sizeof(T))));
+};
+
+template <typename T>
+using Four = typename FourOf<T>::type;
+
+// Rows become columns.
+template <typename T>
+RP_HOST_DEVICE void turn(Four<T>* rows) {
+  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Int;
+  using Index = Four<Int>;
+  const Four<T> a = __builtin_shuffle(rows[0], rows[1], Index{0, 4, 1, 5});
+  const Four<T> b = __builtin_shuffle(rows[0], rows[1], Index{2, 6, 3, 7});
+  const Four<T> c = __builtin_shuffle(rows[2], rows[3], Index{0, 4, 1, 5});
+  const Four<T> d = __builtin_shuffle(rows[2], rows[3], Index{2, 6, 3, 7});
+  rows[0] = __builtin_shuffle(a, c, Index{0, 1, 4, 5});
+  rows[1] = __builtin_shuffle(a, c, Index{2, 3, 6, 7});
+  rows[2] = __builtin_shuffle(b, d, Index{0, 1, 4, 5});
+  rows[3] = __builtin_shuffle(b, d, Index{2, 3, 6, 7});
+}
+
 // A vector's lanes added up to four.
 template <typename T>
-RP_HOST_DEVICE auto fold(Vector<T> value) {
+RP_HOST_DEVICE Four<T> fold(Vector<T> value) {
   typedef T Eight __attribute__((vector_size(8 * sizeof(T))));
-  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   Eight half[2];
   std::memcpy(half, &value, sizeof(value));
   half[0] += half[1];
-  Four quarter[2];
+  Four<T> quarter[2];
   std::memcpy(quarter, half, sizeof(quarter));
   return quarter[0] + quarter[1];
 }
 
-// The sums of four vectors, turned over so that all four are added at once.
+// The sums of four vectors.
 template <typename T>
 RP_HOST_DEVICE void sum_four(const Vector<T>* values, T* sums) {
-  const auto a = fold<T>(values[0]), b = fold<T>(values[1]), c = fold<T>(values[2]), d = fold<T>(values[3]);
-  using Four = std::remove_const_t<decltype(a)>;
-  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Int;
-  typedef Int Index __attribute__((vector_size(4 * sizeof(Int))));
-  const Four ab = __builtin_shuffle(a, b, Index{0, 4, 1, 5}) + __builtin_shuffle(a, b, Index{2, 6, 3, 7});
-  const Four cd = __builtin_shuffle(c, d, Index{0, 4, 1, 5}) + __builtin_shuffle(c, d, Index{2, 6, 3, 7});
-  const Four all = __builtin_shuffle(ab, cd, Index{0, 1, 4, 5}) + __builtin_shuffle(ab, cd, Index{2, 3, 6, 7});
-  std::memcpy(sums, &all, sizeof(all));
+  Four<T> rows[4];
+  for (int i = 0; i < 4; ++i) rows[i] = fold<T>(values[i]);
+  turn<T>(rows);
+  const Four<T> total = (rows[0] + rows[1]) + (rows[2] + rows[3]);
+  std::memcpy(sums, &total, sizeof(total));
 }
 
 // products[k] = <row[k], other>, for rows.count rounded up to four, whose last rows may be anything.

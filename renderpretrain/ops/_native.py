@@ -49,7 +49,7 @@ SIGNATURES = {
     "accumulate": "ppyp",
     "accumulate_backward": "pppypp",
     "composite": "ppnnp",
-    "composite_backward": "pppnnp",
+    "composite_backward": "pppnnpp",
     "composite_values": "ppppypppp",
     "composite_values_backward": "pppppppppppyppp",
     "grid_gather": "pppgp",
@@ -59,7 +59,7 @@ SIGNATURES = {
     "neus_alphas": "ppppnp",
     "neus_alphas_backward": "pppppnppppp",
     "neus_render": "pppppppypppp",
-    "neus_render_backward": "ppppppppppppppypppppp",
+    "neus_render_backward": "ppppppppppppppyppppppp",
     "resample": "pppnnnpp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``y`` rays. A type

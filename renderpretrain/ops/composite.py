@@ -10,6 +10,9 @@ from renderpretrain.checks import check_shape
 from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch
 
+RAY_GROUP = 16
+"""``RP_RAY_GROUP``: rays that the CPU follows together, and samples between its notes."""
+
 
 def composite(
     alphas: Float[Tensor, "*batch S"], valid: Bool[Tensor, "*batch S"] | None = None
@@ -60,6 +63,12 @@ def check_valid(valid: Tensor, alphas: Tensor) -> None:
         )
 
 
+def ray_scratch(samples: Tensor) -> Tensor:
+    """``RP_RAY_SCRATCH`` numbers: what the CPU notes on the way along a ray for the way back."""
+    num_rays, num_samples = samples.shape[:-1].numel(), samples.shape[-1]
+    return samples.new_empty(RAY_GROUP * -(-num_rays // RAY_GROUP) * -(-num_samples // RAY_GROUP))
+
+
 def _num_rays(alphas: Tensor) -> int:
     return alphas.shape[:-1].numel()
 
@@ -74,8 +83,9 @@ def _composite(alphas: Tensor, valid: Tensor | None) -> Tensor:
 def _composite_backward(grad_weights: Tensor, alphas: Tensor, valid: Tensor | None) -> Tensor:
     alphas, grad_weights, valid = alphas.contiguous(), grad_weights.contiguous(), dense(valid)
     grad_alphas = torch.empty_like(alphas)
-    size = alphas.shape[-1]
-    launch("composite_backward", grad_weights, alphas, valid, _num_rays(alphas), size, grad_alphas)
+    sizes = _num_rays(alphas), alphas.shape[-1]
+    scratch = None if alphas.is_cuda else ray_scratch(alphas)
+    launch("composite_backward", grad_weights, alphas, valid, *sizes, scratch, grad_alphas)
     return grad_alphas
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from renderpretrain.ops._library import dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops.accumulate import accumulate_reference, check_values, common_stored, rays_of
-from renderpretrain.ops.composite import check_valid, transmittance
+from renderpretrain.ops.composite import check_valid, ray_scratch, transmittance
 
 OPACITY_EPSILON = 1e-10
 """Keeps the expected depth of an empty ray at 0 instead of 0/0."""
@@ -142,7 +142,7 @@ def _composite_values_backward(  # noqa: PLR0913  the operator's inputs, outputs
         *(alphas, values, t, dense(valid), depth.contiguous(), opacity.contiguous(), weights.contiguous()),
         *(dense(grad) for grad in grads),
         rays_of(alphas, values, early_stop),
-        torch.empty_like(alphas) if alphas.is_cuda else None,
+        torch.empty_like(alphas) if alphas.is_cuda else ray_scratch(alphas),
         *(grad_alphas, grad_values if need_values else None),
     )
     return grad_alphas, grad_values

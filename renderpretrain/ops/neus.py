@@ -72,6 +72,11 @@ def check_intervals(sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor)
     check_shape("inv_s", inv_s, "")
 
 
+def num_parts(count: int) -> int:
+    """``RP_NUM_PARTS`` of so many intervals."""
+    return -(-count // INTERVALS_PER_PART)
+
+
 def _neus_alphas(sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor) -> Tensor:
     inputs = sdf.contiguous(), cosines.contiguous(), deltas.contiguous()
     alphas = new_memory(sdf, *sdf.shape)
@@ -84,8 +89,7 @@ def _neus_alphas_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs = grad.contiguous(), sdf.contiguous(), cosines.contiguous(), deltas.contiguous()
     *intervals, grad_inv_s = _fake_backward(grad, sdf, cosines, deltas, inv_s)
-    num_parts = -(-sdf.numel() // INTERVALS_PER_PART)
-    parts = sdf.new_empty(num_parts, dtype=torch.float64)
+    parts = sdf.new_empty(num_parts(sdf.numel()), dtype=torch.float64)
     launch("neus_alphas_backward", *inputs, inv_s, sdf.numel(), *intervals, parts, grad_inv_s)
     return *intervals, grad_inv_s
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from renderpretrain.ops._library import dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops.accumulate import check_values, common_stored, rays_of
+from renderpretrain.ops.composite import ray_scratch
 from renderpretrain.ops.composite_values import (
     Composited,
     check_samples,
@@ -16,7 +17,7 @@ from renderpretrain.ops.composite_values import (
     gradient_by_t,
     new_outputs,
 )
-from renderpretrain.ops.neus import check_intervals, neus_alphas_reference
+from renderpretrain.ops.neus import check_intervals, neus_alphas_reference, num_parts
 
 
 def neus_render(  # noqa: PLR0913  an interval has four numbers
@@ -87,12 +88,13 @@ def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
     *tensors, grads, early_stop, need_values = inputs
     sdf, cosines, deltas, t, inv_s, values, valid, *outputs = (dense(tensor) for tensor in tensors)
     *found, grad_values = _fake_backward(*inputs)
-    parts = sdf.new_empty(sdf.shape[:-1], dtype=torch.float64)
+    parts = sdf.new_empty(num_parts(sdf.numel()) + sdf.shape[:-1].numel(), dtype=torch.float64)
     launch(
         "neus_render_backward",
         *(sdf, cosines, deltas, inv_s, values, t, valid, *outputs),
         *(dense(grad) for grad in grads),
         rays_of(sdf, values, early_stop),
+        None if sdf.is_cuda else ray_scratch(sdf),
         *(*found[:3], parts, found[3], grad_values if need_values else None),
     )
     return *found, grad_values
