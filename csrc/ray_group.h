@@ -43,29 +43,33 @@ struct RayGroup {
       turn_tile(from + first, num_samples, tile, kLanes);
     } else {
       T rows[kLanes * kLanes] = {};
-      const int64_t count = std::min<int64_t>(kLanes, num_samples - first);
       for (int64_t ray = 0; ray < num_rays; ++ray) {
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t at = ray * num_samples + first + i;
-          rows[ray * kLanes + i] = valid == nullptr || valid[at] ? from[at] : T(0);
-        }
+        copy_valid(from + ray * num_samples + first, ray, first, rows + ray * kLanes);
       }
       turn_tile(rows, kLanes, tile, kLanes);
     }
     for (int i = 0; i < kLanes; ++i) columns[i] = load(tile + i * kLanes);
   }
 
+  // The way back.
   RP_HOST_DEVICE void store_columns(const Vector<T>* columns, int64_t first, T* to) const {
-    T tile[kLanes * kLanes];
+    T tile[kLanes * kLanes], rows[kLanes * kLanes];
     for (int i = 0; i < kLanes; ++i) store<T>(tile + i * kLanes, columns[i]);
     if (is_whole(first) && !valid) return turn_tile(tile, kLanes, to + first, num_samples);
-    const int64_t count = std::min<int64_t>(kLanes, num_samples - first);
+    turn_tile(tile, kLanes, rows, kLanes);
     for (int64_t ray = 0; ray < num_rays; ++ray) {
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t at = ray * num_samples + first + i;
-        to[at] = valid == nullptr || valid[at] ? tile[i * kLanes + ray] : T(0);
-      }
+      copy_valid(rows + ray * kLanes, ray, first, to + ray * num_samples + first);
     }
+  }
+
+  // Up to sixteen samples of a ray from `first` on, zero for those that do not count.
+  RP_HOST_DEVICE void copy_valid(const T* from, int64_t ray, int64_t first, T* to) const {
+    const bool* const marks = valid ? valid + ray * num_samples + first : nullptr;
+    if (first + kLanes <= num_samples) {
+      store<T>(to, marks ? keep<T>(load(from), marks) : load(from));
+      return;
+    }
+    for (int64_t i = 0; first + i < num_samples; ++i) to[i] = marks == nullptr || marks[i] ? from[i] : T(0);
   }
 
   // weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]); the two may be the same memory.

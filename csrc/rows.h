@@ -35,6 +35,16 @@ RP_HOST_DEVICE void store_up_to(T* to, Vector<T> value, int count) {
   else store_some<T>(to, value, count);
 }
 
+// Zero in the lanes that are not marked.
+template <typename T>
+RP_HOST_DEVICE Vector<T> keep(Vector<T> value, const bool* marks) {
+  typedef std::conditional_t<sizeof(T) == 4, int32_t, int64_t> Int;
+  typedef int8_t Bytes __attribute__((vector_size(kLanes)));
+  Bytes bytes;
+  std::memcpy(&bytes, marks, sizeof(bytes));
+  return __builtin_convertvector(bytes, Vector<Int>) != 0 ? value : Vector<T>{};
+}
+
 // The last `count` < kLanes numbers of a row; the lanes behind them are zero.
 template <typename V>
 RP_HOST_DEVICE auto load_tail(const V* from, int count, const V* end) {
