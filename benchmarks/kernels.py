@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cases_conv
+import cases_composite
 import cases_grid
 import cases_segment
 import cases_march
@@ -32,6 +33,7 @@ FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases,
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_pool.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_scatter.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_conv.cases, cases_grid.cases)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_composite.cases, cases_grid.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

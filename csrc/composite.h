@@ -7,44 +7,80 @@
 
 namespace renderpretrain {
 
-// Nothing can be seen through this little transmittance: the smallest normal number over epsilon. Where it is
-// reached the rest of the ray is zero instead of a tail of denormal numbers, each of which costs a CPU a hundred
-// cycles.
+// Keeps the expected depth of an empty ray at 0 instead of 0/0.
 template <typename T>
-RP_HOST_DEVICE bool is_dark(T transmittance) {
-  constexpr T kDark = static_cast<T>(sizeof(T) == sizeof(float) ? 1e-31 : 1e-292);
-  return std::abs(transmittance) < kDark;
+constexpr T kOpacityEpsilon = static_cast<T>(1e-10);
+
+// Below the larger of this and early_stop a ray ends: the smallest normal number over epsilon. The rest of the
+// ray is zero instead of a tail of denormal numbers, each of which costs a CPU a hundred cycles.
+template <typename T>
+constexpr T kDark = static_cast<T>(sizeof(T) == sizeof(float) ? 1e-31 : 1e-292);
+
+template <typename T>
+RP_HOST_DEVICE T end_of_light(T early_stop) {
+  return early_stop > kDark<T> ? early_stop : kDark<T>;
 }
 
-// weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j])
-template <typename T>
-RP_HOST_DEVICE void composite_ray(const T* alphas, int64_t num_samples, T* weights) {
-  T transmittance = 1;
-  int64_t i = 0;
-  for (; i < num_samples && !is_dark(transmittance); ++i) {
-    weights[i] = alphas[i] * transmittance;
-    transmittance *= 1 - alphas[i];
-  }
-  for (; i < num_samples; ++i) weights[i] = 0;
+// The three steps along a ray, or with V a vector of T along several at once.
+
+// Transmittance behind a sample, zero where the ray ends.
+template <typename T, typename V>
+RP_HOST_DEVICE V dim(V transmittance, V alpha, T end) {
+  const V rest = transmittance * (T(1) - alpha);
+  return rest < end && rest > -end ? V{} : rest;
 }
 
-// dL/dalpha[i] = T[i] * (dL/dw[i] - behind[i]), with T[i] the transmittance in front of sample i and
-// behind[i] the gradient of everything past it as seen through it. No division by 1 - alpha: an opaque sample
-// is exact.
-template <typename T>
-RP_HOST_DEVICE void composite_ray_backward(const T* grad_weights, const T* alphas, int64_t num_samples,
-                                           T* grad_alphas) {
-  T transmittance = 1;
-  int64_t lit = 0;  // samples in front of the dark
-  for (; lit < num_samples && !is_dark(transmittance); ++lit) {
-    grad_alphas[lit] = transmittance;
-    transmittance *= 1 - alphas[lit];
-  }
-  T behind = 0;
-  for (int64_t i = num_samples - 1; i >= 0; --i) {
-    grad_alphas[i] = i < lit ? grad_alphas[i] * (grad_weights[i] - behind) : T(0);
-    behind = alphas[i] * grad_weights[i] + (1 - alphas[i]) * behind;
-  }
+// The gradient of a ray depends on more samples than those with a weight: an opaque sample hides what its own
+// derivative brings to light. `visible` is the transmittance with an opaque sample's place taken, once, by a
+// clear one; where it is zero nothing matters any more. `lit` is 1 until then.
+template <typename T, typename V>
+RP_HOST_DEVICE void dim_visible(V alpha, T end, bool stops_early, V* visible, V* lit) {
+  const V rest = dim(*visible, alpha, end);
+  const V again = stops_early ? V{} : *lit;
+  *lit = rest == T(0) ? V{} : *lit;
+  *visible = rest == T(0) ? again : rest;
 }
+
+// One step of the way back to the camera: dL/dalpha[i] = T[i] * (dL/dw[i] - behind), where behind is the
+// gradient of everything past sample i as seen through it. No division by 1 - alpha: an opaque sample is exact.
+template <typename T, typename V>
+RP_HOST_DEVICE V step_back(V alpha, V transmittance, V grad_weight, V* behind) {
+  const V grad_alpha = transmittance * (grad_weight - *behind);
+  *behind = alpha * grad_weight + (T(1) - alpha) * *behind;
+  return grad_alpha;
+}
+
+// What the outputs of one ray, but for its values, say about its weights.
+template <typename T>
+struct RayGradient {
+  const T* weights;  // of each sample, or null
+  T opacity, depth_slope, depth;
+
+  RP_HOST_DEVICE T at(int64_t i, T t) const {
+    return opacity + depth_slope * (t - depth) + (weights ? weights[i] : T(0));
+  }
+};
+
+// The gradients of all outputs, each null where there is none, and the outputs that they are taken at.
+template <typename T>
+struct RayGradients {
+  const T *grad_out, *grad_depth, *grad_opacity, *grad_weights;
+  const T *depth, *opacity;
+
+  RayGradients(const void* out, const void* depths, const void* opacities, const void* weights,
+               const void* depth, const void* opacity)
+      : grad_out(static_cast<const T*>(out)),
+        grad_depth(static_cast<const T*>(depths)),
+        grad_opacity(static_cast<const T*>(opacities)),
+        grad_weights(static_cast<const T*>(weights)),
+        depth(static_cast<const T*>(depth)),
+        opacity(static_cast<const T*>(opacity)) {}
+
+  RP_HOST_DEVICE RayGradient<T> of(int64_t ray, int64_t num_samples) const {
+    return {grad_weights ? grad_weights + ray * num_samples : nullptr,
+            grad_opacity ? grad_opacity[ray] : T(0),
+            grad_depth ? grad_depth[ray] / (opacity[ray] + kOpacityEpsilon<T>) : T(0), depth[ray]};
+  }
+};
 
 }  // namespace renderpretrain

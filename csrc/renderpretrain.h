@@ -40,16 +40,109 @@ RP_API const char* rp_unusable(void);
 // most kernels spend on its content. Of no effect where the system has none.
 RP_API void rp_prefer_huge_pages_cpu(void* data, int64_t num_bytes);
 
-// composite: weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]). All arrays are (rays, samples).
-RP_API int rp_composite_cpu(int64_t type, const void* alphas, int64_t num_rays, int64_t num_samples,
-                            void* weights, int64_t num_threads);
-RP_API int rp_composite_cuda(int64_t type, const void* alphas, int64_t num_rays, int64_t num_samples,
-                             void* weights, void* stream);
+// composite: weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]). All arrays are (rays, samples); valid may
+// be null, then all samples count. scratch is RP_RAY_SCRATCH numbers on the CPU, null on CUDA.
+#define RP_RAY_GROUP 16
+#define RP_NUM_GROUPS(count) (((count) + RP_RAY_GROUP - 1) / RP_RAY_GROUP)
+#define RP_RAY_SCRATCH(rays, samples) (RP_RAY_GROUP * RP_NUM_GROUPS(rays) * RP_NUM_GROUPS(samples))
+RP_API int rp_composite_cpu(int64_t type, const void* alphas, const bool* valid, int64_t num_rays,
+                            int64_t num_samples, void* weights, int64_t num_threads);
+RP_API int rp_composite_cuda(int64_t type, const void* alphas, const bool* valid, int64_t num_rays,
+                             int64_t num_samples, void* weights, void* stream);
 RP_API int rp_composite_backward_cpu(int64_t type, const void* grad_weights, const void* alphas,
-                                     int64_t num_rays, int64_t num_samples, void* grad_alphas,
-                                     int64_t num_threads);
+                                     const bool* valid, int64_t num_rays, int64_t num_samples, void* scratch,
+                                     void* grad_alphas, int64_t num_threads);
 RP_API int rp_composite_backward_cuda(int64_t type, const void* grad_weights, const void* alphas,
-                                      int64_t num_rays, int64_t num_samples, void* grad_alphas, void* stream);
+                                      const bool* valid, int64_t num_rays, int64_t num_samples, void* scratch,
+                                      void* grad_alphas, void* stream);
+
+// neus_alphas: opacities of `count` intervals; inv_s is one number. inv_s_parts is scratch,
+// RP_NUM_PARTS(count) numbers; grad_inv_s is one.
+#define RP_PART 4096
+#define RP_NUM_PARTS(count) (((count) + RP_PART - 1) / RP_PART)
+RP_API int rp_neus_alphas_cpu(int64_t type, const void* sdf, const void* cosines, const void* deltas,
+                              const void* inv_s, int64_t count, void* alphas, int64_t num_threads);
+RP_API int rp_neus_alphas_cuda(int64_t type, const void* sdf, const void* cosines, const void* deltas,
+                               const void* inv_s, int64_t count, void* alphas, void* stream);
+RP_API int rp_neus_alphas_backward_cpu(int64_t type, const void* grad_alphas, const void* sdf,
+                                       const void* cosines, const void* deltas, const void* inv_s,
+                                       int64_t count, void* grad_sdf, void* grad_cosines, void* grad_deltas,
+                                       double* inv_s_parts, void* grad_inv_s, int64_t num_threads);
+RP_API int rp_neus_alphas_backward_cuda(int64_t type, const void* grad_alphas, const void* sdf,
+                                        const void* cosines, const void* deltas, const void* inv_s,
+                                        int64_t count, void* grad_sdf, void* grad_cosines, void* grad_deltas,
+                                        double* inv_s_parts, void* grad_inv_s, void* stream);
+
+// Rays of equally many samples and the values on them, (rays, samples, channels), stored as stored_type. A
+// ray ends where its transmittance falls below early_stop.
+typedef struct rp_rays {
+  int64_t num_rays, num_samples, channels, stored_type;
+  double early_stop;
+} rp_rays;
+
+// accumulate: out = sum of weights * values along each ray, (rays, channels). On the way back either result
+// may be null.
+RP_API int rp_accumulate_cpu(int64_t type, const void* weights, const void* values, const rp_rays* rays,
+                             void* out, int64_t num_threads);
+RP_API int rp_accumulate_cuda(int64_t type, const void* weights, const void* values, const rp_rays* rays,
+                              void* out, void* stream);
+RP_API int rp_accumulate_backward_cpu(int64_t type, const void* grad_out, const void* weights,
+                                      const void* values, const rp_rays* rays, void* grad_weights,
+                                      void* grad_values, int64_t num_threads);
+RP_API int rp_accumulate_backward_cuda(int64_t type, const void* grad_out, const void* weights,
+                                       const void* values, const rp_rays* rays, void* grad_weights,
+                                       void* grad_values, void* stream);
+
+// composite_values: composite and accumulate in one, with the expected t and the sum of the weights per ray.
+// The gradients of the four outputs may each be null, as may valid and grad_values. scratch is RP_RAY_SCRATCH
+// numbers on the CPU, and as large as alphas on CUDA.
+RP_API int rp_composite_values_cpu(int64_t type, const void* alphas, const void* values, const void* t,
+                                   const bool* valid, const rp_rays* rays, void* out, void* depth,
+                                   void* opacity, void* weights, int64_t num_threads);
+RP_API int rp_composite_values_cuda(int64_t type, const void* alphas, const void* values, const void* t,
+                                    const bool* valid, const rp_rays* rays, void* out, void* depth,
+                                    void* opacity, void* weights, void* stream);
+RP_API int rp_composite_values_backward_cpu(int64_t type, const void* alphas, const void* values,
+                                            const void* t, const bool* valid, const void* depth,
+                                            const void* opacity, const void* weights, const void* grad_out,
+                                            const void* grad_depth, const void* grad_opacity,
+                                            const void* grad_weights, const rp_rays* rays, void* scratch,
+                                            void* grad_alphas, void* grad_values, int64_t num_threads);
+RP_API int rp_composite_values_backward_cuda(int64_t type, const void* alphas, const void* values,
+                                             const void* t, const bool* valid, const void* depth,
+                                             const void* opacity, const void* weights, const void* grad_out,
+                                             const void* grad_depth, const void* grad_opacity,
+                                             const void* grad_weights, const rp_rays* rays, void* scratch,
+                                             void* grad_alphas, void* grad_values, void* stream);
+
+// neus_render: neus_alphas and composite_values in one. scratch is RP_RAY_SCRATCH numbers on the CPU, null on
+// CUDA; inv_s_parts is scratch for RP_NUM_GROUPS(rays) numbers on the CPU, RP_NUM_PARTS(samples of all rays) on
+// CUDA.
+RP_API int rp_neus_render_cpu(int64_t type, const void* sdf, const void* cosines, const void* deltas,
+                              const void* inv_s, const void* values, const void* t, const bool* valid,
+                              const rp_rays* rays, void* out, void* depth, void* opacity, void* weights,
+                              int64_t num_threads);
+RP_API int rp_neus_render_cuda(int64_t type, const void* sdf, const void* cosines, const void* deltas,
+                               const void* inv_s, const void* values, const void* t, const bool* valid,
+                               const rp_rays* rays, void* out, void* depth, void* opacity, void* weights,
+                               void* stream);
+RP_API int rp_neus_render_backward_cpu(int64_t type, const void* sdf, const void* cosines, const void* deltas,
+                                       const void* inv_s, const void* values, const void* t,
+                                       const bool* valid, const void* depth, const void* opacity,
+                                       const void* weights, const void* grad_out, const void* grad_depth,
+                                       const void* grad_opacity, const void* grad_weights,
+                                       const rp_rays* rays, void* scratch, void* grad_sdf,
+                                       void* grad_cosines, void* grad_deltas, double* inv_s_parts,
+                                       void* grad_inv_s, void* grad_values, int64_t num_threads);
+RP_API int rp_neus_render_backward_cuda(int64_t type, const void* sdf, const void* cosines,
+                                        const void* deltas, const void* inv_s, const void* values,
+                                        const void* t, const bool* valid, const void* depth,
+                                        const void* opacity, const void* weights, const void* grad_out,
+                                        const void* grad_depth, const void* grad_opacity,
+                                        const void* grad_weights, const rp_rays* rays, void* scratch,
+                                        void* grad_sdf, void* grad_cosines, void* grad_deltas,
+                                        double* inv_s_parts, void* grad_inv_s, void* grad_values,
+                                        void* stream);
 
 // A volume (batch, size_z, size_y, size_x, channels) and points (batch, num_points, 3), in metres, whose
 // continuous voxel index is point * scale + offset, an integer at a voxel's centre.

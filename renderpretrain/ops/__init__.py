@@ -4,6 +4,7 @@ They run compiled where ``has_native`` says so for the tensor's device, and as t
 """
 
 from renderpretrain.ops._native import has_native, native_status
+from renderpretrain.ops.accumulate import accumulate, accumulate_reference
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
 from renderpretrain.ops.grid_sample import (
@@ -22,6 +23,14 @@ from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
 from renderpretrain.ops.image_lift import image_lift, image_lift_reference
 from renderpretrain.ops.neus import neus_alphas
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
+from renderpretrain.ops.composite_values import (
+    Composited,
+    composite_values,
+    composite_values_reference,
+)
+from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.neus import neus_alphas, neus_alphas_reference
+from renderpretrain.ops.neus_render import neus_render, neus_render_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.raycast_grid import raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
@@ -57,12 +66,17 @@ __all__ = [
     "LssPlan",
     "OccupiedCells",
     "ScatterPlan",
+    "Composited",
+    "accumulate",
+    "accumulate_reference",
     "box_intersect",
     "box_intersect_reference",
     "composite",
     "composite_reference",
     "distortion_loss",
     "distortion_loss_reference",
+    "composite_values",
+    "composite_values_reference",
     "draw_seeds",
     "fork",
     "frustum_cells",
@@ -88,6 +102,9 @@ __all__ = [
     "neus_upsample_reference",
     "raycast_grid",
     "raycast_grid_reference",
+    "neus_alphas_reference",
+    "neus_render",
+    "neus_render_reference",
     "resample",
     "resample_reference",
     "segment_exclusive_prod",

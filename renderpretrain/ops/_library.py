@@ -64,6 +64,11 @@ def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..
     return run
 
 
+def dense(tensor: Tensor | None) -> Tensor | None:
+    """A tensor as kernels read it; what is absent stays absent."""
+    return None if tensor is None else tensor.contiguous()
+
+
 def common_type(**tensors: Tensor) -> torch.dtype:
     """The type to compute in, float32 or float64: rendering does not run in half precision.
 

@@ -61,6 +61,12 @@ class Lift(ctypes.Structure):
             *("batch", "views", "channels", "depths", "height", "width", "num_points"),
             *("feature_type", "probability_type", "cell_stride", "depth_stride", "mean"),
         )
+class Rays(ctypes.Structure):
+    """``rp_rays``: sizes of the values along rays, how they are stored, and where rays end."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("rays", "samples", "channels", "stored_type")),
+        ("early_stop", ctypes.c_double),
     ]
 
 
@@ -72,6 +78,20 @@ SIGNATURES = {
     "box_intersect": "ppnbppp",
     "lss_pool": "pnpppppfp",
     "lss_pool_backward": "ppnppfpp",
+    "accumulate": "ppyp",
+    "accumulate_backward": "pppypp",
+    "composite": "ppnnp",
+    "composite_backward": "pppnnpp",
+    "composite_values": "ppppypppp",
+    "composite_values_backward": "pppppppppppyppp",
+    "grid_gather": "pppgp",
+    "grid_scatter": "pppgp",
+    "grid_slope": "ppppgp",
+    "box_intersect": "ppnbppp",
+    "neus_alphas": "ppppnp",
+    "neus_alphas_backward": "pppppnppppp",
+    "neus_render": "pppppppypppp",
+    "neus_render_backward": "ppppppppppppppyppppppp",
     "resample": "pppnnnpp",
     "segment_scan": "ppppnnn",
     "distortion_loss": "ppppnnp",
@@ -110,6 +130,8 @@ code goes before them, the number of threads (CPU) or the stream (CUDA) behind t
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box, ``l``
 lift. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``y`` rays. A type
+code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -120,6 +142,7 @@ _LETTERS: dict[str, Any] = {
     "f": ctypes.POINTER(Frustum),
     "d": ctypes.c_double,
     "l": ctypes.POINTER(Lift),
+    "y": ctypes.POINTER(Rays),
 }
 TYPE_CODES = {
     torch.float32: 0,
@@ -223,6 +246,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
 def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | None) -> None:
 def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
 def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null

@@ -3,20 +3,27 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch
 
+RAY_GROUP = 16
+"""``RP_RAY_GROUP``: rays that the CPU follows together, and samples between its notes."""
 
-def composite(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
+
+def composite(
+    alphas: Float[Tensor, "*batch S"], valid: Bool[Tensor, "*batch S"] | None = None
+) -> Float[Tensor, "*batch S"]:
     r"""Compositing weights :math:`w_i = \alpha_i \prod_{j<i} (1 - \alpha_j)`.
 
     Args:
         alphas: Opacity of each interval, near to far, in [0, 1]. Differentiable to any order; the gradient is
             exact at 0 and at 1.
+        valid: Samples that count; the others have weight and gradient zero whatever their alpha, and hide
+            nothing. All, if not given.
 
     Returns:
         The share of every interval, in float32 or float64; they sum to the opacity of the ray.
@@ -25,57 +32,90 @@ def composite(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
     """
     check_shape("alphas", alphas, "... S")
     (alphas,) = common_float(alphas=alphas)
+    if valid is not None:
+        check_valid(valid, alphas)
     if not has_native(alphas.device.type):
-        return composite_reference(alphas)
-    return torch.ops.renderpretrain.composite(alphas)
+        return composite_reference(alphas, valid)
+    return torch.ops.renderpretrain.composite(alphas, valid)
 
 
-def composite_reference(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
+def composite_reference(
+    alphas: Float[Tensor, "*batch S"], valid: Bool[Tensor, "*batch S"] | None = None
+) -> Float[Tensor, "*batch S"]:
     """:func:`composite` in plain PyTorch: the definition the kernels are tested against."""
-    transmittance = torch.cumprod(1 - alphas, dim=-1)
-    return alphas * torch.cat([torch.ones_like(alphas[..., :1]), transmittance[..., :-1]], dim=-1)
+    if valid is not None:
+        alphas = torch.where(valid, alphas, 0.0)
+    return alphas * transmittance(alphas)
+
+
+def transmittance(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
+    """The share of light that reaches each interval, in plain PyTorch."""
+    behind = torch.cumprod(1 - alphas, dim=-1)
+    return torch.cat([torch.ones_like(alphas[..., :1]), behind[..., :-1]], dim=-1)
+
+
+def check_valid(valid: Tensor, alphas: Tensor) -> None:
+    """Raise ``ValueError`` unless ``valid`` marks samples of ``alphas``."""
+    if valid.dtype != torch.bool or valid.shape != alphas.shape or valid.device != alphas.device:
+        raise ValueError(
+            f"valid: expected torch.bool of shape {tuple(alphas.shape)} on {alphas.device}, "
+            f"got {valid.dtype} of shape {tuple(valid.shape)} on {valid.device}"
+        )
+
+
+def ray_scratch(samples: Tensor) -> Tensor:
+    """``RP_RAY_SCRATCH`` numbers: what the CPU notes on the way along a ray for the way back."""
+    num_rays, num_samples = samples.shape[:-1].numel(), samples.shape[-1]
+    return samples.new_empty(RAY_GROUP * -(-num_rays // RAY_GROUP) * -(-num_samples // RAY_GROUP))
 
 
 def _num_rays(alphas: Tensor) -> int:
     return alphas.shape[:-1].numel()
 
 
-def _composite(alphas: Tensor) -> Tensor:
-    alphas = alphas.contiguous()
+def _composite(alphas: Tensor, valid: Tensor | None) -> Tensor:
+    alphas, valid = alphas.contiguous(), dense(valid)
     weights = torch.empty_like(alphas)
-    launch("composite", alphas, _num_rays(alphas), alphas.shape[-1], weights)
+    launch("composite", alphas, valid, _num_rays(alphas), alphas.shape[-1], weights)
     return weights
 
 
-def _composite_backward(grad_weights: Tensor, alphas: Tensor) -> Tensor:
-    alphas, grad_weights = alphas.contiguous(), grad_weights.contiguous()
+def _composite_backward(grad_weights: Tensor, alphas: Tensor, valid: Tensor | None) -> Tensor:
+    alphas, grad_weights, valid = alphas.contiguous(), grad_weights.contiguous(), dense(valid)
     grad_alphas = torch.empty_like(alphas)
-    launch("composite_backward", grad_weights, alphas, _num_rays(alphas), alphas.shape[-1], grad_alphas)
+    sizes = _num_rays(alphas), alphas.shape[-1]
+    scratch = None if alphas.is_cuda else ray_scratch(alphas)
+    launch("composite_backward", grad_weights, alphas, valid, *sizes, scratch, grad_alphas)
     return grad_alphas
 
 
-def _fake(*tensors: Tensor) -> Tensor:
-    return torch.empty_like(tensors[-1], memory_format=torch.contiguous_format)
+def _fake(alphas: Tensor, valid: Tensor | None) -> Tensor:
+    return torch.empty_like(alphas, memory_format=torch.contiguous_format)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _fake_backward(grad_weights: Tensor, alphas: Tensor, valid: Tensor | None) -> Tensor:
+    return _fake(alphas, valid)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _gradient(ctx: Any, grad_weights: Tensor) -> Tensor:
-    (alphas,) = ctx.saved_tensors
-    return torch.ops.renderpretrain.composite_backward(grad_weights, alphas)
+def _gradient(ctx: Any, grad_weights: Tensor) -> tuple[Tensor, None]:
+    alphas, valid = ctx.saved_tensors
+    return torch.ops.renderpretrain.composite_backward(grad_weights, alphas, valid), None
 
 
-def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
     """Differentiate the reference's gradient: rarely needed, so it has no kernel of its own."""
+    *tensors, valid = ctx.saved_tensors
     with torch.enable_grad():
-        grad_weights, alphas = (_on_tape(tensor) for tensor in ctx.saved_tensors)
+        grad_weights, alphas = (_on_tape(tensor) for tensor in tensors)
         (grad_alphas,) = torch.autograd.grad(
-            composite_reference(alphas), alphas, grad_weights, create_graph=True
+            composite_reference(alphas, valid), alphas, grad_weights, create_graph=True
         )
         first, second = torch.autograd.grad(grad_alphas, (grad_weights, alphas), grad, create_graph=True)
-    return first, second
+    return first, second, None
 
 
 def _on_tape(tensor: Tensor) -> Tensor:
@@ -84,7 +124,11 @@ def _on_tape(tensor: Tensor) -> Tensor:
     return alias if alias.requires_grad else alias.requires_grad_()
 
 
-register("composite(Tensor alphas) -> Tensor", _composite, _fake)
-register("composite_backward(Tensor grad_weights, Tensor alphas) -> Tensor", _composite_backward, _fake)
+register("composite(Tensor alphas, Tensor? valid) -> Tensor", _composite, _fake)
+register(
+    "composite_backward(Tensor grad_weights, Tensor alphas, Tensor? valid) -> Tensor",
+    _composite_backward,
+    _fake_backward,
+)
 register_gradient("composite", _gradient, _save)
 register_gradient("composite_backward", _second_gradient, _save)

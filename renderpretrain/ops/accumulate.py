@@ -1,0 +1,135 @@
+"""Sums along rays."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._native import TYPE_CODES, Rays, has_native, launch, new_memory
+
+
+def accumulate(
+    weights: Float[Tensor, "*batch S"], values: Float[Tensor, "*batch S C"]
+) -> Float[Tensor, "*batch C"]:
+    """Weighted sum of the values along each ray; the products are never stored.
+
+    Args:
+        weights: Share of every sample. Differentiable.
+        values: Any number of channels, in float16 or bfloat16 too; a sample of weight 0 adds nothing,
+            whatever its value. Differentiable.
+
+    Returns:
+        Sums in float32 or float64. Differentiable to any order.
+    """
+    check_values("weights", weights, values)
+    weights, values = common_stored(values, weights=weights)
+    if not has_native(weights.device.type):
+        return accumulate_reference(weights, values)
+    return torch.ops.renderpretrain.accumulate(weights, values)
+
+
+def accumulate_reference(
+    weights: Float[Tensor, "*batch S"], values: Float[Tensor, "*batch S C"]
+) -> Float[Tensor, "*batch C"]:
+    """:func:`accumulate` in plain PyTorch: what the kernels are tested against."""
+    return (weights[..., None] * values).sum(-2)
+
+
+def check_values(name: str, samples: Tensor, values: Tensor) -> None:
+    """Raise ``ValueError`` unless there is a row of values for every one of the samples called ``name``."""
+    if samples.dim() == 0:
+        raise ValueError(f"{name}: expected (... S), got ()")
+    if values.dim() != samples.dim() + 1 or values.shape[:-1] != samples.shape:
+        expected = (*samples.shape, "C")
+        raise ValueError(f"values: expected {expected} like {name}, got {tuple(values.shape)}")
+
+
+def common_stored(values: Tensor, **tensors: Tensor) -> list[Tensor]:
+    """The tensors in one type, float32 or float64, and last the values: in it too, or in half precision."""
+    *same, wide = common_float(**tensors, values=values)
+    half = values.dtype in HALF and wide.dtype == torch.float32
+    return [*same, values if half else wide]
+
+
+def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:
+    """Sizes for the kernels."""
+    *batch, num_samples, channels = values.shape
+    return Rays(samples.shape[:-1].numel(), num_samples, channels, TYPE_CODES[values.dtype], early_stop)
+
+
+def _accumulate(weights: Tensor, values: Tensor) -> Tensor:
+    weights, values = weights.contiguous(), values.contiguous()
+    out = _fake(weights, values)
+    launch("accumulate", weights, values, rays_of(weights, values), out)
+    return out
+
+
+def _accumulate_backward(
+    grad: Tensor, weights: Tensor, values: Tensor, needed: list[bool]
+) -> tuple[Tensor, Tensor]:
+    """Gradients by weights and values; one that is not needed is an empty tensor."""
+    grad, weights, values = grad.contiguous(), weights.contiguous(), values.contiguous()
+    found = _fake_backward(grad, weights, values, needed)
+    into = [tensor if need else None for tensor, need in zip(found, needed, strict=True)]
+    launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *into)
+    return found
+
+
+def _fake(weights: Tensor, values: Tensor) -> Tensor:
+    return weights.new_empty(*weights.shape[:-1], values.shape[-1])
+
+
+def _fake_backward(
+    grad: Tensor, weights: Tensor, values: Tensor, needed: list[bool]
+) -> tuple[Tensor, Tensor]:
+    sizes = [tensor.shape if need else (0,) for tensor, need in zip((weights, values), needed, strict=True)]
+    return weights.new_empty(sizes[0]), new_memory(weights, *sizes[1])
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    weights, values = ctx.saved_tensors
+    needed = list(ctx.needs_input_grad)
+    grads = torch.ops.renderpretrain.accumulate_backward(grad, weights, values, needed)
+    grad_weights, grad_values = (g if need else None for g, need in zip(grads, needed, strict=True))
+    return grad_weights, grad_values if grad_values is None else grad_values.to(values.dtype)
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(
+    ctx: Any, along_weights: Tensor | None, along_values: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """The sum is linear in weights and in values, so its own two operators are its second derivative too."""
+    grad, weights, values = ctx.saved_tensors
+    operators = torch.ops.renderpretrain
+    grad_grad = grad_weights = grad_values = None
+    if along_weights is not None and ctx.needed[0]:
+        grad_grad = operators.accumulate(along_weights, values)
+        _, grad_values = operators.accumulate_backward(grad, along_weights, values, [False, True])
+        grad_values = grad_values.to(values.dtype)
+    if along_values is not None and ctx.needed[1]:
+        along = operators.accumulate(weights, along_values)
+        grad_grad = along if grad_grad is None else grad_grad + along
+        grad_weights, _ = operators.accumulate_backward(grad, weights, along_values, [True, False])
+    return grad_grad, grad_weights, grad_values, None
+
+
+register("accumulate(Tensor weights, Tensor values) -> Tensor", _accumulate, _fake, stored=(1,))
+register(
+    "accumulate_backward(Tensor grad, Tensor weights, Tensor values, bool[2] needed) -> (Tensor, Tensor)",
+    _accumulate_backward,
+    _fake_backward,
+    stored=(2,),
+)
+register_gradient("accumulate", _gradient, _save)
+register_gradient("accumulate_backward", _second_gradient, _save_backward)

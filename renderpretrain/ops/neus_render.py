@@ -1,0 +1,152 @@
+"""Rendering signed distances in one pass."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from renderpretrain.ops._library import dense, register, register_gradient
+from renderpretrain.ops._native import has_native, launch, new_memory
+from renderpretrain.ops.accumulate import check_values, common_stored, rays_of
+from renderpretrain.ops.composite import ray_scratch
+from renderpretrain.ops.composite_values import (
+    Composited,
+    check_samples,
+    composite_values_reference,
+    gradient_by_t,
+    new_outputs,
+)
+from renderpretrain.ops.neus import check_intervals, neus_alphas_reference, num_parts
+
+
+def neus_render(  # noqa: PLR0913  an interval has four numbers
+    sdf: Float[Tensor, "*batch S"],
+    cosines: Float[Tensor, "*batch S"],
+    deltas: Float[Tensor, "*batch S"],
+    t: Float[Tensor, "*batch S"],
+    inv_s: Float[Tensor, ""],
+    values: Float[Tensor, "*batch S C"],
+    *,
+    valid: Bool[Tensor, "*batch S"] | None = None,
+    early_stop: float = 0.0,
+) -> Composited:
+    """:func:`composite_values` of :func:`neus_alphas` in one pass per ray; the alphas are not kept.
+
+    Args:
+        sdf: Signed distance at the intervals' middles, metres, positive in free space. Differentiable.
+        cosines: Ray direction times sdf gradient. Differentiable.
+        deltas: Interval lengths, metres. Differentiable.
+        t: Where the samples are, metres. Differentiable.
+        inv_s: Sharpness in 1/m. Differentiable; its gradient sums the rays in a fixed order.
+        values: Any number of channels, also none, in float16 or bfloat16 too. Differentiable.
+        valid: Samples that count; the others do nothing, even if NaN. All, if not given.
+        early_stop: Transmittance in [0, 1) below which a ray ends: samples behind have weight and gradient 0.
+
+    Returns:
+        Sums in float32 or float64. All four can be differentiated once; twice in
+        :func:`neus_render_reference`.
+    """
+    check_values("sdf", sdf, values)
+    check_intervals(sdf, cosines, deltas, inv_s)
+    check_samples(sdf, t, valid, early_stop)
+    *tensors, values = common_stored(values, sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s)
+    if not has_native(sdf.device.type):
+        return neus_render_reference(*tensors, values, valid=valid, early_stop=early_stop)
+    return Composited(*torch.ops.renderpretrain.neus_render(*tensors, values, valid, early_stop))
+
+
+def neus_render_reference(  # noqa: PLR0913  an interval has four numbers
+    sdf: Float[Tensor, "*batch S"],
+    cosines: Float[Tensor, "*batch S"],
+    deltas: Float[Tensor, "*batch S"],
+    t: Float[Tensor, "*batch S"],
+    inv_s: Float[Tensor, ""],
+    values: Float[Tensor, "*batch S C"],
+    *,
+    valid: Bool[Tensor, "*batch S"] | None = None,
+    early_stop: float = 0.0,
+) -> Composited:
+    """:func:`neus_render` in plain PyTorch: the definition the kernels are tested against."""
+    if valid is not None:
+        sdf, cosines, deltas = (torch.where(valid, x, 0.0) for x in (sdf, cosines, deltas))
+    alphas = neus_alphas_reference(sdf, cosines, deltas, inv_s)
+    return composite_values_reference(alphas, values, t, valid=valid, early_stop=early_stop)
+
+
+def _neus_render(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *tensors, early_stop = inputs
+    sdf, cosines, deltas, t, inv_s, values, valid = (dense(tensor) for tensor in tensors)
+    out = new_outputs(sdf, values)
+    rays = rays_of(sdf, values, early_stop)
+    launch("neus_render", sdf, cosines, deltas, inv_s, values, t, valid, rays, *out)
+    return out
+
+
+def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
+    """Gradients by sdf, cosines, deltas, inv_s and values; the last is empty if not needed."""
+    *tensors, grads, early_stop, need_values = inputs
+    sdf, cosines, deltas, t, inv_s, values, valid, *outputs = (dense(tensor) for tensor in tensors)
+    *found, grad_values = _fake_backward(*inputs)
+    parts = sdf.new_empty(num_parts(sdf.numel()) + sdf.shape[:-1].numel(), dtype=torch.float64)
+    launch(
+        "neus_render_backward",
+        *(sdf, cosines, deltas, inv_s, values, t, valid, *outputs),
+        *(dense(grad) for grad in grads),
+        rays_of(sdf, values, early_stop),
+        None if sdf.is_cuda else ray_scratch(sdf),
+        *(*found[:3], parts, found[3], grad_values if need_values else None),
+    )
+    return *found, grad_values
+
+
+def _fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return new_outputs(inputs[0], inputs[5])
+
+
+def _fake_backward(*inputs: Any) -> tuple[Tensor, ...]:
+    sdf, inv_s, values, need_values = inputs[0], inputs[4], inputs[5], inputs[-1]
+    intervals = (new_memory(sdf, *sdf.shape) for _ in range(3))
+    return *intervals, inv_s.new_empty(()), new_memory(sdf, *(values.shape if need_values else (0,)))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.early_stop = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *_, values, _, _, opacity, weights = ctx.saved_tensors
+    need_values = ctx.needs_input_grad[5] and grads[0] is not None
+    *intervals, grad_inv_s, grad_values = torch.ops.renderpretrain.neus_render_backward(
+        *ctx.saved_tensors, grads, ctx.early_stop, need_values
+    )
+    need_t = ctx.needs_input_grad[3] and grads[1] is not None
+    grad_t = gradient_by_t(weights, opacity, grads[1]) if need_t else None
+    grad_values = grad_values.to(values.dtype) if need_values else None
+    return *intervals, grad_t, grad_inv_s, grad_values, None, None
+
+
+def _second_gradient(ctx: Any, *grads: Tensor) -> None:
+    raise NotImplementedError(
+        "neus_render: differentiable once; for second derivatives use neus_render_reference"
+    )
+
+
+_INTERVALS = "Tensor sdf, Tensor cosines, Tensor deltas, Tensor t, Tensor inv_s, Tensor values, Tensor? valid"
+register(
+    f"neus_render({_INTERVALS}, float early_stop) -> (Tensor, Tensor, Tensor, Tensor)",
+    _neus_render,
+    _fake,
+    stored=(5,),
+)
+register(
+    f"neus_render_backward({_INTERVALS}, Tensor depth, Tensor opacity, Tensor weights, Tensor?[] grads,"
+    " float early_stop, bool need_values) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _neus_render_backward,
+    _fake_backward,
+    stored=(5,),
+)
+register_gradient("neus_render", _gradient, _save)
+register_gradient("neus_render_backward", _second_gradient)
