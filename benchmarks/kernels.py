@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cases_conv
 import cases_composite
+import cases_conv
 import cases_grid
-import cases_segment
 import cases_march
 import cases_pool
 import cases_scatter
+import cases_segment
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 

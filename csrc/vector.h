@@ -24,12 +24,6 @@ struct VectorOf<T, kCount, true> {
   typedef T type __attribute__((vector_size(kCount * sizeof(T))));
 };
 
-// Half precision has no vectors of its own, so that the functions below on any T leave it alone.
-template <>
-struct VectorOf<Float16> {};
-template <>
-struct VectorOf<BFloat16> {};
-
 template <typename T>
 using Vector = typename VectorOf<T, kLanes>::type;
 
