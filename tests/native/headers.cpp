@@ -101,7 +101,8 @@ void check_rays() {
   const int64_t offsets[] = {0, int64_t{1} << 33, int64_t{5} << 33, -7, int64_t{1} << 62};
   const Segments packed{offsets, int64_t{5} << 33};
   CHECK(packed.begin(1) == offsets[1] && packed.count(1) == int64_t{4} << 33);
-  CHECK(packed.begin(3) == 0 && packed.begin(4) == packed.num_samples);  // wrong offsets stay within the array
+  // Wrong offsets stay within the array.
+  CHECK(packed.begin(3) == 0 && packed.begin(4) == packed.num_samples);
 }
 
 // The ranges tile [0, count), beyond 2^31 and with as many threads as one likes.
