@@ -8,13 +8,14 @@ NATIVE := $(VENV)/.native
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN ?= runs/unipad-fusion-tiny
+comma := ,
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow"
 
-.PHONY: help setup setup-card pretrain test test-typed lint format bench clean
+.PHONY: help setup setup-card pretrain test test-typed sanitize sanitize-threads lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: $(NATIVE) ## install into .venv and build the native kernels
 
@@ -42,6 +43,30 @@ test: setup ## every test
 
 test-typed: setup ## the tests with the shapes in the annotations checked at run time
 	@$(BIN)/python -m pytest $(TYPED)
+
+# $(1) what to look for, $(2) its runtime library, $(3) the tests. They run on the best instruction set and on
+# the baseline: only there every access is one that the compiler sees, and not an instruction with a mask.
+define sanitized
+	@RENDERPRETRAIN_NATIVE=$(CURDIR)/build/$@ \
+		RENDERPRETRAIN_CXXFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(1) -fno-sanitize-recover=all" \
+		$(BIN)/python setup.py --quiet build_native
+	@export LD_PRELOAD="$$($(CXX) -print-file-name=$(2).so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1 \
+		RENDERPRETRAIN_NATIVE=$(CURDIR)/build/$@ OMP_NUM_THREADS=1; \
+	for level in "" default; do \
+		$${level:+env ATEN_CPU_CAPABILITY=$$level} $(BIN)/python -c "import sys; from renderpretrain import ops; \
+			sys.exit(None if ops.has_native('cpu') else ops.native_status()['cpu'].why)" && \
+		$${level:+env ATEN_CPU_CAPABILITY=$$level} $(BIN)/python -m pytest --capture=sys $(3) || exit; \
+	done
+endef
+
+sanitize: setup ## the operators' tests with memory and undefined behaviour checked in the kernels, 3 minutes
+	$(call sanitized,address$(comma)undefined,libasan,tests/ops)
+
+# Its runtime does not let a forked child start threads where the parent had some.
+sanitize-threads: setup ## the thread pool's tests with data races looked for, 3 minutes
+	$(call sanitized,thread,libtsan,tests/ops -k "(thread or native) and not fork")
 
 lint: setup ## ruff, mypy, and the tests with checked shapes
 	@$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 They go to ``renderpretrain/_native``, to be packed, or used in place by an editable install. A compiler that
 is missing or fails costs the kernels and one line, not the install: the operators then run as plain PyTorch.
-``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there. ``RENDERPRETRAIN_CXXFLAGS`` adds
-flags for the C++ compiler, as ``make sanitize`` does; nvcc would not know them, so then it is left out.
+``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there. ``RENDERPRETRAIN_CXXFLAGS``
+adds flags for the C++ compiler, as ``make sanitize`` does; nvcc would not know them and is then left out.
 """
 
 import os

@@ -16,9 +16,9 @@ struct Intervals {
   RP_HOST_DEVICE T length(int64_t i) const { return t_ends[i] - t_starts[i]; }
 };
 
-// The mass on one side of sample i is the sum of the weights there, the spread the sum of weight times distance
-// to i; the loss is sum_i w_i (2 spread in front + w_i length / 3). Both grow from sample to sample, so nothing
-// cancels; m_i * mass - sum of w_j m_j would.
+// The mass on one side of sample i is the sum of the weights there, the spread the sum of weight times
+// distance to i; the loss is sum_i w_i (2 spread in front + w_i length / 3). Both grow from sample to sample,
+// so nothing cancels; in m_i * mass - sum_j w_j m_j much would.
 template <typename T>
 RP_HOST_DEVICE T distortion_of(T weight, T length, T spread_in_front) {
   return weight * (2 * spread_in_front + kThird<T> * weight * length);

@@ -33,10 +33,11 @@ RP_HOST_DEVICE T loss_of_ray(const Intervals<T>& ray, int64_t begin, int64_t end
   return loss;
 }
 
-// Front to back and back again; what the first walk met waits in the results. by_starts and by_ends may be null.
+// Front to back and back again; what the first walk met waits in the results. by_starts and by_ends may be
+// null.
 template <typename T>
-RP_HOST_DEVICE void gradient_of_ray(const Intervals<T>& ray, T grad, int64_t begin, int64_t end, T* by_weights,
-                                    T* by_starts, T* by_ends) {
+RP_HOST_DEVICE void gradient_of_ray(const Intervals<T>& ray, T grad, int64_t begin, int64_t end,
+                                    T* by_weights, T* by_starts, T* by_ends) {
   Met<T> front, behind;
   for (int64_t i = begin; i < end; ++i) {
     front.go_to(ray.middle(i));

@@ -52,7 +52,8 @@ __global__ void distortion_loss_backward_kernel(const T* grad, Intervals<T> inte
   T mass, spread;
   for (int64_t i = begin + lane; i - lane < end; i += kWarp) {
     const bool inside = i < end;
-    front.go_to(inside ? intervals.weights[i] : T(0), inside ? intervals.middle(i) : T(0), lane, &mass, &spread);
+    const T weight = inside ? intervals.weights[i] : T(0);
+    front.go_to(weight, inside ? intervals.middle(i) : T(0), lane, &mass, &spread);
     if (inside) by_weights[i] = spread;
     if (inside && by_starts != nullptr) by_starts[i] = mass;
   }

@@ -1,15 +1,11 @@
 // A linear recurrence along one ray: the arithmetic both devices share.
 #pragma once
 
-#include <cmath>
-#include <limits>
-
 #include "segments.h"
 
 namespace renderpretrain {
 
-// What a sample does to the state: y -> factor * y + value. An array that is not there is the flag's zero: all
-// factors 1, or all values 0.
+// What a sample does to the state: y -> factor * y + value. Without factors they are 1, without values 0.
 template <typename T, bool kFactors, bool kValues>
 struct Step {
   T factor = 1, value = 0;

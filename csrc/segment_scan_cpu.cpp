@@ -1,5 +1,8 @@
 #include "segment_scan.h"
 
+#include <cmath>
+#include <limits>
+
 #include "parallel.h"
 
 using namespace renderpretrain;

@@ -38,8 +38,8 @@ def distortion(
 ) -> Float[Tensor, ""]:
     """Mean over rays of how far their weights are spread, in the unit of t: against floaters and fog.
 
-    See :func:`renderpretrain.ops.distortion_loss`, which also says what order the intervals have. Differentiable
-    in all but valid; a ray that is not valid may hold anything, NaN included.
+    See :func:`renderpretrain.ops.distortion_loss`; intervals are near to far. Differentiable in all but
+    valid; a ray that is not valid may hold anything, NaN included.
     """
     kept = (torch.where(valid[..., None], x, 0.0) for x in (weights, t_starts, t_ends))
     return masked_mean(ops.distortion_loss(*kept), valid)

@@ -17,18 +17,18 @@ def distortion_loss(
     t_ends: Float[Tensor, "*batch S"],
     offsets: Int64[Tensor, " E"] | None = None,
 ) -> Float[Tensor, "*rays"]:
-    r"""Mean distance of two points drawn from a ray's weights, each spread evenly over its interval:
-    :math:`\sum_{ij} w_i w_j |m_i - m_j| + \frac13 \sum_i w_i^2 (t^e_i - t^s_i)`.
+    r"""Mean distance of two points drawn from a ray's weights, each spread evenly over its interval.
 
-    Small where the weights gather in one place. Takes time proportional to the number of samples.
+    :math:`\sum_{ij} w_i w_j |m_i - m_j| + \frac13 \sum_i w_i^2 (t^e_i - t^s_i)` with middles m: small where
+    the weights gather in one place. Takes time in proportion to the number of samples.
 
     Args:
         weights: Share of every interval, rays as rows; or those of all rays one after the other, (N). A
-            sample of weight 0 counts as absent. Differentiable twice.
-        t_starts: Where the intervals begin. Their middles m are finite and near to far. Differentiable twice;
-            between intervals with one middle the order decides what is nearer.
+            sample of weight 0 counts as absent. Differentiable to any order.
+        t_starts: Where the intervals begin; their middles are finite and near to far. Differentiable to any
+            order; of two intervals with one middle the first counts as nearer.
         t_ends: Where they end. The loss has their unit: metres, or none for the paper's, which are normalised
-            to [0, 1]. Differentiable twice.
+            to [0, 1]. Differentiable to any order.
         offsets: Where in (N) each ray begins and the last one ends, (R + 1): sorted, from 0 to N. On CUDA the
             values are not checked, for that would wait for the device: wrong ones give wrong losses.
 
@@ -121,7 +121,9 @@ def _second_gradient(ctx: Any, *along: Tensor) -> tuple[Tensor | None, ...]:
     with torch.enable_grad():
         # Aliases lead back to the history of the tensors that have one, for third derivatives.
         grad, *inputs = (x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in tensors)
-        total = (_per_sample(grad, offsets, inputs[0]) * _shares(*inputs, offsets)).sum()
+        weights, t_starts, t_ends = inputs
+        shares = _shares(weights, t_starts, t_ends, offsets)
+        total = (_per_sample(grad, offsets, weights) * shares).sum()
         grads = torch.autograd.grad(total, inputs, create_graph=True)
         seconds = torch.autograd.grad(grads[:used], (grad, *inputs), along[:used], create_graph=True)
     return *seconds, None, None

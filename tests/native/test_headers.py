@@ -30,7 +30,9 @@ pytestmark = [
 def level_flags():
     """The instruction sets of setup.py, where each has the flags that the libraries are built with."""
     tree = ast.parse((ROOT / "setup.py").read_text())
-    named = [node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "X86_LEVELS"]
+    named = [
+        node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "X86_LEVELS"
+    ]
     return ast.literal_eval(named[0].value)
 
 

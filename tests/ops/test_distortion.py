@@ -40,7 +40,8 @@ def double_sum(weights, t_starts, t_ends):
 def test_by_hand(function, device):
     weights = torch.tensor([0.5, 0.25, 0.25], device=device)
     edges = torch.tensor([0.0, 2.0, 4.0, 10.0], device=device)
-    # Middles 1, 3, 7: 2 (.125 * 2 + .125 * 6 + .0625 * 4) = 2.5; lengths: (.25 * 2 + .0625 * 2 + .0625 * 6) / 3.
+    # Middles 1, 3, 7: 2 (.125 * 2 + .125 * 6 + .0625 * 4) = 2.5.
+    # Lengths 2, 2, 6: (.25 * 2 + .0625 * 2 + .0625 * 6) / 3 = 1 / 3.
     assert_close(function(weights, edges[:-1], edges[1:]).cpu(), torch.tensor(2.5 + 1.0 / 3))
 
 
@@ -58,7 +59,7 @@ def test_it_equals_the_double_sum(function, shape, dtype, device):
     inputs = [x.requires_grad_() for x in rays(*shape, device=device, dtype=dtype)]
     losses, expected = function(*inputs), double_sum(*inputs)
     upstream = torch.randn_like(expected)
-    # Thousands of terms in another order, all of one sign; the derivatives by t differ in sign and are below 1.
+    # Thousands of terms in another order, of one sign; those of the derivatives by t differ in sign, below 1.
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-12}
     assert_close(losses, expected, **tolerance)
     grads, expected_grads = (torch.autograd.grad(y, inputs, upstream) for y in (losses, expected))

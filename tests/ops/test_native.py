@@ -1,10 +1,13 @@
 """The native libraries as guests of a process: threads, forks, several callers, and life without them."""
 
+import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +40,7 @@ def everything(seed):
 @needs_kernels
 def test_the_number_of_threads_does_not_change_a_bit(threads):
     results = set()
-    for count in (1, 2, 4, 7):
+    for count in (1, 2, 4, 7, 2, 1):
         threads(count)
         results.add(everything(0))
     assert len(results) == 1
@@ -71,6 +74,53 @@ def test_a_forked_child_computes_after_the_parent_has_used_its_threads(threads):
     assert ours.recv() == (2, expected)
     child.join()
     assert ops.grid_sample(volume, points, *FRAME).numpy().tobytes() == expected
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_child_computes_that_was_forked_while_other_threads_were_in_a_kernel(threads):
+    threads(2)
+    volume, points = torch.rand(2, 17, 4, 9, 11), 11 * torch.rand(2, 3000, 3)
+    expected = ops.grid_sample(volume, points, *FRAME).numpy().tobytes()
+    done = threading.Event()
+
+    def keep_calling():
+        torch.set_num_threads(2)
+        while not done.is_set():
+            assert ops.grid_sample(volume, points, *FRAME).numpy().tobytes() == expected
+
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(3) as callers:
+        running = [callers.submit(keep_calling) for _ in range(3)]
+        try:
+            for _ in range(8):
+                ours, theirs = context.Pipe()
+                child = context.Process(target=_answer, args=(theirs, volume, points))
+                child.start()
+                assert ours.poll(60), "the child hangs"
+                assert ours.recv() == (2, expected)
+                child.join()
+        finally:
+            done.set()
+        for call in running:
+            call.result()
+
+
+@needs_kernels
+@pytest.mark.slow
+@pytest.mark.parametrize("start", sorted({"fork", "spawn"} & {*multiprocessing.get_all_start_methods()}))
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_workers_of_a_data_loader_run_kernels(start, threads, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    dataset = importlib.import_module("points_dataset").PointsDataset()
+    threads(2)
+    expected = [dataset[index][1] for index in range(len(dataset))]
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=120
+    )
+    for (num_threads, values), own in zip(loader, expected, strict=True):
+        assert num_threads == 2 and torch.equal(values, own)
 
 
 def test_without_kernels_the_references_run():

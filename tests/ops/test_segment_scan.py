@@ -23,7 +23,7 @@ COUNTS = [0, 1, 2, 3, 4, 5, 0, 0, 17, 33, 96, 1, 300, 0]
 
 
 def packed(counts, device="cpu", dtype=torch.float64):
-    """Samples around 1 with a zero in some rays and two in others, and the offsets of rays of these lengths."""
+    """Samples around 1 with a zero in some rays and two in others, and offsets of rays of these lengths."""
     offsets = torch.tensor([0, *counts], device=device).cumsum(0)
     x = 1.3 - 0.5 * torch.rand(int(offsets[-1]), device=device, dtype=dtype)
     x[2::37] = 0.0
