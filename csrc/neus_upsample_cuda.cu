@@ -65,8 +65,8 @@ __global__ void merge_kernel(const T* positions, const T* u, const double* mass,
 using namespace renderpretrain;
 
 int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, const void* u,
-                          int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride, double inv_s,
-                          double* mass, void* out, void* stream) {
+                          int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                          double inv_s, double* mass, void* out, void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const int64_t num_sections = num_positions - 1;
