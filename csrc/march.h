@@ -11,8 +11,8 @@ namespace renderpretrain {
 
 constexpr int64_t kMostSteps = 1 << 23;  // float32 counts no further in halves
 
-// First i in [begin, end) where passed(i), end if there is none; passed is false up to somewhere and true from
-// there on. Strides double from the guess until they have it between them.
+// First i in [begin, end) where passed(i), end if there is none; passed is false up to somewhere and true
+// from there on. Strides double from the guess until they have it between them.
 template <typename Passed>
 RP_HOST_DEVICE int64_t first_step(int64_t begin, int64_t end, double guess, Passed passed) {
   int64_t low = begin, high = end;  // not passed before low, passed from high on

@@ -17,7 +17,7 @@ using std::exp;
 
 constexpr double kAlphaEpsilon = 1e-5;  // keeps the quotients finite; the value of NeuS
 constexpr double kPadding = 1e-5;       // mass every section gets
-constexpr double kSteepest = 1e3;     // of the distance along the ray
+constexpr double kSteepest = 1e3;       // of the distance along the ray
 
 // The comparisons let NaN pass. V is T or a vector of it.
 template <typename T, typename V>
@@ -30,9 +30,9 @@ RP_HOST_DEVICE V section_slope(V delta, V sdf, V next_sdf) {
   return (next_sdf - sdf) / (delta + T(kAlphaEpsilon));
 }
 
-// (enter - leave + epsilon) / (enter + epsilon) for the logistic CDFs enter = 1 / (1 + a), leave = 1 / (1 + b)
-// at the two ends, multiplied out: one division, and no cancellation where both are nearly one. Past the
-// largest exponent a CDF is nothing beside epsilon, and products stay finite.
+// (enter - leave + epsilon) / (enter + epsilon) for the logistic CDFs enter = 1 / (1 + a) and leave =
+// 1 / (1 + b) at the two ends, multiplied out: one division, and no cancellation where both are nearly one.
+// Past the largest exponent a CDF is nothing beside epsilon, and products stay finite.
 template <typename T, typename V>
 RP_HOST_DEVICE V section_alpha(V delta, V sdf, V next_sdf, V slope, V slope_before, T inv_s) {
   const T most = sizeof(T) == sizeof(float) ? T(40) : T(300);
@@ -41,24 +41,27 @@ RP_HOST_DEVICE V section_alpha(V delta, V sdf, V next_sdf, V slope, V slope_befo
   smaller = -at_most<T>(V(-smaller), T(kSteepest));
   const V middle = T(0.5) * (sdf + next_sdf);
   const V drop = T(0.5) * smaller * delta;
-  const V a = T(1) + exp(at_most<T>(V((drop - middle) * inv_s), most));
-  const V b = T(1) + exp(at_most<T>(V((-drop - middle) * inv_s), most));
-  return (b - a + T(kAlphaEpsilon) * (a * b)) / (b + T(kAlphaEpsilon) * (a * b));
+  const V a = exp(at_most<T>(V((drop - middle) * inv_s), most));
+  const V b = exp(at_most<T>(V((-drop - middle) * inv_s), most));
+  const V epsilon = T(kAlphaEpsilon) * ((a + T(1)) * (b + T(1)));
+  return (b - a + epsilon) / (b + T(1) + epsilon);
 }
 
-// From the opacities of the sections, rounded to T, to the running sum of their compositing weights and
+// From the opacities of the sections to the running sum of their compositing weights, rounded to T, and
 // padding, in place. NaN counts as no mass, as in resample.
 template <typename T>
 RP_HOST_DEVICE void accumulate_sections(int64_t num_sections, double* mass) {
-  T transmittance = 1;
-  double total = 0;
-  for (int64_t i = 0; i < num_sections; ++i) {
-    const T alpha = static_cast<T>(mass[i]);
-    const T weight = alpha * transmittance + T(kPadding);
-    transmittance *= 1 - alpha;
-    // Nothing beside the padding, and denormal numbers are slow.
-    transmittance = transmittance < T(1e-25) ? T(0) : transmittance;
+  double transmittance = 1, total = 0;
+  int64_t i = 0;
+  // Past the dark there is only padding, and no denormal numbers, which are slow.
+  for (; i < num_sections && !(transmittance < 1e-25); ++i) {
+    const T weight = static_cast<T>(mass[i] * transmittance) + T(kPadding);
+    transmittance *= 1 - mass[i];
     total += weight > 0 ? static_cast<double>(weight) : 0.0;
+    mass[i] = total;
+  }
+  for (; i < num_sections; ++i) {
+    total += static_cast<double>(T(kPadding));
     mass[i] = total;
   }
   if (!(total > 0)) spread_evenly(num_sections, mass);

@@ -58,9 +58,9 @@ struct Upsample {
 
 }  // namespace
 
-int rp_neus_upsample_cpu(int64_t type, const void* positions, const void* sdf, const void* u, int64_t num_rays,
-                         int64_t num_positions, int64_t count, int64_t u_stride, double inv_s, double* mass,
-                         void* out, int64_t num_threads) {
+int rp_neus_upsample_cpu(int64_t type, const void* positions, const void* sdf, const void* u,
+                         int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                         double inv_s, double* mass, void* out, int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const Upsample<T> work{static_cast<const T*>(positions),

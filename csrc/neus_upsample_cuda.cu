@@ -1,13 +1,13 @@
-// A thread per section finds its opacity, a thread per ray sums, and a thread per element of the result places
-// it.
+// A thread per section finds its opacity, a thread per ray sums, and a thread per element of the result
+// places it.
 #include "launch_cuda.h"
 #include "neus_upsample.h"
 
 namespace renderpretrain {
 
 template <typename T>
-__global__ void alpha_kernel(const T* positions, const T* sdf, int64_t num_rays, int64_t num_sections, T inv_s,
-                             double* mass) {
+__global__ void alpha_kernel(const T* positions, const T* sdf, int64_t num_rays, int64_t num_sections,
+                             T inv_s, double* mass) {
   const int64_t i = thread_index();
   if (i >= num_rays * num_sections) return;
   const int64_t section = i % num_sections;
@@ -64,9 +64,9 @@ __global__ void merge_kernel(const T* positions, const T* u, const double* mass,
 
 using namespace renderpretrain;
 
-int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, const void* u, int64_t num_rays,
-                          int64_t num_positions, int64_t count, int64_t u_stride, double inv_s, double* mass,
-                          void* out, void* stream) {
+int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, const void* u,
+                          int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
+                          double inv_s, double* mass, void* out, void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const int64_t num_sections = num_positions - 1;
@@ -76,7 +76,7 @@ int rp_neus_upsample_cuda(int64_t type, const void* positions, const void* sdf, 
     if (code != RP_OK) return code;
     code = launch(section_kernel<T>, num_rays, stream, num_rays, num_sections, mass);
     if (code != RP_OK) return code;
-    return launch(merge_kernel<T>, num_rays * (num_positions + count), stream, t, static_cast<const T*>(u), mass,
-                  num_rays, num_positions, count, u_stride, static_cast<T*>(out));
+    return launch(merge_kernel<T>, num_rays * (num_positions + count), stream, t, static_cast<const T*>(u),
+                  mass, num_rays, num_positions, count, u_stride, static_cast<T*>(out));
   });
 }

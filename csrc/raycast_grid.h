@@ -1,9 +1,9 @@
 // Which voxels a beam passes, after Amanatides and Woo (1987), in float64: the arithmetic both devices share.
 //
-// In voxels from the grid's lower corner the beam runs from p to p + d, and meets the face at a whole number k
-// of an axis at the time (k - p) / d. Every such time is that one division, never a sum of steps, so the voxels
-// found are those of the slab test "enters before it leaves" in float64, wherever one begins to walk: a range
-// of rows sees exactly its part of the whole.
+// In voxels from the grid's lower corner the beam runs from p to p + d, and meets the face at a whole number
+// k of an axis at the time (k - p) / d. Every such time is that one division, never a sum of steps, so the
+// voxels found are those of the slab test "enters before it leaves" in float64, wherever one begins to walk:
+// a range of rows sees exactly its part of the whole.
 #pragma once
 
 #include <cmath>

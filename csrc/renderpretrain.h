@@ -225,6 +225,9 @@ RP_API int rp_distortion_loss_backward_cuda(int64_t type, const void* grad, cons
 // neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride =
 // count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles u of
 // NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
+// neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride
+// = count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles
+// u of NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
 RP_API int rp_neus_upsample_cpu(int64_t type, const void* positions, const void* sdf, const void* u,
                                 int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
                                 double inv_s, double* mass, void* out, int64_t num_threads);
@@ -232,10 +235,11 @@ RP_API int rp_neus_upsample_cuda(int64_t type, const void* positions, const void
                                  int64_t num_rays, int64_t num_positions, int64_t count, int64_t u_stride,
                                  double inv_s, double* mass, void* out, void* stream);
 
-// march: rays (batch * num_points) with origins and directions (rays, 3), t_near and t_far (rays), and occupied
-// (batch, size_z, size_y, size_x), fewer than 2^31 a grid. The samples of a ray are its steps of constant
-// length from t_near on whose middle lies in an occupied voxel. At most `capacity` to a row of t_starts, t_ends
-// and valid (rays, capacity), or in one list, ray r from offsets[r] to offsets[r + 1], once they are counted.
+// march: rays (batch * num_points) with origins and directions (rays, 3), t_near and t_far (rays), and
+// occupied (batch, size_z, size_y, size_x), fewer than 2^31 a grid. The samples of a ray are its steps of
+// constant length from t_near on whose middle lies in an occupied voxel. At most `capacity` to a row of
+// t_starts, t_ends and valid (rays, capacity), or in one list, ray r from offsets[r] to offsets[r + 1], once
+// they are counted.
 RP_API int rp_march_cpu(int64_t type, const void* origins, const void* directions, const void* t_near,
                         const void* t_far, const bool* occupied, const rp_grid* grid, double step,
                         int64_t capacity, void* t_starts, void* t_ends, bool* valid, int64_t* counts,

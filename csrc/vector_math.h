@@ -10,7 +10,7 @@ namespace renderpretrain {
 
 using std::exp;
 
-// e^x to two units in the last place; what would be below the normal numbers or above the finite ones is the
+// e^x to 1.2e-7 of itself; what would be below the normal numbers or above the finite ones is the
 // smallest normal or nearly the largest number. NaN stays NaN.
 RP_HOST_DEVICE Vector<float> exp(Vector<float> x) {
   typedef int32_t Bits __attribute__((vector_size(kLanes * sizeof(int32_t))));
