@@ -107,8 +107,8 @@ struct Backward {
 
   int64_t strips() const { return (width + kColumns - 1) / kColumns; }
 
-  // Strips of a few columns: pixels above each other share cells, those beside each other cache lines of their
-  // depth probabilities.
+  // Strips of a few columns: pixels above each other share cells, those beside each other the cache lines of
+  // their depth probabilities.
   void run(int64_t begin, int64_t end) const {
     for (int64_t strip = begin; strip < end; ++strip) {
       const int64_t image = strip / strips(), first = strip % strips() * kColumns;
