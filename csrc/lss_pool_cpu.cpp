@@ -11,7 +11,7 @@ using namespace renderpretrain;
 namespace {
 
 constexpr int64_t kCells = 64;   // of one range; tens of microseconds of work
-constexpr int64_t kColumns = 4;  // of one range
+constexpr int64_t kColumns = 8;  // of an image, that one owner walks together
 constexpr int kMostVectors = 8;  // sums and features of a pixel fit 32 registers
 constexpr int64_t kMostChannels = kMostVectors * kLanes;
 
@@ -105,12 +105,18 @@ struct Backward {
   const int32_t* cells;
   T *grad_depth, *grad_features;
 
-  // Columns, for what is above each other in an image shares cells.
+  int64_t strips() const { return (width + kColumns - 1) / kColumns; }
+
+  // Strips of a few columns: pixels above each other share cells, those beside each other the cache lines of
+  // their depth probabilities.
   void run(int64_t begin, int64_t end) const {
-    for (int64_t column = begin; column < end; ++column) {
+    for (int64_t strip = begin; strip < end; ++strip) {
+      const int64_t image = strip / strips(), first = strip % strips() * kColumns;
       for (int64_t y = 0; y < height; ++y) {
-        const int64_t pixel = (column / width * height + y) * width + column % width;
-        in_runs(0, frustum.channels, [&](int64_t c, auto channels) { pull(pixel, c, channels); });
+        for (int64_t x = first; x < std::min(first + kColumns, width); ++x) {
+          const int64_t pixel = (image * height + y) * width + x;
+          in_runs(0, frustum.channels, [&](int64_t c, auto channels) { pull(pixel, c, channels); });
+        }
       }
     }
   }
@@ -180,7 +186,7 @@ int rp_lss_pool_backward_cpu(int64_t type, const void* grad, const void* depth, 
                               cells,
                               static_cast<T*>(grad_depth),
                               static_cast<T*>(grad_features)};
-    return parallel_for(frustum->num_images * frustum->width, kColumns, num_threads,
+    return parallel_for(frustum->num_images * work.strips(), 1, num_threads,
                         [&](int64_t begin, int64_t end) { work.run(begin, end); });
   });
 }
