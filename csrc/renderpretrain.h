@@ -119,9 +119,9 @@ RP_API int rp_cell_offsets_cpu(int64_t type, const int64_t* cells, int64_t count
                                int32_t* offsets, int64_t num_threads);
 
 // occupied_cells: of sorted `cells` and their `order` the distinct ones, `occupied`, of which there are
-// *num_occupied <= count, where in `cells` each begins, `offsets` (one more, the end), and the row of
-// each point's cell in `occupied`, -1 for a point without one. `scratch` has an entry for each RP_SORT_BLOCK points
-// begun.
+// *num_occupied <= count, where in `cells` each begins, `offsets` (one more, the end), and the row of each
+// point's cell in `occupied`, -1 for a point without one. `scratch` has an entry for each RP_SORT_BLOCK
+// points begun.
 RP_API int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32_t* order, int64_t count,
                                  int64_t num_cells, int64_t* occupied, int32_t* offsets, int64_t* rows,
                                  int64_t* num_occupied, int64_t* scratch, int64_t num_threads);
