@@ -1,5 +1,6 @@
 """Points to voxels: their voxel, the occupied ones, and what is gathered in each."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,11 +22,10 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
         device
     )
     for name, cells in (("sweep", index[index >= 0]), ("uniform", uniform)):
-        for channels, reductions in ((96, ("sum", "mean", "max")), (17, ("mean",))):
-            values = torch.randn(len(cells), channels, device=device, requires_grad=True)
-            for reduce in reductions:
-                shape = f"{reduce}, {name}, {len(cells)} x {channels} -> {street.num_voxels}"
-                yield from _scatter(shape, values, cells, street.num_voxels, reduce)
+        values = torch.randn(len(cells), 96, device=device, requires_grad=True)
+        for reduce in ("sum", "mean", "max"):
+            shape = f"{reduce}, {name}, {len(cells)} x 96 -> {street.num_voxels}"
+            yield from _scatter(shape, values, cells, street.num_voxels, reduce)
     for name, size in (("1440x1440x40", (0.075, 0.075, 0.2)), ("400x400x32", (0.27, 0.27, 0.25))):
         yield from _voxels(f"{count} points, {name}", points, VoxelGrid(street.point_cloud_range, size))
 
@@ -57,7 +57,9 @@ def _scatter(shape: str, values: Tensor, index: Tensor, num_cells: int, reduce: 
     size = values.numel() + cotangent.numel()
     for stage, num_bytes in (("forward", 4 * size), ("forward+backward", 4 * (size + 2 * values.numel()))):
         runs = {name: passes[stage](side, values, cotangent) for name, side in sides.items()}
-        yield Case("voxel_scatter", stage, shape, runs.pop(""), runs, num_bytes)
+        # torch shares the gradient of a maximum among all that attain it.
+        differing = ("torch",) if reduce == "max" and stage != "forward" else ()
+        yield Case("voxel_scatter", stage, shape, runs.pop(""), runs, num_bytes, not_compared=differing)
 
 
 def _forward(scatter: Callable[[Tensor], Tensor], values: Tensor, cotangent: Tensor) -> Callable[[], Results]:
@@ -81,7 +83,9 @@ def _torchs(index: Tensor, num_cells: int, reduce: str) -> Callable[[Tensor], Te
     def scatter(values: Tensor) -> Tensor:
         out = values.new_zeros(num_cells, values.shape[1])
         if reduce == "max":
-            return out.index_reduce(0, index, values, "amax", include_self=False)
+            with warnings.catch_warnings():  # "in beta"
+                warnings.simplefilter("ignore")
+                return out.index_reduce(0, index, values, "amax", include_self=False)
         if reduce == "mean":
             rows = index[:, None].expand_as(values)
             return out.scatter_reduce(0, rows, values, "mean", include_self=False)

@@ -305,8 +305,8 @@ RP_API int rp_voxel_index_cuda(int64_t type, const void* points, const bool* val
 
 // sort_cells: the points in the order of their cells, `index`, and within a cell in their own; points without
 // a cell in [0, num_cells) come last, as if in cell num_cells. `cells` are the sorted cells, `order` the
-// points. All arrays have `count` entries; the spare ones are scratch, and so is `histogram` with RP_SORT_BINS
-// entries for each RP_SORT_BLOCK points begun.
+// points. All arrays have `count` entries; the spare ones are scratch, and so is `histogram` with
+// RP_SORT_BINS entries for each RP_SORT_BLOCK points begun.
 #define RP_SORT_BLOCK 16384
 #define RP_SORT_BINS 2048
 RP_API int rp_sort_cells_cpu(int64_t type, const int64_t* index, int64_t count, int64_t num_cells,
@@ -318,18 +318,18 @@ RP_API int rp_cell_offsets_cpu(int64_t type, const int64_t* cells, int64_t count
                                int32_t* offsets, int64_t num_threads);
 
 // occupied_cells: of sorted `cells` and their `order` the distinct ones, `occupied`, of which there are
-// *num_occupied <= count, where in `cells` each begins, `offsets` (one more, the end), and the row of
-// each point's cell in `occupied`, -1 for a point without one. `scratch` has an entry for each RP_SORT_BLOCK points
-// begun.
+// *num_occupied <= count, where in `cells` each begins, `offsets` (one more, the end), and the row of each
+// point's cell in `occupied`, -1 for a point without one. `scratch` has an entry for each RP_SORT_BLOCK
+// points begun.
 RP_API int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32_t* order, int64_t count,
                                  int64_t num_cells, int64_t* occupied, int32_t* offsets, int64_t* rows,
                                  int64_t* num_occupied, int64_t* scratch, int64_t num_threads);
 
 // voxel_scatter: out (num_cells, channels) = sum, mean or maximum of values (num_points, channels) over the
 // points order[offsets[cell]] ... order[offsets[cell + 1] - 1] of each cell, zero where there are none. A
-// maximum is NaN where a value is. backward: grad_values (num_points, channels) of every point in `order`, all
-// of them; points behind the last cell's get zero. Its `values` are read for RP_MAX alone, whose gradient goes
-// to the first point that attains it.
+// maximum is NaN where a value is. backward: grad_values (num_points, channels) of all points in `order`, zero
+// for those behind the last cell's. Its `values` are read for RP_MAX alone, whose gradient goes to the first
+// point that attains it.
 #define RP_SUM 0
 #define RP_MEAN 1
 #define RP_MAX 2

@@ -1,5 +1,5 @@
-// Points by cell: a radix sort from the lowest digit up, whose passes are stable. Blocks of points are counted
-// and then written by whoever comes; where they are written depends on the counts alone.
+// Points by cell: a radix sort from the lowest digit up, whose passes are stable. Blocks of points are
+// counted and then written by whoever comes; where they are written depends on the counts alone.
 #include <algorithm>
 
 #include "parallel.h"

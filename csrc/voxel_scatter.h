@@ -1,5 +1,5 @@
-// Sum, mean or maximum over the points of a cell: the arithmetic both devices share. A number is a T or, on the
-// CPU, a vector of them.
+// Sum, mean or maximum over the points of a cell: the arithmetic both devices share. On the CPU a number may
+// be a vector.
 #pragma once
 
 #include "host_device.h"

@@ -1,5 +1,5 @@
 // Cells, and with them the points they hold, are dealt out in ranges: who has a cell writes it and, backward,
-// the rows of its points, so nobody waits and sums have the order of the points.
+// the rows of its points, so that nothing is shared and sums have the order of the points.
 #include "voxel_scatter.h"
 
 #include <algorithm>
@@ -49,7 +49,8 @@ RP_HOST_DEVICE void for_spans(int64_t channels, const Body& body) {
   if (c < channels) body(Span<0>{static_cast<int>(channels - c)}, c);
 }
 
-// Memory fresh from the system reads as zero before it is there; looking first spares it where no point is.
+// Memory fresh from the system reads as zero before it is there, and comes when written. Looking first spares
+// it where no point is: there this costs a sixth of memset, and elsewhere as much.
 template <typename T>
 void clear(T* to, int64_t count) {
   typedef int64_t Bits __attribute__((vector_size(64)));
@@ -113,7 +114,8 @@ struct Scatter {
       const int64_t begin = offsets[cell], end = offsets[cell + 1];
       if (begin == end) continue;
       clear(out + written * channels, (cell - written) * channels);
-      for_spans(channels, [&](auto span, int64_t c) { reduce_span(span, c, begin, end, out + cell * channels); });
+      T* const to = out + cell * channels;
+      for_spans(channels, [&](auto span, int64_t c) { reduce_span(span, c, begin, end, to); });
       written = cell + 1;
     }
     clear(out + written * channels, (last - written) * channels);
@@ -176,7 +178,7 @@ struct Scatter {
   }
 };
 
-int64_t rows_together(int64_t channels) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, channels)); }
+int64_t rows_together(int64_t channels) { return std::max<int64_t>(1, kGrain / (channels + 1)); }
 
 }  // namespace
 
