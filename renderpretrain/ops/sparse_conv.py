@@ -14,8 +14,8 @@ PANEL = 32
 """The kernel's scratch has its columns rounded up to this."""
 
 SLAB, MOST_SLABS, SLAB_MEMORY = 512, 64, 1 << 20
-"""The gradient by the kernel is summed over slabs of at least so many outputs, at most so many of them, with so
-many numbers in all. They depend on nothing but sizes, so results do not depend on threads."""
+"""The gradient by the kernel is summed over slabs of at least so many outputs, at most so many of them, with
+so many numbers in all. They depend on nothing but sizes, so results do not depend on threads."""
 
 
 def sparse_conv3d(
