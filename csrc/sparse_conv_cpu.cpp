@@ -18,16 +18,22 @@ constexpr int kRows = 8;
 constexpr int kRows = 6;
 #endif
 constexpr int kVectors = 2;
-constexpr int64_t kTile = 256;  // output rows; a panel of their sums fits the first cache
+constexpr int64_t kTile = 256;     // output rows; a panel of their sums fits the first cache
+constexpr int64_t kSpan = 512;     // the same for the gradient by the kernel, whose sums are in registers
+constexpr int64_t kChannels = 64;  // input channels of one of its tasks
 
 struct Shape {
   int64_t num_in, num_out, num_cells, in_channels, out_channels;
 };
 
+struct Range {
+  int64_t begin, end;
+};
+
 // Pairs of one kernel cell in one tile: input row, and output row within the tile.
 struct Pairs {
   int64_t count;
-  int32_t input[kTile + kRows], output[kTile + kRows];
+  int32_t input[kSpan + kRows], output[kSpan + kRows];
 };
 
 // -1, and whatever else is no row of the input, is none.
@@ -79,14 +85,20 @@ RP_HOST_DEVICE void multiply(const T* const* rows, const T* panel, int64_t depth
   }
 }
 
-// sums (R, V registers) = sum over pairs of R numbers of the input row, from `channel`, times the gradient's.
+// Rows in memory, of which some columns are read.
+template <typename T>
+struct Rows {
+  const T* first;
+  int64_t stride;
+};
+
+// sums (R, V registers) = sum over pairs of R numbers of the input row times V registers of the gradient's.
 template <int R, int V, typename T>
-RP_HOST_DEVICE void multiply_pairs(const T* features, int64_t channel, int64_t channels, const T* grad,
-                                   const Pairs& pairs, T* sums) {
+RP_HOST_DEVICE void multiply_pairs(Rows<T> features, Rows<T> grad, const Pairs& pairs, T* sums) {
   Register<T> sum[R][V] = {};
   for (int64_t p = 0; p < pairs.count; ++p) {
-    const T* const row = features + pairs.input[p] * channels + channel;
-    const T* const behind = grad + static_cast<int64_t>(pairs.output[p]) * V * kWidth<T>;
+    const T* const row = features.first + pairs.input[p] * features.stride;
+    const T* const behind = grad.first + pairs.output[p] * grad.stride;
     Register<T> g[V];
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) g[v] = load_register(behind + v * kWidth<T>);
@@ -195,9 +207,9 @@ struct KernelGradient {
 
   // R input channels of one cell: their part of the slab's sum grows by that of the tile's pairs.
   template <int R, int V>
-  void add(const Pairs& pairs, const T* tile, int64_t channel, const Panel<T>& panel, T* to) const {
+  void add(const Pairs& pairs, Rows<T> tile, int64_t channel, const Panel<T>& panel, T* to) const {
     alignas(64) T sums[R][V * kWidth<T>];
-    multiply_pairs<R, V>(features, channel, shape.in_channels, tile, pairs, sums[0]);
+    multiply_pairs<R, V>({features + channel, shape.in_channels}, tile, pairs, sums[0]);
     for (int r = 0; r < R; ++r) {
       T* const row = to + (channel + r) * shape.out_channels;
       for (int64_t d = 0; d < panel.width; ++d) row[d] += sums[r][d];
@@ -205,41 +217,51 @@ struct KernelGradient {
   }
 
   template <int V>
-  void run_tile(int64_t first, const Panel<T>& panel, T* slab) const {
-    const int64_t num_rows = std::min(kTile, shape.num_out - first), channels = shape.in_channels;
-    alignas(64) T tile[kTile][V * kWidth<T>] = {};
-    for (int64_t r = 0; r < num_rows; ++r) {
-      std::copy_n(grad + (first + r) * shape.out_channels + panel.first, panel.width, tile[r]);
+  void run_tile(int64_t first, Range channels, const Panel<T>& panel, T* slab) const {
+    const int64_t num_rows = std::min(kSpan, shape.num_out - first);
+    Rows<T> tile{grad + first * shape.out_channels + panel.first, shape.out_channels};
+    alignas(64) T padded[kSpan][V * kWidth<T>];
+    if (panel.width < V * kWidth<T>) {
+      for (int64_t r = 0; r < num_rows; ++r) {
+        std::copy_n(tile.first + r * tile.stride, panel.width, padded[r]);
+        std::fill(padded[r] + panel.width, padded[r + 1], T{});
+      }
+      tile = {padded[0], V * kWidth<T>};
     }
     Pairs pairs;
     for (int64_t k = 0; k < shape.num_cells; ++k) {
       list_pairs(inputs + k * shape.num_out + first, num_rows, shape.num_in, &pairs);
       if (pairs.count == 0) continue;
-      T* const to = slab + k * channels * shape.out_channels + panel.first;
-      int64_t c = 0;
-      for (; c + kRows <= channels; c += kRows) add<kRows, V>(pairs, tile[0], c, panel, to);
-      for (; c + 4 <= channels; c += 4) add<4, V>(pairs, tile[0], c, panel, to);
-      for (; c < channels; ++c) add<1, V>(pairs, tile[0], c, panel, to);
+      T* const to = slab + k * shape.in_channels * shape.out_channels + panel.first;
+      int64_t c = channels.begin;
+      for (; c + kRows <= channels.end; c += kRows) add<kRows, V>(pairs, tile, c, panel, to);
+      for (; c + 4 <= channels.end; c += 4) add<4, V>(pairs, tile, c, panel, to);
+      for (; c < channels.end; ++c) add<1, V>(pairs, tile, c, panel, to);
     }
   }
 
-  void run_slab(int64_t slab, const Panel<T>& panel) const {
-    const int64_t num_rows = shape.num_cells * shape.in_channels;
-    T* const to = partial + slab * num_rows * shape.out_channels;
-    for (int64_t r = 0; r < num_rows; ++r) {
-      std::fill_n(to + r * shape.out_channels + panel.first, panel.width, T{});
+  void run_slab(int64_t slab, Range channels, const Panel<T>& panel) const {
+    T* const to = partial + slab * shape.num_cells * shape.in_channels * shape.out_channels;
+    for (int64_t k = 0; k < shape.num_cells; ++k) {
+      for (int64_t c = channels.begin; c < channels.end; ++c) {
+        std::fill_n(to + (k * shape.in_channels + c) * shape.out_channels + panel.first, panel.width, T{});
+      }
     }
-    const int64_t num_tiles = (shape.num_out + kTile - 1) / kTile;
+    const int64_t num_tiles = (shape.num_out + kSpan - 1) / kSpan;
     for (int64_t tile = num_tiles * slab / num_slabs; tile < num_tiles * (slab + 1) / num_slabs; ++tile) {
-      panel.wide ? run_tile<kVectors>(tile * kTile, panel, to) : run_tile<1>(tile * kTile, panel, to);
+      panel.wide ? run_tile<kVectors>(tile * kSpan, channels, panel, to)
+                 : run_tile<1>(tile * kSpan, channels, panel, to);
     }
   }
 
   int run_all(int64_t num_threads) const {
     const int64_t num_panels = Panel<T>::count(shape.out_channels);
-    parallel_for(num_slabs * num_panels, 1, num_threads, [&](int64_t begin, int64_t end) {
+    const int64_t num_blocks = (shape.in_channels + kChannels - 1) / kChannels;
+    parallel_for(num_slabs * num_blocks * num_panels, 1, num_threads, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        run_slab(i / num_panels, Panel<T>(i % num_panels, shape.out_channels));
+        const int64_t first = i / num_panels % num_blocks * kChannels;
+        run_slab(i / num_panels / num_blocks, {first, std::min(first + kChannels, shape.in_channels)},
+                 Panel<T>(i % num_panels, shape.out_channels));
       }
     });
     const int64_t size = shape.num_cells * shape.in_channels * shape.out_channels;

@@ -13,10 +13,9 @@ from renderpretrain.ops._native import has_native, launch, new_memory
 PANEL = 32
 """The kernel's scratch has its columns rounded up to this."""
 
-TILE = 256
-MOST_SLABS, SLAB_MEMORY = 64, 1 << 22
-"""The gradient by the kernel is summed over slabs of at least a tile of outputs; at most so many of them, and
-so many numbers in all. Threads share slabs, so these depend on nothing but sizes."""
+SLAB, MOST_SLABS, SLAB_MEMORY = 512, 64, 1 << 20
+"""The gradient by the kernel is summed over slabs of at least so many outputs, at most so many of them, with
+so many numbers in all. They depend on nothing but sizes, so results do not depend on threads."""
 
 
 def sparse_conv3d(
@@ -139,7 +138,7 @@ def _sparse_conv3d(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Te
 def _kernel_gradient(grad: Tensor, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
     """The native sum of ``features[inputs[k, n]]^T grad[n]`` over outputs."""
     grad, features, inputs = grad.contiguous(), features.contiguous(), inputs.contiguous()
-    num_slabs = min(-(-len(grad) // TILE), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1))
+    num_slabs = min(-(-len(grad) // SLAB), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1))
     partial = new_memory(kernel, max(num_slabs, 1), *kernel.shape)
     out = new_memory(kernel, *kernel.shape)
     sizes = len(features), len(grad), *kernel.shape, len(partial)
