@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import cases_grid
+import cases_lift
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
 from renderpretrain import ops
 
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases,)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_lift.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

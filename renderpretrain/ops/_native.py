@@ -37,7 +37,7 @@ class Box(ctypes.Structure):
 
 
 class Lift(ctypes.Structure):
-    """``rp_lift``: sizes of maps, their depth distributions and the points they are read at, and their memory."""
+    """``rp_lift``: sizes of maps, depth distributions and points, and how they lie in memory."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -160,7 +160,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | Lift | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
