@@ -182,7 +182,8 @@ def _image_lift_backward(
     inputs = (coordinates, valid, rows, probabilities, grad.contiguous())
     sizes = _sizes(rows, probabilities, coordinates, asked[0])
     launch("image_lift_backward", *inputs, sizes, grad_rows, grad_probabilities)
-    return tuple(coordinates.new_empty(0) if found is None else found for found in (grad_rows, grad_probabilities))
+    grads = (grad_rows, grad_probabilities)
+    return tuple(coordinates.new_empty(0) if found is None else found for found in grads)
 
 
 def _fake_lift(
@@ -239,7 +240,7 @@ def _backward_in_fixed_order(
             probabilities = probabilities.detach().to(coordinates.dtype).requires_grad_(needed[1])
         features = rows.permute(0, 1, 4, 2, 3)
         lifted = _lift(features, probabilities, coordinates, valid, REDUCTIONS[mean], _read_by_gathers)
-    leaves = [leaf for leaf, need in zip((rows, probabilities), needed, strict=True) if need and leaf is not None]
+    leaves = [leaf for leaf in (rows, probabilities) if leaf is not None and leaf.requires_grad]
     found = iter(torch.autograd.grad(lifted, leaves, grad))
     return tuple(next(found) if need else coordinates.new_empty(0) for need in needed)
 
