@@ -23,6 +23,7 @@ import cases_march
 import cases_pool
 import cases_scatter
 import cases_segment
+import cases_lift
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
@@ -34,6 +35,7 @@ FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases,
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_scatter.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_conv.cases, cases_grid.cases)
 FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_composite.cases, cases_grid.cases)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_lift.cases)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

@@ -120,9 +120,11 @@ class VoxelGrid:
 
     def centers(self, device: torch.device | str = "cpu") -> Float[Tensor, "Z Y X 3"]:
         """World coordinates of every voxel centre."""
-        axes = [
+        z, y, x = (
             low + (torch.arange(n, device=device) + 0.5) * size
             for n, low, size in zip(self.shape, self.lower[::-1], self.voxel_size[::-1], strict=True)
-        ]
-        z, y, x = torch.meshgrid(*axes, indexing="ij")
-        return torch.stack([x, y, z], dim=-1)
+        )
+        # Much faster than stacking a mesh.
+        centers = x.new_empty(*self.shape, 3)
+        centers[..., 0], centers[..., 1], centers[..., 2] = x, y[:, None], z[:, None, None]
+        return centers

@@ -93,8 +93,9 @@ def depth_log_likelihood(
         valid: Which of them count.
     """
     uvd = torch.where(valid[..., None], coordinates.detach(), torch.nan).flatten(0, 1)
-    size = depth_probabilities.shape[:1:-1]
-    scale, offset = tuple(n / 2 for n in size), tuple((n - 1) / 2 for n in size)
+    bins, height, width = depth_probabilities.shape[2:]
+    scale = (width / 2, height / 2, bins / 2)
+    offset = ((width - 1) / 2, (height - 1) / 2, (bins - 1) / 2)
     likely = ops.grid_sample(depth_probabilities.flatten(0, 1)[:, None], uvd, scale, offset).view(valid.shape)
     return torch.where(valid, likely, 1.0).clamp(min=SMALLEST_PROBABILITY).log()
 

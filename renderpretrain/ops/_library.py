@@ -95,5 +95,5 @@ def common_float(**tensors: Tensor) -> list[Tensor]:
 
 
 def stored_float(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor as a kernel that computes in ``dtype`` reads it: half precision stays as it is beside float32."""
+    """The tensor as a kernel that computes in ``dtype`` reads it: half precision may stay beside float32."""
     return tensor if tensor.dtype in HALF and dtype == torch.float32 else tensor.to(dtype)

@@ -53,7 +53,7 @@ class Window(ctypes.Structure):
             for axis in "zyx"
         ),
 class Lift(ctypes.Structure):
-    """``rp_lift``: sizes of maps, their depth distributions and the points they are read at, and their memory."""
+    """``rp_lift``: sizes of maps, depth distributions and points, and how they lie in memory."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -247,6 +247,7 @@ def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box 
 def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
 def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
 def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | Lift | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null

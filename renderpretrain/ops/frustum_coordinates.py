@@ -18,15 +18,16 @@ def frustum_coordinates(
     """Normalised image coordinates and depth of points, for many points and cameras in one pass.
 
     Args:
-        points: World points (x, y, z), metres: ``(P, 3)`` for all views, or ``(N, P, 3)``. Not differentiated.
-        matrices: Map ``(x, y, z, 1)`` to ``(u z', v z', z')``, with ``u`` and ``v`` -1 at the first edge of the
-            image and 1 at the last, and ``z'`` the depth along the optical axis in metres. Not differentiated.
+        points: World points (x, y, z), metres: ``(P, 3)`` for all views, or ``(N, P, 3)``.
+        matrices: Map ``(x, y, z, 1)`` to ``(u z', v z', z')``, with ``u`` and ``v`` -1 at the first edge of
+            the image and 1 at the last, and ``z'`` the depth along the optical axis in metres.
         depth_range: Nearest and farthest depth, metres.
         nearest: Points whose depth is not larger are behind the camera.
 
     Returns:
         ``(u, v, d)``, with ``d`` -1 at the nearest depth and 1 at the farthest; and whether the point is in
         front of the camera and inside the frustum. Coordinates of points behind the camera have no meaning.
+        Neither is differentiable.
     """
     check_shape("matrices", matrices, "N 3 4")
     if points.ndim == 2:
@@ -74,9 +75,7 @@ def _frustum_coordinates(
     return coordinates, valid
 
 
-def _fake(
-    points: Tensor, matrices: Tensor, near: float, far: float, nearest: float
-) -> tuple[Tensor, Tensor]:
+def _fake(points: Tensor, matrices: Tensor, near: float, far: float, nearest: float) -> tuple[Tensor, Tensor]:
     shape = (matrices.shape[0], points.shape[-2])
     return points.new_empty(*shape, 3), points.new_empty(shape, dtype=torch.bool)
 

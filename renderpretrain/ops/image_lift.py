@@ -27,16 +27,16 @@ def image_lift(
     .. math:: F(x) = \sum_n [x \in \text{frustum}_n]\; f_n(u, v)\; p_n(u, v, d)
 
     Features are read bilinearly and probabilities trilinearly, edge to edge and with zeros outside, as
-    ``torch.nn.functional.grid_sample`` does with ``align_corners=False``. Nothing of the size of a camera times
-    the points times the channels is ever made.
+    ``torch.nn.functional.grid_sample`` does with ``align_corners=False``. No camera's values at the points
+    are ever stored.
 
     Args:
         features: Feature maps; read without a copy where ``(B N, C, h, w)`` is in ``torch.channels_last``
             memory, and in half precision as they are. Differentiable once.
-        probabilities: Distribution over ``D`` equal depth bins in every cell, in either memory order; ``None``
-            takes every depth for certain. Differentiable once.
-        coordinates: ``(u, v, d)`` of every point in every camera, -1 at the first edge and 1 at the last, from
-            :func:`frustum_coordinates` or a projection of one's own. Not differentiable.
+        probabilities: Distribution over ``D`` equal depth bins in every cell, with either bins or columns
+            neighbours in memory; ``None`` takes every depth for certain. Differentiable once.
+        coordinates: ``(u, v, d)`` of every point in every camera, -1 at the first edge and 1 at the last,
+            from :func:`frustum_coordinates` or a projection of one's own. Not differentiable.
         valid: Which camera sees which point; one with a NaN or infinite coordinate is not seen.
         reduce: ``"sum"``, or ``"mean"`` over the cameras that see the point.
 
@@ -77,7 +77,7 @@ def _lift(
     reduce: str,
     read: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The sum over cameras, given a function that reads maps ``(B, C, [D], h, w)`` at places ``(B, P, 2 | 3)``."""
+    """The sum over cameras; ``read`` takes maps ``(B, C, [D], h, w)`` and places ``(B, P, 2 | 3)``."""
     seen = valid & coordinates.isfinite().all(-1)
     total = coordinates.new_zeros(*coordinates.shape[::2], features.shape[2])
     for n in range(features.shape[1]):
@@ -166,25 +166,24 @@ def _image_lift_backward(
     probabilities: Tensor | None,
     coordinates: Tensor,
     valid: Tensor,
-    mean: bool,
-    needed: list[bool],
-) -> tuple[Tensor, Tensor]:
-    """Gradients by maps and probabilities in the type of the coordinates; one not needed is an empty tensor."""
+    asked: list[bool],
+) -> tuple[Tensor, ...]:
+    """Gradients by maps and probabilities; one that is not needed is an empty tensor.
+
+    ``asked`` says whether to average, and which of the two gradients are needed.
+    """
     rows, coordinates, valid = rows.contiguous(), coordinates.contiguous(), valid.contiguous()
     probabilities = None if probabilities is None else _dense(probabilities)
     grad_rows = grad_probabilities = None
-    if needed[0]:
+    if asked[1]:
         grad_rows = new_memory(coordinates, *rows.shape).zero_()
-    if probabilities is not None and needed[1]:
+    if asked[2] and probabilities is not None:
         grad_probabilities = torch.zeros_like(probabilities, dtype=coordinates.dtype)
-    sizes = _sizes(rows, probabilities, coordinates, mean)
     inputs = (coordinates, valid, rows, probabilities, grad.contiguous())
+    sizes = _sizes(rows, probabilities, coordinates, asked[0])
     launch("image_lift_backward", *inputs, sizes, grad_rows, grad_probabilities)
-    empty = coordinates.new_empty(0)
-    return (
-        empty if grad_rows is None else grad_rows,
-        empty.clone() if grad_probabilities is None else grad_probabilities,
-    )
+    grads = (grad_rows, grad_probabilities)
+    return tuple(coordinates.new_empty(0) if found is None else found for found in grads)
 
 
 def _fake_lift(
@@ -199,13 +198,12 @@ def _fake_backward(
     probabilities: Tensor | None,
     coordinates: Tensor,
     valid: Tensor,
-    mean: bool,
-    needed: list[bool],
+    asked: list[bool],
 ) -> tuple[Tensor, Tensor]:
     grad_rows, grad_probabilities = coordinates.new_empty(0), coordinates.new_empty(0)
-    if needed[0]:
+    if asked[1]:
         grad_rows = coordinates.new_empty(rows.shape)
-    if probabilities is not None and needed[1]:
+    if probabilities is not None and asked[2]:
         grad_probabilities = torch.empty_like(_dense(probabilities), dtype=coordinates.dtype)
     return grad_rows, grad_probabilities
 
@@ -218,10 +216,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     rows, probabilities, coordinates, valid = ctx.saved_tensors
     needed = [ctx.needs_input_grad[0], probabilities is not None and ctx.needs_input_grad[1]]
-    backward = torch.ops.renderpretrain.image_lift_backward
-    if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
-        backward = _backward_in_fixed_order
-    grads = backward(grad, rows, probabilities, coordinates, valid, ctx.mean, needed)
+    fixed = grad.is_cuda and torch.are_deterministic_algorithms_enabled()
+    backward = _backward_in_fixed_order if fixed else torch.ops.renderpretrain.image_lift_backward
+    grads = backward(grad, rows, probabilities, coordinates, valid, [ctx.mean, *needed])
     grad_rows = grads[0].to(rows.dtype) if needed[0] else None
     grad_probabilities = grads[1].to(probabilities.dtype) if needed[1] else None
     return grad_rows, grad_probabilities, None, None, None
@@ -233,18 +230,17 @@ def _backward_in_fixed_order(
     probabilities: Tensor | None,
     coordinates: Tensor,
     valid: Tensor,
-    mean: bool,
-    needed: list[bool],
+    asked: list[bool],
 ) -> tuple[Tensor, ...]:
     """In plain PyTorch, for CUDA's kernel adds in the order its threads happen to run in."""
+    mean, *needed = asked
     with torch.enable_grad():
         rows = rows.detach().to(coordinates.dtype).requires_grad_(needed[0])
-        leaves = [rows] if needed[0] else []
         if probabilities is not None:
             probabilities = probabilities.detach().to(coordinates.dtype).requires_grad_(needed[1])
-            leaves += [probabilities] if needed[1] else []
-        features, reduce = rows.permute(0, 1, 4, 2, 3), REDUCTIONS[mean]
-        lifted = _lift(features, probabilities, coordinates, valid, reduce, _read_by_gathers)
+        features = rows.permute(0, 1, 4, 2, 3)
+        lifted = _lift(features, probabilities, coordinates, valid, REDUCTIONS[mean], _read_by_gathers)
+    leaves = [leaf for leaf in (rows, probabilities) if leaf is not None and leaf.requires_grad]
     found = iter(torch.autograd.grad(lifted, leaves, grad))
     return tuple(next(found) if need else coordinates.new_empty(0) for need in needed)
 
@@ -261,7 +257,7 @@ register(
 )
 register(
     "image_lift_backward(Tensor grad, Tensor rows, Tensor? probabilities, Tensor coordinates, Tensor valid,"
-    " bool mean, bool[2] needed) -> (Tensor, Tensor)",
+    " bool[3] asked) -> (Tensor, Tensor)",
     _image_lift_backward,
     _fake_backward,
     stored=(1, 2),

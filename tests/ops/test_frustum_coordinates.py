@@ -15,7 +15,7 @@ LOOK = torch.tensor([[[0.5, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_by_hand(function, device):
-    points = torch.tensor([[1.0, 0.0, 2.0], [4.0, 0.0, 2.0], [-4.0, -2.0, 2.0], [0.0, 0.0, -2.0]], device=device)
+    points = torch.tensor([[1.0, 0, 2], [4.0, 0, 2], [-4.0, -2, 2], [0.0, 0, -2]], device=device)
     coordinates, valid = function(points, LOOK.to(device), (1.0, 5.0))
     # Between near and far; on the right edge, which is out; on the first edges, which are in; behind.
     expected = torch.tensor([[0.25, 0.0, -0.5], [1.0, 0.0, -0.5], [-1.0, -1.0, -0.5]])
@@ -50,7 +50,10 @@ def test_kernel_equals_reference(views, count, shared, dtype, device):
 
 
 def test_points_and_matrices_may_be_in_any_memory_order(device):
-    points, matrices = torch.rand(3, 20, device=device).mT, torch.randn(4, 3, 2, device=device).permute(2, 1, 0)
+    points, matrices = (
+        torch.rand(3, 20, device=device).mT,
+        torch.randn(4, 3, 2, device=device).permute(2, 1, 0),
+    )
     for ours, theirs in zip(
         frustum_coordinates(points, matrices, (0.0, 1.0)),
         frustum_coordinates_reference(points, matrices, (0.0, 1.0)),

@@ -1,4 +1,4 @@
-"""Lifting images: a slow loop, the kernel against grid_sample, gradients, and the points that are hard to see."""
+"""Lifting images: a slow loop, the kernel against grid_sample, gradients, and points that are hard to see."""
 
 import functools
 import importlib
@@ -37,7 +37,7 @@ def results(function, features, probabilities, *others):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_by_hand(function, device):
-    """A map of two columns, 1 and 3, with two bins: the left column is sure of the near one, the right of none."""
+    """Two columns, 1 and 3, with two bins: the left column is sure of the near one, the right of none."""
     features = torch.tensor([1.0, 3.0], device=device).reshape(1, 1, 1, 1, 2)
     probabilities = torch.tensor([[1.0, 0.5], [0.0, 0.5]], device=device).reshape(1, 1, 2, 1, 2)
     # On the left and on the right column's centre in the near bin's middle; between all; on the left edge.
@@ -64,7 +64,8 @@ def test_it_equals_a_slow_loop(reduce, device):
     expected = torch.zeros(2, 12, 2, dtype=torch.float64)
     for b, p in itertools.product(range(2), range(12)):
         for n in range(3):
-            x, y, d = ((c + 1) * s / 2 - 0.5 for c, s in zip(coordinates[b, n, p].tolist(), (7, 5, 4), strict=True))
+            sizes = torch.tensor([7, 5, 4])
+            x, y, d = ((coordinates[b, n, p] + 1) * sizes / 2 - 0.5).tolist()
             likely = read(probabilities[b, n], (d, y, x)) * valid[b, n, p]
             expected[b, p] += torch.stack([read(channel, (y, x)) * likely for channel in features[b, n]])
         expected[b, p] /= max(int(valid[b, :, p].sum()), 1) if reduce == "mean" else 1
@@ -122,7 +123,9 @@ def test_coordinates_that_are_not_numbers_leave_finite_gradients(function, devic
     features, probabilities, coordinates, valid = scene(3, device=device)
     coordinates[:, :, ::2] = math.nan
     coordinates[:, :, 1::4] = -math.inf
-    assert all(tensor.isfinite().all() for tensor in results(function, features, probabilities, coordinates, valid))
+    assert all(
+        tensor.isfinite().all() for tensor in results(function, features, probabilities, coordinates, valid)
+    )
 
 
 def test_a_cell_that_is_not_near_a_point_does_not_matter(device):
@@ -136,7 +139,9 @@ def test_a_cell_that_is_not_near_a_point_does_not_matter(device):
 def test_gradients(device):
     features, probabilities, coordinates, valid = scene(3, points=9, device=device)
     for reduce in ("sum", "mean"):
-        assert gradcheck(lambda f, p, r=reduce: image_lift(f, p, coordinates, valid, r), (features, probabilities))
+        assert gradcheck(
+            lambda f, p, r=reduce: image_lift(f, p, coordinates, valid, r), (features, probabilities)
+        )
     assert gradcheck(lambda f: image_lift(f, None, coordinates, valid), (features,))
 
 
@@ -160,7 +165,7 @@ def test_the_two_forms_of_the_gradient_agree(function, needed, device):
     grad = torch.randn(2, 60, 5, dtype=torch.float64, device=device)
     if function == "kernel":
         function = torch.ops.renderpretrain.image_lift_backward
-    got = function(grad, rows, probabilities.detach(), coordinates, valid, True, needed)
+    got = function(grad, rows, probabilities.detach(), coordinates, valid, [True, *needed])
     values = image_lift_reference(features, probabilities, coordinates, valid, "mean")
     expected = torch.autograd.grad(values, (features, probabilities), grad)
     if needed[0]:
@@ -248,7 +253,7 @@ def test_it_is_an_operator(device, check_operator):
         check_operator("image_lift", (rows, distributions, coordinates, valid, True))
         check_operator(
             "image_lift_backward",
-            (grad, rows, distributions, coordinates, valid, True, [True, distributions is not None]),
+            (grad, rows, distributions, coordinates, valid, [True, True, distributions is not None]),
             differentiable=False,
         )
 
@@ -282,7 +287,9 @@ def test_errors_name_the_argument():
         image_lift(features[:, 0], probabilities, coordinates, valid)
     with pytest.raises(ValueError, match=r"probabilities: expected \(B N D h w\) with B=2, N=3, h=5, w=7"):
         image_lift(features, probabilities[..., 1:], coordinates, valid)
-    with pytest.raises(ValueError, match=r"coordinates: expected \(B N P 3\) with B=2, N=3, got \(2, 3, 60, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"coordinates: expected \(B N P 3\) with B=2, N=3, got \(2, 3, 60, 2\)"
+    ):
         image_lift(features, probabilities, coordinates[..., :2], valid)
     with pytest.raises(ValueError, match=r"valid: expected torch\.bool, got torch\.float64"):
         image_lift(features, probabilities, coordinates, valid.double())
