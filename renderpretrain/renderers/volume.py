@@ -11,6 +11,7 @@ from renderpretrain import ops
 from renderpretrain.fields import FieldSamples
 from renderpretrain.geometry import RaySamples
 
+
 @dataclass(frozen=True)
 class Rendered:
     """One value per ray.

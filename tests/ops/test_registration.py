@@ -25,8 +25,8 @@ def example(name, device):
     volume, points = random(2, 3, 3, 4, 5).contiguous(memory_format=torch.channels_last_3d), random(2, 6, 3)
     values, alphas = random(2, 6, 3), torch.rand(4, 7, device=device, dtype=torch.float64)
     return {
-        "composite": (alphas,),
-        "composite_backward": (random(4, 7), alphas),
+        "composite": (alphas, None),
+        "composite_backward": (random(4, 7), alphas, None),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
         "grid_sample_backward_backward": (random(2, 6, 3), values, volume, points, *FRAME),
