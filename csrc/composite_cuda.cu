@@ -36,7 +36,8 @@ int rp_composite_cuda(int64_t type, const void* alphas, const bool* valid, int64
 }
 
 int rp_composite_backward_cuda(int64_t type, const void* grad_weights, const void* alphas, const bool* valid,
-                               int64_t num_rays, int64_t num_samples, void* grad_alphas, void* stream) {
+                               int64_t num_rays, int64_t num_samples, void*, void* grad_alphas,
+                               void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     return launch(composite_backward_kernel<T>, num_rays, stream, static_cast<const T*>(grad_weights),

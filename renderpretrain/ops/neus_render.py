@@ -9,7 +9,7 @@ from torch import Tensor
 from renderpretrain.ops._library import dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops.accumulate import check_values, common_stored, rays_of
-from renderpretrain.ops.composite import ray_scratch
+from renderpretrain.ops.composite import RAY_GROUP, ray_scratch
 from renderpretrain.ops.composite_values import (
     Composited,
     check_samples,
@@ -88,7 +88,8 @@ def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
     *tensors, grads, early_stop, need_values = inputs
     sdf, cosines, deltas, t, inv_s, values, valid, *outputs = (dense(tensor) for tensor in tensors)
     *found, grad_values = _fake_backward(*inputs)
-    parts = sdf.new_empty(num_parts(sdf.numel()) + sdf.shape[:-1].numel(), dtype=torch.float64)
+    count = num_parts(sdf.numel()) if sdf.is_cuda else -(-sdf.shape[:-1].numel() // RAY_GROUP)
+    parts = sdf.new_empty(count, dtype=torch.float64)
     launch(
         "neus_render_backward",
         *(sdf, cosines, deltas, inv_s, values, t, valid, *outputs),

@@ -1,6 +1,6 @@
 """From a field on samples to one value per ray."""
 
 from renderpretrain.renderers.hierarchical import NeuSRenderer
-from renderpretrain.renderers.volume import Rendered, accumulate, render
+from renderpretrain.renderers.volume import Rendered, render
 
-__all__ = ["NeuSRenderer", "Rendered", "accumulate", "render"]
+__all__ = ["NeuSRenderer", "Rendered", "render"]

@@ -11,9 +11,6 @@ from renderpretrain import ops
 from renderpretrain.fields import FieldSamples
 from renderpretrain.geometry import RaySamples
 
-OPACITY_EPSILON = 1e-10
-"""Keeps the expected depth of an empty ray at 0 instead of 0/0."""
-
 
 @dataclass(frozen=True)
 class Rendered:
@@ -23,7 +20,6 @@ class Rendered:
         depth: Expected distance along the unit ray given a hit, metres; 0 where nothing was hit.
         opacity: Sum of the weights, in [0, 1].
         channels: The field's channels, composited over black.
-        normals: Composited unit normals; absent in fields without gradients.
         weights: Share of every sample.
         samples: Where the samples were.
         field: The field's answer, for losses on samples.
@@ -35,7 +31,14 @@ class Rendered:
     samples: RaySamples
     field: FieldSamples
     channels: dict[str, Float[Tensor, "*batch C"]] = dataclasses.field(default_factory=dict)
-    normals: Float[Tensor, "*batch 3"] | None = None
+
+    @property
+    def normals(self) -> Float[Tensor, "*batch 3"] | None:
+        """Composited unit normals, computed when asked for; ``None`` for a field without gradients."""
+        if self.field.gradients is None:
+            return None
+        with torch.autocast(self.weights.device.type, enabled=False):
+            return ops.accumulate(self.weights, torch.nn.functional.normalize(self.field.gradients, dim=-1))
 
     @property
     def rgb(self) -> Float[Tensor, "*batch 3"] | None:
@@ -43,25 +46,15 @@ class Rendered:
         return self.channels.get("rgb")
 
 
-def accumulate(
-    weights: Float[Tensor, "*batch S"], values: Float[Tensor, "*batch S C"]
-) -> Float[Tensor, "*batch C"]:
-    """Weighted sum of the values along each ray."""
-    return (weights[..., None] * values).sum(-2)
-
-
 def render(answer: FieldSamples, samples: RaySamples) -> Rendered:
     """Composite a field's answer, in float32 whatever the autocast state.
 
-    Weights are :func:`renderpretrain.ops.composite` of the alphas; depth is their mean ``t`` (the interval's
-    middle), normalised by their sum. Differentiable in everything the field gave.
+    Weights, opacity and depth are those of :func:`renderpretrain.ops.composite_values`, with the intervals'
+    middles for ``t``. Differentiable once in everything the field gave.
     """
-    with torch.autocast(answer.alphas.device.type, enabled=False):
-        weights = ops.composite(answer.alphas)
-        opacity = weights.sum(-1)
-        depth = (weights * samples.t_mids).sum(-1) / (opacity + OPACITY_EPSILON)
-        normals = None
-        if answer.gradients is not None:
-            normals = accumulate(weights, torch.nn.functional.normalize(answer.gradients, dim=-1))
-        channels = {name: accumulate(weights, values) for name, values in answer.channels.items()}
-    return Rendered(depth, opacity, weights, samples, answer, channels, normals)
+    alphas = answer.alphas
+    with torch.autocast(alphas.device.type, enabled=False):
+        no_values = alphas.new_empty(*alphas.shape, 0)
+        _, depth, opacity, weights = ops.composite_values(alphas, no_values, samples.t_mids)
+        channels = {name: ops.accumulate(weights, values) for name, values in answer.channels.items()}
+    return Rendered(depth, opacity, weights, samples, answer, channels)

@@ -61,6 +61,23 @@ def test_gradients_at_the_edges(device):
     assert gradgradcheck(composite, alphas_with_edges(2, 6, device=device))
 
 
+@pytest.mark.parametrize("shape", [(7,), (3, 64), (19, 33), (2, 3, 20)])
+def test_samples_that_are_not_valid_are_as_if_they_were_not_there(shape, device):
+    alphas = alphas_with_edges(*shape, device=device).detach()
+    valid = torch.rand(shape, device=device) < 0.7
+    alphas[~valid] = torch.nan
+    alphas.requires_grad_()
+    upstream = torch.randn(shape, device=device, dtype=alphas.dtype)
+    weights, expected = composite(alphas, valid), composite_reference(alphas, valid)
+    assert_close(weights, expected)
+    assert (weights[~valid] == 0).all()
+    (grad,) = torch.autograd.grad(weights, alphas, upstream)
+    (expected_grad,) = torch.autograd.grad(expected, alphas, upstream)
+    assert_close(grad, expected_grad)
+    if len(shape) == 1:
+        assert_close(weights[valid], composite(alphas[valid]))
+
+
 def test_third_derivative():
     # w_2 = (1 - a_0)(1 - a_1) a_2, whose mixed third derivative is 1.
     alphas = torch.tensor([0.2, 0.6, 0.4], dtype=torch.float64, requires_grad=True)
@@ -81,6 +98,8 @@ def test_errors_name_the_argument():
         composite(torch.tensor(0.5))
     with pytest.raises(ValueError, match=r"alphas: expected a floating type, got torch\.int64"):
         composite(torch.tensor([1, 0]))
+    with pytest.raises(ValueError, match=r"valid: expected torch\.bool of shape \(2,\) on cpu, got"):
+        composite(torch.rand(2), torch.ones(3, dtype=torch.bool))
 
 
 def test_it_equals_nerfacc():

@@ -28,8 +28,8 @@ def example(name, device):
     plan = torch.ops.renderpretrain.scatter_plan(index, 4)
     box = (3, 4, 5), (-1.0,) * 3, (1.0,) * 3, *FRAME
     return {
-        "composite": (alphas,),
-        "composite_backward": (random(4, 7), alphas),
+        "composite": (alphas, None),
+        "composite_backward": (random(4, 7), alphas, None),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
         "grid_sample_vjp": (volume, points, values, *FRAME),
