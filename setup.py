@@ -32,14 +32,14 @@ OBJECTS = NATIVE / "objects" if ASKED else ROOT / "build" / "native"
 
 # Contracting a * b + c would move the points where a comparison turns; kernels that gain from fused
 # multiply-adds ask for them by name (csrc/vector.h).
-CPU_FLAGS = "-O3 -std=c++17 -fPIC -pthread -fvisibility=hidden"
-CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off"
+CPU_FLAGS = "-O2 -std=c++17 -fPIC -pthread -fvisibility=hidden"
+CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off -ftree-vectorize -fvect-cost-model=dynamic"
 CUDA_FLAGS = "-O3 -std=c++17 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden"
 CUDA_ARCHITECTURES = ("80", "90", "100")
 X86_LEVELS = {
     "": "",
     "_avx2": "-mavx2 -mfma -mf16c",
-    "_avx512": "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512",
+    "_avx512": "-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512 -O3",
 }
 """One CPU library per instruction set; renderpretrain/ops/_native.py opens the best the processor runs."""
 
