@@ -303,10 +303,10 @@ RP_API int rp_voxel_index_cpu(int64_t type, const void* points, const bool* vali
 RP_API int rp_voxel_index_cuda(int64_t type, const void* points, const bool* valid, const rp_grid* grid,
                                const rp_box* box, int64_t* index, void* stream);
 
-// sort_cells: the points in the order of their cells, `index`, and within a cell in their own; points without
-// a cell in [0, num_cells) come last, as if in cell num_cells. `cells` are the sorted cells, `order` the
-// points. All arrays have `count` entries; the spare ones are scratch, and so is `histogram` with
-// RP_SORT_BINS entries for each RP_SORT_BLOCK points begun.
+// sort_cells: the points in the order of their cells, `index`, and within a cell in their own; those of a
+// negative cell come behind the others, as if in cell num_cells, and last those past the last cell, as if in
+// num_cells + 1. `cells` are the sorted cells, `order` the points. All arrays have `count` entries; the spare
+// ones are scratch, and so is `histogram` with RP_SORT_BINS entries for each RP_SORT_BLOCK points begun.
 #define RP_SORT_BLOCK 16384
 #define RP_SORT_BINS 2048
 RP_API int rp_sort_cells_cpu(int64_t type, const int64_t* index, int64_t count, int64_t num_cells,
@@ -327,9 +327,9 @@ RP_API int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32
 
 // voxel_scatter: out (num_cells, channels) = sum, mean or maximum of values (num_points, channels) over the
 // points order[offsets[cell]] ... order[offsets[cell + 1] - 1] of each cell, zero where there are none. A
-// maximum is NaN where a value is. backward: grad_values (num_points, channels) of all points in `order`, zero
-// for those behind the last cell's. Its `values` are read for RP_MAX alone, whose gradient goes to the first
-// point that attains it.
+// maximum is NaN where a value is.
+// backward: grad_values (num_points, channels) of all points in `order`, zero for those behind the last
+// cell's. Its `values` are read for RP_MAX alone, whose gradient goes to the first point that attains it.
 #define RP_SUM 0
 #define RP_MEAN 1
 #define RP_MAX 2

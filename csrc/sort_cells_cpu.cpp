@@ -75,11 +75,11 @@ int rp_sort_cells_cpu(int64_t type, const int64_t* index, int64_t count, int64_t
                       int32_t* order, int64_t* spare_cells, int32_t* spare_order, int64_t* histogram,
                       int64_t num_threads) {
   if (type != RP_INT64) return RP_BAD_TYPE;
-  const int bits = bits_of(num_cells);
+  const int bits = bits_of(num_cells + 1);
   const int passes = (bits + kMostBits - 1) / kMostBits;
   const int width = (bits + passes - 1) / passes;
-  const auto sanitized = [&](int64_t i) {
-    return index[i] >= 0 && index[i] < num_cells ? index[i] : num_cells;
+  const auto cell_of = [&](int64_t i) {
+    return index[i] < 0 ? num_cells : index[i] < num_cells ? index[i] : num_cells + 1;
   };
   const auto itself = [](int64_t i) { return static_cast<int32_t>(i); };
   int64_t* const cell_buffers[] = {spare_cells, cells};
@@ -90,7 +90,7 @@ int rp_sort_cells_cpu(int64_t type, const int64_t* index, int64_t count, int64_t
     const int32_t* const from_order = order_buffers[1 - to];
     const Digit digit{pass * width, width};
     if (pass == 0) {
-      sort_by(digit, count, sanitized, itself, cell_buffers[to], order_buffers[to], histogram, num_threads);
+      sort_by(digit, count, cell_of, itself, cell_buffers[to], order_buffers[to], histogram, num_threads);
     } else {
       sort_by(
           digit, count, [=](int64_t i) { return from_cells[i]; }, [=](int64_t i) { return from_order[i]; },

@@ -24,15 +24,15 @@ def check_index(index: Tensor, num_cells: int) -> None:
 
 def rows_of(index: Tensor, num_cells: int) -> Tensor:
     """The cell of each point in int64, ``num_cells`` for a point without one."""
-    _refuse_too_large(index, num_cells)
+    # Elsewhere looking would wait for the device.
+    if index.device.type == "cpu" and index.numel() and int(index.max()) >= num_cells:
+        raise _past_the_last(index, num_cells)
     index = index.long()
     return torch.where((index >= 0) & (index < num_cells), index, num_cells)
 
 
-def _refuse_too_large(index: Tensor, num_cells: int) -> None:
-    """On the CPU alone: elsewhere looking would wait for the device."""
-    if index.device.type == "cpu" and index.numel() and int(index.max()) >= num_cells:
-        raise ValueError(f"index: expected cells below num_cells={num_cells}, got {int(index.max())}")
+def _past_the_last(index: Tensor, num_cells: int) -> ValueError:
+    return ValueError(f"index: expected cells below num_cells={num_cells}, got {int(index.max())}")
 
 
 def sort_reference(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
@@ -45,11 +45,12 @@ def sort_cells(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
     """:func:`rows_of`, sorted, and the points in that order, each cell's in their own, in int32."""
     if index.device.type != "cpu":
         return sort_reference(index, num_cells)
-    _refuse_too_large(index, num_cells)
     index = index.long().contiguous()
     count = len(index)
     cells, spare_cells = new_memory(index, count), new_memory(index, count)
     order, spare_order = (new_memory(index, count, dtype=torch.int32) for _ in range(2))
     histogram = new_memory(index, -(-count // SORT_BLOCK) * SORT_BINS)
     launch("sort_cells", index, count, num_cells, cells, order, spare_cells, spare_order, histogram)
+    if count and int(cells[-1]) > num_cells:
+        raise _past_the_last(index, num_cells)
     return cells, order

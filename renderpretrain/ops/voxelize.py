@@ -152,7 +152,7 @@ def _occupied(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor, Te
     offsets = new_memory(order, count + 1)
     scratch = new_memory(cells, -(-count // SORT_BLOCK))
     launch("occupied_cells", cells, order, count, num_cells, occupied, offsets, rows, found, scratch)
-    return occupied[: int(found)].clone(), rows, order, offsets[: int(found) + 1].clone()
+    return occupied[: int(found)], rows, order, offsets[: int(found) + 1]
 
 
 def _occupied_fake(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
