@@ -354,13 +354,13 @@ typedef struct rp_window {
   int64_t stride_z, stride_y, stride_x, padding_z, padding_y, padding_x;
 } rp_window;
 
-// What a kernel connects, for occupied voxels coords (num, 4) sorted by (b, z, y, x), of which row (b, z, y) of
-// the volume has those from rows[row] to rows[row + 1]:
+// What a kernel connects, for occupied voxels coords (num, 4) sorted by (b, z, y, x), of which row (b, z, y)
+// of the volume has those from rows[row] to rows[row + 1]:
 //   count_outputs: how many outputs of each row have an occupied input, (batch * out_z * out_y)
 //   list_outputs:  which, out_coords (num_out, 4); out_rows is the running sum of the counts
 //   pairs:         of inputs (cells, num_out), the input under each cell, and of its converse outputs (cells,
 //                  num_in) or, if that is null, inputs with the cells mirrored, what exists; the rest is left
-// first and last (num) are the outputs along x, within the volume, that an input reaches. type is RP_INT32.
+// first and last (num) are the outputs along x, within the volume, that read an input. type is RP_INT32.
 RP_API int rp_sparse_count_outputs_cpu(int64_t type, const int32_t* coords, const int64_t* rows,
                                        const int32_t* first, const int32_t* last, const rp_window* window,
                                        int64_t* counts, int64_t num_threads);
@@ -382,10 +382,10 @@ RP_API int rp_sparse_pairs_cuda(int64_t type, const int32_t* coords, const int64
                                 int64_t num_in, int64_t num_out, int32_t* inputs, int32_t* outputs,
                                 void* stream);
 
-// sparse_conv3d: out[n] = sum_k features[inputs[k, n]] @ kernel[k], for features (num_in, in_channels), kernel
-// (num_cells, in_channels, out_channels), out (num_out, out_channels), and inputs (num_cells, num_out), where
-// what is no row of features is none. panels is scratch for the kernel with out_channels rounded up to 32,
-// unread on CUDA.
+// sparse_conv3d: out[n] = sum_k features[inputs[k, n]] @ kernel[k], for features (num_in, in_channels),
+// kernel (num_cells, in_channels, out_channels), out (num_out, out_channels), and inputs (num_cells,
+// num_out), where what is no row of features is none. panels is scratch for the kernel with out_channels
+// rounded up to 32, null on CUDA.
 // backward_kernel: grad_kernel[k] = sum_n features[inputs[k, n]]^T grad[n]; partial is scratch for num_slabs
 // kernels, which are added up at the end.
 RP_API int rp_sparse_conv3d_cpu(int64_t type, const void* features, const void* kernel, const int32_t* inputs,

@@ -1,6 +1,7 @@
-// Tiled matrix products with gathered rows. A block owns what it writes and adds in a fixed order: results are
-// the same in every run.
+// Tiled matrix products with gathered rows. A block owns what it writes and adds in a fixed order: results
+// are the same in every run.
 #include "launch_cuda.h"
+#include "sparse_conv.h"
 
 namespace renderpretrain {
 
@@ -8,12 +9,9 @@ constexpr int kTileRows = 128, kTileColumns = 32, kTileDepth = 16;  // forward
 constexpr int kSquare = 32;                                         // both sides of a gradient's tile
 constexpr int kEach = 4;                                            // rows, and columns, of one thread
 
-struct Shape {
-  int64_t num_in, num_out, num_cells, in_channels, out_channels;
-};
-
 // The input row of an output under a cell, or -1.
-__device__ inline int64_t input_of(const int32_t* inputs, const Shape& shape, int64_t cell, int64_t output) {
+__device__ inline int64_t input_of(const int32_t* inputs, const ConvShape& shape, int64_t cell,
+                                   int64_t output) {
   if (output >= shape.num_out) return -1;
   const int64_t input = inputs[cell * shape.num_out + output];
   return input < shape.num_in ? input : -1;
@@ -21,7 +19,8 @@ __device__ inline int64_t input_of(const int32_t* inputs, const Shape& shape, in
 
 // out: a block per tile of 128 x 32, a thread per 4 x 4 of them.
 template <typename T>
-__global__ void forward_kernel(const T* features, const T* kernel, const int32_t* inputs, Shape shape, T* out) {
+__global__ void forward_kernel(const T* features, const T* kernel, const int32_t* inputs, ConvShape shape,
+                               T* out) {
   __shared__ T rows[kTileDepth][kTileRows + 1];
   __shared__ T weights[kTileDepth][kTileColumns];
   __shared__ int64_t input[kTileRows];
@@ -74,8 +73,8 @@ __global__ void forward_kernel(const T* features, const T* kernel, const int32_t
 // partial (slabs, cells, in_channels, out_channels): a block per slab, cell and tile of 32 x 32, a thread per
 // four of its rows in one column.
 template <typename T>
-__global__ void kernel_gradient_kernel(const T* grad, const T* features, const int32_t* inputs, Shape shape,
-                                       int64_t num_slabs, T* partial) {
+__global__ void kernel_gradient_kernel(const T* grad, const T* features, const int32_t* inputs,
+                                       ConvShape shape, int64_t num_slabs, T* partial) {
   __shared__ T rows[kSquare][kSquare], grads[kSquare][kSquare];  // (outputs, channels)
   __shared__ int64_t input[kSquare];
   const int64_t num_columns = (shape.out_channels + kSquare - 1) / kSquare;
@@ -108,8 +107,10 @@ __global__ void kernel_gradient_kernel(const T* grad, const T* features, const i
   }
   for (int r = 0; r < kEach; ++r) {
     const int64_t channel = first_channel + row + r, to = first_column + column;
-    const int64_t place = ((slab * shape.num_cells + cell) * shape.in_channels + channel) * shape.out_channels;
-    if (channel < shape.in_channels && to < shape.out_channels) partial[place + to] = sum[r];
+    const int64_t to_row = (slab * shape.num_cells + cell) * shape.in_channels + channel;
+    if (channel < shape.in_channels && to < shape.out_channels) {
+      partial[to_row * shape.out_channels + to] = sum[r];
+    }
   }
 }
 
@@ -138,7 +139,7 @@ int rp_sparse_conv3d_cuda(int64_t type, const void* features, const void* kernel
     const int64_t num_panels = (out_channels + kTileColumns - 1) / kTileColumns;
     return launch(forward_kernel<T>, num_tiles * num_panels * kThreads, stream,
                   static_cast<const T*>(features), static_cast<const T*>(kernel), inputs,
-                  Shape{num_in, num_out, num_cells, in_channels, out_channels}, static_cast<T*>(out));
+                  ConvShape{num_in, num_out, num_cells, in_channels, out_channels}, static_cast<T*>(out));
   });
 }
 
@@ -152,7 +153,7 @@ int rp_sparse_conv3d_backward_kernel_cuda(int64_t type, const void* grad, const 
         (in_channels + kSquare - 1) / kSquare * ((out_channels + kSquare - 1) / kSquare);
     const int code = launch(kernel_gradient_kernel<T>, num_slabs * num_cells * num_tiles * kThreads, stream,
                             static_cast<const T*>(grad), static_cast<const T*>(features), inputs,
-                            Shape{num_in, num_out, num_cells, in_channels, out_channels}, num_slabs,
+                            ConvShape{num_in, num_out, num_cells, in_channels, out_channels}, num_slabs,
                             static_cast<T*>(partial));
     if (code != RP_OK) return code;
     const int64_t size = num_cells * in_channels * out_channels;

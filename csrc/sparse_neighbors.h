@@ -1,7 +1,7 @@
 // Which voxels a kernel connects, one row of voxels along x after another: the arithmetic both devices share.
 //
-// Voxels (b, z, y, x) are sorted by position. Row (b, z, y) holds the voxels rows[r] to rows[r + 1], where r =
-// (b * size_z + z) * size_y + y.
+// Voxels (b, z, y, x) are sorted by position. Row (b, z, y) holds the voxels rows[r] to rows[r + 1], where
+// r = (b * size_z + z) * size_y + y.
 #pragma once
 
 #include "host_device.h"
@@ -37,8 +37,8 @@ RP_HOST_DEVICE Range read_row(const rp_window& w, const Voxels& in, const Output
   return {in.rows[row], in.rows[row + 1]};
 }
 
-// Calls visit(x) for each cell of a row of the output that the kernel reaches from some input voxel, in order.
-// Input voxel i reaches the cells first[i] to last[i]. Kernels have at most RP_MAX_KERNEL_ROWS rows.
+// Calls visit(x) for each cell of a row of the output whose kernel reaches some input voxel, in order. Input
+// voxel i is reached from the cells first[i] to last[i]. Kernels have at most RP_MAX_KERNEL_ROWS rows.
 template <typename Visit>
 RP_HOST_DEVICE void visit_reached(const rp_window& w, const Voxels& in, const int32_t* first,
                                   const int32_t* last, const OutputRow& row, Visit visit) {
@@ -94,8 +94,8 @@ struct TableRow {
 };
 
 // The inputs that the outputs of one row, `write`, read from one row of the input, `read`, and the converse.
-RP_HOST_DEVICE void pair_rows(const rp_window& w, const Voxels& in, const Voxels& out, Range read, Range write,
-                              TableRow inputs, TableRow outputs) {
+RP_HOST_DEVICE void pair_rows(const rp_window& w, const Voxels& in, const Voxels& out, Range read,
+                              Range write, TableRow inputs, TableRow outputs) {
   const int64_t stride = w.stride_x, padding = w.padding_x, width = w.kernel_x;
   int64_t i = read.begin;
   for (int64_t n = write.begin; n < write.end; ++n) {
@@ -108,9 +108,9 @@ RP_HOST_DEVICE void pair_rows(const rp_window& w, const Voxels& in, const Voxels
   }
 }
 
-// Fills what one row of the output has in the table inputs (cells, num_out) and in its converse outputs (cells,
-// num_in). If that is null, the table is its own converse with the cells mirrored, and half of it is searched.
-// No entry is written for two rows, and only what exists is.
+// Fills what one row of the output has in the table inputs (cells, num_out) and in its converse outputs
+// (cells, num_in). If that is null, the table is its own converse with the cells mirrored, and half of it is
+// searched. No entry is written for two rows, and only what exists is.
 RP_HOST_DEVICE void pair_row(const rp_window& w, const Voxels& in, const Voxels& out, int64_t output_row,
                              int64_t num_in, int64_t num_out, int32_t* inputs, int32_t* outputs) {
   const Range write{out.rows[output_row], out.rows[output_row + 1]};

@@ -1,4 +1,4 @@
-"""3D sparse convolutions with the parameters of spconv 2, run by spconv or by plain PyTorch."""
+"""3D sparse convolutions with the parameters of spconv 2, run by spconv or by our own operators."""
 
 import math
 from collections.abc import Sequence

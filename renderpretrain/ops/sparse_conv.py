@@ -66,6 +66,8 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     """Features and kernel in one type."""
     sizes = check_shape("features", features, "M C")
+    if sizes["M"] >= 1 << 31:
+        raise ValueError(f"features: expected fewer than 2^31 rows, got {sizes['M']}")
     sizes = check_shape("kernel", kernel, "K C D", **sizes)
     sizes = check_shape("inputs", inputs, "K N", K=sizes["K"])
     if outputs is None and sizes["N"] != len(features):

@@ -214,6 +214,8 @@ def _strided_neighbors(
     launch("sparse_count_outputs", *reach, counts)
     out_rows = _starts(counts)
     num_in, num_out, num_cells = len(coords), int(out_rows[-1]), math.prod(kernel_size)
+    if num_out >= 1 << 31:
+        raise ValueError(f"coords: expected voxels that reach fewer than 2^31 outputs, got {num_out}")
     out_coords = coords.new_empty(num_out, 4)
     inputs, outputs = (coords.new_full((num_cells, num), -1) for num in (num_out, num_in))
     launch("sparse_list_outputs", *reach, out_rows, out_coords)

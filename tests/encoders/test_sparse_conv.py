@@ -15,6 +15,7 @@ from renderpretrain.encoders import (
     sparse_backend,
     spconv_status,
 )
+from renderpretrain.encoders.sparse_backend import self_test
 
 SHAPE = (6, 7, 9)
 needs_spconv = pytest.mark.skipif(not spconv_status()["ok"], reason=f"spconv: {spconv_status()['why']}")
@@ -286,3 +287,33 @@ def test_errors_name_what_was_wrong():
         SparseConv3d(4, 3, (11, 1, 0))(x)
     with pytest.raises(ValueError, match="kernel_size: expected more than one cell"):
         SparseInverseConv3d(4, 3, 1, indice_key="down")
+
+
+@needs_spconv
+def test_spconv_is_tried_with_gradients_even_where_there_are_none():
+    with torch.no_grad():
+        self_test("cpu")
+
+
+@needs_spconv
+@pytest.mark.parametrize("kind", ["submanifold", "strided"])
+def test_an_evaluated_encoder_with_biases_is_spconvs(kind):
+    x, layers = scattered(4), []
+    for backend in ("builtin", "spconv"):
+        torch.manual_seed(2)
+        make = SubMConv3d if kind == "submanifold" else SparseConv3d
+        layers.append(make(4, 6, backend=backend).eval())
+    with torch.no_grad():
+        # float32, other order of summation
+        assert_close(layers[0](x).dense(), layers[1](x).dense(), rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_weights_give_half_precision_features():
+    x = scattered(4)
+    layer = SubMConv3d(4, 6, 3, backend="builtin")
+    expected = layer(x).features
+    layer.bfloat16()
+    out = layer(x.with_features(x.features.bfloat16())).features
+    out.sum().backward()
+    assert out.dtype == layer.weight.grad.dtype == torch.bfloat16
+    assert_close(out.float(), expected, rtol=0.05, atol=0.05)  # inputs and result were rounded to 8 bits
