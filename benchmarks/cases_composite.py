@@ -70,7 +70,7 @@ def _passes(rays: dict[str, Tensor]) -> Iterator[Case]:
     yield from _both("neus_render", shape, renders, arguments, (5, 12), sample, value)
 
 
-def _both(
+def _both(  # noqa: PLR0913  a case has as many parts
     op: str,
     shape: str,
     functions: tuple[Callable[..., Results], dict[str, Callable[..., Results]]],

@@ -1,7 +1,7 @@
 """Registration: native functions become PyTorch operators of the namespace ``renderpretrain``."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -64,6 +64,10 @@ def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..
     return run
 
 
+@overload
+def dense(tensor: Tensor) -> Tensor: ...
+@overload
+def dense(tensor: None) -> None: ...
 def dense(tensor: Tensor | None) -> Tensor | None:
     """A tensor as kernels read it; what is absent stays absent."""
     return None if tensor is None else tensor.contiguous()

@@ -55,7 +55,7 @@ def common_stored(values: Tensor, **tensors: Tensor) -> list[Tensor]:
 
 def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:
     """Sizes for the kernels."""
-    *batch, num_samples, channels = values.shape
+    num_samples, channels = values.shape[-2:]
     return Rays(samples.shape[:-1].numel(), num_samples, channels, TYPE_CODES[values.dtype], early_stop)
 
 

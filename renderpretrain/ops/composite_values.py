@@ -41,9 +41,9 @@ def composite_values(
 ) -> Composited:
     r"""Composite values, distance and opacity front to back, without storing a product.
 
-    With :math:`T_i = \prod_{j<i} (1 - \alpha_j)` and :math:`w_i = T_i \alpha_i`: the sums :math:`\sum w_i v_i`
-    and :math:`\sum w_i`, and the mean :math:`\sum w_i t_i / (\sum w_i + 10^{-10})`. Max (1995), "Optical models
-    for direct volume rendering", equation 11.
+    With :math:`T_i = \prod_{j<i} (1 - \alpha_j)` and :math:`w_i = T_i \alpha_i`: the sums
+    :math:`\sum w_i v_i` and :math:`\sum w_i`, and the mean :math:`\sum w_i t_i / (\sum w_i + 10^{-10})`. Max
+    (1995), "Optical models for direct volume rendering", equation 11.
 
     Args:
         alphas: Opacity of each interval, near to far, in [0, 1]. Differentiable, exactly at 0 and 1 too.
@@ -107,8 +107,10 @@ def new_outputs(samples: Tensor, values: Tensor) -> Composited:
     )
 
 
-def gradient_by_t(weights: Tensor, opacity: Tensor, grad_depth: Tensor) -> Tensor:
-    """Of the expected depth."""
+def gradient_by_t(weights: Tensor, opacity: Tensor, grad_depth: Tensor | None) -> Tensor | None:
+    """Of the expected depth; absent where nobody used that."""
+    if grad_depth is None:
+        return None
     return weights * (grad_depth / (opacity + OPACITY_EPSILON))[..., None]
 
 
@@ -171,11 +173,10 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_alphas, grad_values = torch.ops.renderpretrain.composite_values_backward(
         alphas, values, t, valid, depth, opacity, weights, grads, ctx.early_stop, need_values
     )
-    need_t = ctx.needs_input_grad[2] and grads[1] is not None
     return (
         grad_alphas,
         grad_values.to(values.dtype) if need_values else None,
-        gradient_by_t(weights, opacity, grads[1]) if need_t else None,
+        gradient_by_t(weights, opacity, grads[1]) if ctx.needs_input_grad[2] else None,
         None,
         None,
     )

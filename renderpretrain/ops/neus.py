@@ -88,10 +88,10 @@ def _neus_alphas_backward(
     grad: Tensor, sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs = grad.contiguous(), sdf.contiguous(), cosines.contiguous(), deltas.contiguous()
-    *intervals, grad_inv_s = _fake_backward(grad, sdf, cosines, deltas, inv_s)
+    found = _fake_backward(grad, sdf, cosines, deltas, inv_s)
     parts = sdf.new_empty(num_parts(sdf.numel()), dtype=torch.float64)
-    launch("neus_alphas_backward", *inputs, inv_s, sdf.numel(), *intervals, parts, grad_inv_s)
-    return *intervals, grad_inv_s
+    launch("neus_alphas_backward", *inputs, inv_s, sdf.numel(), *found[:3], parts, found[3])
+    return found
 
 
 def _fake(sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor) -> Tensor:
@@ -101,7 +101,8 @@ def _fake(sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor) -> Tensor
 def _fake_backward(
     grad: Tensor, sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return *(new_memory(sdf, *sdf.shape) for _ in range(3)), inv_s.new_empty(())
+    by_sdf, by_cosines, by_deltas = (new_memory(sdf, *sdf.shape) for _ in range(3))
+    return by_sdf, by_cosines, by_deltas, inv_s.new_empty(())
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -50,10 +50,13 @@ def neus_render(  # noqa: PLR0913  an interval has four numbers
     check_values("sdf", sdf, values)
     check_intervals(sdf, cosines, deltas, inv_s)
     check_samples(sdf, t, valid, early_stop)
-    *tensors, values = common_stored(values, sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s)
+    sdf, cosines, deltas, t, inv_s, values = common_stored(
+        values, sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s
+    )
+    tensors = sdf, cosines, deltas, t, inv_s, values
     if not has_native(sdf.device.type):
-        return neus_render_reference(*tensors, values, valid=valid, early_stop=early_stop)
-    return Composited(*torch.ops.renderpretrain.neus_render(*tensors, values, valid, early_stop))
+        return neus_render_reference(*tensors, valid=valid, early_stop=early_stop)
+    return Composited(*torch.ops.renderpretrain.neus_render(*tensors, valid, early_stop))
 
 
 def neus_render_reference(  # noqa: PLR0913  an interval has four numbers
@@ -123,8 +126,7 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     *intervals, grad_inv_s, grad_values = torch.ops.renderpretrain.neus_render_backward(
         *ctx.saved_tensors, grads, ctx.early_stop, need_values
     )
-    need_t = ctx.needs_input_grad[3] and grads[1] is not None
-    grad_t = gradient_by_t(weights, opacity, grads[1]) if need_t else None
+    grad_t = gradient_by_t(weights, opacity, grads[1]) if ctx.needs_input_grad[3] else None
     grad_values = grad_values.to(values.dtype) if need_values else None
     return *intervals, grad_t, grad_inv_s, grad_values, None, None
 

@@ -1,4 +1,4 @@
-"""The opacity law: on paper, against plain PyTorch, where it saturates, and its one gradient that is a sum."""
+"""The opacity law: on paper, against plain PyTorch, where it saturates, and where its gradients must pass."""
 
 import math
 
