@@ -19,23 +19,26 @@ from typing import Any
 import cases_composite
 import cases_conv
 import cases_grid
+import cases_lift
 import cases_march
 import cases_pool
 import cases_scatter
 import cases_segment
-import cases_lift
 import torch
 from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
 
 from renderpretrain import ops
 
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_segment.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_march.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_pool.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_scatter.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_conv.cases, cases_grid.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_composite.cases, cases_grid.cases)
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (cases_grid.cases, cases_lift.cases)
+FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (
+    cases_grid.cases,
+    cases_composite.cases,
+    cases_pool.cases,
+    cases_lift.cases,
+    cases_scatter.cases,
+    cases_march.cases,
+    cases_segment.cases,
+    cases_conv.cases,
+)
 COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
 
 

@@ -18,8 +18,8 @@
 #define RP_FLOAT64 1
 #define RP_FLOAT16 2
 #define RP_BFLOAT16 3
-#define RP_INT64 4  // for the functions of integers alone
-#define RP_INT32 4
+#define RP_INT64 4  // the last two for functions of integers alone
+#define RP_INT32 5
 
 #define RP_OK 0
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t

@@ -7,30 +7,26 @@ from renderpretrain.ops._native import has_native, native_status
 from renderpretrain.ops.accumulate import accumulate, accumulate_reference
 from renderpretrain.ops.box_intersect import box_intersect, box_intersect_reference
 from renderpretrain.ops.composite import composite, composite_reference
+from renderpretrain.ops.composite_values import (
+    Composited,
+    composite_values,
+    composite_values_reference,
+)
+from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
+from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
 from renderpretrain.ops.grid_sample import (
     grid_sample,
     grid_sample_reference,
     grid_sample_vjp,
     grid_sample_vjp_reference,
 )
-from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
-from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
-from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
+from renderpretrain.ops.image_lift import image_lift, image_lift_reference
 from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
 from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
-from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
-from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
-from renderpretrain.ops.image_lift import image_lift, image_lift_reference
-from renderpretrain.ops.neus import neus_alphas
-from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
-from renderpretrain.ops.composite_values import (
-    Composited,
-    composite_values,
-    composite_values_reference,
-)
-from renderpretrain.ops.grid_sample import grid_sample, grid_sample_reference
+from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
 from renderpretrain.ops.neus import neus_alphas, neus_alphas_reference
 from renderpretrain.ops.neus_render import neus_render, neus_render_reference
+from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
 from renderpretrain.ops.raycast_grid import raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
@@ -39,6 +35,7 @@ from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod_reference,
     segment_exclusive_sum,
     segment_exclusive_sum_reference,
+)
 from renderpretrain.ops.sparse_conv import sparse_conv3d, sparse_conv3d_reference
 from renderpretrain.ops.sparse_neighbors import (
     strided_neighbors,
@@ -63,20 +60,20 @@ from renderpretrain.ops.voxelize import (
 )
 
 __all__ = [
+    "Composited",
     "LssPlan",
     "OccupiedCells",
     "ScatterPlan",
-    "Composited",
     "accumulate",
     "accumulate_reference",
     "box_intersect",
     "box_intersect_reference",
     "composite",
     "composite_reference",
-    "distortion_loss",
-    "distortion_loss_reference",
     "composite_values",
     "composite_values_reference",
+    "distortion_loss",
+    "distortion_loss_reference",
     "draw_seeds",
     "fork",
     "frustum_cells",
@@ -87,36 +84,34 @@ __all__ = [
     "grid_sample_vjp",
     "grid_sample_vjp_reference",
     "has_native",
+    "image_lift",
+    "image_lift_reference",
+    "lss_plan",
+    "lss_pool",
+    "lss_pool_reference",
     "march",
     "march_packed",
     "march_packed_reference",
     "march_reference",
-    "lss_plan",
-    "lss_pool",
-    "lss_pool_reference",
-    "image_lift",
-    "image_lift_reference",
     "native_status",
     "neus_alphas",
-    "neus_upsample",
-    "neus_upsample_reference",
-    "raycast_grid",
-    "raycast_grid_reference",
     "neus_alphas_reference",
     "neus_render",
     "neus_render_reference",
-    "resample",
-    "resample_reference",
-    "segment_exclusive_prod",
-    "segment_exclusive_prod_reference",
-    "segment_exclusive_sum",
-    "segment_exclusive_sum_reference",
+    "neus_upsample",
+    "neus_upsample_reference",
     "occupied_cells",
     "occupied_cells_reference",
+    "raycast_grid",
+    "raycast_grid_reference",
     "resample",
     "resample_reference",
     "scatter_plan",
     "scatter_plan_reference",
+    "segment_exclusive_prod",
+    "segment_exclusive_prod_reference",
+    "segment_exclusive_sum",
+    "segment_exclusive_sum_reference",
     "sparse_conv3d",
     "sparse_conv3d_reference",
     "splat",

@@ -42,6 +42,9 @@ class Frustum(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("images", "bins", "height", "width", "channels", "cells")),
         ("bins_last", ctypes.c_bool),
+    ]
+
+
 class Window(ctypes.Structure):
     """``rp_window``: sizes of the volumes a 3D kernel connects, and how it walks."""
 
@@ -52,6 +55,9 @@ class Window(ctypes.Structure):
             for name in ("in", "out", "kernel", "stride", "padding")
             for axis in "zyx"
         ),
+    ]
+
+
 class Lift(ctypes.Structure):
     """``rp_lift``: sizes of maps, depth distributions and points, and how they lie in memory."""
 
@@ -61,6 +67,9 @@ class Lift(ctypes.Structure):
             *("batch", "views", "channels", "depths", "height", "width", "num_points"),
             *("feature_type", "probability_type", "cell_stride", "depth_stride", "mean"),
         )
+    ]
+
+
 class Rays(ctypes.Structure):
     """``rp_rays``: sizes of the values along rays, how they are stored, and where rays end."""
 
@@ -71,67 +80,52 @@ class Rays(ctypes.Structure):
 
 
 SIGNATURES = {
-    "composite": "pnnp",
-    "composite_backward": "ppnnp",
-    "grid_sample": "pnpgp",
-    "grid_sample_backward": "pppnpgppp",
-    "box_intersect": "ppnbppp",
-    "lss_pool": "pnpppppfp",
-    "lss_pool_backward": "ppnppfpp",
     "accumulate": "ppyp",
     "accumulate_backward": "pppypp",
+    "box_intersect": "ppnbppp",
     "composite": "ppnnp",
     "composite_backward": "pppnnpp",
     "composite_values": "ppppypppp",
     "composite_values_backward": "pppppppppppyppp",
-    "grid_gather": "pppgp",
-    "grid_scatter": "pppgp",
-    "grid_slope": "ppppgp",
-    "box_intersect": "ppnbppp",
+    "distortion_loss": "ppppnnp",
+    "distortion_loss_backward": "pppppnnppp",
+    "frustum_coordinates": "pnpnndddpp",
+    "grid_sample": "pnpgp",
+    "grid_sample_backward": "pppnpgppp",
+    "image_lift": "pppplp",
+    "image_lift_backward": "ppppplpp",
+    "lss_pool": "pnpppppfp",
+    "lss_pool_backward": "ppnppfpp",
+    "march": "pppppgdnpppp",
+    "march_count": "pppppgdp",
+    "march_fill": "pppppgdpppp",
     "neus_alphas": "ppppnp",
     "neus_alphas_backward": "pppppnppppp",
     "neus_render": "pppppppypppp",
     "neus_render_backward": "ppppppppppppppyppppppp",
+    "neus_upsample": "pppnnnndpp",
+    "raycast_grid": "pppgpp",
     "resample": "pppnnnpp",
     "segment_scan": "ppppnnn",
-    "distortion_loss": "ppppnnp",
-    "distortion_loss_backward": "pppppnnppp",
-    "neus_upsample": "pppnnnndpp",
-    "march": "pppppgdnpppp",
-    "march_count": "pppppgdp",
-    "march_fill": "pppppgdpppp",
-    "raycast_grid": "pppgpp",
+    "sparse_conv3d": "pppnnnnnpp",
+    "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
+    "sparse_count_outputs": "ppppwp",
+    "sparse_list_outputs": "ppppwpp",
+    "sparse_pairs": "ppppwnnpp",
     "voxel_index": "ppgbp",
     "voxel_scatter": "pnpppnnn",
     "voxel_scatter_backward": "pnpppnnnnp",
 }
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box. A type
-code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``f``
-frustum. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, and a structure by its
+pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays. A type code goes before
+them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 CPU_SIGNATURES = {
-    "sort_cells": "pnnppppp",
     "cell_offsets": "pnnp",
     "occupied_cells": "ppnnppppp",
+    "sort_cells": "pnnppppp",
 }
 """Those the CPU has alone: elsewhere PyTorch sorts well."""
-    "sparse_count_outputs": "ppppwp",
-    "sparse_list_outputs": "ppppwpp",
-    "sparse_pairs": "ppppwnnpp",
-    "sparse_conv3d": "pppnnnnnpp",
-    "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
-}
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``w`` window. A type
-code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
-    "frustum_coordinates": "pnpnndddpp",
-    "image_lift": "pppplp",
-    "image_lift_backward": "ppppplpp",
-}
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, ``g`` grid, ``b`` box, ``l``
-lift. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``g`` grid, ``b`` box, ``y`` rays. A type
-code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -140,8 +134,8 @@ _LETTERS: dict[str, Any] = {
     "g": ctypes.POINTER(Grid),
     "b": ctypes.POINTER(Box),
     "f": ctypes.POINTER(Frustum),
-    "d": ctypes.c_double,
     "l": ctypes.POINTER(Lift),
+    "w": ctypes.POINTER(Window),
     "y": ctypes.POINTER(Rays),
 }
 TYPE_CODES = {
@@ -150,10 +144,8 @@ TYPE_CODES = {
     torch.float16: 2,
     torch.bfloat16: 3,
     torch.int64: 4,
+    torch.int32: 5,
 }
-    "w": ctypes.POINTER(Window),
-}
-TYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.int32: 4}
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
 HUGE_PAGES_FROM = 4 << 20
@@ -243,11 +235,7 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | None) -> None:
-def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
-def launch(name: str, first: Tensor, *others: Tensor | float | Grid | Box | Lift | None) -> None:
-def launch(name: str, first: Tensor, *others: Tensor | int | ctypes.Structure | None) -> None:
-def launch(name: str, first: Tensor, *others: Tensor | int | float | Grid | Box | Lift | None) -> None:
+def launch(name: str, first: Tensor, *others: Tensor | float | ctypes.Structure | None) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
