@@ -173,7 +173,8 @@ def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> I
         return lambda: torch.autograd.grad(encoder(x).mean(), list(encoder.parameters()))
 
     shape = f"{name}, {len(x.coords)} voxels"
-    for stage, make in (("forward", forward), ("forward+backward", training)):
+    # Rounding puts inputs of rectifiers on either side of zero and switches gradients: against float64 both
+    # backends are off by up to 1e-2.
+    for stage, make, tolerance in (("forward", forward, 1e-4), ("forward+backward", training, 3e-2)):
         runs = {backend: make(encoder) for backend, encoder in encoders.items()}
-        # Gradients by early weights are sums of millions of float32 terms that nearly cancel.
-        yield Case("sparse_encoder", stage, shape, runs.pop("builtin"), runs, 0, tolerance=1e-3)
+        yield Case("sparse_encoder", stage, shape, runs.pop("builtin"), runs, 0, tolerance=tolerance)

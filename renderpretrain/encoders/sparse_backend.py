@@ -26,8 +26,8 @@ def sparse_backend(device: torch.device | str) -> str:
     """What ``"auto"`` means on a device: ``"spconv"`` or ``"builtin"``.
 
     spconv on CUDA where its self-test passes. On a CPU always the built-in, :func:`ops.sparse_conv3d`: spconv
-    takes half as long again and more there (OpenPCDet's encoder on 56 000 voxels, forward and backward, one
-    thread: 1.13 against 0.76 s) and fails under a CPU's autocast in backward.
+    takes half as long again and more there (OpenPCDet's encoder on 75 000 voxels, forward and backward, one
+    thread: 1.1 against 0.6 s) and fails under a CPU's autocast in backward.
     """
     kind = torch.device(device).type
     return "spconv" if kind == "cuda" and spconv_status("cuda")["ok"] else "builtin"
