@@ -1,7 +1,7 @@
 """Registration: native functions become PyTorch operators of the namespace ``renderpretrain``."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,12 +64,8 @@ def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..
     return run
 
 
-@overload
-def dense(tensor: Tensor) -> Tensor: ...
-@overload
-def dense(tensor: None) -> None: ...
-def dense(tensor: Tensor | None) -> Tensor | None:
-    """A tensor as kernels read it; what is absent stays absent."""
+def dense(tensor: Tensor | None) -> Any:
+    """A tensor as kernels read it; what is absent stays ``None``."""
     return None if tensor is None else tensor.contiguous()
 
 

@@ -235,11 +235,11 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
-def launch(name: str, first: Tensor, *others: Tensor | float | ctypes.Structure | None) -> None:
+def launch(name: str, first: Tensor, *others: Any) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
-    pointer. On CUDA the call returns before the kernel ends.
+    pointer; numbers and structures go as they are. On CUDA the call returns before the kernel ends.
     """
     functions = _FUNCTIONS[first.device.type]
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
