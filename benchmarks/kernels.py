@@ -62,7 +62,7 @@ def cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def run(device: str, quick: bool, only: list[str]) -> list[dict[str, Any]]:
+def run(device: str, quick: bool, only: list[str], seconds: float) -> list[dict[str, Any]]:
     """All rows, printed as they come."""
     print(f"\n{machine(device)}; {allocator()} allocator; medians, ms and MB\n")
     print(f"| {' | '.join((*COLUMNS, 'rel_err', 'floor_share'))} |")
@@ -72,7 +72,7 @@ def run(device: str, quick: bool, only: list[str]) -> list[dict[str, Any]]:
         for case in family(device, quick):
             if only and case.op not in only:
                 continue
-            for row in rows(case, device, 0.05 if quick else 1.0):
+            for row in rows(case, device, seconds):
                 found.append(row)
                 cells = (cell(row[name]) for name in (*COLUMNS, "rel_err", "floor_share"))
                 print(f"| {' | '.join(cells)} |", flush=True)
@@ -87,6 +87,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="threads of the CPU, of torch and of the kernels")
     parser.add_argument("--only", nargs="*", default=[], help="names of operators")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="time for each side of a row, three calls at least"
+    )
     parser.add_argument("--allocator", default="both", choices=("default", "tuned", "both"))
     chosen = parser.parse_args()
     if not ops.has_native(chosen.device):
@@ -95,7 +98,7 @@ def main() -> None:
         torch.set_num_threads(chosen.threads)
     if chosen.allocator == "tuned" and allocator() == "default":
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED})
-    found = run(chosen.device, chosen.quick, chosen.only)
+    found = run(chosen.device, chosen.quick, chosen.only, 0.05 if chosen.quick else chosen.seconds)
     if chosen.allocator == "both" and chosen.device == "cpu" and allocator() == "default":
         found += tuned_run(sys.argv[1:])
     if chosen.json:

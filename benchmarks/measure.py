@@ -96,10 +96,10 @@ def relative_error(ours: Results, theirs: Results, case: Case, peer: str) -> flo
 
 
 def medians(sides: dict[str, Callable[[], Results]], device: str, seconds: float) -> dict[str, float]:
-    """Milliseconds of each side: one call of each in turn, at least five, until the time is up."""
+    """Milliseconds of each side: one call of each in turn, at least three, until the time is up."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     end = time.perf_counter() + seconds * len(sides)
-    while time.perf_counter() < end or len(times[""]) < 5:
+    while time.perf_counter() < end or len(times[""]) < 3:
         for name, run in sides.items():
             begin = _now(device)
             run()
