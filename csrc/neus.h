@@ -6,42 +6,16 @@
 #include "host_device.h"
 
 #ifndef __CUDACC__
-#include "vector.h"
+#include "vector_math.h"
 #endif
 
 namespace renderpretrain {
 
+using std::exp;
+
 // Keeps the quotient finite where the logistic CDF underflows.
 template <typename T>
 constexpr T kAlphaEpsilon = static_cast<T>(1e-5);
-
-RP_HOST_DEVICE double exp_of_negative(double x) { return std::exp(x); }
-
-#ifdef __CUDACC__
-RP_HOST_DEVICE float exp_of_negative(float x) { return std::exp(x); }
-#else
-// To 2e-7 of its value; zero below -80, where the logistic CDF is nothing beside its epsilon and its
-// products would be denormal numbers.
-RP_HOST_DEVICE Vector<float> exp_of_negative(Vector<float> x) {
-  // Added to a number it leaves that number's nearest integer, plus float's exponent bias, in the last bits.
-  constexpr float kShift = 0x1.8p23f + 127;
-  const Vector<float> clipped = x < -80.0f ? fill(-80.0f) : x;
-  const Vector<float> shifted = fma(1.44269504f, clipped, fill(kShift));
-  const Vector<float> whole = shifted - kShift;
-  // log(2) in two parts, the first with so few bits that its product is exact.
-  Vector<float> r = fma(-0.693359375f, whole, clipped);
-  r = fma(2.12194440e-4f, whole, r);
-  // The Cephes library's polynomial for exp on [-log(2) / 2, log(2) / 2].
-  Vector<float> p = fma(1.9875691500e-4f, r, fill(1.3981999507e-3f));
-  p = fma<float>(p, r, fill(8.3334519073e-3f));
-  p = fma<float>(p, r, fill(4.1665795894e-2f));
-  p = fma<float>(p, r, fill(1.6666665459e-1f));
-  p = fma<float>(p, r, fill(5.0000001201e-1f));
-  p = fma<float>(p, r * r, r + 1.0f);
-  const Vector<float> power = (Vector<float>)((Vector<int32_t>)shifted << 23);
-  return x < -80.0f ? Vector<float>{} : p * power;
-}
-#endif
 
 // One interval or, with V a vector of T, several. f is the signed distance where a ray enters and leaves the
 // interval, value the logistic CDF there and slope its derivative by f * inv_s, which has no cancellation.
@@ -59,7 +33,9 @@ RP_HOST_DEVICE Ends<V> ends_of_interval(V sdf, V cosines, V deltas, T inv_s) {
   ends.f[1] = sdf + drop;
   for (int i = 0; i < 2; ++i) {
     const V x = ends.f[i] * inv_s;
-    const V power = exp_of_negative(x > T(0) ? -x : x);
+    const V away = x > T(0) ? -x : x;
+    // Further away the CDF is nothing beside its epsilon, and products of it would be denormal numbers.
+    const V power = away < T(-80) ? V{} : exp(away);
     const V large = T(1) / (T(1) + power);
     const V small = power * large;
     ends.value[i] = x > T(0) ? large : small;
