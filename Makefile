@@ -68,14 +68,15 @@ sanitize: setup ## the operators' tests with memory and undefined behaviour chec
 sanitize-threads: setup ## the thread pool's tests with data races looked for, 3 minutes
 	$(call sanitized,thread,libtsan,tests/ops -k "(thread or native) and not fork")
 
-lint: setup ## ruff, mypy, and the tests with checked shapes
+lint: setup ## ruff, clang-format, mypy, and the tests with checked shapes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/clang-format --dry-run --Werror csrc/*
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test-typed
 
-format: setup ## put the code into ruff's form
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+format: setup ## put the code into its form
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i csrc/*
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py

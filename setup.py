@@ -37,7 +37,7 @@ CPU_FLAGS = "-O2 -std=c++17 -fPIC -pthread -fvisibility=hidden"
 CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off"
 CPU_FLAGS += " -ftree-vectorize -fvect-cost-model=dynamic"
 CUDA_FLAGS = "-O3 -std=c++17 -fmad=false -Xcompiler -fPIC,-fvisibility=hidden"
-CUDA_ARCHITECTURES = ("80", "90", "100")
+CUDA_ARCHITECTURES = ("75", "80", "90", "100")
 X86_LEVELS = {
     "": "",
     "_avx2": "-mavx2 -mfma -mf16c",

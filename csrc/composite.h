@@ -11,8 +11,8 @@ namespace renderpretrain {
 template <typename T>
 constexpr T kOpacityEpsilon = static_cast<T>(1e-10);
 
-// Below the larger of this and early_stop a ray ends: the smallest normal number over epsilon. The rest of the
-// ray is zero instead of a tail of denormal numbers, each of which costs a CPU a hundred cycles.
+// Below the larger of this and early_stop a ray ends: the smallest normal number over epsilon. The rest of
+// the ray is zero instead of a tail of denormal numbers, each of which costs a CPU a hundred cycles.
 template <typename T>
 constexpr T kDark = static_cast<T>(sizeof(T) == sizeof(float) ? 1e-31 : 1e-292);
 
@@ -30,9 +30,9 @@ RP_HOST_DEVICE V dim(V transmittance, V alpha, T end) {
   return rest < end && rest > -end ? V{} : rest;
 }
 
-// The gradient of a ray depends on more samples than those with a weight: an opaque sample hides what its own
-// derivative brings to light. `visible` is the transmittance with an opaque sample's place taken, once, by a
-// clear one; where it is zero nothing matters any more. `lit` is 1 until then.
+// The gradient of a ray depends on more samples than those with a weight: the first sample that ends the
+// light hides what its own derivative brings to light. So `visible`, the transmittance, starts at 1 once more
+// behind that sample, an upper bound; where it is zero then, nothing matters any more. `lit` is 1 until then.
 template <typename T, typename V>
 RP_HOST_DEVICE void dim_visible(V alpha, T end, bool stops_early, V* visible, V* lit) {
   const V rest = dim(*visible, alpha, end);
@@ -42,7 +42,8 @@ RP_HOST_DEVICE void dim_visible(V alpha, T end, bool stops_early, V* visible, V*
 }
 
 // One step of the way back to the camera: dL/dalpha[i] = T[i] * (dL/dw[i] - behind), where behind is the
-// gradient of everything past sample i as seen through it. No division by 1 - alpha: an opaque sample is exact.
+// gradient of everything past sample i as seen through it. No division by 1 - alpha: an opaque sample is
+// exact.
 template <typename T, typename V>
 RP_HOST_DEVICE V step_back(V alpha, V transmittance, V grad_weight, V* behind) {
   const V grad_alpha = transmittance * (grad_weight - *behind);
@@ -93,7 +94,8 @@ struct RayGradient {
   T opacity, depth_slope, depth;
 
   RP_HOST_DEVICE T at(int64_t i, T t) const {
-    return opacity + depth_slope * (t - depth) + (weights ? weights[i] : T(0));
+    const T by_depth = depth_slope != 0 ? depth_slope * (t - depth) : T(0);  // t may be infinite
+    return opacity + by_depth + (weights ? weights[i] : T(0));
   }
 };
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ray_group.h"
 
 using namespace renderpretrain;
@@ -26,6 +28,9 @@ int rp_composite_backward_cpu(int64_t type, const void* grad_weights, const void
       int64_t reach[kLanes];
       group.trace(given, transmittances, reach);
       std::copy_n(static_cast<const T*>(grad_weights) + row, group.num_rays * num_samples, grads);
+      for (int64_t k = 0; k < group.num_rays; ++k) {
+        std::fill(grads + k * num_samples + reach[k], grads + (k + 1) * num_samples, T(0));
+      }
       group.go_back(given, transmittances, grads);
     });
   });

@@ -41,7 +41,6 @@ int rp_composite_backward_cuda(int64_t type, const void* grad_weights, const voi
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     return launch(composite_backward_kernel<T>, num_rays, stream, static_cast<const T*>(grad_weights),
-                  static_cast<const T*>(alphas), valid, num_rays, num_samples,
-                  static_cast<T*>(grad_alphas));
+                  static_cast<const T*>(alphas), valid, num_rays, num_samples, static_cast<T*>(grad_alphas));
   });
 }

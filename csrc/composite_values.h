@@ -75,8 +75,8 @@ struct CompositeRays {
   template <typename Run>
   int for_groups(int64_t num_threads, Run run) const {
     const rp_rays& rays = values.rays;
-    return renderpretrain::for_groups<T>(rays.num_rays, rays.num_samples, valid, rays.early_stop,
-                                         num_threads, run);
+    return renderpretrain::for_groups<T>(rays.num_rays, rays.num_samples, valid, rays.early_stop, num_threads,
+                                         run);
   }
 
   // Outputs start at the first ray of all, alphas and weights at the group's; these may be the same memory.

@@ -20,8 +20,8 @@ int rp_composite_values_backward_cuda(int64_t type, const void* alphas, const vo
   return with_types(type, rays->stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     const RayGradients<T> grads(grad_out, grad_depth, grad_opacity, grad_weights, depth, opacity);
-    return composite_outputs_backward<T, decltype(stored)>(
-        *rays, static_cast<const T*>(alphas), values, t, valid, weights, grads, static_cast<T*>(scratch),
-        static_cast<T*>(grad_alphas), grad_values, stream);
+    return composite_outputs_backward<T, decltype(stored)>(*rays, static_cast<const T*>(alphas), values, t,
+                                                           valid, weights, grads, static_cast<T*>(scratch),
+                                                           static_cast<T*>(grad_alphas), grad_values, stream);
   });
 }

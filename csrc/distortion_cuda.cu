@@ -88,8 +88,8 @@ int rp_distortion_loss_cuda(int64_t type, const void* weights, const void* t_sta
 
 int rp_distortion_loss_backward_cuda(int64_t type, const void* grad, const void* weights,
                                      const void* t_starts, const void* t_ends, const int64_t* offsets,
-                                     int64_t num_rays, int64_t num_samples, void* by_weights,
-                                     void* by_starts, void* by_ends, void* stream) {
+                                     int64_t num_rays, int64_t num_samples, void* by_weights, void* by_starts,
+                                     void* by_ends, void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const Intervals<T> intervals{static_cast<const T*>(weights), static_cast<const T*>(t_starts),

@@ -23,13 +23,13 @@ __global__ void frustum_coordinates_kernel(const T* points, int64_t point_stride
 using namespace renderpretrain;
 
 int rp_frustum_coordinates_cuda(int64_t type, const void* points, int64_t point_stride, const void* matrices,
-                                int64_t num_views, int64_t num_points, double near, double far, double nearest,
-                                void* coordinates, bool* valid, void* stream) {
+                                int64_t num_views, int64_t num_points, double near, double far,
+                                double nearest, void* coordinates, bool* valid, void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const int64_t count = num_views * num_points;
     return launch(frustum_coordinates_kernel<T>, count, stream, static_cast<const T*>(points), point_stride,
-                  static_cast<const T*>(matrices), DepthRange<T>(near, far, nearest), num_points,
-                  count, static_cast<T*>(coordinates), valid);
+                  static_cast<const T*>(matrices), DepthRange<T>(near, far, nearest), num_points, count,
+                  static_cast<T*>(coordinates), valid);
   });
 }

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "parallel.h"
-#include "vector.h"
+#include "rows.h"
 
 using namespace renderpretrain;
 
@@ -14,34 +14,40 @@ namespace {
 
 constexpr int64_t kGrain = 512;  // points; tens of microseconds of work
 constexpr int kBlockShift = 3;   // rows of one owner lie in blocks of 8 x 8: most cells have a single owner
+constexpr int kLine = 64;        // bytes of a cache line
+constexpr int kLongRow = 256;    // bytes; the processor itself finds how a longer row goes on
+constexpr int kNear = 1 << 23;   // bytes of a volume that the caches may hold
+constexpr int kAllInside = (1 << kCorners) - 1;
 
-// Which thread adds to the row of voxels at (y, z).
-struct Owners {
-  int mask;  // their number, a power of two, less one
+// One of `mask` + 1 owners, a power of two, who share the rows of voxels at (y, z) among them.
+struct Owner {
+  int mask, index;
 
-  RP_HOST_DEVICE int of(int y, int z) const { return ((y >> kBlockShift) + (z >> kBlockShift)) & mask; }
-
-  // Whether a cell whose lower corner is there has a row of the owner's.
-  RP_HOST_DEVICE bool meet(int y, int z, int owner) const {
-    return of(y, z) == owner || of(y + 1, z + 1) == owner || of(y + 1, z) == owner || of(y, z + 1) == owner;
+  template <typename Int>
+  RP_HOST_DEVICE auto has(Int y, Int z) const {
+    return (((y >> kBlockShift) + (z >> kBlockShift)) & mask) == index;
   }
 };
 
-// What points need of their cells, a lane each, so that it is computed for kLanes points at a time.
+// Up to kLanes points of one sample and their cells, a lane each.
 template <typename T>
-struct Cells {
-  int32_t corner[3][kLanes];            // the lower one, in the order x, y, z
-  int32_t inside[kLanes];               // bit k: corner k is in the volume
-  Vector<T> weight[kCorners];           // or its derivative along the direction
-  Vector<T> rate[kCorners][3];          // derivative of `weight` by the point
+struct Block {
+  int64_t begin, end, sample;
+  int32_t corner[3][kLanes];  // the lower one, in the order x, y, z
+  int32_t inside[kLanes];     // bit k: corner k is in the volume
+  int32_t owned[kLanes];      // bit k: and in one of the owner's rows
+  int32_t begins[kLanes];     // whether the lower corner's row is the owner's, wherever it is
+  Cell<Vector<T>> cell;
+  Vector<T> along[3];
+  Vector<T> weight[kCorners];  // or its derivative along the direction
 
-  RP_HOST_DEVICE Cells(const Grid<T>& grid, const T* points, const T* directions, int count, bool rates) {
+  RP_HOST_DEVICE void locate(const Grid<T>& grid, const T* points, const T* directions, const Owner& owner) {
     constexpr int32_t kUpper[3] = {0xaa, 0xcc, 0xf0};  // corners on the upper side of each axis
-    Vector<T> point[3], along[3];
-    transpose(points, count, point);
-    if (directions) transpose(directions, count, along);
-    Vector<int32_t> all = Vector<int32_t>{} + 0xff;
-    Cell<Vector<T>> cell;
+    const int count = static_cast<int>(end - begin);
+    Vector<T> point[3];
+    transpose(points + 3 * begin, count, point);
+    if (directions) transpose(directions + 3 * begin, count, along);
+    Vector<int32_t> all = Vector<int32_t>{} + kAllInside, at[3];
     for (int axis = 0; axis < 3; ++axis) {
       const T size = static_cast<T>(grid.size[axis]);
       Vector<T> index = point[axis] * grid.scale[axis] + grid.offset[axis];
@@ -50,17 +56,20 @@ struct Cells {
       const Vector<T> low = floor<T>(index);
       cell.share[axis][1] = index - low;
       cell.share[axis][0] = 1 - (index - low);
-      store(corner[axis], __builtin_convertvector(low, Vector<int32_t>));
+      at[axis] = __builtin_convertvector(low, Vector<int32_t>);
+      store(corner[axis], at[axis]);
       const auto lower_in = __builtin_convertvector(near & (low >= 0), Vector<int32_t>);
       const auto upper_in = __builtin_convertvector(near & (low + 1 < size), Vector<int32_t>);
       all &= (lower_in & ~kUpper[axis]) | (upper_in & kUpper[axis]);
     }
-    store(inside, all);
-    const Vector<T>* const direction = directions ? along : nullptr;
-    for (int k = 0; k < kCorners; ++k) {
-      weight[k] = weight_of(grid, cell, direction, k);
-      if (rates) slope_of(grid, cell, direction, k, rate[k]);
+    Vector<int32_t> mine{};
+    for (int row = 0; row < kCorners / 2; ++row) {
+      mine |= owner.has(at[1] + (row & 1), at[2] + (row >> 1)) & (3 << 2 * row);
     }
+    store(inside, all);
+    store(owned, all & mine);
+    store(begins, mine & 1);
+    for (int k = 0; k < kCorners; ++k) weight[k] = weight_of(grid, cell, directions ? along : nullptr, k);
   }
 
   // Lanes from rows of three numbers; lanes past the last row are zero.
@@ -73,17 +82,13 @@ struct Cells {
   }
 };
 
-// The corners of one lane that are inside.
+// Some corners of one cell.
+template <typename T>
 struct Corners {
   int count = 0;
   int k[kCorners];
-
-  RP_HOST_DEVICE explicit Corners(int32_t inside) {
-    for (int i = 0; i < kCorners; ++i) {
-      k[count] = i;
-      count += inside >> i & 1;
-    }
-  }
+  int64_t row[kCorners];  // where the channels of the voxel begin
+  T weight[kCorners];
 };
 
 // One pass over points, with w_k the weights of their corners. Each of the three results may be null.
@@ -97,137 +102,177 @@ struct Pass {
   T* volume;  // volume_k += w_k values_in
   T* slopes;  // sum_k dw_k/dpoint <values_in, volume_in_k>
 
-  // With owners only what the owner has is written: its rows of the volume, and values and slopes of the
-  // points whose cell begins in one of these.
-  RP_HOST_DEVICE void run(int64_t begin, int64_t end, const Owners* owners, int owner) const {
-    int64_t sample = begin / grid.num_points;
-    for (int64_t i = begin; i < end;) {
-      // Lanes share a sample.
-      if (i >= (sample + 1) * grid.num_points) ++sample;
-      const int64_t until = std::min(std::min(i + kLanes, end), (sample + 1) * grid.num_points);
-      const Cells<T> cells(grid, points + 3 * i, directions ? directions + 3 * i : nullptr,
-                           static_cast<int>(until - i), slopes != nullptr);
-      for (int j = 0; i < until; ++i, ++j) point(i, sample, cells, j, owners, owner);
+  // Writes what the owner has: its rows of the volume, and values and slopes of the points whose cell begins
+  // in one of these.
+  RP_HOST_DEVICE void run(int64_t begin, int64_t end, const Owner& owner) const {
+    const int64_t row_bytes = grid.channels * sizeof(T);
+    const bool far = kLine <= row_bytes && row_bytes <= kLongRow && grid.num_voxels() * row_bytes > kNear;
+    Block<T> blocks[2];
+    fill(begin, end, owner, &blocks[0]);
+    for (int turn = 0; blocks[turn].begin < end; turn ^= 1) {
+      const Block<T>& now = blocks[turn];
+      Block<T>& next = blocks[turn ^ 1];
+      fill(now.end, end, owner, &next);
+      Vector<T> products[kCorners];
+      if (slopes) std::fill(products, products + kCorners, Vector<T>{});
+      for (int j = 0; far && next.begin + j < next.end; ++j) fetch(next, j);
+      for (int j = 0; now.begin + j < now.end; ++j) point(now, j, products);
+      if (slopes) put_slopes(now, products);
     }
   }
 
-  RP_HOST_DEVICE void point(int64_t i, int64_t sample, const Cells<T>& cells, int j, const Owners* owners,
-                            int owner) const {
-    const int x = cells.corner[0][j], y = cells.corner[1][j], z = cells.corner[2][j];
-    if (owners != nullptr && !owners->meet(y, z, owner)) return;
-    const bool first = owners == nullptr || owners->of(y, z) == owner;
-    const int64_t corner = sample * grid.num_voxels() + (z * grid.size[1] + y) * grid.size[0] + x;
-    constexpr int32_t kAll = (1 << kCorners) - 1;
-    if (cells.inside[j] == kAll) {
-      visit<true>(i, corner, cells, j, owners, owner, first);
-    } else {
-      visit<false>(i, corner, cells, j, owners, owner, first);
+  RP_HOST_DEVICE void fill(int64_t begin, int64_t end, const Owner& owner, Block<T>* block) const {
+    block->begin = block->end = begin;
+    if (begin >= end) return;
+    block->sample = begin / grid.num_points;
+    block->end = std::min(std::min(begin + kLanes, end), (block->sample + 1) * grid.num_points);
+    block->locate(grid, points, directions, owner);
+  }
+
+  // Asks for the rows of a cell while others are worked on: on a volume larger than the caches a pass waits
+  // for memory most of the time.
+  RP_HOST_DEVICE void fetch(const Block<T>& block, int j) const {
+    const bool reads = volume_in && block.begins[j], adds = volume && block.owned[j];
+    if (block.inside[j] != kAllInside || !(reads || adds)) return;
+    const int64_t first = row_of(block, j);
+    for (int k = 0; k < kCorners; k += 2) {
+      const int64_t row = first + step_to(k);
+      for (int64_t c = 0; c < 2 * grid.channels; c += kLine / sizeof(T)) {
+        if (reads) __builtin_prefetch(volume_in + row + c);
+        if (adds) __builtin_prefetch(volume + row + c, 1);
+      }
     }
+  }
+
+  // Where the channels of the voxel at the lower corner begin.
+  RP_HOST_DEVICE int64_t row_of(const Block<T>& block, int j) const {
+    const int64_t row = block.corner[2][j] * grid.size[1] + block.corner[1][j];
+    return (block.sample * grid.num_voxels() + row * grid.size[0] + block.corner[0][j]) * grid.channels;
+  }
+
+  // From there to corner k.
+  RP_HOST_DEVICE int64_t step_to(int k) const {
+    return ((k & 1) + ((k >> 1 & 1) + (k >> 2) * grid.size[1]) * grid.size[0]) * grid.channels;
   }
 
   template <bool kAll>
-  RP_HOST_DEVICE void visit(int64_t i, int64_t corner, const Cells<T>& cells, int j, const Owners* owners,
-                            int owner, bool first) const {
-    const Corners corners(kAll ? (1 << kCorners) - 1 : cells.inside[j]);
-    const int count = kAll ? kCorners : corners.count;
-    const int64_t channels = grid.channels;
-    int64_t row[kCorners];
-    T weight[kCorners];
-    for (int n = 0; n < count; ++n) {
-      const int k = kAll ? n : corners.k[n];
-      row[n] = (corner + (k & 1) + ((k >> 1 & 1) + (k >> 2) * grid.size[1]) * grid.size[0]) * channels;
-      weight[n] = cells.weight[k][j];
+  RP_HOST_DEVICE Corners<T> corners_of(const Block<T>& block, int j, int32_t bits) const {
+    Corners<T> corners;
+    const int64_t first = row_of(block, j);
+    for (int k = 0; k < kCorners; ++k) {
+      const int n = kAll ? k : corners.count;
+      corners.k[n] = k;
+      corners.row[n] = first + step_to(k);
+      corners.weight[n] = block.weight[k][j];
+      corners.count += kAll ? 1 : bits >> k & 1;
     }
-    T* const out = values && first ? values + i * channels : nullptr;
-    if (slopes && first) {
-      slope<kAll>(count, row, weight, cells, corners, j, values_in + i * channels, slopes + 3 * i, out);
-    } else if (out) {
-      gather<kAll>(count, row, weight, out);
-    }
-    if (volume == nullptr) return;
-    int owned = 0;
-    for (int n = 0; n < count; ++n) {
-      const int k = kAll ? n : corners.k[n];
-      const bool mine = owners->of(cells.corner[1][j] + (k >> 1 & 1), cells.corner[2][j] + (k >> 2)) == owner;
-      row[owned] = row[n];
-      weight[owned] = weight[n];
-      owned += mine;
-    }
-    scatter(owned, row, weight, values_in + i * channels);
+    return corners;
   }
 
-  RP_HOST_DEVICE void scatter(int count, const int64_t* row, const T* weight, const T* in) const {
+  RP_HOST_DEVICE void point(const Block<T>& block, int j, Vector<T>* products) const {
+    if (block.begins[j] && (values || slopes)) {
+      if (block.inside[j] == kAllInside) read<true>(block, j, products);
+      else read<false>(block, j, products);
+    }
+    if (volume == nullptr || block.owned[j] == 0) return;
+    if (block.owned[j] == kAllInside) add<true>(block, j);
+    else add<false>(block, j);
+  }
+
+  template <bool kAll>
+  RP_HOST_DEVICE void add(const Block<T>& block, int j) const {
+    const Corners<T> corners = corners_of<kAll>(block, j, block.owned[j]);
+    const int count = kAll ? kCorners : corners.count;
     const int64_t channels = grid.channels;
+    const T* const in = values_in + (block.begin + j) * channels;
     int64_t c = 0;
     for (; c + kLanes <= channels; c += kLanes) {
       const Vector<T> value = load(in + c);
+#pragma GCC unroll 8
       for (int n = 0; n < count; ++n) {
-        T* const to = volume + row[n] + c;
-        store(to, fma(weight[n], value, load(to)));
+        T* const to = volume + corners.row[n] + c;
+        store(to, fma(corners.weight[n], value, load(to)));
       }
     }
     const int rest = static_cast<int>(channels - c);
     if (rest <= 4) {  // neighbouring points add to the same row, and a number just stored is quick to load
       for (int n = 0; n < count; ++n) {
-        for (int64_t last = c; last < channels; ++last) volume[row[n] + last] += weight[n] * in[last];
+        T* const to = volume + corners.row[n];
+        for (int64_t last = c; last < channels; ++last) to[last] += corners.weight[n] * in[last];
       }
       return;
     }
     const Vector<T> value = load_some(in + c, rest);
     for (int n = 0; n < count; ++n) {
-      T* const to = volume + row[n] + c;
-      store_some(to, fma(weight[n], value, load_some(to, rest)), rest);
+      T* const to = volume + corners.row[n] + c;
+      store_some(to, fma(corners.weight[n], value, load_some(to, rest)), rest);
     }
   }
 
+  // The value unless that is null, and with slopes the products of `values_in` with each corner.
   template <bool kAll>
-  RP_HOST_DEVICE void gather(int some, const int64_t* row, const T* weight, T* out) const {
-    const int count = kAll ? kCorners : some;
-    const int64_t channels = grid.channels;
+  RP_HOST_DEVICE void read(const Block<T>& block, int j, Vector<T>* products) const {
+    const Corners<T> corners = corners_of<kAll>(block, j, block.inside[j]);
+    const int64_t row = (block.begin + j) * grid.channels;
+    T* const out = values ? values + row : nullptr;
+    if (slopes) multiply<kAll>(corners, values_in + row, out, j, products);
+    else gather<kAll>(corners, out);
+  }
+
+  template <bool kAll>
+  RP_HOST_DEVICE void gather(const Corners<T>& corners, T* out) const {
+    const int count = kAll ? kCorners : corners.count;
     int64_t c = 0;
-    for (; c + kLanes <= channels; c += kLanes) {
+    for (; c + kLanes <= grid.channels; c += kLanes) {
       Vector<T> total{};
 #pragma GCC unroll 8
-      for (int n = 0; n < count; ++n) total = fma(weight[n], load(volume_in + row[n] + c), total);
+      for (int n = 0; n < count; ++n) {
+        total = fma(corners.weight[n], load(volume_in + corners.row[n] + c), total);
+      }
       store(out + c, total);
     }
-    const int rest = static_cast<int>(channels - c);
+    const int rest = static_cast<int>(grid.channels - c);
     if (rest == 0) return;
     Vector<T> total{};
 #pragma GCC unroll 8
-    for (int n = 0; n < count; ++n) total = fma(weight[n], load_some(volume_in + row[n] + c, rest), total);
+    for (int n = 0; n < count; ++n) {
+      total = fma(corners.weight[n], load_some(volume_in + corners.row[n] + c, rest), total);
+    }
     store_some(out + c, total, rest);
   }
 
-  // The slope, and the value too unless `out` is null.
   template <bool kAll>
-  RP_HOST_DEVICE void slope(int some, const int64_t* row, const T* weight, const Cells<T>& cells,
-                            const Corners& corners, int j, const T* in, T* result, T* out) const {
-    const int count = kAll ? kCorners : some;
-    const int64_t channels = grid.channels;
-    Vector<T> product[kCorners] = {};
-    for (int64_t c = 0; c < channels; c += kLanes) {
-      const int rest = static_cast<int>(std::min<int64_t>(channels - c, kLanes));
-      const bool whole = rest == kLanes;
-      const Vector<T> value = whole ? load(in + c) : load_some(in + c, rest);
+  RP_HOST_DEVICE void multiply(const Corners<T>& corners, const T* in, T* out, int j,
+                               Vector<T>* products) const {
+    const int count = kAll ? kCorners : corners.count;
+    Vector<T> sums[kCorners] = {};
+    for (int64_t c = 0; c < grid.channels; c += kLanes) {
+      const int some = static_cast<int>(std::min<int64_t>(kLanes, grid.channels - c));
+      const Vector<T> value = load_up_to(in + c, some);
       Vector<T> total{};
 #pragma GCC unroll 8
       for (int n = 0; n < count; ++n) {
-        const V* const from = volume_in + row[n] + c;
-        const Vector<T> read = whole ? load(from) : load_some(from, rest);
-        product[n] = fma<T>(value, read, product[n]);
-        total = fma(weight[n], read, total);
+        const Vector<T> found = load_up_to(volume_in + corners.row[n] + c, some);
+        sums[n] = fma<T>(value, found, sums[n]);
+        total = fma(corners.weight[n], found, total);
       }
-      if (out && whole) store(out + c, total);
-      if (out && !whole) store_some(out + c, total, rest);
+      if (out) store_up_to<T>(out + c, total, some);
     }
-    for (int axis = 0; axis < 3; ++axis) {
-      Vector<T> total{};
-#pragma GCC unroll 8
-      for (int n = 0; n < count; ++n) {
-        total = fma(cells.rate[kAll ? n : corners.k[n]][axis][j], product[n], total);
-      }
-      result[axis] = sum<T>(total);
+    T folded[kCorners];
+    for (int n = 0; n < kCorners; n += 4) sum_four<T>(sums + n, folded + n);
+    for (int n = 0; n < count; ++n) products[corners.k[n]][j] = folded[n];
+  }
+
+  RP_HOST_DEVICE void put_slopes(const Block<T>& block, const Vector<T>* products) const {
+    Vector<T> total[3] = {};
+    for (int k = 0; k < kCorners; ++k) {
+      Vector<T> slope[3];
+      slope_of(grid, block.cell, directions ? block.along : nullptr, k, slope);
+      for (int axis = 0; axis < 3; ++axis) total[axis] = fma<T>(slope[axis], products[k], total[axis]);
+    }
+    for (int j = 0; block.begin + j < block.end; ++j) {
+      if (!block.begins[j]) continue;
+      for (int axis = 0; axis < 3; ++axis) slopes[3 * (block.begin + j) + axis] = total[axis][j];
     }
   }
 };
@@ -237,14 +282,13 @@ int run(const Pass<T, V>& pass, int64_t num_threads) {
   const int64_t num_points = pass.batch * pass.grid.num_points;
   if (pass.volume == nullptr) {
     return parallel_for(num_points, kGrain, num_threads,
-                        [&](int64_t begin, int64_t end) { pass.run(begin, end, nullptr, 0); });
+                        [&](int64_t begin, int64_t end) { pass.run(begin, end, Owner{0, 0}); });
   }
   int num_owners = 1;
   while (num_owners < num_threads && num_points > kGrain) num_owners *= 2;
-  const Owners owners{num_owners - 1};
   return parallel_for(num_points ? num_owners : 0, 1, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t owner = begin; owner < end; ++owner) {
-      pass.run(0, num_points, &owners, static_cast<int>(owner));
+      pass.run(0, num_points, Owner{num_owners - 1, static_cast<int>(owner)});
     }
   });
 }

@@ -1,11 +1,9 @@
 // A group of lanes per point, so that neighbouring lanes read neighbouring channels and the weights are
 // computed once per lane, not once per channel.
 #include "grid.h"
-#include "launch_cuda.h"
+#include "warp_cuda.h"
 
 namespace renderpretrain {
-
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // See rp_grid_sample and rp_grid_sample_backward; null is skipped.
 template <typename T, typename V>
@@ -47,8 +45,7 @@ __global__ void pass_kernel(Pass<T, V> pass, int64_t num_points) {
           total += weight[k] * read;
           product[k] += value * read;
         }
-        // Points on voxel centres touch one voxel.
-        if (pass.volume && weight[k] != 0) atomicAdd(pass.volume + place, weight[k] * value);
+        if (pass.volume) atomicAdd(pass.volume + place, weight[k] * value);
       }
       if (pass.values) pass.values[i * channels + c] = total;
     }
@@ -62,10 +59,8 @@ __global__ void pass_kernel(Pass<T, V> pass, int64_t num_points) {
     for (int axis = 0; axis < 3; ++axis) slope[axis] += product[k] * rates[axis];
   }
   for (int axis = 0; axis < 3; ++axis) {
-    for (int step = kGroup / 2; step > 0; step /= 2) {
-      slope[axis] += __shfl_down_sync(kAllLanes, slope[axis], step, kGroup);
-    }
-    if (exists && lane == 0) pass.slopes[3 * i + axis] = slope[axis];
+    const T total = sum_of_lanes<kGroup>(slope[axis]);
+    if (exists && lane == 0) pass.slopes[3 * i + axis] = total;
   }
 }
 

@@ -8,9 +8,6 @@
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
-#endif
-
-#ifdef __CUDACC__
 #define RP_HOST_DEVICE __host__ __device__ __forceinline__
 #else
 // Always inlined: vectors are no good as arguments of a call.

@@ -1,4 +1,5 @@
-// Reading feature maps and their depth distributions in the frusta of cameras: the arithmetic both devices share.
+// Reading feature maps and their depth distributions in the frusta of cameras: the arithmetic both devices
+// share.
 #pragma once
 
 #include <cmath>
@@ -39,8 +40,8 @@ RP_HOST_DEVICE int neighbours(T index, int64_t size, int64_t* position, T* share
   return count;
 }
 
-// rp_lift and the arrays that say who sees what; T is the type of the coordinates. An image is batch * views +
-// view.
+// rp_lift and the arrays that say who sees what; T is the type of the coordinates. An image is batch * views
+// + view.
 template <typename T>
 struct Lift {
   rp_lift sizes;
@@ -90,7 +91,8 @@ struct Lift {
   }
 
   RP_HOST_DEVICE T probability(int64_t index) const {
-    if (sizes.probability_type == RP_FLOAT16) return to_float(static_cast<const Float16*>(probabilities)[index]);
+    if (sizes.probability_type == RP_FLOAT16)
+      return to_float(static_cast<const Float16*>(probabilities)[index]);
     if (sizes.probability_type == RP_BFLOAT16)
       return to_float(static_cast<const BFloat16*>(probabilities)[index]);
     return static_cast<const T*>(probabilities)[index];

@@ -1,6 +1,7 @@
-// Forward runs over points: every row of the volume is written once. Backward runs over bands of map rows: who
-// owns a band walks all points of its camera and adds to the band alone, so no two threads write one cell, and
-// the sum of a cell has the order of the points on any number of threads and with bands of any height.
+// Forward runs over points: every row of the volume is written once. Backward runs over bands of map rows:
+// who owns a band walks all points of its camera and adds to the band alone, so no two threads write one
+// cell, and the sum of a cell has the order of the points on any number of threads and with bands of any
+// height.
 #include "image_lift.h"
 
 #include <algorithm>
@@ -50,7 +51,8 @@ template <typename T, typename S>
 RP_HOST_DEVICE void blend(const Terms<T, S>& terms, int64_t channels, Write write, T* out) {
   constexpr int kVectors = 4;
   int64_t c = 0;
-  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes) blend_vectors<kVectors>(terms, c, write, out);
+  for (; c + kVectors * kLanes <= channels; c += kVectors * kLanes)
+    blend_vectors<kVectors>(terms, c, write, out);
   for (; c + kLanes <= channels; c += kLanes) blend_vectors<1>(terms, c, write, out);
   const int rest = static_cast<int>(channels - c);
   if (rest == 0) return;
@@ -221,9 +223,8 @@ int rp_image_lift_backward_cpu(int64_t type, const void* coordinates, const bool
     const Lift<T> lift{*sizes, static_cast<const T*>(coordinates), valid, probabilities};
     const int64_t num_images = sizes->batch * sizes->views;
     const int64_t wanted = num_threads > 1 ? kBandsPerThread * num_threads : 1;
-    const int64_t num_bands =
-        std::clamp<int64_t>((wanted + num_images - 1) / std::max<int64_t>(num_images, 1), 1,
-                            std::max<int64_t>(sizes->height, 1));
+    const int64_t num_bands = std::clamp<int64_t>(
+        (wanted + num_images - 1) / std::max<int64_t>(num_images, 1), 1, std::max<int64_t>(sizes->height, 1));
     const Backward<T, S> work{lift,
                               num_bands,
                               static_cast<const T*>(grad),

@@ -1,10 +1,9 @@
 // A warp per point; its lanes take neighbouring channels, so that every row of a map is read at once.
 #include "image_lift.h"
-#include "launch_cuda.h"
+#include "warp_cuda.h"
 
 namespace renderpretrain {
 
-constexpr int kWarp = 32;
 constexpr int kTogether = 4;  // channels of a lane that are summed in one walk over the cameras
 
 template <typename T, typename S>
@@ -60,7 +59,7 @@ __global__ void image_lift_backward_kernel(Lift<T> lift, const T* grad, const S*
     }
   }
   if (grad_probabilities == nullptr) return;
-  for (int step = kWarp / 2; step > 0; step /= 2) product += __shfl_xor_sync(~0u, product, step);
+  for (int step = kWarp / 2; step > 0; step /= 2) product += __shfl_xor_sync(kWholeWarp, product, step);
   const int k = static_cast<int>(lane) / 2, bin = static_cast<int>(lane) % 2;
   if (k >= sight.num_cells || sight.share[bin] == 0) return;
   atomicAdd(grad_probabilities + lift.probability_index(image, sight.cell[k], sight.bin[bin]),
@@ -78,14 +77,15 @@ int rp_image_lift_cuda(int64_t type, const void* coordinates, const bool* valid,
     using S = decltype(stored);
     const Lift<T> lift{*sizes, static_cast<const T*>(coordinates), valid, probabilities};
     const int64_t count = sizes->batch * sizes->num_points;
-    return launch(image_lift_kernel<T, S>, count * kWarp, stream, lift, static_cast<const S*>(features), count,
-                  static_cast<T*>(values));
+    return launch(image_lift_kernel<T, S>, count * kWarp, stream, lift, static_cast<const S*>(features),
+                  count, static_cast<T*>(values));
   });
 }
 
-int rp_image_lift_backward_cuda(int64_t type, const void* coordinates, const bool* valid, const void* features,
-                                const void* probabilities, const void* grad, const rp_lift* sizes,
-                                void* grad_features, void* grad_probabilities, void* stream) {
+int rp_image_lift_backward_cuda(int64_t type, const void* coordinates, const bool* valid,
+                                const void* features, const void* probabilities, const void* grad,
+                                const rp_lift* sizes, void* grad_features, void* grad_probabilities,
+                                void* stream) {
   return with_types(type, sizes->feature_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using S = decltype(stored);

@@ -1,10 +1,9 @@
 // Forward a block per cell, backward a warp per pixel; lanes go over channels, and every sum has one order.
-#include "launch_cuda.h"
 #include "lss_pool.h"
+#include "warp_cuda.h"
 
 namespace renderpretrain {
 
-constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kRegisters = 4;  // channels of a lane at a time
 constexpr int64_t kTogether = kWarp * kRegisters;
@@ -66,7 +65,7 @@ __global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V*
           total[r] += weight * value;
           product += feature[r] * value;
         }
-        for (int step = kWarp / 2; step > 0; step /= 2) product += __shfl_down_sync(~0u, product, step);
+        product = sum_of_lanes(product);
       }
       if (grad_depth && lane == 0) grad_depth[here] = c == 0 ? product : grad_depth[here] + product;
     }
@@ -88,8 +87,8 @@ int rp_lss_pool_cuda(int64_t type, const void* depth, int64_t stored_type, const
     using T = decltype(zero);
     using V = decltype(stored);
     return launch(lss_pool_kernel<T, V>, frustum->num_cells * kThreads, stream, static_cast<const T*>(depth),
-                  static_cast<const V*>(features), order, starts, pixels, bins,
-                  Frustum(*frustum), static_cast<T*>(out));
+                  static_cast<const V*>(features), order, starts, pixels, bins, Frustum(*frustum),
+                  static_cast<T*>(out));
   });
 }
 

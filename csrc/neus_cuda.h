@@ -65,10 +65,10 @@ int neus_alphas_backward(const T* grad, const void* sdf, const void* cosines, co
                          const void* inv_s, int64_t count, T* grad_sdf, T* grad_cosines, T* grad_deltas,
                          double* inv_s_parts, void* grad_inv_s, void* stream) {
   const int64_t num_parts = RP_NUM_PARTS(count);
-  const int code = launch(neus_alphas_backward_kernel<T>, num_parts * kThreads, stream, grad,
-                          static_cast<const T*>(sdf), static_cast<const T*>(cosines),
-                          static_cast<const T*>(deltas), static_cast<const T*>(inv_s), count, grad_sdf,
-                          grad_cosines, grad_deltas, inv_s_parts);
+  const int code =
+      launch(neus_alphas_backward_kernel<T>, num_parts * kThreads, stream, grad, static_cast<const T*>(sdf),
+             static_cast<const T*>(cosines), static_cast<const T*>(deltas), static_cast<const T*>(inv_s),
+             count, grad_sdf, grad_cosines, grad_deltas, inv_s_parts);
   if (code != RP_OK) return code;
   return launch(sum_parts_kernel<T>, 1, stream, static_cast<const double*>(inv_s_parts), num_parts,
                 static_cast<T*>(grad_inv_s));

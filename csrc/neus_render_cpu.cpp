@@ -15,8 +15,8 @@ int rp_neus_render_cpu(int64_t type, const void* sdf, const void* cosines, const
       const int64_t row = ray * rays->num_samples, count = group.num_rays * rays->num_samples;
       T* const alphas = static_cast<T*>(weights) + row;
       neus_row(from.from(row), *static_cast<const T*>(inv_s), count, alphas);
-      work.forward(group, ray, alphas, static_cast<T*>(out), static_cast<T*>(depth),
-                   static_cast<T*>(opacity), alphas);
+      work.forward(group, ray, alphas, static_cast<T*>(out), static_cast<T*>(depth), static_cast<T*>(opacity),
+                   alphas);
     });
   });
 }
@@ -37,7 +37,7 @@ int rp_neus_render_backward_cpu(int64_t type, const void* sdf, const void* cosin
     const T sharpness = *static_cast<const T*>(inv_s);
     const int code = work.for_groups(num_threads, [&](const RayGroup<T>& group, int64_t ray) {
       const int64_t row = ray * rays->num_samples, count = group.num_rays * rays->num_samples;
-      // Until they get their own, two of the arrays hold the alphas and the gradients by them.
+      // Until they get their own, grad_cosines holds the alphas and grad_sdf the gradients by them.
       const NeusArrays<T> here = to.from(row);
       neus_row(from.from(row), sharpness, count, here.cosines);
       work.backward(group, ray, here.cosines, grads, static_cast<T*>(scratch), here.sdf);

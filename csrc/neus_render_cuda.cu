@@ -18,8 +18,8 @@ int rp_neus_render_cuda(int64_t type, const void* sdf, const void* cosines, cons
   });
 }
 
-// Until they get their own, the three arrays of gradients hold the alphas, and the gradients by the weights
-// and by the alphas.
+// Until they get their own, grad_cosines holds the alphas, grad_deltas the gradients by the weights and
+// grad_sdf those by the alphas.
 int rp_neus_render_backward_cuda(int64_t type, const void* sdf, const void* cosines, const void* deltas,
                                  const void* inv_s, const void* values, const void* t, const bool* valid,
                                  const void* depth, const void* opacity, const void* weights,
@@ -35,8 +35,8 @@ int rp_neus_render_backward_cuda(int64_t type, const void* sdf, const void* cosi
     const int64_t count = rays->num_rays * rays->num_samples;
     int code = neus_alphas(sdf, cosines, deltas, inv_s, count, by_cosines, stream);
     if (code != RP_OK) return code;
-    code = composite_outputs_backward<T, decltype(stored)>(*rays, by_cosines, values, t, valid, weights, grads,
-                                                           by_deltas, by_sdf, grad_values, stream);
+    code = composite_outputs_backward<T, decltype(stored)>(*rays, by_cosines, values, t, valid, weights,
+                                                           grads, by_deltas, by_sdf, grad_values, stream);
     if (code != RP_OK) return code;
     return neus_alphas_backward<T>(by_sdf, sdf, cosines, deltas, inv_s, count, by_sdf, by_cosines, by_deltas,
                                    inv_s_parts, grad_inv_s, stream);

@@ -15,7 +15,9 @@ struct NeusArrays {
   NeusArrays(Void* sdf, Void* cosines, Void* deltas)
       : sdf(static_cast<T*>(sdf)), cosines(static_cast<T*>(cosines)), deltas(static_cast<T*>(deltas)) {}
 
-  RP_HOST_DEVICE NeusArrays from(int64_t first) const { return {sdf + first, cosines + first, deltas + first}; }
+  RP_HOST_DEVICE NeusArrays from(int64_t first) const {
+    return {sdf + first, cosines + first, deltas + first};
+  }
 };
 
 // run(first, count, sdf, cosines, deltas) on vectors of float, or on one double after the other.
@@ -34,7 +36,9 @@ RP_HOST_DEVICE void for_intervals(const NeusArrays<const T>& from, int64_t count
 
 RP_HOST_DEVICE void put(float* to, Vector<float> value, int count) { store_up_to(to, value, count); }
 RP_HOST_DEVICE void put(double* to, double value, int) { *to = value; }
-RP_HOST_DEVICE Vector<float> take(const float* from, int count, Vector<float>) { return load_up_to(from, count); }
+RP_HOST_DEVICE Vector<float> take(const float* from, int count, Vector<float>) {
+  return load_up_to(from, count);
+}
 RP_HOST_DEVICE double take(const double* from, int, double) { return *from; }
 
 template <typename T>

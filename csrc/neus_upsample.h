@@ -15,9 +15,9 @@ namespace renderpretrain {
 
 using std::exp;
 
-constexpr double kAlphaEpsilon = 1e-5;  // keeps the quotients finite; the value of NeuS
-constexpr double kPadding = 1e-5;       // mass every section gets
-constexpr double kSteepest = 1e3;       // of the distance along the ray
+constexpr double kSectionEpsilon = 1e-5;  // keeps the quotients finite; the value of NeuS
+constexpr double kPadding = 1e-5;         // mass every section gets
+constexpr double kSteepest = 1e3;         // of the distance along the ray
 
 // The comparisons let NaN pass. V is T or a vector of it.
 template <typename T, typename V>
@@ -27,7 +27,7 @@ RP_HOST_DEVICE V at_most(V value, T limit) {
 
 template <typename T, typename V>
 RP_HOST_DEVICE V section_slope(V delta, V sdf, V next_sdf) {
-  return (next_sdf - sdf) / (delta + T(kAlphaEpsilon));
+  return (next_sdf - sdf) / (delta + T(kSectionEpsilon));
 }
 
 // (enter - leave + epsilon) / (enter + epsilon) for the logistic CDFs enter = 1 / (1 + a) and leave =
@@ -43,7 +43,7 @@ RP_HOST_DEVICE V section_alpha(V delta, V sdf, V next_sdf, V slope, V slope_befo
   const V drop = T(0.5) * smaller * delta;
   const V a = exp(at_most<T>(V((drop - middle) * inv_s), most));
   const V b = exp(at_most<T>(V((-drop - middle) * inv_s), most));
-  const V epsilon = T(kAlphaEpsilon) * ((a + T(1)) * (b + T(1)));
+  const V epsilon = T(kSectionEpsilon) * ((a + T(1)) * (b + T(1)));
   return (b - a + epsilon) / (b + T(1) + epsilon);
 }
 

@@ -10,6 +10,8 @@
 
 namespace renderpretrain {
 
+static_assert(kLanes == RP_RAY_GROUP, "workspaces are sized for groups of this many rays");
+
 // to[j][i] = from[i][j] for sixteen rows of sixteen.
 template <typename T>
 RP_HOST_DEVICE void turn_tile(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
@@ -102,7 +104,8 @@ struct RayGroup {
         dim_visible(alpha, end, early_stop > 0, &visible, &lit);
       }
     }
-    for (int ray = 0; ray < kLanes; ++ray) reach[ray] = std::min(static_cast<int64_t>(seen[ray]), num_samples);
+    for (int ray = 0; ray < kLanes; ++ray)
+      reach[ray] = std::min(static_cast<int64_t>(seen[ray]), num_samples);
   }
 
   // Turns gradients by the weights, zero past the reach of a ray, into gradients by the alphas.

@@ -1,13 +1,11 @@
 // Values along rays on CUDA: a thread per channel of a ray to sum them, a warp per sample to multiply them
-// with a gradient.
+// with a gradient, a thread per ray for what has one number per sample.
 #pragma once
 
 #include "composite.h"
-#include "launch_cuda.h"
+#include "warp_cuda.h"
 
 namespace renderpretrain {
-
-constexpr int kWarp = 32;
 
 // The values of a batch of rays.
 template <typename V>
@@ -52,7 +50,7 @@ __global__ void multiply_values_kernel(ValuesOnRays<V> rays, const bool* valid, 
     for (int64_t c = lane; c < rays.channels && is_valid(valid, sample); c += kWarp) {
       product += grad[c] * to_float(rays.values[row + c]);
     }
-    for (int step = kWarp / 2; step > 0; step /= 2) product += __shfl_down_sync(~0u, product, step);
+    product = sum_of_lanes(product);
     if (lane == 0) grad_weights[sample] = product;
   }
   if (grad_values != nullptr) {
@@ -95,9 +93,9 @@ __global__ void composite_outputs_kernel(rp_rays rays, const T* alphas, const T*
 template <typename T, typename V>
 int composite_outputs(const rp_rays& rays, const T* alphas, const void* values, const void* t,
                       const bool* valid, void* out, void* depth, void* opacity, void* weights, void* stream) {
-  const int code = launch(composite_outputs_kernel<T>, rays.num_rays, stream, rays, alphas,
-                          static_cast<const T*>(t), valid, static_cast<T*>(depth), static_cast<T*>(opacity),
-                          static_cast<T*>(weights));
+  const int code =
+      launch(composite_outputs_kernel<T>, rays.num_rays, stream, rays, alphas, static_cast<const T*>(t),
+             valid, static_cast<T*>(depth), static_cast<T*>(opacity), static_cast<T*>(weights));
   if (code != RP_OK) return code;
   return sum_values<T, V>(rays, values, static_cast<const T*>(weights), out, stream);
 }

@@ -69,14 +69,14 @@ RP_HOST_DEVICE bool clip(const Beam& beam, const Voxels& box, double* enter, dou
 }
 
 // Where the beam stands on one axis: in which voxel, and when it meets the face ahead.
-struct Walk {
+struct AxisWalk {
   int64_t index;
   int64_t step;
   double next;
 };
 
 // The voxel on an axis right behind the time `enter`: the last whose near face is met by then.
-RP_HOST_DEVICE Walk begin_walk(const Beam& beam, const Voxels& box, int axis, double enter) {
+RP_HOST_DEVICE AxisWalk begin_walk(const Beam& beam, const Voxels& box, int axis, double enter) {
   const double d = beam.d[axis];
   int64_t index = static_cast<int64_t>(std::floor(beam.p[axis] + enter * d));
   index = index < box.lower[axis] ? box.lower[axis] : index;
@@ -96,9 +96,9 @@ RP_HOST_DEVICE void walk(const Beam& beam, const Voxels& box, Visit visit) {
   double enter, leave;
   if (!beam.counts || !clip(beam, box, &enter, &leave)) return;
   const int64_t last = box.flat(beam.end);
-  Walk x = begin_walk(beam, box, 0, enter);
-  Walk y = begin_walk(beam, box, 1, enter);
-  Walk z = begin_walk(beam, box, 2, enter);
+  AxisWalk x = begin_walk(beam, box, 0, enter);
+  AxisWalk y = begin_walk(beam, box, 1, enter);
+  AxisWalk z = begin_walk(beam, box, 2, enter);
   const int64_t row = box.size_x, slice = box.size_x * box.size_y;
   int64_t voxel = z.index * slice + y.index * row + x.index;
   for (;;) {

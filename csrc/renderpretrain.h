@@ -2,9 +2,9 @@
 //
 // Every function returns RP_OK or an error code that rp_error_text puts in words. `type` is RP_FLOAT32 or
 // RP_FLOAT64 and says what the void pointers point to, `stored_type`, where a function has one, what one of
-// them points to instead; arrays are dense, the last axis fastest. Nothing is allocated here. Functions in _cpu run on up to `num_threads` threads, and their result does not depend on
-// how many. Functions in _cuda queue their work on `stream` (a cudaStream_t) of the current device and
-// return.
+// them points to instead; arrays are dense, the last axis fastest. Nothing is allocated here. Functions in
+// _cpu run on up to `num_threads` threads, and their result does not depend on how many. Functions in _cuda
+// queue their work on `stream` (a cudaStream_t) of the current device and return.
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +12,7 @@
 
 // Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
-#define RP_ABI_VERSION 3
+#define RP_ABI_VERSION 4
 
 #define RP_FLOAT32 0
 #define RP_FLOAT64 1
@@ -116,8 +116,8 @@ RP_API int rp_composite_values_backward_cuda(int64_t type, const void* alphas, c
                                              void* grad_alphas, void* grad_values, void* stream);
 
 // neus_render: neus_alphas and composite_values in one. scratch is RP_RAY_SCRATCH numbers on the CPU, null on
-// CUDA; inv_s_parts is scratch for RP_NUM_GROUPS(rays) numbers on the CPU, RP_NUM_PARTS(samples of all rays) on
-// CUDA.
+// CUDA; inv_s_parts is scratch for RP_NUM_GROUPS(rays) numbers on the CPU, RP_NUM_PARTS(samples of all rays)
+// on CUDA.
 RP_API int rp_neus_render_cpu(int64_t type, const void* sdf, const void* cosines, const void* deltas,
                               const void* inv_s, const void* values, const void* t, const bool* valid,
                               const rp_rays* rays, void* out, void* depth, void* opacity, void* weights,
@@ -131,18 +131,15 @@ RP_API int rp_neus_render_backward_cpu(int64_t type, const void* sdf, const void
                                        const bool* valid, const void* depth, const void* opacity,
                                        const void* weights, const void* grad_out, const void* grad_depth,
                                        const void* grad_opacity, const void* grad_weights,
-                                       const rp_rays* rays, void* scratch, void* grad_sdf,
-                                       void* grad_cosines, void* grad_deltas, double* inv_s_parts,
-                                       void* grad_inv_s, void* grad_values, int64_t num_threads);
-RP_API int rp_neus_render_backward_cuda(int64_t type, const void* sdf, const void* cosines,
-                                        const void* deltas, const void* inv_s, const void* values,
-                                        const void* t, const bool* valid, const void* depth,
-                                        const void* opacity, const void* weights, const void* grad_out,
-                                        const void* grad_depth, const void* grad_opacity,
-                                        const void* grad_weights, const rp_rays* rays, void* scratch,
-                                        void* grad_sdf, void* grad_cosines, void* grad_deltas,
-                                        double* inv_s_parts, void* grad_inv_s, void* grad_values,
-                                        void* stream);
+                                       const rp_rays* rays, void* scratch, void* grad_sdf, void* grad_cosines,
+                                       void* grad_deltas, double* inv_s_parts, void* grad_inv_s,
+                                       void* grad_values, int64_t num_threads);
+RP_API int rp_neus_render_backward_cuda(
+    int64_t type, const void* sdf, const void* cosines, const void* deltas, const void* inv_s,
+    const void* values, const void* t, const bool* valid, const void* depth, const void* opacity,
+    const void* weights, const void* grad_out, const void* grad_depth, const void* grad_opacity,
+    const void* grad_weights, const rp_rays* rays, void* scratch, void* grad_sdf, void* grad_cosines,
+    void* grad_deltas, double* inv_s_parts, void* grad_inv_s, void* grad_values, void* stream);
 
 // A volume (batch, size_z, size_y, size_x, channels) and points (batch, num_points, 3), in metres, whose
 // continuous voxel index is point * scale + offset, an integer at a voxel's centre.
@@ -200,8 +197,8 @@ RP_API int rp_resample_cuda(int64_t type, const void* edges, const void* weights
 // segment_scan: states[i + 1] = factors[i] * states[i] + values[i] along every ray, or back to front. Factors
 // that are null count as 1, and a ray starts at 0; values that are null count as 0, and a ray starts at 1.
 RP_API int rp_segment_scan_cpu(int64_t type, void* states, const void* factors, const void* values,
-                               const int64_t* offsets, int64_t num_rays, int64_t num_samples,
-                               int64_t reverse, int64_t num_threads);
+                               const int64_t* offsets, int64_t num_rays, int64_t num_samples, int64_t reverse,
+                               int64_t num_threads);
 RP_API int rp_segment_scan_cuda(int64_t type, void* states, const void* factors, const void* values,
                                 const int64_t* offsets, int64_t num_rays, int64_t num_samples,
                                 int64_t reverse, void* stream);
@@ -222,9 +219,7 @@ RP_API int rp_distortion_loss_backward_cuda(int64_t type, const void* grad, cons
                                             const void* t_starts, const void* t_ends, const int64_t* offsets,
                                             int64_t num_rays, int64_t num_samples, void* by_weights,
                                             void* by_starts, void* by_ends, void* stream);
-// neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride =
-// count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles u of
-// NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
+
 // neus_upsample: positions and sdf (rays, num_positions), at least two; u (count), sorted, or with u_stride
 // = count, not zero, (rays, count). out (rays, num_positions + count) holds the positions and the quantiles
 // u of NeuS's section weights in order; mass (rays, num_positions - 1) is scratch.
@@ -270,6 +265,7 @@ RP_API int rp_raycast_grid_cpu(int64_t type, const void* origins, const void* en
                                const rp_grid* grid, int32_t* passed, int32_t* hits, int64_t num_threads);
 RP_API int rp_raycast_grid_cuda(int64_t type, const void* origins, const void* ends, const bool* valid,
                                 const rp_grid* grid, int32_t* passed, int32_t* hits, void* stream);
+
 // Frustums of num_images cameras: num_bins points along the ray of every pixel. Depth probabilities are
 // (images, height, width, bins) if bins_last, else (images, bins, height, width); features of `stored_type`
 // are (images, height, width, channels).
@@ -279,10 +275,9 @@ typedef struct rp_frustum {
 } rp_frustum;
 
 // lss_pool: out (cells, channels), where cell order[i] sums depth * feature over the points starts[i], ...,
-// starts[i + 1] - 1, which lie at pixels (of all images) and bins; `order` lists every cell, and the images of
-// its points ascend.
-// lss_pool_backward: cells (images, height, width, bins) has the cell of every point or -1; a gradient that
-// is null is not computed.
+// starts[i + 1] - 1, which lie at pixels (of all images) and bins; `order` lists every cell, and the images
+// of its points ascend. lss_pool_backward: cells (images, height, width, bins) has the cell of every point or
+// -1; a gradient that is null is not computed.
 RP_API int rp_lss_pool_cpu(int64_t type, const void* depth, int64_t stored_type, const void* features,
                            const int32_t* order, const int32_t* starts, const int32_t* pixels,
                            const int32_t* bins, const rp_frustum* frustum, void* out, int64_t num_threads);
@@ -295,6 +290,7 @@ RP_API int rp_lss_pool_backward_cpu(int64_t type, const void* grad, const void* 
 RP_API int rp_lss_pool_backward_cuda(int64_t type, const void* grad, const void* depth, int64_t stored_type,
                                      const void* features, const int32_t* cells, const rp_frustum* frustum,
                                      void* grad_depth, void* grad_features, void* stream);
+
 // voxel_index: index[b, p] = ((b * size_z + z) * size_y + y) * size_x + x, the voxel of points (B, P, 3) by
 // rounding down, for valid points that lie in the box, lower faces included; -1 for others. Of the box only
 // its faces are read, of the grid all but the channels.
@@ -347,6 +343,7 @@ RP_API int rp_voxel_scatter_backward_cuda(int64_t type, const void* grad, int64_
                                           const void* values, const int32_t* order, const int32_t* offsets,
                                           int64_t num_points, int64_t num_cells, int64_t channels,
                                           int64_t reduce, void* grad_values, void* stream);
+
 // Where a 3D kernel goes: output (z, y, x) reads the inputs (z, y, x) * stride - padding + cell.
 #define RP_MAX_KERNEL_ROWS 64  // kernel_z * kernel_y
 typedef struct rp_window {
@@ -405,29 +402,32 @@ RP_API int rp_sparse_conv3d_backward_kernel_cuda(int64_t type, const void* grad,
                                                  int64_t num_cells, int64_t in_channels, int64_t out_channels,
                                                  int64_t num_slabs, void* partial, void* grad_kernel,
                                                  void* stream);
-// frustum_coordinates: matrices (views, 3, 4) map a point (x, y, z, 1) to (u z', v z', z') with z' its depth in
-// metres; points are `point_stride` numbers apart from one view to the next, 0 where they share them. Gives (u, v,
-// d) with d -1 at near and 1 at far, (views, points, 3), and whether it lies in [-1, 1) x [-1, 1) x (-1, 1) with z'
-// > nearest. u and v of a point no deeper than nearest are those of depth 1.
+
+// frustum_coordinates: matrices (views, 3, 4) map a point (x, y, z, 1) to (u z', v z', z') with z' its depth
+// in metres; points are `point_stride` numbers apart from one view to the next, 0 where they share them.
+// Gives (u, v, d) with d -1 at near and 1 at far, (views, points, 3), and whether it lies in [-1, 1) x [-1,
+// 1) x (-1, 1) with z' > nearest. u and v of a point no deeper than nearest are those of depth 1.
 RP_API int rp_frustum_coordinates_cpu(int64_t type, const void* points, int64_t point_stride,
-                                      const void* matrices, int64_t num_views, int64_t num_points, double near,
-                                      double far, double nearest, void* coordinates, bool* valid,
+                                      const void* matrices, int64_t num_views, int64_t num_points,
+                                      double near, double far, double nearest, void* coordinates, bool* valid,
                                       int64_t num_threads);
 RP_API int rp_frustum_coordinates_cuda(int64_t type, const void* points, int64_t point_stride,
-                                       const void* matrices, int64_t num_views, int64_t num_points, double near,
-                                       double far, double nearest, void* coordinates, bool* valid, void* stream);
+                                       const void* matrices, int64_t num_views, int64_t num_points,
+                                       double near, double far, double nearest, void* coordinates,
+                                       bool* valid, void* stream);
 
 // Maps (batch, views, height, width, channels) stored as feature_type, depth distributions (batch, views) of
-// `depths` bins stored as probability_type, whose cells and bins are cell_stride and depth_stride numbers apart,
-// and num_points points with coordinates (batch, views, num_points, 3) and valid (batch, views, num_points).
+// `depths` bins stored as probability_type, whose cells and bins are cell_stride and depth_stride numbers
+// apart, and num_points points with coordinates (batch, views, num_points, 3) and valid (batch, views,
+// num_points).
 typedef struct rp_lift {
   int64_t batch, views, channels, depths, height, width, num_points;
   int64_t feature_type, probability_type, cell_stride, depth_stride, mean;
 } rp_lift;
 
-// image_lift: values (batch, num_points, channels) = sum (or mean) over the views that see a point of likelihood
-// times feature; probabilities may be null: the likelihood is 1. Backward adds to grad_features and
-// grad_probabilities, laid out as what they belong to, in `type`; null where not needed.
+// image_lift: values (batch, num_points, channels) = sum (or mean) over the views that see a point of
+// likelihood times feature; probabilities may be null: the likelihood is 1. Backward adds to grad_features
+// and grad_probabilities, laid out as what they belong to, in `type`; null where not needed.
 RP_API int rp_image_lift_cpu(int64_t type, const void* coordinates, const bool* valid, const void* features,
                              const void* probabilities, const rp_lift* sizes, void* values,
                              int64_t num_threads);

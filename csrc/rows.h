@@ -24,17 +24,6 @@ struct Rows {
   }
 };
 
-template <typename T>
-RP_HOST_DEVICE Vector<T> load_up_to(const T* from, int count) {
-  return count == kLanes ? load(from) : load_some(from, count);
-}
-
-template <typename T>
-RP_HOST_DEVICE void store_up_to(T* to, Vector<T> value, int count) {
-  if (count == kLanes) store<T>(to, value);
-  else store_some<T>(to, value, count);
-}
-
 // Zero in the lanes that are not marked.
 template <typename T>
 RP_HOST_DEVICE Vector<T> keep(Vector<T> value, const bool* marks) {

@@ -50,7 +50,7 @@ int rp_segment_scan_cuda(int64_t type, void* states, const void* factors, const 
                          void* stream) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
-    const auto run = factors == nullptr ? scan<T, false, true>
+    const auto run = factors == nullptr  ? scan<T, false, true>
                      : values == nullptr ? scan<T, true, false>
                                          : scan<T, true, true>;
     return run(static_cast<const T*>(factors), static_cast<const T*>(values), {offsets, num_samples},

@@ -39,8 +39,9 @@ inline void list_pairs(const int32_t* inputs, int64_t num_rows, int64_t num_in, 
     const __m512i input = _mm512_loadu_si512(inputs + row);
     const __m512i output = _mm512_add_epi32(steps, _mm512_set1_epi32(static_cast<int>(row)));
     const __mmask16 exists = _mm512_cmplt_epu32_mask(input, _mm512_set1_epi32(static_cast<int>(limit)));
-    _mm512_mask_compressstoreu_epi32(pairs->input + count, exists, input);
-    _mm512_mask_compressstoreu_epi32(pairs->output + count, exists, output);
+    // A whole store, whose rest the next one overwrites: storing compressed is slow on some processors.
+    _mm512_storeu_si512(pairs->input + count, _mm512_maskz_compress_epi32(exists, input));
+    _mm512_storeu_si512(pairs->output + count, _mm512_maskz_compress_epi32(exists, output));
     count += __builtin_popcount(exists);
   }
 #endif

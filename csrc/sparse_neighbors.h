@@ -1,14 +1,14 @@
 // Which voxels a kernel connects, one row of voxels along x after another: the arithmetic both devices share.
 //
-// Voxels (b, z, y, x) are sorted by position. Row (b, z, y) holds the voxels rows[r] to rows[r + 1], where
-// r = (b * size_z + z) * size_y + y.
+// SparseVoxels (b, z, y, x) are sorted by position. Row (b, z, y) holds the voxels rows[r] to rows[r + 1],
+// where r = (b * size_z + z) * size_y + y.
 #pragma once
 
 #include "host_device.h"
 
 namespace renderpretrain {
 
-struct Voxels {
+struct SparseVoxels {
   const int32_t* coords;
   const int64_t* rows;
 
@@ -28,7 +28,7 @@ struct Range {
 };
 
 // The input voxels that a row of the output reads under the kernel cells (kz, ky, any).
-RP_HOST_DEVICE Range read_row(const rp_window& w, const Voxels& in, const OutputRow& out, int64_t kz,
+RP_HOST_DEVICE Range read_row(const rp_window& w, const SparseVoxels& in, const OutputRow& out, int64_t kz,
                               int64_t ky) {
   const int64_t z = out.z * w.stride_z - w.padding_z + kz;
   const int64_t y = out.y * w.stride_y - w.padding_y + ky;
@@ -40,7 +40,7 @@ RP_HOST_DEVICE Range read_row(const rp_window& w, const Voxels& in, const Output
 // Calls visit(x) for each cell of a row of the output whose kernel reaches some input voxel, in order. Input
 // voxel i is reached from the cells first[i] to last[i]. Kernels have at most RP_MAX_KERNEL_ROWS rows.
 template <typename Visit>
-RP_HOST_DEVICE void visit_reached(const rp_window& w, const Voxels& in, const int32_t* first,
+RP_HOST_DEVICE void visit_reached(const rp_window& w, const SparseVoxels& in, const int32_t* first,
                                   const int32_t* last, const OutputRow& row, Visit visit) {
   Range open[RP_MAX_KERNEL_ROWS];
   int num_open = 0;
@@ -68,7 +68,7 @@ RP_HOST_DEVICE void visit_reached(const rp_window& w, const Voxels& in, const in
 }
 
 // How many there are.
-RP_HOST_DEVICE int64_t count_row(const rp_window& w, const Voxels& in, const int32_t* first,
+RP_HOST_DEVICE int64_t count_row(const rp_window& w, const SparseVoxels& in, const int32_t* first,
                                  const int32_t* last, int64_t output_row) {
   int64_t count = 0;
   visit_reached(w, in, first, last, {w, output_row}, [&](int64_t) { ++count; });
@@ -76,8 +76,8 @@ RP_HOST_DEVICE int64_t count_row(const rp_window& w, const Voxels& in, const int
 }
 
 // Their (b, z, y, x).
-RP_HOST_DEVICE void list_row(const rp_window& w, const Voxels& in, const int32_t* first, const int32_t* last,
-                             int64_t output_row, int32_t* coords) {
+RP_HOST_DEVICE void list_row(const rp_window& w, const SparseVoxels& in, const int32_t* first,
+                             const int32_t* last, int64_t output_row, int32_t* coords) {
   const OutputRow row(w, output_row);
   visit_reached(w, in, first, last, row, [&](int64_t x) {
     const int64_t voxel[4] = {row.b, row.z, row.y, x};
@@ -94,7 +94,7 @@ struct TableRow {
 };
 
 // The inputs that the outputs of one row, `write`, read from one row of the input, `read`, and the converse.
-RP_HOST_DEVICE void pair_rows(const rp_window& w, const Voxels& in, const Voxels& out, Range read,
+RP_HOST_DEVICE void pair_rows(const rp_window& w, const SparseVoxels& in, const SparseVoxels& out, Range read,
                               Range write, TableRow inputs, TableRow outputs) {
   const int64_t stride = w.stride_x, padding = w.padding_x, width = w.kernel_x;
   int64_t i = read.begin;
@@ -111,8 +111,9 @@ RP_HOST_DEVICE void pair_rows(const rp_window& w, const Voxels& in, const Voxels
 // Fills what one row of the output has in the table inputs (cells, num_out) and in its converse outputs
 // (cells, num_in). If that is null, the table is its own converse with the cells mirrored, and half of it is
 // searched. No entry is written for two rows, and only what exists is.
-RP_HOST_DEVICE void pair_row(const rp_window& w, const Voxels& in, const Voxels& out, int64_t output_row,
-                             int64_t num_in, int64_t num_out, int32_t* inputs, int32_t* outputs) {
+RP_HOST_DEVICE void pair_row(const rp_window& w, const SparseVoxels& in, const SparseVoxels& out,
+                             int64_t output_row, int64_t num_in, int64_t num_out, int32_t* inputs,
+                             int32_t* outputs) {
   const Range write{out.rows[output_row], out.rows[output_row + 1]};
   if (write.begin == write.end) return;
   const OutputRow row(w, output_row);

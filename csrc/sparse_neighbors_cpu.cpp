@@ -12,9 +12,10 @@ int64_t num_rows(const rp_window& window) { return window.batch * window.out_z *
 
 }  // namespace
 
-int rp_sparse_count_outputs_cpu(int64_t, const int32_t* coords, const int64_t* rows, const int32_t* first,
-                                const int32_t* last, const rp_window* window, int64_t* counts,
-                                int64_t num_threads) {
+int rp_sparse_count_outputs_cpu(int64_t type, const int32_t* coords, const int64_t* rows,
+                                const int32_t* first, const int32_t* last, const rp_window* window,
+                                int64_t* counts, int64_t num_threads) {
+  if (type != RP_INT32) return RP_BAD_TYPE;
   return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       counts[row] = count_row(*window, {coords, rows}, first, last, row);
@@ -22,9 +23,10 @@ int rp_sparse_count_outputs_cpu(int64_t, const int32_t* coords, const int64_t* r
   });
 }
 
-int rp_sparse_list_outputs_cpu(int64_t, const int32_t* coords, const int64_t* rows, const int32_t* first,
+int rp_sparse_list_outputs_cpu(int64_t type, const int32_t* coords, const int64_t* rows, const int32_t* first,
                                const int32_t* last, const rp_window* window, const int64_t* out_rows,
                                int32_t* out_coords, int64_t num_threads) {
+  if (type != RP_INT32) return RP_BAD_TYPE;
   return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       list_row(*window, {coords, rows}, first, last, row, out_coords + 4 * out_rows[row]);
@@ -32,9 +34,10 @@ int rp_sparse_list_outputs_cpu(int64_t, const int32_t* coords, const int64_t* ro
   });
 }
 
-int rp_sparse_pairs_cpu(int64_t, const int32_t* coords, const int64_t* rows, const int32_t* out_coords,
+int rp_sparse_pairs_cpu(int64_t type, const int32_t* coords, const int64_t* rows, const int32_t* out_coords,
                         const int64_t* out_rows, const rp_window* window, int64_t num_in, int64_t num_out,
                         int32_t* inputs, int32_t* outputs, int64_t num_threads) {
+  if (type != RP_INT32) return RP_BAD_TYPE;
   return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       pair_row(*window, {coords, rows}, {out_coords, out_rows}, row, num_in, num_out, inputs, outputs);

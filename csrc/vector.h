@@ -106,6 +106,14 @@ RP_HOST_DEVICE Vector<float> load(const BFloat16* from) {
 RP_HOST_DEVICE Vector<float> load(const Float16* from) {
 #if defined(__AVX512F__)
   return (Vector<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+  __m256 part[2];
+  for (int i = 0; i < 2; ++i) {
+    part[i] = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 8 * i)));
+  }
+  Vector<float> value;
+  std::memcpy(&value, part, sizeof(value));
+  return value;
 #else
   Vector<float> value;
   for (int i = 0; i < kLanes; ++i) value[i] = to_float(from[i]);
@@ -118,6 +126,18 @@ RP_HOST_DEVICE std::enable_if_t<sizeof(Half) == 2, Vector<float>> load_some(cons
   Half padded[kLanes] = {};
   for (int i = 0; i < count; ++i) padded[i] = from[i];
   return load(padded);
+}
+
+// As many as there are, up to kLanes.
+template <typename T>
+RP_HOST_DEVICE auto load_up_to(const T* from, int count) {
+  return count == kLanes ? load(from) : load_some(from, count);
+}
+
+template <typename T>
+RP_HOST_DEVICE void store_up_to(T* to, Vector<T> value, int count) {
+  if (count == kLanes) store<T>(to, value);
+  else store_some<T>(to, value, count);
 }
 
 // a * b + c, in one rounding where the instruction set has it.

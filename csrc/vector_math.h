@@ -10,8 +10,8 @@ namespace renderpretrain {
 
 using std::exp;
 
-// e^x to 1.2e-7 of itself; what would be below the normal numbers or above the finite ones is the
-// smallest normal or nearly the largest number. NaN stays NaN.
+// e^x to 1.2e-7 of itself for x in [-87.3, 88.3], and e^-87.3 or e^88.3, nearly the smallest normal and the
+// largest number, outside. NaN stays NaN.
 RP_HOST_DEVICE Vector<float> exp(Vector<float> x) {
   typedef int32_t Bits __attribute__((vector_size(kLanes * sizeof(int32_t))));
   x = x < -87.3f ? fill(-87.3f) : x;

@@ -1,4 +1,4 @@
-// Scans over the 32 threads of a warp, all of which must take part.
+// Sums and scans over the 32 threads of a warp, all of which must take part.
 #pragma once
 
 #include "launch_cuda.h"
@@ -7,6 +7,14 @@ namespace renderpretrain {
 
 constexpr int kWarp = 32;
 constexpr unsigned kWholeWarp = ~0u;
+
+// The sum over all lanes, in lane 0. With kGroup, a power of two, over as many neighbouring lanes, in the
+// first.
+template <int kGroup = kWarp, typename T>
+__device__ T sum_of_lanes(T value) {
+  for (int step = kGroup / 2; step > 0; step /= 2) value += __shfl_down_sync(kWholeWarp, value, step, kGroup);
+  return value;
+}
 
 // value + those of all lower lanes.
 template <typename T>

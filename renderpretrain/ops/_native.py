@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 

@@ -56,6 +56,14 @@ def test_nothing_behind_an_opaque_sample_has_a_gradient(device):
     assert_close(alphas.grad.cpu(), torch.tensor([0.0, -0.35, 0.0]))
 
 
+def test_what_nobody_sees_spoils_no_gradient(device):
+    alphas = torch.tensor([[1.0, 1.0, 0.5]], device=device, requires_grad=True)
+    upstream = torch.tensor([[1.0, 1.0, torch.inf]], device=device)
+    composite(alphas).backward(upstream)
+    # Behind two opaque samples nothing comes to light, whichever of them changes.
+    assert_close(alphas.grad, torch.tensor([[0.0, 0.0, 0.0]], device=device))
+
+
 def test_gradients_at_the_edges(device):
     assert gradcheck(composite, alphas_with_edges(4, 9, device=device))
     assert gradgradcheck(composite, alphas_with_edges(2, 6, device=device))

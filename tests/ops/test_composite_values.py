@@ -98,6 +98,14 @@ def test_an_opaque_samples_gradient_sees_what_it_hides(device):
     assert_close(alphas.grad.cpu(), torch.tensor([-1.0, -3.0, 0.0, 0.0]))
 
 
+def test_an_infinite_t_without_weight_spoils_no_gradient(device):
+    alphas = torch.tensor([[0.5, 0.0]], device=device, requires_grad=True)
+    t = torch.tensor([[1.0, torch.inf]], device=device)
+    values = torch.tensor([[[1.0], [2.0]]], device=device)
+    composite_values(alphas, values, t).values.sum().backward()
+    assert_close(alphas.grad, torch.tensor([[1.0, 0.5 * 2.0]], device=device))
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_rays_without_samples_are_zero(function, device):
     alphas, values, t = rays(3, 20, device=device)
