@@ -78,7 +78,7 @@ def _passes(
 def _weights(rays: dict[str, Tensor]) -> Iterator[Case]:
     """What needs no values: opacities, and their weights."""
     inputs = tuple(rays[name] for name in ("sdf", "cosines", "deltas", "inv_s"))
-    laws = {"": ops.neus_alphas, "reference": ops.neus_alphas_reference}
+    laws: dict[str, Function] = {"": ops.neus_alphas, "reference": ops.neus_alphas_reference}
     yield from _passes("neus_alphas", rays, laws, inputs, (4, 8))
     products: dict[str, Function] = {"": ops.composite, "reference": ops.composite_reference}
     nerfacc = installed("nerfacc")
@@ -96,7 +96,11 @@ def _alphas_and_weights(rays: dict[str, Tensor]) -> Results:
 
 def _sums(rays: dict[str, Tensor]) -> Iterator[Case]:
     """With weights that are there, and with all that leads to them."""
-    sums = {"": ops.accumulate, "reference": ops.accumulate_reference, "torch": _matrix_sum}
+    sums: dict[str, Function] = {
+        "": ops.accumulate,
+        "reference": ops.accumulate_reference,
+        "torch": _matrix_sum,
+    }
     nerfacc = installed("nerfacc")
     if nerfacc:
         sums["nerfacc"] = nerfacc.accumulate_along_rays
@@ -109,8 +113,11 @@ def _renders(rays: dict[str, Tensor]) -> Iterator[Case]:
     sdf, cosines, deltas, t, inv_s, values = rays.values()
     # Gradients by values in half precision are rounded to it.
     tolerances = (1e-4, 1e-4 if values.dtype == torch.float32 else 1e-2)
-    composites = {"": ops.composite_values, "reference": ops.composite_values_reference}
-    composites["torch"] = _matrix_composite
+    composites: dict[str, Function] = {
+        "": ops.composite_values,
+        "reference": ops.composite_values_reference,
+        "torch": _matrix_composite,
+    }
     if installed("nerfacc"):
         composites["nerfacc"] = _nerfacc_composite
     samples = _alphas_and_weights(rays)[0], values, t.detach().requires_grad_()

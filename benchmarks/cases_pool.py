@@ -154,7 +154,7 @@ class _Sparse:
         return matrix @ features.permute(0, 2, 3, 1).flatten(0, 2)
 
     def gradients(self, depth: Tensor, features: Tensor, upstream: Tensor) -> Results:
-        """With the result itself: products with the transpose, and of rows where that has entries."""
+        """After the result: products with the transpose, and of rows where that has entries."""
         self.pool(depth, features)
         shape, rows = self.shape[::-1], features.permute(0, 2, 3, 1)
         matrix = torch.sparse_csr_tensor(*self.by_pixel, depth.flatten()[self.places], shape)
