@@ -1,23 +1,33 @@
 """Opacity and compositing: from distances and values at samples to one value per ray."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from measure import Case, Results
+from measure import Case, Function, Results, both_passes, installed
 from torch import Tensor
 
 from renderpretrain import ops
 
+OPERATORS = ("neus_alphas", "composite", "accumulate", "composite_values", "neus_render")
+
 SHARPNESS = 20.0
 SHAPES = ((2048, 6), (4096, 19), (4096, 64), (512, 512), (4096, 3))
+HALF_SHAPE, HALF = (4096, 64), (torch.bfloat16, torch.float16)
 NUM_SAMPLES = 96
 
 
 def cases(device: str, quick: bool) -> Iterator[Case]:
     """Rays of 96 samples that meet a wall, with colour, classes or features on them."""
+    share = 16 if quick else 1
+    for num_rays in sorted({num_rays for num_rays, _ in SHAPES}):
+        yield from _weights(_rays(num_rays // share, 0, device))
     for num_rays, channels in SHAPES:
-        rays = _rays(num_rays // 16 if quick else num_rays, channels, device)
-        yield from _passes(rays)
+        rays = _rays(num_rays // share, channels, device)
+        yield from _sums(rays)
+        if (num_rays, channels) == HALF_SHAPE:
+            for dtype in HALF:
+                values = rays["values"].detach().to(dtype).requires_grad_()
+                yield from _renders({**rays, "values": values})
 
 
 def _rays(num_rays: int, channels: int, device: str) -> dict[str, Tensor]:
@@ -37,93 +47,93 @@ def _rays(num_rays: int, channels: int, device: str) -> dict[str, Tensor]:
         "inv_s": torch.tensor(SHARPNESS),
         "values": random(num_rays, NUM_SAMPLES, channels),
     }
-    return {name: tensor.to(device) for name, tensor in found.items()}
+    return {name: tensor.to(device).requires_grad_(name != "t") for name, tensor in found.items()}
 
 
-def _passes(rays: dict[str, Tensor]) -> Iterator[Case]:
-    sdf, cosines, deltas, t, inv_s, values = rays.values()
-    num_rays, num_samples, channels = values.shape
-    alphas = ops.neus_alphas(sdf, cosines, deltas, inv_s)
-    weights = ops.composite(alphas)
-    shape = f"{num_rays}x{num_samples}, C={channels}"
-    sample, value = 4 * sdf.numel(), 4 * values.numel()
-    laws = (ops.neus_alphas, {"reference": ops.neus_alphas_reference})
-    yield from _both("neus_alphas", shape, laws, (sdf, cosines, deltas, inv_s), (4, 8), sample)
-    sums = (
-        ops.accumulate,
-        {"reference": ops.accumulate_reference, "torch": _matrix_sum, **_nerfacc_sum()},
-    )
-    yield from _both("accumulate", shape, sums, (weights, values), (1, 4), sample, value)
-    composites = (
-        ops.composite_values,
-        {"reference": ops.composite_values_reference, "torch": _matrix_composite, **_nerfacc()},
-    )
-    yield from _both("composite_values", shape, composites, (alphas, values, t), (3, 7), sample, value)
-    renders = (
-        lambda *a: ops.neus_render(*a[:3], t, *a[3:]),
-        {
-            "reference": lambda *a: ops.neus_render_reference(*a[:3], t, *a[3:]),
-            "torch": lambda *a: _matrix_composite(ops.neus_alphas_reference(*a[:4]), a[4], t),
-        },
-    )
-    arguments = (sdf, cosines, deltas, inv_s, values)
-    yield from _both("neus_render", shape, renders, arguments, (5, 12), sample, value)
-
-
-def _both(  # noqa: PLR0913  a case has as many parts
+def _passes(
     op: str,
-    shape: str,
-    functions: tuple[Callable[..., Results], dict[str, Callable[..., Results]]],
-    arguments: tuple[Tensor, ...],
+    rays: dict[str, Tensor],
+    functions: dict[str, Function],
+    inputs: Results,
     sample_arrays: tuple[int, int],
-    sample: int,
-    value: int = 0,
+    tolerances: tuple[float, float] = (1e-4, 1e-4),
 ) -> Iterator[Case]:
     """The forward pass alone, and with the gradients by all arguments.
 
     ``sample_arrays`` counts the arrays of one number per sample that each of the two touches at least; of
     values forward reads one array, and backward reads and writes one more.
     """
-    ours, peers = functions
-    sides = {"": ours, **peers}
-    for stage, run, arrays, passes in (
-        ("forward", _forward, sample_arrays[0], 1),
-        ("forward+backward", _forward_backward, sample_arrays[1], 3),
-    ):
-        runs = {name: run(function, arguments) for name, function in sides.items()}
-        yield Case(op, stage, shape, runs.pop(""), runs, arrays * sample + passes * value)
+    values = rays["values"]
+    with_values = any(tensor is values for tensor in inputs)
+    shape = f"{values.shape[0]}x{values.shape[1]}" + (f", C={values.shape[2]}" if with_values else "")
+    if values.dtype != torch.float32:
+        shape += f", {str(values.dtype).removeprefix('torch.')}"
+    sides = {name: (function, inputs) for name, function in functions.items()}
+    sample = 4 * rays["sdf"].numel()
+    value = values.element_size() * values.numel() if with_values else 0
+    num_bytes = sample_arrays[0] * sample + value, sample_arrays[1] * sample + 3 * value
+    yield from both_passes(op, shape, sides, num_bytes, tolerances=tolerances)
 
 
-def _tuple(results: Tensor | Results) -> Results:
-    return (results,) if isinstance(results, Tensor) else tuple(results)
+def _weights(rays: dict[str, Tensor]) -> Iterator[Case]:
+    """What needs no values: opacities, and their weights."""
+    inputs = tuple(rays[name] for name in ("sdf", "cosines", "deltas", "inv_s"))
+    laws: dict[str, Function] = {"": ops.neus_alphas, "reference": ops.neus_alphas_reference}
+    yield from _passes("neus_alphas", rays, laws, inputs, (4, 8))
+    products: dict[str, Function] = {"": ops.composite, "reference": ops.composite_reference}
+    nerfacc = installed("nerfacc")
+    if nerfacc:
+        products["nerfacc"] = lambda alphas: nerfacc.render_weight_from_alpha(alphas)[0]
+    yield from _passes("composite", rays, products, _alphas_and_weights(rays)[:1], (2, 5))
 
 
-def _forward(function: Callable[..., Results], arguments: tuple[Tensor, ...]) -> Callable[[], Results]:
-    def run() -> Results:
-        with torch.no_grad():
-            return _tuple(function(*arguments))
-
-    return run
-
-
-def _forward_backward(
-    function: Callable[..., Results], arguments: tuple[Tensor, ...]
-) -> Callable[[], Results]:
-    leaves = tuple(argument.detach().requires_grad_() for argument in arguments)
-    generator = torch.Generator().manual_seed(1)
+def _alphas_and_weights(rays: dict[str, Tensor]) -> Results:
     with torch.no_grad():
-        outputs = _tuple(function(*leaves))
-    cotangents = tuple(torch.randn(o.shape, generator=generator).to(o.device) for o in outputs)
+        alphas = ops.neus_alphas(*(rays[name] for name in ("sdf", "cosines", "deltas", "inv_s")))
+        weights = ops.composite(alphas)
+    return alphas.requires_grad_(), weights.requires_grad_()
 
-    def run() -> Results:
-        return torch.autograd.grad(_tuple(function(*leaves)), leaves, cotangents)
 
-    return run
+def _sums(rays: dict[str, Tensor]) -> Iterator[Case]:
+    """With weights that are there, and with all that leads to them."""
+    sums: dict[str, Function] = {
+        "": ops.accumulate,
+        "reference": ops.accumulate_reference,
+        "torch": _matrix_sum,
+    }
+    nerfacc = installed("nerfacc")
+    if nerfacc:
+        sums["nerfacc"] = nerfacc.accumulate_along_rays
+    yield from _passes("accumulate", rays, sums, (_alphas_and_weights(rays)[1], rays["values"]), (1, 4))
+    yield from _renders(rays)
+
+
+def _renders(rays: dict[str, Tensor]) -> Iterator[Case]:
+    """All that is seen along a ray, in one go."""
+    sdf, cosines, deltas, t, inv_s, values = rays.values()
+    # Gradients by values in half precision are rounded to it.
+    tolerances = (1e-4, 1e-4 if values.dtype == torch.float32 else 1e-2)
+    composites: dict[str, Function] = {
+        "": ops.composite_values,
+        "reference": ops.composite_values_reference,
+        "torch": _matrix_composite,
+    }
+    if installed("nerfacc"):
+        composites["nerfacc"] = _nerfacc_composite
+    samples = _alphas_and_weights(rays)[0], values, t.detach().requires_grad_()
+    yield from _passes("composite_values", rays, composites, samples, (3, 7), tolerances)
+    renders: dict[str, Function] = {
+        "": lambda *a: ops.neus_render(*a[:3], t, *a[3:]),
+        "reference": lambda *a: ops.neus_render_reference(*a[:3], t, *a[3:]),
+        "torch": lambda *a: _matrix_composite(ops.neus_alphas_reference(*a[:4]), a[4], t),
+    }
+    inputs = sdf, cosines, deltas, inv_s, values
+    yield from _passes("neus_render", rays, renders, inputs, (5, 12), tolerances)
 
 
 def _matrix_sum(weights: Tensor, values: Tensor) -> Tensor:
     """As a product of matrices, which stores no product of weight and value."""
-    return (weights[..., None, :] @ values)[..., 0, :]
+    return (weights[..., None, :] @ values.float())[..., 0, :]
 
 
 def _matrix_composite(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
@@ -133,24 +143,9 @@ def _matrix_composite(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
     return _matrix_sum(weights, values), depth, opacity, weights
 
 
-def _nerfacc_sum() -> dict[str, Callable[..., Tensor]]:
-    try:
-        import nerfacc
-    except Exception:  # not installed, or built for another torch
-        return {}
-    return {"nerfacc": nerfacc.accumulate_along_rays}
-
-
-def _nerfacc() -> dict[str, Callable[..., Results]]:
-    try:
-        import nerfacc
-    except Exception:  # not installed, or built for another torch
-        return {}
-
-    def render(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
-        weights, _ = nerfacc.render_weight_from_alpha(alphas)
-        opacity = nerfacc.accumulate_along_rays(weights)[..., 0]
-        depth = nerfacc.accumulate_along_rays(weights, t[..., None])[..., 0] / (opacity + 1e-10)
-        return nerfacc.accumulate_along_rays(weights, values), depth, opacity, weights
-
-    return {"nerfacc": render}
+def _nerfacc_composite(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
+    nerfacc = installed("nerfacc")
+    weights, _ = nerfacc.render_weight_from_alpha(alphas)
+    opacity = nerfacc.accumulate_along_rays(weights)[..., 0]
+    depth = nerfacc.accumulate_along_rays(weights, t[..., None])[..., 0] / (opacity + 1e-10)
+    return nerfacc.accumulate_along_rays(weights, values), depth, opacity, weights

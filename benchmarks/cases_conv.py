@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import Case, Results, gradients
+from measure import Case, Run, as_tuple, forward, gradients
 from torch import Tensor, nn
 
 from renderpretrain import VoxelGrid, ops
 from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x, spconv_status, voxelize
+
+OPERATORS = ("submanifold_neighbors", "strided_neighbors", "sparse_conv3d", "sparse_encoder")
 
 Triple = tuple[int, int, int]
 K3, ONE, TWO = (3, 3, 3), (1, 1, 1), (2, 2, 2)
@@ -19,7 +21,7 @@ TINY = {"channels": ((16, 32), (32, 32)), "strides": (TWO,), "paddings": (ONE,)}
 
 def cases(device: str, quick: bool) -> Iterator[Case]:
     """A sweep in nuScenes' paper grid (0.075 x 0.075 x 0.2 m), at every level of its encoders."""
-    size, count = ((0.6, 0.6, 0.4), 1 << 13) if quick else ((0.075, 0.075, 0.2), 1 << 17)
+    size, count = ((0.6, 0.6, 0.2), 1 << 13) if quick else ((0.075, 0.075, 0.2), 1 << 17)
     fine = street_scan(size, count, device)
     widths = (16, 32, 64, 128)
     x = fine
@@ -89,20 +91,17 @@ def _neighbors(x: SparseTensor) -> Iterator[Case]:
         ("strided", strided, 4 * (4 + 27) * (num + num_out)),
     ):
         op = f"{kind}_neighbors"
-        functions = {name: getattr(ops, name) for name in (op, f"{op}_reference")}
-        ours, reference = (partial(_tuple, function, arguments) for function in functions.values())
-        peers: dict[str, Callable[[], Results]] = {"reference": reference}
+        ours, reference = (
+            lambda name=name, arguments=arguments: as_tuple(getattr(ops, name)(*arguments))
+            for name in (op, f"{op}_reference")
+        )
+        peers: dict[str, Run] = {"reference": reference}
         if _spconv() and x.coords.device.type == "cpu":
             peers["spconv"] = partial(_indice_pairs, x, kind)
         # spconv lists pairs instead of filling tables.
         yield Case(
             op, "forward", f"{num} voxels", ours, peers, num_bytes, tolerance=0, not_compared=("spconv",)
         )
-
-
-def _tuple(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Results:
-    results = function(*arguments)
-    return results if isinstance(results, tuple) else (results,)
 
 
 def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Case]:
@@ -127,16 +126,13 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
     num_bytes = 4 * (features.numel() + weight.numel() + inputs.numel() + num_out * width)
     # spconv has the rows of a strided convolution in another order; tests/encoders compares the results.
     apart = () if kind == "submanifold" else ("spconv",)
-    forward = {name: _without_gradient(run) for name, run in runs.items()}
-    yield Case(
-        "sparse_conv3d", "forward", shape, forward.pop(""), forward, num_bytes, num_flops, not_compared=apart
-    )
-    upstream = (torch.randn(num_out, width, device=inputs.device),)
-    backward = {name: gradients((run(),), (features, weight), upstream) for name, run in runs.items()}
-    ours = backward.pop("")
-    yield Case(
-        "sparse_conv3d", "backward", shape, ours, backward, 2 * num_bytes, 2 * num_flops, not_compared=apart
-    )
+    for stage, factor, sides in (
+        ("forward", 1, {name: forward(run, ()) for name, run in runs.items()}),
+        ("backward", 2, {name: gradients((run(),), (features, weight)) for name, run in runs.items()}),
+    ):
+        work = factor * num_bytes, factor * num_flops
+        ours = sides.pop("")
+        yield Case("sparse_conv3d", stage, shape, ours, sides, *work, not_compared=apart)
 
 
 def _spconv_layer(
@@ -150,14 +146,6 @@ def _spconv_layer(
     return lambda: function(features, weight, pairs, num_pairs, num_out, algo)
 
 
-def _without_gradient(run: Callable[[], Tensor]) -> Callable[[], Results]:
-    def forward() -> Results:
-        with torch.no_grad():
-            return (run(),)
-
-    return forward
-
-
 def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> Iterator[Case]:
     """With the search for neighbours, norms and the dense volume at the end."""
     torch.manual_seed(0)
@@ -166,15 +154,14 @@ def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> I
     for encoder in encoders.values():
         encoder.load_state_dict(encoders["builtin"].state_dict())
 
-    def forward(encoder: nn.Module) -> Callable[[], Results]:
-        return _without_gradient(lambda: encoder(x))
-
-    def training(encoder: nn.Module) -> Callable[[], Results]:
+    def training(encoder: nn.Module) -> Run:
         return lambda: torch.autograd.grad(encoder(x).mean(), list(encoder.parameters()))
 
     shape = f"{name}, {len(x.coords)} voxels"
     # Rounding puts inputs of rectifiers on either side of zero and switches gradients: against float64 both
     # backends are off by up to 1e-2.
-    for stage, make, tolerance in (("forward", forward, 1e-4), ("forward+backward", training, 3e-2)):
-        runs = {backend: make(encoder) for backend, encoder in encoders.items()}
+    for stage, tolerance, runs in (
+        ("forward", 1e-4, {name: forward(lambda e=e: e(x), ()) for name, e in encoders.items()}),
+        ("forward+backward", 3e-2, {name: training(encoder) for name, encoder in encoders.items()}),
+    ):
         yield Case("sparse_encoder", stage, shape, runs.pop("builtin"), runs, 0, tolerance=tolerance)

@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from measure import Case, Results, gradients
+from measure import Case, Results, both_passes
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import embedding_bag, pad
 
 from renderpretrain import Cameras, VoxelGrid, ops
 from renderpretrain.lifters import view_coordinates
+
+OPERATORS = ("frustum_coordinates", "image_lift")
 
 BINS = 64
 DEPTHS = (0.0, 64.0)
@@ -56,16 +58,34 @@ def _projection(shape: str, points: Tensor) -> Case:
     return Case("frustum_coordinates", "forward", shape, ours, {"reference": reference}, num_bytes)
 
 
-def _compacted(features: Tensor, probabilities: Tensor, coordinates: Tensor, valid: Tensor) -> Tensor:
-    """The best plain-torch form: every camera reads only at the points it sees. Of one example."""
-    total = features.new_zeros(coordinates.shape[2], features.shape[2])
-    for n in range(features.shape[1]):
-        (seen,) = valid[0, n].nonzero(as_tuple=True)
-        uvd = coordinates[0, n, seen]
-        values = grid_sample(features[:, n], uvd[None, None, :, :2], align_corners=False)[0, :, 0]
-        likely = grid_sample(probabilities[:, n, None], uvd[None, None, None], align_corners=False).flatten()
-        total = total.index_add(0, seen, (values * likely).mT)
-    return total[None]
+def _taps(coordinate: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The two cells around a coordinate in [-1, 1], and their shares, 0 outside."""
+    index = ((coordinate + 1) * count - 1) / 2
+    low = index.floor()
+    both = low.long()[:, None] + torch.arange(2, device=index.device)
+    shares = torch.stack([1 - (index - low), index - low], -1) * ((both >= 0) & (both < count))
+    return both.clamp(0, count - 1), shares
+
+
+def _bags(features: Tensor, probabilities: Tensor, coordinates: Tensor, valid: Tensor) -> Tensor:
+    """The best plain-torch form: one weighted sum of rows for every point, over the cameras that see it.
+
+    Of one example; the features have their channels last.
+    """
+    num_bins, height, width = probabilities.shape[2:]
+    point, camera = valid[0].mT.nonzero().unbind(1)
+    u, v, d = coordinates[0, camera, point].unbind(-1)
+    (x, by_x), (y, by_y), (z, by_z) = _taps(u, width), _taps(v, height), _taps(d, num_bins)
+    rows = camera[:, None] * height + y
+    pixels = rows[:, :, None] * width + x[:, None, :]
+    shares = by_y[:, :, None] * by_x[:, None, :]
+    bins = ((camera[:, None] * num_bins + z)[..., None] * height + y[:, None, :])[..., None] * width
+    likely = probabilities.flatten()[bins + x[:, None, None, :]] * by_z[:, :, None, None] * shares[:, None]
+    weights = shares * likely.sum((1, 2, 3))[:, None, None]
+    starts = 4 * pad(valid[0].sum(0).cumsum(0), (1, 0))[:-1]
+    maps = features[0].permute(0, 2, 3, 1).flatten(0, 2)
+    bags = embedding_bag(pixels.flatten(), maps, starts, per_sample_weights=weights.flatten(), mode="sum")
+    return bags[None]
 
 
 def _lifting(shape: str, channels: int, points: Tensor) -> Iterator[Case]:
@@ -75,42 +95,18 @@ def _lifting(shape: str, channels: int, points: Tensor) -> Iterator[Case]:
     plain = features.unflatten(0, (1, 6)).requires_grad_()
     last = features.contiguous(memory_format=torch.channels_last).unflatten(0, (1, 6)).requires_grad_()
 
-    def forward(function: Callable[..., Tensor], maps: Tensor) -> Callable[[], Results]:
-        def run() -> Results:
-            with torch.no_grad():
-                return (function(maps, probabilities, coordinates, valid),)
-
-        return run
-
-    sides = {
+    functions = {
         "": (ops.image_lift, last),
         "reference": (ops.image_lift_reference, plain),
-        "torch": (_compacted, plain),
+        "torch": (_bags, last),
+    }
+    sides = {
+        name: (function, (maps, probabilities, coordinates, valid))
+        for name, (function, maps) in functions.items()
     }
     num_pairs, num_values = int(valid.sum()), len(points) * channels
     least = 4 * (num_values + features.numel() + probabilities.numel()) + 13 * valid.numel()
-    forwards = {name: forward(*side) for name, side in sides.items()}
-    yield Case("image_lift", "forward", shape, forwards.pop(""), forwards, least, 8 * num_pairs * channels)
-
-    cotangent = torch.randn(1, len(points), channels, device=points.device)
-
-    def both(function: Callable[..., Tensor], maps: Tensor) -> Callable[[], Results]:
-        def run() -> Results:
-            values = function(maps, probabilities, coordinates, valid)
-            return gradients((values,), (maps, probabilities), (cotangent,))()
-
-        return run
-
-    runs = {name: both(*side) for name, side in sides.items()}
-    twice = 2 * least + 4 * num_values
+    num_bytes = least, 2 * least + 4 * num_values
+    num_flops = 8 * num_pairs * channels, 26 * num_pairs * channels
     # Gradients by probabilities sum products of channels in float32.
-    yield Case(
-        "image_lift",
-        "forward+backward",
-        shape,
-        runs.pop(""),
-        runs,
-        twice,
-        26 * num_pairs * channels,
-        tolerance=1e-3,
-    )
+    yield from both_passes("image_lift", shape, sides, num_bytes, num_flops, (1e-4, 1e-3))

@@ -1,22 +1,17 @@
 """Choosing samples along rays, and casting rays through grids."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from measure import Case, Results
+from measure import Case, Results, Run, installed
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 
 from renderpretrain import VoxelGrid, ops
+from renderpretrain.ops.neus_upsample import HISTOGRAM_PADDING, section_alphas
 
-try:
-    import nerfacc
-    from nerfacc.grid import _ray_aabb_intersect
-    from nerfacc.pdf import _sample_from_weighted
-except Exception:  # a peer where it is installed, and wherever it can be imported
-    nerfacc = None
-
-Peers = dict[str, Callable[[], Results]]
+OPERATORS = ("neus_upsample", "resample", "box_intersect", "march", "march_packed", "raycast_grid")
 
 STREET = VoxelGrid((-54.0, -54.0, -5.0, 54.0, 54.0, 3.0), (0.6, 0.6, 1.6))
 ROOM = VoxelGrid((0.0, 0.0, 0.0, 12.8, 12.8, 12.8), (0.1, 0.1, 0.1))
@@ -45,7 +40,10 @@ def _neus_upsample(rays: int, samples: int, count: int, device: str) -> Case:
         "forward",
         f"{rays} rays, {samples} + {count}",
         lambda: (ops.neus_upsample(positions, sdf, 60.0, count),),
-        {"torch": lambda: (ops.neus_upsample_reference(positions, sdf, 60.0, count),)},
+        {
+            "reference": lambda: (ops.neus_upsample_reference(positions, sdf, 60.0, count),),
+            "torch": lambda: (_merged(positions, sdf, 60.0, count),),
+        },
         4 * rays * (3 * samples + count),
         40 * rays * samples,
         # A quantile in a section that holds only its padding moves by a hundredth of it with the last bit
@@ -54,14 +52,39 @@ def _neus_upsample(rays: int, samples: int, count: int, device: str) -> Case:
     )
 
 
+def _quantiles(edges: Tensor, weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """In float32, for weights that are nowhere zero; and the right border of each one's bin."""
+    cdf = pad(weights.cumsum(-1), (1, 0))
+    target = u * cdf[..., -1:]
+    right = torch.searchsorted(cdf, target, right=True).clamp_(1, weights.shape[-1])
+    left = right - 1
+    below = cdf.gather(-1, left)
+    fraction = (target - below) / (cdf.gather(-1, right) - below)
+    return torch.lerp(edges.gather(-1, left), edges.gather(-1, right), fraction), right
+
+
+def _merged(positions: Tensor, sdf: Tensor, inv_s: float, count: int) -> Tensor:
+    """The bins say where in the row the new positions go, so nothing is sorted."""
+    weights = ops.composite_reference(section_alphas(positions, sdf, inv_s)) + HISTOGRAM_PADDING
+    turns = torch.arange(count, device=positions.device)
+    fine, right = _quantiles(positions, weights, (turns + 0.5) / count)
+    places = right + turns
+    out = positions.new_empty(*positions.shape[:-1], positions.shape[-1] + count)
+    old = torch.ones(out.shape, dtype=torch.bool, device=out.device).scatter_(-1, places, False)
+    return out.masked_scatter_(old, positions).scatter_(-1, places, fine)
+
+
 def _resample(rays: int, bins: int, count: int, device: str) -> Case:
     edges = torch.rand(rays, bins + 1, device=device).cumsum(-1)
     weights = torch.rand(rays, bins, device=device)
     u = ((torch.arange(count, device=device) + 0.5) / count).expand(rays, count).contiguous()
-    peers: Peers = {"torch": lambda: (ops.resample_reference(edges, weights, u),)}
-    if nerfacc is not None:
-        # It draws count + 1 borders with sums in float32: the same work, other positions.
-        peers["nerfacc"] = lambda: tuple(_sample_from_weighted(edges, weights, count)[:1])
+    peers: dict[str, Run] = {
+        "reference": lambda: (ops.resample_reference(edges, weights, u),),
+        "torch": lambda: _quantiles(edges, weights, u)[:1],
+    }
+    pdf = installed("nerfacc.pdf")
+    if pdf:  # it also finds borders between the positions
+        peers["nerfacc"] = lambda: pdf._sample_from_weighted(edges, weights, count)[1:]
     return Case(
         "resample",
         "forward",
@@ -69,7 +92,6 @@ def _resample(rays: int, bins: int, count: int, device: str) -> Case:
         lambda: (ops.resample(edges, weights, u),),
         peers,
         4 * rays * (2 * bins + 2 * count),
-        not_compared=("nerfacc",),
     )
 
 
@@ -78,18 +100,22 @@ def _rays(grid: VoxelGrid, count: int, device: str) -> tuple[Tensor, Tensor, Ten
     lower, upper = torch.tensor(grid.lower, device=device), torch.tensor(grid.upper, device=device)
     ends = lower + torch.rand(1, count, 3, device=device) * (upper - lower)
     origins = (0.5 * (lower + upper) + 0.01).expand_as(ends).contiguous()
-    return origins, ends, torch.nn.functional.normalize(ends - origins, dim=-1)
+    return origins, ends, normalize(ends - origins, dim=-1)
 
 
 def _box_intersect(rays: int, device: str) -> Case:
     origins, _, directions = (tensor[0] for tensor in _rays(ROOM, rays, device))
     box = (3.0, 3.0, 3.0), (9.0, 9.0, 9.0)
-    peers: Peers = {"torch": lambda: ops.box_intersect_reference(origins, directions, *box)}
-    if nerfacc is not None:
+    peers: dict[str, Run] = {
+        "reference": lambda: ops.box_intersect_reference(origins, directions, *box),
+        "torch": lambda: _slabs(origins, directions, *box),
+    }
+    grid = installed("nerfacc.grid")
+    if grid:
         corners = torch.tensor([[*box[0], *box[1]]], device=device)
 
         def theirs() -> Results:
-            near, far, hit = _ray_aabb_intersect(origins, directions, corners, near_plane=0.0)
+            near, far, hit = grid._ray_aabb_intersect(origins, directions, corners, near_plane=0.0)
             return near[:, 0], far[:, 0], hit[:, 0]
 
         peers["nerfacc"] = theirs
@@ -102,6 +128,18 @@ def _box_intersect(rays: int, device: str) -> Case:
         rays * 33,
         24 * rays,
     )
+
+
+def _slabs(origins: Tensor, directions: Tensor, lower: Any, upper: Any) -> Results:
+    """For rays along no axis; many are fastest with the axes in rows of their own."""
+    axis = -1 if len(origins) < 1 << 16 else 0
+    low, high = (origins.new_tensor(corner).unsqueeze(-1 - axis) for corner in (lower, upper))
+    origins, slopes = origins.movedim(-1, axis), 1 / directions.movedim(-1, axis)
+    first, second = (low - origins) * slopes, (high - origins) * slopes
+    enter = torch.minimum(first, second).amax(axis).clamp_(min=0)
+    leave = torch.maximum(first, second).amin(axis)
+    hit = enter < leave
+    return torch.where(hit, enter, 0.0), torch.where(hit, leave, 0.0), hit
 
 
 def _march(name: str, grid: VoxelGrid, rays: int, device: str) -> Iterator[Case]:
@@ -170,7 +208,7 @@ def _raycast(name: str, grid: VoxelGrid, beams: int, device: str) -> Case:
         "forward",
         f"{name}, {beams} beams",
         lambda: ops.raycast_grid(*scene),
-        {"torch": lambda: ops.raycast_grid_reference(*scene)},
+        {"reference": lambda: ops.raycast_grid_reference(*scene)},
         beams * 25 + 8 * grid.num_voxels,
         tolerance=0.0,
     )

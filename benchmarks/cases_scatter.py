@@ -1,14 +1,16 @@
 """Points to voxels: their voxel, the occupied ones, and what is gathered in each."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from measure import Case, Results
+from measure import Case, Results, Run, forward, forward_backward, installed
 from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
 
 from renderpretrain import VoxelGrid, ops
+
+OPERATORS = ("scatter_plan", "voxel_scatter", "voxel_index", "occupied_cells")
 
 
 def cases(device: str, quick: bool) -> Iterator[Case]:
@@ -22,6 +24,7 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
         device
     )
     for name, cells in (("sweep", index[index >= 0]), ("uniform", uniform)):
+        yield _plan(f"{name}, {len(cells)} -> {street.num_voxels}", cells, street.num_voxels)
         values = torch.randn(len(cells), 96, device=device, requires_grad=True)
         for reduce in ("sum", "mean", "max"):
             shape = f"{reduce}, {name}, {len(cells)} x 96 -> {street.num_voxels}"
@@ -47,63 +50,64 @@ def _index(points: Tensor, grid: VoxelGrid) -> Tensor:
     return ops.voxel_index(points, valid, grid.shape, grid.lower, grid.upper, grid.scale, grid.offset)
 
 
+def _plan(shape: str, index: Tensor, num_cells: int) -> Case:
+    def parts(plan: ops.ScatterPlan) -> Results:
+        return plan.order, plan.offsets
+
+    def sorted_and_counted() -> Results:
+        ends = index.bincount(minlength=num_cells).cumsum(0)
+        return index.int().sort(stable=True).indices.int(), pad(ends, (1, 0)).int()
+
+    peers: dict[str, Run] = {
+        "reference": lambda: parts(ops.scatter_plan_reference(index, num_cells)),
+        "torch": sorted_and_counted,
+    }
+    num_bytes = (index.element_size() + 4) * index.numel() + 4 * num_cells
+    ours = lambda: parts(ops.scatter_plan(index, num_cells))  # noqa: E731
+    return Case("scatter_plan", "forward", shape, ours, peers, num_bytes)
+
+
 def _scatter(shape: str, values: Tensor, index: Tensor, num_cells: int, reduce: Any) -> Iterator[Case]:
     def ours(values: Tensor) -> Tensor:
         return ops.voxel_scatter(values, index, num_cells, reduce=reduce)
 
-    sides = {"": ours, "torch": _torchs(index, num_cells, reduce), **_libraries(index, num_cells, reduce)}
-    cotangent = torch.randn(num_cells, values.shape[1], device=values.device)
-    passes = {"forward": _forward, "forward+backward": _both}
-    size = values.numel() + cotangent.numel()
-    for stage, num_bytes in (("forward", 4 * size), ("forward+backward", 4 * (size + 2 * values.numel()))):
-        runs = {name: passes[stage](side, values, cotangent) for name, side in sides.items()}
-        # torch shares the gradient of a maximum among all that attain it.
-        differing = ("torch",) if reduce == "max" and stage != "forward" else ()
-        yield Case("voxel_scatter", stage, shape, runs.pop(""), runs, num_bytes, not_compared=differing)
+    libraries = {}
+    if installed("torch_scatter"):
+        scatter = installed("torch_scatter").scatter
+        libraries["torch_scatter"] = lambda values: scatter(
+            values, index, 0, dim_size=num_cells, reduce=reduce
+        )
+    once, twice = values.numel() + num_cells * values.shape[1], 2 * values.numel()
+    for stage, make, size in (
+        ("forward", forward, once),
+        ("forward+backward", forward_backward, once + twice),
+    ):
+        sides = {"": ours, "torch": _torchs(index, num_cells, reduce, stage), **libraries}
+        runs = {name: make(side, (values,)) for name, side in sides.items()}
+        yield Case("voxel_scatter", stage, shape, runs.pop(""), runs, 4 * size)
 
 
-def _forward(scatter: Callable[[Tensor], Tensor], values: Tensor, cotangent: Tensor) -> Callable[[], Results]:
-    def run() -> Results:
-        with torch.no_grad():
-            return (scatter(values),)
+def _torchs(index: Tensor, num_cells: int, reduce: str, stage: str) -> Callable[[Tensor], Tensor]:
+    """The fastest of torch's ways for each reduction and pass."""
 
-    return run
+    def total(values: Tensor) -> Tensor:
+        return values.new_zeros(num_cells, values.shape[1]).index_add_(0, index, values)
 
+    def mean(values: Tensor) -> Tensor:
+        return total(values / index.bincount(minlength=num_cells)[index, None])
 
-def _both(scatter: Callable[[Tensor], Tensor], values: Tensor, cotangent: Tensor) -> Callable[[], Results]:
-    def run() -> Results:
-        return torch.autograd.grad(scatter(values), values, cotangent)
+    def maximum(values: Tensor) -> Tensor:
+        out, rows = values.new_zeros(num_cells, values.shape[1]), index[:, None].expand_as(values)
+        return out.scatter_reduce(0, rows, values, "amax", include_self=False)
 
-    return run
+    def sorted_maximum(values: Tensor) -> Tensor:
+        """Slower than the other, but its gradient is faster, and goes to one point only, as ours does."""
+        cells, order = index.sort(stable=True)
+        cells, counts = cells.unique_consecutive(return_counts=True)
+        found = embedding_bag(order, values, counts.cumsum(0) - counts, mode="max")
+        return values.new_zeros(num_cells, values.shape[1]).index_copy(0, cells, found)
 
-
-def _torchs(index: Tensor, num_cells: int, reduce: str) -> Callable[[Tensor], Tensor]:
-    """The fastest of torch's ways for each reduction."""
-
-    def scatter(values: Tensor) -> Tensor:
-        out = values.new_zeros(num_cells, values.shape[1])
-        if reduce == "max":
-            with warnings.catch_warnings():  # "in beta"
-                warnings.simplefilter("ignore")
-                return out.index_reduce(0, index, values, "amax", include_self=False)
-        if reduce == "mean":
-            rows = index[:, None].expand_as(values)
-            return out.scatter_reduce(0, rows, values, "mean", include_self=False)
-        return out.index_add_(0, index, values)
-
-    return scatter
-
-
-def _libraries(index: Tensor, num_cells: int, reduce: str) -> dict[str, Callable[[Tensor], Tensor]]:
-    try:
-        from torch_scatter import scatter
-    except Exception:
-        return {}
-
-    def run(values: Tensor) -> Tensor:
-        return scatter(values, index, 0, dim_size=num_cells, reduce=reduce)
-
-    return {"torch_scatter": run}
+    return {"sum": total, "mean": mean, "max": maximum if stage == "forward" else sorted_maximum}[reduce]
 
 
 def _voxels(shape: str, points: Tensor, grid: VoxelGrid) -> Iterator[Case]:
@@ -111,21 +115,39 @@ def _voxels(shape: str, points: Tensor, grid: VoxelGrid) -> Iterator[Case]:
     where = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     index = ops.voxel_index(points, valid, *where).flatten()
 
-    def cells() -> Results:
-        return (ops.voxel_index(points, valid, *where),)
-
-    def torch_cells() -> Results:
-        return (ops.voxel_index_reference(points, valid, *where),)
-
-    yield Case("voxel_index", "forward", shape, cells, {"torch": torch_cells}, 21 * valid.numel())
+    peers = {
+        "reference": forward(lambda points: ops.voxel_index_reference(points, valid, *where), (points,)),
+        "torch": forward(lambda points: _axis_by_axis(points, valid, grid), (points,)),
+    }
+    ours = forward(lambda points: ops.voxel_index(points, valid, *where), (points,))
+    yield Case("voxel_index", "forward", shape, ours, peers, 21 * valid.numel())
 
     def results(found: ops.OccupiedCells) -> Results:
-        return found.cells, found.rows, found.plan.offsets
+        return found.cells, found.rows, found.plan.order, found.plan.offsets
 
-    def occupied() -> Results:
-        return results(ops.occupied_cells(index, grid.num_voxels))
+    occupied = lambda: results(ops.occupied_cells(index, grid.num_voxels))  # noqa: E731
+    others: dict[str, Run] = {
+        "reference": lambda: results(ops.occupied_cells_reference(index, grid.num_voxels)),
+        "torch": lambda: _sorted_in_32_bits(index, grid.num_voxels),
+    }
+    yield Case("occupied_cells", "forward", shape, occupied, others, 20 * valid.numel())
 
-    def torch_occupied() -> Results:
-        return results(ops.occupied_cells_reference(index, grid.num_voxels))
 
-    yield Case("occupied_cells", "forward", shape, occupied, {"torch": torch_occupied}, 20 * valid.numel())
+def _axis_by_axis(points: Tensor, valid: Tensor, grid: VoxelGrid) -> Tensor:
+    """Of a small batch of points; one axis after the other of each keeps the numbers in cache."""
+    inside = valid
+    index = torch.arange(len(points), dtype=torch.int32, device=points.device)[:, None]
+    axes = points.mT.contiguous().unbind(1)
+    for axis, size in zip((2, 1, 0), grid.shape, strict=True):
+        inside = inside & (axes[axis] >= grid.lower[axis]) & (axes[axis] < grid.upper[axis])
+        place = (axes[axis] * grid.scale[axis]).add_(grid.offset[axis]).add_(0.5).floor_()
+        index = index * size + place.clamp_(0, size - 1).int()
+    return torch.where(inside, index.long(), -1)
+
+
+def _sorted_in_32_bits(index: Tensor, num_cells: int) -> Results:
+    cells, order = torch.where(index < 0, num_cells, index).int().sort(stable=True)
+    cells, row, counts = cells.unique_consecutive(return_inverse=True, return_counts=True)
+    found = len(cells) - int(cells[-1] == num_cells)
+    rows = torch.empty_like(row).scatter_(0, order, torch.where(row < found, row, -1))
+    return cells[:found].long(), rows, order.int(), pad(counts[:found].cumsum(0), (1, 0)).int()

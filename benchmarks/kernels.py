@@ -2,8 +2,9 @@
 
 ``python benchmarks/kernels.py [--json FILE] [--quick] [--device cuda] [--threads N] [--only OP ...]``
 
-Each pass is checked for equality first; see ``measure.py`` for how a number comes about. The whole is run
-twice, under the C library's default allocator and under one that keeps freed memory.
+Each pass is checked for equality first, and one that fails is not timed but named at the end; see
+``measure.py`` for how a number comes about. The whole is run twice, under the C library's default allocator
+and under one that keeps freed memory.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +27,25 @@ import cases_pool
 import cases_scatter
 import cases_segment
 import torch
-from measure import TUNED, Case, allocator, copy_rate, product_rate, rows
+from measure import TUNED, Case, UnequalError, allocator, copy_rate, product_rate, rows
 
 from renderpretrain import ops
 
-FAMILIES: tuple[Callable[[str, bool], Iterator[Case]], ...] = (
-    cases_grid.cases,
-    cases_composite.cases,
-    cases_pool.cases,
-    cases_lift.cases,
-    cases_scatter.cases,
-    cases_march.cases,
-    cases_segment.cases,
-    cases_conv.cases,
+FAMILIES = (
+    cases_grid,
+    cases_composite,
+    cases_pool,
+    cases_lift,
+    cases_scatter,
+    cases_march,
+    cases_segment,
+    cases_conv,
 )
-COLUMNS = ("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb")
+OPERATORS = tuple(name for family in FAMILIES for name in family.OPERATORS)
+COLUMNS = (
+    *("op", "pass", "shape", "peer", "ours_ms", "peer_ms", "ratio", "ours_peak_mb", "peer_peak_mb"),
+    *("rel_err", "floor_share"),
+)
 
 
 def machine(device: str) -> str:
@@ -58,61 +64,88 @@ def _processor() -> str:
 
 
 def cell(value: Any) -> str:
-    """A number with three digits, text as it is."""
+    """A number with three digits, text as it is, a dash where nothing is known."""
+    if value is None:
+        return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def run(device: str, quick: bool, only: list[str], seconds: float) -> list[dict[str, Any]]:
-    """All rows, printed as they come."""
-    print(f"\n{machine(device)}; {allocator()} allocator; medians, ms and MB\n")
-    print(f"| {' | '.join((*COLUMNS, 'rel_err', 'floor_share'))} |")
-    print(f"|{'---|' * (len(COLUMNS) + 2)}", flush=True)
-    found = []
+def wanted(chosen: argparse.Namespace) -> Iterator[Case]:
+    """The cases of the operators asked for; no others of their family are made where none is."""
     for family in FAMILIES:
-        for case in family(device, quick):
-            if only and case.op not in only:
-                continue
-            for row in rows(case, device, seconds):
-                found.append(row)
-                cells = (cell(row[name]) for name in (*COLUMNS, "rel_err", "floor_share"))
-                print(f"| {' | '.join(cells)} |", flush=True)
-    return found
+        if set(family.OPERATORS) & set(chosen.only):
+            yield from (case for case in family.cases(chosen.device, chosen.quick) if case.op in chosen.only)
 
 
-def main() -> None:
-    """Run under one allocator, and once more in a process of its own under the other."""
+def run(chosen: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+    """All rows, printed as they come, and what was not timed because it is not equal."""
+    print(f"\n{machine(chosen.device)}; {allocator()} allocator; medians, ms and MB\n")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'---|' * len(COLUMNS)}", flush=True)
+    found, failed = [], []
+    for case in wanted(chosen):
+        try:
+            measured = rows(case, chosen.device, chosen.seconds, chosen.repeats)
+        except UnequalError as error:
+            failed.append(str(error))
+            continue
+        found += measured
+        for row in measured:
+            print(f"| {' | '.join(cell(row[name]) for name in COLUMNS)} |", flush=True)
+    return found, failed
+
+
+def parsed() -> argparse.Namespace:
+    """The command line, with what ``--quick`` means filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--quick", action="store_true", help="small shapes and few repeats")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, help="threads of the CPU, of torch and of the kernels")
-    parser.add_argument("--only", nargs="*", default=[], help="names of operators")
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, help="time for each side of a row, three calls at least"
-    )
+    parser.add_argument("--only", nargs="+", default=OPERATORS, choices=OPERATORS, metavar="OP")
+    parser.add_argument("--seconds", type=float, help="time for each side of a row, 1 if not given")
+    parser.add_argument("--repeats", type=int, help="calls of each side at least, 5 if not given")
     parser.add_argument("--allocator", default="both", choices=("default", "tuned", "both"))
     chosen = parser.parse_args()
+    if chosen.seconds is None:
+        chosen.seconds = 0.05 if chosen.quick else 1.0
+    if chosen.repeats is None:
+        chosen.repeats = 3 if chosen.quick else 5
+    return chosen
+
+
+def main() -> None:
+    """Run under each allocator asked for: in this process, or in one of its own under the other."""
+    chosen = parsed()
     if not ops.has_native(chosen.device):
         raise SystemExit(f"nothing to compare: {ops.native_status()[chosen.device].why}")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    if chosen.allocator == "tuned" and allocator() == "default":
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED})
-    found = run(chosen.device, chosen.quick, chosen.only, 0.05 if chosen.quick else chosen.seconds)
-    if chosen.allocator == "both" and chosen.device == "cpu" and allocator() == "default":
-        found += tuned_run(sys.argv[1:])
+    both = chosen.allocator == "both" and chosen.device == "cpu"
+    found, failed = [], []
+    for name in ("default", "tuned") if both else (chosen.allocator.replace("both", "default"),):
+        measured, unequal = run(chosen) if name == allocator() else run_under(name, sys.argv[1:])
+        found += measured
+        failed += unequal
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1))
+    if failed:
+        raise SystemExit("\n".join(["not equal, so not timed:", *failed]))
 
 
-def tuned_run(arguments: list[str]) -> list[dict[str, Any]]:
+def run_under(name: str, arguments: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """The same under the other allocator, whose settings glibc reads when a process starts."""
-    partial = Path(f"/tmp/kernels-{os.getpid()}.json")
-    command = [sys.executable, __file__, *arguments, "--allocator", "tuned", "--json", str(partial)]
-    subprocess.run(command, check=True, env={**os.environ, **TUNED})
-    found: list[dict[str, Any]] = json.loads(partial.read_text())
-    partial.unlink()
-    return found
+    environment = {key: value for key, value in os.environ.items() if key not in TUNED}
+    if name == "tuned":
+        environment.update(TUNED)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        command = [sys.executable, __file__, *arguments, "--allocator", name, "--json", str(file)]
+        done = subprocess.run(command, env=environment)
+        if not file.exists():
+            raise SystemExit(done.returncode)
+        failed = [f"something under the {name} allocator, named above"] if done.returncode else []
+        return json.loads(file.read_text()), failed
 
 
 if __name__ == "__main__":

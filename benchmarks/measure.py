@@ -6,11 +6,12 @@ of a matrix product with as many operations, both measured on this machine with 
 
 import ctypes
 import gc
+import importlib
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,12 @@ import torch
 from torch import Tensor
 
 Results = tuple[Tensor, ...]
+Run = Callable[[], Results]
+Function = Callable[..., Tensor | Results]
+
+
+class UnequalError(Exception):
+    """A peer computes something else than the case: its time would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,11 @@ class Case:
         stage: ``"forward"``, ``"backward"``, ``"forward+backward"``, ``"double backward"``.
         shape: In words, short.
         ours: Runs the pass and returns what it computed.
-        peers: The same by others, the best plain-torch form under the name ``"torch"``.
+        peers: The same by others: the operator's definition as ``"reference"``, the best form of plain torch
+            that is not it as ``"torch"``, and libraries under their names.
         num_bytes: Memory traffic that no implementation can avoid: inputs once, outputs once.
-        num_flops: Floating-point operations, a multiply-add counted as two.
+        num_flops: Floating-point operations, a multiply-add counted as two. With no bytes either the floor is
+            not known.
         tolerance: Largest difference allowed, over the largest entry of the peer's result.
         not_compared: Peers whose result differs by design (say why beside it): timed only.
     """
@@ -41,23 +50,22 @@ class Case:
     op: str
     stage: str
     shape: str
-    ours: Callable[[], Results]
-    peers: dict[str, Callable[[], Results]]
+    ours: Run
+    peers: dict[str, Run]
     num_bytes: int
     num_flops: int = 0
     tolerance: float = 1e-4
     not_compared: tuple[str, ...] = field(default=())
 
 
-def rows(case: Case, device: str, seconds: float) -> list[dict[str, Any]]:
-    """One row per peer of a case."""
-    expected = case.ours()
-    errors = {
-        name: None if name in case.not_compared else relative_error(expected, peer(), case, name)
-        for name, peer in case.peers.items()
-    }
-    del expected
-    times = medians({"": case.ours, **case.peers}, device, seconds)
+def rows(case: Case, device: str, seconds: float, repeats: int) -> list[dict[str, Any]]:
+    """One row per peer of a case.
+
+    Raises:
+        UnequalError: If a peer that can be compared differs by more than the case allows.
+    """
+    errors = _errors(case)
+    times = medians({"": case.ours, **case.peers}, device, seconds, repeats)
     peaks = {name: peak_megabytes(run, device) for name, run in {"": case.ours, **case.peers}.items()}
     floor = 1e3 * max(case.num_bytes / copy_rate(device), case.num_flops / product_rate(device))
     return [
@@ -75,31 +83,59 @@ def rows(case: Case, device: str, seconds: float) -> list[dict[str, Any]]:
             "ours_peak_mb": peaks[""],
             "peer_peak_mb": peaks[name],
             "rel_err": errors[name],
-            "floor_share": floor / times[""],
+            "floor_share": floor / times[""] if floor else None,
         }
         for name in case.peers
     ]
 
 
-def relative_error(ours: Results, theirs: Results, case: Case, peer: str) -> float:
-    """Largest difference over the largest entry; an exit where it is more than the case allows."""
+def _errors(case: Case) -> dict[str, float | None]:
+    """Each peer's difference; every side runs once, so that the first timed call is not its first."""
+    expected, errors = case.ours(), dict[str, float | None]()
+    for name, peer in case.peers.items():
+        found = peer()
+        try:
+            errors[name] = None if name in case.not_compared else relative_error(expected, found)
+        except UnequalError as error:
+            raise UnequalError(f"{case.op} {case.stage} {case.shape}: {name}: {error}") from None
+        if (errors[name] or 0.0) > case.tolerance:
+            raise UnequalError(
+                f"{case.op} {case.stage} {case.shape}: differs from {name} by {errors[name]:.1e}, "
+                f"more than {case.tolerance:.0e}"
+            )
+    return errors
+
+
+def relative_error(ours: Results, theirs: Results) -> float:
+    """Largest difference over the largest finite entry, of the worst pair of results.
+
+    Infinities are equal to infinities of the same sign; NaN equals nothing, not even NaN.
+
+    Raises:
+        UnequalError: If the numbers of results, their shapes, or entries that are not finite do not agree.
+    """
     if len(ours) != len(theirs):
-        raise SystemExit(f"{case.op} {case.stage}: {len(ours)} results, {peer} has {len(theirs)}")
+        raise UnequalError(f"{len(theirs)} results, ours are {len(ours)}")
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
-        scale = max(float(b.detach().double().abs().max()), 1e-30) if b.numel() else 1.0
-        difference = (a.detach().double() - b.detach().double()).abs()
-        worst = max(worst, float(difference.max()) / scale if b.numel() else 0.0)
-    if not worst <= case.tolerance:
-        raise SystemExit(f"{case.op} {case.stage} {case.shape}: differs from {peer} by {worst:.1e}")
+        if a.shape != b.shape:
+            raise UnequalError(f"a result of shape {tuple(b.shape)}, ours has {tuple(a.shape)}")
+        if a.numel() == 0:
+            continue
+        a, b = a.detach().double(), b.detach().double()
+        difference = torch.where(a == b, 0.0, (a - b).abs())
+        if not difference.isfinite().all():
+            raise UnequalError("NaN, or an infinity where the other is finite or of the other sign")
+        scale = float(torch.where(b.isfinite(), b, 0.0).abs().max())
+        worst = max(worst, float(difference.max()) / max(scale, 1e-30))
     return worst
 
 
-def medians(sides: dict[str, Callable[[], Results]], device: str, seconds: float) -> dict[str, float]:
-    """Milliseconds of each side: one call of each in turn, at least three, until the time is up."""
+def medians(sides: dict[str, Run], device: str, seconds: float, repeats: int = 5) -> dict[str, float]:
+    """Milliseconds of each side: one call of each in turn, ``repeats`` at least, until the time is up."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     end = time.perf_counter() + seconds * len(sides)
-    while time.perf_counter() < end or len(times[""]) < 3:
+    while time.perf_counter() < end or len(times[""]) < repeats:
         for name, run in sides.items():
             begin = _now(device)
             run()
@@ -113,7 +149,7 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def peak_megabytes(run: Callable[[], Results], device: str) -> float:
+def peak_megabytes(run: Run, device: str) -> float:
     """What a call needs at most beyond what was there, its results included."""
     gc.collect()
     if device == "cuda":
@@ -168,11 +204,74 @@ def allocator() -> str:
     return "tuned" if all(os.environ.get(name) == value for name, value in TUNED.items()) else "default"
 
 
-def gradients(outputs: Results, inputs: Results, cotangents: Results | None = None) -> Callable[[], Results]:
-    """A backward pass that can be run again and again, for :attr:`Case.ours` and peers."""
-    cotangents = cotangents or tuple(torch.ones_like(output) for output in outputs)
+@cache
+def installed(name: str) -> Any:
+    """The module of a peer, or None where it is absent or does not import."""
+    try:
+        return importlib.import_module(name)
+    except Exception:  # not installed, or built for another torch
+        return None
+
+
+def as_tuple(results: Tensor | Results) -> Results:
+    """A single result as a tuple of one."""
+    return (results,) if isinstance(results, Tensor) else tuple(results)
+
+
+def cotangents_of(outputs: Results) -> Results:
+    """What arrives from behind: the same random numbers for all sides, in the layout of their own results."""
+    generator = torch.Generator().manual_seed(1)
+    return tuple(
+        torch.empty_like(output).copy_(torch.randn(output.shape, generator=generator)) for output in outputs
+    )
+
+
+def forward(function: Function, inputs: Results) -> Run:
+    """The forward pass alone."""
+
+    def run() -> Results:
+        with torch.no_grad():
+            return as_tuple(function(*inputs))
+
+    return run
+
+
+def forward_backward(function: Function, inputs: Results) -> Run:
+    """Both passes; what is returned are the gradients by the inputs that require one."""
+    leaves = tuple(tensor for tensor in inputs if tensor.requires_grad)
+    cotangents: Results = ()
+
+    def run() -> Results:
+        nonlocal cotangents
+        outputs = as_tuple(function(*inputs))
+        cotangents = cotangents or cotangents_of(outputs)
+        return torch.autograd.grad(outputs, leaves, cotangents)
+
+    return run
+
+
+def gradients(outputs: Results, inputs: Results) -> Run:
+    """A backward pass alone, that can be run again and again."""
+    cotangents = cotangents_of(outputs)
 
     def run() -> Results:
         return torch.autograd.grad(outputs, inputs, cotangents, retain_graph=True)
 
     return run
+
+
+def both_passes(
+    op: str,
+    shape: str,
+    sides: Mapping[str, tuple[Function, Results]],
+    num_bytes: tuple[int, int],
+    num_flops: tuple[int, int] = (0, 0),
+    tolerances: tuple[float, float] = (1e-4, 1e-4),
+) -> Iterator[Case]:
+    """The forward pass alone, and with the backward pass.
+
+    Every side comes with inputs of its own, for a peer may want another layout; our side's name is empty.
+    """
+    for i, (stage, make) in enumerate((("forward", forward), ("forward+backward", forward_backward))):
+        runs = {name: make(*side) for name, side in sides.items()}
+        yield Case(op, stage, shape, runs.pop(""), runs, num_bytes[i], num_flops[i], tolerances[i])
