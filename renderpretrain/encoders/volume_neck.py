@@ -45,7 +45,7 @@ class VolumeNeck(nn.Module):
                 layers += _conv(width, width, 1)
             self.blocks.append(nn.Sequential(*layers))
             step = (1, stride, stride)
-            up = nn.ConvTranspose3d(width, out_channels, kernel_size=step, stride=step, bias=False)
+            up = _Upsampling(width, out_channels, kernel_size=step, stride=step, bias=False)
             self.deblocks.append(nn.Sequential(up, _norm(out_channels), nn.ReLU(inplace=True)))
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
@@ -74,6 +74,18 @@ class VolumeConv(nn.Module):
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """Differentiable."""
         return self.norm(self.conv(volume)).relu()
+
+
+class _Upsampling(nn.ConvTranspose3d):
+    """A transposed convolution whose kernel is its stride; with stride 1 a product with every voxel's channels.
+
+    For that torch takes a slow way, whose result is in another memory format.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if set(self.stride) == {1}:
+            return (x.movedim(1, -1) @ self.weight.flatten(1)).movedim(-1, 1)
+        return super().forward(x, output_size)
 
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:

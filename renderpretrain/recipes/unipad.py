@@ -129,10 +129,11 @@ class UniPAD(nn.Module):
     def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches) if self.camera else None
-        volumes = [lifted.volume] if lifted else []
+        volume = lifted.volume if lifted else None
         if self.lidar:
-            volumes.append(self.lidar(batch, hidden.points))
-        return self.to_field(torch.stack(volumes).sum(0)), lifted
+            seen = self.lidar(batch, hidden.points)
+            volume = seen if volume is None else volume + seen
+        return self.to_field(volume), lifted
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
