@@ -227,11 +227,16 @@ def native_status() -> dict[str, NativeStatus]:
 
 
 def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | None = None) -> Tensor:
-    """Uninitialised memory for a kernel to fill, on the device of ``like`` and, by default, of its type."""
+    """Uninitialised memory for a kernel to fill, on the device of ``like`` and, by default, of its type.
+
+    A tensor that stands for others while a graph is traced (a subclass of ``Tensor``) has no memory; not even
+    its size is looked at, for that would tie the graph to it.
+    """
     out = like.new_empty(shape, dtype=dtype)
-    num_bytes = out.numel() * out.element_size()
-    if out.device.type == "cpu" and num_bytes >= HUGE_PAGES_FROM and "cpu" in _FUNCTIONS:
-        _FUNCTIONS["cpu"]["prefer_huge_pages"](out.data_ptr(), num_bytes)
+    if type(out) is Tensor and out.is_cpu and "cpu" in _FUNCTIONS:
+        num_bytes = out.nbytes
+        if num_bytes >= HUGE_PAGES_FROM:
+            _FUNCTIONS["cpu"]["prefer_huge_pages"](out.data_ptr(), num_bytes)
     return out
 
 
