@@ -88,10 +88,10 @@ def common_type(**tensors: Tensor) -> torch.dtype:
     return dtype
 
 
-def common_float(**tensors: Tensor) -> list[Tensor]:
-    """The tensors in their :func:`common_type`."""
+def common_float(stored: Sequence[str] = (), /, **tensors: Tensor) -> list[Tensor]:
+    """The tensors in their :func:`common_type`, but those called as in ``stored`` by :func:`stored_float`."""
     dtype = common_type(**tensors)
-    return [tensor.to(dtype) for tensor in tensors.values()]
+    return [stored_float(x, dtype) if name in stored else x.to(dtype) for name, x in tensors.items()]
 
 
 def stored_float(tensor: Tensor, dtype: torch.dtype) -> Tensor:

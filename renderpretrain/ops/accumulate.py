@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, Rays, has_native, launch, new_memory
 
 
@@ -24,7 +24,7 @@ def accumulate(
         Sums in float32 or float64. Differentiable to any order.
     """
     check_values("weights", weights, values)
-    weights, values = common_stored(values, weights=weights)
+    weights, values = common_float(("values",), weights=weights, values=values)
     if not has_native(weights.device.type):
         return accumulate_reference(weights, values)
     return torch.ops.renderpretrain.accumulate(weights, values)
@@ -44,13 +44,6 @@ def check_values(name: str, samples: Tensor, values: Tensor) -> None:
     if values.dim() != samples.dim() + 1 or values.shape[:-1] != samples.shape:
         expected = (*samples.shape, "C")
         raise ValueError(f"values: expected {expected} like {name}, got {tuple(values.shape)}")
-
-
-def common_stored(values: Tensor, **tensors: Tensor) -> list[Tensor]:
-    """The tensors in one type, float32 or float64, and last the values: in it too, or in half precision."""
-    *same, wide = common_float(**tensors, values=values)
-    half = values.dtype in HALF and wide.dtype == torch.float32
-    return [*same, values if half else wide]
 
 
 def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:

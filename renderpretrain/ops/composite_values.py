@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.ops._library import dense, register, register_gradient
+from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
-from renderpretrain.ops.accumulate import accumulate_reference, check_values, common_stored, rays_of
+from renderpretrain.ops.accumulate import accumulate_reference, check_values, rays_of
 from renderpretrain.ops.composite import check_valid, ray_scratch, transmittance
 
 OPACITY_EPSILON = 1e-10
@@ -58,7 +58,7 @@ def composite_values(
     """
     check_values("alphas", alphas, values)
     check_samples(alphas, t, valid, early_stop)
-    alphas, t, values = common_stored(values, alphas=alphas, t=t)
+    alphas, values, t = common_float(("values",), alphas=alphas, values=values, t=t)
     if not has_native(alphas.device.type):
         return composite_values_reference(alphas, values, t, valid=valid, early_stop=early_stop)
     return Composited(*torch.ops.renderpretrain.composite_values(alphas, values, t, valid, early_stop))

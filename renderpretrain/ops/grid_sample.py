@@ -8,7 +8,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import HALF, Triple, common_float, register, register_gradient
+from renderpretrain.ops._library import Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
 
 
@@ -109,11 +109,7 @@ def _prepare(volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Checked and in types that go together: both the same, or the volume in half precision."""
     sizes = check_shape("volume", volume, "B C Z Y X")
     check_shape("points", points, "B P 3", B=sizes["B"])
-    if volume.dtype in HALF and has_native(volume.device.type):
-        (points,) = common_float(points=points)
-        if points.dtype == torch.float32 and points.device == volume.device:
-            return volume, points
-    volume, points = common_float(volume=volume, points=points)
+    volume, points = common_float(("volume",), volume=volume, points=points)
     return volume, points
 
 

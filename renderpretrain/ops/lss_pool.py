@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, Frustum, has_native, launch, new_memory
 from renderpretrain.ops.lss_plan import LssPlan
 
@@ -62,9 +62,8 @@ def _prepare(depth: Tensor, features: Tensor, plan: LssPlan) -> tuple[Tensor, Te
     check_shape("features", features, "N C H W", N=images, H=height, W=width)
     if plan.cells.device != features.device:
         raise ValueError(f"plan: expected one on {features.device} like features, got {plan.cells.device}")
-    depth, none = common_float(depth_probabilities=depth, features=features[:0])
-    stays = features.dtype in HALF and none.dtype == torch.float32
-    return depth, features if stays else features.to(none.dtype)
+    depth, features = common_float(("features",), depth_probabilities=depth, features=features)
+    return depth, features
 
 
 def _dense(depth: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.ops._library import dense, register, register_gradient
+from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
-from renderpretrain.ops.accumulate import check_values, common_stored, rays_of
+from renderpretrain.ops.accumulate import check_values, rays_of
 from renderpretrain.ops.composite import RAY_GROUP, ray_scratch
 from renderpretrain.ops.composite_values import (
     Composited,
@@ -50,10 +50,9 @@ def neus_render(  # noqa: PLR0913  an interval has four numbers
     check_values("sdf", sdf, values)
     check_intervals(sdf, cosines, deltas, inv_s)
     check_samples(sdf, t, valid, early_stop)
-    sdf, cosines, deltas, t, inv_s, values = common_stored(
-        values, sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s
+    tensors = common_float(
+        ("values",), sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s, values=values
     )
-    tensors = sdf, cosines, deltas, t, inv_s, values
     if not has_native(sdf.device.type):
         return neus_render_reference(*tensors, valid=valid, early_stop=early_stop)
     return Composited(*torch.ops.renderpretrain.neus_render(*tensors, valid, early_stop))

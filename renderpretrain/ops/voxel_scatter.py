@@ -9,7 +9,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops._cells import MOST, check_index, rows_of, sort_cells, sort_reference
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, common_type, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
 
 REDUCTIONS = {"sum": 0, "mean": 1, "max": 2}
@@ -127,7 +127,7 @@ def _first_maximum(values: Tensor, rows: Tensor, num_cells: int) -> Tensor:
 
 def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: ScatterPlan | None) -> None:
     num_points = check_shape("values", values, "P C")["P"]
-    common_float(values=values[:0])
+    common_type(values=values)
     check_shape("index", index, "P", P=num_points)
     check_index(index, num_cells)
     if index.device != values.device:
@@ -162,18 +162,14 @@ def _plan_fake(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
 def _scatter(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
     values = values.contiguous()
     num_cells, channels = len(offsets) - 1, values.shape[1]
-    out = new_memory(values, num_cells, channels, dtype=_reduced_type(values))
+    out = new_memory(values, num_cells, channels, dtype=common_type(values=values))
     plan = order, offsets, num_cells, channels, REDUCTIONS[reduce]
     launch("voxel_scatter", out, TYPE_CODES[values.dtype], values, *plan)
     return out
 
 
-def _reduced_type(values: Tensor) -> torch.dtype:
-    return torch.float32 if values.dtype in HALF else values.dtype
-
-
 def _scatter_fake(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
-    return values.new_empty(offsets.shape[0] - 1, values.shape[1], dtype=_reduced_type(values))
+    return values.new_empty(offsets.shape[0] - 1, values.shape[1], dtype=common_type(values=values))
 
 
 def _backward(grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
