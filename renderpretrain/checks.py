@@ -1,5 +1,8 @@
-"""The one validator: an error names the argument, what was expected and what came."""
+"""The validators: an error names the argument, what was expected and what came."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 
@@ -30,3 +33,18 @@ def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str,
         known = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
         raise ValueError(f"{name}: expected ({axes}){' with ' + known if known else ''}, got {shape}")
     return bound
+
+
+def check_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.device) -> None:
+    """Raise ``ValueError`` unless ``mask`` is bool, of this shape and on this device."""
+    if mask.dtype != torch.bool or mask.shape != shape or mask.device != device:
+        raise ValueError(
+            f"{name}: expected torch.bool of shape {tuple(shape)} on {device}, "
+            f"got {mask.dtype} of shape {tuple(mask.shape)} on {mask.device}"
+        )
+
+
+def check_type(name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ``ValueError`` unless ``tensor`` has this type and lies on this device."""
+    if tensor.dtype != dtype or tensor.device != device:
+        raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")

@@ -240,6 +240,14 @@ def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | No
     return out
 
 
+def _check_together(name: str, first: Tensor, others: tuple[Any, ...]) -> None:
+    """The last net before an address of one device is read on another."""
+    index = first.get_device()
+    for value in others:
+        if isinstance(value, Tensor) and value.get_device() != index:
+            raise ValueError(f"{name}: expected tensors on one device, got {first.device} and {value.device}")
+
+
 def launch(name: str, first: Tensor, *others: Any) -> None:
     """Call the native function ``name`` on the device of its first argument.
 
@@ -247,6 +255,8 @@ def launch(name: str, first: Tensor, *others: Any) -> None:
     pointer; numbers and structures go as they are. On CUDA the call returns before the kernel ends.
     """
     functions = _FUNCTIONS[first.device.type]
+    if len(_FUNCTIONS) > 1:  # elsewhere there is one kind of memory
+        _check_together(name, first, others)
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
     arguments = (TYPE_CODES[first.dtype], first.data_ptr(), *values)
     if first.is_cuda:

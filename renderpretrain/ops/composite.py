@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch
 
@@ -33,7 +33,7 @@ def composite(
     check_shape("alphas", alphas, "... S")
     (alphas,) = common_float(alphas=alphas)
     if valid is not None:
-        check_valid(valid, alphas)
+        check_mask("valid", valid, alphas.shape, alphas.device)
     if not has_native(alphas.device.type):
         return composite_reference(alphas, valid)
     return torch.ops.renderpretrain.composite(alphas, valid)
@@ -52,15 +52,6 @@ def transmittance(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"
     """The share of light that reaches each interval, in plain PyTorch."""
     behind = torch.cumprod(1 - alphas, dim=-1)
     return torch.cat([torch.ones_like(alphas[..., :1]), behind[..., :-1]], dim=-1)
-
-
-def check_valid(valid: Tensor, alphas: Tensor) -> None:
-    """Raise ``ValueError`` unless ``valid`` marks samples of ``alphas``."""
-    if valid.dtype != torch.bool or valid.shape != alphas.shape or valid.device != alphas.device:
-        raise ValueError(
-            f"valid: expected torch.bool of shape {tuple(alphas.shape)} on {alphas.device}, "
-            f"got {valid.dtype} of shape {tuple(valid.shape)} on {valid.device}"
-        )
 
 
 def ray_scratch(samples: Tensor) -> Tensor:

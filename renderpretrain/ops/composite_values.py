@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from renderpretrain.checks import check_mask
 from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops.accumulate import accumulate_reference, check_values, rays_of
-from renderpretrain.ops.composite import check_valid, ray_scratch, transmittance
+from renderpretrain.ops.composite import ray_scratch, transmittance
 
 OPACITY_EPSILON = 1e-10
 """Keeps the expected depth of an empty ray at 0 instead of 0/0."""
@@ -91,7 +92,7 @@ def check_samples(alphas: Tensor, t: Tensor, valid: Tensor | None, early_stop: f
     if t.shape != alphas.shape:
         raise ValueError(f"t: expected {tuple(alphas.shape)}, got {tuple(t.shape)}")
     if valid is not None:
-        check_valid(valid, alphas)
+        check_mask("valid", valid, alphas.shape, alphas.device)
     if not 0 <= early_stop < 1:
         raise ValueError(f"early_stop: expected a transmittance in [0, 1), got {early_stop}")
 

@@ -38,7 +38,8 @@ def grid_sample(
         Values in float32 or float64. They can be differentiated twice (normals of a distance field that are
         trained); a third time only in :func:`grid_sample_reference`.
     """
-    volume, points = _prepare(volume, points)
+    _check(volume, points)
+    volume, points = common_float(("volume",), volume=volume, points=points)
     if not has_native(volume.device.type):
         return grid_sample_reference(volume, points, scale, offset)
     return torch.ops.renderpretrain.grid_sample(volume, points, scale, offset)
@@ -70,12 +71,12 @@ def grid_sample_vjp(
         Per metre, in float32 or float64; differentiable once, more often only in
         :func:`grid_sample_vjp_reference`.
     """
-    volume, points = _prepare(volume, points)
-    check_shape("cotangents", cotangents, "B P C", **_sizes(volume, points))
-    (cotangents,) = common_float(cotangents=cotangents)
+    check_shape("cotangents", cotangents, "B P C", **_check(volume, points))
+    volume, points, cotangents = common_float(
+        ("volume",), volume=volume, points=points, cotangents=cotangents
+    )
     if not has_native(volume.device.type):
         return grid_sample_vjp_reference(volume, points, cotangents, scale, offset)
-    cotangents = cotangents.to(points.dtype)
     return torch.ops.renderpretrain.grid_sample_vjp(volume, points, cotangents, scale, offset)
 
 
@@ -105,16 +106,11 @@ def grid_sample_vjp_reference(
     return slopes
 
 
-def _prepare(volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Checked and in types that go together: both the same, or the volume in half precision."""
-    sizes = check_shape("volume", volume, "B C Z Y X")
-    check_shape("points", points, "B P 3", B=sizes["B"])
-    volume, points = common_float(("volume",), volume=volume, points=points)
-    return volume, points
-
-
-def _sizes(volume: Tensor, points: Tensor) -> dict[str, int]:
-    return {"B": points.shape[0], "P": points.shape[1], "C": volume.shape[1]}
+def _check(volume: Tensor, points: Tensor) -> dict[str, int]:
+    """The sizes of what is read there."""
+    check_shape("volume", volume, "B C Z Y X")
+    batch, channels = volume.shape[:2]
+    return {**check_shape("points", points, "B P 3", B=batch), "C": channels}
 
 
 def _grid_sample_backward(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import common_type, register, register_gradient, stored_float
 from renderpretrain.ops._native import TYPE_CODES, Lift, has_native, launch, new_memory
 from renderpretrain.ops._trilinear import gather_reference
@@ -119,10 +119,8 @@ def _check(
     if probabilities is not None:
         check_shape("probabilities", probabilities, "B N D h w", **shared, h=sizes["h"], w=sizes["w"])
         floats["probabilities"] = probabilities
-    points = check_shape("coordinates", coordinates, "B N P 3", **shared)["P"]
-    check_shape("valid", valid, "B N P", **shared, P=points)
-    if valid.dtype != torch.bool:
-        raise ValueError(f"valid: expected torch.bool, got {valid.dtype}")
+    check_shape("coordinates", coordinates, "B N P 3", **shared)
+    check_mask("valid", valid, coordinates.shape[:3], features.device)
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected one of {REDUCTIONS}, got {reduce!r}")
     if coordinates.requires_grad and torch.is_grad_enabled():

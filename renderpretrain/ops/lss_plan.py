@@ -1,12 +1,12 @@
 """Which points of camera frustums lie in which cell: what lift-splat pooling needs to know of geometry."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_shape, check_type
 
 INDEX_LIMIT = 2**31
 """Points and cells are counted in int32."""
@@ -30,6 +30,10 @@ class LssPlan:
     pixels: Int32[Tensor, " P"]
     bins: Int32[Tensor, " P"]
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_type(field.name, getattr(self, field.name), torch.int32, self.cells.device)
+
     @property
     def num_cells(self) -> int:
         """Rows of the pooled result."""
@@ -37,7 +41,7 @@ class LssPlan:
 
     def to(self, device: torch.device | str) -> "LssPlan":
         """The same plan on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return LssPlan(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def frustum_cells(

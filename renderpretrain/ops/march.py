@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import Grid, has_native, launch, new_memory
 from renderpretrain.ops.box_intersect import box_intersect_reference
@@ -105,10 +105,7 @@ def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
     check_shape("t_near", t_near, "B R", **sizes)
     check_shape("t_far", t_far, "B R", **sizes)
     grid = check_shape("occupied", occupied, "B Z Y X", B=sizes["B"])
-    if occupied.dtype != torch.bool or occupied.device != origins.device:
-        raise ValueError(
-            f"occupied: expected bool on {origins.device}, got {occupied.dtype} on {occupied.device}"
-        )
+    check_mask("occupied", occupied, occupied.shape, origins.device)
     if grid["Z"] * grid["Y"] * grid["X"] >= 1 << 31:
         raise ValueError(f"occupied: expected fewer than 2^31 voxels in a grid, got {tuple(occupied.shape)}")
     if not (step > 0 and math.isfinite(step)):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import Shape, Triple, common_float, register
 from renderpretrain.ops._native import Grid, has_native, launch, new_memory
 
@@ -46,9 +46,7 @@ def raycast_grid(
     """
     sizes = check_shape("origins", origins, "B R 3")
     check_shape("ends", ends, "B R 3", **sizes)
-    check_shape("valid", valid, "B R", **sizes)
-    if valid.dtype != torch.bool or valid.device != origins.device:
-        raise ValueError(f"valid: expected bool on {origins.device}, got {valid.dtype} on {valid.device}")
+    check_mask("valid", valid, origins.shape[:2], origins.device)
     if sizes["R"] >= 1 << 31:
         raise ValueError(f"origins: expected fewer than 2^31 beams, got {tuple(origins.shape)}")
     if len(shape) != 3 or min(shape) < 0:

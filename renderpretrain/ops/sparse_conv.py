@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_shape, check_type
 from renderpretrain.ops._library import common_float, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 
@@ -75,10 +75,8 @@ def _checked(
     if outputs is not None:
         check_shape("outputs", outputs, "K M", K=sizes["K"], M=len(features))
     for name, table in (("inputs", inputs), ("outputs", outputs)):
-        if table is not None and (table.dtype, table.device) != (torch.int32, features.device):
-            raise ValueError(
-                f"{name}: expected torch.int32 on {features.device}, got {table.dtype} on {table.device}"
-            )
+        if table is not None:
+            check_type(name, table, torch.int32, features.device)
     features, kernel = common_float(features=features, kernel=kernel)
     return features, kernel
 

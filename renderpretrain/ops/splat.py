@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops import _trilinear
 from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
@@ -66,7 +66,7 @@ def _prepare(values: Tensor, points: Tensor, valid: Tensor | None) -> tuple[Tens
     check_shape("points", points, "B P 3", B=sizes["B"], P=sizes["P"])
     values, points = common_float(values=values, points=points)
     if valid is not None:
-        check_shape("valid", valid, "B P", B=sizes["B"], P=sizes["P"])
+        check_mask("valid", valid, points.shape[:2], points.device)
         points = torch.where(valid[..., None], points, torch.nan)
     return values, points
 

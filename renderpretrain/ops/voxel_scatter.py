@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_shape, check_type
 from renderpretrain.ops._cells import MOST, check_index, rows_of, sort_cells, sort_reference
 from renderpretrain.ops._library import common_float, common_type, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
@@ -27,6 +27,10 @@ class ScatterPlan:
 
     order: Int[Tensor, " P"]
     offsets: Int[Tensor, " edges"]
+
+    def __post_init__(self) -> None:
+        check_type("order", self.order, torch.int32, self.offsets.device)
+        check_type("offsets", self.offsets, torch.int32, self.offsets.device)
 
     @property
     def num_cells(self) -> int:
@@ -134,6 +138,8 @@ def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: Sca
         raise ValueError(f"index: expected a tensor on {values.device} like values, got {index.device}")
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
+    if plan is not None and plan.order.device != values.device:
+        raise ValueError(f"plan: expected one on {values.device} like values, got {plan.order.device}")
     if plan is not None and (len(plan.order), plan.num_cells) != (num_points, num_cells):
         raise ValueError(
             f"plan: expected one of {num_points} points and {num_cells} cells, "

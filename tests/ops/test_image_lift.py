@@ -291,7 +291,7 @@ def test_errors_name_the_argument():
         ValueError, match=r"coordinates: expected \(B N P 3\) with B=2, N=3, got \(2, 3, 60, 2\)"
     ):
         image_lift(features, probabilities, coordinates[..., :2], valid)
-    with pytest.raises(ValueError, match=r"valid: expected torch\.bool, got torch\.float64"):
+    with pytest.raises(ValueError, match=r"valid: expected torch\.bool of shape .* got torch\.float64"):
         image_lift(features, probabilities, coordinates, valid.double())
     with pytest.raises(ValueError, match=r"reduce: expected one of \('sum', 'mean'\), got 'max'"):
         image_lift(features, probabilities, coordinates, valid, "max")

@@ -197,7 +197,9 @@ def test_errors_name_the_argument():
     beams, valid = torch.zeros(2, 4, 3), torch.ones(2, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"ends: expected \(B R 3\) with B=2, R=4, got \(2, 3, 3\)"):
         raycast_grid(beams, beams[:, :3], valid, SHAPE, *UNIT)
-    with pytest.raises(ValueError, match=r"valid: expected bool on cpu, got torch\.float32 on cpu"):
+    with pytest.raises(
+        ValueError, match=r"valid: expected torch\.bool of shape \(2, 4\) on cpu, got torch\.float32"
+    ):
         raycast_grid(beams, beams, valid.float(), SHAPE, *UNIT)
     with pytest.raises(ValueError, match=r"shape: expected three sizes \(Z, Y, X\), got \(3, 4\)"):
         raycast_grid(beams, beams, valid, SHAPE[:2], *UNIT)
