@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_frame, check_shape
 from renderpretrain.ops import _trilinear
 from renderpretrain.ops._library import Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
@@ -38,7 +38,7 @@ def grid_sample(
         Values in float32 or float64. They can be differentiated twice (normals of a distance field that are
         trained); a third time only in :func:`grid_sample_reference`.
     """
-    _check(volume, points)
+    _check(volume, points, scale, offset)
     volume, points = common_float(("volume",), volume=volume, points=points)
     if not has_native(volume.device.type):
         return grid_sample_reference(volume, points, scale, offset)
@@ -71,7 +71,7 @@ def grid_sample_vjp(
         Per metre, in float32 or float64; differentiable once, more often only in
         :func:`grid_sample_vjp_reference`.
     """
-    check_shape("cotangents", cotangents, "B P C", **_check(volume, points))
+    check_shape("cotangents", cotangents, "B P C", **_check(volume, points, scale, offset))
     volume, points, cotangents = common_float(
         ("volume",), volume=volume, points=points, cotangents=cotangents
     )
@@ -106,8 +106,9 @@ def grid_sample_vjp_reference(
     return slopes
 
 
-def _check(volume: Tensor, points: Tensor) -> dict[str, int]:
+def _check(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> dict[str, int]:
     """The sizes of what is read there."""
+    check_frame(scale, offset)
     check_shape("volume", volume, "B C Z Y X")
     batch, channels = volume.shape[:2]
     return {**check_shape("points", points, "B P 3", B=batch), "C": channels}

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape, check_type
+from renderpretrain.checks import check_frame, check_shape, check_type, check_volume
 
 INDEX_LIMIT = 2**31
 """Points and cells are counted in int32."""
@@ -66,6 +66,8 @@ def frustum_cells(
         Cells; -1 outside the grid and where a coordinate is NaN or infinite.
     """
     check_shape("points", points, "B N D H W 3")
+    check_volume(shape)
+    check_frame(scale, offset)
     cells = torch.arange(len(points), device=points.device)[:, None, None, None, None]
     inside = torch.ones_like(cells, dtype=torch.bool)
     for axis, size in zip((2, 1, 0), shape, strict=True):

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_mask, check_shape
+from renderpretrain.checks import check_frame, check_mask, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import Grid, has_native, launch, new_memory
 from renderpretrain.ops.box_intersect import box_intersect_reference
@@ -66,7 +66,7 @@ def march(  # noqa: PLR0913 - the ray, the grid and the step
     Raises:
         ValueError: If shapes do not fit, the step or a scale is not positive, or a grid has 2^31 voxels.
     """
-    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
     if capacity < 0:
         raise ValueError(f"capacity: expected at least zero, got {capacity}")
     if not has_native(origins.device.type):
@@ -91,13 +91,13 @@ def march_packed(  # noqa: PLR0913 - the ray, the grid and the step
         its ray ``b R + r``, ``t_start`` and ``t_end``. Without gradient. The length of the list is not known
         before the rays were marched: on CUDA the host waits for it.
     """
-    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
     if not has_native(origins.device.type):
         return march_packed_reference(*rays, occupied, scale, offset, step)
     return torch.ops.renderpretrain.march_packed(*rays, occupied, scale, offset, step)
 
 
-def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
+def _checked(rays: Four, occupied: Tensor, scale: Triple, offset: Triple, step: float) -> Four:
     """The rays in one floating type."""
     origins, directions, t_near, t_far = rays
     sizes = check_shape("origins", origins, "B R 3")
@@ -108,8 +108,9 @@ def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
     check_mask("occupied", occupied, occupied.shape, origins.device)
     if grid["Z"] * grid["Y"] * grid["X"] >= 1 << 31:
         raise ValueError(f"occupied: expected fewer than 2^31 voxels in a grid, got {tuple(occupied.shape)}")
-    if not (step > 0 and math.isfinite(step)):
+    if not 0 < step < math.inf:
         raise ValueError(f"step: expected a positive number, got {step}")
+    check_frame(scale, offset)
     if not all(factor > 0 for factor in scale):
         raise ValueError(f"scale: expected positive numbers, got {scale}")
     names = ("origins", "directions", "t_near", "t_far")

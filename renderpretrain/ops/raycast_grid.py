@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_mask, check_shape
+from renderpretrain.checks import check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._library import Shape, Triple, common_float, register
 from renderpretrain.ops._native import Grid, has_native, launch, new_memory
 
@@ -49,8 +49,8 @@ def raycast_grid(
     check_mask("valid", valid, origins.shape[:2], origins.device)
     if sizes["R"] >= 1 << 31:
         raise ValueError(f"origins: expected fewer than 2^31 beams, got {tuple(origins.shape)}")
-    if len(shape) != 3 or min(shape) < 0:
-        raise ValueError(f"shape: expected three sizes (Z, Y, X), got {shape}")
+    check_volume(shape)
+    check_frame(scale, offset)
     if not all(factor > 0 for factor in scale):
         raise ValueError(f"scale: expected positive numbers, got {scale}")
     origins, ends = common_float(origins=origins.detach(), ends=ends.detach())
