@@ -33,8 +33,9 @@ def accumulate(
 def accumulate_reference(
     weights: Float[Tensor, "*batch S"], values: Float[Tensor, "*batch S C"]
 ) -> Float[Tensor, "*batch C"]:
-    """:func:`accumulate` in plain PyTorch: what the kernels are tested against."""
-    return (weights[..., None] * values).sum(-2)
+    """:func:`accumulate` in plain PyTorch: the definition the kernels are tested against."""
+    nothing = (weights == 0)[..., None] & ~values.isfinite()
+    return (weights[..., None] * torch.where(nothing, 0.0, values)).sum(-2)
 
 
 def check_values(name: str, samples: Tensor, values: Tensor) -> None:

@@ -91,7 +91,7 @@ class _GatherGemm(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
         ctx.save_for_backward(features, kernel, inputs)
         out = features.new_zeros(inputs.shape[1], kernel.shape[2])
-        for weight, (rows, to) in zip(kernel, _pairs(inputs), strict=True):
+        for weight, (rows, to) in zip(kernel, _pairs(inputs, len(features)), strict=True):
             out.index_add_(0, to, features[rows] @ weight)
         return out
 
@@ -101,7 +101,7 @@ class _GatherGemm(torch.autograd.Function):
         features, kernel, inputs = ctx.saved_tensors
         to_features, to_kernel = ctx.needs_input_grad[:2]
         grad_features, grad_kernel = torch.zeros_like(features), torch.zeros_like(kernel)
-        for weight, into, (rows, to) in zip(kernel, grad_kernel, _pairs(inputs), strict=True):
+        for weight, into, (rows, to) in zip(kernel, grad_kernel, _pairs(inputs, len(features)), strict=True):
             g = grad[to]
             if to_kernel:
                 torch.mm(features[rows].t(), g, out=into)
@@ -110,9 +110,9 @@ class _GatherGemm(torch.autograd.Function):
         return grad_features if to_features else None, grad_kernel if to_kernel else None, None
 
 
-def _pairs(inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _pairs(inputs: Tensor, num_in: int) -> list[tuple[Tensor, Tensor]]:
     """Input and output rows of every kernel cell, with one question to the device for all of them."""
-    exists = inputs >= 0
+    exists = (inputs >= 0) & (inputs < num_in)
     cell, outputs = exists.nonzero(as_tuple=True)
     counts = exists.sum(1).tolist()
     return list(zip(inputs[cell, outputs].long().split(counts), outputs.split(counts), strict=True))

@@ -69,10 +69,18 @@ def test_half_precision_is_read_and_summed_in_float32(dtype, channels, device):
     assert_close(ours[1], theirs[1].to(dtype))
 
 
-def test_a_sample_without_weight_is_not_looked_at(device):
-    values = torch.tensor([[1.0], [torch.nan]], device=device)
-    expected = torch.ones(1) if has_native(device.type) else torch.full((1,), torch.nan)
-    assert_close(accumulate(torch.tensor([1.0, 0.0], device=device), values).cpu(), expected, equal_nan=True)
+@pytest.mark.parametrize("function", [accumulate, accumulate_reference])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_sample_of_weight_zero_adds_nothing_whatever_its_value(function, value, device):
+    weights, values = torch.tensor([1.0, 0.0, -0.0], device=device), torch.tensor([[1.0], [value], [value]])
+    assert function(weights, values.to(device)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("function", [accumulate, accumulate_reference])
+def test_a_weight_of_zero_has_the_gradient_of_any_other(function, device):
+    weights = torch.zeros(2, device=device, requires_grad=True)
+    function(weights, torch.tensor([[3.0, 1.0], [-2.0, 0.5]], device=device)).sum().backward()
+    assert weights.grad.tolist() == [4.0, -1.5]
 
 
 def test_any_memory_layout(device):

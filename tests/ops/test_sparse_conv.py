@@ -164,11 +164,17 @@ def test_a_missing_neighbour_adds_nothing_whatever_the_weights_are(function, dev
     assert function(features, kernel, inputs).tolist() == [[2.0, 2.0, 2.0]]
 
 
-@needs_kernels
-def test_a_row_that_does_not_exist_is_none(device):
-    features, kernel = torch.ones(2, 1, device=device), torch.ones(1, 1, 1, device=device)
-    inputs = torch.tensor([[2, -7]], dtype=torch.int32, device=device)
-    assert ops.sparse_conv3d(features, kernel, inputs).tolist() == [[0.0], [0.0]]
+@FUNCTIONS
+def test_a_row_that_does_not_exist_is_none(function, device):
+    features = torch.ones(2, 1, device=device, requires_grad=True)
+    kernel = torch.ones(2, 1, 1, device=device, requires_grad=True)
+    inputs = torch.tensor([[2, -7], [1, 2**31 - 1]], dtype=torch.int32, device=device)
+    outputs = torch.tensor([[-1, -1], [-1, 0]], dtype=torch.int32, device=device)
+    out = function(features, kernel, inputs, outputs)
+    assert out.tolist() == [[1.0], [0.0]]
+    out.sum().backward()
+    assert features.grad.tolist() == [[0.0], [1.0]]
+    assert kernel.grad.flatten().tolist() == [0.0, 1.0]
 
 
 @needs_kernels
