@@ -53,6 +53,12 @@ def check_type(name: str, tensor: Tensor, dtype: torch.dtype, device: torch.devi
         raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")
 
 
+def check_integer(name: str, tensor: Tensor) -> None:
+    """Raise ``ValueError`` unless ``tensor`` holds integers; truth values are none."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"{name}: expected integers, got {tensor.dtype}")
+
+
 def check_frame(scale: Sequence[float], offset: Sequence[float]) -> None:
     """Raise ``ValueError`` unless both have three finite numbers (x, y, z)."""
     for name, numbers in (("scale", scale), ("offset", offset)):

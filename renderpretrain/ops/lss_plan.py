@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_frame, check_shape, check_type, check_volume
+from renderpretrain.checks import check_frame, check_integer, check_shape, check_type, check_volume
 
 INDEX_LIMIT = 2**31
 """Points and cells are counted in int32."""
@@ -94,10 +94,11 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
             cells.
     """
     check_shape("cells", cells, "N D H W")
-    if cells.is_floating_point() or not 0 <= num_cells < INDEX_LIMIT or not cells.numel() < INDEX_LIMIT:
+    check_integer("cells", cells)
+    if not 0 <= num_cells < INDEX_LIMIT or not cells.numel() < INDEX_LIMIT:
         raise ValueError(
-            "cells: expected an integer type and fewer than 2^31 points and cells, "
-            f"got {cells.dtype}, {cells.numel()} points, num_cells={num_cells}"
+            "cells: expected fewer than 2^31 points and cells, "
+            f"got {cells.numel()} points, num_cells={num_cells}"
         )
     lowest, highest = torch.stack(cells.aminmax()).tolist() if cells.numel() else (-1, -1)
     if lowest < -1 or highest >= num_cells:

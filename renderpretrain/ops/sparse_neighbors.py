@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
 from renderpretrain.ops._native import Window, has_native, launch
 
@@ -39,8 +39,11 @@ def submanifold_neighbors(
         coords: Occupied voxels, inside ``shape``.
         shape: ``(B, Z, Y, X)``.
         kernel_size: Odd.
+
+    Raises:
+        ValueError: If a size is out of range, or a voxel outside; to know, this waits for the device.
     """
-    _check(coords)
+    _check(coords, shape, kernel_size)
     if any(k % 2 == 0 for k in kernel_size):
         raise ValueError(f"kernel_size: expected odd sizes for a submanifold convolution, got {kernel_size}")
     if not _by_kernel(coords, kernel_size):
@@ -52,6 +55,7 @@ def submanifold_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple
 ) -> Int32[Tensor, "K M"]:
     """:func:`submanifold_neighbors` in plain PyTorch, by searching for every neighbour."""
+    _check_inside(coords, shape)
     return _search(coords, coords, _submanifold_window(shape, kernel_size))
 
 
@@ -71,8 +75,11 @@ def strided_neighbors(
         The outputs whose kernel reaches an occupied input, sorted by position, in the volume of
         :func:`strided_shape`; the input under each cell of each output, -1 for none; and the converse, the
         output that reads an input under each cell.
+
+    Raises:
+        ValueError: As for :func:`submanifold_neighbors`.
     """
-    _check(coords)
+    _check(coords, shape, kernel_size, stride, padding)
     strided_shape(shape[1:], kernel_size, stride, padding)
     if not _by_kernel(coords, kernel_size):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
@@ -83,6 +90,7 @@ def strided_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
 ) -> tuple[Int32[Tensor, "N 4"], Int32[Tensor, "K N"], Int32[Tensor, "K M"]]:
     """:func:`strided_neighbors` in plain PyTorch: all outputs each input reaches, then a search."""
+    _check_inside(coords, shape)
     window = _strided_window(shape, kernel_size, stride, padding)
     out_shape = (window.out_z, window.out_y, window.out_x)
     reached = coords[:, None, 1:].long() + coords.new_tensor(padding) - _cells(kernel_size, coords)
@@ -125,12 +133,31 @@ def from_linear_keys(keys: Int[Tensor, " M"], shape: Triple) -> Int[Tensor, "M 4
     return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)
 
 
-def _check(coords: Tensor) -> None:
+def _check(
+    coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes = (1, 1, 1), padding: Sizes = (0, 0, 0)
+) -> None:
+    """All but where the voxels are."""
     check_shape("coords", coords, "M 4")
-    if coords.is_floating_point():
-        raise ValueError(f"coords: expected integers, got {coords.dtype}")
+    check_integer("coords", coords)
     if len(coords) >= 1 << 31:
         raise ValueError(f"coords: expected fewer than 2^31 voxels, got {len(coords)}")
+    if len(shape) != 4 or min(shape) < 0:
+        raise ValueError(f"shape: expected four sizes (B, Z, Y, X), got {shape}")
+    for name, sizes, least in (
+        ("kernel_size", kernel_size, 1),
+        ("stride", stride, 1),
+        ("padding", padding, 0),
+    ):
+        if len(sizes) != 3 or min(sizes) < least:
+            raise ValueError(f"{name}: expected three sizes (z, y, x) of at least {least}, got {sizes}")
+
+
+def _check_inside(coords: Tensor, shape: Sizes) -> None:
+    if len(coords) == 0:
+        return
+    lowest, highest = torch.stack(coords.aminmax(dim=0)).tolist()
+    if min(lowest) < 0 or any(last >= size for last, size in zip(highest, shape, strict=True)):
+        raise ValueError(f"coords: expected voxels inside {tuple(shape)}, got {lowest} to {highest}")
 
 
 def _by_kernel(coords: Tensor, kernel_size: Sizes) -> bool:
@@ -167,15 +194,13 @@ def _search(coords: Tensor, out_coords: Tensor, w: Window) -> Tensor:
 
 def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | None]:
     """The voxels by position, where the volume's rows begin among them, and the order if it was another."""
+    _check_inside(coords, (window.batch, window.in_z, window.in_y, window.in_x))
     keys, order = linear_keys(coords, (window.in_z, window.in_y, window.in_x)), None
     if not bool((keys[1:] > keys[:-1]).all()):
         keys, order = keys.sort()
         coords = coords[order]
     num_rows = window.batch * window.in_z * window.in_y
     rows = _starts(torch.bincount(keys // window.in_x, minlength=num_rows))
-    if len(rows) != num_rows + 1:
-        shape = window.batch, window.in_z, window.in_y, window.in_x
-        raise ValueError(f"coords: expected voxels inside {shape}, got {coords[-1].tolist()}")
     return coords.int().contiguous(), rows, order
 
 
