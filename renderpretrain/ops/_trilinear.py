@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._library import Shape, Triple
+from renderpretrain.ops._library import Shape, Triple, dense
 from renderpretrain.ops._native import TYPE_CODES, Grid, launch, new_memory
 
 
@@ -70,7 +70,7 @@ def adjoint(  # noqa: PLR0913 - two tensors, where they meet, and what is asked 
         directions: See above.
     """
     points, values = points.contiguous(), values.contiguous()
-    directions = None if directions is None else directions.contiguous()
+    directions = dense(directions)
     if volume is not None:
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
     none = values.new_empty(0)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, Rays, has_native, launch, new_memory
 
 
@@ -66,8 +66,7 @@ def _accumulate_backward(
     """Gradients by weights and values; one that is not needed is an empty tensor."""
     grad, weights, values = grad.contiguous(), weights.contiguous(), values.contiguous()
     found = _fake_backward(grad, weights, values, needed)
-    into = [tensor if need else None for tensor, need in zip(found, needed, strict=True)]
-    launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *into)
+    launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *chosen(found, needed))
     return found
 
 
@@ -89,9 +88,8 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     weights, values = ctx.saved_tensors
     needed = list(ctx.needs_input_grad)
-    grads = torch.ops.renderpretrain.accumulate_backward(grad, weights, values, needed)
-    grad_weights, grad_values = (g if need else None for g, need in zip(grads, needed, strict=True))
-    return grad_weights, grad_values if grad_values is None else grad_values.to(values.dtype)
+    grad_weights, grad_values = torch.ops.renderpretrain.accumulate_backward(grad, weights, values, needed)
+    return chosen((grad_weights, grad_values.to(values.dtype)), needed)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -100,22 +98,9 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
-def _second_gradient(
-    ctx: Any, along_weights: Tensor | None, along_values: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """The sum is linear in weights and in values, so its own two operators are its second derivative too."""
-    grad, weights, values = ctx.saved_tensors
-    operators = torch.ops.renderpretrain
-    grad_grad = grad_weights = grad_values = None
-    if along_weights is not None and ctx.needed[0]:
-        grad_grad = operators.accumulate(along_weights, values)
-        _, grad_values = operators.accumulate_backward(grad, along_weights, values, [False, True])
-        grad_values = grad_values.to(values.dtype)
-    if along_values is not None and ctx.needed[1]:
-        along = operators.accumulate(weights, along_values)
-        grad_grad = along if grad_grad is None else grad_grad + along
-        grad_weights, _ = operators.accumulate_backward(grad, weights, along_values, [True, False])
-    return grad_grad, grad_weights, grad_values, None
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    forward, backward = torch.ops.renderpretrain.accumulate, torch.ops.renderpretrain.accumulate_backward
+    return *bilinear_again(forward, backward, ctx.saved_tensors, chosen(along, ctx.needed)), None
 
 
 register("accumulate(Tensor weights, Tensor values) -> Tensor", _accumulate, _fake, stored=(1,))

@@ -7,7 +7,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain.checks import check_mask, check_shape
-from renderpretrain.ops._library import common_float, dense, register, register_gradient
+from renderpretrain.ops._library import (
+    common_float,
+    dense,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native, launch
 
 RAY_GROUP = 16
@@ -97,22 +103,12 @@ def _gradient(ctx: Any, grad_weights: Tensor) -> tuple[Tensor, None]:
     return torch.ops.renderpretrain.composite_backward(grad_weights, alphas, valid), None
 
 
-def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Differentiate the reference's gradient: rarely needed, so it has no kernel of its own."""
-    *tensors, valid = ctx.saved_tensors
-    with torch.enable_grad():
-        grad_weights, alphas = (_on_tape(tensor) for tensor in tensors)
-        (grad_alphas,) = torch.autograd.grad(
-            composite_reference(alphas, valid), alphas, grad_weights, create_graph=True
-        )
-        first, second = torch.autograd.grad(grad_alphas, (grad_weights, alphas), grad, create_graph=True)
-    return first, second, None
-
-
-def _on_tape(tensor: Tensor) -> Tensor:
-    """An alias that can be differentiated by, and still leads back to the tensor's own history."""
-    alias = tensor.view_as(tensor)
-    return alias if alias.requires_grad else alias.requires_grad_()
+def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
+    grad_weights, alphas, valid = ctx.saved_tensors
+    (by_alphas,), (by_grad,) = differentiate_again(
+        lambda alphas: composite_reference(alphas, valid), [alphas], [grad_weights], [along]
+    )
+    return by_grad, by_alphas, None
 
 
 register("composite(Tensor alphas, Tensor? valid) -> Tensor", _composite, _fake)

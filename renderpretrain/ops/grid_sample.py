@@ -1,5 +1,6 @@
 """Reading a volume at points."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,14 @@ from torch import Tensor
 
 from renderpretrain.checks import check_frame, check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import Triple, common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    Triple,
+    chosen,
+    common_float,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native
 
 
@@ -35,8 +43,9 @@ def grid_sample(
         offset: Index of the world's origin.
 
     Returns:
-        Values in float32 or float64. They can be differentiated twice (normals of a distance field that are
-        trained); a third time only in :func:`grid_sample_reference`.
+        Values in float32 or float64; differentiable to any order. Kernels compute the first and the second
+        (normals of a distance field that are trained), plain PyTorch those beyond. The order of additions to
+        the volume's gradient is fixed on the CPU; on CUDA under ``torch.use_deterministic_algorithms`` only.
     """
     _check(volume, points, scale, offset)
     volume, points = common_float(("volume",), volume=volume, points=points)
@@ -68,8 +77,8 @@ def grid_sample_vjp(
         offset: Index of the world's origin.
 
     Returns:
-        Per metre, in float32 or float64; differentiable once, more often only in
-        :func:`grid_sample_vjp_reference`.
+        Per metre, in float32 or float64; differentiable to any order, from the second on without a kernel.
+        The volume's gradient is summed as in :func:`grid_sample`.
     """
     check_shape("cotangents", cotangents, "B P C", **_check(volume, points, scale, offset))
     volume, points, cotangents = common_float(
@@ -196,12 +205,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:2])
     backward = torch.ops.renderpretrain.grid_sample_backward
     grads = backward(grad, volume, points, ctx.scale, ctx.offset, needed)
-    return *_chosen(grads, needed), None, None
-
-
-def _chosen(grads: tuple[Tensor, ...], needed: list[bool]) -> tuple[Tensor | None, ...]:
-    """``None`` in place of the gradients that are not needed."""
-    return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))
+    return *chosen(grads, needed), None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -222,7 +226,7 @@ def _second_gradient(
         asked = [needed[1], needed[2], needed[0]]
         twice = torch.ops.renderpretrain.grid_sample_vjp_backward
         grads = twice(along_points.contiguous(), volume, points, grad, *frame, asked)
-        grad_volume, grad_points, grad_grad = _chosen(grads, asked)
+        grad_volume, grad_points, grad_grad = chosen(grads, asked)
     if along_volume is not None and ctx.needed[0]:
         read = torch.ops.renderpretrain.grid_sample(along_volume, points, *frame)
         slopes = torch.ops.renderpretrain.grid_sample_vjp(along_volume, points, grad, *frame)
@@ -240,13 +244,20 @@ def _vjp_gradient(ctx: Any, directions: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:3])
     twice = torch.ops.renderpretrain.grid_sample_vjp_backward
     grads = twice(directions, *ctx.saved_tensors, ctx.scale, ctx.offset, needed)
-    return *_chosen(grads, needed), None, None
+    return *chosen(grads, needed), None, None
 
 
-def _third_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "grid_sample: differentiable twice; for third derivatives use grid_sample_reference"
-    )
+def _save_vjp_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.scale, ctx.offset, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _vjp_second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    directions, *inputs = ctx.saved_tensors
+    reference = partial(grid_sample_vjp_reference, scale=ctx.scale, offset=ctx.offset)
+    by_inputs, by_directions = differentiate_again(reference, inputs, [directions], chosen(along, ctx.needed))
+    return *by_directions, *by_inputs, None, None, None
 
 
 _FRAME = "float[3] scale, float[3] offset"
@@ -279,4 +290,4 @@ register(
 register_gradient("grid_sample", _gradient, _save)
 register_gradient("grid_sample_backward", _second_gradient, _save_backward)
 register_gradient("grid_sample_vjp", _vjp_gradient, _save_vjp)
-register_gradient("grid_sample_vjp_backward", _third_gradient)
+register_gradient("grid_sample_vjp_backward", _vjp_second_gradient, _save_vjp_backward)

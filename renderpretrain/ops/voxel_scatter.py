@@ -79,8 +79,7 @@ def voxel_scatter(
     atomically: the result is the same in every run.
 
     Args:
-        values: Float16 and bfloat16 are read as they are. Differentiable: any number of times under ``"sum"``
-            and ``"mean"``, once under ``"max"``.
+        values: Float16 and bfloat16 are read as they are. Differentiable to any order.
         index: The cell of each point, as in :func:`scatter_plan`.
         num_cells: Rows of the result.
         reduce: The gradient of ``"max"`` goes to the first point that attains it, as in torch_scatter; NaN
@@ -209,21 +208,19 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, _, order, offsets, ctx.reduce = inputs
-    ctx.save_for_backward(order, offsets)
+    _, values, order, offsets, ctx.reduce = inputs
+    ctx.save_for_backward(values, order, offsets)
 
 
-def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Sum and mean are linear: what their gradient spreads, they gather."""
-    if ctx.reduce == "max":
-        raise NotImplementedError("voxel_scatter: reduce='max' is differentiable once")
-    return (
-        torch.ops.renderpretrain.voxel_scatter(grad, *ctx.saved_tensors, ctx.reduce),
-        None,
-        None,
-        None,
-        None,
-    )
+def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
+    """All three are linear once the points that attain a maximum are known: what was spread is gathered."""
+    values, *plan = ctx.saved_tensors
+    gather, spread = torch.ops.renderpretrain.voxel_scatter, torch.ops.renderpretrain.voxel_scatter_backward
+    if ctx.reduce != "max":
+        return gather(along, *plan, ctx.reduce), None, None, None, None
+    ones = along.new_ones(plan[1].shape[0] - 1, along.shape[1])
+    attains = spread(ones, values.detach(), *plan, "max") > 0
+    return gather(torch.where(attains, along, 0.0), *plan, "sum"), None, None, None, None
 
 
 register("scatter_plan(Tensor index, SymInt num_cells) -> (Tensor, Tensor)", _plan, _plan_fake)

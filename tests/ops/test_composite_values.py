@@ -173,17 +173,9 @@ def test_schema_shapes_and_derivatives_hold_together(device, check_operator):
     check_operator("composite_values", (alphas, values, t, valid, 0.01))
     out = composite_values(alphas, values, t)
     grads = [torch.randn_like(out.values), None, torch.randn_like(out.opacity), None]
-    arguments = (alphas, values, t, None, out.depth, out.opacity, out.weights, grads, 0.0, True)
-    check_operator("composite_values_backward", arguments, False)
-
-
-@pytest.mark.skipif(not has_native("cpu"), reason="the reference can be differentiated to any order")
-def test_a_second_derivative_is_refused_by_name():
-    alphas, values, t = rays(3, 7)
-    depth = composite_values(alphas.requires_grad_(), values, t).depth
-    (grad,) = torch.autograd.grad(depth.sum(), alphas, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use composite_values_reference"):
-        torch.autograd.grad(grad.sum(), alphas)
+    for need_values in (True, False):
+        saved = alphas, values, t, None, out.depth, out.opacity, out.weights
+        check_operator("composite_values_backward", (*saved, *grads, 0.0, need_values))
 
 
 @pytest.mark.untyped

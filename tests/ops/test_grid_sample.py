@@ -15,7 +15,6 @@ from renderpretrain.ops import (
     grid_sample_reference,
     grid_sample_vjp,
     grid_sample_vjp_reference,
-    has_native,
 )
 
 GRID = VoxelGrid((-2.0, 0.0, -1.0, 4.0, 2.5, 1.0), (1.0, 0.5, 1.0))  # 2 x 5 x 6 voxels
@@ -162,17 +161,6 @@ def test_only_what_is_asked_for_is_differentiated():
         assert (volume.grad is not None, points.grad is not None) == needs
 
 
-@pytest.mark.skipif(not has_native("cpu"), reason="the reference has derivatives of any order")
-def test_a_third_derivative_is_refused_with_the_way_out():
-    volume, points = volume_and_points(2, 5)
-    *_, first = torch.autograd.grad(
-        grid_sample(volume, points, *FRAME).sum(), (volume, points), create_graph=True
-    )
-    (second,) = torch.autograd.grad(first.square().sum(), points, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use grid_sample_reference"):
-        second.sum().backward()
-
-
 @pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80, 512])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_read_as_it_is_and_computed_in_float32(dtype, channels, device):
@@ -226,15 +214,6 @@ def test_gradients_of_the_slope(device):
     small = volume[:, :, :, :3, :3].detach().requires_grad_()
     cotangents = torch.randn(2, 6, 3, dtype=torch.float64, device=device, requires_grad=True)
     assert gradcheck(lambda v, p, g: grid_sample_vjp(v, p, g, *FRAME), (small, points, cotangents))
-
-
-@pytest.mark.skipif(not has_native("cpu"), reason="the reference has derivatives of any order")
-def test_the_slope_is_differentiable_once_and_says_so():
-    volume, points = volume_and_points(2, 5)
-    slopes = grid_sample_vjp(volume, points, torch.ones(2, 5, 2, dtype=torch.float64), *FRAME)
-    (first,) = torch.autograd.grad(slopes.square().sum(), points, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use grid_sample_reference"):
-        first.sum().backward()
 
 
 def test_tensors_may_begin_anywhere_in_memory(device):

@@ -193,15 +193,6 @@ def test_the_number_of_threads_does_not_change_a_bit(threads):
     assert len(found) == 2
 
 
-@FUNCTIONS
-def test_a_second_derivative_is_refused(function):
-    features, kernel, inputs, outputs = operands("strided", (2, 3))
-    out = function(features, kernel, inputs, outputs).square().sum()
-    (grad,) = torch.autograd.grad(out, features, create_graph=True)
-    with pytest.raises((NotImplementedError, RuntimeError), match=r"differentiable once|once_differentiable"):
-        grad.sum().backward()
-
-
 @needs_kernels
 @pytest.mark.parametrize("kind", ["submanifold", "strided"])
 def test_the_operators_hold_together(kind, check_operator, device):
@@ -213,7 +204,7 @@ def test_the_operators_hold_together(kind, check_operator, device):
     grad = torch.randn(tables[0].shape[1], 4, device=device, dtype=torch.float64)
     for needed in ([True, True], [True, False], [False, True]):
         arguments = (grad, features, kernel, *tables, needed)
-        check_operator("sparse_conv3d_backward", arguments, differentiable=False)
+        check_operator("sparse_conv3d_backward", arguments)
 
 
 @pytest.mark.untyped
