@@ -148,6 +148,9 @@ TYPE_CODES = {
 }
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
+INT32_LIMIT = 2**31
+"""Points, rows, voxels and cells are numbered in 32 bits: there are fewer than this."""
+
 HUGE_PAGES_FROM = 4 << 20
 """Bytes from which new memory is asked for in huge pages: below, the request costs what it saves."""
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape, check_type
 from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
-from renderpretrain.ops._native import has_native, launch, new_memory
+from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
 
 PANEL = 32
 """The kernel's scratch has its columns rounded up to this."""
@@ -66,7 +66,7 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     """Features and kernel in one type."""
     sizes = check_shape("features", features, "M C")
-    if sizes["M"] >= 1 << 31:
+    if sizes["M"] >= INT32_LIMIT:
         raise ValueError(f"features: expected fewer than 2^31 rows, got {sizes['M']}")
     sizes = check_shape("kernel", kernel, "K C D", **sizes)
     sizes = check_shape("inputs", inputs, "K N", K=sizes["K"])

@@ -9,6 +9,7 @@ with the number of voxels and of the volume's rows along x.
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, Int32
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
-from renderpretrain.ops._native import Window, has_native, launch
+from renderpretrain.ops._native import INT32_LIMIT, Window, has_native, launch
 
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int]
@@ -25,6 +26,20 @@ Sizes = Sequence[int]
 
 MAX_KERNEL_ROWS = 64
 """``RP_MAX_KERNEL_ROWS``: larger kernels are searched by the references."""
+
+
+class StridedNeighbors(NamedTuple):
+    """The voxels a strided kernel makes of others, and who reads whom.
+
+    Attributes:
+        coords: The outputs whose kernel reaches an occupied input, sorted by position.
+        inputs: The input under each cell of each output, -1 for none.
+        outputs: The converse, the output that reads an input under each cell.
+    """
+
+    coords: Int32[Tensor, "N 4"]
+    inputs: Int32[Tensor, "K N"]
+    outputs: Int32[Tensor, "K M"]
 
 
 def submanifold_neighbors(
@@ -61,7 +76,7 @@ def submanifold_neighbors_reference(
 
 def strided_neighbors(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
-) -> tuple[Int32[Tensor, "N 4"], Int32[Tensor, "K N"], Int32[Tensor, "K M"]]:
+) -> StridedNeighbors:
     """The voxels a strided kernel makes of others, and who reads whom. Not differentiable.
 
     Args:
@@ -72,9 +87,7 @@ def strided_neighbors(
         padding: Per axis.
 
     Returns:
-        The outputs whose kernel reaches an occupied input, sorted by position, in the volume of
-        :func:`strided_shape`; the input under each cell of each output, -1 for none; and the converse, the
-        output that reads an input under each cell.
+        Outputs in the volume of :func:`strided_shape`, and both tables.
 
     Raises:
         ValueError: As for :func:`submanifold_neighbors`.
@@ -83,12 +96,13 @@ def strided_neighbors(
     strided_shape(shape[1:], kernel_size, stride, padding)
     if not _by_kernel(coords, kernel_size):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
-    return torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
+    found = torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
+    return StridedNeighbors(*found)
 
 
 def strided_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
-) -> tuple[Int32[Tensor, "N 4"], Int32[Tensor, "K N"], Int32[Tensor, "K M"]]:
+) -> StridedNeighbors:
     """:func:`strided_neighbors` in plain PyTorch: all outputs each input reaches, then a search."""
     _check_inside(coords, shape)
     window = _strided_window(shape, kernel_size, stride, padding)
@@ -103,7 +117,7 @@ def strided_neighbors_reference(
     cell, output = (inputs >= 0).nonzero(as_tuple=True)
     converse = inputs.new_full((len(inputs), len(coords)), -1)
     converse[cell, inputs[cell, output].long()] = output.int()
-    return out_coords, inputs, converse
+    return StridedNeighbors(out_coords, inputs, converse)
 
 
 def strided_shape(spatial_shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Triple:
@@ -139,7 +153,7 @@ def _check(
     """All but where the voxels are."""
     check_shape("coords", coords, "M 4")
     check_integer("coords", coords)
-    if len(coords) >= 1 << 31:
+    if len(coords) >= INT32_LIMIT:
         raise ValueError(f"coords: expected fewer than 2^31 voxels, got {len(coords)}")
     if len(shape) != 4 or min(shape) < 0:
         raise ValueError(f"shape: expected four sizes (B, Z, Y, X), got {shape}")
@@ -239,7 +253,7 @@ def _strided_neighbors(
     launch("sparse_count_outputs", *reach, counts)
     out_rows = _starts(counts)
     num_in, num_out, num_cells = len(coords), int(out_rows[-1]), math.prod(kernel_size)
-    if num_out >= 1 << 31:
+    if num_out >= INT32_LIMIT:
         raise ValueError(f"coords: expected voxels that reach fewer than 2^31 outputs, got {num_out}")
     out_coords = coords.new_empty(num_out, 4)
     inputs, outputs = (coords.new_full((num_cells, num), -1) for num in (num_out, num_in))

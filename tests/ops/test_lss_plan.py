@@ -49,6 +49,13 @@ def test_cells_are_rounded_down_and_batch_elements_have_their_own(device):
     assert cells[1].flatten().tolist() == [c + 12 if c >= 0 else -1 for c in first]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cells_of_points_in_half_precision_are_computed_in_float32(dtype, device):
+    """100.5 m is a number of half precision, and 1005 voxels further none of bfloat16."""
+    points = torch.tensor([100.5, 0.0, 0.0], device=device, dtype=dtype).reshape(1, 1, 1, 1, 1, 3)
+    assert frustum_cells(points, (1, 1, 2000), (10.0, 1.0, 1.0), (-0.5, 0.0, 0.0)).item() == 1005
+
+
 @pytest.mark.untyped
 def test_errors_name_the_argument():
     cells = some_cells()

@@ -171,9 +171,11 @@ def test_empty_inputs(batch, num_rays, device):
     occupied = torch.ones(batch, *GRID.shape, dtype=torch.bool, device=device)
     for function in FUNCTIONS:
         assert function(*rays, occupied, *FRAME, 0.1, capacity=0)[0].shape == (batch, num_rays, 0)
-        assert function(*rays, occupied[:, :0], *FRAME, 0.1, capacity=2)[3].sum() == 0
+        assert function(*rays, occupied[:, :0], *FRAME, 0.1, capacity=2).counts.sum() == 0
     for function in PACKED:
-        assert function(*rays, occupied[:, :, :0], *FRAME, 0.1)[0].tolist() == [0] * (batch * num_rays + 1)
+        assert function(*rays, occupied[:, :, :0], *FRAME, 0.1).offsets.tolist() == [0] * (
+            batch * num_rays + 1
+        )
 
 
 def test_memory_may_have_any_order_and_address(device):
