@@ -1,5 +1,7 @@
 """Operators in compiled graphs: results above the size where memory comes in huge pages, of changing size."""
 
+import shutil
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -110,3 +112,32 @@ def test_one_graph_serves_small_and_large_results(function):
     graphs = counter.frame_count
     assert_same(function, compiled, ENOUGH)
     assert counter.frame_count == graphs
+
+
+def training_step(volume, points, likely):
+    """A loss as a recipe has it: lift, read, slope, compositing, and a term on normals."""
+    where = points.detach().mT.reshape(1, 1, 3, -1).mT / 4 - 1
+    seen = torch.ones_like(where[..., 0], dtype=torch.bool)
+    lifted = ops.image_lift(volume[:, None, :, 0], likely, where, seen)
+    read = ops.grid_sample(volume, points, *FRAME) + lifted
+    normals = ops.grid_sample_vjp(volume, points, read, *FRAME)
+    alphas = read[..., 0].sigmoid().unflatten(1, (-1, 8))
+    seen = ops.composite_values(alphas, read[..., 1:].unflatten(1, (-1, 8)), alphas.cumsum(-1))
+    return seen.values.square().sum() + seen.depth.sum() + normals.square().sum()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="the compiler's own back end needs one for C++")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_training_step_compiles_with_the_default_back_end(dynamic):
+    compiled = torch.compile(training_step, fullgraph=True, dynamic=dynamic)
+    for count in (64, 256) if dynamic else (64,):
+        torch.manual_seed(0)
+        given = torch.randn(1, 5, 4, 6, 7), 6 * torch.rand(1, count, 3), torch.rand(1, 1, 3, 6, 7)
+        results = []
+        for function in (training_step, compiled):
+            leaves = [leaf.clone().requires_grad_() for leaf in given]
+            value = function(*leaves)
+            results.append((value, *torch.autograd.grad(value, leaves)))
+        # Generated code adds float32 numbers in another order.
+        assert_close(*results, rtol=1e-4, atol=1e-4, check_stride=False)

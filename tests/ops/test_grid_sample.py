@@ -77,7 +77,7 @@ def test_equals_torch_up_to_second_derivatives(channels, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80, 512])
 def test_kernel_equals_reference(channels, dtype, device):
     volume, points = volume_and_points(channels, 300, dtype=dtype, device=device)
     ours = derivatives(lambda v, p: grid_sample(v, p, *FRAME), volume, points)
@@ -198,7 +198,7 @@ def vjp_derivatives(function, volume, points, cotangents):
     return [slopes, *torch.autograd.grad(loss, (volume, points, cotangents))]
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80, 512])
 def test_the_slope_is_that_of_automatic_differentiation(channels, device):
     volume, points = volume_and_points(channels, 50, device=device)
     cotangents = torch.randn(2, 50, channels, dtype=torch.float64, device=device, requires_grad=True)
@@ -207,6 +207,30 @@ def test_the_slope_is_that_of_automatic_differentiation(channels, device):
         vjp_derivatives(grid_sample_vjp_reference, volume, points, cotangents),
         check_stride=False,
     )
+
+
+@pytest.mark.parametrize("function", [grid_sample_vjp, grid_sample_vjp_reference])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+def test_a_point_nowhere_has_no_slope(function, bad, device):
+    volume, points = volume_and_points(4, 6, device=device)
+    cotangents = torch.randn(2, 6, 4, dtype=torch.float64, device=device, requires_grad=True)
+    with torch.no_grad():
+        points[:, 2, 1] = bad
+    found = vjp_derivatives(function, volume, points, cotangents)
+    assert all(tensor.isfinite().all() for tensor in found)
+    slopes, _, grad_points, grad_cotangents = found
+    assert not any(tensor[:, 2].any() for tensor in (slopes, grad_points, grad_cotangents))
+
+
+@pytest.mark.parametrize("function", [grid_sample_vjp, grid_sample_vjp_reference])
+@pytest.mark.parametrize(("batch", "count"), [(2, 0), (0, 4)])
+def test_there_may_be_no_points_to_find_slopes_at(function, batch, count, device):
+    volume = torch.randn(batch, 3, *GRID.shape, device=device, requires_grad=True)
+    points, cotangents = (torch.zeros(batch, count, 3, device=device).requires_grad_() for _ in range(2))
+    slopes, *grads = vjp_derivatives(function, volume, points, cotangents)
+    assert slopes.shape == (batch, count, 3)
+    assert [grad.shape for grad in grads] == [leaf.shape for leaf in (volume, points, cotangents)]
+    assert not grads[0].any()
 
 
 def test_gradients_of_the_slope(device):

@@ -222,14 +222,28 @@ def test_half_precision_is_read_in_float32(half, channels, device):
 
 
 @needs_kernels
-def test_the_number_of_threads_does_not_change_a_bit():
-    inputs = scene(33, points=3000, dtype=torch.float32)
-    before, found = torch.get_num_threads(), set()
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_does_not_change_a_bit(stored, threads):
+    maps, likely, *where = scene(33, points=3000, dtype=torch.float32)
+    inputs, found = (maps.to(stored), likely.to(stored), *where), set()
     for count in (1, 2, 4, 7):
-        torch.set_num_threads(count)
-        found.add(b"".join(t.detach().numpy().tobytes() for t in results(image_lift, *inputs)))
-    torch.set_num_threads(before)
+        threads(count)
+        found.add(b"".join(t.detach().float().numpy().tobytes() for t in results(image_lift, *inputs)))
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(("batch", "views"), [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_there_may_be_no_camera_and_no_scene(function, batch, views, reduce, device):
+    features = torch.rand(batch, views, 5, 3, 4, device=device, requires_grad=True)
+    likely = torch.rand(batch, views, 2, 3, 4, device=device, requires_grad=True)
+    where = torch.zeros(batch, views, 7, 3, device=device)
+    values = function(features, likely, where, torch.ones_like(where[..., 0], dtype=torch.bool), reduce)
+    assert values.shape == (batch, 7, 5) and not values.any()
+    if values.requires_grad:  # the reference looked at no camera
+        values.sum().backward()
+        assert (features.grad.shape, likely.grad.shape) == (features.shape, likely.shape)
 
 
 def test_large_results_are_the_same():

@@ -155,15 +155,14 @@ def test_memory_in_any_order_gives_the_same_bits():
 
 
 @needs_kernels
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_the_number_of_threads_does_not_change_a_bit(threads):
     plan = lss_plan(torch.randint(-1, 3000, (3, 20, 16, 21)), 3000)
     depth, features = inputs(plan, 80)
     expected = outcome(lss_pool_reference, depth, features, plan)
-    before, results = torch.get_num_threads(), []
+    results = []
     for count in (1, 2, 4):
-        torch.set_num_threads(count)
+        threads(count)
         results.append(outcome(lss_pool, depth, features, plan))
-    torch.set_num_threads(before)
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
     for result, reference in zip(results[0], expected, strict=True):

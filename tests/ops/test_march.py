@@ -191,13 +191,11 @@ def test_memory_may_have_any_order_and_address(device):
 
 
 @pytest.mark.skipif(not has_native("cpu"), reason="looks at the compiled kernels")
-def test_the_number_of_threads_does_not_change_a_bit():
-    rays = scene(333)
-    before, results = torch.get_num_threads(), []
-    for threads in (1, 2, 4):
-        torch.set_num_threads(threads)
+def test_the_number_of_threads_does_not_change_a_bit(threads):
+    rays, results = scene(333), []
+    for count in (1, 2, 4):
+        threads(count)
         results.append([*march(*rays, *FRAME, 0.07, capacity=60), *march_packed(*rays, *FRAME, 0.07)])
-    torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 

@@ -44,7 +44,7 @@ def test_a_slow_loop_agrees():
     assert_close(splat(values, points, *WHERE), expected, check_stride=False)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32])
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 17, 32, 64, 80, 512])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kernel_equals_reference(channels, dtype, device):
     values, points = values_and_points(channels, 300, dtype=dtype, device=device)

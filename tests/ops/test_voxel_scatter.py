@@ -182,14 +182,6 @@ def test_it_can_be_compiled():
     assert_close(*results)
 
 
-@pytest.fixture
-def threads():
-    """Sets torch's number of threads, and puts it back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @needs_kernels
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 def test_the_number_of_threads_does_not_change_a_bit(reduce, threads):
