@@ -127,6 +127,7 @@ def training_step(volume, points, likely):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
 @pytest.mark.skipif(not shutil.which("g++"), reason="the compiler's own back end needs one for C++")
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_training_step_compiles_with_the_default_back_end(dynamic):
