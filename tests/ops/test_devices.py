@@ -10,83 +10,82 @@ BOX = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 SHAPE = (2, 3, 4)
 
 
-def calls():
+def placed(function, *rest, **options):
+    """The function of its tensors alone, by name; the rest comes behind them."""
+    return lambda **tensors: function(*tensors.values(), *rest, **options)
+
+
+def ray_calls():
     """By name: what to call, and the tensors it takes by name, the leader first."""
-    rays, values, inv_s = torch.rand(2, 5), torch.rand(2, 5, 3), torch.tensor(9.0)
-    points, seen = torch.rand(1, 4, 3), torch.ones(1, 4, dtype=torch.bool)
-    near = torch.rand(1, 4)
-    intervals = {"sdf": rays, "cosines": -rays, "deltas": rays}
-    table = torch.zeros(1, 5, dtype=torch.int32)
-    beams = {"origins": points, "directions": points, "t_near": near, "t_far": near}
-    maps, volume = torch.rand(1, 1, 3, 2, 2), torch.rand(1, 3, *SHAPE)
-    offsets, index = torch.tensor([0, 4]), torch.arange(4)
+    rays, values, near = torch.rand(2, 5), torch.rand(2, 5, 3), torch.rand(4)
+    surface = {"sdf": rays, "cosines": -rays, "deltas": rays}
+    inv_s, offsets = torch.tensor(9.0), torch.tensor([0, 4])
+    samples = {"values": values, "t": rays, "valid": rays > 0}
     return {
         "accumulate": (ops.accumulate, {"weights": rays, "values": values}),
-        "box_intersect": (
-            lambda **given: ops.box_intersect(*given.values(), *BOX),
-            {"origins": points, "directions": points},
-        ),
         "composite": (ops.composite, {"alphas": rays, "valid": rays > 0}),
-        "composite_values": (
-            ops.composite_values,
-            {"alphas": rays, "values": values, "t": rays, "valid": rays > 0},
-        ),
+        "composite_values": (ops.composite_values, {"alphas": rays, **samples}),
         "distortion_loss": (
             ops.distortion_loss,
-            {"weights": near[0], "t_starts": near[0], "t_ends": near[0], "offsets": offsets},
+            {"weights": near, "t_starts": near, "t_ends": near, "offsets": offsets},
         ),
-        "frustum_coordinates": (
-            lambda **given: ops.frustum_coordinates(*given.values(), (0.0, 1.0)),
-            {"points": points[0], "matrices": torch.rand(2, 3, 4)},
-        ),
-        "grid_sample": (
-            lambda **given: ops.grid_sample(*given.values(), *FRAME),
-            {"volume": volume, "points": points},
-        ),
-        "grid_sample_vjp": (
-            lambda **given: ops.grid_sample_vjp(*given.values(), *FRAME),
-            {"volume": volume, "points": points, "cotangents": points},
-        ),
-        "image_lift": (
-            ops.image_lift,
-            {"features": maps, "probabilities": maps, "coordinates": points[None], "valid": seen[None]},
-        ),
-        "march": (
-            lambda **given: ops.march(*given.values(), *FRAME, 0.5, capacity=3),
-            {**beams, "occupied": torch.ones(1, *SHAPE, dtype=torch.bool)},
-        ),
-        "neus_alphas": (ops.neus_alphas, {**intervals, "inv_s": inv_s}),
-        "neus_render": (
-            ops.neus_render,
-            {**intervals, "t": rays, "inv_s": inv_s, "values": values, "valid": rays > 0},
-        ),
+        "neus_alphas": (ops.neus_alphas, {**surface, "inv_s": inv_s}),
+        "neus_render": (ops.neus_render, {**surface, "inv_s": inv_s, **samples}),
         "neus_upsample": (
             lambda positions, sdf, u: ops.neus_upsample(positions, sdf, 9.0, 5, u),
             {"positions": rays, "sdf": rays, "u": rays},
         ),
-        "raycast_grid": (
-            lambda **given: ops.raycast_grid(*given.values(), SHAPE, *FRAME),
-            {"origins": points, "ends": points, "valid": seen},
-        ),
         "resample": (ops.resample, {"edges": rays, "weights": rays[:, 1:], "u": rays}),
-        "segment_exclusive_sum": (ops.segment_exclusive_sum, {"x": near[0], "offsets": offsets}),
-        "sparse_conv3d": (
-            ops.sparse_conv3d,
-            {"features": rays.mT, "kernel": torch.rand(1, 2, 3), "inputs": table, "outputs": table},
+        "segment_exclusive_sum": (ops.segment_exclusive_sum, {"x": near, "offsets": offsets}),
+    }
+
+
+def grid_calls():
+    """As ray_calls: what knows where things are."""
+    points, seen, volume = torch.rand(1, 4, 3), torch.ones(1, 4, dtype=torch.bool), torch.rand(1, 3, *SHAPE)
+    beams = {"origins": points, "directions": points}
+    spans = {"t_near": points[..., 0], "t_far": points[..., 0]}
+    occupied, read = torch.ones(1, *SHAPE, dtype=torch.bool), {"volume": volume, "points": points}
+    return {
+        "box_intersect": (placed(ops.box_intersect, *BOX), beams),
+        "frustum_coordinates": (
+            placed(ops.frustum_coordinates, (0.0, 1.0)),
+            {"points": points[0], "matrices": torch.rand(2, 3, 4)},
+        ),
+        "grid_sample": (placed(ops.grid_sample, *FRAME), read),
+        "grid_sample_vjp": (placed(ops.grid_sample_vjp, *FRAME), {**read, "cotangents": points}),
+        "march": (placed(ops.march, *FRAME, 0.5, capacity=3), {**beams, **spans, "occupied": occupied}),
+        "raycast_grid": (
+            placed(ops.raycast_grid, SHAPE, *FRAME),
+            {"origins": points, "ends": points, "valid": seen},
         ),
         "splat": (
             lambda values, points, valid: ops.splat(values, points, SHAPE, *FRAME, valid=valid),
             {"values": points, "points": points, "valid": seen},
         ),
-        "voxel_index": (
-            lambda **given: ops.voxel_index(*given.values(), SHAPE, *BOX, *FRAME),
-            {"points": points, "valid": seen},
-        ),
-        "voxel_scatter": (
-            lambda values, index: ops.voxel_scatter(values, index, 4),
-            {"values": points[0], "index": index},
-        ),
+        "voxel_index": (placed(ops.voxel_index, SHAPE, *BOX, *FRAME), {"points": points, "valid": seen}),
     }
+
+
+def feature_calls():
+    """As ray_calls: what works on maps and rows of features."""
+    rows, table, maps = torch.rand(5, 2), torch.zeros(1, 5, dtype=torch.int32), torch.rand(1, 1, 3, 2, 2)
+    where, seen = torch.rand(1, 1, 4, 3), torch.ones(1, 1, 4, dtype=torch.bool)
+    return {
+        "image_lift": (
+            ops.image_lift,
+            {"features": maps, "probabilities": maps, "coordinates": where, "valid": seen},
+        ),
+        "sparse_conv3d": (
+            ops.sparse_conv3d,
+            {"features": rows, "kernel": torch.rand(1, 2, 3), "inputs": table, "outputs": table},
+        ),
+        "voxel_scatter": (placed(ops.voxel_scatter, 4), {"values": rows, "index": torch.arange(5) % 4}),
+    }
+
+
+def calls():
+    return {**ray_calls(), **grid_calls(), **feature_calls()}
 
 
 CASES = [(name, argument) for name, (_, tensors) in calls().items() for argument in [*tensors][1:]]

@@ -11,91 +11,95 @@ FRAME = ((1.0, 1.5, 0.75), (0.2, -0.1, 0.3))
 SHAPE = (2, 3, 4)
 
 
-def cases(device):
-    """By name: the operator and its reference as functions of the same leaves."""
+def random(device, *shape):
+    return torch.rand(*shape, dtype=torch.float64, device=device)
 
-    def random(*shape):
-        return torch.rand(*shape, dtype=torch.float64, device=device)
 
-    rays, values, t = 0.8 * random(2, 5) + 0.1, random(2, 5, 3) - 0.5, random(2, 5).cumsum(-1)
-    valid, inv_s = (
-        torch.rand(2, 5, device=device) < 0.8,
-        torch.tensor(3.0, dtype=torch.float64, device=device),
-    )
-    intervals = random(2, 5) - 0.5, -rays, 0.3 * random(2, 5) + 0.2
-    volume, points = random(2, 3, *SHAPE), 3 * random(2, 4, 3) + 0.03
-    offsets = torch.tensor([0, 2, 2, 5], device=device)
-    plan = ops.lss_plan(torch.randint(-1, 6, (2, 3, 2, 2), device=device), 6)
-    seen = torch.rand(1, 2, 6, device=device) < 0.8
-    coordinates = 2.2 * random(1, 2, 6, 3) - 1.1
-    maps, likely = random(1, 2, 3, 3, 4) - 0.5, random(1, 2, 2, 3, 4)
-    coords = (torch.rand(1, 3, 3, 3, device=device) < 0.3).nonzero().int()
-    _, inputs, outputs = ops.strided_neighbors(coords, (1, 3, 3, 3), (3, 3, 3), (2, 2, 2), (1, 1, 1))
-    same = ops.submanifold_neighbors(coords, (1, 3, 3, 3), (3, 3, 3))
-    index = torch.tensor([1, 0, -1, 1, 3], device=device)
-    table = {
+def ray_cases(device):
+    """By title: an operator's name, how to make a function of its leaves alone from it, and these leaves."""
+    rays, values = 0.8 * random(device, 2, 5) + 0.1, random(device, 2, 5, 3) - 0.5
+    t, valid = random(device, 2, 5).cumsum(-1), torch.rand(2, 5, device=device) < 0.8
+    offsets, inv_s = torch.tensor([0, 2, 2, 5], device=device), 3 * torch.ones_like(t[0, 0])
+    intervals = random(device, 2, 5) - 0.5, -rays, 0.3 * random(device, 2, 5) + 0.2
+    surface = *intervals, t, inv_s, values
+    stops = {"valid": valid, "early_stop": 1e-6}
+    packed = rays[0], t[0], t[0] + 0.1
+    return {
         "accumulate": ("accumulate", lambda f: f, (rays, values)),
         "composite": ("composite", lambda f: lambda a: f(a, valid), (rays,)),
         "composite_values": ("composite_values", lambda f: lambda *x: tuple(f(*x)), (rays, values, t)),
         "composite_values, masked": (
             "composite_values",
-            lambda f: lambda *x: tuple(f(*x, valid=valid, early_stop=1e-6)),
+            lambda f: lambda *x: tuple(f(*x, **stops)),
             (rays, values, t),
         ),
         "distortion_loss": ("distortion_loss", lambda f: f, (rays, t, t + 0.1)),
-        "distortion_loss, packed": (
-            "distortion_loss",
-            lambda f: lambda *x: f(*x, offsets),
-            (rays[0], t[0], t[0] + 0.1),
-        ),
-        "grid_sample": ("grid_sample", lambda f: lambda *x: f(*x, *FRAME), (volume, points)),
-        "grid_sample_vjp": (
-            "grid_sample_vjp",
-            lambda f: lambda *x: f(*x, *FRAME),
-            (volume, points, random(2, 4, 3)),
-        ),
-        "image_lift": (
-            "image_lift",
-            lambda f: lambda *x: f(*x, coordinates, seen, "mean"),
-            (maps, likely),
-        ),
-        "image_lift, features alone": (
-            "image_lift",
-            lambda f: lambda x: f(x.square(), None, coordinates, seen),
-            (maps,),
-        ),
-        "lss_pool": ("lss_pool", lambda f: lambda *x: f(*x, plan), (random(2, 3, 2, 2), random(2, 4, 2, 2))),
+        "distortion_loss, packed": ("distortion_loss", lambda f: lambda *x: f(*x, offsets), packed),
         "neus_alphas": ("neus_alphas", lambda f: f, (*intervals, inv_s)),
-        "neus_render": ("neus_render", lambda f: lambda *x: tuple(f(*x)), (*intervals, t, inv_s, values)),
-        "neus_render, masked": (
-            "neus_render",
-            lambda f: lambda *x: tuple(f(*x, valid=valid)),
-            (*intervals, t, inv_s, values),
-        ),
+        "neus_render": ("neus_render", lambda f: lambda *x: tuple(f(*x)), surface),
+        "neus_render, masked": ("neus_render", lambda f: lambda *x: tuple(f(*x, **stops)), surface),
         "segment_exclusive_sum": (
             "segment_exclusive_sum",
             lambda f: lambda x: f(x, offsets).square(),
             (rays[0],),
         ),
         "segment_exclusive_prod": ("segment_exclusive_prod", lambda f: lambda x: f(x, offsets), (rays[0],)),
-        "splat": ("splat", lambda f: lambda *x: f(*x, SHAPE, *FRAME), (random(2, 4, 3), points)),
-        "sparse_conv3d, submanifold": (
-            "sparse_conv3d",
-            lambda f: lambda *x: f(*x, same),
-            (random(len(coords), 2), random(27, 2, 3)),
-        ),
-        "sparse_conv3d, strided": (
-            "sparse_conv3d",
-            lambda f: lambda *x: f(*x, inputs, outputs),
-            (random(len(coords), 2), random(27, 2, 3)),
-        ),
     }
-    for reduce in ("sum", "mean", "max"):
-        table[f"voxel_scatter, {reduce}"] = (
-            "voxel_scatter",
-            lambda f, reduce=reduce: lambda x: f(x.square(), index, 4, reduce=reduce),
-            (random(5, 3),),
-        )
+
+
+def volume_cases(device):
+    """As ray_cases: what reads and fills volumes and images."""
+    volume, points = random(device, 2, 3, *SHAPE), 3 * random(device, 2, 4, 3) + 0.03
+    values = random(device, 2, 4, 3)
+    maps, likely = random(device, 1, 2, 3, 3, 4) - 0.5, random(device, 1, 2, 2, 3, 4)
+    where = 2.2 * random(device, 1, 2, 6, 3) - 1.1, torch.rand(1, 2, 6, device=device) < 0.8
+    plan = ops.lss_plan(torch.randint(-1, 6, (2, 3, 2, 2), device=device), 6)
+    pooled = random(device, 2, 3, 2, 2), random(device, 2, 4, 2, 2)
+    return {
+        "grid_sample": ("grid_sample", lambda f: lambda *x: f(*x, *FRAME), (volume, points)),
+        "grid_sample_vjp": ("grid_sample_vjp", lambda f: lambda *x: f(*x, *FRAME), (volume, points, values)),
+        "splat": ("splat", lambda f: lambda *x: f(*x, SHAPE, *FRAME), (values, points)),
+        "image_lift": ("image_lift", lambda f: lambda *x: f(*x, *where, "mean"), (maps, likely)),
+        "image_lift, features alone": (
+            "image_lift",
+            lambda f: lambda x: f(x.square(), None, *where),
+            (maps,),
+        ),
+        "lss_pool": ("lss_pool", lambda f: lambda *x: f(*x, plan), pooled),
+    }
+
+
+def voxel_cases(device):
+    """As ray_cases: what connects voxels and points."""
+    shape, coords = (1, 3, 3, 3), (torch.rand(1, 3, 3, 3, device=device) < 0.3).nonzero().int()
+    inputs = ops.submanifold_neighbors(coords, shape, (3, 3, 3))
+    strided = ops.strided_neighbors(coords, shape, (3, 3, 3), (2, 2, 2), (1, 1, 1))
+    tables = {"submanifold": (inputs, None), "strided": (strided.inputs, strided.outputs)}
+    index = torch.tensor([1, 0, -1, 1, 3], device=device)
+    operands = random(device, len(coords), 2), random(device, 27, 2, 3)
+    return {
+        **{
+            f"sparse_conv3d, {kind}": (
+                "sparse_conv3d",
+                lambda f, table=table: lambda *x: f(*x, *table),
+                operands,
+            )
+            for kind, table in tables.items()
+        },
+        **{
+            f"voxel_scatter, {reduce}": (
+                "voxel_scatter",
+                lambda f, reduce=reduce: lambda x: f(x.square(), index, 4, reduce=reduce),
+                (random(device, 5, 3),),
+            )
+            for reduce in ("sum", "mean", "max")
+        },
+    }
+
+
+def cases(device):
+    """By title: an operator, its reference, and their leaves."""
+    table = {**ray_cases(device), **volume_cases(device), **voxel_cases(device)}
     return {
         title: (wrap(getattr(ops, name)), wrap(getattr(ops, f"{name}_reference")), leaves)
         for title, (name, wrap, leaves) in table.items()
