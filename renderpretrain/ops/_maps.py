@@ -4,12 +4,10 @@ Maps are ``(B, C, h, w)`` with places ``(u, v)``, or ``(B, C, D, h, w)`` with pl
 first edge and 1 at the last, zeros outside.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._trilinear import gather_reference, scatter_reference
+from renderpretrain.ops._trilinear import Numbers, gather_reference, scatter_reference
 
 
 def read_maps(maps: Tensor, places: Tensor) -> Tensor:
@@ -29,13 +27,13 @@ def read_by_gathers(maps: Tensor, places: Tensor) -> Tensor:
     return gather_reference(volume.to(places.dtype), points, scale, offset)
 
 
-def _in_volume(places: Tensor, shape: Sequence[int]) -> tuple[Tensor, list[float], list[float]]:
+def _in_volume(places: Tensor, shape: Numbers) -> tuple[Tensor, Numbers, Numbers]:
     """Points, scale and offset in a volume ``(Z, Y, X)``; of flat maps it is the only slice."""
     points = torch.nn.functional.pad(places, (0, 3 - places.shape[-1]))
     return points, [extent / 2 for extent in shape[::-1]], [(extent - 1) / 2 for extent in shape[::-1]]
 
 
-def add(values: Tensor, places: Tensor, shape: Sequence[int]) -> Tensor:
+def add(values: Tensor, places: Tensor, shape: Numbers) -> Tensor:
     """The adjoint of reading, ``(B, C, Z, Y, X)``, in a fixed order."""
     points, scale, offset = _in_volume(places, shape)
     return scatter_reference(values, points, shape, scale, offset)
