@@ -67,6 +67,7 @@ def test_a_box_has_two_corners(name):
             BOXED[name](bad, ONES)
 
 
+@pytest.mark.skipif(not ops.has_native("cpu"), reason="operators are registered for native libraries")
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("name", [name for name in FRAMED if name != "march_packed"])
 def test_frames_may_be_arguments_of_a_graph(name, dynamic):

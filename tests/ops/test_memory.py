@@ -62,6 +62,8 @@ def test_results_and_gradients_do_not_depend_on_where_tensors_lie(name, place, d
     function, leaves = cases(device)[name]
     plain, moved = (results(function, leaves, how) for how in (torch.clone, place))
     for ours, expected in zip(moved, plain, strict=True):
-        # On CUDA the order of additions to a volume is not fixed; elsewhere these are the same numbers.
-        tolerance = {"rtol": 1e-5, "atol": 1e-4} if device.type == "cuda" else {"rtol": 0, "atol": 0}
+        # The kernels of the CPU give the same bits; on CUDA the order of additions to a volume is not fixed,
+        # and PyTorch's own sums run in the order of memory.
+        exact = device.type == "cpu" and ops.has_native("cpu")
+        tolerance = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-4, "atol": 1e-4}
         assert_close(ours, expected, check_stride=False, **tolerance)
