@@ -84,9 +84,9 @@ def strided_rulebook(x: SparseTensor, spec: ConvSpec) -> Rulebook:
 
     Output ``j`` reads the inputs ``j * stride - padding + k`` for ``k`` in the kernel.
     """
-    out_coords, inputs, outputs = ops.strided_neighbors(
+    found = ops.strided_neighbors(
         x.coords, (x.batch_size, *x.spatial_shape), spec.kernel_size, spec.stride, spec.padding
     )
     out_shape = spec.output_shape(x.spatial_shape)
-    out_coords = out_coords.to(x.coords.dtype)
-    return Rulebook(inputs, outputs, spec, x.coords, x.spatial_shape, out_coords, out_shape)
+    out_coords = found.coords.to(x.coords.dtype)
+    return Rulebook(found.inputs, found.outputs, spec, x.coords, x.spatial_shape, out_coords, out_shape)

@@ -59,8 +59,8 @@ def voxelize(
 
     Differs from hard voxelisation in: no limit on the points of a voxel.
     """
+    check_shape("points", points, "B P C")
     batch, num_points, _ = points.shape
-    check_shape("valid", valid, "B P", B=batch, P=num_points)
     box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     index = ops.voxel_index(points[..., :3], valid, *box).flatten()
     found = ops.occupied_cells(index, batch * grid.num_voxels)

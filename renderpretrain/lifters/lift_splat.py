@@ -1,5 +1,7 @@
 """Images to a volume by lift and splat: a pixel's feature goes to the voxels on its ray, by its depth."""
 
+import functools
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -77,7 +79,7 @@ class LiftSplat(nn.Module):
             volume, likely = self.pool(features, plan)
             volumes.append(volume)
             probabilities.append(likely)
-        return torch.stack(volumes).sum(0), probabilities
+        return functools.reduce(torch.add, volumes), probabilities  # keeps the order of memory
 
     @torch.no_grad()
     def plan(self, cameras: Cameras, camera_valid: Bool[Tensor, "B N"], size: tuple[int, int]) -> ops.LssPlan:

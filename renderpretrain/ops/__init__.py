@@ -23,12 +23,19 @@ from renderpretrain.ops.grid_sample import (
 from renderpretrain.ops.image_lift import image_lift, image_lift_reference
 from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
 from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
-from renderpretrain.ops.march import march, march_packed, march_packed_reference, march_reference
+from renderpretrain.ops.march import (
+    Marched,
+    PackedSamples,
+    march,
+    march_packed,
+    march_packed_reference,
+    march_reference,
+)
 from renderpretrain.ops.neus import neus_alphas, neus_alphas_reference
 from renderpretrain.ops.neus_render import neus_render, neus_render_reference
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
 from renderpretrain.ops.noise import draw_seeds, fork, uniform
-from renderpretrain.ops.raycast_grid import raycast_grid, raycast_grid_reference
+from renderpretrain.ops.raycast_grid import BeamCounts, raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod,
@@ -38,6 +45,7 @@ from renderpretrain.ops.segment_scan import (
 )
 from renderpretrain.ops.sparse_conv import sparse_conv3d, sparse_conv3d_reference
 from renderpretrain.ops.sparse_neighbors import (
+    StridedNeighbors,
     strided_neighbors,
     strided_neighbors_reference,
     submanifold_neighbors,
@@ -60,10 +68,14 @@ from renderpretrain.ops.voxelize import (
 )
 
 __all__ = [
+    "BeamCounts",
     "Composited",
     "LssPlan",
+    "Marched",
     "OccupiedCells",
+    "PackedSamples",
     "ScatterPlan",
+    "StridedNeighbors",
     "accumulate",
     "accumulate_reference",
     "box_intersect",

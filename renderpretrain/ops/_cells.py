@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._native import launch, new_memory
+from renderpretrain.ops._native import INT32_LIMIT, launch, new_memory
 
 SORT_BLOCK, SORT_BINS = 16384, 2048
 """``RP_SORT_BLOCK`` and ``RP_SORT_BINS``: what a sort on the CPU needs memory for."""
 
-MOST = 2**31 - 2
-"""Points are numbered in 32 bits."""
+MOST = INT32_LIMIT - 2
+"""Points, and cells; one number more names what has no cell."""
 
 
 def check_index(index: Tensor, num_cells: int) -> None:

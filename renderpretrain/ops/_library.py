@@ -64,6 +64,91 @@ def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..
     return run
 
 
+def chosen(grads: Sequence[Tensor | None], needed: Sequence[bool]) -> tuple[Any, ...]:
+    """``None`` in place of the gradients that are not needed."""
+    return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))
+
+
+def on_tape(tensor: Tensor) -> Tensor:
+    """An alias that can be differentiated by, and still leads back to the tensor's own history."""
+    alias = tensor.view_as(tensor)
+    return alias if alias.requires_grad else alias.requires_grad_()
+
+
+def differentiate_again(
+    reference: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+    along: Sequence[Tensor | None],
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Second derivatives of an operator by differentiating its reference: rarely needed, so without a kernel.
+
+    They can be differentiated on, as often as the reference can.
+
+    Args:
+        reference: From ``inputs`` to the operator's outputs.
+        inputs: What it is differentiated by; half precision is widened.
+        grads: Gradients of the outputs, ``None`` where nobody used one.
+        along: Gradients of the gradients by ``inputs``, ``None`` likewise.
+
+    Returns:
+        Gradients of ``sum <along, gradients by inputs>`` by the inputs and by the grads.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [on_tape(x) for x in inputs]
+        upstream = [None if grad is None else on_tape(grad) for grad in grads]
+        found = reference(*common_float(**{str(place): x for place, x in enumerate(leaves)}))
+        outputs = (found,) if isinstance(found, Tensor) else found
+        first = _gradients(_inner(outputs, upstream), leaves, create_graph=True)
+        by = [*leaves, *(grad for grad in upstream if grad is not None)]
+        second = iter(_gradients(_inner(first, along), by, create_graph=again))
+    by_inputs = [next(second) for _ in inputs]
+    return by_inputs, [None if grad is None else next(second) for grad in grads]
+
+
+def _inner(tensors: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Tensor:
+    """Sum of all products; what is absent counts as zero."""
+    pairs = zip(tensors, others, strict=True)
+    products = [(a * b).sum() for a, b in pairs if a is not None and b is not None]
+    return torch.stack(products).sum() if products else torch.zeros(())
+
+
+def _gradients(total: Tensor, leaves: list[Tensor], create_graph: bool) -> tuple[Tensor | None, ...]:
+    if not total.requires_grad:
+        return (None,) * len(leaves)
+    return torch.autograd.grad(total, leaves, create_graph=create_graph, allow_unused=True)
+
+
+def bilinear_again(
+    forward: Callable[[Tensor, Tensor], Tensor],
+    backward: Callable[[Tensor, Tensor, Tensor, list[bool]], tuple[Tensor, Tensor]],
+    tensors: tuple[Tensor, Tensor, Tensor],
+    along: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Second derivatives of an operator that is linear in each of two tensors: its own two operators are it.
+
+    Args:
+        forward: From both tensors to the result.
+        backward: From the result's gradient, both tensors, and which gradients are needed, to these.
+        tensors: The result's gradient and both tensors.
+        along: Gradients of the two gradients, ``None`` where nobody used one.
+
+    Returns:
+        Gradients by the three ``tensors``.
+    """
+    grad, left, right = tensors
+    by_grad = by_left = by_right = None
+    if along[0] is not None:
+        by_grad = forward(along[0], right)
+        by_right = backward(grad, along[0], right, [False, True])[1].to(right.dtype)
+    if along[1] is not None:
+        also = forward(left, along[1])
+        by_grad = also if by_grad is None else by_grad + also
+        by_left = backward(grad, left, along[1], [True, False])[0].to(left.dtype)
+    return by_grad, by_left, by_right
+
+
 def dense(tensor: Tensor | None) -> Any:
     """A tensor as kernels read it; what is absent stays ``None``."""
     return None if tensor is None else tensor.contiguous()
@@ -88,10 +173,10 @@ def common_type(**tensors: Tensor) -> torch.dtype:
     return dtype
 
 
-def common_float(**tensors: Tensor) -> list[Tensor]:
-    """The tensors in their :func:`common_type`."""
+def common_float(stored: Sequence[str] = (), /, **tensors: Tensor) -> list[Tensor]:
+    """The tensors in their :func:`common_type`, but those called as in ``stored`` by :func:`stored_float`."""
     dtype = common_type(**tensors)
-    return [tensor.to(dtype) for tensor in tensors.values()]
+    return [stored_float(x, dtype) if name in stored else x.to(dtype) for name, x in tensors.items()]
 
 
 def stored_float(tensor: Tensor, dtype: torch.dtype) -> Tensor:

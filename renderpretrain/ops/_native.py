@@ -148,6 +148,9 @@ TYPE_CODES = {
 }
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
+INT32_LIMIT = 2**31
+"""Points, rows, voxels and cells are numbered in 32 bits: there are fewer than this."""
+
 HUGE_PAGES_FROM = 4 << 20
 """Bytes from which new memory is asked for in huge pages: below, the request costs what it saves."""
 
@@ -227,12 +230,25 @@ def native_status() -> dict[str, NativeStatus]:
 
 
 def new_memory(like: Tensor, *shape: int | torch.SymInt, dtype: torch.dtype | None = None) -> Tensor:
-    """Uninitialised memory for a kernel to fill, on the device of ``like`` and, by default, of its type."""
+    """Uninitialised memory for a kernel to fill, on the device of ``like`` and, by default, of its type.
+
+    A tensor that stands for others while a graph is traced (a subclass of ``Tensor``) has no memory; not even
+    its size is looked at, for that would tie the graph to it.
+    """
     out = like.new_empty(shape, dtype=dtype)
-    num_bytes = out.numel() * out.element_size()
-    if out.device.type == "cpu" and num_bytes >= HUGE_PAGES_FROM and "cpu" in _FUNCTIONS:
-        _FUNCTIONS["cpu"]["prefer_huge_pages"](out.data_ptr(), num_bytes)
+    if type(out) is Tensor and out.is_cpu and "cpu" in _FUNCTIONS:
+        num_bytes = out.nbytes
+        if num_bytes >= HUGE_PAGES_FROM:
+            _FUNCTIONS["cpu"]["prefer_huge_pages"](out.data_ptr(), num_bytes)
     return out
+
+
+def _check_together(name: str, first: Tensor, others: tuple[Any, ...]) -> None:
+    """The last net before an address of one device is read on another."""
+    index = first.get_device()
+    for value in others:
+        if isinstance(value, Tensor) and value.get_device() != index:
+            raise ValueError(f"{name}: expected tensors on one device, got {first.device} and {value.device}")
 
 
 def launch(name: str, first: Tensor, *others: Any) -> None:
@@ -242,6 +258,8 @@ def launch(name: str, first: Tensor, *others: Any) -> None:
     pointer; numbers and structures go as they are. On CUDA the call returns before the kernel ends.
     """
     functions = _FUNCTIONS[first.device.type]
+    if len(_FUNCTIONS) > 1:  # elsewhere there is one kind of memory
+        _check_together(name, first, others)
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
     arguments = (TYPE_CODES[first.dtype], first.data_ptr(), *values)
     if first.is_cuda:

@@ -24,16 +24,16 @@ def check_layout(name: str, x: Tensor, offsets: Tensor | None) -> None:
 
 
 def sizes(x: Tensor, offsets: Tensor | None) -> tuple[int, int]:
-    """``num_rays`` and ``num_samples`` of the native functions; offsets are looked at, except on CUDA.
+    """``num_rays`` and ``num_samples`` of the native functions; offsets are looked at on the CPU.
 
-    There the look would wait for the device. The kernels stay within ``x`` whatever the offsets say.
+    Elsewhere the look would wait for the device. The kernels stay within ``x`` whatever the offsets say.
 
     Raises:
         ValueError: If the offsets are not sorted from 0 to the number of samples.
     """
     if offsets is None:
         return x.shape[:-1].numel(), x.shape[-1]
-    if not offsets.is_cuda:
+    if offsets.device.type == "cpu":
         values = offsets.numpy()
         if values[0] != 0 or values[-1] != len(x) or (values[1:] < values[:-1]).any():
             raise ValueError(f"offsets: expected to rise from 0 to {len(x)}, got {offsets}")

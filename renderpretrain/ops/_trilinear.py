@@ -14,13 +14,16 @@ coordinates has no voxels.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._library import Shape, Triple
+from renderpretrain.ops._library import Shape, Triple, dense
 from renderpretrain.ops._native import TYPE_CODES, Grid, launch, new_memory
+
+Numbers = Sequence[Any]
+"""Three sizes or numbers; in a graph with changing shapes, where references are traced, symbols."""
 
 
 def new_volume(values: Tensor, shape: Shape) -> Tensor:
@@ -70,7 +73,7 @@ def adjoint(  # noqa: PLR0913 - two tensors, where they meet, and what is asked 
         directions: See above.
     """
     points, values = points.contiguous(), values.contiguous()
-    directions = None if directions is None else directions.contiguous()
+    directions = dense(directions)
     if volume is not None:
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
     none = values.new_empty(0)
@@ -97,7 +100,7 @@ def adjoint(  # noqa: PLR0913 - two tensors, where they meet, and what is asked 
     return read_values, added, slopes
 
 
-def gather_reference(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tensor:
+def gather_reference(volume: Tensor, points: Tensor, scale: Numbers, offset: Numbers) -> Tensor:
     """The values in plain PyTorch, differentiable to any order."""
     rows = volume.flatten(2).mT
     total = points.new_zeros(*points.shape[:2], volume.shape[1])
@@ -112,9 +115,9 @@ def gather_reference(volume: Tensor, points: Tensor, scale: Triple, offset: Trip
 def scatter_reference(
     values: Tensor,
     points: Tensor,
-    shape: Sequence[int],
-    scale: Triple,
-    offset: Triple,
+    shape: Numbers,
+    scale: Numbers,
+    offset: Numbers,
     directions: Tensor | None = None,
 ) -> Tensor:
     """The volume in plain PyTorch; without ``directions`` differentiable to any order."""
@@ -130,7 +133,7 @@ def scatter_reference(
 
 
 def _corners(
-    points: Tensor, shape: Sequence[int], scale: Triple, offset: Triple, directions: Tensor | None = None
+    points: Tensor, shape: Numbers, scale: Numbers, offset: Numbers, directions: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For each of the eight corners: flat voxel (0 where outside), whether it is inside, and the weight."""
     size = points.new_tensor(shape[::-1])

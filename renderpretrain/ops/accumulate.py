@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, Rays, has_native, launch, new_memory
 
 
@@ -24,7 +24,7 @@ def accumulate(
         Sums in float32 or float64. Differentiable to any order.
     """
     check_values("weights", weights, values)
-    weights, values = common_stored(values, weights=weights)
+    weights, values = common_float(("values",), weights=weights, values=values)
     if not has_native(weights.device.type):
         return accumulate_reference(weights, values)
     return torch.ops.renderpretrain.accumulate(weights, values)
@@ -33,8 +33,9 @@ def accumulate(
 def accumulate_reference(
     weights: Float[Tensor, "*batch S"], values: Float[Tensor, "*batch S C"]
 ) -> Float[Tensor, "*batch C"]:
-    """:func:`accumulate` in plain PyTorch: what the kernels are tested against."""
-    return (weights[..., None] * values).sum(-2)
+    """:func:`accumulate` in plain PyTorch: the definition the kernels are tested against."""
+    nothing = (weights == 0)[..., None] & ~values.isfinite()
+    return (weights[..., None] * torch.where(nothing, 0.0, values)).sum(-2)
 
 
 def check_values(name: str, samples: Tensor, values: Tensor) -> None:
@@ -44,13 +45,6 @@ def check_values(name: str, samples: Tensor, values: Tensor) -> None:
     if values.dim() != samples.dim() + 1 or values.shape[:-1] != samples.shape:
         expected = (*samples.shape, "C")
         raise ValueError(f"values: expected {expected} like {name}, got {tuple(values.shape)}")
-
-
-def common_stored(values: Tensor, **tensors: Tensor) -> list[Tensor]:
-    """The tensors in one type, float32 or float64, and last the values: in it too, or in half precision."""
-    *same, wide = common_float(**tensors, values=values)
-    half = values.dtype in HALF and wide.dtype == torch.float32
-    return [*same, values if half else wide]
 
 
 def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:
@@ -72,8 +66,7 @@ def _accumulate_backward(
     """Gradients by weights and values; one that is not needed is an empty tensor."""
     grad, weights, values = grad.contiguous(), weights.contiguous(), values.contiguous()
     found = _fake_backward(grad, weights, values, needed)
-    into = [tensor if need else None for tensor, need in zip(found, needed, strict=True)]
-    launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *into)
+    launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *chosen(found, needed))
     return found
 
 
@@ -95,9 +88,8 @@ def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     weights, values = ctx.saved_tensors
     needed = list(ctx.needs_input_grad)
-    grads = torch.ops.renderpretrain.accumulate_backward(grad, weights, values, needed)
-    grad_weights, grad_values = (g if need else None for g, need in zip(grads, needed, strict=True))
-    return grad_weights, grad_values if grad_values is None else grad_values.to(values.dtype)
+    grad_weights, grad_values = torch.ops.renderpretrain.accumulate_backward(grad, weights, values, needed)
+    return chosen((grad_weights, grad_values.to(values.dtype)), needed)
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -106,22 +98,9 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
-def _second_gradient(
-    ctx: Any, along_weights: Tensor | None, along_values: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """The sum is linear in weights and in values, so its own two operators are its second derivative too."""
-    grad, weights, values = ctx.saved_tensors
-    operators = torch.ops.renderpretrain
-    grad_grad = grad_weights = grad_values = None
-    if along_weights is not None and ctx.needed[0]:
-        grad_grad = operators.accumulate(along_weights, values)
-        _, grad_values = operators.accumulate_backward(grad, along_weights, values, [False, True])
-        grad_values = grad_values.to(values.dtype)
-    if along_values is not None and ctx.needed[1]:
-        along = operators.accumulate(weights, along_values)
-        grad_grad = along if grad_grad is None else grad_grad + along
-        grad_weights, _ = operators.accumulate_backward(grad, weights, along_values, [True, False])
-    return grad_grad, grad_weights, grad_values, None
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    forward, backward = torch.ops.renderpretrain.accumulate, torch.ops.renderpretrain.accumulate_backward
+    return *bilinear_again(forward, backward, ctx.saved_tensors, chosen(along, ctx.needed)), None
 
 
 register("accumulate(Tensor weights, Tensor values) -> Tensor", _accumulate, _fake, stored=(1,))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_box, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import Box, has_native, launch
 
@@ -46,9 +46,8 @@ def box_intersect(
         raise ValueError(
             f"directions: expected the shape of origins {tuple(origins.shape)}, got {tuple(directions.shape)}"
         )
-    if not all(low <= high for low, high in zip(lower, upper, strict=True)):
-        raise ValueError(f"lower: expected no coordinate above upper {upper}, got {lower}")
-    if not (math.isfinite(near) and near <= far):
+    check_box(lower, upper)
+    if not (abs(near) < math.inf and near <= far):
         raise ValueError(f"near: expected a finite number that is at most far {far}, got {near}")
     origins, directions = common_float(origins=origins.detach(), directions=directions.detach())
     if not has_native(origins.device.type):

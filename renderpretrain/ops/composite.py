@@ -6,8 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, dense, register, register_gradient
+from renderpretrain.checks import check_mask, check_shape
+from renderpretrain.ops._library import (
+    common_float,
+    dense,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native, launch
 
 RAY_GROUP = 16
@@ -33,7 +39,7 @@ def composite(
     check_shape("alphas", alphas, "... S")
     (alphas,) = common_float(alphas=alphas)
     if valid is not None:
-        check_valid(valid, alphas)
+        check_mask("valid", valid, alphas.shape, alphas.device)
     if not has_native(alphas.device.type):
         return composite_reference(alphas, valid)
     return torch.ops.renderpretrain.composite(alphas, valid)
@@ -52,15 +58,6 @@ def transmittance(alphas: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"
     """The share of light that reaches each interval, in plain PyTorch."""
     behind = torch.cumprod(1 - alphas, dim=-1)
     return torch.cat([torch.ones_like(alphas[..., :1]), behind[..., :-1]], dim=-1)
-
-
-def check_valid(valid: Tensor, alphas: Tensor) -> None:
-    """Raise ``ValueError`` unless ``valid`` marks samples of ``alphas``."""
-    if valid.dtype != torch.bool or valid.shape != alphas.shape or valid.device != alphas.device:
-        raise ValueError(
-            f"valid: expected torch.bool of shape {tuple(alphas.shape)} on {alphas.device}, "
-            f"got {valid.dtype} of shape {tuple(valid.shape)} on {valid.device}"
-        )
 
 
 def ray_scratch(samples: Tensor) -> Tensor:
@@ -106,22 +103,12 @@ def _gradient(ctx: Any, grad_weights: Tensor) -> tuple[Tensor, None]:
     return torch.ops.renderpretrain.composite_backward(grad_weights, alphas, valid), None
 
 
-def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Differentiate the reference's gradient: rarely needed, so it has no kernel of its own."""
-    *tensors, valid = ctx.saved_tensors
-    with torch.enable_grad():
-        grad_weights, alphas = (_on_tape(tensor) for tensor in tensors)
-        (grad_alphas,) = torch.autograd.grad(
-            composite_reference(alphas, valid), alphas, grad_weights, create_graph=True
-        )
-        first, second = torch.autograd.grad(grad_alphas, (grad_weights, alphas), grad, create_graph=True)
-    return first, second, None
-
-
-def _on_tape(tensor: Tensor) -> Tensor:
-    """An alias that can be differentiated by, and still leads back to the tensor's own history."""
-    alias = tensor.view_as(tensor)
-    return alias if alias.requires_grad else alias.requires_grad_()
+def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
+    grad_weights, alphas, valid = ctx.saved_tensors
+    (by_alphas,), (by_grad,) = differentiate_again(
+        lambda alphas: composite_reference(alphas, valid), [alphas], [grad_weights], [along]
+    )
+    return by_grad, by_alphas, None
 
 
 register("composite(Tensor alphas, Tensor? valid) -> Tensor", _composite, _fake)

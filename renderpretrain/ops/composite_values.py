@@ -1,15 +1,23 @@
 """Compositing the values along rays in one pass."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.ops._library import dense, register, register_gradient
+from renderpretrain.checks import check_mask
+from renderpretrain.ops._library import (
+    common_float,
+    dense,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native, launch, new_memory
-from renderpretrain.ops.accumulate import accumulate_reference, check_values, common_stored, rays_of
-from renderpretrain.ops.composite import check_valid, ray_scratch, transmittance
+from renderpretrain.ops.accumulate import accumulate_reference, check_values, rays_of
+from renderpretrain.ops.composite import ray_scratch, transmittance
 
 OPACITY_EPSILON = 1e-10
 """Keeps the expected depth of an empty ray at 0 instead of 0/0."""
@@ -53,12 +61,11 @@ def composite_values(
         early_stop: Transmittance in [0, 1) below which a ray ends: samples behind have weight and gradient 0.
 
     Returns:
-        Sums in float32 or float64. All four can be differentiated once; twice in
-        :func:`composite_values_reference`.
+        Sums in float32 or float64; all four differentiable to any order, from the second on without a kernel.
     """
     check_values("alphas", alphas, values)
     check_samples(alphas, t, valid, early_stop)
-    alphas, t, values = common_stored(values, alphas=alphas, t=t)
+    alphas, values, t = common_float(("values",), alphas=alphas, values=values, t=t)
     if not has_native(alphas.device.type):
         return composite_values_reference(alphas, values, t, valid=valid, early_stop=early_stop)
     return Composited(*torch.ops.renderpretrain.composite_values(alphas, values, t, valid, early_stop))
@@ -91,7 +98,7 @@ def check_samples(alphas: Tensor, t: Tensor, valid: Tensor | None, early_stop: f
     if t.shape != alphas.shape:
         raise ValueError(f"t: expected {tuple(alphas.shape)}, got {tuple(t.shape)}")
     if valid is not None:
-        check_valid(valid, alphas)
+        check_mask("valid", valid, alphas.shape, alphas.device)
     if not 0 <= early_stop < 1:
         raise ValueError(f"early_stop: expected a transmittance in [0, 1), got {early_stop}")
 
@@ -131,23 +138,26 @@ def _composite_values_backward(  # noqa: PLR0913  the operator's inputs, outputs
     depth: Tensor,
     opacity: Tensor,
     weights: Tensor,
-    grads: list[Tensor | None],
+    grad_values: Tensor | None,
+    grad_depth: Tensor | None,
+    grad_opacity: Tensor | None,
+    grad_weights: Tensor | None,
     early_stop: float,
     need_values: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients by alphas and values; the latter is empty if not needed."""
     alphas, values, t = alphas.contiguous(), values.contiguous(), t.contiguous()
-    grad_alphas = new_memory(alphas, *alphas.shape)
-    grad_values = new_memory(alphas, *(values.shape if need_values else (0,)))
+    by_alphas = new_memory(alphas, *alphas.shape)
+    by_values = new_memory(alphas, *(values.shape if need_values else (0,)))
     launch(
         "composite_values_backward",
         *(alphas, values, t, dense(valid), depth.contiguous(), opacity.contiguous(), weights.contiguous()),
-        *(dense(grad) for grad in grads),
+        *(dense(grad) for grad in (grad_values, grad_depth, grad_opacity, grad_weights)),
         rays_of(alphas, values, early_stop),
         torch.empty_like(alphas) if alphas.is_cuda else ray_scratch(alphas),
-        *(grad_alphas, grad_values if need_values else None),
+        *(by_alphas, by_values if need_values else None),
     )
-    return grad_alphas, grad_values
+    return by_alphas, by_values
 
 
 def _fake(
@@ -157,7 +167,7 @@ def _fake(
 
 
 def _fake_backward(*arguments: Any) -> tuple[Tensor, Tensor]:
-    alphas, values, need_values = arguments[0], arguments[1], arguments[-1]
+    alphas, values, *_, need_values = arguments
     return alphas.new_empty(alphas.shape), alphas.new_empty(values.shape if need_values else (0,))
 
 
@@ -171,7 +181,7 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     alphas, values, t, valid, depth, opacity, weights = ctx.saved_tensors
     need_values = ctx.needs_input_grad[1] and grads[0] is not None
     grad_alphas, grad_values = torch.ops.renderpretrain.composite_values_backward(
-        alphas, values, t, valid, depth, opacity, weights, grads, ctx.early_stop, need_values
+        alphas, values, t, valid, depth, opacity, weights, *grads, ctx.early_stop, need_values
     )
     return (
         grad_alphas,
@@ -182,10 +192,21 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     )
 
 
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "composite_values: differentiable once; for second derivatives use composite_values_reference"
-    )
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    alphas, values, t, valid, _, _, _, *grads, ctx.early_stop, ctx.need_values = inputs
+    ctx.save_for_backward(alphas, values, t, valid, *grads)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(
+    ctx: Any, along_alphas: Tensor | None, along_values: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Depth, opacity and weights follow from the rest, so that nothing is left to differentiate by them."""
+    alphas, values, t, valid, *grads = ctx.saved_tensors
+    reference = partial(composite_values_reference, valid=valid, early_stop=ctx.early_stop)
+    along = along_alphas, along_values if ctx.need_values else None, None
+    by_inputs, by_grads = differentiate_again(reference, (alphas, values, t), grads, along)
+    return *by_inputs, None, None, None, None, *by_grads, None, None
 
 
 register(
@@ -197,11 +218,11 @@ register(
 )
 register(
     "composite_values_backward(Tensor alphas, Tensor values, Tensor t, Tensor? valid, Tensor depth,"
-    " Tensor opacity, Tensor weights, Tensor?[] grads, float early_stop, bool need_values)"
-    " -> (Tensor, Tensor)",
+    " Tensor opacity, Tensor weights, Tensor? grad_values, Tensor? grad_depth, Tensor? grad_opacity,"
+    " Tensor? grad_weights, float early_stop, bool need_values) -> (Tensor, Tensor)",
     _composite_values_backward,
     _fake_backward,
     stored=(1,),
 )
 register_gradient("composite_values", _gradient, _save)
-register_gradient("composite_values_backward", _second_gradient)
+register_gradient("composite_values_backward", _second_gradient, _save_backward)

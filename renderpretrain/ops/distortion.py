@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    chosen,
+    common_float,
+    dense,
+    on_tape,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops._segments import check_layout, sizes, to_rows
 
@@ -66,9 +73,8 @@ def distortion_loss_reference(
 
 def _distortion_loss(weights: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor | None) -> Tensor:
     losses = _fake(weights, t_starts, t_ends, offsets)
-    inputs = weights.contiguous(), t_starts.contiguous(), t_ends.contiguous()
-    offsets = None if offsets is None else offsets.contiguous()
-    launch("distortion_loss", *inputs, offsets, *sizes(weights, offsets), losses)
+    inputs = (dense(x) for x in (weights, t_starts, t_ends, offsets))
+    launch("distortion_loss", *inputs, *sizes(weights, offsets), losses)
     return losses
 
 
@@ -77,10 +83,9 @@ def _distortion_loss_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by weights, starts and ends; the last two are empty unless they are needed."""
     results = _fake_backward(grad, weights, t_starts, t_ends, offsets, ends_needed)
-    inputs = grad.contiguous(), weights.contiguous(), t_starts.contiguous(), t_ends.contiguous()
-    offsets = None if offsets is None else offsets.contiguous()
-    pointers = results if ends_needed else (results[0], None, None)
-    launch("distortion_loss_backward", *inputs, offsets, *sizes(weights, offsets), *pointers)
+    inputs = (dense(x) for x in (grad, weights, t_starts, t_ends, offsets))
+    pointers = chosen(results, [True, ends_needed, ends_needed])
+    launch("distortion_loss_backward", *inputs, *sizes(weights, offsets), *pointers)
     return results
 
 
@@ -106,7 +111,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     ends_needed = any(needed[1:])
     backward = torch.ops.renderpretrain.distortion_loss_backward
     grads = backward(grad, *ctx.saved_tensors, ends_needed)
-    return *(g if need else None for g, need in zip(grads, needed, strict=True)), None
+    return *chosen(grads, needed), None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -119,8 +124,7 @@ def _second_gradient(ctx: Any, *along: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, offsets = ctx.saved_tensors
     used = 3 if ctx.ends_needed else 1
     with torch.enable_grad():
-        # Aliases lead back to the history of the tensors that have one, for third derivatives.
-        grad, *inputs = (x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in tensors)
+        grad, *inputs = (on_tape(x) for x in tensors)
         weights, t_starts, t_ends = inputs
         shares = _shares(weights, t_starts, t_ends, offsets)
         total = (_per_sample(grad, offsets, weights) * shares).sum()

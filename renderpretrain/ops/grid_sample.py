@@ -1,14 +1,22 @@
 """Reading a volume at points."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_frame, check_shape
 from renderpretrain.ops import _trilinear
-from renderpretrain.ops._library import HALF, Triple, common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    Triple,
+    chosen,
+    common_float,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native
 
 
@@ -35,10 +43,12 @@ def grid_sample(
         offset: Index of the world's origin.
 
     Returns:
-        Values in float32 or float64. They can be differentiated twice (normals of a distance field that are
-        trained); a third time only in :func:`grid_sample_reference`.
+        Values in float32 or float64; differentiable to any order. Kernels compute the first and the second
+        (normals of a distance field that are trained), plain PyTorch those beyond. The order of additions to
+        the volume's gradient is fixed on the CPU; on CUDA under ``torch.use_deterministic_algorithms`` only.
     """
-    volume, points = _prepare(volume, points)
+    _check(volume, points, scale, offset)
+    volume, points = common_float(("volume",), volume=volume, points=points)
     if not has_native(volume.device.type):
         return grid_sample_reference(volume, points, scale, offset)
     return torch.ops.renderpretrain.grid_sample(volume, points, scale, offset)
@@ -67,15 +77,15 @@ def grid_sample_vjp(
         offset: Index of the world's origin.
 
     Returns:
-        Per metre, in float32 or float64; differentiable once, more often only in
-        :func:`grid_sample_vjp_reference`.
+        Per metre, in float32 or float64; differentiable to any order, from the second on without a kernel.
+        The volume's gradient is summed as in :func:`grid_sample`.
     """
-    volume, points = _prepare(volume, points)
-    check_shape("cotangents", cotangents, "B P C", **_sizes(volume, points))
-    (cotangents,) = common_float(cotangents=cotangents)
+    check_shape("cotangents", cotangents, "B P C", **_check(volume, points, scale, offset))
+    volume, points, cotangents = common_float(
+        ("volume",), volume=volume, points=points, cotangents=cotangents
+    )
     if not has_native(volume.device.type):
         return grid_sample_vjp_reference(volume, points, cotangents, scale, offset)
-    cotangents = cotangents.to(points.dtype)
     return torch.ops.renderpretrain.grid_sample_vjp(volume, points, cotangents, scale, offset)
 
 
@@ -105,20 +115,12 @@ def grid_sample_vjp_reference(
     return slopes
 
 
-def _prepare(volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Checked and in types that go together: both the same, or the volume in half precision."""
-    sizes = check_shape("volume", volume, "B C Z Y X")
-    check_shape("points", points, "B P 3", B=sizes["B"])
-    if volume.dtype in HALF and has_native(volume.device.type):
-        (points,) = common_float(points=points)
-        if points.dtype == torch.float32 and points.device == volume.device:
-            return volume, points
-    volume, points = common_float(volume=volume, points=points)
-    return volume, points
-
-
-def _sizes(volume: Tensor, points: Tensor) -> dict[str, int]:
-    return {"B": points.shape[0], "P": points.shape[1], "C": volume.shape[1]}
+def _check(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> dict[str, int]:
+    """The sizes of what is read there."""
+    check_frame(scale, offset)
+    check_shape("volume", volume, "B C Z Y X")
+    batch, channels = volume.shape[:2]
+    return {**check_shape("points", points, "B P 3", B=batch), "C": channels}
 
 
 def _grid_sample_backward(
@@ -203,12 +205,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:2])
     backward = torch.ops.renderpretrain.grid_sample_backward
     grads = backward(grad, volume, points, ctx.scale, ctx.offset, needed)
-    return *_chosen(grads, needed), None, None
-
-
-def _chosen(grads: tuple[Tensor, ...], needed: list[bool]) -> tuple[Tensor | None, ...]:
-    """``None`` in place of the gradients that are not needed."""
-    return tuple(grad if need else None for grad, need in zip(grads, needed, strict=True))
+    return *chosen(grads, needed), None, None
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -229,7 +226,7 @@ def _second_gradient(
         asked = [needed[1], needed[2], needed[0]]
         twice = torch.ops.renderpretrain.grid_sample_vjp_backward
         grads = twice(along_points.contiguous(), volume, points, grad, *frame, asked)
-        grad_volume, grad_points, grad_grad = _chosen(grads, asked)
+        grad_volume, grad_points, grad_grad = chosen(grads, asked)
     if along_volume is not None and ctx.needed[0]:
         read = torch.ops.renderpretrain.grid_sample(along_volume, points, *frame)
         slopes = torch.ops.renderpretrain.grid_sample_vjp(along_volume, points, grad, *frame)
@@ -247,13 +244,20 @@ def _vjp_gradient(ctx: Any, directions: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:3])
     twice = torch.ops.renderpretrain.grid_sample_vjp_backward
     grads = twice(directions, *ctx.saved_tensors, ctx.scale, ctx.offset, needed)
-    return *_chosen(grads, needed), None, None
+    return *chosen(grads, needed), None, None
 
 
-def _third_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "grid_sample: differentiable twice; for third derivatives use grid_sample_reference"
-    )
+def _save_vjp_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.scale, ctx.offset, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _vjp_second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    directions, *inputs = ctx.saved_tensors
+    reference = partial(grid_sample_vjp_reference, scale=tuple(ctx.scale), offset=tuple(ctx.offset))
+    by_inputs, by_directions = differentiate_again(reference, inputs, [directions], chosen(along, ctx.needed))
+    return *by_directions, *by_inputs, None, None, None
 
 
 _FRAME = "float[3] scale, float[3] offset"
@@ -286,4 +290,4 @@ register(
 register_gradient("grid_sample", _gradient, _save)
 register_gradient("grid_sample_backward", _second_gradient, _save_backward)
 register_gradient("grid_sample_vjp", _vjp_gradient, _save_vjp)
-register_gradient("grid_sample_vjp_backward", _third_gradient)
+register_gradient("grid_sample_vjp_backward", _vjp_second_gradient, _save_vjp_backward)

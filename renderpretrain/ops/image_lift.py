@@ -7,10 +7,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_type, register, register_gradient, stored_float
+from renderpretrain.checks import check_mask, check_shape
+from renderpretrain.ops._library import (
+    chosen,
+    common_type,
+    dense,
+    differentiate_again,
+    register,
+    register_gradient,
+    stored_float,
+)
+from renderpretrain.ops._maps import add, read_by_gathers, read_maps
 from renderpretrain.ops._native import TYPE_CODES, Lift, has_native, launch, new_memory
-from renderpretrain.ops._trilinear import gather_reference
 
 REDUCTIONS = ("sum", "mean")
 
@@ -32,9 +40,9 @@ def image_lift(
 
     Args:
         features: Feature maps; read without a copy where ``(B N, C, h, w)`` is in ``torch.channels_last``
-            memory, and in half precision as they are. Differentiable once.
+            memory, and in half precision as they are. Differentiable.
         probabilities: Distribution over ``D`` equal depth bins in every cell, with either bins or columns
-            neighbours in memory; ``None`` takes every depth for certain. Differentiable once.
+            neighbours in memory; ``None`` takes every depth for certain. Differentiable.
         coordinates: ``(u, v, d)`` of every point in every camera, -1 at the first edge and 1 at the last,
             from :func:`frustum_coordinates` or a projection of one's own. Not differentiable.
         valid: Which camera sees which point; one with a NaN or infinite coordinate is not seen.
@@ -42,7 +50,9 @@ def image_lift(
 
     Returns:
         Values in float32 or float64, zero where no camera sees the point; with the channels last, so that
-        ``.mT`` unflattened is a volume in ``torch.channels_last_3d`` memory.
+        ``.mT`` unflattened is a volume in ``torch.channels_last_3d`` memory. Differentiable to any order,
+        from the second on without a kernel. The order of additions to gradients is fixed on the CPU; on CUDA
+        under ``torch.use_deterministic_algorithms`` only.
 
     The view transform of UVTR (https://arxiv.org/abs/2206.00630, section 3.1) and UniPAD
     (https://arxiv.org/abs/2310.08370, section 3.1).
@@ -54,8 +64,7 @@ def image_lift(
     rows = stored_float(features, dtype).permute(0, 1, 3, 4, 2).contiguous()
     if probabilities is not None:
         probabilities = _dense(stored_float(probabilities, dtype))
-    lift = torch.ops.renderpretrain.image_lift
-    return lift(rows, probabilities, coordinates, valid, reduce == "mean")
+    return torch.ops.renderpretrain.image_lift(rows, probabilities, coordinates, valid, reduce == "mean")
 
 
 def image_lift_reference(
@@ -66,7 +75,7 @@ def image_lift_reference(
     reduce: str = "sum",
 ) -> Float[Tensor, "B P C"]:
     """:func:`image_lift` in plain PyTorch: one camera at a time, so that memory is that of one camera."""
-    return _lift(features, probabilities, coordinates, valid, reduce, _read)
+    return _lift(features, probabilities, coordinates, valid, reduce, read_maps)
 
 
 def _lift(
@@ -78,35 +87,21 @@ def _lift(
     read: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """The sum over cameras; ``read`` takes maps ``(B, C, [D], h, w)`` and places ``(B, P, 2 | 3)``."""
-    seen = valid & coordinates.isfinite().all(-1)
+    seen = _seen(coordinates, valid)
     total = coordinates.new_zeros(*coordinates.shape[::2], features.shape[2])
     for n in range(features.shape[1]):
-        uvd = torch.where(seen[:, n, :, None], coordinates[:, n], 2.0)
+        uvd = torch.where(seen[:, n], coordinates[:, n], 2.0)
         values = read(features[:, n], uvd[..., :2])
-        likely = seen[:, n, :, None].to(values)
+        likely = seen[:, n].to(values)
         if probabilities is not None:
             likely = likely * read(probabilities[:, n, None], uvd)
         total = total + values * likely
-    return total / seen.sum(1).clamp(min=1)[..., None] if reduce == "mean" else total
+    return total / seen.sum(1).clamp(min=1) if reduce == "mean" else total
 
 
-def _read(maps: Tensor, places: Tensor) -> Tensor:
-    """Bi- or trilinear reading: ``(B, P, C)``. Places keep full precision under autocast."""
-    with torch.autocast(maps.device.type, enabled=False):
-        grid = places[:, None] if places.shape[-1] == 2 else places[:, None, None]
-        read = torch.nn.functional.grid_sample(
-            maps.to(places.dtype), grid, padding_mode="zeros", align_corners=False
-        )
-    return read.flatten(2).mT
-
-
-def _read_by_gathers(maps: Tensor, places: Tensor) -> Tensor:
-    """The same, slower, and with a gradient that CUDA can compute in a fixed order."""
-    if places.shape[-1] == 2:
-        maps, places = maps[:, :, None], torch.cat([places, torch.zeros_like(places[..., :1])], -1)
-    size = maps.shape[:1:-1]
-    scale, offset = [extent / 2 for extent in size], [(extent - 1) / 2 for extent in size]
-    return gather_reference(maps.to(places.dtype), places, scale, offset)
+def _seen(coordinates: Tensor, valid: Tensor) -> Tensor:
+    """Which camera sees which point, (B, N, P, 1)."""
+    return valid[..., None] & coordinates.isfinite().all(-1, keepdim=True)
 
 
 def _check(
@@ -119,10 +114,8 @@ def _check(
     if probabilities is not None:
         check_shape("probabilities", probabilities, "B N D h w", **shared, h=sizes["h"], w=sizes["w"])
         floats["probabilities"] = probabilities
-    points = check_shape("coordinates", coordinates, "B N P 3", **shared)["P"]
-    check_shape("valid", valid, "B N P", **shared, P=points)
-    if valid.dtype != torch.bool:
-        raise ValueError(f"valid: expected torch.bool, got {valid.dtype}")
+    check_shape("coordinates", coordinates, "B N P 3", **shared)
+    check_mask("valid", valid, coordinates.shape[:3], features.device)
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected one of {REDUCTIONS}, got {reduce!r}")
     if coordinates.requires_grad and torch.is_grad_enabled():
@@ -130,11 +123,11 @@ def _check(
     return common_type(**floats)
 
 
-def _dense(probabilities: Tensor) -> Tensor:
+def _dense(probabilities: Tensor | None) -> Any:
     """Probabilities whose bins or whose columns are neighbours in memory; a copy only of anything else."""
-    if probabilities.permute(0, 1, 3, 4, 2).is_contiguous():
+    if probabilities is not None and probabilities.permute(0, 1, 3, 4, 2).is_contiguous():
         return probabilities
-    return probabilities.contiguous()
+    return dense(probabilities)
 
 
 def _sizes(rows: Tensor, probabilities: Tensor | None, coordinates: Tensor, mean: bool) -> Lift:
@@ -153,37 +146,68 @@ def _image_lift(
 ) -> Tensor:
     """From maps ``(B, N, h, w, C)``."""
     rows, coordinates, valid = rows.contiguous(), coordinates.contiguous(), valid.contiguous()
-    probabilities = None if probabilities is None else _dense(probabilities)
+    probabilities = _dense(probabilities)
     out = new_memory(coordinates, *coordinates.shape[::2], rows.shape[-1])
     sizes = _sizes(rows, probabilities, coordinates, mean)
     launch("image_lift", coordinates, valid, rows, probabilities, sizes, out)
     return out
 
 
-def _image_lift_backward(
+def _image_lift_backward(  # noqa: PLR0913 - the op's arguments and what is asked for
     grad: Tensor,
     rows: Tensor,
     probabilities: Tensor | None,
     coordinates: Tensor,
     valid: Tensor,
-    asked: list[bool],
-) -> tuple[Tensor, ...]:
-    """Gradients by maps and probabilities; one that is not needed is an empty tensor.
-
-    ``asked`` says whether to average, and which of the two gradients are needed.
-    """
+    mean: bool,
+    needed: list[bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients by maps and probabilities; one that is not needed is an empty tensor."""
     rows, coordinates, valid = rows.contiguous(), coordinates.contiguous(), valid.contiguous()
-    probabilities = None if probabilities is None else _dense(probabilities)
-    grad_rows = grad_probabilities = None
-    if asked[1]:
+    probabilities = _dense(probabilities)
+    grad_rows, grad_probabilities = coordinates.new_empty(0), coordinates.new_empty(0)
+    if needed[0]:
         grad_rows = new_memory(coordinates, *rows.shape).zero_()
-    if asked[2] and probabilities is not None:
+    if needed[1] and probabilities is not None:
         grad_probabilities = torch.zeros_like(probabilities, dtype=coordinates.dtype)
-    inputs = (coordinates, valid, rows, probabilities, grad.contiguous())
-    sizes = _sizes(rows, probabilities, coordinates, asked[0])
-    launch("image_lift_backward", *inputs, sizes, grad_rows, grad_probabilities)
-    grads = (grad_rows, grad_probabilities)
-    return tuple(coordinates.new_empty(0) if found is None else found for found in grads)
+    needed = [needed[0], needed[1] and probabilities is not None]
+    inputs, outputs = (
+        (coordinates, valid, rows, probabilities),
+        chosen((grad_rows, grad_probabilities), needed),
+    )
+    if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
+        _add_in_fixed_order(grad, *inputs, mean, *outputs)
+    else:
+        sizes = _sizes(rows, probabilities, coordinates, mean)
+        launch("image_lift_backward", *inputs, grad.contiguous(), sizes, *outputs)
+    return grad_rows, grad_probabilities
+
+
+def _add_in_fixed_order(  # noqa: PLR0913 - the op's arguments and its outputs
+    grad: Tensor,
+    coordinates: Tensor,
+    valid: Tensor,
+    rows: Tensor,
+    probabilities: Tensor | None,
+    mean: bool,
+    grad_rows: Tensor | None,
+    grad_probabilities: Tensor | None,
+) -> None:
+    """In plain PyTorch, for CUDA's kernel adds in the order its threads happen to run in."""
+    seen = _seen(coordinates, valid)
+    grad = grad / seen.sum(1).clamp(min=1) if mean else grad
+    for n in range(rows.shape[1]):
+        uvd = torch.where(seen[:, n], coordinates[:, n], 2.0)
+        if grad_probabilities is not None:
+            values = read_by_gathers(rows[:, n].permute(0, 3, 1, 2), uvd[..., :2])
+            likeness = (grad * values).sum(-1, keepdim=True)
+            grad_probabilities[:, n] = add(likeness, uvd, grad_probabilities.shape[2:])[:, 0]
+        if grad_rows is not None:
+            share = grad
+            if probabilities is not None:
+                share = grad * read_by_gathers(probabilities[:, n, None], uvd)
+            added = add(share, uvd[..., :2], (1, *rows.shape[2:4]))
+            grad_rows[:, n] = added[:, :, 0].permute(0, 2, 3, 1)
 
 
 def _fake_lift(
@@ -192,18 +216,19 @@ def _fake_lift(
     return coordinates.new_empty(*coordinates.shape[::2], rows.shape[-1])
 
 
-def _fake_backward(
+def _fake_backward(  # noqa: PLR0913 - the op's arguments and what is asked for
     grad: Tensor,
     rows: Tensor,
     probabilities: Tensor | None,
     coordinates: Tensor,
     valid: Tensor,
-    asked: list[bool],
+    mean: bool,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
     grad_rows, grad_probabilities = coordinates.new_empty(0), coordinates.new_empty(0)
-    if asked[1]:
+    if needed[0]:
         grad_rows = coordinates.new_empty(rows.shape)
-    if probabilities is not None and asked[2]:
+    if needed[1] and probabilities is not None:
         grad_probabilities = torch.empty_like(_dense(probabilities), dtype=coordinates.dtype)
     return grad_rows, grad_probabilities
 
@@ -214,39 +239,32 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    rows, probabilities, coordinates, valid = ctx.saved_tensors
+    rows, probabilities, _, _ = ctx.saved_tensors
     needed = [ctx.needs_input_grad[0], probabilities is not None and ctx.needs_input_grad[1]]
-    fixed = grad.is_cuda and torch.are_deterministic_algorithms_enabled()
-    backward = _backward_in_fixed_order if fixed else torch.ops.renderpretrain.image_lift_backward
-    grads = backward(grad, rows, probabilities, coordinates, valid, [ctx.mean, *needed])
-    grad_rows = grads[0].to(rows.dtype) if needed[0] else None
-    grad_probabilities = grads[1].to(probabilities.dtype) if needed[1] else None
-    return grad_rows, grad_probabilities, None, None, None
+    backward = torch.ops.renderpretrain.image_lift_backward
+    grad_rows, grad_probabilities = backward(grad, *ctx.saved_tensors, ctx.mean, needed)
+    if needed[1]:
+        grad_probabilities = grad_probabilities.to(probabilities.dtype)
+    return *chosen((grad_rows.to(rows.dtype), grad_probabilities), needed), None, None, None
 
 
-def _backward_in_fixed_order(
-    grad: Tensor,
-    rows: Tensor,
-    probabilities: Tensor | None,
-    coordinates: Tensor,
-    valid: Tensor,
-    asked: list[bool],
-) -> tuple[Tensor, ...]:
-    """In plain PyTorch, for CUDA's kernel adds in the order its threads happen to run in."""
-    mean, *needed = asked
-    with torch.enable_grad():
-        rows = rows.detach().to(coordinates.dtype).requires_grad_(needed[0])
-        if probabilities is not None:
-            probabilities = probabilities.detach().to(coordinates.dtype).requires_grad_(needed[1])
-        features = rows.permute(0, 1, 4, 2, 3)
-        lifted = _lift(features, probabilities, coordinates, valid, REDUCTIONS[mean], _read_by_gathers)
-    leaves = [leaf for leaf in (rows, probabilities) if leaf is not None and leaf.requires_grad]
-    found = iter(torch.autograd.grad(lifted, leaves, grad))
-    return tuple(next(found) if need else coordinates.new_empty(0) for need in needed)
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.mean, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
 
 
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError("image_lift: differentiable once; beyond that use image_lift_reference")
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad, rows, probabilities, coordinates, valid = ctx.saved_tensors
+    maps = [rows] if probabilities is None else [rows, probabilities]
+
+    def lift(rows: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        features, reduce = rows.permute(0, 1, 4, 2, 3), REDUCTIONS[ctx.mean]
+        return _lift(features, probabilities, coordinates, valid, reduce, read_by_gathers)
+
+    by_maps, by_grad = differentiate_again(lift, maps, [grad], chosen(along, ctx.needed)[: len(maps)])
+    by_rows, by_probabilities = (*by_maps, None)[:2]
+    return *by_grad, by_rows, by_probabilities, None, None, None, None
 
 
 register(
@@ -257,10 +275,10 @@ register(
 )
 register(
     "image_lift_backward(Tensor grad, Tensor rows, Tensor? probabilities, Tensor coordinates, Tensor valid,"
-    " bool[3] asked) -> (Tensor, Tensor)",
+    " bool mean, bool[2] needed) -> (Tensor, Tensor)",
     _image_lift_backward,
     _fake_backward,
     stored=(1, 2),
 )
 register_gradient("image_lift", _gradient, _save)
-register_gradient("image_lift_backward", _second_gradient)
+register_gradient("image_lift_backward", _second_gradient, _save_backward)

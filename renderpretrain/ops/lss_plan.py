@@ -1,15 +1,14 @@
 """Which points of camera frustums lie in which cell: what lift-splat pooling needs to know of geometry."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
-
-INDEX_LIMIT = 2**31
-"""Points and cells are counted in int32."""
+from renderpretrain.checks import check_frame, check_integer, check_shape, check_type, check_volume
+from renderpretrain.ops._library import common_float
+from renderpretrain.ops._native import INT32_LIMIT
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,10 @@ class LssPlan:
     pixels: Int32[Tensor, " P"]
     bins: Int32[Tensor, " P"]
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_type(field.name, getattr(self, field.name), torch.int32, self.cells.device)
+
     @property
     def num_cells(self) -> int:
         """Rows of the pooled result."""
@@ -37,7 +40,7 @@ class LssPlan:
 
     def to(self, device: torch.device | str) -> "LssPlan":
         """The same plan on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return LssPlan(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def frustum_cells(
@@ -53,7 +56,7 @@ def frustum_cells(
     ``Z * Y * X`` of its own, ``B * Z * Y * X`` in all.
 
     Args:
-        points: World coordinates (x, y, z), metres.
+        points: World coordinates (x, y, z), metres; half precision is widened.
         shape: ``(Z, Y, X)`` of the grid.
         scale: Cells per metre, (x, y, z).
         offset: Index of the world's origin, an integer at a cell's centre, (x, y, z).
@@ -62,6 +65,9 @@ def frustum_cells(
         Cells; -1 outside the grid and where a coordinate is NaN or infinite.
     """
     check_shape("points", points, "B N D H W 3")
+    check_volume(shape)
+    check_frame(scale, offset)
+    (points,) = common_float(points=points)
     cells = torch.arange(len(points), device=points.device)[:, None, None, None, None]
     inside = torch.ones_like(cells, dtype=torch.bool)
     for axis, size in zip((2, 1, 0), shape, strict=True):
@@ -84,14 +90,15 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
         num_cells: Cells in all.
 
     Raises:
-        ValueError: If a cell is out of range (on CUDA this waits for the device), or there are 2^31 points or
-            cells.
+        ValueError: If there are 2^31 points or cells, or a cell is out of range, on every device: a plan is
+            rarely made anew, so that it may wait for the device, which :func:`scatter_plan` may not.
     """
     check_shape("cells", cells, "N D H W")
-    if cells.is_floating_point() or not 0 <= num_cells < INDEX_LIMIT or not cells.numel() < INDEX_LIMIT:
+    check_integer("cells", cells)
+    if not 0 <= num_cells < INT32_LIMIT or not cells.numel() < INT32_LIMIT:
         raise ValueError(
-            "cells: expected an integer type and fewer than 2^31 points and cells, "
-            f"got {cells.dtype}, {cells.numel()} points, num_cells={num_cells}"
+            "cells: expected fewer than 2^31 points and cells, "
+            f"got {cells.numel()} points, num_cells={num_cells}"
         )
     lowest, highest = torch.stack(cells.aminmax()).tolist() if cells.numel() else (-1, -1)
     if lowest < -1 or highest >= num_cells:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, Frustum, has_native, launch, new_memory
 from renderpretrain.ops.lss_plan import LssPlan
 
@@ -31,8 +31,7 @@ def lss_pool(
         plan: From :func:`~renderpretrain.ops.lss_plan`, on the same device.
 
     Returns:
-        Sums in float32 or float64, zero in cells without points. They can be differentiated once; twice only
-        in :func:`lss_pool_reference`.
+        Sums in float32 or float64, zero in cells without points; differentiable to any order.
 
     Lift, Splat, Shoot (https://arxiv.org/abs/2008.05711), section 3, as one sum like BEVPoolv2
     (https://arxiv.org/abs/2211.17111).
@@ -62,9 +61,8 @@ def _prepare(depth: Tensor, features: Tensor, plan: LssPlan) -> tuple[Tensor, Te
     check_shape("features", features, "N C H W", N=images, H=height, W=width)
     if plan.cells.device != features.device:
         raise ValueError(f"plan: expected one on {features.device} like features, got {plan.cells.device}")
-    depth, none = common_float(depth_probabilities=depth, features=features[:0])
-    stays = features.dtype in HALF and none.dtype == torch.float32
-    return depth, features if stays else features.to(none.dtype)
+    depth, features = common_float(("features",), depth_probabilities=depth, features=features)
+    return depth, features
 
 
 def _dense(depth: Tensor) -> Tensor:
@@ -94,10 +92,21 @@ def _lss_pool(  # noqa: PLR0913 - the fields of the plan
     return out
 
 
-def _lss_pool_backward(
-    grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
+def _lss_pool_backward(  # noqa: PLR0913 - those of _lss_pool and what is asked for
+    grad: Tensor,
+    depth: Tensor,
+    features: Tensor,
+    cells: Tensor,
+    order: Tensor,
+    starts: Tensor,
+    pixels: Tensor,
+    bins: Tensor,
+    needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
-    """Gradients by depth and features; one that is not needed is an empty tensor."""
+    """Gradients by depth and features; one that is not needed is an empty tensor.
+
+    All of the plan but the cells is there for the next derivative.
+    """
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
     grad_depth, grad_features = _new_gradients(depth, features, needed, new_memory)
     if features.shape[1] == 0:
@@ -110,8 +119,7 @@ def _lss_pool_backward(
         features,
         cells,
         _frustum(depth, features, len(grad)),
-        grad_depth if needed[0] else None,
-        grad_features if needed[1] else None,
+        *chosen((grad_depth, grad_features), needed),
     )
     return grad_depth, grad_features
 
@@ -144,29 +152,42 @@ def _fake(  # noqa: PLR0913 - those of _lss_pool
 
 
 def _fake_backward(
-    grad: Tensor, depth: Tensor, features: Tensor, cells: Tensor, needed: list[bool]
+    grad: Tensor, depth: Tensor, features: Tensor, *plan_and_needed: Any
 ) -> tuple[Tensor, Tensor]:
+    *_, needed = plan_and_needed
     return _new_gradients(_dense(depth), features, needed, lambda like, *shape: like.new_empty(shape))
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
+    ctx.save_for_backward(*inputs)
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    depth, features, cells = ctx.saved_tensors
+    depth, features, *plan = ctx.saved_tensors
     needed = list(ctx.needs_input_grad[:2])
     backward = torch.ops.renderpretrain.lss_pool_backward
-    grad_depth, grad_features = backward(grad, depth, features, cells, needed)
-    return (
-        grad_depth if needed[0] else None,
-        grad_features.to(features.dtype) if needed[1] else None,
-        *(None,) * 5,
+    grad_depth, grad_features = backward(grad, depth, features, *plan, needed)
+    return *chosen((grad_depth, grad_features.to(features.dtype)), needed), *(None,) * 5
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad, depth, features, *plan = ctx.saved_tensors
+    operators = torch.ops.renderpretrain
+    found = bilinear_again(
+        lambda depth, features: operators.lss_pool(depth, features, *plan),
+        lambda grad, depth, features, needed: operators.lss_pool_backward(
+            grad, depth, features, *plan, needed
+        ),
+        (grad, depth, features),
+        chosen(along, ctx.needed),
     )
-
-
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError("lss_pool: differentiable once; for second derivatives use lss_pool_reference")
+    return *found, *(None,) * 6
 
 
 register(
@@ -178,10 +199,10 @@ register(
 )
 register(
     "lss_pool_backward(Tensor grad, Tensor depth_probabilities, Tensor features, Tensor cells,"
-    " bool[2] needed) -> (Tensor, Tensor)",
+    " Tensor order, Tensor starts, Tensor pixels, Tensor bins, bool[2] needed) -> (Tensor, Tensor)",
     _lss_pool_backward,
     _fake_backward,
     stored=(2,),
 )
 register_gradient("lss_pool", _gradient, _save)
-register_gradient("lss_pool_backward", _second_gradient)
+register_gradient("lss_pool_backward", _second_gradient, _save_backward)

@@ -1,21 +1,54 @@
 """Sampling rays where a grid is occupied."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_frame, check_mask, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
-from renderpretrain.ops._native import Grid, has_native, launch, new_memory
+from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
 from renderpretrain.ops.box_intersect import box_intersect_reference
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 MOST_STEPS = 1 << 23
 """Steps of a ray that are looked at: float32 counts no further in halves."""
+
+
+class Marched(NamedTuple):
+    """Samples of rays, ``capacity`` slots on each; nearest first, the slots without a sample last.
+
+    Attributes:
+        t_starts: Where the intervals begin; in a slot without a sample the last sample's end, 0 without one.
+        t_ends: Where they end; a slot without a sample has no length.
+        valid: Which slots hold a sample.
+        counts: How many do.
+    """
+
+    t_starts: Float[Tensor, "B R capacity"]
+    t_ends: Float[Tensor, "B R capacity"]
+    valid: Bool[Tensor, "B R capacity"]
+    counts: Int[Tensor, "B R"]
+
+
+class PackedSamples(NamedTuple):
+    """Samples of rays, one ray after the other.
+
+    Attributes:
+        offsets: Where each ray begins, and where the last one ends; ``B R + 1``.
+        ray_indices: The ray ``b R + r`` of every sample.
+        t_starts: Where the intervals begin.
+        t_ends: Where they end.
+    """
+
+    offsets: Int[Tensor, " Q"]
+    ray_indices: Int[Tensor, " P"]
+    t_starts: Float[Tensor, " P"]
+    t_ends: Float[Tensor, " P"]
 
 
 def march(  # noqa: PLR0913 - the ray, the grid and the step
@@ -29,12 +62,7 @@ def march(  # noqa: PLR0913 - the ray, the grid and the step
     step: float,
     *,
     capacity: int,
-) -> tuple[
-    Float[Tensor, "B R capacity"],
-    Float[Tensor, "B R capacity"],
-    Bool[Tensor, "B R capacity"],
-    Int[Tensor, "B R"],
-]:
+) -> Marched:
     """Intervals of constant length along rays, those in occupied voxels, at most ``capacity`` on a ray.
 
     Step ``i`` of a ray is ``[t_near + i step, t_near + (i + 1) step]``, and it is a sample if its middle lies
@@ -59,19 +87,17 @@ def march(  # noqa: PLR0913 - the ray, the grid and the step
         capacity: Slots per ray. A ray with more samples keeps the nearest.
 
     Returns:
-        ``t_starts`` and ``t_ends`` in float32 or float64, ``valid`` slots first and sorted; the others have
-        no length and lie at the last sample's end (0 without one); and the number of valid slots. Without
-        gradient and without a host sync.
+        The samples in float32 or float64; without gradient and without a host sync.
 
     Raises:
         ValueError: If shapes do not fit, the step or a scale is not positive, or a grid has 2^31 voxels.
     """
-    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
     if capacity < 0:
         raise ValueError(f"capacity: expected at least zero, got {capacity}")
     if not has_native(origins.device.type):
         return march_reference(*rays, occupied, scale, offset, step, capacity=capacity)
-    return torch.ops.renderpretrain.march(*rays, occupied, scale, offset, step, capacity)
+    return Marched(*torch.ops.renderpretrain.march(*rays, occupied, scale, offset, step, capacity))
 
 
 def march_packed(  # noqa: PLR0913 - the ray, the grid and the step
@@ -83,21 +109,20 @@ def march_packed(  # noqa: PLR0913 - the ray, the grid and the step
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
     step: float,
-) -> tuple[Int[Tensor, " Q"], Int[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+) -> PackedSamples:
     """All samples of :func:`march`, ray after ray in one list.
 
     Returns:
-        ``offsets`` (B R + 1), where the list of each ray begins and where the last one ends; for every sample
-        its ray ``b R + r``, ``t_start`` and ``t_end``. Without gradient. The length of the list is not known
-        before the rays were marched: on CUDA the host waits for it.
+        The samples in float32 or float64; without gradient. The length of the list is not known before the
+        rays were marched: on CUDA the host waits for it.
     """
-    rays = _checked((origins, directions, t_near, t_far), occupied, scale, step)
+    rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
     if not has_native(origins.device.type):
         return march_packed_reference(*rays, occupied, scale, offset, step)
-    return torch.ops.renderpretrain.march_packed(*rays, occupied, scale, offset, step)
+    return PackedSamples(*torch.ops.renderpretrain.march_packed(*rays, occupied, scale, offset, step))
 
 
-def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
+def _checked(rays: Four, occupied: Tensor, scale: Triple, offset: Triple, step: float) -> Four:
     """The rays in one floating type."""
     origins, directions, t_near, t_far = rays
     sizes = check_shape("origins", origins, "B R 3")
@@ -105,14 +130,12 @@ def _checked(rays: Four, occupied: Tensor, scale: Triple, step: float) -> Four:
     check_shape("t_near", t_near, "B R", **sizes)
     check_shape("t_far", t_far, "B R", **sizes)
     grid = check_shape("occupied", occupied, "B Z Y X", B=sizes["B"])
-    if occupied.dtype != torch.bool or occupied.device != origins.device:
-        raise ValueError(
-            f"occupied: expected bool on {origins.device}, got {occupied.dtype} on {occupied.device}"
-        )
-    if grid["Z"] * grid["Y"] * grid["X"] >= 1 << 31:
+    check_mask("occupied", occupied, occupied.shape, origins.device)
+    if grid["Z"] * grid["Y"] * grid["X"] >= INT32_LIMIT:
         raise ValueError(f"occupied: expected fewer than 2^31 voxels in a grid, got {tuple(occupied.shape)}")
-    if not (step > 0 and math.isfinite(step)):
+    if not 0 < step < math.inf:
         raise ValueError(f"step: expected a positive number, got {step}")
+    check_frame(scale, offset)
     if not all(factor > 0 for factor in scale):
         raise ValueError(f"scale: expected positive numbers, got {scale}")
     names = ("origins", "directions", "t_near", "t_far")
@@ -132,12 +155,7 @@ def march_reference(  # noqa: PLR0913 - the signature of march
     step: float,
     *,
     capacity: int,
-) -> tuple[
-    Float[Tensor, "B R capacity"],
-    Float[Tensor, "B R capacity"],
-    Bool[Tensor, "B R capacity"],
-    Int[Tensor, "B R"],
-]:
+) -> Marched:
     """:func:`march` in plain PyTorch, looking at every step: what the kernels are tested against."""
     borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
     rank = found.cumsum(-1) - 1
@@ -152,7 +170,7 @@ def march_reference(  # noqa: PLR0913 - the signature of march
         torch.where(valid, times[..., :capacity], rest)
         for times in (empty.scatter(-1, slot, borders[..., :-1]), ends)
     )
-    return t_starts, t_ends, valid, counts
+    return Marched(t_starts, t_ends, valid, counts)
 
 
 @torch.no_grad()
@@ -165,12 +183,12 @@ def march_packed_reference(  # noqa: PLR0913 - the signature of march_packed
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
     step: float,
-) -> tuple[Int[Tensor, " Q"], Int[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
+) -> PackedSamples:
     """:func:`march_packed` in plain PyTorch."""
     borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
     borders, found = borders.flatten(0, 1), found.flatten(0, 1)
     offsets = torch.cat([found.new_zeros(1, dtype=torch.int64), found.sum(-1).cumsum(0)])
-    return offsets, found.nonzero()[:, 0], borders[:, :-1][found], borders[:, 1:][found]
+    return PackedSamples(offsets, found.nonzero()[:, 0], borders[:, :-1][found], borders[:, 1:][found])
 
 
 def _all_steps(  # noqa: PLR0913 - the signature of march
@@ -206,7 +224,7 @@ def _all_steps(  # noqa: PLR0913 - the signature of march
     return t_near[..., None] + i * step, inside & voxels.gather(1, flat.flatten(1)).reshape(flat.shape)
 
 
-def _launch(name: str, arguments: tuple[Any, ...], *outputs: Tensor | int) -> None:
+def _launch(name: str, arguments: Sequence[Any], *outputs: Tensor | int) -> None:
     """Call a native function with the arguments that march and march_packed share, and what comes behind."""
     *rays, occupied, scale, offset, step = arguments
     grid = Grid(occupied.shape[0], 1, *occupied.shape[1:], rays[0].shape[1], *scale, *offset)
@@ -216,12 +234,13 @@ def _launch(name: str, arguments: tuple[Any, ...], *outputs: Tensor | int) -> No
 
 def _march(*arguments: Any) -> Four:
     out = _fake_march(*arguments)
-    _launch("march", arguments[:-1], arguments[-1], *out)
+    *shared, capacity = arguments
+    _launch("march", shared, capacity, *out)
     return out
 
 
 def _fake_march(*arguments: Any) -> Four:
-    t_near, capacity = arguments[2], arguments[-1]
+    _, _, t_near, *_, capacity = arguments
     slots = (*t_near.shape, capacity)
     t_starts, t_ends = new_memory(t_near, *slots), new_memory(t_near, *slots)
     valid = t_near.new_empty(slots, dtype=torch.bool)
@@ -229,7 +248,7 @@ def _fake_march(*arguments: Any) -> Four:
 
 
 def _march_packed(*arguments: Any) -> Four:
-    t_near = arguments[2]
+    _, _, t_near, *_ = arguments
     counts = t_near.new_empty(t_near.numel(), dtype=torch.int64)
     _launch("march_count", arguments, counts)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -241,7 +260,7 @@ def _march_packed(*arguments: Any) -> Four:
 
 
 def _fake_march_packed(*arguments: Any) -> Four:
-    t_near = arguments[2]
+    _, _, t_near, *_ = arguments
     total = torch.library.get_ctx().new_dynamic_size()
     offsets = t_near.new_empty(t_near.numel() + 1, dtype=torch.int64)
     ray_indices = t_near.new_empty(total, dtype=torch.int64)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, differentiate_again, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 
 ALPHA_EPSILON = 1e-5
@@ -41,8 +41,7 @@ def neus_alphas(
             in a fixed order.
 
     Returns:
-        Opacities in float32 or float64. They can be differentiated once; twice in
-        :func:`neus_alphas_reference`.
+        Opacities in float32 or float64; differentiable to any order, from the second on without a kernel.
     """
     check_intervals(sdf, cosines, deltas, inv_s)
     tensors = common_float(sdf=sdf, cosines=cosines, deltas=deltas, inv_s=inv_s)
@@ -113,10 +112,15 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
     return torch.ops.renderpretrain.neus_alphas_backward(grad, *ctx.saved_tensors)
 
 
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "neus_alphas: differentiable once; for second derivatives use neus_alphas_reference"
-    )
+def _save_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad, *inputs = ctx.saved_tensors
+    by_inputs, by_grads = differentiate_again(neus_alphas_reference, inputs, [grad], along)
+    return *by_grads, *by_inputs
 
 
 register(
@@ -129,4 +133,4 @@ register(
     _fake_backward,
 )
 register_gradient("neus_alphas", _gradient, _save)
-register_gradient("neus_alphas_backward", _second_gradient)
+register_gradient("neus_alphas_backward", _second_gradient, _save_backward)

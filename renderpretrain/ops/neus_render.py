@@ -1,14 +1,21 @@
 """Rendering signed distances in one pass."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.ops._library import dense, register, register_gradient
+from renderpretrain.ops._library import (
+    common_float,
+    dense,
+    differentiate_again,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import has_native, launch, new_memory
-from renderpretrain.ops.accumulate import check_values, common_stored, rays_of
+from renderpretrain.ops.accumulate import check_values, rays_of
 from renderpretrain.ops.composite import RAY_GROUP, ray_scratch
 from renderpretrain.ops.composite_values import (
     Composited,
@@ -44,16 +51,14 @@ def neus_render(  # noqa: PLR0913  an interval has four numbers
         early_stop: Transmittance in [0, 1) below which a ray ends: samples behind have weight and gradient 0.
 
     Returns:
-        Sums in float32 or float64. All four can be differentiated once; twice in
-        :func:`neus_render_reference`.
+        Sums in float32 or float64; all four differentiable to any order, from the second on without a kernel.
     """
     check_values("sdf", sdf, values)
     check_intervals(sdf, cosines, deltas, inv_s)
     check_samples(sdf, t, valid, early_stop)
-    sdf, cosines, deltas, t, inv_s, values = common_stored(
-        values, sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s
+    tensors = common_float(
+        ("values",), sdf=sdf, cosines=cosines, deltas=deltas, t=t, inv_s=inv_s, values=values
     )
-    tensors = sdf, cosines, deltas, t, inv_s, values
     if not has_native(sdf.device.type):
         return neus_render_reference(*tensors, valid=valid, early_stop=early_stop)
     return Composited(*torch.ops.renderpretrain.neus_render(*tensors, valid, early_stop))
@@ -88,15 +93,14 @@ def _neus_render(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
     """Gradients by sdf, cosines, deltas, inv_s and values; the last is empty if not needed."""
-    *tensors, grads, early_stop, need_values = inputs
-    sdf, cosines, deltas, t, inv_s, values, valid, *outputs = (dense(tensor) for tensor in tensors)
+    *tensors, early_stop, need_values = (dense(x) if isinstance(x, Tensor) else x for x in inputs)
+    sdf, cosines, deltas, t, inv_s, values, valid, depth, opacity, weights, *grads = tensors
     *found, grad_values = _fake_backward(*inputs)
     count = num_parts(sdf.numel()) if sdf.is_cuda else -(-sdf.shape[:-1].numel() // RAY_GROUP)
     parts = sdf.new_empty(count, dtype=torch.float64)
     launch(
         "neus_render_backward",
-        *(sdf, cosines, deltas, inv_s, values, t, valid, *outputs),
-        *(dense(grad) for grad in grads),
+        *(sdf, cosines, deltas, inv_s, values, t, valid, depth, opacity, weights, *grads),
         rays_of(sdf, values, early_stop),
         None if sdf.is_cuda else ray_scratch(sdf),
         *(*found[:3], parts, found[3], grad_values if need_values else None),
@@ -105,11 +109,12 @@ def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return new_outputs(inputs[0], inputs[5])
+    sdf, _, _, _, _, values, *_ = inputs
+    return new_outputs(sdf, values)
 
 
 def _fake_backward(*inputs: Any) -> tuple[Tensor, ...]:
-    sdf, inv_s, values, need_values = inputs[0], inputs[4], inputs[5], inputs[-1]
+    sdf, _, _, _, inv_s, values, *_, need_values = inputs
     intervals = (new_memory(sdf, *sdf.shape) for _ in range(3))
     return *intervals, inv_s.new_empty(()), new_memory(sdf, *(values.shape if need_values else (0,)))
 
@@ -124,17 +129,29 @@ def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     *_, values, _, _, opacity, weights = ctx.saved_tensors
     need_values = ctx.needs_input_grad[5] and grads[0] is not None
     *intervals, grad_inv_s, grad_values = torch.ops.renderpretrain.neus_render_backward(
-        *ctx.saved_tensors, grads, ctx.early_stop, need_values
+        *ctx.saved_tensors, *grads, ctx.early_stop, need_values
     )
     grad_t = gradient_by_t(weights, opacity, grads[1]) if ctx.needs_input_grad[3] else None
     grad_values = grad_values.to(values.dtype) if need_values else None
     return *intervals, grad_t, grad_inv_s, grad_values, None, None
 
 
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError(
-        "neus_render: differentiable once; for second derivatives use neus_render_reference"
-    )
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *intervals, valid, _, _, _, grad_values, grad_depth, grad_opacity, grad_weights = inputs[:-2]
+    ctx.early_stop, ctx.need_values = inputs[-2:]
+    ctx.save_for_backward(*intervals, valid, grad_values, grad_depth, grad_opacity, grad_weights)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Depth, opacity and weights follow from the rest, so that nothing is left to differentiate by them."""
+    *inputs, valid, grad_values, grad_depth, grad_opacity, grad_weights = ctx.saved_tensors
+    grads = grad_values, grad_depth, grad_opacity, grad_weights
+    by_sdf, by_cosines, by_deltas, by_inv_s, by_values = along
+    asked = by_sdf, by_cosines, by_deltas, None, by_inv_s, by_values if ctx.need_values else None
+    reference = partial(neus_render_reference, valid=valid, early_stop=ctx.early_stop)
+    by_inputs, by_grads = differentiate_again(reference, inputs, grads, asked)
+    return *by_inputs, None, None, None, None, *by_grads, None, None
 
 
 _INTERVALS = "Tensor sdf, Tensor cosines, Tensor deltas, Tensor t, Tensor inv_s, Tensor values, Tensor? valid"
@@ -145,11 +162,12 @@ register(
     stored=(5,),
 )
 register(
-    f"neus_render_backward({_INTERVALS}, Tensor depth, Tensor opacity, Tensor weights, Tensor?[] grads,"
+    f"neus_render_backward({_INTERVALS}, Tensor depth, Tensor opacity, Tensor weights,"
+    " Tensor? grad_values, Tensor? grad_depth, Tensor? grad_opacity, Tensor? grad_weights,"
     " float early_stop, bool need_values) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _neus_render_backward,
     _fake_backward,
     stored=(5,),
 )
 register_gradient("neus_render", _gradient, _save)
-register_gradient("neus_render_backward", _second_gradient)
+register_gradient("neus_render_backward", _second_gradient, _save_backward)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, register
+from renderpretrain.ops._library import common_float, common_type, register
 from renderpretrain.ops._native import has_native, launch
 from renderpretrain.ops.composite import composite_reference
 from renderpretrain.ops.neus import ALPHA_EPSILON
@@ -48,8 +48,10 @@ def neus_upsample(
         )
     if count < 0:
         raise ValueError(f"count: expected at least zero, got {count}")
-    if u is not None and tuple(u.shape) != (*positions.shape[:-1], count):
-        raise ValueError(f"u: expected {(*positions.shape[:-1], count)}, got {tuple(u.shape)}")
+    if u is not None:
+        if tuple(u.shape) != (*positions.shape[:-1], count):
+            raise ValueError(f"u: expected {(*positions.shape[:-1], count)}, got {tuple(u.shape)}")
+        common_type(positions=positions, u=u)
     positions, sdf = common_float(positions=positions.detach(), sdf=sdf.detach())
     if not has_native(positions.device.type):
         return neus_upsample_reference(positions, sdf, inv_s, count, u)

@@ -1,14 +1,26 @@
 """Counting the beams that pass and that end in every voxel."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._library import Shape, Triple, common_float, register
-from renderpretrain.ops._native import Grid, has_native, launch, new_memory
+from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
+
+
+class BeamCounts(NamedTuple):
+    """What beams say of voxels.
+
+    Attributes:
+        passed: Beams that passed through each voxel.
+        hits: Beams that ended there.
+    """
+
+    passed: Int32[Tensor, "B Z Y X"]
+    hits: Int32[Tensor, "B Z Y X"]
 
 
 def raycast_grid(
@@ -18,7 +30,7 @@ def raycast_grid(
     shape: tuple[int, int, int],
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
-) -> tuple[Int32[Tensor, "B Z Y X"], Int32[Tensor, "B Z Y X"]]:
+) -> BeamCounts:
     """How many beams passed through each voxel (it is free), and how many ended there (it is occupied).
 
     A beam ends in the voxel that holds its end, lower faces included, upper faces not. It passes the other
@@ -39,26 +51,24 @@ def raycast_grid(
         offset: Index of the world's origin.
 
     Returns:
-        ``passed`` and ``hits``; without gradient, and the same on any number of threads.
+        Both counts; without gradient, and the same on any number of threads.
 
     Raises:
         ValueError: If shapes do not fit, a scale is not positive, or there are 2^31 beams.
     """
     sizes = check_shape("origins", origins, "B R 3")
     check_shape("ends", ends, "B R 3", **sizes)
-    check_shape("valid", valid, "B R", **sizes)
-    if valid.dtype != torch.bool or valid.device != origins.device:
-        raise ValueError(f"valid: expected bool on {origins.device}, got {valid.dtype} on {valid.device}")
-    if sizes["R"] >= 1 << 31:
+    check_mask("valid", valid, origins.shape[:2], origins.device)
+    if sizes["R"] >= INT32_LIMIT:
         raise ValueError(f"origins: expected fewer than 2^31 beams, got {tuple(origins.shape)}")
-    if len(shape) != 3 or min(shape) < 0:
-        raise ValueError(f"shape: expected three sizes (Z, Y, X), got {shape}")
+    check_volume(shape)
+    check_frame(scale, offset)
     if not all(factor > 0 for factor in scale):
         raise ValueError(f"scale: expected positive numbers, got {scale}")
     origins, ends = common_float(origins=origins.detach(), ends=ends.detach())
     if not has_native(origins.device.type):
         return raycast_grid_reference(origins, ends, valid, shape, scale, offset)
-    return torch.ops.renderpretrain.raycast_grid(origins, ends, valid, shape, scale, offset)
+    return BeamCounts(*torch.ops.renderpretrain.raycast_grid(origins, ends, valid, shape, scale, offset))
 
 
 @torch.no_grad()
@@ -69,7 +79,7 @@ def raycast_grid_reference(
     shape: tuple[int, int, int],
     scale: tuple[float, float, float],
     offset: tuple[float, float, float],
-) -> tuple[Int32[Tensor, "B Z Y X"], Int32[Tensor, "B Z Y X"]]:
+) -> BeamCounts:
     """:func:`raycast_grid` in plain PyTorch, all beams a voxel further at a time."""
     scales, offsets = (origins.new_tensor(numbers, dtype=torch.float64) for numbers in (scale, offset))
     p, q = ((points.double() * scales + offsets + 0.5).flatten(0, 1) for points in (origins, ends))
@@ -91,7 +101,7 @@ def raycast_grid_reference(
         voxel = voxel[voxel != target[walk.beams]]
         passed.index_add_(0, voxel, one.expand(len(voxel)))
         walk.advance()
-    return passed.view(hits.shape), hits
+    return BeamCounts(passed.view(hits.shape), hits)
 
 
 class _Walk:

@@ -17,8 +17,7 @@ def resample(
     Bin ``i`` spans ``[edges[i], edges[i + 1]]`` and holds the mass ``weights[i]``; the total need not be one.
     A bin without mass is never entered: a ``u`` at the border of two bins belongs to the next one with mass,
     so 0 gives the lower edge of the first bin with mass and 1 the upper edge of the last. Where no bin of a
-    ray has mass, all have the same. Sums run in float64.
-    A larger ``u`` never gives a smaller position.
+    ray has mass, all have the same. Sums run in float64, and a larger ``u`` never gives a smaller position.
 
     Args:
         edges: Sorted, metres; one more than there are weights.

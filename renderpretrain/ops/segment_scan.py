@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from renderpretrain.ops._library import common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, dense, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops._segments import check_layout, sizes, to_rows
 
@@ -87,15 +87,14 @@ def _segment_scan(
 
     Without factors they are 1 and a ray starts at 0; without values they are 0 and it starts at 1.
     """
-    factors, values, offsets = (None if x is None else x.contiguous() for x in (factors, values, offsets))
+    factors, values, offsets = dense(factors), dense(values), dense(offsets)
     states = _fake(factors, values, offsets, reverse)
     launch("segment_scan", states, factors, values, offsets, *sizes(states, offsets), int(reverse))
     return states
 
 
 def _fake(factors: Tensor | None, values: Tensor | None, offsets: Tensor | None, reverse: bool) -> Tensor:
-    like = factors if values is None else values
-    assert like is not None
+    like: Any = factors if values is None else values
     return new_memory(like, *like.shape)
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, register, register_gradient
-from renderpretrain.ops._native import has_native, launch, new_memory
+from renderpretrain.checks import check_shape, check_type
+from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
+from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
 
 PANEL = 32
 """The kernel's scratch has its columns rounded up to this."""
@@ -38,8 +38,8 @@ def sparse_conv3d(
             cell. ``None`` where it is ``inputs.flip(0)``, as in a submanifold convolution.
 
     Returns:
-        A row per output voxel, in float32 or float64. Once differentiable. Results do not depend on the
-        number of threads, and are the same in every run.
+        A row per output voxel, in float32 or float64; differentiable to any order. Results do not depend on
+        the number of threads, and are the same in every run.
 
     Sparse convolution after Graham et al. (2018), "3D semantic segmentation with submanifold sparse
     convolutional networks".
@@ -66,7 +66,7 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     """Features and kernel in one type."""
     sizes = check_shape("features", features, "M C")
-    if sizes["M"] >= 1 << 31:
+    if sizes["M"] >= INT32_LIMIT:
         raise ValueError(f"features: expected fewer than 2^31 rows, got {sizes['M']}")
     sizes = check_shape("kernel", kernel, "K C D", **sizes)
     sizes = check_shape("inputs", inputs, "K N", K=sizes["K"])
@@ -75,10 +75,8 @@ def _checked(
     if outputs is not None:
         check_shape("outputs", outputs, "K M", K=sizes["K"], M=len(features))
     for name, table in (("inputs", inputs), ("outputs", outputs)):
-        if table is not None and (table.dtype, table.device) != (torch.int32, features.device):
-            raise ValueError(
-                f"{name}: expected torch.int32 on {features.device}, got {table.dtype} on {table.device}"
-            )
+        if table is not None:
+            check_type(name, table, torch.int32, features.device)
     features, kernel = common_float(features=features, kernel=kernel)
     return features, kernel
 
@@ -93,28 +91,27 @@ class _GatherGemm(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
         ctx.save_for_backward(features, kernel, inputs)
         out = features.new_zeros(inputs.shape[1], kernel.shape[2])
-        for weight, (rows, to) in zip(kernel, _pairs(inputs), strict=True):
+        for weight, (rows, to) in zip(kernel, _pairs(inputs, len(features)), strict=True):
             out.index_add_(0, to, features[rows] @ weight)
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, kernel, inputs = ctx.saved_tensors
         to_features, to_kernel = ctx.needs_input_grad[:2]
-        grad_features, grad_kernel = torch.zeros_like(features), torch.zeros_like(kernel)
-        for weight, into, (rows, to) in zip(kernel, grad_kernel, _pairs(inputs), strict=True):
+        grad_features, by_cell = torch.zeros_like(features), [kernel.new_zeros(0, *kernel.shape[1:])]
+        for weight, (rows, to) in zip(kernel, _pairs(inputs, len(features)), strict=True):
             g = grad[to]
             if to_kernel:
-                torch.mm(features[rows].t(), g, out=into)
+                by_cell.append((features[rows].t() @ g)[None])
             if to_features:
                 grad_features.index_add_(0, rows, g @ weight.t())
-        return grad_features if to_features else None, grad_kernel if to_kernel else None, None
+        return grad_features if to_features else None, torch.cat(by_cell) if to_kernel else None, None
 
 
-def _pairs(inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _pairs(inputs: Tensor, num_in: int) -> list[tuple[Tensor, Tensor]]:
     """Input and output rows of every kernel cell, with one question to the device for all of them."""
-    exists = inputs >= 0
+    exists = (inputs >= 0) & (inputs < num_in)
     cell, outputs = exists.nonzero(as_tuple=True)
     counts = exists.sum(1).tolist()
     return list(zip(inputs[cell, outputs].long().split(counts), outputs.split(counts), strict=True))
@@ -190,12 +187,27 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needed = list(ctx.needs_input_grad[:2])
     grads = torch.ops.renderpretrain.sparse_conv3d_backward(grad, *ctx.saved_tensors, needed)
-    grad_features, grad_kernel = (g if need else None for g, need in zip(grads, needed, strict=True))
-    return grad_features, grad_kernel, None, None
+    return *chosen(grads, needed), None, None
 
 
-def _second_gradient(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError("sparse_conv3d: differentiable once")
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.needed = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad, features, kernel, *tables = ctx.saved_tensors
+    operators = torch.ops.renderpretrain
+    found = bilinear_again(
+        lambda features, kernel: operators.sparse_conv3d(features, kernel, *tables),
+        lambda grad, features, kernel, needed: operators.sparse_conv3d_backward(
+            grad, features, kernel, *tables, needed
+        ),
+        (grad, features, kernel),
+        chosen(along, ctx.needed),
+    )
+    return *found, None, None, None
 
 
 register(
@@ -210,4 +222,4 @@ register(
     _fake_backward,
 )
 register_gradient("sparse_conv3d", _gradient, _save)
-register_gradient("sparse_conv3d_backward", _second_gradient)
+register_gradient("sparse_conv3d_backward", _second_gradient, _save_backward)

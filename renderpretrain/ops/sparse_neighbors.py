@@ -9,14 +9,15 @@ with the number of voxels and of the volume's rows along x.
 import math
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, Int32
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
-from renderpretrain.ops._native import Window, has_native, launch
+from renderpretrain.ops._native import INT32_LIMIT, Window, has_native, launch
 
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int]
@@ -25,6 +26,20 @@ Sizes = Sequence[int]
 
 MAX_KERNEL_ROWS = 64
 """``RP_MAX_KERNEL_ROWS``: larger kernels are searched by the references."""
+
+
+class StridedNeighbors(NamedTuple):
+    """The voxels a strided kernel makes of others, and who reads whom.
+
+    Attributes:
+        coords: The outputs whose kernel reaches an occupied input, sorted by position.
+        inputs: The input under each cell of each output, -1 for none.
+        outputs: The converse, the output that reads an input under each cell.
+    """
+
+    coords: Int32[Tensor, "N 4"]
+    inputs: Int32[Tensor, "K N"]
+    outputs: Int32[Tensor, "K M"]
 
 
 def submanifold_neighbors(
@@ -39,8 +54,11 @@ def submanifold_neighbors(
         coords: Occupied voxels, inside ``shape``.
         shape: ``(B, Z, Y, X)``.
         kernel_size: Odd.
+
+    Raises:
+        ValueError: If a size is out of range, or a voxel outside; to know, this waits for the device.
     """
-    _check(coords)
+    _check(coords, shape, kernel_size)
     if any(k % 2 == 0 for k in kernel_size):
         raise ValueError(f"kernel_size: expected odd sizes for a submanifold convolution, got {kernel_size}")
     if not _by_kernel(coords, kernel_size):
@@ -52,12 +70,13 @@ def submanifold_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple
 ) -> Int32[Tensor, "K M"]:
     """:func:`submanifold_neighbors` in plain PyTorch, by searching for every neighbour."""
+    _check_inside(coords, shape)
     return _search(coords, coords, _submanifold_window(shape, kernel_size))
 
 
 def strided_neighbors(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
-) -> tuple[Int32[Tensor, "N 4"], Int32[Tensor, "K N"], Int32[Tensor, "K M"]]:
+) -> StridedNeighbors:
     """The voxels a strided kernel makes of others, and who reads whom. Not differentiable.
 
     Args:
@@ -68,21 +87,24 @@ def strided_neighbors(
         padding: Per axis.
 
     Returns:
-        The outputs whose kernel reaches an occupied input, sorted by position, in the volume of
-        :func:`strided_shape`; the input under each cell of each output, -1 for none; and the converse, the
-        output that reads an input under each cell.
+        Outputs in the volume of :func:`strided_shape`, and both tables.
+
+    Raises:
+        ValueError: As for :func:`submanifold_neighbors`.
     """
-    _check(coords)
+    _check(coords, shape, kernel_size, stride, padding)
     strided_shape(shape[1:], kernel_size, stride, padding)
     if not _by_kernel(coords, kernel_size):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
-    return torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
+    found = torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
+    return StridedNeighbors(*found)
 
 
 def strided_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
-) -> tuple[Int32[Tensor, "N 4"], Int32[Tensor, "K N"], Int32[Tensor, "K M"]]:
+) -> StridedNeighbors:
     """:func:`strided_neighbors` in plain PyTorch: all outputs each input reaches, then a search."""
+    _check_inside(coords, shape)
     window = _strided_window(shape, kernel_size, stride, padding)
     out_shape = (window.out_z, window.out_y, window.out_x)
     reached = coords[:, None, 1:].long() + coords.new_tensor(padding) - _cells(kernel_size, coords)
@@ -95,7 +117,7 @@ def strided_neighbors_reference(
     cell, output = (inputs >= 0).nonzero(as_tuple=True)
     converse = inputs.new_full((len(inputs), len(coords)), -1)
     converse[cell, inputs[cell, output].long()] = output.int()
-    return out_coords, inputs, converse
+    return StridedNeighbors(out_coords, inputs, converse)
 
 
 def strided_shape(spatial_shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Triple:
@@ -125,12 +147,31 @@ def from_linear_keys(keys: Int[Tensor, " M"], shape: Triple) -> Int[Tensor, "M 4
     return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)
 
 
-def _check(coords: Tensor) -> None:
+def _check(
+    coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes = (1, 1, 1), padding: Sizes = (0, 0, 0)
+) -> None:
+    """All but where the voxels are."""
     check_shape("coords", coords, "M 4")
-    if coords.is_floating_point():
-        raise ValueError(f"coords: expected integers, got {coords.dtype}")
-    if len(coords) >= 1 << 31:
+    check_integer("coords", coords)
+    if len(coords) >= INT32_LIMIT:
         raise ValueError(f"coords: expected fewer than 2^31 voxels, got {len(coords)}")
+    if len(shape) != 4 or min(shape) < 0:
+        raise ValueError(f"shape: expected four sizes (B, Z, Y, X), got {shape}")
+    for name, sizes, least in (
+        ("kernel_size", kernel_size, 1),
+        ("stride", stride, 1),
+        ("padding", padding, 0),
+    ):
+        if len(sizes) != 3 or min(sizes) < least:
+            raise ValueError(f"{name}: expected three sizes (z, y, x) of at least {least}, got {sizes}")
+
+
+def _check_inside(coords: Tensor, shape: Sizes) -> None:
+    if len(coords) == 0:
+        return
+    lowest, highest = torch.stack(coords.aminmax(dim=0)).tolist()
+    if min(lowest) < 0 or any(last >= size for last, size in zip(highest, shape, strict=True)):
+        raise ValueError(f"coords: expected voxels inside {tuple(shape)}, got {lowest} to {highest}")
 
 
 def _by_kernel(coords: Tensor, kernel_size: Sizes) -> bool:
@@ -167,15 +208,13 @@ def _search(coords: Tensor, out_coords: Tensor, w: Window) -> Tensor:
 
 def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | None]:
     """The voxels by position, where the volume's rows begin among them, and the order if it was another."""
+    _check_inside(coords, (window.batch, window.in_z, window.in_y, window.in_x))
     keys, order = linear_keys(coords, (window.in_z, window.in_y, window.in_x)), None
     if not bool((keys[1:] > keys[:-1]).all()):
         keys, order = keys.sort()
         coords = coords[order]
     num_rows = window.batch * window.in_z * window.in_y
     rows = _starts(torch.bincount(keys // window.in_x, minlength=num_rows))
-    if len(rows) != num_rows + 1:
-        shape = window.batch, window.in_z, window.in_y, window.in_x
-        raise ValueError(f"coords: expected voxels inside {shape}, got {coords[-1].tolist()}")
     return coords.int().contiguous(), rows, order
 
 
@@ -214,7 +253,7 @@ def _strided_neighbors(
     launch("sparse_count_outputs", *reach, counts)
     out_rows = _starts(counts)
     num_in, num_out, num_cells = len(coords), int(out_rows[-1]), math.prod(kernel_size)
-    if num_out >= 1 << 31:
+    if num_out >= INT32_LIMIT:
         raise ValueError(f"coords: expected voxels that reach fewer than 2^31 outputs, got {num_out}")
     out_coords = coords.new_empty(num_out, 4)
     inputs, outputs = (coords.new_full((num_cells, num), -1) for num in (num_out, num_in))

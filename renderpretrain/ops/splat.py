@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops import _trilinear
 from renderpretrain.ops._library import Shape, Triple, common_float, register, register_gradient
 from renderpretrain.ops._native import has_native
@@ -40,6 +40,8 @@ def splat(
         the sum of a voxel runs in the order of the points; on CUDA its order is fixed under
         ``torch.use_deterministic_algorithms`` only.
     """
+    check_volume(shape)
+    check_frame(scale, offset)
     values, points = _prepare(values, points, valid)
     if not has_native(values.device.type):
         return _trilinear.scatter_reference(values, points, shape, scale, offset)
@@ -56,6 +58,8 @@ def splat_reference(
     valid: Bool[Tensor, "B P"] | None = None,
 ) -> Float[Tensor, "B C Z Y X"]:
     """:func:`splat` in plain PyTorch, by eight additions: what the kernels are tested against."""
+    check_volume(shape)
+    check_frame(scale, offset)
     values, points = _prepare(values, points, valid)
     return _trilinear.scatter_reference(values, points, shape, scale, offset)
 
@@ -66,7 +70,7 @@ def _prepare(values: Tensor, points: Tensor, valid: Tensor | None) -> tuple[Tens
     check_shape("points", points, "B P 3", B=sizes["B"], P=sizes["P"])
     values, points = common_float(values=values, points=points)
     if valid is not None:
-        check_shape("valid", valid, "B P", B=sizes["B"], P=sizes["P"])
+        check_mask("valid", valid, points.shape[:2], points.device)
         points = torch.where(valid[..., None], points, torch.nan)
     return values, points
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_shape, check_type
 from renderpretrain.ops._cells import MOST, check_index, rows_of, sort_cells, sort_reference
-from renderpretrain.ops._library import HALF, common_float, register, register_gradient
+from renderpretrain.ops._library import common_float, common_type, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
 
 REDUCTIONS = {"sum": 0, "mean": 1, "max": 2}
@@ -28,6 +28,10 @@ class ScatterPlan:
     order: Int[Tensor, " P"]
     offsets: Int[Tensor, " edges"]
 
+    def __post_init__(self) -> None:
+        check_type("order", self.order, torch.int32, self.offsets.device)
+        check_type("offsets", self.offsets, torch.int32, self.offsets.device)
+
     @property
     def num_cells(self) -> int:
         """Cells, occupied or not."""
@@ -44,7 +48,8 @@ def scatter_plan(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
 
     Args:
         index: The cell of each point; a negative one drops the point. One of ``num_cells`` or more is a
-            ``ValueError`` on the CPU; elsewhere, where looking would wait for the device, it drops the point.
+            ``ValueError`` on the CPU; elsewhere it drops the point, for this plan is made in every step, and
+            looking would wait for the device (:func:`lss_plan`, made once for many steps, does look).
         num_cells: Number of cells; like the number of points below 2^31 - 1.
     """
     check_shape("index", index, "P")
@@ -75,8 +80,7 @@ def voxel_scatter(
     atomically: the result is the same in every run.
 
     Args:
-        values: Float16 and bfloat16 are read as they are. Differentiable: any number of times under ``"sum"``
-            and ``"mean"``, once under ``"max"``.
+        values: Float16 and bfloat16 are read as they are. Differentiable to any order.
         index: The cell of each point, as in :func:`scatter_plan`.
         num_cells: Rows of the result.
         reduce: The gradient of ``"max"`` goes to the first point that attains it, as in torch_scatter; NaN
@@ -127,13 +131,15 @@ def _first_maximum(values: Tensor, rows: Tensor, num_cells: int) -> Tensor:
 
 def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: ScatterPlan | None) -> None:
     num_points = check_shape("values", values, "P C")["P"]
-    common_float(values=values[:0])
+    common_type(values=values)
     check_shape("index", index, "P", P=num_points)
     check_index(index, num_cells)
     if index.device != values.device:
         raise ValueError(f"index: expected a tensor on {values.device} like values, got {index.device}")
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
+    if plan is not None and plan.order.device != values.device:
+        raise ValueError(f"plan: expected one on {values.device} like values, got {plan.order.device}")
     if plan is not None and (len(plan.order), plan.num_cells) != (num_points, num_cells):
         raise ValueError(
             f"plan: expected one of {num_points} points and {num_cells} cells, "
@@ -162,18 +168,14 @@ def _plan_fake(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
 def _scatter(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
     values = values.contiguous()
     num_cells, channels = len(offsets) - 1, values.shape[1]
-    out = new_memory(values, num_cells, channels, dtype=_reduced_type(values))
+    out = new_memory(values, num_cells, channels, dtype=common_type(values=values))
     plan = order, offsets, num_cells, channels, REDUCTIONS[reduce]
     launch("voxel_scatter", out, TYPE_CODES[values.dtype], values, *plan)
     return out
 
 
-def _reduced_type(values: Tensor) -> torch.dtype:
-    return torch.float32 if values.dtype in HALF else values.dtype
-
-
 def _scatter_fake(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
-    return values.new_empty(offsets.shape[0] - 1, values.shape[1], dtype=_reduced_type(values))
+    return values.new_empty(offsets.shape[0] - 1, values.shape[1], dtype=common_type(values=values))
 
 
 def _backward(grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
@@ -207,21 +209,19 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, _, order, offsets, ctx.reduce = inputs
-    ctx.save_for_backward(order, offsets)
+    _, values, order, offsets, ctx.reduce = inputs
+    ctx.save_for_backward(values, order, offsets)
 
 
-def _second_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Sum and mean are linear: what their gradient spreads, they gather."""
-    if ctx.reduce == "max":
-        raise NotImplementedError("voxel_scatter: reduce='max' is differentiable once")
-    return (
-        torch.ops.renderpretrain.voxel_scatter(grad, *ctx.saved_tensors, ctx.reduce),
-        None,
-        None,
-        None,
-        None,
-    )
+def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
+    """All three are linear once the points that attain a maximum are known: what was spread is gathered."""
+    values, *plan = ctx.saved_tensors
+    gather, spread = torch.ops.renderpretrain.voxel_scatter, torch.ops.renderpretrain.voxel_scatter_backward
+    if ctx.reduce != "max":
+        return gather(along, *plan, ctx.reduce), None, None, None, None
+    ones = along.new_ones(plan[1].shape[0] - 1, along.shape[1])
+    attains = spread(ones, values.detach(), *plan, "max") > 0
+    return gather(torch.where(attains, along, 0.0), *plan, "sum"), None, None, None, None
 
 
 register("scatter_plan(Tensor index, SymInt num_cells) -> (Tensor, Tensor)", _plan, _plan_fake)

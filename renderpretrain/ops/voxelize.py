@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_box, check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._cells import SORT_BLOCK, check_index, sort_cells, sort_reference
 from renderpretrain.ops._library import Shape, Triple, common_float, register
 from renderpretrain.ops._native import Box, Grid, has_native, launch, new_memory
@@ -55,6 +55,9 @@ def voxel_index(  # noqa: PLR0913 - points, and the grid they go to
     Returns:
         ``((b * Z + z) * Y + y) * X + x``; -1 outside, where NaN and infinity are. Without gradient.
     """
+    check_volume(shape)
+    check_box(lower, upper)
+    check_frame(scale, offset)
     points = _prepare(points, valid)
     where = shape, lower, upper, scale, offset
     if not has_native(points.device.type):
@@ -83,12 +86,8 @@ def voxel_index_reference(  # noqa: PLR0913 - the signature of voxel_index
 
 
 def _prepare(points: Tensor, valid: Tensor) -> Tensor:
-    sizes = check_shape("points", points, "B P 3")
-    check_shape("valid", valid, "B P", B=sizes["B"], P=sizes["P"])
-    if valid.dtype != torch.bool:
-        raise ValueError(f"valid: expected bool, got {valid.dtype}")
-    if valid.device != points.device:
-        raise ValueError(f"valid: expected a tensor on {points.device} like points, got {valid.device}")
+    check_shape("points", points, "B P 3")
+    check_mask("valid", valid, points.shape[:2], points.device)
     (points,) = common_float(points=points.detach())
     return points
 

@@ -50,7 +50,7 @@ def render(answer: FieldSamples, samples: RaySamples) -> Rendered:
     """Composite a field's answer, in float32 whatever the autocast state.
 
     Weights, opacity and depth are those of :func:`renderpretrain.ops.composite_values`, with the intervals'
-    middles for ``t``. Differentiable once in everything the field gave.
+    middles for ``t``. Differentiable in everything the field gave.
     """
     alphas = answer.alphas
     with torch.autocast(alphas.device.type, enabled=False):

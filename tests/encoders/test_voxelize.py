@@ -88,5 +88,7 @@ def test_cuda_finds_the_same_voxels():
 
 @pytest.mark.untyped
 def test_the_mask_must_fit_the_points():
-    with pytest.raises(ValueError, match=r"valid: expected \(B P\) with B=1, P=4, got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"valid: expected torch\.bool of shape \(1, 4\) on cpu, got .*3\)"):
         voxelize(torch.zeros(1, 4, 3), torch.ones(1, 3, dtype=torch.bool), GRID)
+    with pytest.raises(ValueError, match=r"points: expected \(B P C\), got \(4, 3\)"):
+        voxelize(torch.zeros(4, 3), torch.ones(4, dtype=torch.bool), GRID)

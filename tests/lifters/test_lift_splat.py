@@ -77,6 +77,7 @@ def test_levels_are_summed_and_everything_learns():
     valid = torch.ones(2, 2, dtype=torch.bool)
     volume = lifter(levels, cameras, valid)
     assert_close(volume, sum(lifter([level], cameras, valid) for level in levels))
+    assert volume.is_contiguous(memory_format=torch.channels_last_3d)
     volume.square().sum().backward()
     assert all(parameter.grad.any() for parameter in lifter.parameters())
 

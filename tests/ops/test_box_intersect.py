@@ -97,6 +97,22 @@ def test_every_sign_of_the_direction_is_served(device):
         assert (t_near.item(), t_far.item()) == (4.5, 5.5)  # z is the thinnest: half a metre either way
 
 
+def test_it_equals_nerfacc(device):
+    grid = pytest.importorskip("nerfacc.grid")
+    origins = 1.5 * torch.randn(500, 3, device=device)
+    directions = torch.nn.functional.normalize(torch.randn(500, 3, device=device), dim=-1)
+    box = torch.tensor([*BOX[0], *BOX[1]], device=device)[None]
+    # Its compiled function runs on CUDA alone; in plain PyTorch it keeps another at hand.
+    theirs = grid.ray_aabb_intersect if device.type == "cuda" else grid._ray_aabb_intersect
+    near, far, hit = (x[:, 0] for x in theirs(origins, directions, box, near_plane=0.5, far_plane=6.0))
+    ours = box_intersect(origins, directions, *BOX, near=0.5, far=6.0)
+    # Theirs counts a box behind `near` as hit, with an interval of no length.
+    hit = hit & (near < far)
+    assert 50 < hit.sum() < 450 and torch.equal(ours[2], hit)
+    assert_close(ours[0][hit], near[hit], rtol=1e-6, atol=1e-6)
+    assert_close(ours[1][hit], far[hit], rtol=1e-6, atol=1e-6)
+
+
 def test_there_is_no_gradient():
     origins, directions = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     assert not any(out.requires_grad for out in box_intersect(origins, directions, *BOX))

@@ -35,7 +35,8 @@ def test_kernel_equals_reference(shape, dtype, device):
     (grad,) = torch.autograd.grad(weights, alphas, upstream)
     (expected_grad,) = torch.autograd.grad(expected, alphas, upstream)
     # The two sum the tail of the ray in a different order: a few roundings of numbers of size one.
-    assert_close(grad, expected_grad, rtol=1e-5, atol=1e-5 if dtype == torch.float32 else 1e-12)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert_close(grad, expected_grad, rtol=tolerance, atol=tolerance)
 
 
 def test_the_axes_may_be_in_any_memory_order(device):

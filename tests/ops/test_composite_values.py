@@ -140,13 +140,15 @@ def test_half_precision_values(dtype, device):
     leaves, wide = (alphas, values, t), (alphas, values.float(), t)
     found, expected = ([x.detach().requires_grad_() for x in xs] for xs in (leaves, wide))
     a, b = composite_values(*found), composite_values_reference(*expected)
-    assert_close(tuple(a), tuple(b), rtol=1e-5, atol=1e-5)
+    # The same float32 numbers of size one, twenty of them summed in another order.
+    assert_close(tuple(a), tuple(b), rtol=1e-6, atol=2e-6)
     ours = torch.autograd.grad(a.values.square().sum() + a.depth.sum(), found)
     theirs = torch.autograd.grad(b.values.square().sum() + b.depth.sum(), expected)
     assert ours[1].dtype == dtype
     # The gradient is computed in float32 and then rounded; next to a boundary to the other neighbour.
     assert_close(ours[1].float(), theirs[1], rtol=2 * torch.finfo(dtype).eps, atol=1e-5)
-    assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
+    # Sums over 19 channels and the tail of the ray of float32 numbers up to a hundred, in another order.
+    assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6 * float(theirs[0].abs().max()))
 
 
 def test_any_memory_layout(device):
@@ -181,17 +183,9 @@ def test_schema_shapes_and_derivatives_hold_together(device, check_operator):
     check_operator("composite_values", (alphas, values, t, valid, 0.01))
     out = composite_values(alphas, values, t)
     grads = [torch.randn_like(out.values), None, torch.randn_like(out.opacity), None]
-    arguments = (alphas, values, t, None, out.depth, out.opacity, out.weights, grads, 0.0, True)
-    check_operator("composite_values_backward", arguments, False)
-
-
-@pytest.mark.skipif(not has_native("cpu"), reason="the reference can be differentiated to any order")
-def test_a_second_derivative_is_refused_by_name():
-    alphas, values, t = rays(3, 7)
-    depth = composite_values(alphas.requires_grad_(), values, t).depth
-    (grad,) = torch.autograd.grad(depth.sum(), alphas, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use composite_values_reference"):
-        torch.autograd.grad(grad.sum(), alphas)
+    for need_values in (True, False):
+        saved = alphas, values, t, None, out.depth, out.opacity, out.weights
+        check_operator("composite_values_backward", (*saved, *grads, 0.0, need_values))
 
 
 @pytest.mark.untyped

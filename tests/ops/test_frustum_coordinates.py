@@ -50,17 +50,27 @@ def test_kernel_equals_reference(views, count, shared, dtype, device):
 
 
 def test_points_and_matrices_may_be_in_any_memory_order(device):
-    points, matrices = (
-        torch.rand(3, 20, device=device).mT,
-        torch.randn(4, 3, 2, device=device).permute(2, 1, 0),
-    )
-    for ours, theirs in zip(
-        frustum_coordinates(points, matrices, (0.0, 1.0)),
-        frustum_coordinates_reference(points, matrices, (0.0, 1.0)),
-        strict=True,
-    ):
-        # Depths close to zero divide.
-        assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    points = 9 * torch.rand(3, 200, dtype=torch.float64, device=device).mT - 2
+    matrices = LOOK.to(points) + 0.3 * torch.randn(2, 3, 4, dtype=torch.float64, device=device)
+    assert not points.is_contiguous()
+    turned = matrices.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    coordinates, valid = frustum_coordinates(points, turned, (0.5, 6.0))
+    expected, expected_valid = frustum_coordinates_reference(points, matrices, (0.5, 6.0))
+    assert valid.any() and torch.equal(valid, expected_valid)
+    # Behind the camera there is nothing to compare.
+    assert_close(coordinates[valid], expected[valid], rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(not has_native("cpu"), reason="looks at the compiled kernels")
+def test_the_number_of_threads_does_not_change_a_bit(threads):
+    points, matrices = 9 * torch.rand(50_000, 3) - 2, LOOK + 0.3 * torch.randn(6, 3, 4)
+    results = []
+    for count in (1, 2, 4):
+        threads(count)
+        results.append(frustum_coordinates(points, matrices, (0.5, 6.0)))
+    for coordinates, valid in results[1:]:
+        assert torch.equal(coordinates.nan_to_num(), results[0][0].nan_to_num())
+        assert torch.equal(valid, results[0][1])
 
 
 @pytest.mark.skipif(not has_native("cpu"), reason="operators are registered for native libraries")

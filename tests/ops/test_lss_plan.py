@@ -49,16 +49,25 @@ def test_cells_are_rounded_down_and_batch_elements_have_their_own(device):
     assert cells[1].flatten().tolist() == [c + 12 if c >= 0 else -1 for c in first]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cells_of_points_in_half_precision_are_computed_in_float32(dtype, device):
+    """100.5 m is a number of half precision, and 1005 voxels further none of bfloat16."""
+    points = torch.tensor([100.5, 0.0, 0.0], device=device, dtype=dtype).reshape(1, 1, 1, 1, 1, 3)
+    assert frustum_cells(points, (1, 1, 2000), (10.0, 1.0, 1.0), (-0.5, 0.0, 0.0)).item() == 1005
+
+
 @pytest.mark.untyped
 def test_errors_name_the_argument():
     cells = some_cells()
     with pytest.raises(ValueError, match=r"cells: expected \(N D H W\), got \(7, 5, 6\)"):
         lss_plan(cells[0], NUM_CELLS)
-    with pytest.raises(ValueError, match=r"cells: expected an integer type .* got torch\.float32"):
+    with pytest.raises(ValueError, match=r"cells: expected integers, got torch\.float32"):
         lss_plan(cells.float(), NUM_CELLS)
+    with pytest.raises(ValueError, match=r"cells: expected integers, got torch\.bool"):
+        lss_plan(cells > 0, NUM_CELLS)
     with pytest.raises(ValueError, match=r"num_cells=2147483648"):
         lss_plan(cells, 2**31)
-    with pytest.raises(ValueError, match=r"got torch\.int64, 2147483648 points"):
+    with pytest.raises(ValueError, match=r"got 2147483648 points"):
         lss_plan(torch.zeros(1, dtype=torch.long).expand(2, 2**10, 2**10, 2**10), NUM_CELLS)
     with pytest.raises(ValueError, match=r"cells: expected -1 <= cells < 38, got -2 to 38"):
         lss_plan(torch.tensor([-2, 38]).reshape(1, 1, 1, 2), 38)

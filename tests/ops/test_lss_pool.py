@@ -134,15 +134,6 @@ def test_one_gradient_alone_is_that_of_both(wanted, device):
 
 
 @needs_kernels
-def test_second_derivatives_are_refused():
-    plan = lss_plan(some_cells(), NUM_CELLS)
-    depth, features = inputs(plan, 3)
-    (grad,) = torch.autograd.grad(lss_pool(depth, features, plan).square().sum(), depth, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use lss_pool_reference"):
-        grad.sum().backward()
-
-
-@needs_kernels
 def test_memory_in_any_order_gives_the_same_bits():
     """Channels last, strided, one element off an aligned address; gradients in the order of the inputs."""
     plan = lss_plan(some_cells(), NUM_CELLS)
@@ -164,15 +155,14 @@ def test_memory_in_any_order_gives_the_same_bits():
 
 
 @needs_kernels
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_the_number_of_threads_does_not_change_a_bit(threads):
     plan = lss_plan(torch.randint(-1, 3000, (3, 20, 16, 21)), 3000)
     depth, features = inputs(plan, 80)
     expected = outcome(lss_pool_reference, depth, features, plan)
-    before, results = torch.get_num_threads(), []
+    results = []
     for count in (1, 2, 4):
-        torch.set_num_threads(count)
+        threads(count)
         results.append(outcome(lss_pool, depth, features, plan))
-    torch.set_num_threads(before)
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
     for result, reference in zip(results[0], expected, strict=True):
@@ -217,11 +207,12 @@ def test_errors_name_the_argument():
 def test_schema_shapes_and_derivatives_hold_together(device, check_operator):
     plan = lss_plan(some_cells(device), NUM_CELLS)
     depth, features = (t.detach() for t in inputs(plan, 5, torch.float64))
-    check_operator("lss_pool", (depth, features, plan.cells, plan.order, plan.starts, plan.pixels, plan.bins))
+    lists = plan.cells, plan.order, plan.starts, plan.pixels, plan.bins
+    check_operator("lss_pool", (depth, features, *lists))
     grad = torch.rand(NUM_CELLS, 5, device=device, dtype=torch.float64)
     last = depth.contiguous(memory_format=torch.channels_last)
     for given, needed in ((depth, [True, True]), (last, [True, True]), (last, [False, True])):
-        check_operator("lss_pool_backward", (grad, given, features, plan.cells, needed), False)
+        check_operator("lss_pool_backward", (grad, given, features, *lists, needed))
 
 
 @needs_kernels

@@ -18,8 +18,8 @@ needs_kernels = pytest.mark.skipif(not ops.has_native("cpu"), reason="looks at t
 FRAME = ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
 
-def everything(seed):
-    """The results of all operators and their gradients on a few thousand points, as bytes."""
+def reading(seed):
+    """The results of operators on a volume and on rays, and their gradients, on a few thousand points."""
     generator = torch.Generator().manual_seed(seed)
     random = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
     volume = (random(2, 17, 4, 9, 11) - 0.5).requires_grad_()
@@ -33,25 +33,88 @@ def everything(seed):
     grads = torch.autograd.grad(loss, (volume, points, alphas))
     near, far, _ = ops.box_intersect(random(3000, 3), random(3000, 3) - 0.5, (0.0,) * 3, (1.0,) * 3)
     drawn = ops.resample(random(500, 25).cumsum(-1), weights, random(500, 9))
-    results = [read, slope, weights, splatted, *grads, near, far, drawn]
-    return b"".join(tensor.detach().contiguous().numpy().tobytes() for tensor in results)
+    return read, slope, weights, splatted, *grads, near, far, drawn
+
+
+def slopes(seed):
+    """The vector-Jacobian product of reading and its gradients, and reading in half precision."""
+    generator = torch.Generator().manual_seed(seed)
+    volume = (torch.rand(2, 19, 4, 9, 11, generator=generator) - 0.5).requires_grad_()
+    points = 10 * torch.rand(2, 3000, 3, generator=generator).requires_grad_()
+    cotangents = torch.rand(2, 3000, 19, generator=generator).requires_grad_()
+    results = []
+    for stored in (volume, volume.bfloat16(), volume.half()):
+        read = ops.grid_sample(stored, points, *FRAME)
+        found = ops.grid_sample_vjp(stored, points, cotangents, *FRAME)
+        loss = found.square().sum() + read.square().sum()
+        results += [read, found, *torch.autograd.grad(loss, (volume, points, cotangents))]
+    return results
+
+
+def pooling(seed):
+    """The results of operators on images, points and voxels, and their gradients; halves among them."""
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    maps, likely = random(2, 3, 21, 6, 9).requires_grad_(), random(2, 3, 5, 6, 9).requires_grad_()
+    where = 2.4 * random(2, 3, 2000, 3) - 1.2
+    lifted = ops.image_lift(maps.half(), likely, where, where[..., 0] < 1)
+    cells = torch.randint(-1, 700, (6, 5, 6, 9), generator=generator)
+    pooled = ops.lss_pool(likely.flatten(0, 1), maps.flatten(0, 1).bfloat16(), ops.lss_plan(cells, 700))
+    index = torch.randint(-1, 900, (4000,), generator=generator)
+    rows = lifted.flatten(0, 1)
+    gathered = [ops.voxel_scatter(rows, index, 900, reduce=reduce) for reduce in ("sum", "mean", "max")]
+    voxels = (random(2, 9, 11, 10) < 0.2).nonzero().int()
+    kernel = random(27, 21, 18).requires_grad_()
+    tables = ops.strided_neighbors(voxels, (2, 9, 11, 10), (3, 3, 3), (2, 2, 2), (1, 1, 1))
+    convolved = ops.sparse_conv3d(rows[: len(voxels)], kernel, tables.inputs, tables.outputs)
+    results = [lifted, pooled, *gathered, convolved]
+    loss = sum(result.square().sum() for result in results)
+    return *results, *torch.autograd.grad(loss, (maps, likely, kernel))
+
+
+def rendering(seed):
+    """The results of operators along rays, and their gradients; values in half precision among them."""
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    origins, directions, near = random(1, 600, 3), random(1, 600, 3) - 0.5, random(1, 600) / 9
+    grid = random(1, 8, 9, 10) < 0.3
+    marched = ops.march(8 * origins, directions, near, near + 9, grid, *FRAME, 0.4, capacity=20)
+    packed = ops.march_packed(8 * origins, directions, near, near + 9, grid, *FRAME, 0.4)
+    sdf, values = (random(600, 20) - 0.4).requires_grad_(), random(600, 20, 13).requires_grad_()
+    t, inv_s = marched.t_ends[0], torch.tensor(9.0).requires_grad_()
+    rendered = ops.neus_render(sdf, -random(600, 20), 0.1 + t, t, inv_s, values, valid=marched.valid[0])
+    alphas = sdf.sigmoid()
+    composited = ops.composite_values(alphas, values.half(), t)
+    summed = ops.accumulate(alphas, values.bfloat16())
+    loss = sum(x.square().sum() for x in (*rendered, *composited, summed))
+    grads = torch.autograd.grad(loss, (sdf, values, inv_s))
+    return *marched, *packed, *rendered, *composited, summed, *grads
+
+
+GROUPS = [reading, slopes, pooling, rendering]
+
+
+def as_bytes(results):
+    return b"".join(tensor.detach().float().contiguous().numpy().tobytes() for tensor in results)
 
 
 @needs_kernels
-def test_the_number_of_threads_does_not_change_a_bit(threads):
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_number_of_threads_does_not_change_a_bit(group, threads):
     results = set()
     for count in (1, 2, 4, 7, 2, 1):
         threads(count)
-        results.add(everything(0))
+        results.add(as_bytes(group(0)))
     assert len(results) == 1
 
 
-def test_callers_in_several_python_threads_get_their_own_results(threads):
+@pytest.mark.parametrize("group", GROUPS)
+def test_callers_in_several_python_threads_get_their_own_results(group, threads):
     threads(4)
-    expected = [everything(seed) for seed in range(3)]
+    expected = [as_bytes(group(seed)) for seed in range(3)]
     with ThreadPoolExecutor(3) as callers:
         for _ in range(3):
-            assert list(callers.map(everything, range(3))) == expected
+            assert [as_bytes(results) for results in callers.map(group, range(3))] == expected
 
 
 def _answer(connection, volume, points):

@@ -133,16 +133,7 @@ def test_half_precision_is_widened(device):
 def test_schema_shapes_and_derivatives_hold_together(device, check_operator):
     tensors = (*intervals(3, 7, device=device), torch.tensor(9.0, device=device, dtype=torch.float64))
     check_operator("neus_alphas", tensors)
-    check_operator("neus_alphas_backward", (torch.randn_like(tensors[0]), *tensors), False)
-
-
-@pytest.mark.skipif(not has_native("cpu"), reason="the reference can be differentiated to any order")
-def test_a_second_derivative_is_refused_by_name():
-    sdf, cosines, deltas = intervals(4)
-    alphas = neus_alphas(sdf.requires_grad_(), cosines, deltas, torch.tensor(9.0, dtype=torch.float64))
-    (grad,) = torch.autograd.grad(alphas.sum(), sdf, create_graph=True)
-    with pytest.raises(NotImplementedError, match="use neus_alphas_reference"):
-        torch.autograd.grad(grad.sum(), sdf)
+    check_operator("neus_alphas_backward", (torch.randn_like(tensors[0]), *tensors))
 
 
 @pytest.mark.untyped

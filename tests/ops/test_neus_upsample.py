@@ -154,14 +154,12 @@ def test_memory_may_have_any_order_and_address(device):
 
 
 @pytest.mark.skipif(not has_native("cpu"), reason="looks at the compiled kernels")
-def test_a_ray_does_not_depend_on_its_neighbours_nor_on_threads():
+def test_a_ray_does_not_depend_on_its_neighbours_nor_on_threads(threads):
     positions, sdf = rays(301, samples=40, dtype=torch.float32)
-    before = torch.get_num_threads()
     results = [neus_upsample(positions[7:8], sdf[7:8], 30.0, 10)]
-    for threads in (1, 2, 4):
-        torch.set_num_threads(threads)
+    for count in (1, 2, 4):
+        threads(count)
         results.append(neus_upsample(positions, sdf, 30.0, 10))
-    torch.set_num_threads(before)
     assert torch.equal(results[0], results[1][7:8])
     assert torch.equal(results[1], results[2]) and torch.equal(results[1], results[3])
 

@@ -176,13 +176,12 @@ def test_memory_may_have_any_order_and_address(device):
 
 @pytest.mark.skipif(not has_native("cpu"), reason="looks at the compiled kernels")
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_number_of_threads_does_not_change_a_count(batch):
+def test_the_number_of_threads_does_not_change_a_count(batch, threads):
     origins, ends = 9 * torch.rand(2, batch, 500, 3) - 2
-    before, results = torch.get_num_threads(), []
-    for threads in (1, 2, 4, 7):  # more than there are rows, too
-        torch.set_num_threads(threads)
+    results = []
+    for count in (1, 2, 4, 7):  # more than there are rows, too
+        threads(count)
         results.append(raycast_grid(origins, ends, ends[..., 0] < 5, SHAPE, *UNIT))
-    torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in results for a, b in zip(results[0], other, strict=True))
 
 
@@ -197,7 +196,9 @@ def test_errors_name_the_argument():
     beams, valid = torch.zeros(2, 4, 3), torch.ones(2, 4, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"ends: expected \(B R 3\) with B=2, R=4, got \(2, 3, 3\)"):
         raycast_grid(beams, beams[:, :3], valid, SHAPE, *UNIT)
-    with pytest.raises(ValueError, match=r"valid: expected bool on cpu, got torch\.float32 on cpu"):
+    with pytest.raises(
+        ValueError, match=r"valid: expected torch\.bool of shape \(2, 4\) on cpu, got torch\.float32"
+    ):
         raycast_grid(beams, beams, valid.float(), SHAPE, *UNIT)
     with pytest.raises(ValueError, match=r"shape: expected three sizes \(Z, Y, X\), got \(3, 4\)"):
         raycast_grid(beams, beams, valid, SHAPE[:2], *UNIT)

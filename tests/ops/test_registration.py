@@ -40,7 +40,7 @@ def example(name, device):
         "resample": (random(4, 6).cumsum(-1), alphas[:, :5], torch.rand_like(alphas)),
         "scatter_plan": (index, 4),
         "voxel_scatter": (random(5, 3), *plan, "max"),
-        "voxel_scatter_backward": (random(4, 3), None, *plan, "mean"),
+        "voxel_scatter_backward": (random(4, 3), random(5, 3), *plan, "max"),
         "voxel_index": (points, torch.rand(2, 6, device=device) < 0.5, *box),
         "occupied_cells": (index, 4),
     }[name]
@@ -65,7 +65,6 @@ NAMES = [
 ]
 WITHOUT_GRADIENT = {
     "box_intersect",
-    "grid_sample_vjp_backward",
     "neus_upsample",
     "occupied_cells",
     "resample",

@@ -150,6 +150,25 @@ def test_errors_name_the_argument():
         ops.submanifold_neighbors(coords, SHAPE, (3, 2, 3))
     with pytest.raises(ValueError, match=r"spatial_shape: expected at least one output cell .* \(5, 6, 7\)"):
         ops.strided_neighbors(coords, SHAPE, (6, 1, 1), ONE, (0, 0, 0))
-    if ops.has_native("cpu"):
-        with pytest.raises(ValueError, match=r"coords: expected voxels inside \(1, 5, 6, 7\), got \[1, "):
-            ops.submanifold_neighbors(coords, (1, *SHAPE[1:]), ONE)
+    with pytest.raises(ValueError, match=r"coords: expected integers, got torch\.bool"):
+        ops.submanifold_neighbors(coords > 0, SHAPE, ONE)
+    with pytest.raises(ValueError, match=r"shape: expected four sizes \(B, Z, Y, X\), got \(5, 6, 7\)"):
+        ops.submanifold_neighbors(coords, SHAPE[1:], ONE)
+    with pytest.raises(ValueError, match=r"kernel_size: expected three sizes .* at least 1, got \(1, 1\)"):
+        ops.submanifold_neighbors(coords, SHAPE, ONE[:2])
+    with pytest.raises(ValueError, match=r"stride: expected three sizes .* at least 1, got \(1, 0, 1\)"):
+        ops.strided_neighbors(coords, SHAPE, ONE, (1, 0, 1), (0, 0, 0))
+    with pytest.raises(ValueError, match=r"padding: expected three sizes .* at least 0, got \(0, 0, -1\)"):
+        ops.strided_neighbors(coords, SHAPE, ONE, ONE, (0, 0, -1))
+
+
+@pytest.mark.parametrize("outside", [(0, 0, 0, -1), (0, 0, 0, 7), (0, 0, 6, 0), (0, 5, 0, 0), (2, 0, 0, 0)])
+def test_a_voxel_outside_is_refused_even_where_the_volume_goes_on(outside, device):
+    coords = torch.tensor([[0, 0, 0, 0], outside], device=device)
+    suffixes = "", "_reference"
+    for submanifold in (getattr(ops, f"submanifold_neighbors{suffix}") for suffix in suffixes):
+        with pytest.raises(ValueError, match=r"coords: expected voxels inside \(2, 5, 6, 7\), got \["):
+            submanifold(coords, SHAPE, ONE)
+    for strided in (getattr(ops, f"strided_neighbors{suffix}") for suffix in suffixes):
+        with pytest.raises(ValueError, match=r"coords: expected voxels inside \(2, 5, 6, 7\), got \["):
+            strided(coords, SHAPE, ONE, ONE, (0, 0, 0))

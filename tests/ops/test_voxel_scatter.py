@@ -170,16 +170,6 @@ def test_gradients(function, device):
 
 
 @needs_kernels
-def test_a_maximum_is_differentiable_once(device):
-    values, index = values_and_index(12, 3, 4, device=device)
-    upstream = torch.ones(4, 3, dtype=torch.float64, device=device, requires_grad=True)
-    result = voxel_scatter(values, index, 4, reduce="max")
-    (grad,) = torch.autograd.grad(result, values, upstream, create_graph=True)
-    with pytest.raises(NotImplementedError, match="'max' is differentiable once"):
-        grad.sum().backward()
-
-
-@needs_kernels
 @pytest.mark.untyped  # the compiler cannot trace the hook's wrappers
 def test_it_can_be_compiled():
     def loss(values, index):
@@ -190,14 +180,6 @@ def test_it_can_be_compiled():
     for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
         results.append(torch.autograd.grad(function(values, index), values))
     assert_close(*results)
-
-
-@pytest.fixture
-def threads():
-    """Sets torch's number of threads, and puts it back."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @needs_kernels

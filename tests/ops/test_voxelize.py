@@ -107,12 +107,29 @@ def test_rows_gather_what_the_plan_scatters(device):
     assert_close(few, dense[found.cells])
 
 
+@pytest.mark.skipif(not ops.has_native("cpu"), reason="looks at the compiled kernels")
+def test_the_number_of_threads_does_not_change_a_bit(threads):
+    points = torch.rand(2, 40_000, 3) * 8 - 3
+    results = []
+    for count in (1, 2, 4):
+        threads(count)
+        index = voxel_index(points, everything(points), *box_of(GRID)).flatten()
+        found = occupied_cells(index, 120)
+        results.append((index, found.cells, found.rows, found.plan.order, found.plan.offsets))
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
+
+
 @pytest.mark.untyped
 def test_errors_name_the_argument():
     points = torch.zeros(2, 4, 3)
-    with pytest.raises(ValueError, match=r"valid: expected \(B P\) with B=2, P=4, got \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"valid: expected torch\.bool of shape \(2, 4\) on cpu, got .* \(2, 3\)"
+    ):
         voxel_index(points, torch.ones(2, 3, dtype=torch.bool), *box_of(GRID))
-    with pytest.raises(ValueError, match=r"valid: expected bool, got torch\.float32"):
+    with pytest.raises(
+        ValueError, match=r"valid: expected torch\.bool of shape \(2, 4\) on cpu, got torch\.float32"
+    ):
         voxel_index(points, torch.ones(2, 4), *box_of(GRID))
     with pytest.raises(ValueError, match=r"points: expected \(B P 3\), got \(2, 4, 4\)"):
         voxel_index(torch.zeros(2, 4, 4), torch.ones(2, 4, dtype=torch.bool), *box_of(GRID))
