@@ -32,11 +32,10 @@ class SparseTensor:
         return replace(self, features=features)
 
     def dense(self) -> Float[Tensor, "B C Z Y X"]:
-        """The volume, zero where no voxel exists, in ``torch.channels_last_3d`` memory. Differentiable in the
-        features.
+        """The volume, zero where no voxel exists. Differentiable in the features.
 
-        In that memory a voxel is a row as it is here, a CPU's 3D convolutions run twice as fast, and the
-        volume that comes out of them is read as it is (:func:`renderpretrain.ops.grid_sample`).
+        In ``torch.channels_last_3d`` memory: a voxel is a row as it is here, a CPU's 3D convolutions run
+        twice as fast, and :func:`renderpretrain.ops.grid_sample` reads what comes out of them as it is.
         """
         rows = self.features.new_zeros(self.batch_size, *self.spatial_shape, self.features.shape[1])
         rows[tuple(self.coords.long().unbind(1))] = self.features

@@ -77,7 +77,7 @@ class VolumeConv(nn.Module):
 
 
 class _Upsampling(nn.ConvTranspose3d):
-    """A transposed convolution whose kernel is its stride; with stride 1 a product with every voxel's channels.
+    """A transposed convolution whose kernel is its stride; with stride 1 a matrix product.
 
     For that torch takes a slow way, whose result is in another memory format.
     """

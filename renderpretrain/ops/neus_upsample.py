@@ -35,7 +35,8 @@ def neus_upsample(
             the new positions spread evenly over the sections.
         inv_s: Sharpness, 1/m.
         count: Positions to add.
-        u: Which quantiles, in [0, 1] and in any order; by default the middles of ``count`` equal parts.
+        u: Which quantiles, in [0, 1] and in any order, NaN as 0; by default the middles of ``count`` equal
+            parts.
 
     Returns:
         ``S + count`` sorted positions in float32 or float64, the old ones among them; without gradient.
@@ -55,7 +56,9 @@ def neus_upsample(
     positions, sdf = common_float(positions=positions.detach(), sdf=sdf.detach())
     if not has_native(positions.device.type):
         return neus_upsample_reference(positions, sdf, inv_s, count, u)
-    quantiles = _middles(count, positions) if u is None else u.detach().to(positions.dtype).sort(-1).values
+    quantiles = _middles(count, positions)
+    if u is not None:
+        quantiles = u.detach().to(positions.dtype).nan_to_num(0.0).sort(-1).values
     return torch.ops.renderpretrain.neus_upsample(positions, sdf, inv_s, quantiles)
 
 

@@ -42,8 +42,8 @@ def segment_exclusive_prod(
     Of ``1 - alphas`` it is the transmittance.
 
     Args:
-        x: Finite samples, rays as rows; or those of all rays one after the other, (N). Differentiable to any
-            order, and exact where a sample is 0: nothing is divided.
+        x: Samples, rays as rows; or those of all rays one after the other, (N). Products of 32 neighbours
+            must be finite. Differentiable to any order, and exact where a sample is 0: nothing is divided.
         offsets: As in :func:`segment_exclusive_sum`.
 
     Returns:

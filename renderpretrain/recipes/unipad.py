@@ -6,7 +6,6 @@ https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for
 
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 

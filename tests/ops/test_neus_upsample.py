@@ -164,6 +164,15 @@ def test_a_ray_does_not_depend_on_its_neighbours_nor_on_threads(threads):
     assert torch.equal(results[1], results[2]) and torch.equal(results[1], results[3])
 
 
+def test_a_quantile_that_is_nan_counts_as_zero(device):
+    positions = torch.linspace(1.0, 2.0, 6, device=device).expand(2, 6)
+    sdf = 1.5 - positions
+    u = torch.tensor([[0.7, torch.nan, 0.2], [0.9, 0.1, 0.4]], device=device)
+    found = neus_upsample(positions, sdf, 40.0, 3, u)
+    assert torch.equal(found, neus_upsample(positions, sdf, 40.0, 3, u.nan_to_num(0.0)))
+    assert torch.equal(found, found.sort(-1).values)
+
+
 def test_there_is_no_gradient():
     positions, sdf = rays(3, samples=5)
     assert not neus_upsample(positions.requires_grad_(), sdf.requires_grad_(), 9.0, 4).requires_grad
