@@ -1,25 +1,32 @@
 """Scenes and batches, and where they come from."""
 
+from renderpretrain.data.batch import Batch, collate
 from renderpretrain.data.folder_schema import SceneFolderError
 from renderpretrain.data.folder_validation import validate_scene_folder
 from renderpretrain.data.folder_writing import write_scene_folder
+from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
-from renderpretrain.data.scene import Batch, Boxes, GroundTruth, Scene, SceneDataset, collate
+from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recording, Scene, SceneDataset
 from renderpretrain.data.scene_folder import SceneFolder
 from renderpretrain.data.synthetic_room import SyntheticRoom
 from renderpretrain.data.synthetic_street import SyntheticStreet
+from renderpretrain.data.windows import SceneWindows
 
 __all__ = [
     "Batch",
     "Boxes",
     "GroundTruth",
+    "OccupancyLabels",
+    "Recording",
     "Scene",
     "SceneDataset",
     "SceneFolder",
     "SceneFolderError",
+    "SceneWindows",
     "SyntheticRoom",
     "SyntheticStreet",
     "collate",
+    "label_occupancy",
     "open_data",
     "validate_scene_folder",
     "write_scene_folder",

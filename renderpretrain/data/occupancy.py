@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.data.scene import Boxes, Scene
+from renderpretrain.data.scene import Boxes, OccupancyLabels, Scene
 from renderpretrain.geometry import VoxelGrid, invert_pose, rotate, transform
 
 BOX_MARGIN = 0.1
@@ -26,24 +26,6 @@ FREE_PARTS = 0.8
 
 SAME_OBJECT = 2.0
 """Metres between where a box should be by its velocity and the box of the key frame that is taken for it."""
-
-
-@dataclass(frozen=True)
-class OccupancyLabels:
-    """What beams know of a grid at the key frame's moment.
-
-    Attributes:
-        occupied: Some beam ended in the voxel.
-        observed: It is occupied, or seen to be free; where not, nothing is known and no loss belongs.
-    """
-
-    occupied: Bool[Tensor, "Z Y X"]
-    observed: Bool[Tensor, "Z Y X"]
-
-    @property
-    def free(self) -> Bool[Tensor, "Z Y X"]:
-        """Beams passed nearly everywhere in the voxel and none ended."""
-        return self.observed & ~self.occupied
 
 
 def label_occupancy(
@@ -135,7 +117,9 @@ def _in_key_frame(
     """The beams of another frame in the key frame's world, and the returns that moved along with a box."""
     if frame.world_to_global is None or now.world_to_global is None:
         lacking = frame if frame.world_to_global is None else now
-        raise ValueError(f"frames: scene {lacking.name!r} has no pose (world_to_global), needed to join frames")
+        raise ValueError(
+            f"frames: scene {lacking.name!r} has no pose (world_to_global), needed to join frames"
+        )
     to_now = invert_pose(now.world_to_global) @ frame.world_to_global
     boxes = _moving(frame.boxes)
     carried = None

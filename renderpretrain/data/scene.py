@@ -1,20 +1,17 @@
-"""What a moment looked like (:class:`Scene`) and several of them at once (:class:`Batch`).
+"""What a moment looked like (:class:`Scene`).
 
 Everything is in the world frame of the point cloud range: the LiDAR or ego frame of the moment outdoors,
 the room frame indoors. A data set is anything with ``__len__`` and ``__getitem__(index) -> Scene``.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain.geometry import Cameras, VoxelGrid
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,24 @@ class GroundTruth:
 
 
 @dataclass(frozen=True)
+class OccupancyLabels:
+    """What beams know of a grid at the key frame's moment.
+
+    Attributes:
+        occupied: Some beam ended in the voxel.
+        observed: It is occupied, or seen to be free; where not, nothing is known and no loss belongs.
+    """
+
+    occupied: Bool[Tensor, "Z Y X"]
+    observed: Bool[Tensor, "Z Y X"]
+
+    @property
+    def free(self) -> Bool[Tensor, "Z Y X"]:
+        """Beams passed nearly everywhere in the voxel and none ended."""
+        return self.observed & ~self.occupied
+
+
+@dataclass(frozen=True)
 class Scene:
     """One moment as recorded.
 
@@ -79,6 +94,9 @@ class Scene:
         boxes: Annotated or simulated objects.
         point_labels: Class index per point.
         truth: Exact answers, from simulators only.
+        occupancy: Labels from the beams of neighbouring frames, where
+            :class:`~renderpretrain.data.SceneWindows` made them.
+        previous: Earlier scenes of the same recording, oldest first, where it gathered them.
     """
 
     name: str
@@ -94,6 +112,8 @@ class Scene:
     boxes: Boxes | None = None
     point_labels: Int[Tensor, " P"] | None = None
     truth: GroundTruth | None = None
+    occupancy: OccupancyLabels | None = None
+    previous: tuple["Scene", ...] = ()
 
     def with_images(
         self,
@@ -115,7 +135,7 @@ class Scene:
 
     def to(self, device: torch.device | str) -> "Scene":
         """The same scene on another device."""
-        return _to(self, device)
+        return to_device(self, device)
 
 
 @runtime_checkable
@@ -129,151 +149,24 @@ class SceneDataset(Protocol):
         """Scene ``index``; the same index gives the same scene."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Several scenes, padded to common sizes; padding is marked False in the ``*_valid`` masks.
+@runtime_checkable
+class Recording(SceneDataset, Protocol):
+    """A data set that knows which of its scenes follow each other."""
 
-    Attributes:
-        names: The scenes' names.
-        points: As in :class:`Scene`, padded with zeros.
-        point_valid: True for a real point.
-        lidar_origins: As in :class:`Scene`.
-        seeds: One number per sample: all randomness of a training step derives from it, so a sample is
-            treated alike whatever batch, rank or device it lands on.
-        images: Padded with black images.
-        cameras: Padded with identity cameras.
-        camera_valid: True for a real camera; ``None`` without cameras.
-        z_depths: As in :class:`Scene`.
-        z_depth_valid: As in :class:`Scene`.
-    """
+    def sequence(self, index: int) -> range:
+        """All scenes of the recording that a scene belongs to, in order of time."""
 
-    names: tuple[str, ...]
-    points: Float[Tensor, "B P C"]
-    point_valid: Bool[Tensor, "B P"]
-    lidar_origins: Float[Tensor, "B 3"]
-    seeds: Int[Tensor, " B"]
-    images: Float[Tensor, "B N 3 H W"] | None = None
-    cameras: Cameras | None = None
-    camera_valid: Bool[Tensor, "B N"] | None = None
-    z_depths: Float[Tensor, "B N H W"] | None = None
-    z_depth_valid: Bool[Tensor, "B N H W"] | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of samples."""
-        return len(self.names)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.points.device
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return _to(self, device)
+    def without_images(self, index: int) -> Scene:
+        """Scene ``index`` without its pictures, which are the slow part."""
 
 
-def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> Batch:
-    """Stack scenes into a batch.
-
-    Args:
-        scenes: At least one. Either all have cameras or none; image sizes and point columns agree.
-        seeds: One per sample; drawn from ``torch``'s global generator when absent.
-
-    Raises:
-        ValueError: Naming the scene that does not fit the first one.
-    """
-    if not scenes:
-        raise ValueError("collate: expected at least one scene, got none")
-    _check_alike(scenes)
-    points = [scene.points for scene in scenes]
-    if seeds is None:
-        seeds = torch.randint(2**62, (len(scenes),))
-    batch = Batch(
-        names=tuple(scene.name for scene in scenes),
-        points=torch.nn.utils.rnn.pad_sequence(points, batch_first=True),
-        point_valid=torch.nn.utils.rnn.pad_sequence(
-            [torch.ones(len(p), dtype=torch.bool, device=p.device) for p in points], batch_first=True
-        ),
-        lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
-        seeds=seeds,
-    )
-    if scenes[0].cameras is None:
-        return batch
-    most = max(len(scene.camera_names) for scene in scenes)
-    images = torch.stack([_pad(_present(scene.images), most) for scene in scenes])
-    camera_valid = torch.stack([torch.arange(most) < len(scene.camera_names) for scene in scenes])
-    batch = replace(
-        batch,
-        images=images,
-        cameras=Cameras.stack([_pad_cameras(_present(scene.cameras), most) for scene in scenes]),
-        camera_valid=camera_valid.to(images.device),
-    )
-    if scenes[0].z_depths is None:
-        return batch
-    return replace(
-        batch,
-        z_depths=torch.stack([_pad(_present(scene.z_depths), most) for scene in scenes]),
-        z_depth_valid=torch.stack([_pad(_present(scene.z_depth_valid), most) for scene in scenes]),
-    )
-
-
-def _check_alike(scenes: Sequence[Scene]) -> None:
-    """Raise unless the scenes can share a batch."""
-    first = scenes[0]
-    for scene in scenes[1:]:
-        for what, a, b in (
-            ("point columns", first.points.shape[1], scene.points.shape[1]),
-            ("having cameras", first.cameras is not None, scene.cameras is not None),
-            (
-                "image size",
-                first.cameras and first.cameras.image_size,
-                scene.cameras and scene.cameras.image_size,
-            ),
-            ("having depth images", first.z_depths is not None, scene.z_depths is not None),
-        ):
-            if a != b:
-                raise ValueError(
-                    f"collate: {what}: scene {first.name!r} has {a}, scene {scene.name!r} has {b}"
-                )
-
-
-def _present(value: T | None) -> T:
-    """Narrow an optional that :func:`_check_alike` has established."""
-    if value is None:
-        raise ValueError("collate: a scene with cameras needs its images, and depth images their valid masks")
-    return value
-
-
-def _pad(tensor: Tensor, count: int) -> Tensor:
-    """Append zeros along the first axis up to ``count`` rows."""
-    rows = tensor.new_zeros(count - len(tensor), *tensor.shape[1:])
-    return torch.cat([tensor, rows]) if len(rows) else tensor
-
-
-def _pad_cameras(cameras: Cameras, count: int) -> Cameras:
-    """Append identity cameras up to ``count``."""
-    missing = count - cameras.shape[0]
-    if not missing:
-        return cameras
-
-    def padded(tensor: Tensor, row: Tensor) -> Tensor:
-        return torch.cat([tensor, row.to(tensor).expand(missing, *row.shape)])
-
-    distortion = cameras.distortion
-    return replace(
-        cameras,
-        intrinsics=padded(cameras.intrinsics, torch.eye(3)),
-        camera_to_world=padded(cameras.camera_to_world, torch.eye(4)),
-        distortion=None if distortion is None else padded(distortion, torch.zeros(5)),
-    )
-
-
-def _to(value: Any, device: torch.device | str) -> Any:
-    """Move every tensor of a dataclass, nested ones included."""
+def to_device(value: Any, device: torch.device | str) -> Any:
+    """Move every tensor of a dataclass, nested ones and tuples of them included."""
     if isinstance(value, Tensor | Cameras):
         return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(to_device(item, device) for item in value)
     if is_dataclass(value) and not isinstance(value, VoxelGrid):
-        moved = {f.name: _to(getattr(value, f.name), device) for f in fields(value)}
+        moved = {f.name: to_device(getattr(value, f.name), device) for f in fields(value)}
         return replace(value, **moved)  # type: ignore[type-var]
     return value

@@ -93,7 +93,17 @@ class SceneFolder:
             return indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
         return self._outdoor_scene(self.index, index)
 
-    def _outdoor_scene(self, folder: OutdoorFolder, index: int) -> Scene:
+    def sequence(self, index: int) -> range:
+        """All frames: a folder is one recording. Indoors every scene stands alone."""
+        return range(index, index + 1) if isinstance(self.index, IndoorFolder) else range(len(self))
+
+    def without_images(self, index: int) -> Scene:
+        """Scene ``index``; outdoors without its pictures."""
+        if isinstance(self.index, IndoorFolder):
+            return self[index]
+        return self._outdoor_scene(self.index, index, pictured=False)
+
+    def _outdoor_scene(self, folder: OutdoorFolder, index: int, *, pictured: bool = True) -> Scene:
         """A frame with what belongs to it."""
         frame = folder.frames[index]
         points, labels = self._merged(folder, index)
@@ -107,7 +117,7 @@ class SceneFolder:
             boxes=annotated_boxes(frame, self.class_names),
             point_labels=labels,
         )
-        if not frame.cameras or self.image_size is None:
+        if not frame.cameras or self.image_size is None or not pictured:
             return scene
         images = self._cache.get(
             ("images", index), lambda: self._images(folder, index), lambda t: t.numel() * t.element_size()

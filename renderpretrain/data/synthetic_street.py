@@ -91,6 +91,25 @@ class SyntheticStreet:
         Raises:
             IndexError: Outside ``range(num_scenes)``.
         """
+        scene, solids = self._lidar_scene(index)
+        cameras = ring_cameras(self.image_size)
+        pictures = photograph(solids, cameras, far=FAR)
+        truth = self._truth(solids, pictures) if self.with_truth else None
+        return replace(scene, truth=truth).with_images(
+            pictures.images, cameras, tuple(name for name, *_ in CAMERAS)
+        )
+
+    def sequence(self, index: int) -> range:
+        """The scenes that show the same street."""
+        first = index - index % self.frames_per_street
+        return range(first, min(first + self.frames_per_street, self.num_scenes))
+
+    def without_images(self, index: int) -> Scene:
+        """Scene ``index`` without pictures and truth, in a tenth of the time."""
+        return self._lidar_scene(index)[0]
+
+    def _lidar_scene(self, index: int) -> tuple[Scene, Solids]:
+        """The scene without pictures and truth, and what they show."""
         if not 0 <= index < self.num_scenes:
             raise IndexError(f"SyntheticStreet: expected an index in [0, {self.num_scenes}), got {index}")
         number, frame = divmod(index, self.frames_per_street)
@@ -101,22 +120,17 @@ class SyntheticStreet:
         solids = _nearby(
             Solids.stack(street.solids).at_time(seconds).moved(*_inverse(world_to_street, street.yaw))
         )
-        cameras = ring_cameras(self.image_size)
-        pictures = photograph(solids, cameras, far=FAR)
         points, labels = self._points(solids, street, Random(f"lidar/{self.seed}/{index}"))
-        return Scene(
+        scene = Scene(
             name=f"street-{self.seed}-{index}",
             points=points,
             lidar_origin=torch.zeros(3),
-            images=pictures.images,
-            cameras=cameras,
-            camera_names=tuple(name for name, *_ in CAMERAS),
             world_to_global=world_to_street,
             timestamp=seconds,
             boxes=_boxes(street, seconds, world_to_street),
             point_labels=labels,
-            truth=self._truth(solids, pictures) if self.with_truth else None,
         )
+        return scene, solids
 
     def _points(self, solids: Solids, street: Street, random: Random) -> tuple[Tensor, Tensor]:
         """All sweeps in the world frame: five columns, and the class of each point."""

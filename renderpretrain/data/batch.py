@@ -1,0 +1,175 @@
+"""Several scenes at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from renderpretrain.data.scene import Scene, to_device
+from renderpretrain.geometry import Cameras
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several scenes, padded to common sizes; padding is marked False in the ``*_valid`` masks.
+
+    Attributes:
+        names: The scenes' names.
+        points: As in :class:`Scene`, padded with zeros.
+        point_valid: True for a real point.
+        lidar_origins: As in :class:`Scene`.
+        seeds: One number per sample: all randomness of a training step derives from it, so a sample is
+            treated alike whatever batch, rank or device it lands on.
+        images: Padded with black images.
+        cameras: Padded with identity cameras.
+        camera_valid: True for a real camera; ``None`` without cameras.
+        z_depths: As in :class:`Scene`.
+        z_depth_valid: As in :class:`Scene`.
+        world_to_global: As in :class:`Scene`; ``None`` if a scene has none.
+        occupied: As in ``Scene.occupancy``; ``None`` if a scene has none.
+        observed: As in ``Scene.occupancy``; ``None`` if a scene has none.
+        previous: Earlier moments, oldest first, each a batch of as many samples.
+    """
+
+    names: tuple[str, ...]
+    points: Float[Tensor, "B P C"]
+    point_valid: Bool[Tensor, "B P"]
+    lidar_origins: Float[Tensor, "B 3"]
+    seeds: Int[Tensor, " B"]
+    images: Float[Tensor, "B N 3 H W"] | None = None
+    cameras: Cameras | None = None
+    camera_valid: Bool[Tensor, "B N"] | None = None
+    z_depths: Float[Tensor, "B N H W"] | None = None
+    z_depth_valid: Bool[Tensor, "B N H W"] | None = None
+    world_to_global: Float[Tensor, "B 4 4"] | None = None
+    occupied: Bool[Tensor, "B Z Y X"] | None = None
+    observed: Bool[Tensor, "B Z Y X"] | None = None
+    previous: tuple["Batch", ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.names)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.points.device
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return to_device(self, device)
+
+
+def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> Batch:
+    """Stack scenes into a batch.
+
+    Args:
+        scenes: At least one. Either all have cameras or none; image sizes and point columns agree.
+        seeds: One per sample; drawn from ``torch``'s global generator when absent.
+
+    Raises:
+        ValueError: Naming the scene that does not fit the first one.
+    """
+    if not scenes:
+        raise ValueError("collate: expected at least one scene, got none")
+    _check_alike(scenes)
+    points = [scene.points for scene in scenes]
+    if seeds is None:
+        seeds = torch.randint(2**62, (len(scenes),))
+    batch = Batch(
+        names=tuple(scene.name for scene in scenes),
+        points=torch.nn.utils.rnn.pad_sequence(points, batch_first=True),
+        point_valid=torch.nn.utils.rnn.pad_sequence(
+            [torch.ones(len(p), dtype=torch.bool, device=p.device) for p in points], batch_first=True
+        ),
+        lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
+        seeds=seeds,
+        world_to_global=_stacked([scene.world_to_global for scene in scenes]),
+        occupied=_stacked([scene.occupancy and scene.occupancy.occupied for scene in scenes]),
+        observed=_stacked([scene.occupancy and scene.occupancy.observed for scene in scenes]),
+        previous=tuple(
+            collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
+        ),
+    )
+    if scenes[0].cameras is None:
+        return batch
+    most = max(len(scene.camera_names) for scene in scenes)
+    images = torch.stack([_pad(_present(scene.images), most) for scene in scenes])
+    camera_valid = torch.stack([torch.arange(most) < len(scene.camera_names) for scene in scenes])
+    batch = replace(
+        batch,
+        images=images,
+        cameras=Cameras.stack([_pad_cameras(_present(scene.cameras), most) for scene in scenes]),
+        camera_valid=camera_valid.to(images.device),
+    )
+    if scenes[0].z_depths is None:
+        return batch
+    return replace(
+        batch,
+        z_depths=torch.stack([_pad(_present(scene.z_depths), most) for scene in scenes]),
+        z_depth_valid=torch.stack([_pad(_present(scene.z_depth_valid), most) for scene in scenes]),
+    )
+
+
+def _check_alike(scenes: Sequence[Scene]) -> None:
+    """Raise unless the scenes can share a batch."""
+    first = scenes[0]
+    for scene in scenes[1:]:
+        for what, a, b in (
+            ("point columns", first.points.shape[1], scene.points.shape[1]),
+            ("having cameras", first.cameras is not None, scene.cameras is not None),
+            (
+                "image size",
+                first.cameras and first.cameras.image_size,
+                scene.cameras and scene.cameras.image_size,
+            ),
+            ("having depth images", first.z_depths is not None, scene.z_depths is not None),
+            ("number of earlier scenes", len(first.previous), len(scene.previous)),
+        ):
+            if a != b:
+                raise ValueError(
+                    f"collate: {what}: scene {first.name!r} has {a}, scene {scene.name!r} has {b}"
+                )
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """The scenes' tensors as one, or ``None`` if one is absent."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if len(present) == len(tensors) else None
+
+
+def _present(value: T | None) -> T:
+    """Narrow an optional that :func:`_check_alike` has established."""
+    if value is None:
+        raise ValueError("collate: a scene with cameras needs its images, and depth images their valid masks")
+    return value
+
+
+def _pad(tensor: Tensor, count: int) -> Tensor:
+    """Append zeros along the first axis up to ``count`` rows."""
+    rows = tensor.new_zeros(count - len(tensor), *tensor.shape[1:])
+    return torch.cat([tensor, rows]) if len(rows) else tensor
+
+
+def _pad_cameras(cameras: Cameras, count: int) -> Cameras:
+    """Append identity cameras up to ``count``."""
+    missing = count - cameras.shape[0]
+    if not missing:
+        return cameras
+
+    def padded(tensor: Tensor, row: Tensor) -> Tensor:
+        return torch.cat([tensor, row.to(tensor).expand(missing, *row.shape)])
+
+    distortion = cameras.distortion
+    return replace(
+        cameras,
+        intrinsics=padded(cameras.intrinsics, torch.eye(3)),
+        camera_to_world=padded(cameras.camera_to_world, torch.eye(4)),
+        distortion=None if distortion is None else padded(distortion, torch.zeros(5)),
+    )

@@ -1,0 +1,168 @@
+"""Occupancy labels against sampled beams, exact truth, and what must not be labelled."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from renderpretrain import VoxelGrid
+from renderpretrain.data import Boxes, Scene, SceneWindows, SyntheticStreet, collate, label_occupancy
+
+GRID = VoxelGrid((0.0, -2.0, -2.0, 8.0, 2.0, 2.0), (0.5, 0.5, 0.5))
+STREET_RANGE = (-25.6, -25.6, -3.2, 25.6, 25.6, 4.8)
+PARTS = 4
+
+
+def scene(*ends, origin=(0.25, 0.0, 0.0), **fields):
+    points = torch.zeros(len(ends), 5)
+    points[:, :3] = torch.tensor(ends).reshape(-1, 3)
+    return Scene("by hand", points, torch.tensor(origin), **fields)
+
+
+def voxel(grid, x, y, z):
+    return tuple(grid.cells(torch.tensor([x, y, z])).tolist())
+
+
+def test_a_beam_occupies_its_end_and_frees_what_it_fills():
+    # Four beams side by side fill the voxels between y = 0.5 and 1 but for their last one.
+    ends = [(6.1, y, z) for y in (0.6, 0.9) for z in (0.1, 0.4)]
+    beams = [scene(end, origin=(0.25, end[1], end[2]), world_to_global=torch.eye(4)) for end in ends]
+    labels = label_occupancy(beams, 0, GRID)
+    assert labels.occupied.nonzero().tolist() == [list(voxel(GRID, 6.1, 0.6, 0.1))]
+    expected = torch.zeros(GRID.shape, dtype=torch.bool)
+    for x in torch.arange(0.75, 6.0, 0.5).tolist():  # the first voxel is entered in its middle
+        expected[voxel(GRID, x, 0.75, 0.25)] = True
+    assert torch.equal(labels.free, expected)
+
+
+def test_one_beam_alone_frees_nothing():
+    labels = label_occupancy([scene((6.1, 0.6, 0.1), origin=(0.25, 0.6, 0.1))], 0, GRID)
+    assert int(labels.observed.sum()) == 1
+
+
+def test_what_lies_outside_is_not_moved_onto_the_border():
+    labels = label_occupancy([scene((20.0, 0.1, 0.1), (3.0, 1.0, 9.0), (-4.0, 0.0, 0.0))], 0, GRID)
+    assert not labels.occupied.any()
+
+
+def test_a_return_on_a_face_belongs_to_the_voxel_behind_it():
+    labels = label_occupancy([scene((4.0, 0.5, -0.5))], 0, GRID)
+    assert labels.occupied.nonzero().tolist() == [[3, 5, 8]]
+
+
+def test_close_returns_say_nothing():
+    assert not label_occupancy([scene((0.75, 0.0, 0.0))], 0, GRID, near=1.0).observed.any()
+
+
+def test_frames_are_joined_by_their_poses():
+    moved = torch.eye(4)
+    moved[0, 3] = 3.0
+    frames = [scene(world_to_global=torch.eye(4)), scene((1.1, 0.1, 0.1), world_to_global=moved)]
+    labels = label_occupancy(frames, 0, GRID)
+    assert labels.occupied.nonzero().tolist() == [list(voxel(GRID, 4.1, 0.1, 0.1))]
+
+
+def test_a_moving_box_takes_its_returns_along():
+    def box(x):
+        return Boxes(
+            centers=torch.tensor([[x, 0.0, 0.0]]),
+            sizes=torch.tensor([[2.0, 1.0, 1.0]]),
+            yaws=torch.zeros(1),
+            labels=torch.ones(1, dtype=torch.long),
+            velocities=torch.tensor([[4.0, 0.0, 0.0]]),
+        )
+
+    pose = {"world_to_global": torch.eye(4)}
+    before = scene((2.1, 0.1, 0.1), boxes=box(3.0), timestamp=0.0, **pose)
+    now = scene(boxes=box(5.0), timestamp=0.5, **pose)
+    labels = label_occupancy([before, now], 1, GRID)
+    assert labels.occupied.nonzero().tolist() == [list(voxel(GRID, 4.1, 0.1, 0.1))]
+    # An object that the key frame does not know leaves nothing at all.
+    gone = label_occupancy([before, dataclasses.replace(now, boxes=None)], 1, GRID)
+    assert not gone.occupied.any()
+
+
+def parts_of(tensor, grid):
+    """``(Z, Y, X, parts)`` of a tensor on a grid ``PARTS`` times as fine."""
+    z, y, x = grid.shape
+    return tensor.view(z, PARTS, y, PARTS, x, PARTS).permute(0, 2, 4, 1, 3, 5).reshape(z, y, x, -1)
+
+
+@pytest.fixture(scope="module")
+def streets():
+    """Two streets of five frames, with the truth on a fine grid."""
+    fine = VoxelGrid(STREET_RANGE, (0.4 / PARTS,) * 3)
+    return SyntheticStreet(
+        10, frames_per_street=5, grid=fine, image_size=(8, 16), num_beams=64, points_per_beam=1200
+    )
+
+
+@pytest.mark.parametrize("key", [2, 7])
+def test_labels_are_the_truth_of_synthetic_streets(streets, key):
+    grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
+    labels = SceneWindows(streets, grid)[key].occupancy
+    truth = parts_of(streets[key].truth.occupancy > 0, grid).any(-1)
+    seen = labels.observed
+    union = (labels.occupied | truth) & seen
+    # The rest is noise that carries returns over a face: 0.02 m on voxels of 0.4 m.
+    assert int((labels.occupied & truth & seen).sum()) / int(union.sum()) >= 0.85
+    assert int(seen.sum()) > 50_000
+
+
+def test_moving_cars_leave_no_trail(streets):
+    grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
+    found = 0
+    for key in (2, 7):
+        frames = [streets.without_images(k) for k in streets.sequence(key)]
+        truth = parts_of(streets[key].truth.occupancy > 0, grid).any(-1)
+        blind = [dataclasses.replace(frame, boxes=None) for frame in frames]
+        trail = label_occupancy(blind, 2, grid).occupied & ~truth
+        labels = label_occupancy(frames, 2, grid)
+        # What only the frames without boxes call occupied was there at another moment.
+        ghosts = trail & ~label_occupancy(blind[2:3], 0, grid).occupied
+        found += int(ghosts.sum())
+        left = ghosts & labels.occupied
+        car = torch.zeros_like(ghosts)
+        for k in (0, 1, 3, 4):
+            car |= swept(frames[k], frames[2], grid)
+        assert not (left & car).any()
+        assert (ghosts & car).any()
+    assert found > 20
+
+
+def swept(frame, now, grid):
+    """Voxels whose centre lies in a moving box of another frame."""
+    to_frame = torch.linalg.inv(frame.world_to_global) @ now.world_to_global
+    centers = grid.centers() @ to_frame[:3, :3].T + to_frame[:3, 3]
+    inside = torch.zeros(grid.shape, dtype=torch.bool)
+    boxes = frame.boxes
+    for k in range(len(boxes.yaws)):
+        if boxes.velocities[k].norm() > 1.0:
+            c, s = boxes.yaws[k].cos(), boxes.yaws[k].sin()
+            local = centers - boxes.centers[k]
+            along, across = c * local[..., 0] + s * local[..., 1], c * local[..., 1] - s * local[..., 0]
+            near = torch.stack([along, across, local[..., 2]], -1).abs() * 2 < boxes.sizes[k]
+            inside |= near.all(-1)
+    return inside
+
+
+def test_windows_at_the_ends_of_a_recording(streets):
+    windows = SceneWindows(streets, GRID, reach=1, history=2)
+    assert [scene.name for scene in windows[5].previous] == ["street-0-5", "street-0-5"]
+    assert [scene.name for scene in windows[8].previous] == ["street-0-6", "street-0-7"]
+    batch = collate([windows[5], windows[8]])
+    assert batch.occupied.shape == batch.observed.shape == (2, *GRID.shape)
+    assert [moment.names for moment in batch.previous] == [
+        ("street-0-5", "street-0-6"),
+        ("street-0-5", "street-0-7"),
+    ]
+    assert torch.equal(batch.previous[1].world_to_global[1], streets[7].world_to_global)
+
+
+def test_errors_name_what_is_wrong():
+    with pytest.raises(ValueError, match=r"^key: expected one of 1 frames, got 1"):
+        label_occupancy([scene()], 1, GRID)
+    with pytest.raises(ValueError, match=r"^frames: scene 'by hand' has no pose"):
+        label_occupancy([scene(), scene()], 0, GRID)
+    with pytest.raises(ValueError, match=r"^SceneWindows: reach: expected at least 0, got -1"):
+        SceneWindows(SyntheticStreet(1), GRID, reach=-1)
