@@ -13,12 +13,14 @@ from renderpretrain.encoders.masked import (
     hide_cells,
     resize_mask,
 )
+from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
 from renderpretrain.encoders.sparse_backend import Backend, sparse_backend, spconv_status
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, SparseBasicBlock, SparseSequential
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_encoder import SparseEncoder, VoxelBackBone8x
 from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.sparse_unet import SparseUNet
 from renderpretrain.encoders.volume_neck import VolumeConv, VolumeNeck
 from renderpretrain.encoders.voxelize import Voxels, voxelize
 
@@ -26,10 +28,12 @@ __all__ = [
     "FPN",
     "Backend",
     "ConvNeXt",
+    "Domains",
     "MaskedBatchNorm2d",
     "MaskedConv2d",
     "MaskedLayerNorm2d",
     "MaskedMaxPool2d",
+    "PromptNorm",
     "ResNet",
     "RowBatchNorm",
     "SparseBasicBlock",
@@ -38,6 +42,7 @@ __all__ = [
     "SparseInverseConv3d",
     "SparseSequential",
     "SparseTensor",
+    "SparseUNet",
     "SubMConv3d",
     "VolumeConv",
     "VolumeNeck",
