@@ -22,6 +22,7 @@ from renderpretrain.encoders.sparse_encoder import SparseEncoder, VoxelBackBone8
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.encoders.sparse_unet import SparseUNet
 from renderpretrain.encoders.volume_neck import VolumeConv, VolumeNeck
+from renderpretrain.encoders.volume_unet import VolumeUNet
 from renderpretrain.encoders.voxelize import Voxels, voxelize
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SubMConv3d",
     "VolumeConv",
     "VolumeNeck",
+    "VolumeUNet",
     "VoxelBackBone8x",
     "Voxels",
     "convnext_small",
