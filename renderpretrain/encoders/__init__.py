@@ -5,6 +5,7 @@ Constructor arguments are the configuration; parameter names are those of the fr
 
 from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
 from renderpretrain.encoders.fpn import FPN
+from renderpretrain.encoders.lss_fpn import LSSFPN
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
     MaskedConv2d,
@@ -13,23 +14,32 @@ from renderpretrain.encoders.masked import (
     hide_cells,
     resize_mask,
 )
+from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
 from renderpretrain.encoders.sparse_backend import Backend, sparse_backend, spconv_status
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, SparseBasicBlock, SparseSequential
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_encoder import SparseEncoder, VoxelBackBone8x
 from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.sparse_unet import SparseUNet
+from renderpretrain.encoders.swin import SwinTransformer, swin_small, swin_tiny
+from renderpretrain.encoders.timm_backbone import TimmBackbone, timm_backbone
 from renderpretrain.encoders.volume_neck import VolumeConv, VolumeNeck
+from renderpretrain.encoders.volume_unet import VolumeUNet
 from renderpretrain.encoders.voxelize import Voxels, voxelize
+from renderpretrain.encoders.window_attention import WindowAttention
 
 __all__ = [
     "FPN",
+    "LSSFPN",
     "Backend",
     "ConvNeXt",
+    "Domains",
     "MaskedBatchNorm2d",
     "MaskedConv2d",
     "MaskedLayerNorm2d",
     "MaskedMaxPool2d",
+    "PromptNorm",
     "ResNet",
     "RowBatchNorm",
     "SparseBasicBlock",
@@ -38,11 +48,16 @@ __all__ = [
     "SparseInverseConv3d",
     "SparseSequential",
     "SparseTensor",
+    "SparseUNet",
     "SubMConv3d",
+    "SwinTransformer",
+    "TimmBackbone",
     "VolumeConv",
     "VolumeNeck",
+    "VolumeUNet",
     "VoxelBackBone8x",
     "Voxels",
+    "WindowAttention",
     "convnext_small",
     "convnext_tiny",
     "hide_cells",
@@ -53,5 +68,8 @@ __all__ = [
     "resnet101",
     "sparse_backend",
     "spconv_status",
+    "swin_small",
+    "swin_tiny",
+    "timm_backbone",
     "voxelize",
 ]

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain.encoders.drop_path import drop_path
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import MaskedConv2d, MaskedLayerNorm2d, hide_cells, resize_mask
+from renderpretrain.encoders.perceptron import Perceptron
 
 
 class ConvNeXt(nn.Module):
@@ -99,7 +101,7 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.conv_dw = nn.Conv2d(width, width, kernel_size=7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = _Perceptron(width)
+        self.mlp = Perceptron(width)
         self.gamma = nn.Parameter(torch.full((width,), layer_scale)) if layer_scale else None
         self.drop_path = drop_path
 
@@ -111,14 +113,7 @@ class ConvNeXtBlock(nn.Module):
         branch = self.mlp(self.norm(self.conv_dw(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
         if self.gamma is not None:
             branch = branch * self.gamma[:, None, None]
-        return x + self._skip_some(hide_cells(branch, hidden))
-
-    def _skip_some(self, branch: Tensor) -> Tensor:
-        """Drop the branch of some samples while training (stochastic depth), keeping its expectation."""
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = torch.rand(len(branch), 1, 1, 1, device=branch.device) >= self.drop_path
-        return branch * (keep / (1 - self.drop_path)).to(branch.dtype)
+        return x + drop_path(hide_cells(branch, hidden), self.drop_path if self.training else 0.0)
 
 
 def convnext_tiny(
@@ -134,18 +129,6 @@ def convnext_small(
     """ConvNeXt-S: 50 M parameters, 27 blocks in the third stage. The options are :class:`ConvNeXt`'s."""
     depths = (3, 3, 27, 3)
     return ConvNeXt(depths, drop_path=drop_path, out_indices=out_indices, frozen_stages=frozen_stages)
-
-
-class _Perceptron(nn.Module):
-    """Two linear layers, widening fourfold."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(nn.functional.gelu(self.fc1(x)))
 
 
 class _ConvNorm(nn.Sequential):

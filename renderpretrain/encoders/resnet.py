@@ -1,10 +1,12 @@
 """ResNet, masked or dense, with the parameter names of torchvision.
 
 https://arxiv.org/abs/1512.03385, with the stride in the 3x3 convolution of a bottleneck as torchvision has
-it. Keys: ``conv1``, ``bn1``, ``layer{1..4}.{j}.conv1 / bn1 / ... / downsample.0 / downsample.1``.
+it, or in the first one as the paper. Keys: ``conv1``, ``bn1``, ``layer{1..4}.{j}.conv1 / bn1 / ... /
+downsample.0 / downsample.1``, in timm and mmdetection too.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -29,6 +31,8 @@ class ResNet(nn.Module):
         out_indices: Stages whose maps are returned.
         frozen_stages: 0 trains everything; ``n`` keeps the stem and the first ``n`` stages, their batch
             statistics included, as they are.
+        stride_first: Bottlenecks stride in their first convolution, as those of mmdetection's style ``caffe``
+            do, with which UniScene begins.
     """
 
     def __init__(
@@ -39,18 +43,25 @@ class ResNet(nn.Module):
         width: int = 64,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = 0,
+        stride_first: bool = False,
     ) -> None:
         super().__init__()
+        if stride_first and not bottleneck:
+            raise ValueError("stride_first: expected False without bottleneck, got True")
         if not set(out_indices) <= set(range(len(depths))):
             raise ValueError(f"out_indices: expected stages below {len(depths)}, got {tuple(out_indices)}")
         self.out_indices = tuple(out_indices)
         self.conv1 = MaskedConv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = MaskedBatchNorm2d(width)
         self.maxpool = MaskedMaxPool2d(kernel_size=3, stride=2, padding=1)
+        block = partial(Bottleneck, stride_first=stride_first) if bottleneck else BasicBlock
         channels, widths = width, []
         for i, depth in enumerate(depths):
-            stage = _Stage(channels, width * 2**i, depth, stride=2 if i else 1, bottleneck=bottleneck)
-            channels = width * 2**i * (4 if bottleneck else 1)
+            stride = 2 if i else 1
+            outside = width * 2**i * (4 if bottleneck else 1)
+            stage = _Stage(block(channels, width * 2**i, stride=stride))
+            stage.extend(block(outside, width * 2**i, stride=1) for _ in range(depth - 1))
+            channels = outside
             widths.append(channels)
             self.add_module(f"layer{i + 1}", stage)
         self.channels = tuple(widths[i] for i in self.out_indices)
@@ -93,8 +104,6 @@ class BasicBlock(nn.Module):
         stride: Stride of the block.
     """
 
-    expansion = 1
-
     def __init__(self, channels: int, width: int, *, stride: int) -> None:
         super().__init__()
         self.conv1 = MaskedConv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=False)
@@ -111,21 +120,21 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, strided 3x3 and 1x1 convolutions around a skip; four times as wide outside as inside.
+    """1x1, 3x3 and 1x1 convolutions around a skip, one of them strided; four times as wide outside as inside.
 
     Args:
         channels: Input channels.
         width: Channels of the 3x3 convolution.
         stride: Stride of the block.
+        stride_first: Stride in the first convolution instead of the second.
     """
 
-    expansion = 4
-
-    def __init__(self, channels: int, width: int, *, stride: int) -> None:
+    def __init__(self, channels: int, width: int, *, stride: int, stride_first: bool = False) -> None:
         super().__init__()
-        self.conv1 = MaskedConv2d(channels, width, kernel_size=1, bias=False)
+        first, second = (stride, 1) if stride_first else (1, stride)
+        self.conv1 = MaskedConv2d(channels, width, kernel_size=1, stride=first, bias=False)
         self.bn1 = MaskedBatchNorm2d(width)
-        self.conv2 = MaskedConv2d(width, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv2 = MaskedConv2d(width, width, kernel_size=3, stride=second, padding=1, bias=False)
         self.bn2 = MaskedBatchNorm2d(width)
         self.conv3 = MaskedConv2d(width, 4 * width, kernel_size=1, bias=False)
         self.bn3 = MaskedBatchNorm2d(4 * width)
@@ -161,11 +170,6 @@ def resnet101(*, out_indices: Sequence[int] = (0, 1, 2, 3), frozen_stages: int =
 
 class _Stage(nn.Sequential):
     """Blocks of one width; the first one strides."""
-
-    def __init__(self, channels: int, width: int, depth: int, *, stride: int, bottleneck: bool) -> None:
-        block = Bottleneck if bottleneck else BasicBlock
-        first = block(channels, width, stride=stride)
-        super().__init__(first, *(block(width * block.expansion, width, stride=1) for _ in range(depth - 1)))
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         for i, block in enumerate(self):

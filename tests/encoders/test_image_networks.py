@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from renderpretrain.encoders import (
     FPN,
+    LSSFPN,
     ConvNeXt,
     ResNet,
     convnext_small,
@@ -101,6 +102,37 @@ def test_basic_block_by_slow_means():
     assert_close(network(images)[0], (x + y).relu())
 
 
+@pytest.mark.parametrize("stride_first", [False, True])
+def test_bottleneck_by_slow_means(stride_first):
+    """The first block of stage two, whose stride sits in the 3x3 convolution or in the 1x1 before it."""
+    f = torch.nn.functional
+    network = ResNet((1, 1), bottleneck=True, width=4, out_indices=(0, 1), stride_first=stride_first).eval()
+    s = network.state_dict()
+
+    def conv_bn(x, conv, bn, **options):
+        x = f.conv2d(x, s[f"layer2.0.{conv}.weight"], **options)
+        norm = [s[f"layer2.0.{bn}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+        return f.batch_norm(x, *norm)
+
+    x, result = network(torch.randn(2, 3, 32, 32))
+    y = conv_bn(x, "conv1", "bn1", stride=2 if stride_first else 1).relu()
+    y = conv_bn(y, "conv2", "bn2", stride=1 if stride_first else 2, padding=1).relu()
+    y = conv_bn(y, "conv3", "bn3") + conv_bn(x, "downsample.0", "downsample.1", stride=2)
+    assert_close(result, y.relu())
+
+
+def test_a_masked_network_that_strides_first_hides_what_it_should():
+    network = ResNet((1, 1, 1, 1), bottleneck=True, width=4, stride_first=True)
+    images, hidden = torch.randn(2, 3, 64, 64), torch.rand(2, 1, 2, 2) < 0.5
+    hidden[:, :, 0, 0], hidden[:, :, 1, 1] = True, False
+    for out in network(images, hidden):
+        cells = hidden.repeat_interleave(out.shape[2] // 2, 2).repeat_interleave(out.shape[3] // 2, 3)
+        assert (out[cells.expand_as(out)] == 0).all()
+        assert (out[~cells.expand_as(out)] != 0).any()
+    with pytest.raises(ValueError, match="stride_first: expected False without bottleneck, got True"):
+        ResNet(stride_first=True)
+
+
 @pytest.mark.parametrize("build", [ConvNeXt, ResNet])
 def test_frozen_stages_keep_their_weights_and_statistics(build):
     options = {"widths": (4, 8, 12, 16), "layer_scale": 0.5} if build is ConvNeXt else {"width": 4}
@@ -158,3 +190,48 @@ def test_fpn_by_slow_means():
 def test_fpn_wants_the_maps_it_was_built_for():
     with pytest.raises(ValueError, match="maps: expected 2 feature maps, got 1"):
         FPN((4, 6), 5)([torch.randn(1, 4, 8, 8)])
+
+
+def test_lss_fpn_keys_are_bevfusions_and_the_coarsest_map_is_used_up():
+    neck = LSSFPN((192, 384, 768), 256)
+    shapes = {k: tuple(v.shape) for k, v in neck.state_dict().items()}
+    assert shapes["lateral_convs.0.conv.weight"] == (256, 192 + 256, 1, 1)
+    assert shapes["lateral_convs.1.conv.weight"] == (256, 384 + 768, 1, 1)
+    assert shapes["fpn_convs.1.conv.weight"] == (256, 256, 3, 3)
+    assert shapes["fpn_convs.0.bn.running_var"] == (256,)
+    assert len(shapes) == 2 * 2 * (1 + 5)
+    maps = [torch.randn(1, c, 8 >> i, 12 >> i) for i, c in enumerate((192, 384, 768))]
+    assert [tuple(out.shape) for out in neck(maps)] == [(1, 256, 8, 12), (1, 256, 4, 6)]
+
+
+def test_lss_fpn_by_slow_means():
+    """Three levels written out; enlarging twice reads a quarter and three quarters between centres."""
+    f = torch.nn.functional
+    neck = LSSFPN((3, 4, 5), 6).eval()
+    s = neck.state_dict()
+    fine, middle, coarse = torch.randn(2, 3, 8, 12), torch.randn(2, 4, 4, 6), torch.randn(2, 5, 2, 3)
+
+    def conv(x, name, padding):
+        norm = [s[f"{name}.bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias")]
+        return f.batch_norm(f.conv2d(x, s[f"{name}.conv.weight"], padding=padding), *norm).relu()
+
+    def twice(x):
+        for axis in (2, 3):
+            n = x.shape[axis]
+            before = x.index_select(axis, (torch.arange(n) - 1).clamp(min=0))
+            after = x.index_select(axis, (torch.arange(n) + 1).clamp(max=n - 1))
+            both = torch.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
+            x = both.flatten(axis, axis + 1)
+        return x
+
+    second = conv(conv(torch.cat([middle, twice(coarse)], 1), "lateral_convs.1", 0), "fpn_convs.1", 1)
+    first = conv(conv(torch.cat([fine, twice(second)], 1), "lateral_convs.0", 0), "fpn_convs.0", 1)
+    for out, want in zip(neck([fine, middle, coarse]), (first, second), strict=True):
+        assert_close(out, want)
+
+
+def test_lss_fpn_wants_the_maps_it_was_built_for():
+    with pytest.raises(ValueError, match="maps: expected 2 feature maps, got 1"):
+        LSSFPN((4, 6), 5)([torch.randn(1, 4, 8, 8)])
+    with pytest.raises(ValueError, match=r"in_channels: expected at least two maps, got \(4,\)"):
+        LSSFPN((4,), 5)

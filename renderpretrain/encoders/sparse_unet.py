@@ -1,0 +1,205 @@
+"""Sparse U-Net: a feature for every occupied voxel, from its neighbourhood at five resolutions."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
+from renderpretrain.encoders.sparse_backend import Backend
+from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
+from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
+from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.strides import covering_shape
+
+MakeNorm = Callable[[int], nn.Module]
+
+
+class SparseUNet(nn.Module):
+    """PonderV2's indoor and outdoor backbone, SpUNet of Pointcept (https://arxiv.org/abs/2310.08586).
+
+    A 5x5x5 stem; going down, 2x2x2 convolutions of stride two, each with its residual blocks; going up, their
+    inverses, the map of the way down appended, and residual blocks. Keys ``conv_input``, ``down.{s}``,
+    ``enc.{s}.block{i}``, ``up.{s}``, ``dec.{s}.block{i}``, stage 0 the finest, both ways: with ``prompt``
+    those of SpUNet-v1m3, otherwise of SpUNet-v1m1.
+
+    Weights are Pointcept's as they are: ``(out, kx, ky, kz, in)``, x first, unlike all other sparse layers
+    here. Voxels still come and go as ``(b, z, y, x)``; the network exchanges the axes inside.
+
+    Args:
+        in_channels: Channels of the voxels.
+        channels: Width of every stage, first down, then up, coarse to fine; the last one is the output's.
+        depths: Residual blocks of every stage, in the same order.
+        stem_channels: Width of the stem.
+        prompt: Number of data sets and width of their embeddings, for a :class:`PromptNorm` in place of every
+            batch normalisation.
+        backend: See :class:`SubMConv3d`.
+
+    Differs from Pointcept in: no classifier (its ``final``); the volume is enlarged by as many cells as the
+    strides need, not by 96.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        channels: Sequence[int] = (32, 64, 128, 256, 256, 128, 96, 96),
+        depths: Sequence[int] = (2, 3, 4, 6, 2, 2, 2, 2),
+        stem_channels: int = 32,
+        prompt: tuple[int, int] | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(depths) or len(channels) % 2:
+            raise ValueError(
+                f"channels, depths: expected one of each per stage, as many down as up, got "
+                f"{len(channels)} and {len(depths)}"
+            )
+        stages = len(channels) // 2
+        build = _Builder(prompt, backend)
+        self.out_channels = channels[-1]
+        self.prompted = prompt is not None
+        stem = SubMConv3d(in_channels, stem_channels, 5, bias=False, indice_key="stem", backend=backend)
+        self.conv_input = build.layer(stem, stem_channels)
+        down = (stem_channels, *channels[:stages])
+        up = (*channels[stages:][::-1], channels[stages - 1])
+        self.down = nn.ModuleList(build.down(down[s], down[s + 1], s) for s in range(stages))
+        self.enc = nn.ModuleList(
+            build.stage(down[s + 1], down[s + 1], s + 1, depths[s]) for s in range(stages)
+        )
+        self.up = nn.ModuleList(build.up(up[s + 1], up[s], s) for s in range(stages))
+        self.dec = nn.ModuleList(
+            build.stage(up[s] + down[s], up[s], s, depths[-1 - s]) for s in range(stages)
+        )
+        self.apply(_initialise)
+
+    def forward(self, x: SparseTensor, domains: Domains | None = None) -> SparseTensor:
+        """Features on the same voxels, in the same order. Differentiable.
+
+        Args:
+            x: The visible voxels; none at all is fine.
+            domains: Data set of each sample; needed with ``prompt`` and only then.
+        """
+        if (domains is not None) != self.prompted:
+            expected = "the data set of each sample" if self.prompted else "None without prompt"
+            raise ValueError(f"domains: expected {expected}, got {domains}")
+        if domains is not None and len(domains.indices) != x.batch_size:
+            raise ValueError(f"domains: expected {x.batch_size} samples, got {len(domains.indices)}")
+        z, y, w = covering_shape(x.spatial_shape[::-1], strided_specs(self))
+        finest = SparseTensor(x.features, x.coords[:, [0, 3, 2, 1]], (z, y, w), x.batch_size)
+        maps = [self.conv_input(finest, domains)]
+        for down, blocks in zip(self.down, self.enc, strict=True):
+            maps.append(blocks(down(maps[-1], domains), domains))
+        out = maps.pop()
+        for up, blocks in zip(reversed(self.up), reversed(self.dec), strict=True):
+            out = up(out, domains)
+            both = torch.cat([out.features, maps.pop().features], dim=1)
+            out = blocks(out.with_features(both), domains)
+        return x.with_features(out.features)
+
+
+class _Builder:
+    """Makes the parts of one network, which share the kind of norm, the names it brings and the backend."""
+
+    def __init__(self, prompt: tuple[int, int] | None, backend: Backend) -> None:
+        self.backend: Backend = backend
+        self.prompted = prompt is not None
+        self.norm: MakeNorm = RowBatchNorm
+        if prompt is not None:
+            self.norm = partial(PromptNorm, num_domains=prompt[0], context_channels=prompt[1])
+
+    def layer(self, conv: nn.Module, channels: int) -> "_Layer":
+        names = ("conv", "bn") if self.prompted else ("0", "1")
+        return _Layer(conv, self.norm(channels), names)
+
+    def down(self, in_channels: int, out_channels: int, stage: int) -> "_Layer":
+        key, geometry = f"spconv{stage + 1}", (2, 2, 0)
+        conv = SparseConv3d(
+            in_channels, out_channels, geometry, bias=False, indice_key=key, backend=self.backend
+        )
+        return self.layer(conv, out_channels)
+
+    def up(self, in_channels: int, out_channels: int, stage: int) -> "_Layer":
+        conv = SparseInverseConv3d(in_channels, out_channels, 2, indice_key=f"spconv{stage + 1}", bias=False)
+        return self.layer(conv, out_channels)
+
+    def stage(self, in_channels: int, out_channels: int, stage: int, depth: int) -> "_Blocks":
+        widths = [in_channels, *(out_channels for _ in range(depth))]
+        return _Blocks(_Block(widths[i], out_channels, f"subm{stage}", self) for i in range(depth))
+
+
+class _Layer(nn.Module):
+    """A convolution, normalised and rectified, under the two names given."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module, names: tuple[str, str]) -> None:
+        super().__init__()
+        self.names = names
+        for name, module in zip(names, (conv, norm), strict=True):
+            self.add_module(name, module)
+
+    def forward(self, x: SparseTensor, domains: Domains | None) -> SparseTensor:
+        conv, norm = (self.get_submodule(name) for name in self.names)
+        y = _normalise(norm, conv(x), domains)
+        return y.with_features(y.features.relu())
+
+
+class _Block(nn.Module):
+    """Two submanifold convolutions around a skip, projected where the width changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, key: str, build: _Builder) -> None:
+        super().__init__()
+        self.projection: tuple[str, ...] = ()
+        if in_channels != out_channels:
+            conv = SubMConv3d(in_channels, out_channels, 1, bias=False, backend=build.backend)
+            if build.prompted:
+                self.projection = ("proj_conv", "proj_norm")
+                self.proj_conv, self.proj_norm = conv, build.norm(out_channels)
+            else:
+                self.projection = ("proj.0", "proj.1")
+                self.proj = nn.Sequential(conv, build.norm(out_channels))
+        self.conv1 = SubMConv3d(
+            in_channels, out_channels, 3, bias=False, indice_key=key, backend=build.backend
+        )
+        self.bn1 = build.norm(out_channels)
+        self.conv2 = SubMConv3d(
+            out_channels, out_channels, 3, bias=False, indice_key=key, backend=build.backend
+        )
+        self.bn2 = build.norm(out_channels)
+
+    def forward(self, x: SparseTensor, domains: Domains | None) -> SparseTensor:
+        y = _normalise(self.bn1, self.conv1(x), domains)
+        y = _normalise(self.bn2, self.conv2(y.with_features(y.features.relu())), domains)
+        if self.projection:
+            conv, norm = (self.get_submodule(name) for name in self.projection)
+            x = _normalise(norm, conv(x), domains)
+        return y.with_features((y.features + x.features).relu())
+
+
+class _Blocks(nn.Module):
+    """Residual blocks of one stage, under the names ``block{i}``."""
+
+    def __init__(self, blocks: Iterable[_Block]) -> None:
+        super().__init__()
+        for i, block in enumerate(blocks):
+            self.add_module(f"block{i}", block)
+
+    def forward(self, x: SparseTensor, domains: Domains | None) -> SparseTensor:
+        for block in self.children():
+            x = block(x, domains)
+        return x
+
+
+def _normalise(norm: nn.Module, x: SparseTensor, domains: Domains | None) -> SparseTensor:
+    """The norm on the rows of a sparse tensor."""
+    if domains is None:
+        return x.with_features(norm(x.features))
+    return x.with_features(norm(x.features, x.coords[:, 0].long(), domains))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Pointcept's start: submanifold weights and modulations of standard deviation 0.02."""
+    if isinstance(module, (SubMConv3d, nn.Linear)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

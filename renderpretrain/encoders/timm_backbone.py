@@ -1,0 +1,99 @@
+"""Any image network of timm as a backbone; timm comes with the extra ``image``, imported when asked for."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
+class TimmBackbone(nn.Module):
+    """A network of timm that returns features, with its maps channels first whatever it computes in.
+
+    Keys are the network's own, under ``network``. It sees the whole image: what is to be hidden is hidden in
+    the pixels beforehand.
+
+    Args:
+        network: Made by timm with ``features_only=True``.
+
+    Attributes:
+        channels: Of every map returned.
+        strides: Pixels per cell of every map returned.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        layout = getattr(network, "output_fmt", "NCHW")
+        self.layout = str(getattr(layout, "value", layout))
+        if self.layout not in ("NCHW", "NHWC"):
+            raise ValueError(f"network: expected feature maps in NCHW or NHWC, got {self.layout}")
+        self.network = network
+        self.channels = tuple(int(n) for n in network.feature_info.channels())
+        self.strides = tuple(int(n) for n in network.feature_info.reduction())
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Feature maps, fine to coarse. Differentiable.
+
+        Args:
+            images: Normalised images.
+        """
+        maps = self.network(images)
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
+
+
+def timm_backbone(
+    name: str,
+    out_indices: Sequence[int],
+    weights: str | Path | None = None,
+    *,
+    options: Mapping[str, Any] = NO_OPTIONS,
+    library: Any = None,
+) -> TimmBackbone:
+    """A backbone by the name timm has for it.
+
+    Args:
+        name: For example ``"swin_tiny_patch4_window7_224"``.
+        out_indices: Levels whose maps are returned, as timm counts them: a ResNet's stride 4 is level 1, a
+            Swin's is level 0.
+        weights: File of weights, which timm fits to the network; ``"pretrained"`` for timm's own, which it
+            downloads; ``None`` to begin at random.
+        options: Further arguments of ``timm.create_model``, for example ``img_size``.
+        library: What stands for timm; by default timm, imported here.
+
+    Raises:
+        ImportError: timm cannot be imported; the message says how to install it.
+        ValueError: There is no such file, or timm does not make such a network.
+    """
+    given: dict[str, Any] = {**options, "features_only": True, "out_indices": tuple(out_indices)}
+    if weights == "pretrained":
+        given["pretrained"] = True
+    elif weights is not None:
+        if not Path(weights).is_file():
+            raise ValueError(f'weights: expected a file, "pretrained" or None, got {str(weights)!r}')
+        given |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
+    library = _import_timm() if library is None else library
+    try:
+        network = library.create_model(name, **given)
+    except Exception as error:
+        # timm lets asserts, KeyErrors and errors of its own through.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"name: expected a network timm can make with {given}, got {name!r}: {reason}"
+        raise ValueError(message) from error
+    return TimmBackbone(network)
+
+
+def _import_timm() -> Any:
+    """timm, or one line that says how to get it."""
+    try:
+        return importlib.import_module("timm")
+    except Exception as error:
+        # Not only ImportError: a torchvision that does not fit its torch raises RuntimeError.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ImportError(
+            f'timm_backbone: needs timm: pip install "renderpretrain[image]" ({reason})', name="timm"
+        ) from error
