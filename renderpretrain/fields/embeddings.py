@@ -56,16 +56,23 @@ def load_embeddings(path: str | Path) -> Embeddings:
     if not path.is_file():
         raise ValueError(f"embeddings: expected an .npz file, found none at {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = sorted({"names", "vectors"} - set(file.files))
-            if missing:
-                raise ValueError(f"expected arrays 'names' and 'vectors', got {sorted(file.files)}")
-            names, vectors = file["names"], file["vectors"]
+        names, vectors = _read(path)
         _check(names, vectors)
-    except (ValueError, OSError, BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"embeddings: {path}: {error}") from error
     unit = torch.nn.functional.normalize(torch.from_numpy(vectors.astype(np.float64)), dim=1)
     return Embeddings(tuple(str(name) for name in names), unit.float())
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``names`` and ``vectors``."""
+    with path.open("rb") as stream:
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("expected an .npz archive, got a single array")
+        if not {"names", "vectors"} <= set(file.files):
+            raise ValueError(f"expected arrays 'names' and 'vectors', got {sorted(file.files)}")
+        return file["names"], file["vectors"]
 
 
 def _check(names: np.ndarray, vectors: np.ndarray) -> None:

@@ -34,7 +34,10 @@ def test_labels_without_a_vector_are_not_valid(tmp_path):
     ("arrays", "message"),
     [
         ({"names": NAMES}, r"expected arrays 'names' and 'vectors', got \['names'\]"),
-        ({"names": np.arange(3), "vectors": np.eye(3)}, r"names: expected \(K,\) of text, got \(3,\) of int64"),
+        (
+            {"names": np.arange(3), "vectors": np.eye(3)},
+            r"names: expected \(K,\) of text, got \(3,\) of int64",
+        ),
         ({"names": NAMES, "vectors": np.eye(4)}, r"vectors: expected \(3, C\) of floating.*got \(4, 4\)"),
         ({"names": NAMES, "vectors": np.eye(3, dtype=int)}, r"got \(3, 3\) of int64"),
         ({"names": NAMES[[0, 1, 0]], "vectors": np.eye(3)}, r"names: expected all different, got \['car'\]"),
@@ -61,5 +64,5 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path):
             load_embeddings(path)
         assert "\n" not in str(error.value)
     np.save(path.with_suffix(".npy"), np.eye(3))
-    with pytest.raises(ValueError, match="embeddings: .*npy: "):
+    with pytest.raises(ValueError, match="got a single array"):
         load_embeddings(path.with_suffix(".npy"))

@@ -25,7 +25,9 @@ def test_it_is_the_published_formula(include_input):
 
 
 def test_it_is_differentiable():
-    assert gradcheck(lambda x: frequency_encoding(x, 3), torch.rand(2, 3, dtype=torch.float64).requires_grad_())
+    assert gradcheck(
+        lambda x: frequency_encoding(x, 3), torch.rand(2, 3, dtype=torch.float64).requires_grad_()
+    )
 
 
 def test_no_octaves_leave_the_input():

@@ -50,7 +50,7 @@ def test_the_laplace_density_has_the_right_gradients():
 
 
 def test_on_the_surface_the_density_has_its_slope():
-    """d sigma / d f = -1 / (2 beta^2) from both sides; the absolute value's own gradient at 0 would give 0."""
+    """d sigma / d f = -1 / (2 beta^2) from outside; the gradient of |f| at 0 would give 0."""
     sdf = torch.zeros((), requires_grad=True)
     laplace_densities(sdf, torch.tensor(0.1)).backward()
     assert_close(sdf.grad, torch.tensor(-50.0))
