@@ -1,10 +1,37 @@
-"""What space holds: fields turn a volume and points into opacity, colour and distance.
+"""What space holds: fields turn a volume and points into opacity, colour, embedding and distance.
 
 A field is any callable ``(volume, rays, samples) -> FieldSamples``.
 """
 
 from renderpretrain.fields.decoder import InjectedMLP
+from renderpretrain.fields.density import DensityField, OccupancyField
+from renderpretrain.fields.embeddings import Embeddings, load_embeddings
+from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
+from renderpretrain.fields.heads import ChannelHeads
+from renderpretrain.fields.opacity import (
+    NeuSOpacity,
+    VolSDFOpacity,
+    density_alphas,
+    laplace_densities,
+    occupancy_densities,
+)
 from renderpretrain.fields.samples import FieldSamples
 from renderpretrain.fields.sdf import SDFField
 
-__all__ = ["FieldSamples", "InjectedMLP", "SDFField"]
+__all__ = [
+    "ChannelHeads",
+    "DensityField",
+    "Embeddings",
+    "FieldSamples",
+    "InjectedMLP",
+    "NeuSOpacity",
+    "OccupancyField",
+    "SDFField",
+    "VolSDFOpacity",
+    "density_alphas",
+    "encoded_channels",
+    "frequency_encoding",
+    "laplace_densities",
+    "load_embeddings",
+    "occupancy_densities",
+]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,9 +22,11 @@ class InjectedMLP(nn.Module):
         num_blocks: Hidden layers; there are ``num_blocks + 1`` linear layers.
         activation: Between the layers.
         activation_slope: Its derivative, for :meth:`with_gradient`.
+        position_channels: Width of the position, or of its encoding; 0 for a network of the feature alone
+            (``h = 0``; the published ``points_factor`` 0).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the network's sizes and inputs are its configuration
         self,
         feature_channels: int,
         hidden_channels: int,
@@ -32,32 +35,37 @@ class InjectedMLP(nn.Module):
         num_blocks: int,
         activation: Callable[[Tensor], Tensor],
         activation_slope: Callable[[Tensor], Tensor] | None = None,
+        position_channels: int = 3,
     ) -> None:
         super().__init__()
         widths = [hidden_channels] * (num_blocks + 1) + [out_channels]
-        self.embed = nn.Linear(3, hidden_channels)
+        self.embed = nn.Linear(position_channels, hidden_channels) if position_channels else None
         self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in widths[:-1])
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = activation
         self.activation_slope = activation_slope
 
     def forward(
-        self, points: Float[Tensor, "*batch 3"], features: Float[Tensor, "*batch C"]
+        self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
     ) -> Float[Tensor, "*batch K"]:
         """Decode features at points in units of about 1. Differentiable in both."""
         return self._layers(points, features)[-1]
 
     def _layers(self, points: Tensor, features: Tensor) -> list[Tensor]:
-        """What every layer gives, before its activation; the first is the embedding."""
-        outputs = [self.embed(points)]
-        for index, (inject, layer) in enumerate(zip(self.inject, self.layers, strict=True)):
-            hidden = self.activation(outputs[-1]) if index else outputs[-1]
-            outputs.append(layer(hidden + inject(features)))
+        """What every layer gives, before its activation."""
+        outputs: list[Tensor] = []
+        for inject, layer in zip(self.inject, self.layers, strict=True):
+            hidden = inject(features)
+            if outputs:
+                hidden = self.activation(outputs[-1]) + hidden
+            elif self.embed is not None:
+                hidden = self.embed(points) + hidden
+            outputs.append(layer(hidden))
         return outputs
 
     def with_gradient(
-        self, points: Float[Tensor, "*batch 3"], features: Float[Tensor, "*batch C"]
-    ) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch 3"], Float[Tensor, "*batch C"]]:
+        self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
+    ) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch D"], Float[Tensor, "*batch C"]]:
         """The output, and the gradient of its first column by the points and by the features.
 
         The gradients are outputs like any other: a loss on them trains with one backward pass, without
@@ -68,9 +76,10 @@ class InjectedMLP(nn.Module):
         outputs = self._layers(points, features)
         layers = [layer.get_parameter("weight") for layer in self.layers]
         inject = [layer.get_parameter("weight") for layer in self.inject]
-        hidden = layers[-1][0].expand_as(outputs[-2])
+        hidden = layers[-1][0].expand(*features.shape[:-1], -1)
         to_features = hidden @ inject[-1]
         for index in range(len(layers) - 2, -1, -1):
-            hidden = (hidden * self.activation_slope(outputs[index + 1])) @ layers[index]
+            hidden = (hidden * self.activation_slope(outputs[index])) @ layers[index]
             to_features = to_features + hidden @ inject[index]
-        return outputs[-1], hidden @ self.embed.weight, to_features
+        to_points = torch.zeros_like(points) if self.embed is None else hidden @ self.embed.weight
+        return outputs[-1], to_points, to_features

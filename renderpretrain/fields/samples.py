@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from renderpretrain.geometry import Rays, RaySamples
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,8 @@ class FieldSamples:
 
     Attributes:
         alphas: Opacity of each interval in [0, 1]; 0 where the sample is not valid.
-        channels: What is composited along the ray, by name; ``"rgb"`` is colour in [0, 1].
+        channels: What is composited along the ray, by name; ``"rgb"`` is colour in [0, 1], ``"semantic"`` an
+            embedding.
         sdf: Signed distance at the interval's middle, metres, positive in free space; absent in density
             fields.
         gradients: Derivative of ``sdf`` by position, world axes.
@@ -22,3 +26,24 @@ class FieldSamples:
     channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
     sdf: Float[Tensor, "*batch S"] | None = None
     gradients: Float[Tensor, "*batch S 3"] | None = None
+
+
+def query_points(rays: Rays, samples: RaySamples) -> tuple[Float[Tensor, "B P 3"], Float[Tensor, "B P 3"]]:
+    """Where a field is asked, and in which direction, for ``(B, R, S)`` samples with ``P = R * S``.
+
+    Returns:
+        The middles of the intervals, world metres, the origin where a sample is not valid; and the unit
+        directions of their rays.
+    """
+    points = torch.where(samples.valid[..., None], rays.at(samples.t_mids), 0.0)
+    directions = rays.directions[:, :, None].expand_as(points)
+    return points.flatten(1, 2), directions.flatten(1, 2)
+
+
+def answer_samples(
+    alphas: Float[Tensor, "B P"], channels: dict[str, Float[Tensor, "B P C"]], samples: RaySamples
+) -> FieldSamples:
+    """Opacities and channels at :func:`query_points`, back in the shape of the samples."""
+    shape = samples.valid.shape
+    channels = {name: values.reshape(*shape, -1) for name, values in channels.items()}
+    return FieldSamples(torch.where(samples.valid, alphas.reshape(shape), 0.0), channels)

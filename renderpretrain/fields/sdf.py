@@ -1,6 +1,7 @@
-"""A signed-distance field with colour, decoded from a feature volume."""
+"""A signed-distance field with colour and embedding, decoded from a feature volume."""
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.fields.decoder import InjectedMLP
-from renderpretrain.fields.samples import FieldSamples
+from renderpretrain.fields.heads import ChannelHeads
+from renderpretrain.fields.opacity import NeuSOpacity
+from renderpretrain.fields.samples import FieldSamples, answer_samples, query_points
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
-from renderpretrain.ops.neus import neus_alphas
 
 SOFTPLUS_BETA = 100
 """How close the distance network's activation comes to a ReLU; the value of NeuS."""
@@ -20,13 +22,32 @@ def _softplus_slope(x: Tensor) -> Tensor:
     return torch.sigmoid(SOFTPLUS_BETA * x)
 
 
+def _distance_network(
+    channels: int, hidden_channels: int, out_channels: int, num_blocks: int, position_channels: int
+) -> InjectedMLP:
+    return InjectedMLP(
+        channels,
+        hidden_channels,
+        out_channels,
+        num_blocks=num_blocks,
+        activation=nn.Softplus(beta=SOFTPLUS_BETA),
+        activation_slope=_softplus_slope,
+        position_channels=position_channels,
+    )
+
+
 class SDFField(nn.Module):
-    """Signed distance, its gradient, opacity and colour at points of a feature volume.
+    """Signed distance, its gradient, opacity and channels at points of a feature volume.
 
     The feature is read trilinearly (zero outside the grid). One small network gives the distance and a
-    geometry feature, another the colour from direction, volume feature, gradient and geometry feature.
-    Opacity follows :func:`~renderpretrain.ops.neus_alphas` with one learned sharpness. UniPAD
-    (https://arxiv.org/abs/2310.08370), section 3.2.
+    geometry feature, another the colour from direction, volume feature, gradient and geometry feature, a
+    third an embedding from all that but the direction. Opacity follows
+    :func:`~renderpretrain.ops.neus_alphas` with one learned sharpness, or another law.
+
+    As it is by default, the field of UniPAD (https://arxiv.org/abs/2310.08370, section 3.2), which PonderV2
+    (https://arxiv.org/abs/2310.08586) uses outdoors. Its indoor field has ``channels=128, split=True,
+    positions=False, hidden_channels=128, geometry_channels=64, sdf_blocks=1, rgb_blocks=0,
+    semantic_channels=512``.
 
     The networks work in units of ``extent``, in which positions and distances are about 1; everything
     outside them is in metres.
@@ -34,60 +55,86 @@ class SDFField(nn.Module):
     Args:
         grid: Where the volume is. It is not part of the weights.
         channels: Width of the volume.
-        hidden_channels: Width of both networks and of the geometry feature.
+        hidden_channels: Width of the networks.
+        geometry_channels: Width of the geometry feature; that of the networks, if not given.
         sdf_blocks: Hidden layers of the distance network.
-        rgb_blocks: Hidden layers of the colour network.
+        rgb_blocks: Hidden layers of the colour and the embedding network; with 0 they are linear.
         extent: Length unit of the networks, metres: the largest coordinate of the range.
         sharpness: Initial ``inv_s`` in 1/extent.
+        opacity: The law, if not NeuS's: ``(sdf, cosines, deltas) -> alphas``, such as
+            :class:`~renderpretrain.fields.VolSDFOpacity`.
         colour: Whether there is a colour network at all.
+        semantic_channels: Width of the embedding; 0 for none.
+        split: The volume's first half of the channels is for the distance, the second for the others; else
+            all read all.
+        positions: Whether the networks see the position beside the feature.
+        direction_frequencies: Octaves of the direction's encoding for the colour; 0 for the bare direction.
+
+    Differs from PonderV2 in: the gradient and the distance are in the same unit. (The published indoor code
+    takes the gradient in the coordinates of the volume, in which lengths are 1 / 1.101 of those along rays.)
     """
 
-    def __init__(  # noqa: PLR0913  the networks' four sizes are the configuration
+    def __init__(  # noqa: PLR0913  the networks' sizes and inputs are the configuration
         self,
         grid: VoxelGrid,
         channels: int,
         *,
         hidden_channels: int = 16,
+        geometry_channels: int | None = None,
         sdf_blocks: int = 5,
         rgb_blocks: int = 3,
         extent: float,
         sharpness: float = math.exp(3.0),
+        opacity: nn.Module | None = None,
         colour: bool = True,
+        semantic_channels: int = 0,
+        split: bool = False,
+        positions: bool = True,
+        direction_frequencies: int = 0,
     ) -> None:
         super().__init__()
+        if split and channels % 2:
+            raise ValueError(f"channels: expected an even number to split, got {channels}")
         self.grid = grid
         self.extent = extent
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness) / 10))
-        self.distance = InjectedMLP(
-            channels,
+        self.split = split
+        self.opacity = NeuSOpacity(extent, sharpness) if opacity is None else opacity
+        geometry = hidden_channels if geometry_channels is None else geometry_channels
+        read = channels // 2 if split else channels
+        places = 3 if positions else 0
+        self.distance = _distance_network(read, hidden_channels, 1 + geometry, sdf_blocks, places)
+        self.heads = ChannelHeads(
+            read + 3 + geometry,
             hidden_channels,
-            1 + hidden_channels,
-            num_blocks=sdf_blocks,
-            activation=nn.Softplus(beta=SOFTPLUS_BETA),
-            activation_slope=_softplus_slope,
+            num_blocks=rgb_blocks,
+            colour=colour,
+            semantic_channels=semantic_channels,
+            positions=positions,
+            direction_frequencies=direction_frequencies,
         )
-        self.colour: InjectedMLP | None = None
-        if colour:
-            width = 3 + channels + 3 + hidden_channels
-            self.colour = InjectedMLP(width, hidden_channels, 3, num_blocks=rgb_blocks, activation=nn.ReLU())
 
-    @property
-    def inv_s(self) -> Float[Tensor, ""]:
-        """Sharpness of the opacity law, 1/m: ``exp(10 v)`` of the learned ``v``, which moves it fast."""
-        return torch.exp(10 * self.log_sharpness) / self.extent
+    def _read(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Features for the distance, and those for the channels."""
+        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        if not self.split:
+            return features, features
+        half = features.shape[-1] // 2
+        return features[..., :half], features[..., half:]
 
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
         """Signed distance alone, metres."""
-        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        features, _ = self._read(volume, points)
         return self.distance(points / self.extent, features)[..., 0] * self.extent
 
     def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """At points ``(B, P, 3)``: distance in metres, its gradient, geometry feature and volume feature."""
-        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        """At points ``(B, P, 3)``: distance in metres, its gradient, geometry feature and channel feature."""
+        features, others = self._read(volume, points)
         out, by_points, by_features = self.distance.with_gradient(points / self.extent, features)
+        if self.split:
+            by_features = nn.functional.pad(by_features, (0, others.shape[-1]))
         through_volume = ops.grid_sample_vjp(volume, points, by_features, self.grid.scale, self.grid.offset)
         gradients = by_points + through_volume * self.extent
-        return out[..., 0] * self.extent, gradients, out[..., 1:], features
+        return out[..., 0] * self.extent, gradients, out[..., 1:], others
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
@@ -95,18 +142,12 @@ class SDFField(nn.Module):
             return self._forward(volume.float(), rays, samples)
 
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
-        batch, num_rays, num_samples = samples.t_starts.shape
-        points = torch.where(samples.valid[..., None], rays.at(samples.t_mids), 0.0).flatten(1, 2)
+        points, directions = query_points(rays, samples)
         sdf, gradients, geometry, features = self._decode(volume, points)
-        directions = rays.directions[:, :, None].expand(-1, -1, num_samples, -1).reshape(points.shape)
         cosines = (directions * gradients).sum(-1)
-        deltas = samples.deltas.reshape(batch, -1)
-        alphas = neus_alphas(sdf, cosines, deltas, self.inv_s)
-        alphas = torch.where(samples.valid.reshape(batch, -1), alphas, 0.0)
-        channels = {}
-        if self.colour is not None:
-            inputs = torch.cat([directions, features, gradients, geometry], -1)
-            rgb = torch.sigmoid(self.colour(points / self.extent, inputs))
-            channels["rgb"] = rgb.reshape(batch, num_rays, num_samples, 3)
-        shape = (batch, num_rays, num_samples)
-        return FieldSamples(alphas.reshape(shape), channels, sdf.reshape(shape), gradients.reshape(*shape, 3))
+        alphas = self.opacity(sdf, cosines, samples.deltas.flatten(1))
+        known = torch.cat([features, gradients, geometry], -1)
+        channels = self.heads(points / self.extent, directions, known)
+        answer = answer_samples(alphas, channels, samples)
+        shape = samples.valid.shape
+        return replace(answer, sdf=sdf.reshape(shape), gradients=gradients.reshape(*shape, 3))

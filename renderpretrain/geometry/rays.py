@@ -84,6 +84,22 @@ class RaySamples:
         return self.t_ends - self.t_starts
 
     @staticmethod
+    def even(
+        near: int | float, far: int | float, count: int, *, device: torch.device | str = "cpu"
+    ) -> "RaySamples":
+        """``(S,)`` equal intervals from edge to edge: the bins of a depth distribution, slices of a grid.
+
+        Raises:
+            ValueError: Unless ``near < far`` and ``count`` is positive.
+        """
+        if not (near < far and count > 0):
+            raise ValueError(
+                f"near, far, count: expected near < far and at least 1, got {near}, {far}, {count}"
+            )
+        edges = torch.linspace(near, far, count + 1, device=device)
+        return RaySamples(edges[:-1], edges[1:], torch.ones(count, dtype=torch.bool, device=device))
+
+    @staticmethod
     def around(
         t: Float[Tensor, "*batch S"],
         near: Float[Tensor, "*batch"],

@@ -1,15 +1,37 @@
-"""From images or points to a volume ``(B, C, Z, Y, X)``."""
+"""From images or points to a volume ``(B, C, Z, Y, X)``, and from several volumes to one."""
 
+from renderpretrain.lifters.bevformer import BEVFormerLifter, PreviousBEV, warp_bev
+from renderpretrain.lifters.deformable import (
+    SpatialCrossAttention,
+    TemporalSelfAttention,
+    deformable_attention,
+)
+from renderpretrain.lifters.fusion import ConcatFusion, sum_volumes
 from renderpretrain.lifters.lift_splat import LiftSplat, frustum_points
+from renderpretrain.lifters.pillar_net import PillarFeatureNet
+from renderpretrain.lifters.pillars import PillarViews, pillar_heights, pillar_points, project_pillars
 from renderpretrain.lifters.points import lift_points
 from renderpretrain.lifters.views import ViewLifter, depth_log_likelihood, lift_views, view_coordinates
 
 __all__ = [
+    "BEVFormerLifter",
+    "ConcatFusion",
     "LiftSplat",
+    "PillarFeatureNet",
+    "PillarViews",
+    "PreviousBEV",
+    "SpatialCrossAttention",
+    "TemporalSelfAttention",
     "ViewLifter",
+    "deformable_attention",
     "depth_log_likelihood",
     "frustum_points",
     "lift_points",
     "lift_views",
+    "pillar_heights",
+    "pillar_points",
+    "project_pillars",
+    "sum_volumes",
     "view_coordinates",
+    "warp_bev",
 ]

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 
 
 def frustum_points(
@@ -84,9 +84,8 @@ class LiftSplat(nn.Module):
     @torch.no_grad()
     def plan(self, cameras: Cameras, camera_valid: Bool[Tensor, "B N"], size: tuple[int, int]) -> ops.LssPlan:
         """Where the pixels of a feature map ``(h, w)`` go; cameras that never move need it once."""
-        near, far = self.depth_range
-        edges = torch.linspace(near, far, self.depth_bins + 1, device=camera_valid.device)
-        points = frustum_points(cameras, (edges[1:] + edges[:-1]) / 2, size)
+        bins = RaySamples.even(*self.depth_range, self.depth_bins, device=camera_valid.device)
+        points = frustum_points(cameras, bins.t_mids, size)
         cells = ops.frustum_cells(points, self.grid.shape, self.grid.scale, self.grid.offset)
         cells = torch.where(camera_valid[..., None, None, None], cells, -1)
         return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels)

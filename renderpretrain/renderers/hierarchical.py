@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples
+from renderpretrain.renderers.uniform import grid_span
 from renderpretrain.renderers.volume import Rendered, render
 from renderpretrain.samplers import uniform_positions
 
@@ -49,18 +50,15 @@ class NeuSRenderer(nn.Module):
         self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
     ) -> RaySamples:
         """Where along the rays to ask the field. No gradient flows through the choice."""
-        grid = self.field.grid
-        near, far, hit = ops.box_intersect(
-            rays.origins, rays.directions, grid.lower, grid.upper, near=self.near
-        )
-        positions = uniform_positions(near, far, self.num_samples, seeds)
+        span = grid_span(self.field.grid, rays, near=self.near)
+        positions = uniform_positions(span.near, span.far, self.num_samples, seeds)
         if self.num_importance:
             points = rays.at(positions)
             with torch.autocast(volume.device.type, enabled=False):
                 sdf = self.field.sdf(volume.float(), points.flatten(1, 2)).reshape(positions.shape)
             inv_s = self.sharpness / self.field.extent
             positions = ops.neus_upsample(positions, sdf, inv_s, self.num_importance)
-        return RaySamples.around(positions, near, far, hit[..., None].expand_as(positions))
+        return span.around(positions)
 
 
 def render_samples(

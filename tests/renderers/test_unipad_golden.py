@@ -28,8 +28,8 @@ TERMS = ("rgb", "depth", "free_space", "sdf", "eikonal")
 
 def their_name(name):
     """Our parameter name in the authors' spelling."""
-    part, _, rest = name.partition(".")
-    if part == "log_sharpness":
+    part, _, rest = name.removeprefix("heads.").partition(".")
+    if part == "opacity":
         return "field.deviation_network.variance"
     rest = rest.replace("layers.", "lin").replace("inject.", "fc_c.").replace("embed.", "fc_p.")
     return f"field.{ {'distance': 'sdf', 'colour': 'rgb'}[part] }_decoder.{rest}"

@@ -1,0 +1,92 @@
+"""Class embeddings from a file: targets for a rendered embedding without the network that made them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Unit vectors with names, such as CLIP's of the names of classes.
+
+    Attributes:
+        names: One per vector, all different.
+        vectors: Of length 1.
+    """
+
+    names: tuple[str, ...]
+    vectors: Float[Tensor, "K C"]
+
+    @property
+    def channels(self) -> int:
+        """Width of a vector."""
+        return self.vectors.shape[1]
+
+    def targets(
+        self, labels: Int[Tensor, "*batch"]
+    ) -> tuple[Float[Tensor, "*batch C"], Bool[Tensor, "*batch"]]:
+        """The vectors of labels; a label outside ``[0, K)`` means none, and its vector is zero.
+
+        Returns:
+            Vectors, and which labels have one.
+        """
+        valid = (labels >= 0) & (labels < len(self.names))
+        vectors = self.vectors[torch.where(valid, labels, 0).long()]
+        return torch.where(valid[..., None], vectors, 0.0), valid
+
+    def to(self, device: torch.device | str) -> "Embeddings":
+        """The same embeddings on another device."""
+        return Embeddings(self.names, self.vectors.to(device))
+
+
+def load_embeddings(path: str | Path) -> Embeddings:
+    """Read an ``.npz`` with ``names`` ``(K,)`` of text and ``vectors`` ``(K, C)`` of numbers.
+
+    Vectors of any length are normalised. Nothing in the file is executed (no pickles).
+
+    Raises:
+        ValueError: In one line, if the file is absent, is no such archive, or its contents do not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"embeddings: expected an .npz file, found none at {path}")
+    try:
+        names, vectors = _read(path)
+        _check(names, vectors)
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"embeddings: {path}: {error}") from error
+    unit = torch.nn.functional.normalize(torch.from_numpy(vectors.astype(np.float64)), dim=1)
+    return Embeddings(tuple(str(name) for name in names), unit.float())
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays ``names`` and ``vectors``."""
+    with path.open("rb") as stream:
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("expected an .npz archive, got a single array")
+        if not {"names", "vectors"} <= set(file.files):
+            raise ValueError(f"expected arrays 'names' and 'vectors', got {sorted(file.files)}")
+        return file["names"], file["vectors"]
+
+
+def _check(names: np.ndarray, vectors: np.ndarray) -> None:
+    """Raise ``ValueError`` unless the arrays are names and vectors of the same things."""
+    if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
+        raise ValueError(f"names: expected (K,) of text, got {names.shape} of {names.dtype}")
+    if vectors.ndim != 2 or len(vectors) != len(names) or vectors.dtype.kind != "f":
+        raise ValueError(
+            f"vectors: expected ({len(names)}, C) of floating-point numbers like names, "
+            f"got {vectors.shape} of {vectors.dtype}"
+        )
+    doubled = sorted({str(name) for name in names if (names == name).sum() > 1})
+    if doubled:
+        raise ValueError(f"names: expected all different, got {doubled} more than once")
+    bad = [str(n) for n, v in zip(names, vectors, strict=True) if not (np.isfinite(v).all() and v.any())]
+    if bad:
+        raise ValueError(f"vectors: expected finite ones that are not zero, got others for {bad}")

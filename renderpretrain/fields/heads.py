@@ -1,0 +1,72 @@
+"""What a field shows besides opacity: colour, which depends on the direction, and an embedding."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain.fields.decoder import InjectedMLP
+from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
+
+
+class ChannelHeads(nn.Module):
+    """Small networks from what is known at a point to ``"rgb"`` in [0, 1] and to ``"semantic"``.
+
+    Colour sees the direction, the embedding does not: what a thing is does not depend on where one stands.
+    PonderV2 (https://arxiv.org/abs/2310.08586). The embedding is unbounded; what counts is its direction, as
+    of the vectors of :class:`~renderpretrain.fields.Embeddings`.
+
+    Args:
+        known_channels: Width of what is known at a point.
+        hidden_channels: Width of both networks.
+        num_blocks: Hidden layers of both; with 0 they are linear.
+        colour: Whether there is a colour.
+        semantic_channels: Width of the embedding; 0 for none.
+        positions: Whether the networks see the position.
+        direction_frequencies: Octaves of the direction's encoding; 0 for the bare direction.
+    """
+
+    def __init__(  # noqa: PLR0913  the network's sizes and inputs are its configuration
+        self,
+        known_channels: int,
+        hidden_channels: int,
+        *,
+        num_blocks: int,
+        colour: bool = True,
+        semantic_channels: int = 0,
+        positions: bool = True,
+        direction_frequencies: int = 0,
+    ) -> None:
+        super().__init__()
+        self.direction_frequencies = direction_frequencies
+
+        def network(in_channels: int, out_channels: int) -> InjectedMLP:
+            return InjectedMLP(
+                in_channels,
+                hidden_channels,
+                out_channels,
+                num_blocks=num_blocks,
+                activation=nn.ReLU(),
+                position_channels=3 if positions else 0,
+            )
+
+        self.colour: InjectedMLP | None = None
+        self.semantic: InjectedMLP | None = None
+        if colour:
+            self.colour = network(encoded_channels(3, direction_frequencies) + known_channels, 3)
+        if semantic_channels:
+            self.semantic = network(known_channels, semantic_channels)
+
+    def forward(
+        self,
+        points: Float[Tensor, "*batch 3"],
+        directions: Float[Tensor, "*batch 3"],
+        known: Float[Tensor, "*batch K"],
+    ) -> dict[str, Float[Tensor, "*batch C"]]:
+        """Channels by name, at points in units of about 1. Differentiable."""
+        channels = {}
+        if self.colour is not None:
+            inputs = torch.cat([frequency_encoding(directions, self.direction_frequencies), known], -1)
+            channels["rgb"] = torch.sigmoid(self.colour(points, inputs))
+        if self.semantic is not None:
+            channels["semantic"] = self.semantic(points, known)
+        return channels

@@ -1,0 +1,68 @@
+"""Class embeddings from a file: what is read, and one line for everything that can be wrong with it."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain.fields import load_embeddings
+
+NAMES = np.array(["car", "tree", "road"])
+
+
+def saved(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_vectors_are_read_at_unit_length(tmp_path):
+    vectors = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]], np.float16)
+    embeddings = load_embeddings(saved(tmp_path / "e.npz", names=NAMES, vectors=vectors))
+    assert embeddings.names == ("car", "tree", "road") and embeddings.channels == 2
+    assert_close(embeddings.vectors, torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]]))
+
+
+def test_labels_without_a_vector_are_not_valid(tmp_path):
+    """-1 must not read the last vector, as it does in the published outdoor code."""
+    embeddings = load_embeddings(saved(tmp_path / "e.npz", names=NAMES, vectors=np.eye(3)))
+    vectors, valid = embeddings.targets(torch.tensor([[0, -1], [2, 3]]))
+    assert valid.tolist() == [[True, False], [True, False]]
+    assert_close(vectors, torch.tensor([[[1.0, 0, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 0]]]))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"names": NAMES}, r"expected arrays 'names' and 'vectors', got \['names'\]"),
+        (
+            {"names": np.arange(3), "vectors": np.eye(3)},
+            r"names: expected \(K,\) of text, got \(3,\) of int64",
+        ),
+        ({"names": NAMES, "vectors": np.eye(4)}, r"vectors: expected \(3, C\) of floating.*got \(4, 4\)"),
+        ({"names": NAMES, "vectors": np.eye(3, dtype=int)}, r"got \(3, 3\) of int64"),
+        ({"names": NAMES[[0, 1, 0]], "vectors": np.eye(3)}, r"names: expected all different, got \['car'\]"),
+        ({"names": NAMES, "vectors": np.diag([1.0, 0, 1])}, r"not zero, got others for \['tree'\]"),
+        ({"names": NAMES, "vectors": np.diag([1.0, 1, np.nan])}, r"finite.*\['road'\]"),
+        ({"names": NAMES.astype(object), "vectors": np.eye(3)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_contents_that_do_not_fit_are_one_line(tmp_path, arrays, message):
+    path = tmp_path / "e.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=message) as error:
+        load_embeddings(path)
+    assert str(error.value).startswith(f"embeddings: {path}: ") and "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_archive_is_one_line(tmp_path):
+    path = tmp_path / "e.npz"
+    with pytest.raises(ValueError, match=r"embeddings: expected an \.npz file, found none at .*e\.npz"):
+        load_embeddings(path)
+    for content in (b"", b"text", b"PK\x03\x04 cut off"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"embeddings: .*e\.npz: ") as error:
+            load_embeddings(path)
+        assert "\n" not in str(error.value)
+    np.save(path.with_suffix(".npy"), np.eye(3))
+    with pytest.raises(ValueError, match="got a single array"):
+        load_embeddings(path.with_suffix(".npy"))
