@@ -91,8 +91,8 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
         seeds=seeds,
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
-        occupied=_stacked([scene.occupancy and scene.occupancy.occupied for scene in scenes]),
-        observed=_stacked([scene.occupancy and scene.occupancy.observed for scene in scenes]),
+        occupied=_stacked([scene.occupancy.occupied if scene.occupancy else None for scene in scenes]),
+        observed=_stacked([scene.occupancy.observed if scene.occupancy else None for scene in scenes]),
         previous=tuple(
             collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
         ),

@@ -170,10 +170,10 @@ def _turn(points: Float[Tensor, "P 3"], yaw: Float[Tensor, ""]) -> Float[Tensor,
     return torch.stack([cosine * x - sine * y, sine * x + cosine * y, z], -1)
 
 
-def _carry(  # noqa: PLR0913 - two frames' boxes, the points, and the motion between the frames
+def _carry(
     boxes: Boxes, current: Boxes, owner: Tensor, points: Tensor, to_now: Tensor, seconds: int | float
 ) -> Float[Tensor, "Q 3"]:
-    """Returns on moving objects where these are at the key moment; those of unmatched objects are left out."""
+    """Returns on moving objects where these are at the key moment, without those of unmatched objects."""
     expected = transform(to_now, boxes.centers) + rotate(to_now, boxes.velocities) * seconds
     carried = [points[:0]]
     for k in range(len(boxes.centers)):

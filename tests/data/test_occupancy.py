@@ -111,23 +111,20 @@ def test_labels_are_the_truth_of_synthetic_streets(streets, key):
 
 def test_moving_cars_leave_no_trail(streets):
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
-    found = 0
     for key in (2, 7):
         frames = [streets.without_images(k) for k in streets.sequence(key)]
         truth = parts_of(streets[key].truth.occupancy > 0, grid).any(-1)
         blind = [dataclasses.replace(frame, boxes=None) for frame in frames]
-        trail = label_occupancy(blind, 2, grid).occupied & ~truth
-        labels = label_occupancy(frames, 2, grid)
-        # What only the frames without boxes call occupied was there at another moment.
-        ghosts = trail & ~label_occupancy(blind[2:3], 0, grid).occupied
-        found += int(ghosts.sum())
-        left = ghosts & labels.occupied
-        car = torch.zeros_like(ghosts)
+        passed_by = torch.zeros(grid.shape, dtype=torch.bool)
         for k in (0, 1, 3, 4):
-            car |= swept(frames[k], frames[2], grid)
-        assert not (left & car).any()
-        assert (ghosts & car).any()
-    assert found > 20
+            passed_by |= swept(frames[k], frames[2], grid)
+        # What the other frames see where their cars were and nothing is now.
+        trail = label_occupancy(blind, 2, grid).occupied & ~truth & passed_by
+        trail &= ~label_occupancy(blind[2:3], 0, grid).occupied
+        left = trail & label_occupancy(frames, 2, grid).occupied
+        assert int(trail.sum()) > 100
+        # Noise carries a return over a face of the car as it is now.
+        assert int(left.sum()) <= 0.02 * int(trail.sum())
 
 
 def swept(frame, now, grid):
