@@ -56,7 +56,7 @@ def occupancy_densities(logits: Float[Tensor, "*batch"], length: int | float) ->
     same opacity however finely it is sampled. A softplus density is an occupancy with another unit.
 
     Args:
-        logits: Log-odds of being occupied. Differentiable.
+        logits: Log-odds of being occupied, ``torch.logit`` of a probability. Differentiable.
         length: Metres; a voxel's edge for the logits of voxels.
 
     Returns:

@@ -9,6 +9,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
@@ -24,7 +25,8 @@ def deformable_attention(
 
     .. math:: y_{q,h} = \sum_{l,p} w_{q,h,l,p}\; v_{l,h}(x_{q,h,l,p})
 
-    Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3, without its linear maps.
+    Deformable DETR (https://arxiv.org/abs/2010.04159), equation 3, without its linear maps. The reads are not
+    kept for the gradient but done again: they are most of a transformer's memory and little of its time.
 
     Args:
         levels: ``L`` maps whose channels are ``H`` heads one after the other; zero outside. Differentiable.
@@ -40,11 +42,20 @@ def deformable_attention(
         for level, maps in enumerate(levels):
             maps = maps.to(locations.dtype).unflatten(1, (sizes["H"], -1)).flatten(0, 1)
             places = (2 * locations[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
-            reads = nn.functional.grid_sample(maps, places, padding_mode="zeros", align_corners=False)
             share = weights[:, :, :, level].to(locations.dtype).transpose(1, 2).flatten(0, 1)
-            sums.append((reads * share[:, None]).sum(-1))
+            sums.append(
+                checkpoint(
+                    _weighted_reads, maps, places, share, use_reentrant=False, preserve_rng_state=False
+                )
+            )
     total = sum(sums[1:], sums[0])
     return total.unflatten(0, (sizes["B"], sizes["H"])).flatten(1, 2).mT
+
+
+def _weighted_reads(maps: Tensor, places: Tensor, share: Tensor) -> Tensor:
+    """Sums over the reads of one level: ``(B * H, c, Q)``."""
+    reads = nn.functional.grid_sample(maps, places, padding_mode="zeros", align_corners=False)
+    return (reads * share[:, None]).sum(-1)
 
 
 def _star(num_heads: int, rays: int, num_points: int) -> Tensor:
@@ -128,7 +139,7 @@ class PillarAttention(nn.Module):
 class SpatialCrossAttention(nn.Module):
     """BEV queries look into all cameras that see their pillar, and average what they find there.
 
-    BEVFormer (https://arxiv.org/abs/2203.17270), equation 3; keys as its ``SpatialCrossAttention``.
+    BEVFormer (https://arxiv.org/abs/2203.17270), section 3.3; keys as its ``SpatialCrossAttention``.
 
     Args:
         channels: Width of queries and maps.
@@ -175,7 +186,7 @@ class SpatialCrossAttention(nn.Module):
 class TemporalSelfAttention(nn.Module):
     """BEV queries look at themselves and at the previous BEV map, and average what they find.
 
-    BEVFormer (https://arxiv.org/abs/2203.17270), equation 4; keys as its ``TemporalSelfAttention``.
+    BEVFormer (https://arxiv.org/abs/2203.17270), section 3.4; keys as its ``TemporalSelfAttention``.
 
     Args:
         channels: Width of the queries.

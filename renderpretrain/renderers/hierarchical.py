@@ -13,7 +13,7 @@ from renderpretrain.samplers import uniform_positions
 
 
 class NeuSRenderer(nn.Module):
-    """Render an :class:`~renderpretrain.fields.SDFField` within its grid.
+    """Render an :class:`~renderpretrain.fields.SDFField` within its grid, whatever its law of opacity.
 
     Args:
         field: The field; its grid bounds the rays.

@@ -28,3 +28,14 @@ def test_shapes_must_agree():
         Rays(torch.zeros(2, 3), torch.zeros(3, 3))
     with pytest.raises(ValueError, match="one shape"):
         RaySamples(torch.zeros(2), torch.zeros(2), torch.ones(3, dtype=torch.bool))
+
+
+def test_even_bins_run_from_edge_to_edge():
+    bins = RaySamples.even(1.0, 3.0, 4)
+    assert_close(bins.t_starts, torch.tensor([1.0, 1.5, 2.0, 2.5]))
+    assert_close(bins.t_ends, torch.tensor([1.5, 2.0, 2.5, 3.0]))
+    assert bins.valid.all()
+    with pytest.raises(
+        ValueError, match=r"near, far, count: expected near < far and at least 1, got 1\.0, 3\.0, 0"
+    ):
+        RaySamples.even(1.0, 3.0, 0)
