@@ -13,8 +13,8 @@ from renderpretrain.samplers.rays import (
     LidarGuidedRays,
     PixelRays,
     RayTargets,
+    add_depth,
     in_range,
-    measured,
 )
 
 __all__ = [
@@ -22,10 +22,10 @@ __all__ = [
     "LidarGuidedRays",
     "PixelRays",
     "RayTargets",
+    "add_depth",
     "disparity_positions",
     "draw_pixels",
     "in_range",
-    "measured",
     "near_surface_positions",
     "nearest_per_pixel",
     "occupied_samples",

@@ -122,7 +122,7 @@ class LidarGuidedRays:
 
 @dataclass(frozen=True)
 class PixelRays:
-    """Camera rays through drawn pixels, with their colour and without depth; :func:`measured` adds that.
+    """Camera rays through drawn pixels, with their colour and without depth; :func:`add_depth` adds that.
 
     The candidates decide which: all pixels, a grid below the sky (:func:`pixel_candidates`), hidden patches
     (a mask), or the pixels a depth camera measured.
@@ -156,7 +156,7 @@ class PixelRays:
         )
 
 
-def measured(
+def add_depth(
     targets: RayTargets,
     z_depths: Float[Tensor, "B N H W"],
     z_depth_valid: Bool[Tensor, "B N H W"],

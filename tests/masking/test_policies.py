@@ -151,11 +151,17 @@ def test_each_ring_hides_its_share():
 
 
 def test_whole_shares_are_exact_in_every_ring():
-    """Ten rings of ten tokens: tenths add up to whole numbers only without the rounding of decimals."""
+    """Ten rings of ten tokens, of which one each."""
     distances = torch.arange(100) + 0.5
     policy = RangeMask(distances, tuple(10.0 * i for i in range(1, 10)), (0.1,) * 10)
     mask = policy(torch.ones(3, 100, dtype=torch.bool), SEEDS)
     assert (mask.view(3, 10, 10).sum(-1) == 1).all()
+
+
+def test_a_ring_begins_at_its_edge():
+    policy = RangeMask(torch.tensor([1.0, 2.0, 3.0]), (2.0,), (0.0, 1.0))
+    assert policy(torch.ones(1, 3, dtype=torch.bool), SEEDS[:1]).tolist() == [[False, True, True]]
+    assert policy.ratio_at(2.0) == 1.0 and policy.ratio_at(1.999) == 0.0
 
 
 def test_distances_may_differ_per_sample():

@@ -10,8 +10,8 @@ from renderpretrain.samplers import (
     LidarBeams,
     LidarGuidedRays,
     PixelRays,
+    add_depth,
     draw_pixels,
-    measured,
     nearest_per_pixel,
     pixel_candidates,
     pixel_grid,
@@ -142,7 +142,7 @@ def test_a_measured_ray_ends_at_the_pixels_depth():
     z_valid = torch.rand(2, 2, *SIZE) < 0.5
     z_depths[~z_valid] = torch.nan
     targets = PixelRays(60)(pixel_candidates(many), many, valid, images, SEEDS)
-    targets = measured(targets, z_depths, z_valid, many)
+    targets = add_depth(targets, z_depths, z_valid, many)
     z = many.project(targets.ends.unflatten(1, (2, 60)))[1].flatten(1)
     for b in range(2):
         for r in range(120):
@@ -157,11 +157,11 @@ def test_rays_among_measured_pixels_all_hit():
     many, z_valid = cameras(), torch.rand(2, 2, *SIZE) < 0.1
     select, valid = PixelRays(20), torch.ones(2, 2, dtype=torch.bool)
     targets = select(z_valid, many, valid, torch.zeros(2, 2, 3, *SIZE), SEEDS)
-    assert measured(targets, torch.ones(2, 2, *SIZE), z_valid, many).hit.all()
+    assert add_depth(targets, torch.ones(2, 2, *SIZE), z_valid, many).hit.all()
 
 
 def test_beams_get_no_depth_from_a_camera():
     points = torch.rand(2, 30, 3) + 1
     beams = LidarBeams(8)(points, torch.ones(2, 30, dtype=torch.bool), torch.zeros(2, 3), SEEDS)
     z_depths = torch.ones(2, 2, *SIZE)
-    assert not measured(beams, z_depths, z_depths > 0, cameras()).hit.any()
+    assert not add_depth(beams, z_depths, z_depths > 0, cameras()).hit.any()
