@@ -27,7 +27,8 @@ class UncertaintyWeights(nn.Module):
 
     Kendall et al. 2018 (https://arxiv.org/abs/1705.07115), equation 7: the likelihood of Gaussian errors,
     whose best ``sigma_i^2`` is the mean of ``L_i``, so that the terms end up equally large. The sum may be
-    negative. The parameters belong to the optimiser of the model, without weight decay.
+    negative. A term that stays at zero, for want of anything valid, gains weight without end: leave it out.
+    The parameters belong to the optimiser of the model, without weight decay.
 
     Args:
         names: The terms.

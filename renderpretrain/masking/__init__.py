@@ -18,6 +18,7 @@ from renderpretrain.masking.hide import (
     occupied_blocks,
     patch_candidates,
     returns_per_patch,
+    voxel_candidates,
 )
 from renderpretrain.masking.random import MaskPolicy, RandomMask, WeightedMask, lidar_guided, no_mask
 from renderpretrain.masking.ranges import RangeMask
@@ -46,4 +47,5 @@ __all__ = [
     "occupied_blocks",
     "patch_candidates",
     "returns_per_patch",
+    "voxel_candidates",
 ]

@@ -92,6 +92,33 @@ def hide_features(
     return torch.where(hidden[:, None], token.to(features.dtype), features)
 
 
+def voxel_candidates(
+    coords: Int[Tensor, "M 4"], batch_size: int
+) -> tuple[Bool[Tensor, "B L"], Int[Tensor, " M"]]:
+    """The voxels as candidates one by one, in a padded list per sample; on CUDA this waits for its length.
+
+    For masks without blocks on fine grids, whose dense volume would be mostly empty. The mask of the voxels
+    is ``mask[coords[:, 0], places]``; what a policy must know of them is filled in likewise,
+    ``distances[coords[:, 0], places] = ...``.
+
+    Args:
+        coords: Voxels ``(b, z, y, x)``, in any order.
+        batch_size: Number of samples.
+
+    Returns:
+        Which entries of the list hold a voxel, and the place of each voxel in its sample's list: their order
+        in ``coords``.
+    """
+    batch = coords[:, 0].long()
+    counts = torch.bincount(batch, minlength=batch_size)
+    order = batch.argsort(stable=True)
+    starts = (counts.cumsum(0) - counts)[batch[order]]
+    places = torch.empty_like(batch)
+    places[order] = torch.arange(len(batch), device=batch.device) - starts
+    length = int(counts.max()) if len(batch) else 0
+    return torch.arange(length, device=batch.device) < counts[:, None], places
+
+
 def occupied_blocks(
     coords: Int[Tensor, "M 4"], block: tuple[int, int, int], shape: tuple[int, int, int, int]
 ) -> Bool[Tensor, "B Z Y X"]:

@@ -59,24 +59,36 @@ class BlockMask:
                 f"candidates: expected a batch of {len(self.largest)} axes, got {tuple(candidates.shape)}"
             )
         seeds = given_or_drawn(seeds, candidates)
-        count = self._blocks_needed(shape)
-        covered = torch.ones(len(candidates), count, dtype=torch.bool, device=candidates.device)
-        for axis, extent in enumerate(shape):
-            along = self._spans(axis, extent, count, ops.fork(seeds, axis + 1))
-            covered = covered[..., None] & along.view(*along.shape[:2], *(1,) * axis, extent)
-        number = torch.arange(count, device=candidates.device).view(-1, *(1,) * len(shape))
-        first = torch.where(covered, number, count).amin(1)
+        first, count = self._first_blocks(shape, seeds)
         scattered = ops.uniform(seeds, shape)
         return hide_smallest(first + torch.where(first == count, scattered, 0.0), candidates, self.ratio)
 
-    def _spans(self, axis: int, extent: int, count: int, seeds: Tensor) -> Tensor:
-        """Which places along an axis every block holds, ``(B, count, extent)``."""
+    def _first_blocks(self, shape: tuple[int, ...], seeds: Tensor) -> tuple[Tensor, int]:
+        """Number of the first block that holds each token, and the number of blocks where none does."""
+        count = self._blocks_needed(shape)
+        index = torch.zeros((), dtype=torch.int64, device=seeds.device)
+        inside = torch.ones((), dtype=torch.bool, device=seeds.device)
+        for axis, extent in enumerate(shape):
+            places, along = self._places(axis, extent, count, ops.fork(seeds, axis + 1))
+            behind = (*along.shape[:2], *(1,) * axis, along.shape[2])
+            index = index[..., None] * extent + places.view(behind)
+            inside = inside[..., None] & along.view(behind)
+        tokens = math.prod(shape)
+        index = torch.where(inside, index, tokens).flatten(2)
+        number = torch.arange(count, device=seeds.device)[:, None].expand_as(index)
+        first = index.new_full((len(seeds), tokens + 1), count)
+        first.scatter_reduce_(1, index.flatten(1), number.flatten(1), "amin")
+        return first[:, :-1].unflatten(1, shape), count
+
+    def _places(self, axis: int, extent: int, count: int, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Places along an axis of every block's tokens, ``(B, count, largest)``, and which of them exist."""
         low, high = self.smallest[axis], self.largest[axis]
         u = ops.uniform(seeds, (count, 2))
-        size = low + (u[..., :1] * (high - low + 1)).floor()
-        start = (u[..., 1:] * (extent + size - 1)).floor() - size + 1
-        place = torch.arange(extent, device=seeds.device)
-        return (place >= start) & (place < start + size)
+        size = low + (u[..., :1] * (high - low + 1)).long()
+        start = (u[..., 1:] * (extent + size - 1)).long() - size + 1
+        within = torch.arange(high, device=seeds.device)
+        places = start + within
+        return places, (within < size) & (places >= 0) & (places < extent)
 
     def _blocks_needed(self, shape: tuple[int, ...]) -> int:
         """Blocks that leave a quarter of what may be seen uncovered on average, twice over."""

@@ -13,6 +13,7 @@ from renderpretrain.masking import (
     occupied_blocks,
     patch_candidates,
     returns_per_patch,
+    voxel_candidates,
 )
 
 SEEDS = torch.tensor([3, 4, 5])
@@ -161,3 +162,20 @@ def test_returns_are_counted_in_their_patch():
     pixels = torch.tensor([[[0.0, 0.0], [3.9, 3.9], [4.0, 0.0], [11.9, 7.9], [torch.nan, 1.0]]])
     visible = torch.tensor([[True, True, True, True, False]])
     assert returns_per_patch(pixels, visible, 4, (2, 3)).tolist() == [[[2, 1, 0], [0, 0, 1]]]
+
+
+def test_voxels_are_listed_per_sample_and_masked_one_by_one():
+    batch = torch.tensor([2, 0, 2, 2, 0, 2, 3])
+    coords = torch.cat([batch[:, None], torch.randint(99, (7, 3))], 1)
+    candidates, places = voxel_candidates(coords, 5)
+    assert places.tolist() == [0, 0, 1, 2, 1, 3, 0]
+    assert candidates.sum(1).tolist() == [2, 0, 4, 1, 0] and candidates.shape == (5, 4)
+    assert torch.equal(candidates, candidates.sort(1, descending=True).values)  # padding comes last
+    hidden = RandomMask(0.5)(candidates, torch.arange(5))[batch, places]
+    assert [int(hidden[batch == b].sum()) for b in range(5)] == [1, 0, 2, 1, 0]
+
+
+def test_no_voxels_are_no_candidates():
+    candidates, places = voxel_candidates(torch.zeros(0, 4, dtype=torch.int64), 2)
+    assert candidates.shape == (2, 0) and len(places) == 0
+    assert RandomMask(0.5)(candidates, SEEDS[:2]).shape == (2, 0)
