@@ -1,10 +1,50 @@
-"""What a rendered ray is compared with.
+"""What a rendered ray, image or volume is compared with, and how several such terms become one loss.
 
 Every loss is averaged per sample over its valid entries and then over the batch, so that two half batches
-give the gradient of the whole one; with nothing valid it is 0 with gradient 0.
+give the gradient of the whole one; with nothing valid it is 0 with gradient 0. Entries that are not valid may
+hold anything, NaN included.
 """
 
-from renderpretrain.losses.rays import depth_l1, distortion, masked_mean, rgb_l1
-from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf
+from renderpretrain.losses.balancing import GradNorm, UncertaintyWeights, gradient_norms, weigh
+from renderpretrain.losses.images import rgb_ssim
+from renderpretrain.losses.occupancy import lovasz_softmax, occupancy_bce, occupancy_focal, top_surface
+from renderpretrain.losses.rays import (
+    depth_kl,
+    depth_l1,
+    depth_l2,
+    depth_silog,
+    distortion,
+    masked_mean,
+    opacity_entropy,
+    rgb_l1,
+    rgb_mse,
+)
+from renderpretrain.losses.semantic import semantic_cosine, semantic_info_nce
+from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf, sdf_sparsity
 
-__all__ = ["depth_l1", "distortion", "eikonal", "free_space", "masked_mean", "near_surface_sdf", "rgb_l1"]
+__all__ = [
+    "GradNorm",
+    "UncertaintyWeights",
+    "depth_kl",
+    "depth_l1",
+    "depth_l2",
+    "depth_silog",
+    "distortion",
+    "eikonal",
+    "free_space",
+    "gradient_norms",
+    "lovasz_softmax",
+    "masked_mean",
+    "near_surface_sdf",
+    "occupancy_bce",
+    "occupancy_focal",
+    "opacity_entropy",
+    "rgb_l1",
+    "rgb_mse",
+    "rgb_ssim",
+    "sdf_sparsity",
+    "semantic_cosine",
+    "semantic_info_nce",
+    "top_surface",
+    "weigh",
+]

@@ -1,10 +1,16 @@
-"""Losses on rendered rays."""
+"""Losses on rendered rays: their depth, colour, opacity and weights."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain import ops
+
+SMALLEST_WEIGHT = 1e-6
+"""Keeps the logarithm of a weight or an opacity finite."""
+
+SMALLEST_MASS = 1e-12
+"""A measurement with less of its distribution within a ray's intervals does not count."""
 
 
 def masked_mean(values: Float[Tensor, "B ..."], valid: Bool[Tensor, "B ..."]) -> Float[Tensor, ""]:
@@ -17,17 +23,114 @@ def masked_mean(values: Float[Tensor, "B ..."], valid: Bool[Tensor, "B ..."]) ->
 
 
 def depth_l1(
-    depth: Float[Tensor, "B R"], target: Float[Tensor, "B R"], hit: Bool[Tensor, "B R"]
+    depth: Float[Tensor, " B *rays"], target: Float[Tensor, " B *rays"], hit: Bool[Tensor, " B *rays"]
 ) -> Float[Tensor, ""]:
-    """Mean absolute error of the depth, metres, over the rays a sensor measured. Differentiable."""
+    """Mean absolute error of the depth, metres, over the rays a sensor measured. Differentiable.
+
+    Also of depth maps, such as NS-MAE's bird's-eye depth, whose target is :func:`top_surface`.
+    """
     return masked_mean((depth - torch.where(hit, target, 0.0)).abs(), hit)
 
 
+def depth_l2(
+    depth: Float[Tensor, " B *rays"], target: Float[Tensor, " B *rays"], hit: Bool[Tensor, " B *rays"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of the depth, square metres, over the rays a sensor measured. Differentiable."""
+    return masked_mean(torch.where(hit, depth - target, 0.0).square(), hit)
+
+
+def depth_silog(
+    depth: Float[Tensor, " B *rays"],
+    target: Float[Tensor, " B *rays"],
+    hit: Bool[Tensor, " B *rays"],
+    *,
+    balance: int | float = 0.5,
+    closest: int | float = 0.01,
+) -> Float[Tensor, ""]:
+    r"""Error of the logarithm of the depth, of which a common factor counts less.
+
+    .. math:: \frac1n \sum_i d_i^2 - \frac{\lambda}{n^2} \Big(\sum_i d_i\Big)^2, \quad
+        d_i = \log \text{depth}_i - \log \text{target}_i
+
+    Eigen et al. 2014 (https://arxiv.org/abs/1406.2283), equation 4; the sums run over the measured rays of
+    one sample. Differentiable in depth.
+
+    Args:
+        depth: Rendered, metres.
+        target: Measured, metres.
+        hit: Which rays were measured.
+        balance: The paper's lambda: 0 counts a common factor in full, 1 ignores it.
+        closest: Metres that smaller depths count as; they have no gradient.
+    """
+    rendered, truth = (torch.where(hit, x, 1.0).clamp(min=closest).log() for x in (depth, target))
+    d = (rendered - truth).flatten(1)
+    count = hit.flatten(1).sum(1).clamp(min=1)
+    return (d.square().sum(1) / count - balance * (d.sum(1) / count).square()).mean()
+
+
+def depth_kl(
+    weights: Float[Tensor, "B R S"],
+    t_starts: Float[Tensor, "B R S"],
+    t_ends: Float[Tensor, "B R S"],
+    depth: Float[Tensor, "B R"],
+    hit: Bool[Tensor, "B R"],
+    *,
+    sigma: int | float,
+) -> Float[Tensor, ""]:
+    r"""How far a ray's weights are from a normal distribution around the measured depth.
+
+    .. math:: \sum_i q_i (\log q_i - \log (w_i + 10^{-6})), \quad
+        q_i \propto \Phi((t_{i+1} - D) / \sigma) - \Phi((t_i - D) / \sigma)
+
+    Unlike an error of the expected depth it has no reward for weights on both sides of the surface. The loss
+    on ray terminations of DS-NeRF (https://arxiv.org/abs/2107.02791), with the mass of each interval instead
+    of the density at its start. The weights may also be a pixel's distribution over depth bins.
+    Differentiable in weights alone.
+
+    Args:
+        weights: Of the samples, or probabilities of the bins.
+        t_starts: Where each interval begins, metres.
+        t_ends: Where it ends.
+        depth: Measured distance, in the unit of t; outside all intervals it does not count.
+        hit: Which rays were measured.
+        sigma: Standard deviation of the measurement, metres.
+    """
+    if sigma <= 0:
+        raise ValueError(f"sigma: expected a positive number of metres, got {sigma}")
+    kept, starts, ends = (torch.where(hit[..., None], x, 0.0) for x in (weights, t_starts, t_ends))
+    with torch.no_grad():
+        middle = torch.where(hit, depth, 0.0)[..., None]
+        below, above = (torch.special.ndtr((t - middle).double() / sigma) for t in (starts, ends))
+        total = (above - below).sum(-1, keepdim=True)
+        within = hit & (total[..., 0] > SMALLEST_MASS)
+        q = torch.where(within[..., None], (above - below) / total.clamp(min=SMALLEST_MASS), 0.0)
+        q = q.to(kept.dtype)
+    return masked_mean((torch.xlogy(q, q) - q * (kept + SMALLEST_WEIGHT).log()).sum(-1), within)
+
+
 def rgb_l1(
-    rgb: Float[Tensor, "B R 3"], target: Float[Tensor, "B R 3"], valid: Bool[Tensor, "B R"]
+    rgb: Float[Tensor, "B *rays 3"], target: Float[Tensor, "B *rays 3"], valid: Bool[Tensor, " B *rays"]
 ) -> Float[Tensor, ""]:
     """Mean absolute error of the rendered colour over rays and channels. Differentiable in rgb."""
     return masked_mean((rgb - target).abs(), valid[..., None].expand_as(rgb))
+
+
+def rgb_mse(
+    rgb: Float[Tensor, "B *rays 3"], target: Float[Tensor, "B *rays 3"], valid: Bool[Tensor, " B *rays"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of the rendered colour over rays and channels. Differentiable in rgb."""
+    seen = valid[..., None].expand_as(rgb)
+    return masked_mean(torch.where(seen, rgb - target, 0.0).square(), seen)
+
+
+def opacity_entropy(opacity: Float[Tensor, "B R"], valid: Bool[Tensor, "B R"]) -> Float[Tensor, ""]:
+    """Mean binary entropy of the rays' opacity, nats: a ray hits something or nothing, not half a wall.
+
+    ``-o log o - (1 - o) log(1 - o)``; within 1e-6 of 0 or 1 there is no gradient. It does what the Beta prior
+    of Neural Volumes does (https://arxiv.org/abs/1906.07751), bounded. Differentiable in opacity.
+    """
+    o = torch.where(valid, opacity, 0.5).clamp(SMALLEST_WEIGHT, 1 - SMALLEST_WEIGHT)
+    return masked_mean(-torch.xlogy(o, o) - torch.xlogy(1 - o, 1 - o), valid)
 
 
 def distortion(

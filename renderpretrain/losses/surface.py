@@ -49,3 +49,19 @@ def eikonal(gradients: Float[Tensor, "B R S 3"], valid: Bool[Tensor, "B R S"]) -
     squared = torch.where(valid[..., None], gradients, 0.0).square().sum(-1)
     norms = squared.where(squared > 0, 1.0).sqrt() * (squared > 0)
     return masked_mean((norms - 1).square(), valid)
+
+
+def sdf_sparsity(
+    sdf: Float[Tensor, "B R S"], valid: Bool[Tensor, "B R S"], *, sharpness: int | float
+) -> Float[Tensor, ""]:
+    """Mean of ``exp(-sharpness |sdf|)`` over samples: no surfaces where nothing asks for one.
+
+    SparseNeuS (https://arxiv.org/abs/2206.05737), its sparseness regularisation. Differentiable in sdf; at
+    zero its gradient is taken as zero.
+
+    Args:
+        sdf: Signed distance, metres.
+        valid: Which samples count; uniform ones along the rays in the paper.
+        sharpness: The paper's tau, 1/m.
+    """
+    return masked_mean((-sharpness * torch.where(valid, sdf, 0.0).abs()).exp(), valid)

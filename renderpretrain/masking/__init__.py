@@ -1,19 +1,51 @@
 """Masking policies: which of the candidate tokens the encoder must not see.
 
 A policy is any callable ``(candidates, seeds) -> mask`` on boolean tensors ``(B, ...)``: True in
-``candidates`` may be hidden, True in the mask is hidden. ``seeds`` is one number per sample. What a mask
-then does to images and voxels is in :func:`hide_patches` and :func:`hidden_voxels`.
+``candidates`` may be hidden, True in the mask is hidden. ``seeds`` is one number per sample. Tokens are
+whatever the axes count: patches, pixels, voxels, blocks of them, points, frames. What a policy knows about
+them beyond that (distances, azimuths, returns) it is given when it is made.
+
+What a mask then does to its tokens: :func:`hide_patches`, :func:`hide_depth`, :func:`hidden_voxels`,
+:func:`hide_features`; hidden points are no longer valid, ``point_valid & ~mask``.
 """
 
-from renderpretrain.masking.hide import hidden_voxels, hide_patches, occupied_blocks, patch_candidates
-from renderpretrain.masking.random import MaskPolicy, RandomMask, no_mask
+from renderpretrain.masking.combine import Compose, Either, FrameMask, SharedMask, Sometimes
+from renderpretrain.masking.hide import (
+    hidden_voxels,
+    hide_depth,
+    hide_features,
+    hide_patches,
+    occupied_blocks,
+    patch_candidates,
+    returns_per_patch,
+    voxel_candidates,
+)
+from renderpretrain.masking.random import MaskPolicy, RandomMask, WeightedMask, lidar_guided, no_mask
+from renderpretrain.masking.ranges import RangeMask
+from renderpretrain.masking.regions import BlockMask, ConeMask, GridMask, SectorMask
 
 __all__ = [
+    "BlockMask",
+    "Compose",
+    "ConeMask",
+    "Either",
+    "FrameMask",
+    "GridMask",
     "MaskPolicy",
     "RandomMask",
+    "RangeMask",
+    "SectorMask",
+    "SharedMask",
+    "Sometimes",
+    "WeightedMask",
     "hidden_voxels",
+    "hide_depth",
+    "hide_features",
     "hide_patches",
+    "lidar_guided",
     "no_mask",
     "occupied_blocks",
     "patch_candidates",
+    "returns_per_patch",
+    "voxel_candidates",
 ]

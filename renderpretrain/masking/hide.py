@@ -1,4 +1,4 @@
-"""What a mask does: set image patches to the mean colour, find the voxels of hidden blocks."""
+"""What a mask does: to image patches, voxels, points and depth pixels; and what of them can be hidden."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,11 +18,105 @@ def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[
     return torch.ones(shape, dtype=torch.bool, device=images.device)
 
 
-def hide_patches(images: Float[Tensor, "M C H W"], mask: Bool[Tensor, "M h w"]) -> Float[Tensor, "M C H W"]:
-    """Set the hidden patches to zero, the mean colour of normalised images."""
+def hide_patches(
+    images: Float[Tensor, "M C H W"],
+    mask: Bool[Tensor, "M h w"],
+    token: Float[Tensor, "C p q"] | None = None,
+) -> Float[Tensor, "M C H W"]:
+    """Set the hidden patches to zero, the mean colour of normalised images, or to a token.
+
+    Works on feature maps as well, with patches of one cell. Differentiable in images and token.
+
+    Args:
+        images: Normalised images.
+        mask: Patches that tile the images.
+        token: A whole patch, the same in every hidden place (SimMIM, https://arxiv.org/abs/2111.09886, as
+            NS-MAE uses it), or with one pixel a colour for the whole patch.
+
+    Raises:
+        ValueError: If patches do not tile the images, or the token is neither a patch nor a pixel.
+    """
     check_shape("mask", mask, "M h w", M=len(images))
-    hidden = torch.nn.functional.interpolate(mask[:, None].float(), images.shape[-2:], mode="nearest")
-    return images.masked_fill(hidden.bool(), 0.0)
+    hidden = torch.nn.functional.interpolate(mask[:, None].float(), images.shape[-2:], mode="nearest").bool()
+    if token is None:
+        return images.masked_fill(hidden, 0.0)
+    rows, columns = mask.shape[1:]
+    patch = (images.shape[2] / rows, images.shape[3] / columns)
+    if token.shape[0] != images.shape[1] or tuple(token.shape[1:]) not in ((1, 1), patch):
+        raise ValueError(
+            f"token: expected ({images.shape[1]}, 1, 1) or ({images.shape[1]}, {patch[0]:g}, {patch[1]:g}), "
+            f"one pixel or one patch, got {tuple(token.shape)}"
+        )
+    if token.shape[1:] != (1, 1):
+        token = token.repeat(1, rows, columns)
+    return torch.where(hidden, token.to(images.dtype), images)
+
+
+def returns_per_patch(
+    pixels: Float[Tensor, "M P 2"], visible: Bool[Tensor, "M P"], patch_size: int, shape: tuple[int, int]
+) -> Int[Tensor, "M h w"]:
+    """How many LiDAR returns lie in each image patch.
+
+    Args:
+        pixels: Where the returns project to, ``(u, v)``; anything where not visible.
+        visible: Which returns the image sees, all of them inside it.
+        patch_size: Pixels per patch along each axis.
+        shape: ``(h, w)`` in patches.
+    """
+    cells = torch.where(visible[..., None], pixels, 0.0).div(patch_size).floor().long()
+    index = cells[..., 1] * shape[1] + cells[..., 0]
+    counts = torch.zeros(len(pixels), shape[0] * shape[1], dtype=torch.int64, device=pixels.device)
+    return counts.scatter_add_(1, index, visible.long()).view(-1, *shape)
+
+
+def hide_depth(
+    depth: Float[Tensor, "*batch H W"], mask: Bool[Tensor, "*batch H W"]
+) -> Float[Tensor, "*batch H W"]:
+    """A copy of a depth image in which the hidden pixels hold 0, no measurement.
+
+    The candidates are the pixels with a measurement, ``depth > 0``. Targets are the given image, which stays
+    as it is.
+    """
+    return depth.masked_fill(mask, 0.0)
+
+
+def hide_features(
+    features: Float[Tensor, "M C"], hidden: Bool[Tensor, " M"], token: Float[Tensor, " C"]
+) -> Float[Tensor, "M C"]:
+    """Replace the features of hidden voxels by a token; the voxels stay where they are.
+
+    PonderV2's outdoor mask (https://arxiv.org/abs/2310.08586), which gives the geometry away and asks for
+    what it looks like. To drop voxels instead: ``voxels.to_sparse(hidden)``. Differentiable in features and
+    token.
+    """
+    return torch.where(hidden[:, None], token.to(features.dtype), features)
+
+
+def voxel_candidates(
+    coords: Int[Tensor, "M 4"], batch_size: int
+) -> tuple[Bool[Tensor, "B L"], Int[Tensor, " M"]]:
+    """The voxels as candidates one by one, in a padded list per sample; on CUDA this waits for its length.
+
+    For masks without blocks on fine grids, whose dense volume would be mostly empty. The mask of the voxels
+    is ``mask[coords[:, 0], places]``; what a policy must know of them is filled in likewise,
+    ``distances[coords[:, 0], places] = ...``.
+
+    Args:
+        coords: Voxels ``(b, z, y, x)``, in any order.
+        batch_size: Number of samples.
+
+    Returns:
+        Which entries of the list hold a voxel, and the place of each voxel in its sample's list: their order
+        in ``coords``.
+    """
+    batch = coords[:, 0].long()
+    counts = torch.bincount(batch, minlength=batch_size)
+    order = batch.argsort(stable=True)
+    starts = (counts.cumsum(0) - counts)[batch[order]]
+    places = torch.empty_like(batch)
+    places[order] = torch.arange(len(batch), device=batch.device) - starts
+    length = int(counts.max()) if len(batch) else 0
+    return torch.arange(length, device=batch.device) < counts[:, None], places
 
 
 def occupied_blocks(

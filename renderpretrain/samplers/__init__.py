@@ -1,13 +1,36 @@
 """Which rays to render, and where along them to look."""
 
-from renderpretrain.samplers.intervals import uniform_positions
-from renderpretrain.samplers.rays import LidarBeams, LidarGuidedRays, RayTargets, in_range, pixel_grid
+from renderpretrain.samplers.intervals import (
+    disparity_positions,
+    near_surface_positions,
+    occupied_samples,
+    stratified_positions,
+    uniform_positions,
+)
+from renderpretrain.samplers.pixels import draw_pixels, nearest_per_pixel, pixel_candidates, pixel_grid
+from renderpretrain.samplers.rays import (
+    LidarBeams,
+    LidarGuidedRays,
+    PixelRays,
+    RayTargets,
+    add_depth,
+    in_range,
+)
 
 __all__ = [
     "LidarBeams",
     "LidarGuidedRays",
+    "PixelRays",
     "RayTargets",
+    "add_depth",
+    "disparity_positions",
+    "draw_pixels",
     "in_range",
+    "near_surface_positions",
+    "nearest_per_pixel",
+    "occupied_samples",
+    "pixel_candidates",
     "pixel_grid",
+    "stratified_positions",
     "uniform_positions",
 ]

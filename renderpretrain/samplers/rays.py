@@ -1,6 +1,6 @@
 """Which rays to render, and what a sensor measured along them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,6 +9,14 @@ from torch import Tensor
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, Rays
+from renderpretrain.samplers.pixels import (
+    colours_at,
+    draw,
+    draw_pixels,
+    nearest_per_pixel,
+    pixel_grid,
+    read_pixels,
+)
 
 
 @dataclass(frozen=True)
@@ -39,35 +47,6 @@ class RayTargets:
         return self.rays.at(self.depth[..., None])[..., 0, :]
 
 
-def pixel_grid(
-    cameras: Cameras, stride: int, *, top: float = 0.0
-) -> tuple[Float[Tensor, "P 2"], tuple[int, int]]:
-    """Every ``stride``-th pixel's centre in reading order, and the shape ``(h, w)`` of that picture.
-
-    Args:
-        cameras: Gives the image size and the device.
-        stride: Pixels between neighbours.
-        top: Share of the image height to leave out at the top (the sky).
-    """
-    height, width = cameras.image_size
-    device = cameras.intrinsics.device
-    v = torch.arange(int(height * top), height, stride, device=device) + 0.5
-    u = torch.arange(0, width, stride, device=device) + 0.5
-    grid = torch.stack(torch.meshgrid(v, u, indexing="ij")[::-1], -1)
-    return grid.reshape(-1, 2), (len(v), len(u))
-
-
-def colours_at(
-    images: Float[Tensor, "B N 3 H W"], pixels: Float[Tensor, "B N K 2"]
-) -> Float[Tensor, "B N K 3"]:
-    """Colour of the pixel that contains each position; positions outside read the border."""
-    height, width = images.shape[-2:]
-    u = pixels[..., 0].floor().long().clamp(0, width - 1)
-    v = pixels[..., 1].floor().long().clamp(0, height - 1)
-    index = (v * width + u)[:, :, None].expand(-1, -1, 3, -1)
-    return images.flatten(3).gather(3, index).mT
-
-
 @dataclass(frozen=True)
 class LidarGuidedRays:
     """Camera rays through LiDAR returns; pixels of a grid below the horizon fill up what is missing.
@@ -80,11 +59,14 @@ class LidarGuidedRays:
         num_rays: Rays per camera.
         stride: Pixels between the filler's grid points.
         sky: Share of the image height, from the top, without filler.
+        nearest: Draw only among the nearest returns of each pixel, as PonderV2 does outdoors
+            (https://arxiv.org/abs/2310.08586): the LiDAR sees past edges that hide things from the camera.
     """
 
     num_rays: int = 512
     stride: int = 4
     sky: float = 0.4
+    nearest: bool = False
 
     def __call__(
         self,
@@ -125,7 +107,10 @@ class LidarGuidedRays:
         self, points: Tensor, point_valid: Tensor, cameras: Cameras, camera_valid: Tensor, seeds: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Indices ``(B, N, num_rays)`` of random visible returns, and which of these slots hold one."""
-        visible = cameras.project(points[:, None])[2] & camera_valid[..., None] & point_valid[:, None]
+        pixels, z_depth, inside = cameras.project(points[:, None])
+        visible = inside & camera_valid[..., None] & point_valid[:, None]
+        if self.nearest:
+            visible = nearest_per_pixel(pixels, z_depth, visible, cameras.image_size)
         return draw(visible, self.num_rays, seeds)
 
     def _filler(self, cameras: Cameras, seeds: Tensor) -> Tensor:
@@ -133,6 +118,67 @@ class LidarGuidedRays:
         grid, _ = pixel_grid(cameras, self.stride, top=self.sky)
         places = ops.uniform(seeds, (cameras.shape[1], self.num_rays))
         return grid[(places * len(grid)).long()]
+
+
+@dataclass(frozen=True)
+class PixelRays:
+    """Camera rays through drawn pixels, with their colour and without depth; :func:`add_depth` adds that.
+
+    The candidates decide which: all pixels, a grid below the sky (:func:`pixel_candidates`), hidden patches
+    (a mask), or the pixels a depth camera measured.
+
+    Attributes:
+        num_rays: Rays per camera; slots that no candidate fills are not valid.
+    """
+
+    num_rays: int = 256
+
+    def __call__(
+        self,
+        candidates: Bool[Tensor, "B N h w"],
+        cameras: Cameras,
+        camera_valid: Bool[Tensor, "B N"],
+        images: Float[Tensor, "B N 3 H W"],
+        seeds: Int[Tensor, " B"],
+    ) -> RayTargets:
+        """Draw ``N * num_rays`` rays per sample; see :func:`draw_pixels` for the candidates."""
+        pixels, found = draw_pixels(candidates, cameras.image_size, self.num_rays, seeds)
+        rays = cameras.rays(pixels)
+        camera = torch.arange(found.shape[1], device=found.device)[None, :, None].expand_as(found)
+        return RayTargets(
+            Rays(rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)),
+            torch.zeros_like(pixels[..., 0]).flatten(1),
+            torch.zeros_like(found).flatten(1),
+            colours_at(images, pixels).flatten(1, 2),
+            (found & camera_valid[..., None]).flatten(1),
+            camera.flatten(1),
+            pixels.flatten(1, 2),
+        )
+
+
+def add_depth(
+    targets: RayTargets,
+    z_depths: Float[Tensor, "B N H W"],
+    z_depth_valid: Bool[Tensor, "B N H W"],
+    cameras: Cameras,
+) -> RayTargets:
+    """The same rays with the depth that a depth camera measured at their pixels.
+
+    Rays whose colour does not count get no depth either, and neither do LiDAR beams.
+
+    Args:
+        targets: Camera rays.
+        z_depths: Along the optical axis, metres; anything where not valid.
+        z_depth_valid: Where the depth camera measured.
+        cameras: The rays' cameras.
+    """
+    camera = targets.camera.clamp(min=0)
+    hit = read_pixels(z_depth_valid, camera, targets.pixels) & targets.rgb_valid & (targets.camera >= 0)
+    axes = cameras.camera_to_world[..., :3, 2].gather(1, camera[..., None].expand(-1, -1, 3))
+    cosines = (targets.rays.directions * axes).sum(-1)
+    z_depth = read_pixels(z_depths, camera, targets.pixels)
+    depth = torch.where(hit, z_depth / torch.where(hit, cosines, 1.0), 0.0)
+    return replace(targets, depth=depth, hit=hit)
 
 
 @dataclass(frozen=True)
@@ -183,21 +229,3 @@ def in_range(
 def _never_empty(points: Tensor, point_valid: Tensor) -> tuple[Tensor, Tensor]:
     """One more point that is not valid: a batch of empty sweeps has something to index."""
     return torch.nn.functional.pad(points, (0, 0, 0, 1)), torch.nn.functional.pad(point_valid, (0, 1))
-
-
-def draw(
-    candidates: Bool[Tensor, "B *lead P"], count: int, seeds: Int[Tensor, " B"]
-) -> tuple[Int[Tensor, "B *lead K"], Bool[Tensor, "B *lead K"]]:
-    """Draw ``count`` of the candidates along the last axis without replacement.
-
-    Returns:
-        Their indices, and which slots hold one: where there are fewer candidates, the rest of the slots is
-        False and points at index 0.
-    """
-    keys = torch.where(candidates, ops.uniform(seeds, tuple(candidates.shape[1:])), 2.0)
-    available = min(count, candidates.shape[-1])
-    # A stable sort, so that neither padding nor ties change which ray gets which jitter.
-    values, index = keys.sort(dim=-1, stable=True)
-    missing = (0, count - available)
-    found = torch.nn.functional.pad(values[..., :available] < 1.5, missing)
-    return torch.where(found, torch.nn.functional.pad(index[..., :available], missing), 0), found

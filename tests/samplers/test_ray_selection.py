@@ -3,7 +3,7 @@ from torch.testing import assert_close
 
 from renderpretrain import Cameras
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, in_range, pixel_grid
-from renderpretrain.samplers.rays import colours_at, draw
+from renderpretrain.samplers.pixels import colours_at, draw
 
 SEEDS = torch.tensor([7, 8])
 EXACT = "donot_use_mm_for_euclid_dist"  # the matrix-product form loses three digits

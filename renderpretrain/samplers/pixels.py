@@ -1,0 +1,146 @@
+"""Which pixels of the cameras to look at."""
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from renderpretrain import ops
+from renderpretrain.geometry import Cameras
+
+
+def pixel_grid(
+    cameras: Cameras, stride: int, *, top: float = 0.0
+) -> tuple[Float[Tensor, "P 2"], tuple[int, int]]:
+    """Every ``stride``-th pixel's centre in reading order, and the shape ``(h, w)`` of that picture.
+
+    Args:
+        cameras: Gives the image size and the device.
+        stride: Pixels between neighbours.
+        top: Share of the image height to leave out at the top (the sky).
+    """
+    height, width = cameras.image_size
+    device = cameras.intrinsics.device
+    v = torch.arange(int(height * top), height, stride, device=device) + 0.5
+    u = torch.arange(0, width, stride, device=device) + 0.5
+    grid = torch.stack(torch.meshgrid(v, u, indexing="ij")[::-1], -1)
+    return grid.reshape(-1, 2), (len(v), len(u))
+
+
+def colours_at(
+    images: Float[Tensor, "B N 3 H W"], pixels: Float[Tensor, "B N K 2"]
+) -> Float[Tensor, "B N K 3"]:
+    """Colour of the pixel that contains each position; positions outside read the border."""
+    height, width = images.shape[-2:]
+    u = pixels[..., 0].floor().long().clamp(0, width - 1)
+    v = pixels[..., 1].floor().long().clamp(0, height - 1)
+    index = (v * width + u)[:, :, None].expand(-1, -1, 3, -1)
+    return images.flatten(3).gather(3, index).mT
+
+
+def read_pixels(
+    pictures: Shaped[Tensor, "B N H W"], camera: Int[Tensor, "B R"], pixels: Float[Tensor, "B R 2"]
+) -> Shaped[Tensor, "B R"]:
+    """What the cameras' pictures hold at pixels; positions outside read the border."""
+    height, width = pictures.shape[-2:]
+    u = pixels[..., 0].floor().long().clamp(0, width - 1)
+    v = pixels[..., 1].floor().long().clamp(0, height - 1)
+    return pictures.flatten(1).gather(1, (camera * height + v) * width + u)
+
+
+def pixel_candidates(cameras: Cameras, *, stride: int = 1, top: float = 0.0) -> Bool[Tensor, "*batch H W"]:
+    """The pixels of :func:`pixel_grid` as a picture for every camera: all of them with a stride of one.
+
+    Args:
+        cameras: Give the image size and the device.
+        stride: Pixels between neighbours.
+        top: Share of the image height to leave out at the top (the sky).
+    """
+    height, width = cameras.image_size
+    grid = torch.zeros(height, width, dtype=torch.bool, device=cameras.intrinsics.device)
+    grid[int(height * top) :: stride, ::stride] = True
+    return grid.expand(*cameras.shape, height, width)
+
+
+def draw_pixels(
+    candidates: Bool[Tensor, "B N h w"], image_size: tuple[int, int], count: int, seeds: Int[Tensor, " B"]
+) -> tuple[Float[Tensor, "B N K 2"], Bool[Tensor, "B N K"]]:
+    """Draw ``count`` pixels of every camera among those that candidate cells cover.
+
+    The pixels, in reading order, are cut in ``count`` equal shares and one is drawn from each: every pixel is
+    equally likely, none is drawn more than twice, and there is no sorting. Where there are fewer pixels than
+    ``count``, all are taken once.
+
+    Args:
+        candidates: Cells that tile the image: its pixels, or its patches.
+        image_size: ``(height, width)`` in pixels.
+        count: Pixels per camera.
+        seeds: One per sample.
+
+    Returns:
+        Pixel centres ``(u, v)``, and which slots hold one; the others lie anywhere in the image.
+
+    Raises:
+        ValueError: If the cells do not tile the image.
+    """
+    (height, width), (rows, columns) = image_size, candidates.shape[2:]
+    if not rows or not columns or height % rows or width % columns:
+        raise ValueError(f"candidates: expected cells that tile {image_size} pixels, got {(rows, columns)}")
+    cell_height, cell_width = height // rows, width // columns
+    area = cell_height * cell_width
+    ends = candidates.flatten(2).cumsum(-1)
+    total = ends[..., -1:] * area
+    slot = torch.arange(count, device=seeds.device)
+    used = total.clamp(max=count)
+    share = total.double() / used.clamp(min=1)
+    place = slot + ops.uniform(seeds, (candidates.shape[1], count)).double()
+    rank = torch.minimum((place * share).long(), (total - 1).clamp(min=0))
+    cell = torch.searchsorted(ends, rank // area, right=True).clamp(max=rows * columns - 1)
+    within = rank % area
+    u = cell % columns * cell_width + within % cell_width
+    v = cell // columns * cell_height + within // cell_width
+    return torch.stack([u, v], -1) + 0.5, slot < used
+
+
+def nearest_per_pixel(
+    pixels: Float[Tensor, "B N P 2"],
+    z_depth: Float[Tensor, "B N P"],
+    visible: Bool[Tensor, "B N P"],
+    image_size: tuple[int, int],
+) -> Bool[Tensor, "B N P"]:
+    """Which visible points are the nearest one in their pixel; of equally near ones the first.
+
+    Args:
+        pixels: Where the points project to, inside the image where visible.
+        z_depth: Along the optical axis, metres.
+        visible: Which points the camera sees.
+        image_size: ``(height, width)``; points further apart than a pixel do not compete.
+    """
+    height, width = image_size
+    u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
+    cell = torch.where(visible, v * width + u, height * width)
+    nearest = z_depth.new_full((*visible.shape[:2], height * width + 1), torch.inf)
+    nearest.scatter_reduce_(2, cell, torch.where(visible, z_depth, torch.inf), "amin")
+    candidate = visible & (z_depth == nearest.gather(2, cell))
+    index = torch.arange(visible.shape[2], device=visible.device).expand_as(cell)
+    none = visible.shape[2]
+    first = cell.new_full(nearest.shape, none)
+    first.scatter_reduce_(2, cell, torch.where(candidate, index, none), "amin")
+    return candidate & (index == first.gather(2, cell))
+
+
+def draw(
+    candidates: Bool[Tensor, "B *lead P"], count: int, seeds: Int[Tensor, " B"]
+) -> tuple[Int[Tensor, "B *lead K"], Bool[Tensor, "B *lead K"]]:
+    """Draw ``count`` of the candidates along the last axis without replacement.
+
+    Returns:
+        Their indices, and which slots hold one: where there are fewer candidates, the rest of the slots is
+        False and points at index 0.
+    """
+    keys = torch.where(candidates, ops.uniform(seeds, tuple(candidates.shape[1:])), 2.0)
+    available = min(count, candidates.shape[-1])
+    # A stable sort, so that neither padding nor ties change which ray gets which jitter.
+    values, index = keys.sort(dim=-1, stable=True)
+    missing = (0, count - available)
+    found = torch.nn.functional.pad(values[..., :available] < 1.5, missing)
+    return torch.where(found, torch.nn.functional.pad(index[..., :available], missing), 0), found
