@@ -1,6 +1,6 @@
 """Opacity and compositing: from distances and values at samples to one value per ray."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from measure import Case, Function, Results, both_passes, installed
@@ -98,7 +98,7 @@ def _sums(rays: dict[str, Tensor]) -> Iterator[Case]:
     """With weights that are there, and with all that leads to them."""
     sums: dict[str, Function] = {
         "": ops.accumulate,
-        "reference": ops.accumulate_reference,
+        "chain": _product_sum,
         "torch": _matrix_sum,
     }
     nerfacc = installed("nerfacc")
@@ -115,8 +115,8 @@ def _renders(rays: dict[str, Tensor]) -> Iterator[Case]:
     tolerances = (1e-4, 1e-4 if values.dtype == torch.float32 else 1e-2)
     composites: dict[str, Function] = {
         "": ops.composite_values,
-        "reference": ops.composite_values_reference,
-        "torch": _matrix_composite,
+        "chain": lambda *a: _composite(*a, _product_sum),
+        "torch": lambda *a: _composite(*a, _matrix_sum),
     }
     if installed("nerfacc"):
         composites["nerfacc"] = _nerfacc_composite
@@ -124,8 +124,8 @@ def _renders(rays: dict[str, Tensor]) -> Iterator[Case]:
     yield from _passes("composite_values", rays, composites, samples, (3, 7), tolerances)
     renders: dict[str, Function] = {
         "": lambda *a: ops.neus_render(*a[:3], t, *a[3:]),
-        "reference": lambda *a: ops.neus_render_reference(*a[:3], t, *a[3:]),
-        "torch": lambda *a: _matrix_composite(ops.neus_alphas_reference(*a[:4]), a[4], t),
+        "chain": lambda *a: _composite(ops.neus_alphas_reference(*a[:4]), a[4], t, _product_sum),
+        "torch": lambda *a: _composite(ops.neus_alphas_reference(*a[:4]), a[4], t, _matrix_sum),
     }
     inputs = sdf, cosines, deltas, inv_s, values
     yield from _passes("neus_render", rays, renders, inputs, (5, 12), tolerances)
@@ -136,11 +136,18 @@ def _matrix_sum(weights: Tensor, values: Tensor) -> Tensor:
     return (weights[..., None, :] @ values.float())[..., 0, :]
 
 
-def _matrix_composite(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
+def _product_sum(weights: Tensor, values: Tensor) -> Tensor:
+    """As the published systems write it."""
+    return (weights[..., None] * values.float()).sum(-2)
+
+
+def _composite(
+    alphas: Tensor, values: Tensor, t: Tensor, accumulate: Callable[[Tensor, Tensor], Tensor]
+) -> Results:
     weights = ops.composite_reference(alphas)
     opacity = weights.sum(-1)
     depth = (weights * t).sum(-1) / (opacity + 1e-10)
-    return _matrix_sum(weights, values), depth, opacity, weights
+    return accumulate(weights, values), depth, opacity, weights
 
 
 def _nerfacc_composite(alphas: Tensor, values: Tensor, t: Tensor) -> Results:
