@@ -32,7 +32,8 @@ class PromptNorm(nn.Module):
 
     ``y = bn_d(x) * (1 + scale) + shift`` with ``(shift, scale) = Linear(SiLU(context))``: the prompt-driven
     normalisation of PPT (https://arxiv.org/abs/2308.09718), decoupled, adaptive and affine as PonderV2 uses
-    it. Keys as in Pointcept: ``bns.{d}``, ``modulation.1``.
+    it. Keys as in Pointcept: ``bns.{d}``, ``modulation.1``. The norms of data sets that a batch lacks stay as
+    they are and get no gradient.
 
     Args:
         channels: Number of channels.

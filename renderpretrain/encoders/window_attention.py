@@ -23,7 +23,7 @@ class WindowAttention(nn.Module):
         num_heads: Divides the width.
         window: Side of a window in cells.
         shifted: Begin the windows half a window in from the corner; the smaller ones at the borders stay
-            apart. Along an axis that one window covers nothing is shifted.
+            apart. Along an axis that one window covers nothing is shifted, as in timm; in mmdetection it is.
     """
 
     def __init__(self, width: int, num_heads: int, *, window: int, shifted: bool) -> None:

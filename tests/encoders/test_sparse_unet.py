@@ -156,6 +156,18 @@ def test_a_mixed_batch_is_each_data_set_alone():
     assert (context.grad != 0).all()
 
 
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    network, x = SparseUNet(4, **TINY, prompt=(3, 16)), scattered()
+    expected = network(x, Domains((1, 0), torch.ones(2, 16))).features
+    on_cuda = SparseTensor(x.features.cuda(), x.coords.int().cuda(), x.spatial_shape, 2)
+    out = network.cuda()(on_cuda, Domains((1, 0), torch.ones(2, 16, device="cuda"))).features
+    # spconv's implicit GEMM may use TF32: 10 bits of mantissa, twelve layers deep.
+    assert_close(out.cpu(), expected, rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.untyped
 def test_data_sets_are_named_where_they_are_needed_and_only_there():
     x, domains = scattered(), Domains((0, 3), torch.zeros(2, 16))

@@ -190,6 +190,7 @@ def test_drop_path_skips_whole_samples_and_keeps_the_mean():
     assert network.layers[0].blocks[0].drop_path == 0
 
 
+@pytest.mark.untyped  # the hook's checks cannot be traced
 def test_it_compiles():
     network = SwinTransformer((2,), 32, window=3, out_indices=(0,), mask_token=True)
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True, dynamic=False)
@@ -210,3 +211,14 @@ def test_half_precision_stays_near():
         assert_close(
             a.float(), b, rtol=0.05, atol=0.1
         )  # bfloat16 through four blocks; maps have unit variance
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    network = SwinTransformer((2, 2), 32, window=3, out_indices=(0, 1), mask_token=True)
+    images, hidden = torch.randn(2, 3, 40, 56), torch.rand(2, 1, 5, 7) < 0.5
+    expected = network(images, hidden)
+    for out, want in zip(network.cuda()(images.cuda(), hidden.cuda()), expected, strict=True):
+        assert_close(out.cpu(), want, rtol=1e-2, atol=1e-2)  # the patches' convolution may use TF32
