@@ -65,14 +65,14 @@ def lovasz_softmax(
     classes = torch.arange(probabilities.shape[1], device=labels.device)[:, None]
     truth = (labels.flatten(1)[:, None] == classes) & seen
     likely = torch.where(seen, probabilities.flatten(2), 0.0)
-    # Cells that do not count come last, with an error of zero.
+    # Cells that do not count come last, where the Jaccard loss has no steps left.
     errors, order = torch.where(seen, (truth.to(likely.dtype) - likely).abs(), -1.0).sort(-1, descending=True)
     right = truth.gather(-1, order).to(likely.dtype)
     size = right.sum(-1, keepdim=True)
     union = size + (1 - right).cumsum(-1)
     jaccard = 1 - (size - right.cumsum(-1)) / union.clamp(min=1)
     steps = jaccard.diff(dim=-1, prepend=torch.zeros_like(size))
-    return masked_mean((errors.clamp(min=0) * steps).sum(-1), truth.any(-1))
+    return masked_mean((errors * steps).sum(-1), truth.any(-1))
 
 
 def top_surface(
