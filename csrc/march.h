@@ -38,7 +38,7 @@ struct Steps {
         offset{T(grid.offset_x), T(grid.offset_y), T(grid.offset_z)},
         step(T(step)) {}
 
-  int64_t num_voxels() const { return size[0] * size[1] * size[2]; }
+  RP_HOST_DEVICE int64_t num_voxels() const { return size[0] * size[1] * size[2]; }
 };
 
 // One ray: a vector V of numbers of steps or a single one gives times, coordinates and voxels.
@@ -132,6 +132,34 @@ struct Marcher {
       voxel(k, there);
       return there[0] != here[0] || there[1] != here[1] || there[2] != here[2];
     });
+  }
+};
+
+// The rays of a batch and the grids they go through; neighbouring rays share one.
+template <typename T>
+struct MarchedRays {
+  Steps<T> steps;
+  const T *origins, *directions, *t_near, *t_far;
+  const bool* occupied;
+  int64_t num_rays, rays_per_grid;
+
+  MarchedRays(const void* origins, const void* directions, const void* t_near, const void* t_far,
+              const bool* occupied, const rp_grid& grid, double step)
+      : steps(grid, step),
+        origins(static_cast<const T*>(origins)),
+        directions(static_cast<const T*>(directions)),
+        t_near(static_cast<const T*>(t_near)),
+        t_far(static_cast<const T*>(t_far)),
+        occupied(occupied),
+        num_rays(grid.batch * grid.num_points),
+        rays_per_grid(grid.num_points) {}
+
+  RP_HOST_DEVICE Marcher<T> marcher(int64_t ray) const {
+    return {steps, origins + 3 * ray, directions + 3 * ray, t_near[ray], t_far[ray]};
+  }
+
+  RP_HOST_DEVICE const bool* grid(int64_t ray) const {
+    return occupied + ray / rays_per_grid * steps.num_voxels();
   }
 };
 

@@ -59,56 +59,31 @@ RP_HOST_DEVICE void visit(const Marcher<T>& ray, const bool* occupied, Found fou
 }
 
 template <typename T>
-struct March {
-  Steps<T> steps;
-  const T *origins, *directions, *t_near, *t_far;
-  const bool* occupied;
-  int64_t rays_per_grid;
+RP_HOST_DEVICE int64_t count_samples(const MarchedRays<T>& rays, int64_t ray) {
+  int64_t total = 0;
+  visit(rays.marcher(ray), rays.grid(ray), [&](const int64_t*, int64_t found) {
+    total += found;
+    return true;
+  });
+  return total;
+}
 
-  RP_HOST_DEVICE Marcher<T> marcher(int64_t ray) const {
-    return {steps, origins + 3 * ray, directions + 3 * ray, t_near[ray], t_far[ray]};
-  }
-
-  RP_HOST_DEVICE const bool* grid(int64_t ray) const {
-    return occupied + ray / rays_per_grid * steps.num_voxels();
-  }
-
-  RP_HOST_DEVICE int64_t count(int64_t ray) const {
-    int64_t total = 0;
-    visit(marcher(ray), grid(ray), [&](const int64_t*, int64_t found) {
-      total += found;
-      return true;
-    });
-    return total;
-  }
-
-  // The first `capacity` samples of a ray; returns how many there are.
-  RP_HOST_DEVICE int64_t fill(int64_t ray, int64_t capacity, T* starts, T* ends) const {
-    const Marcher<T> here = marcher(ray);
-    int64_t total = 0;
-    visit(here, grid(ray), [&](const int64_t* found, int64_t count) {
-      count = std::min(count, capacity - total);
-      for (int64_t k = 0; k < count; ++k) {
-        starts[total + k] = here.start(found[k]);
-        ends[total + k] = here.start(found[k] + 1);
-      }
-      total += count;
-      return total < capacity;
-    });
-    return total;
-  }
-};
-
+// The first `capacity` samples of a ray; returns how many there are.
 template <typename T>
-March<T> march_of(const void* origins, const void* directions, const void* t_near, const void* t_far,
-                  const bool* occupied, const rp_grid* grid, double step) {
-  return {Steps<T>(*grid, step),
-          static_cast<const T*>(origins),
-          static_cast<const T*>(directions),
-          static_cast<const T*>(t_near),
-          static_cast<const T*>(t_far),
-          occupied,
-          grid->num_points};
+RP_HOST_DEVICE int64_t fill_samples(const MarchedRays<T>& rays, int64_t ray, int64_t capacity, T* starts,
+                                    T* ends) {
+  const Marcher<T> here = rays.marcher(ray);
+  int64_t total = 0;
+  visit(here, rays.grid(ray), [&](const int64_t* found, int64_t count) {
+    count = std::min(count, capacity - total);
+    for (int64_t k = 0; k < count; ++k) {
+      starts[total + k] = here.start(found[k]);
+      ends[total + k] = here.start(found[k] + 1);
+    }
+    total += count;
+    return total < capacity;
+  });
+  return total;
 }
 
 }  // namespace
@@ -118,12 +93,12 @@ int rp_march_cpu(int64_t type, const void* origins, const void* directions, cons
                  void* t_starts, void* t_ends, bool* valid, int64_t* counts, int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
-    const auto work = march_of<T>(origins, directions, t_near, t_far, occupied, grid, step);
-    return parallel_for(grid->batch * grid->num_points, kGrain, num_threads, [&](int64_t begin, int64_t end) {
+    const MarchedRays<T> rays(origins, directions, t_near, t_far, occupied, *grid, step);
+    return parallel_for(rays.num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
       for (int64_t ray = begin; ray < end; ++ray) {
         T* const starts = static_cast<T*>(t_starts) + ray * capacity;
         T* const ends = static_cast<T*>(t_ends) + ray * capacity;
-        const int64_t count = capacity > 0 ? work.fill(ray, capacity, starts, ends) : 0;
+        const int64_t count = capacity > 0 ? fill_samples(rays, ray, capacity, starts, ends) : 0;
         const T rest = count > 0 ? ends[count - 1] : T(0);
         std::fill(starts + count, starts + capacity, rest);
         std::fill(ends + count, ends + capacity, rest);
@@ -140,9 +115,9 @@ int rp_march_count_cpu(int64_t type, const void* origins, const void* directions
                        int64_t* counts, int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
-    const auto work = march_of<T>(origins, directions, t_near, t_far, occupied, grid, step);
-    return parallel_for(grid->batch * grid->num_points, kGrain, num_threads, [&](int64_t begin, int64_t end) {
-      for (int64_t ray = begin; ray < end; ++ray) counts[ray] = work.count(ray);
+    const MarchedRays<T> rays(origins, directions, t_near, t_far, occupied, *grid, step);
+    return parallel_for(rays.num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
+      for (int64_t ray = begin; ray < end; ++ray) counts[ray] = count_samples(rays, ray);
     });
   });
 }
@@ -153,12 +128,12 @@ int rp_march_fill_cpu(int64_t type, const void* origins, const void* directions,
                       int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
-    const auto work = march_of<T>(origins, directions, t_near, t_far, occupied, grid, step);
-    return parallel_for(grid->batch * grid->num_points, kGrain, num_threads, [&](int64_t begin, int64_t end) {
+    const MarchedRays<T> rays(origins, directions, t_near, t_far, occupied, *grid, step);
+    return parallel_for(rays.num_rays, kGrain, num_threads, [&](int64_t begin, int64_t end) {
       for (int64_t ray = begin; ray < end; ++ray) {
         const int64_t first = offsets[ray], count = offsets[ray + 1] - first;
         if (count == 0) continue;
-        work.fill(ray, count, static_cast<T*>(t_starts) + first, static_cast<T*>(t_ends) + first);
+        fill_samples(rays, ray, count, static_cast<T*>(t_starts) + first, static_cast<T*>(t_ends) + first);
         std::fill_n(ray_indices + first, count, ray);
       }
     });

@@ -38,6 +38,12 @@ class OptimizationConfig(BaseModel):
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     sync_batch_norm: bool = Field(False, description="Synchronise batch-norm statistics across GPUs.")
+    gradient_norms_every: int = Field(
+        0,
+        ge=0,
+        description="Steps between rows with the norm of every term's gradient on every encoder, at the cost "
+        "of a backward pass per term; 0 never measures.",
+    )
     log_every: int = Field(10, gt=0, description="Steps between console lines.")
     eval_every: int = Field(100, gt=0, description="Steps between evaluations of held-out scenes.")
     checkpoint_every: int = Field(200, gt=0, description="Steps between checkpoints.")

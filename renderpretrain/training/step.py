@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from renderpretrain.data import Batch
+from renderpretrain.losses import gradient_norms
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
@@ -26,8 +27,9 @@ class Record:
     Attributes:
         step: Updates done with it.
         terms: Names of the loss terms.
-        values: Their means over all processes, then the gradient's norm, then how many processes want to
-            stop.
+        pulls: Names of the gradient norms by term and encoder, where this step measured them.
+        values: Means over all processes of the terms and the pulls, then the gradient's norm, then how many
+            processes want to stop.
         copied: When the values have arrived, on a GPU.
         names: The scenes this process used.
         lr: Learning rate of the update.
@@ -36,6 +38,7 @@ class Record:
 
     step: int
     terms: tuple[str, ...]
+    pulls: tuple[str, ...]
     values: Tensor
     copied: torch.cuda.Event | None
     names: tuple[str, ...]
@@ -80,7 +83,8 @@ class Stepper:
         names: tuple[str, ...] = ()
         for part in range(parts):
             batch = next(batches).to(self.process.device)
-            terms = self._accumulate(batch, last=part == parts - 1)
+            last = part == parts - 1
+            terms, pulls = self._accumulate(batch, last=last, measure=last and self._measures(step))
             values = torch.stack([value.detach().float() for value in terms.values()]) / parts
             total = values if total is None else total + values
             names += batch.names
@@ -89,7 +93,8 @@ class Stepper:
             self.model.parameters(), self.optimization.clip_norm or float("inf")
         )
         self.optimizer.step()
-        return self._record(step, tuple(terms), torch.cat([total, grad_norm.float()[None]]), names, lr)
+        values = torch.cat([total, *(pull[None] for pull in pulls.values()), grad_norm.float()[None]])
+        return self._record(step, (tuple(terms), tuple(pulls)), values, names, lr)
 
     def read(self, record: Record) -> tuple[Row, bool]:
         """The row of ``metrics.jsonl``, and whether some process was asked to stop.
@@ -100,6 +105,7 @@ class Stepper:
         if record.copied is not None:
             record.copied.synchronize()
         *values, grad_norm, stop = record.values.tolist()
+        values, pulls = values[: len(record.terms)], values[len(record.terms) :]
         terms = dict(zip(record.terms, values, strict=True))
         message = non_finite_message(record.step, terms, grad_norm)
         if message:
@@ -108,6 +114,7 @@ class Stepper:
         seconds, self.finished = finished - self.finished, finished
         row = {"step": record.step, "loss": sum(values)}
         row |= {f"loss/{name}": value for name, value in terms.items()}
+        row |= {f"gradient/{name}": value for name, value in zip(record.pulls, pulls, strict=True)}
         samples = len(record.names) * self.process.world_size
         row |= {"lr": record.lr, "grad_norm": grad_norm, "samples_per_second": samples / max(seconds, 1e-9)}
         return row, stop > 0
@@ -116,7 +123,14 @@ class Stepper:
         """Leave what happened since the last step out of the next step's time."""
         self.finished = time.perf_counter()
 
-    def _accumulate(self, batch: Batch, *, last: bool) -> dict[str, Tensor]:
+    def _measures(self, step: int) -> bool:
+        """Whether a step measures how strongly each term pulls at each encoder."""
+        every = self.optimization.gradient_norms_every
+        return every > 0 and step % every == 0 and hasattr(unwrapped(self.model), "encoders")
+
+    def _accumulate(
+        self, batch: Batch, *, last: bool, measure: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Add a batch's gradient; processes exchange gradients only with the last batch of a step."""
         device_type = self.process.device.type
         waits = isinstance(self.model, DistributedDataParallel) and not last
@@ -124,11 +138,21 @@ class Stepper:
             with torch.autocast(device_type, torch.bfloat16, enabled=self.optimization.precision == "bf16"):
                 terms = self.model(batch)
                 loss = torch.stack([value.float() for value in terms.values()]).sum()
+            pulls = {}
+            if measure:
+                encoders: dict[str, nn.Module] = unwrapped(self.model).encoders()
+                groups = {name: list(part.parameters()) for name, part in encoders.items()}
+                pulls = gradient_norms(terms, groups)
             (loss / self.optimization.accumulate).backward()
-        return terms
+        return terms, pulls
 
     def _record(
-        self, step: int, terms: tuple[str, ...], values: Tensor, names: tuple[str, ...], lr: float
+        self,
+        step: int,
+        measured: tuple[tuple[str, ...], tuple[str, ...]],
+        values: Tensor,
+        names: tuple[str, ...],
+        lr: float,
     ) -> Record:
         """Average over the processes and send to the host without waiting."""
         asked = values.new_tensor([self.request.signal is not None])
@@ -138,4 +162,9 @@ class Stepper:
             values = values.to("cpu", non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
-        return Record(step, terms, values, copied, names, lr, time.perf_counter())
+        return Record(step, *measured, values, copied, names, lr, time.perf_counter())
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """The recipe inside a wrapper for data parallelism."""
+    return model.module if isinstance(model, DistributedDataParallel) else model

@@ -58,6 +58,9 @@ class StandIn(nn.Module):
         beams = LidarBeams(num_rays or 16)
         return beams(batch.points[..., :3], batch.point_valid, batch.lidar_origins, batch.seeds)
 
+    def encoders(self):
+        return {"encoder": self.encoder}
+
     def forward(self, batch):
         targets = self.targets(batch)
         rendered = self.render(self.encode(batch), targets.rays)

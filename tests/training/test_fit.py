@@ -42,6 +42,19 @@ def test_a_run_leaves_its_folder(tmp_path):
     assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse"]
 
 
+def test_gradient_norms_are_logged_and_change_nothing(tmp_path):
+    plain, measured = (
+        rows_of(run(tmp_path / name, gradient_norms_every=every)) for name, every in (("plain", 0), ("norms", 3))
+    )
+    norms = [{k: row.pop(k) for k in list(row) if k.startswith("gradient/")} for row in measured]
+    assert measured == plain
+    found = [row["step"] for row, pulls in zip(measured, norms, strict=True) if pulls]
+    assert found == [3, 6]
+    first = next(pulls for pulls in norms if pulls)
+    assert set(first) == {"gradient/depth/encoder", "gradient/noise/encoder"}
+    assert first["gradient/depth/encoder"] > 0 and first["gradient/noise/encoder"] == 0
+
+
 def test_training_learns(tmp_path):
     result = run(tmp_path, steps=150, lr=0.2, eval_every=150, log_every=150, schedule="cyclic", cyclic_peak=2)
     depth = next(change for change in result.table if change.metric == "depth_abs_rel")
