@@ -45,7 +45,7 @@ class SparseEncoder(nn.Module):
     Differs from UniPAD in: the mask is applied by the caller, who drops the hidden voxels.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the layers' sizes are the configuration
         self,
         in_channels: int,
         out_channels: int = 256,

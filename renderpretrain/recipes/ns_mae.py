@@ -44,7 +44,50 @@ class HiddenInputs:
 
 
 class NSMAE(nn.Module):
-    """NS-MAE for cameras and LiDAR, cameras alone, or LiDAR alone.
+    """NS-MAE for cameras and LiDAR, cameras alone, or LiDAR alone (``modality``); no labels are read.
+
+    Cameras: patches are replaced by a learned one, depth is predicted with the help of a sparse depth image,
+    most of which is hidden, and the frustum of depth bins is both rendered along the bins, to a small picture
+    with depth, and splatted to a bird's-eye map. LiDAR: most voxels are dropped before a sparse encoder,
+    whose slices are the channels of a bird's-eye map. Both maps together become densities on the columns of
+    :attr:`grid`, rendered from above.
+
+    What :meth:`encode` returns is that volume of densities, as logits of slices being opaque. It renders
+    along any ray, which gives the usual depth scores and pictures for every modality; it holds no colour.
+    Only the topmost surface of a column is ever supervised: what lies under a bridge or a crown is not known.
+
+    Differs from the released code, on purpose:
+
+    * The perspective head's channels are (component, bin). Released: written bin by bin and read component by
+      component, so that densities come from the farthest quarter of the bins and colours mix bins.
+    * Distances are the middles of the lifter's bins, and bins end where they end. Released: 1 to 80 m for
+      bins of 1 to 60 m, and a last one of 1e10 m that stops whatever is left. Depth is divided by the
+      opacity.
+    * Densities are softplus, not ReLU, which leaves half the pixels without a gradient, and the head's
+      density is multiplied by the depth probability after it, so that an unlikely bin is empty.
+    * The depth image's mask is drawn on a copy; the target is the whole image. Released: the target shares
+      memory with the masked input, and only what was given is asked for.
+    * Both depth terms are on, with weights that let them count (``ns_mae_config``). Released: switched off in
+      the first step by a misplaced condition.
+    * Masks are per sample (patches: per image), from the batch's seeds, on the device. Released: one image
+      mask for the batch, voxels shuffled across samples, numpy and Python generators.
+    * The token tiles: a hidden patch is the token. Released: it is stretched over the whole image.
+    * Colours are means over a cell, its depth that of its nearest return, points are z-buffered and lie in
+      front of the camera. Released: 1 pixel of 64, the last point written, points behind the camera too.
+    * The view from above uses every return of a column. Released: 1 of 64 fine columns, and not the top
+      slice.
+    * A column counts where something in it was hidden; its target is the top of all its returns. Released:
+      the top of the hidden ones, which is below the surface where that was visible.
+    * Targets come from the key sweep. Released: ten sweeps, which smear what moves.
+    * Voxels average all their points without a limit, and the points are not changed in place. Released: 10
+      points, 120,000 voxels, and the camera branch shifts the cloud that the LiDAR branch then reads.
+    * Columns are where the sparse encoder's outputs are centred, and cameras are splatted to the same ones.
+      Grid and bins are not among the weights. Released: they are, and overwrite the downstream grid.
+    * The head over the bird's-eye map has a bias: a column of which nothing is known is a typical one, not
+      fog.
+    * One sensor alone runs: without a LiDAR branch there is no depth image, and all columns with returns
+      count.
+    * Mixed precision is bfloat16. No augmentation.
 
     Args:
         config: See :class:`~renderpretrain.recipes.ns_mae_config.NSMAEConfig`.
@@ -110,8 +153,8 @@ class NSMAE(nn.Module):
         """Every camera's view at the size of its feature map: depth along the optical axis, and ``"rgb"``.
 
         The released head is a 1x1 convolution without bias on the product of depth distribution and context,
-        a frustum of 80 channels. It is linear, so it is applied to the context first, and the product has
-        four channels.
+        a frustum of 80 channels. It is linear, so here it is applied to the context first, and what is
+        multiplied by the distribution has four channels.
         """
         if self.perspective_head is None:
             raise ValueError("lifted: expected a recipe with cameras, got modality=lidar")
@@ -125,7 +168,7 @@ class NSMAE(nn.Module):
     def perspective_targets(
         self, batch: Batch
     ) -> tuple[Float[Tensor, "B N 3 h w"], Float[Tensor, "B N h w"]]:
-        """What :meth:`perspective_maps` ought to show: mean colours, and the nearest return of a cell or 0."""
+        """Truth of :meth:`perspective_maps`: mean colours, and the nearest return of a cell, or 0."""
         seen = pictures_of(batch, "modality=lidar")
         height, width = (side // FEATURE_STRIDE for side in seen.images.shape[-2:])
         colours = nn.functional.avg_pool2d(seen.images.flatten(0, 1), FEATURE_STRIDE)

@@ -131,7 +131,7 @@ def nearest_per_pixel(
 def depth_pictures(
     points: Float[Tensor, "B P 3"], point_valid: Bool[Tensor, "B P"], cameras: Cameras
 ) -> Float[Tensor, "B N H W"]:
-    """Sparse depth images: of the points in each pixel the nearest one's depth along the optical axis, metres.
+    """Sparse depth images: the depth along the optical axis of the nearest point in each pixel, metres.
 
     0 where there is none. Not differentiable. For coarser images, ``cameras.resize(size)``.
 
