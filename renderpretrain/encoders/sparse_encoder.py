@@ -14,6 +14,7 @@ from renderpretrain.encoders.sparse_blocks import (
     strided_specs,
     submanifold_layer,
 )
+from renderpretrain.encoders.sparse_conv import Size
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.encoders.strides import covering_shape, output_grid
 from renderpretrain.geometry import VoxelGrid
@@ -37,12 +38,14 @@ class SparseEncoder(nn.Module):
             the stem's.
         strides: ``(z, y, x)`` of every stage but the last.
         paddings: ``(z, y, x)`` of every stage but the last.
+        out_geometry: Kernel size, stride and padding of the last convolution: UniPAD's keeps the cells, that
+            of SECOND and BEVFusion, ``((3, 1, 1), (2, 1, 1), 0)``, halves the height: 5 slices become 2.
         backend: See :class:`SubMConv3d`.
 
     Differs from UniPAD in: the mask is applied by the caller, who drops the hidden voxels.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the layers' sizes are the configuration
         self,
         in_channels: int,
         out_channels: int = 256,
@@ -50,6 +53,7 @@ class SparseEncoder(nn.Module):
         channels: Sequence[Sequence[int]] = ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
         strides: Sequence[Triple] = ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
         paddings: Sequence[Triple] = ((1, 1, 1), (1, 1, 1), (0, 1, 1)),
+        out_geometry: tuple[Size, Size, Size] = (1, 1, 0),
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
@@ -73,7 +77,7 @@ class SparseEncoder(nn.Module):
             width = widths[-1]
             self.encoder_layers.add_module(f"encoder_layer{i + 1}", stage)
         self.conv_out = strided_layer(
-            width, out_channels, (1, 1, 0), indice_key="spconv_out", backend=backend
+            width, out_channels, out_geometry, indice_key="spconv_out", backend=backend
         )
 
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
@@ -82,14 +86,14 @@ class SparseEncoder(nn.Module):
         Args:
             x: The visible voxels; none at all is fine.
         """
-        shape = covering_shape(x.spatial_shape, strided_specs(self))
+        shape = covering_shape(x.spatial_shape, strided_specs(self.encoder_layers))
         x = SparseTensor(x.features, x.coords, shape, x.batch_size)
         return self.conv_out(self.encoder_layers(self.conv_input(x))).dense()
 
     def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
         """The grid on whose centres the volume's values are centred, given the voxels' grid."""
-        specs = strided_specs(self)
-        return output_grid(grid, specs, covering_shape(grid.shape, specs))
+        shape = covering_shape(grid.shape, strided_specs(self.encoder_layers))
+        return output_grid(grid, strided_specs(self), shape)
 
 
 class VoxelBackBone8x(nn.Module):

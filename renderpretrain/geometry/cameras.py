@@ -146,8 +146,9 @@ class Cameras:
     def resize(self, image_size: tuple[int, int]) -> "Cameras":
         """The cameras of images resampled to ``(height, width)``."""
         factors = [new / old for new, old in zip(image_size[::-1], self.image_size[::-1], strict=True)]
-        scale = torch.diag(self.intrinsics.new_tensor([*factors, 1.0]))
-        return replace(self, intrinsics=scale @ self.intrinsics, image_size=image_size)
+        # Row by row, for autocast would round a matrix product to bf16.
+        scale = self.intrinsics.new_tensor([*factors, 1.0])[:, None]
+        return replace(self, intrinsics=scale * self.intrinsics, image_size=image_size)
 
     def crop(self, top: int, left: int, image_size: tuple[int, int]) -> "Cameras":
         """The cameras of the window ``[top, top + height) x [left, left + width)``; negative offsets pad."""

@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.recipes.ns_mae import NSMAE
+from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 
-__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig"]
+__all__ = ["NSMAE", "RECIPES", "NSMAEConfig", "RecipeEntry", "UniPAD", "UniPADConfig"]
 
 
 @dataclass(frozen=True)
@@ -48,5 +50,14 @@ SUMMARIES = {
 RECIPES = {
     name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
     for name, summary in SUMMARIES.items()
+} | {
+    "ns-mae": RecipeEntry(
+        "ns-mae",
+        "NS-MAE: hide 50 % of the patches, 90 % of the voxels, render pictures, depth and a view from above.",
+        NSMAEConfig,
+        NS_MAE_PRESETS,
+        NS_MAE_INDOOR,
+        NSMAE,
+    )
 }
 """Every recipe by name."""

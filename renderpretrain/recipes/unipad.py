@@ -4,9 +4,7 @@ https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for
 2024.
 """
 
-from dataclasses import dataclass, replace
-
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
@@ -14,23 +12,11 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What a training step hides of a batch.
-
-    Attributes:
-        patches: Image patches, ``None`` without the camera branch.
-        points: LiDAR points, ``None`` without the LiDAR branch.
-    """
-
-    patches: Bool[Tensor, "B N h w"] | None
-    points: Bool[Tensor, "B P"] | None
+from renderpretrain.samplers import RayTargets
 
 
 class UniPAD(nn.Module):
@@ -85,7 +71,7 @@ class UniPAD(nn.Module):
         render = config.render
         self.to_field = VolumeConv(config.channels, render.channels)
         for part in (self.lidar, self.to_field):
-            _set_momentum(part, config.lidar.batch_norm_momentum)
+            set_momentum(part, config.lidar.batch_norm_momentum)
         field = SDFField(
             self.grid,
             render.channels,
@@ -146,19 +132,7 @@ class UniPAD(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
-        render, seeds = self.config.render, ops.fork(batch.seeds, 4)
-        points = batch.points[..., :3]
-        cameras, images = batch.cameras, batch.images
-        key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
-        near, far = render.near_radius, render.far_radius
-        usable = key_sweep & in_range(points, batch.lidar_origins, near, far)
-        if cameras is None or images is None or batch.camera_valid is None:
-            beams = LidarBeams(num_rays or render.rays_per_sweep)
-            targets = beams(points, usable, batch.lidar_origins, seeds)
-        else:
-            guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
-            targets = guided(points, usable, cameras, batch.camera_valid, images, seeds)
-        return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
+        return sensor_rays(batch, self.grid, self.config.render, num_rays)
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
         """The weighted terms; a term of weight 0 is left out."""
@@ -185,10 +159,3 @@ class UniPAD(nn.Module):
         if self.camera:
             parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
         return parts
-
-
-def _set_momentum(part: nn.Module | None, momentum: float) -> None:
-    """Set the running statistics' momentum of a part's batch norms."""
-    for module in part.modules() if part else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = momentum

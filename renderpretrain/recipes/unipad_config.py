@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 
@@ -66,7 +67,7 @@ class ImageConfig(_Config):
     depth_range: tuple[float, float] = (0.0, 64.0)
 
 
-class RenderConfig(_Config):
+class RenderConfig(RayConfig):
     """Field, samples along a ray, choice of rays."""
 
     channels: int = Field(32, gt=0, description="Width of the rendered volume.")
@@ -77,13 +78,6 @@ class RenderConfig(_Config):
     upsample_sharpness: float = Field(64.0, gt=0, description="inv_s of the importance pass in 1/max|range|.")
     num_samples: int = Field(72, gt=0)
     num_importance: int = Field(24, ge=0)
-    near: float = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
-    rays_per_camera: int = Field(512, gt=0)
-    rays_per_sweep: int = Field(3072, gt=0, description="Rays where there are no cameras.")
-    near_radius: float = 3.0
-    far_radius: float = 50.0
-    stride: int = Field(4, gt=0, description="Pixels between the filler's grid points.")
-    sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
 
 
 class LossConfig(_Config):

@@ -7,7 +7,13 @@ from renderpretrain.samplers.intervals import (
     stratified_positions,
     uniform_positions,
 )
-from renderpretrain.samplers.pixels import draw_pixels, nearest_per_pixel, pixel_candidates, pixel_grid
+from renderpretrain.samplers.pixels import (
+    depth_pictures,
+    draw_pixels,
+    nearest_per_pixel,
+    pixel_candidates,
+    pixel_grid,
+)
 from renderpretrain.samplers.rays import (
     LidarBeams,
     LidarGuidedRays,
@@ -23,6 +29,7 @@ __all__ = [
     "PixelRays",
     "RayTargets",
     "add_depth",
+    "depth_pictures",
     "disparity_positions",
     "draw_pixels",
     "in_range",

@@ -128,6 +128,30 @@ def nearest_per_pixel(
     return candidate & (index == first.gather(2, cell))
 
 
+def depth_pictures(
+    points: Float[Tensor, "B P 3"], point_valid: Bool[Tensor, "B P"], cameras: Cameras
+) -> Float[Tensor, "B N H W"]:
+    """Sparse depth images: the depth along the optical axis of the nearest point in each pixel, metres.
+
+    0 where there is none. Not differentiable. For coarser images, ``cameras.resize(size)``.
+
+    Args:
+        points: World.
+        point_valid: Which points count.
+        cameras: ``(B, N)``.
+    """
+    height, width = cameras.image_size
+    with torch.no_grad():
+        pixels, z_depth, inside = cameras.project(points[:, None])
+        visible = inside & point_valid[:, None]
+        u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
+        cell = torch.where(visible, v * width + u, height * width)
+        nearest = z_depth.new_full((*cell.shape[:2], height * width + 1), torch.inf)
+        nearest.scatter_reduce_(2, cell, torch.where(visible, z_depth, torch.inf), "amin")
+        picture = nearest[..., :-1].unflatten(-1, (height, width))
+        return torch.where(picture.isinf(), 0.0, picture)
+
+
 def draw(
     candidates: Bool[Tensor, "B *lead P"], count: int, seeds: Int[Tensor, " B"]
 ) -> tuple[Int[Tensor, "B *lead K"], Bool[Tensor, "B *lead K"]]:

@@ -1,0 +1,226 @@
+"""NS-MAE: hide most of what cameras and LiDAR saw, render pictures, depth and a view from above.
+
+https://arxiv.org/abs/2311.13750, https://arxiv.org/abs/2405.17942, "Learning Shared RGB-D Fields: Unified
+Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", ICRA 2025.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain import losses
+from renderpretrain.data import Batch
+from renderpretrain.fields import OccupancyField, occupancy_densities
+from renderpretrain.geometry import Rays
+from renderpretrain.recipes.ns_mae_branches import (
+    FEATURE_STRIDE,
+    CameraBranch,
+    LidarBranch,
+    Lifted,
+    density_grid,
+    occupied_columns,
+)
+from renderpretrain.recipes.ns_mae_config import NSMAEConfig
+from renderpretrain.recipes.sensors import key_returns, pictures_of, sensor_rays
+from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
+from renderpretrain.samplers import RayTargets, depth_pictures
+
+
+@dataclass(frozen=True)
+class HiddenInputs:
+    """What a training step hides of a batch.
+
+    Attributes:
+        patches: Image patches, ``None`` without the camera branch.
+        points: LiDAR points, ``None`` without the LiDAR branch.
+        pixels: Pixels of the depth images that the camera branch reads, ``None`` where there are none.
+    """
+
+    patches: Bool[Tensor, "B N h w"] | None = None
+    points: Bool[Tensor, "B P"] | None = None
+    pixels: Bool[Tensor, "B N H W"] | None = None
+
+
+class NSMAE(nn.Module):
+    """NS-MAE for cameras and LiDAR, cameras alone, or LiDAR alone (``modality``); no labels are read.
+
+    Cameras: patches are replaced by a learned one, depth is predicted with the help of a sparse depth image,
+    most of which is hidden, and the frustum of depth bins is both rendered along the bins, to a small picture
+    with depth, and splatted to a bird's-eye map. LiDAR: most voxels are dropped before a sparse encoder,
+    whose slices are the channels of a bird's-eye map. Both maps together become densities on the columns of
+    :attr:`grid`, rendered from above.
+
+    What :meth:`encode` returns is that volume of densities, as logits of slices being opaque. It renders
+    along any ray, which gives the usual depth scores and pictures for every modality; it holds no colour.
+    Only the topmost surface of a column is ever supervised: what lies under a bridge or a crown is not known.
+
+    Differs from the released code, on purpose:
+
+    * The perspective head's channels are (component, bin). Released: written bin by bin and read component by
+      component, so that densities come from the farthest quarter of the bins and colours mix bins.
+    * Distances are the middles of the lifter's bins, and bins end where they end. Released: 1 to 80 m for
+      bins of 1 to 60 m, and a last one of 1e10 m that stops whatever is left. Depth is divided by the
+      opacity.
+    * Densities are softplus, not ReLU, which leaves half the pixels without a gradient, and the head's
+      density is multiplied by the depth probability after it, so that an unlikely bin is empty.
+    * The depth image's mask is drawn on a copy; the target is the whole image. Released: the target shares
+      memory with the masked input, and only what was given is asked for.
+    * Both depth terms are on, with weights that let them count (``ns_mae_config``). Released: switched off in
+      the first step by a misplaced condition.
+    * Masks are per sample (patches: per image), from the batch's seeds, on the device. Released: one image
+      mask for the batch, voxels shuffled across samples, numpy and Python generators.
+    * The token tiles: a hidden patch is the token. Released: it is stretched over the whole image.
+    * Colours are means over a cell, its depth that of its nearest return, points are z-buffered and lie in
+      front of the camera. Released: 1 pixel of 64, the last point written, points behind the camera too.
+    * The view from above uses every return of a column. Released: 1 of 64 fine columns, and not the top
+      slice.
+    * A column counts where something in it was hidden; its target is the top of all its returns. Released:
+      the top of the hidden ones, which is below the surface where that was visible.
+    * Targets come from the key sweep. Released: ten sweeps, which smear what moves.
+    * Voxels average all their points without a limit, and the points are not changed in place. Released: 10
+      points, 120,000 voxels, and the camera branch shifts the cloud that the LiDAR branch then reads.
+    * Columns are where the sparse encoder's outputs are centred, and cameras are splatted to the same ones.
+      Grid and bins are not among the weights. Released: they are, and overwrite the downstream grid.
+    * The head over the bird's-eye map has a bias: a column of which nothing is known is a typical one, not
+      fog.
+    * One sensor alone runs: without a LiDAR branch there is no depth image, and all columns with returns
+      count.
+    * Mixed precision is bfloat16. No augmentation.
+
+    Args:
+        config: See :class:`~renderpretrain.recipes.ns_mae_config.NSMAEConfig`.
+    """
+
+    def __init__(self, config: NSMAEConfig) -> None:
+        super().__init__()
+        if any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size):
+            raise ValueError(
+                f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image.patch_size="
+                f"{config.image.patch_size}, got {config.image_size}"
+            )
+        self.config = config
+        self.grid = density_grid(config)
+        self.lidar = None if config.modality == "camera" else LidarBranch(config)
+        self.camera = None if config.modality == "lidar" else CameraBranch(config, self.grid)
+        width = config.image.channels if self.camera else 0
+        self.perspective_head = nn.Conv2d(width, 4, 1, bias=False) if self.camera else None
+        width += self.lidar.channels if self.lidar else 0
+        self.bev_head = nn.Conv2d(width, self.grid.shape[0], 3, padding=1)
+        render = config.render
+        field = OccupancyField(self.grid, length=self.grid.voxel_size[2])
+        self.renderer = UniformRenderer(field, self.grid, num_samples=render.num_samples, near=render.near)
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Weighted loss terms of one training step; their sum is the loss."""
+        hidden = self.hide(batch)
+        volume, lifted = self._encode(batch, hidden)
+        terms = {} if lifted is None else self._perspective_losses(lifted, batch)
+        target, known = self.bev_targets(batch, hidden)
+        error = losses.depth_l1(self.bev_map(volume).depth, target, known)
+        return terms | {"bev_depth": self.config.losses.bev_depth * error}
+
+    def hide(self, batch: Batch) -> HiddenInputs:
+        """Draw what this step hides, from the batch's seeds; every sensor on its own."""
+        patches = self.camera.hide(batch) if self.camera else None
+        pixels = self.camera.hide_depth(batch) if self.camera else None
+        points = self.lidar.hide(batch) if self.lidar else None
+        return HiddenInputs(patches, points, pixels)
+
+    def encode(self, batch: Batch, hidden: HiddenInputs | None = None) -> Float[Tensor, "B 1 Z Y X"]:
+        """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
+        return self._encode(batch, hidden or HiddenInputs())[0]
+
+    def _encode(self, batch: Batch, hidden: HiddenInputs) -> tuple[Tensor, Lifted | None]:
+        """The volume, and what the camera branch lifted on the way."""
+        lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
+        maps = [] if lifted is None else [lifted.bev]
+        if self.lidar:
+            maps.append(self.lidar(batch, hidden.points))
+        return self.bev_head(torch.cat(maps, 1))[:, None], lifted
+
+    def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
+        """Render rays of the world; without seeds the samples are not jittered."""
+        return self.renderer(volume, rays, seeds)
+
+    def bev_map(self, volume: Float[Tensor, "B 1 Z Y X"]) -> RenderedMap:
+        """The view from above: metres below the top of the grid, of every column."""
+        densities = occupancy_densities(volume[:, 0].float(), self.grid.voxel_size[2])
+        return render_bev(densities, {}, self.grid)
+
+    def perspective_maps(self, lifted: Lifted) -> RenderedMap:
+        """Every camera's view at the size of its feature map: depth along the optical axis, and ``"rgb"``.
+
+        The released head is a 1x1 convolution without bias on the product of depth distribution and context,
+        a frustum of 80 channels. It is linear, so here it is applied to the context first, and what is
+        multiplied by the distribution has four channels.
+        """
+        if self.perspective_head is None:
+            raise ValueError("lifted: expected a recipe with cameras, got modality=lidar")
+        low, high = self.config.image.depth_range
+        raw = self.perspective_head(lifted.context.flatten(0, 1)).float()
+        likely = lifted.probabilities.flatten(0, 1)
+        colours = torch.sigmoid(raw[:, :3, None] * likely[:, None])
+        densities = likely * occupancy_densities(raw[:, 3:], (high - low) / likely.shape[1])
+        return render_frustum(densities, {"rgb": colours}, (low, high))
+
+    def perspective_targets(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "B N 3 h w"], Float[Tensor, "B N h w"]]:
+        """Truth of :meth:`perspective_maps`: mean colours, and the nearest return of a cell, or 0."""
+        seen = pictures_of(batch, "modality=lidar")
+        height, width = (side // FEATURE_STRIDE for side in seen.images.shape[-2:])
+        colours = nn.functional.avg_pool2d(seen.images.flatten(0, 1), FEATURE_STRIDE)
+        cameras = seen.cameras.resize((height, width))
+        depth = depth_pictures(batch.points[..., :3], key_returns(batch), cameras)
+        return colours.unflatten(0, seen.valid.shape), depth * seen.valid[..., None, None]
+
+    def _perspective_losses(self, lifted: Lifted, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Colour of all pixels, hidden or not, and depth where there was a return."""
+        weights, (near, far) = self.config.losses, self.config.image.depth_range
+        colours, depth = self.perspective_targets(batch)
+        maps = self.perspective_maps(lifted)
+        rgb = maps.channels["rgb"].unflatten(0, depth.shape[:2]).movedim(2, -1)
+        valid = pictures_of(batch, "modality=lidar").valid[..., None, None].expand_as(depth)
+        measured = (depth > near) & (depth < far)
+        rendered = maps.depth.unflatten(0, depth.shape[:2])
+        return {
+            "rgb": weights.rgb * losses.rgb_mse(rgb, colours.movedim(2, -1), valid),
+            "depth": weights.depth * losses.depth_l1(rendered, depth, measured),
+        }
+
+    def bev_targets(
+        self, batch: Batch, hidden: HiddenInputs
+    ) -> tuple[Float[Tensor, "B Y X"], Bool[Tensor, "B Y X"]]:
+        """Depth of the topmost return in every column, and which columns count: those with hidden points."""
+        points, returns = batch.points[..., :3], key_returns(batch)
+        target, known = losses.top_surface(
+            occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
+        )
+        if hidden.points is not None:
+            known = occupied_columns(points, returns & hidden.points, self.grid).any(1)
+        return target, known
+
+    def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """Rays and what the sensors measured along them, from the batch's seeds; for evaluation.
+
+        Args:
+            batch: The samples.
+            num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
+                default.
+        """
+        return sensor_rays(batch, self.grid, self.config.render, num_rays)
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home to be fine-tuned."""
+        parts: dict[str, nn.Module] = {}
+        if self.lidar:
+            parts |= {"lidar_encoder": self.lidar.encoder}
+        if self.camera:
+            parts |= {
+                "image_backbone": self.camera.backbone,
+                "image_neck": self.camera.neck,
+                "view_transform": self.camera.view_transform,
+            }
+        return parts

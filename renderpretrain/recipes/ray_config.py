@@ -1,0 +1,17 @@
+"""Which of a scene's rays are rendered: settings that recipes have in common."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RayConfig(BaseModel):
+    """Choice of rays, and where along them something may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    near: float = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
+    rays_per_camera: int = Field(512, gt=0)
+    rays_per_sweep: int = Field(3072, gt=0, description="Rays where there are no cameras.")
+    near_radius: float = 3.0
+    far_radius: float = 50.0
+    stride: int = Field(4, gt=0, description="Pixels between the filler's grid points.")
+    sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")

@@ -1,0 +1,158 @@
+"""What recipes share: what they ask of a batch, the masks they draw on it, and what images are scaled to."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from renderpretrain import ops
+from renderpretrain.data import Batch
+from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.masking import MaskPolicy, patch_candidates
+from renderpretrain.recipes.ray_config import RayConfig
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
+
+POINT_COLUMNS = 5
+"""x, y, z, intensity, time lag."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What published image networks expect of RGB in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a training step hides of a batch.
+
+    Attributes:
+        patches: Image patches, ``None`` without the camera branch.
+        points: LiDAR points, ``None`` without the LiDAR branch.
+    """
+
+    patches: Bool[Tensor, "B N h w"] | None
+    points: Bool[Tensor, "B P"] | None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The cameras of a batch that has them.
+
+    Attributes:
+        images: RGB in [0, 1].
+        cameras: One per image.
+        valid: True for a real camera.
+    """
+
+    images: Float[Tensor, "B N 3 H W"]
+    cameras: Cameras
+    valid: Bool[Tensor, "B N"]
+
+
+def pictures_of(batch: Batch, way_out: str) -> Pictures:
+    """The batch's cameras.
+
+    Args:
+        batch: The samples.
+        way_out: What to use instead, for the error message.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if batch.images is None or batch.cameras is None or batch.camera_valid is None:
+        raise ValueError(
+            f"scene {batch.names[0]!r} has no images: a recipe with cameras needs them; use {way_out}"
+        )
+    return Pictures(batch.images, batch.cameras, batch.camera_valid)
+
+
+class ImageNormalisation(nn.Module):
+    """RGB in [0, 1] to what published image networks expect."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+        """Differentiable."""
+        return (images - self.mean) / self.std
+
+
+def draw_patches(
+    batch: Batch, images: Tensor, policy: MaskPolicy, patch_size: int
+) -> Bool[Tensor, "B N h w"]:
+    """Hidden patches; every image of a sample has its own mask."""
+    count = images.shape[1]
+    seeds = torch.stack([ops.fork(batch.seeds, 16 + n) for n in range(count)], 1).flatten()
+    candidates = patch_candidates(images.flatten(0, 1), patch_size)
+    return policy(candidates, seeds).unflatten(0, (batch.size, count))
+
+
+def key_returns(batch: Batch) -> Bool[Tensor, "B P"]:
+    """Points of the key sweep: the others smear what moves."""
+    return batch.point_valid & (batch.points[..., 4] == 0)
+
+
+def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int | None = None) -> RayTargets:
+    """Camera rays through the key sweep's returns, or the LiDAR's own rays where there are no cameras.
+
+    Drawn from the batch's seeds. Depth counts only for returns inside the grid, which samples can reach.
+
+    Args:
+        batch: The samples.
+        grid: Where there is something to render.
+        choice: Which rays, and how many.
+        num_rays: Rays per camera, or per sweep where there are no cameras; the choice's number by default.
+    """
+    seeds, points = ops.fork(batch.seeds, 4), batch.points[..., :3]
+    usable = key_returns(batch) & in_range(points, batch.lidar_origins, choice.near_radius, choice.far_radius)
+    if batch.cameras is None or batch.images is None or batch.camera_valid is None:
+        beams = LidarBeams(num_rays or choice.rays_per_sweep)
+        targets = beams(points, usable, batch.lidar_origins, seeds)
+    else:
+        guided = LidarGuidedRays(num_rays or choice.rays_per_camera, stride=choice.stride, sky=choice.sky)
+        targets = guided(points, usable, batch.cameras, batch.camera_valid, batch.images, seeds)
+    return replace(targets, hit=targets.hit & grid.contains(targets.ends))
+
+
+def load_backbone(backbone: nn.Module, path: Path) -> None:
+    """Load published image weights; a classifier's head is left aside.
+
+    Raises:
+        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
+            shape.
+    """
+    try:
+        read: dict[str, Any] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        )
+    except Exception as error:
+        raise ValueError(
+            f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"
+        ) from error
+    read = read.get("state_dict", read.get("model", read))
+    ours = backbone.state_dict()
+    wrong = [
+        k for k, v in ours.items() if not k.startswith("norm") and (k not in read or read[k].shape != v.shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
+        )
+    backbone.load_state_dict(
+        {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}, strict=False
+    )
+
+
+def set_momentum(part: nn.Module | None, momentum: float) -> None:
+    """Set the running statistics' momentum of a part's batch norms."""
+    for module in part.modules() if part else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
