@@ -12,10 +12,18 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
+from renderpretrain.recipes.uniscene import UniScene, with_labels
+from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
 
-__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig"]
+__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig", "UniScene", "UniSceneConfig"]
+
+
+def _as_it_is(config: BaseModel, dataset: SceneDataset) -> SceneDataset:
+    """For recipes that learn from single scenes."""
+    return dataset
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class RecipeEntry:
         presets: Configurations by name.
         indoor: Settings that a room changes in them.
         build: Makes the module.
+        prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
+            configuration.
+        frames_per_street: Consecutive scenes of a synthetic street.
     """
 
     name: str
@@ -37,6 +48,8 @@ class RecipeEntry:
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
+    prepare: Callable[[Any, SceneDataset], SceneDataset] = _as_it_is
+    frames_per_street: int = 1
 
 
 SUMMARIES = {
@@ -48,5 +61,16 @@ SUMMARIES = {
 RECIPES = {
     name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
     for name, summary in SUMMARIES.items()
+} | {
+    "uniscene": RecipeEntry(
+        "uniscene",
+        "UniScene: say which voxels are occupied from images alone (arXiv 2305.18829).",
+        UniSceneConfig,
+        UNISCENE_PRESETS,
+        {},
+        UniScene,
+        prepare=with_labels,
+        frames_per_street=4,
+    )
 }
 """Every recipe by name."""

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
@@ -15,15 +13,12 @@ from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, Volume
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks, patch_candidates
+from renderpretrain.recipes.images import Normalize, load_backbone, views_of
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.samplers import RayTargets
 
 POINT_COLUMNS = 5
 """x, y, z, intensity, time lag."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""What published image networks expect of RGB in [0, 1]."""
 
 
 def volume_grid(config: UniPADConfig) -> VoxelGrid:
@@ -104,9 +99,6 @@ class CameraBranch(nn.Module):
         grid: The volume's grid.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: UniPADConfig, grid: VoxelGrid) -> None:
         super().__init__()
         image = config.image
@@ -125,12 +117,11 @@ class CameraBranch(nn.Module):
         self.lifter = ViewLifter(
             grid, config.channels, depth_bins=image.depth_bins, depth_range=image.depth_range
         )
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.normalize = Normalize()
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
-        images = _images(batch)
+        images = views_of(batch).images
         count = images.shape[1]
         seeds = torch.stack([ops.fork(batch.seeds, 16 + n) for n in range(count)], 1).flatten()
         candidates = patch_candidates(images.flatten(0, 1), self.patch_size)
@@ -138,20 +129,16 @@ class CameraBranch(nn.Module):
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Lifted:
         """The volume of what the cameras see."""
-        images = _images(batch)
-        if batch.cameras is None or batch.camera_valid is None:
-            raise ValueError(_NO_CAMERAS.format(batch.names[0]))
-        normalised = ((images - self.mean) / self.std).flatten(0, 1)
+        images, cameras, camera_valid = views_of(batch)
+        normalised = self.normalize(images).flatten(0, 1)
         mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
         levels = self.neck(self.backbone(normalised, mask))
         levels = [self.project(level).unflatten(0, images.shape[:2]) for level in levels]
-        return Lifted(*self.lifter.lift(levels, batch.cameras, batch.camera_valid))
+        return Lifted(*self.lifter.lift(levels, cameras, camera_valid))
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
         """Negative log likelihood of measured depths under the predicted distributions."""
-        cameras = batch.cameras
-        if cameras is None:
-            raise ValueError(_NO_CAMERAS.format(batch.names[0]))
+        cameras = views_of(batch).cameras
         shape = (batch.size, cameras.shape[1], -1)
         coordinates, inside = view_coordinates(
             cameras, targets.ends.reshape(*shape, 3), self.lifter.depth_range
@@ -164,16 +151,6 @@ class CameraBranch(nn.Module):
         return torch.stack(terms).mean()
 
 
-_NO_CAMERAS = "scene {!r} has no images: a recipe with cameras needs them; use unipad-lidar"
-
-
-def _images(batch: Batch) -> Float[Tensor, "B N 3 H W"]:
-    """The batch's images, or the user's error."""
-    if batch.images is None:
-        raise ValueError(_NO_CAMERAS.format(batch.names[0]))
-    return batch.images
-
-
 def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
     """UniPAD's sparse encoder: all stages but the last halve all axes, the third leaves z unpadded."""
     stages = len(config.lidar.channels)
@@ -184,35 +161,6 @@ def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
         channels=config.lidar.channels,
         strides=((2, 2, 2),) * (stages - 1),
         paddings=paddings[: stages - 1],
-    )
-
-
-def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load published image weights; a classifier's head is left aside.
-
-    Raises:
-        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
-            shape.
-    """
-    try:
-        read: dict[str, Any] = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-        )
-    except Exception as error:
-        raise ValueError(
-            f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"
-        ) from error
-    read = read.get("state_dict", read.get("model", read))
-    ours = backbone.state_dict()
-    wrong = [
-        k for k, v in ours.items() if not k.startswith("norm") and (k not in read or read[k].shape != v.shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
-        )
-    backbone.load_state_dict(
-        {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}, strict=False
     )
 
 
