@@ -44,8 +44,9 @@ class UniScene(nn.Module):
     A ResNet and a pyramid see the images; BEVFormer's attention, with a memory of earlier frames, or
     lift-splat makes a bird's-eye view of them; its channels are dealt out to the heights, and a small 3D
     decoder that is thrown away afterwards says of every voxel whether it is occupied. The labels come from
-    the beams of a window of LiDAR frames (:class:`~renderpretrain.data.SceneWindows`). Nothing is rendered
-    in training; rendering the logits shows and scores what was learned.
+    the beams of a window of LiDAR frames (:class:`~renderpretrain.data.SceneWindows`). Rendering the logits
+    shows and scores what was learned; the published method renders nothing in training, and ``losses.depth``,
+    which does, is ours.
 
     Differs from the released code, on purpose:
 
@@ -94,7 +95,7 @@ class UniScene(nn.Module):
             config.channels // self.grid.shape[0], decoder.channels, decoder.hidden_channels
         )
         render = config.render
-        field = OccupancyField(self.grid)
+        field = OccupancyField(self.grid, length=render.length)
         self.renderer = UniformRenderer(field, self.grid, num_samples=render.num_samples, near=render.near)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -103,7 +104,12 @@ class UniScene(nn.Module):
         logits = self.encode(batch, self.hide(batch))[:, 0].float()
         weights = self.config.losses
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
-        return {"occupancy": weights.occupancy * focal}
+        terms = {"occupancy": weights.occupancy * focal}
+        if weights.depth:
+            targets = self.targets(batch)
+            depth = self.render(logits[:, None], targets.rays, ops.fork(batch.seeds, 3)).depth
+            terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
+        return terms
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -124,6 +130,12 @@ class UniScene(nn.Module):
     def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
         """One moment's volume."""
         images, cameras, camera_valid = views_of(batch)
+        expected, found = self.config.attention.num_cameras, images.shape[1]
+        if self.config.lifter == "bevformer" and found != expected:
+            raise ValueError(
+                f"attention.num_cameras: expected {expected} cameras, scene {batch.names[0]!r} has {found} "
+                f"cameras; set attention.num_cameras={found}"
+            )
         memory = () if previous is None else (previous,)
         return self.lifter(self.images(images, patches), cameras, camera_valid, *memory)
 
@@ -250,7 +262,9 @@ def _seen_from(batch: Batch, memory: Memory | None) -> PreviousBEV | None:
     if memory is None:
         return None
     volume, pose, valid = memory
-    return PreviousBEV(volume, invert_pose(pose) @ _pose(batch), valid)
+    with torch.autocast(batch.device.type, enabled=False):
+        motion = invert_pose(pose) @ _pose(batch)
+    return PreviousBEV(volume, motion, valid)
 
 
 def _updated(memory: Memory | None, seen: Memory) -> Memory:
