@@ -54,16 +54,19 @@ class Job:
         return RECIPES[self.recipe].build(config)
 
     def open(self) -> SceneDataset:
-        """The scenes, held-out ones last."""
+        """The scenes as the recipe learns from them, held-out ones last."""
         config: Any = self.config
+        entry = RECIPES[self.recipe]
         count = None if self.scenes is None else self.scenes + self.holdout
-        return open_data(
+        dataset = open_data(
             self.data,
             image_size=config.image_size,
             sweeps=config.sweeps,
             num_scenes=count,
+            frames_per_street=entry.frames_per_street,
             with_truth=False,
         )
+        return entry.prepare(config, dataset)
 
 
 def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:

@@ -14,13 +14,14 @@ NUM_SCENES = 64
 """Synthetic scenes where the user does not say."""
 
 
-def open_data(
+def open_data(  # noqa: PLR0913  one keyword per property of the data
     spec: str,
     *,
     image_size: tuple[int, int] | None = None,
     seed: int = 0,
     sweeps: int = 1,
     num_scenes: int | None = None,
+    frames_per_street: int = 1,
     with_truth: bool = True,
 ) -> SceneDataset:
     """The data set a word names.
@@ -32,6 +33,7 @@ def open_data(
         seed: Which synthetic scenes.
         sweeps: LiDAR sweeps per scene.
         num_scenes: How many synthetic scenes, 64 when absent; a folder has as many as it has.
+        frames_per_street: Consecutive scenes that show one synthetic street; other data is as it is.
         with_truth: Whether synthetic scenes carry exact answers, which training does not need.
 
     Raises:
@@ -43,7 +45,14 @@ def open_data(
         return _folder(rest, image_size, sweeps)
     if spec == "synthetic":
         size = image_size or (96, 160)
-        return SyntheticStreet(count, seed=seed, image_size=size, sweeps=sweeps, with_truth=with_truth)
+        return SyntheticStreet(
+            count,
+            seed=seed,
+            image_size=size,
+            sweeps=sweeps,
+            frames_per_street=frames_per_street,
+            with_truth=with_truth,
+        )
     if spec == "synthetic-room":
         size = image_size or (96, 128)
         return SyntheticRoom(count, seed=seed, image_size=size, with_truth=with_truth)

@@ -12,12 +12,29 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
+from renderpretrain.recipes.uniscene import UniScene, with_labels
+from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
 
-__all__ = ["NSMAE", "RECIPES", "NSMAEConfig", "RecipeEntry", "UniPAD", "UniPADConfig"]
+__all__ = [
+    "NSMAE",
+    "RECIPES",
+    "NSMAEConfig",
+    "RecipeEntry",
+    "UniPAD",
+    "UniPADConfig",
+    "UniScene",
+    "UniSceneConfig",
+]
+
+
+def _as_it_is(config: BaseModel, dataset: SceneDataset) -> SceneDataset:
+    """For recipes that learn from single scenes."""
+    return dataset
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,9 @@ class RecipeEntry:
         presets: Configurations by name.
         indoor: Settings that a room changes in them.
         build: Makes the module.
+        prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
+            configuration.
+        frames_per_street: Consecutive scenes of a synthetic street.
     """
 
     name: str
@@ -39,25 +59,47 @@ class RecipeEntry:
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
+    prepare: Callable[[Any, SceneDataset], SceneDataset] = _as_it_is
+    frames_per_street: int = 1
 
 
-SUMMARIES = {
-    "unipad-lidar": "UniPAD-L: drop 80 % of the LiDAR's voxel blocks, render depth back (arXiv 2310.08370).",
-    "unipad-camera": "UniPAD-C: hide 30 % of the image patches, render depth and colour (arXiv 2310.08370).",
-    "unipad-fusion": "UniPAD-M: both sensors masked and fused in one run, depth and colour rendered back.",
-}
+def _unipad(name: str, summary: str) -> RecipeEntry:
+    """One of UniPAD's three."""
+    return RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
 
-RECIPES = {
-    name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
-    for name, summary in SUMMARIES.items()
-} | {
-    "ns-mae": RecipeEntry(
+
+ENTRIES = (
+    _unipad(
+        "unipad-lidar",
+        "UniPAD-L: drop 80 % of the LiDAR's voxel blocks, render depth back (arXiv 2310.08370).",
+    ),
+    _unipad(
+        "unipad-camera",
+        "UniPAD-C: hide 30 % of the image patches, render depth and colour (arXiv 2310.08370).",
+    ),
+    _unipad(
+        "unipad-fusion",
+        "UniPAD-M: both sensors masked and fused in one run, depth and colour rendered back.",
+    ),
+    RecipeEntry(
         "ns-mae",
         "NS-MAE: hide 50 % of the patches, 90 % of the voxels, render pictures, depth and a view from above.",
         NSMAEConfig,
         NS_MAE_PRESETS,
         NS_MAE_INDOOR,
         NSMAE,
-    )
-}
+    ),
+    RecipeEntry(
+        "uniscene",
+        "UniScene: say which voxels are occupied from images alone (arXiv 2305.18829).",
+        UniSceneConfig,
+        UNISCENE_PRESETS,
+        {},
+        UniScene,
+        prepare=with_labels,
+        frames_per_street=4,
+    ),
+)
+
+RECIPES = {entry.name: entry for entry in ENTRIES}
 """Every recipe by name."""

@@ -44,7 +44,8 @@ def test_a_run_leaves_its_folder(tmp_path):
 
 def test_gradient_norms_are_logged_and_change_nothing(tmp_path):
     plain, measured = (
-        rows_of(run(tmp_path / name, gradient_norms_every=every)) for name, every in (("plain", 0), ("norms", 3))
+        rows_of(run(tmp_path / name, gradient_norms_every=every))
+        for name, every in (("plain", 0), ("norms", 3))
     )
     norms = [{k: row.pop(k) for k in list(row) if k.startswith("gradient/")} for row in measured]
     assert measured == plain

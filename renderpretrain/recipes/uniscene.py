@@ -1,0 +1,279 @@
+"""UniScene: from camera images, say which voxels the LiDAR found occupied.
+
+https://arxiv.org/abs/2305.18829, "Multi-Camera Unified Pre-training via 3D Scene Reconstruction", RA-L 2024.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain import losses, ops
+from renderpretrain.checks import check_shape
+from renderpretrain.data import Batch, Recording, SceneDataset, SceneWindows
+from renderpretrain.fields import OccupancyField
+from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
+from renderpretrain.lifters import PreviousBEV
+from renderpretrain.masking import FrameMask, GridMask, Sometimes
+from renderpretrain.recipes.sensors import key_returns, pictures_of
+from renderpretrain.recipes.uniscene_config import UniSceneConfig
+from renderpretrain.recipes.uniscene_networks import ImageNetwork, OccupancyDecoder, SplatLifter, attention
+from renderpretrain.renderers import Rendered, UniformRenderer
+from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
+
+INSTEAD = "unipad-lidar"
+"""What does without cameras."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a training step hides of a batch.
+
+    Attributes:
+        patches: Pixels of the present images, the same in all cameras of a sample.
+        frames: Remembered frames, oldest first.
+        points: No points: they are not an input.
+    """
+
+    patches: Bool[Tensor, "B N h w"] | None = None
+    frames: Bool[Tensor, "B T"] | None = None
+    points: None = None
+
+
+class UniScene(nn.Module):
+    """Multi-camera images to occupancy: image network, bird's-eye view, 3D decoder, focal loss.
+
+    A ResNet and a pyramid see the images; BEVFormer's attention, with a memory of earlier frames, or
+    lift-splat makes a bird's-eye view of them; its channels are dealt out to the heights, and a small 3D
+    decoder that is thrown away afterwards says of every voxel whether it is occupied. The labels come from
+    the beams of a window of LiDAR frames (:class:`~renderpretrain.data.SceneWindows`). Rendering the logits
+    shows and scores what was learned; the published method renders nothing in training, and ``losses.depth``,
+    which does, is ours.
+
+    Differs from the released code, on purpose:
+
+    * Labels know free from unknown: every beam is cast through the grid, and the loss ignores what no beam
+      observed. Released: every voxel without a return is free.
+    * Returns outside the grid label nothing. Released: they are moved onto its border, which they occupy.
+    * Voxels have the configured size. Released: the extent is divided by one voxel too few, so that labels
+      drift by up to a voxel.
+    * Labels and lifter share one frame, and beams begin at their sensor. Released: labels have the LiDAR's
+      origin and the lifter the car's, a constant offset.
+    * Moving objects are carried along with their boxes, where there are boxes. Released: they leave trails.
+    * Labels take key frames without the sweeps between them, whose poses a recording need not have.
+    * One logit per voxel, so that ``alpha`` weighs occupied against free. Released: two channels, each
+      voxel once positive and once negative, which balances nothing.
+    * The memory is warped by the pose, bilinearly. Released: rotated to the nearest cell about the map's
+      centre, then shifted by changing reference points in place, also those that other layers share.
+    * The cameras of every sample are its own. Released: visibility and ego pose are sample 0's.
+    * Frames of a sample are left out of its memory by its own seed. Released: by numpy's global generator.
+    * History runs without gradient in the mode of the present frame; the mode matters only where batch
+      norms are not frozen.
+    * The images' squares are hidden per sample. Released: one mask for all samples of a process.
+    * ResNet-101 without deformable convolutions, from ImageNet's weights with torchvision's keys; no CAN
+      bus; no dropout in attention; no photometric augmentation.
+    * lift-splat is described, but not released. It sums points into one height; two 2D convolutions
+      follow, then the same dealing out and decoder. It has no memory.
+
+    Args:
+        config: See :class:`~renderpretrain.recipes.uniscene_config.UniSceneConfig`.
+    """
+
+    def __init__(self, config: UniSceneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+        height, mask = config.image_size[0], config.grid_mask
+        self.mask_images = Sometimes(
+            GridMask((mask.smallest, max(mask.smallest, height - 1)), mask.ratio), mask.probability
+        )
+        self.mask_frames = FrameMask(config.attention.history_drop, keep=0)
+        self.images = ImageNetwork(config)
+        self.lifter = (
+            attention(config, self.grid) if config.lifter == "bevformer" else SplatLifter(config, self.grid)
+        )
+        decoder = config.decoder
+        self.decoder = OccupancyDecoder(
+            config.channels // self.grid.shape[0], decoder.channels, decoder.hidden_channels
+        )
+        render = config.render
+        field = OccupancyField(self.grid, length=render.length)
+        self.renderer = UniformRenderer(field, self.grid, num_samples=render.num_samples, near=render.near)
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Weighted loss terms of one training step; their sum is the loss."""
+        occupied, observed = self._labels(batch)
+        logits = self.encode(batch, self.hide(batch))[:, 0].float()
+        weights = self.config.losses
+        focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
+        terms = {"occupancy": weights.occupancy * focal}
+        if weights.depth:
+            targets = self.targets(batch)
+            depth = self.render(logits[:, None], targets.rays, ops.fork(batch.seeds, 3)).depth
+            terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
+        return terms
+
+    def hide(self, batch: Batch) -> Hidden:
+        """Draw what this step hides, from the batch's seeds."""
+        images = pictures_of(batch, INSTEAD).images
+        pixels = torch.ones((batch.size, *images.shape[-2:]), dtype=torch.bool, device=batch.device)
+        patches = self.mask_images(pixels, ops.fork(batch.seeds, 1))
+        frames = torch.ones(batch.size, len(batch.previous), dtype=torch.bool, device=batch.device)
+        return Hidden(
+            patches[:, None].expand(-1, images.shape[1], -1, -1),
+            self.mask_frames(frames, ops.fork(batch.seeds, 2)),
+        )
+
+    def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B 1 Z Y X"]:
+        """Logits of every voxel being occupied; with nothing hidden by default."""
+        hidden = hidden or Hidden()
+        return self.decoder(self._lift(batch, hidden.patches, self._remember(batch, hidden)))
+
+    def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
+        """One moment's volume."""
+        seen = pictures_of(batch, INSTEAD)
+        expected, found = self.config.attention.num_cameras, seen.images.shape[1]
+        if self.config.lifter == "bevformer" and found != expected:
+            raise ValueError(
+                f"attention.num_cameras: expected {expected} cameras, scene {batch.names[0]!r} has {found} "
+                f"cameras; set attention.num_cameras={found}"
+            )
+        memory = () if previous is None else (previous,)
+        return self.lifter(self.images(seen.images, patches), seen.cameras, seen.valid, *memory)
+
+    @torch.no_grad()
+    def _remember(self, batch: Batch, hidden: Hidden) -> PreviousBEV | None:
+        """What the frames before saw, oldest first: each remembers the kept ones before it."""
+        if not self.config.history:
+            return None
+        if len(batch.previous) != self.config.history:
+            raise ValueError(
+                f"scene {batch.names[0]!r} has {len(batch.previous)} earlier frames, expected "
+                f"{self.config.history}: wrap the data set with with_labels, or set attention.history=0"
+            )
+        memory: Memory | None = None
+        for age, moment in enumerate(batch.previous):
+            volume = self._lift(moment, None, _seen_from(moment, memory))
+            kept = torch.ones_like(batch.seeds, dtype=torch.bool)
+            if hidden.frames is not None:
+                kept = ~hidden.frames[:, age]
+            memory = _updated(memory, (volume, _pose(moment), kept))
+        # Weights that autocast copied here know no gradient; the present frame must not find them.
+        torch.clear_autocast_cache()
+        return _seen_from(batch, memory)
+
+    def _labels(self, batch: Batch) -> tuple[Bool[Tensor, "B Z Y X"], Bool[Tensor, "B Z Y X"]]:
+        """Which voxels are occupied, and of which it is known."""
+        if batch.occupied is None or batch.observed is None:
+            raise ValueError(
+                f"scene {batch.names[0]!r} has no occupancy labels: wrap the data set with with_labels"
+            )
+        check_shape("occupied", batch.occupied, "B Z Y X", **dict(zip("ZYX", self.grid.shape, strict=True)))
+        return batch.occupied, batch.observed
+
+    @torch.no_grad()
+    def occupancy_iou(self, batch: Batch) -> Float[Tensor, ""]:
+        """Intersection over union of occupied voxels among the observed ones of all samples.
+
+        A voxel counts as occupied with a probability of a half or more. Nothing is hidden. Not
+        differentiable; 1 where nothing is occupied and nothing said to be.
+        """
+        occupied, observed = self._labels(batch)
+        said = (self.encode(batch)[:, 0] >= 0) & observed
+        either = (said | occupied).sum()
+        return torch.where(either > 0, (said & occupied).sum() / either.clamp(min=1), 1.0)
+
+    def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
+        """Render the logits along rays of the world; without seeds the samples are not jittered."""
+        return self.renderer(volume, rays, seeds)
+
+    def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """Rays and what the sensors measured along them, from the batch's seeds.
+
+        Args:
+            batch: The samples.
+            num_rays: Rays per camera; the configuration's number by default.
+        """
+        render, points = self.config.render, batch.points[..., :3]
+        seen = pictures_of(batch, INSTEAD)
+        usable = key_returns(batch)
+        usable &= in_range(points, batch.lidar_origins, render.near_radius, render.far_radius)
+        guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
+        targets = guided(points, usable, seen.cameras, seen.valid, seen.images, ops.fork(batch.seeds, 4))
+        return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home to be fine-tuned."""
+        return {
+            "image_backbone": self.images.backbone,
+            "image_neck": self.images.neck,
+            "lifter": self.lifter,
+        }
+
+
+def with_labels(config: UniSceneConfig, dataset: SceneDataset) -> SceneWindows:
+    """The scenes with what UniScene learns from: occupancy labels, and the frames before.
+
+    Args:
+        config: Says the grid, the window and the number of frames.
+        dataset: A recording with poses, or single frames where neither is asked for.
+
+    Raises:
+        ValueError: If the scenes do not follow each other, stand alone although frames before them are asked
+            for, or have no poses.
+    """
+    if not isinstance(dataset, Recording):
+        raise ValueError(
+            f"uniscene: expected frames that follow each other, got {type(dataset).__name__}; "
+            "use --data synthetic or folder:PATH"
+        )
+    together = len(dataset.sequence(0))
+    if together == 1 and config.history:
+        raise ValueError(
+            "attention.history: expected frames before each other, but every scene stands alone; "
+            "set attention.history=0"
+        )
+    if together > 1 and (config.history or config.labels.reach):
+        first = dataset.without_images(0)
+        if first.world_to_global is None:
+            raise ValueError(
+                f"scene {first.name!r} has no pose (world_to_global), needed to join frames; "
+                "set labels.reach=0 and attention.history=0"
+            )
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    labels = config.labels
+    return SceneWindows(dataset, grid, reach=labels.reach, history=config.history, near=labels.near)
+
+
+Memory = tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B 4 4"], Bool[Tensor, " B"]]
+"""A volume, the pose it was seen from, and which samples have one."""
+
+
+def _pose(batch: Batch) -> Float[Tensor, "B 4 4"]:
+    """Where the batch's worlds are in their recordings."""
+    if batch.world_to_global is None:
+        raise ValueError(
+            f"scene {batch.names[0]!r} has no pose (world_to_global), needed to remember frames; "
+            "set attention.history=0"
+        )
+    return batch.world_to_global
+
+
+def _seen_from(batch: Batch, memory: Memory | None) -> PreviousBEV | None:
+    """The memory with its way from the batch's moment."""
+    if memory is None:
+        return None
+    volume, pose, valid = memory
+    with torch.autocast(batch.device.type, enabled=False):
+        motion = invert_pose(pose) @ _pose(batch)
+    return PreviousBEV(volume, motion, valid)
+
+
+def _updated(memory: Memory | None, seen: Memory) -> Memory:
+    """What was just seen, but for samples that do not keep it."""
+    if memory is None:
+        return seen
+    (old, old_pose, had), (new, new_pose, kept) = memory, seen
+    choose = kept[:, None, None]
+    return torch.where(choose[..., None, None], new, old), torch.where(choose, new_pose, old_pose), had | kept

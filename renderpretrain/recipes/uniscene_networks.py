@@ -1,0 +1,147 @@
+"""UniScene's networks: images to feature maps, maps to a bird's-eye view, the view to occupancy."""
+
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from renderpretrain.encoders import FPN, ResNet
+from renderpretrain.encoders.frozen import freeze
+from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.lifters import BEVFormerLifter, LiftSplat
+from renderpretrain.masking import hide_patches
+from renderpretrain.recipes.sensors import ImageNormalisation, load_backbone
+from renderpretrain.recipes.uniscene_config import UniSceneConfig
+
+
+class ImageNetwork(nn.Module):
+    """ResNet and feature pyramid, shared by all cameras.
+
+    Args:
+        config: The recipe's.
+
+    Raises:
+        ValueError: If something is to be frozen and there are no weights, or they do not fit.
+    """
+
+    def __init__(self, config: UniSceneConfig) -> None:
+        super().__init__()
+        image = config.image
+        self.backbone = ResNet(
+            image.depths,
+            bottleneck=image.bottleneck,
+            width=image.width,
+            out_indices=range(image.first_level, len(image.depths)),
+            frozen_stages=image.frozen_stages,
+        )
+        if image.weights is not None:
+            load_backbone(self.backbone, Path(image.weights))
+        elif image.frozen_stages or image.frozen_norms:
+            raise ValueError(
+                "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
+                "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"
+            )
+        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.frozen = freeze(norms if image.frozen_norms else [])
+        self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
+        self.normalize = ImageNormalisation()
+
+    def train(self, mode: bool = True) -> "ImageNetwork":
+        """Frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(
+        self, images: Float[Tensor, "B N 3 H W"], hidden: Bool[Tensor, "B N h w"] | None = None
+    ) -> list[Float[Tensor, "B N C _ _"]]:
+        """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable."""
+        flat = self.normalize(images).flatten(0, 1)
+        if hidden is not None:
+            flat = hide_patches(flat, hidden.flatten(0, 1))
+        return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
+
+
+def attention(config: UniSceneConfig, grid: VoxelGrid) -> BEVFormerLifter:
+    """The lifter of the released code."""
+    sizes = config.attention
+    return BEVFormerLifter(
+        grid,
+        config.channels,
+        num_layers=sizes.num_layers,
+        num_heads=sizes.num_heads,
+        num_levels=config.image.num_levels,
+        num_cameras=sizes.num_cameras,
+        num_heights=sizes.num_heights,
+        num_points=sizes.num_points,
+        hidden_channels=sizes.hidden_channels,
+    )
+
+
+class SplatLifter(nn.Module):
+    """Lift-splat to one height, two convolutions in the plane, channels dealt out to the heights.
+
+    Args:
+        config: The recipe's.
+        grid: The volume's grid; ``Z`` divides the channels.
+    """
+
+    def __init__(self, config: UniSceneConfig, grid: VoxelGrid) -> None:
+        super().__init__()
+        channels, heights = config.channels, grid.shape[0]
+        if channels % heights:
+            raise ValueError(f"channels: expected a multiple of the grid's Z={heights}, got {channels}")
+        self.grid = grid
+        self.splat = LiftSplat(
+            grid.coarsened((1, 1, heights)),
+            channels,
+            depth_bins=config.splat.depth_bins,
+            depth_range=config.splat.depth_range,
+        )
+        self.bev = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                )
+                for _ in range(2)
+            )
+        )
+
+    def forward(
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B D Z Y X"]:
+        """The volume. Differentiable in the maps."""
+        flat = self.splat(levels, cameras, camera_valid)[:, :, 0]
+        return self.bev(flat).reshape(len(flat), -1, *self.grid.shape)
+
+
+class OccupancyDecoder(nn.Module):
+    """Two 3D convolutions and a small network per voxel; keys as the released ``decoder``, ``predicter``.
+
+    Args:
+        in_channels: Of the volume.
+        channels: Of the convolutions.
+        hidden_channels: Of the network per voxel.
+    """
+
+    def __init__(self, in_channels: int, channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.decoder = nn.Sequential(_conv(in_channels, channels), _conv(channels, channels))
+        self.predicter = nn.Sequential(
+            nn.Linear(channels, hidden_channels), nn.Softplus(), nn.Linear(hidden_channels, 1)
+        )
+
+    def forward(self, volume: Float[Tensor, "B C Z Y X"]) -> Float[Tensor, "B 1 Z Y X"]:
+        """Logits of being occupied. Differentiable."""
+        features = self.decoder(volume)
+        return self.predicter(features.movedim(1, -1)).movedim(-1, 1)
+
+
+def _conv(in_channels: int, channels: int) -> nn.Sequential:
+    """A 3D convolution over all neighbours, normalised and rectified."""
+    return nn.Sequential(
+        nn.Conv3d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU()
+    )
