@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
+from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 
-__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig"]
+__all__ = ["RECIPES", "PonderOutdoor", "PonderOutdoorConfig", "RecipeEntry", "UniPAD", "UniPADConfig"]
 
 
 @dataclass(frozen=True)
@@ -48,5 +50,15 @@ SUMMARIES = {
 RECIPES = {
     name: RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
     for name, summary in SUMMARIES.items()
+}
+RECIPES |= {
+    "ponder-outdoor": RecipeEntry(
+        "ponder-outdoor",
+        "PonderV2, LiDAR: 80 % of the blocks become a token, render depth and more (arXiv 2310.08586).",
+        PonderOutdoorConfig,
+        OUTDOOR_PRESETS,
+        OUTDOOR_IN_A_ROOM,
+        PonderOutdoor,
+    ),
 }
 """Every recipe by name."""

@@ -4,9 +4,9 @@ https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for
 2024.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
@@ -14,23 +14,11 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.parts import Hidden, set_momentum
 from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What a training step hides of a batch.
-
-    Attributes:
-        patches: Image patches, ``None`` without the camera branch.
-        points: LiDAR points, ``None`` without the LiDAR branch.
-    """
-
-    patches: Bool[Tensor, "B N h w"] | None
-    points: Bool[Tensor, "B P"] | None
 
 
 class UniPAD(nn.Module):
@@ -85,7 +73,7 @@ class UniPAD(nn.Module):
         render = config.render
         self.to_field = VolumeConv(config.channels, render.channels)
         for part in (self.lidar, self.to_field):
-            _set_momentum(part, config.lidar.batch_norm_momentum)
+            set_momentum(part, config.lidar.batch_norm_momentum)
         field = SDFField(
             self.grid,
             render.channels,
@@ -185,10 +173,3 @@ class UniPAD(nn.Module):
         if self.camera:
             parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
         return parts
-
-
-def _set_momentum(part: nn.Module | None, momentum: float) -> None:
-    """Set the running statistics' momentum of a part's batch norms."""
-    for module in part.modules() if part else ():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = momentum

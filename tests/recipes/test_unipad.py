@@ -12,7 +12,7 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
 from renderpretrain.training import pictures
 
-NAMES = sorted(RECIPES)
+NAMES = [name for name in sorted(RECIPES) if name.startswith("unipad")]
 
 
 def small(name):
