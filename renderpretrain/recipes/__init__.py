@@ -13,11 +13,22 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
+from renderpretrain.recipes.ponder_indoor import PonderIndoor
+from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 
-__all__ = ["RECIPES", "PonderOutdoor", "PonderOutdoorConfig", "RecipeEntry", "UniPAD", "UniPADConfig"]
+__all__ = [
+    "RECIPES",
+    "PonderIndoor",
+    "PonderIndoorConfig",
+    "PonderOutdoor",
+    "PonderOutdoorConfig",
+    "RecipeEntry",
+    "UniPAD",
+    "UniPADConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,7 @@ class RecipeEntry:
         presets: Configurations by name.
         indoor: Settings that a room changes in them.
         build: Makes the module.
+        data: The built-in scenes it is tried on, unless told otherwise.
     """
 
     name: str
@@ -39,6 +51,7 @@ class RecipeEntry:
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
+    data: str = "synthetic"
 
 
 SUMMARIES = {
@@ -59,6 +72,15 @@ RECIPES |= {
         OUTDOOR_PRESETS,
         OUTDOOR_IN_A_ROOM,
         PonderOutdoor,
+    ),
+    "ponder-indoor": RecipeEntry(
+        "ponder-indoor",
+        "PonderV2, RGB-D: keep 20 % of a room's points, render depth and colour (arXiv 2310.08586).",
+        PonderIndoorConfig,
+        INDOOR_PRESETS,
+        {},
+        PonderIndoor,
+        data="synthetic-room",
     ),
 }
 """Every recipe by name."""

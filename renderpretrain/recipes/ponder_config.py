@@ -81,7 +81,7 @@ class LossConfig(RayLossConfig):
 class PonderOutdoorConfig(PonderPart):
     """Everything ``PonderOutdoor`` is built from."""
 
-    point_cloud_range: tuple[float, float, float, float, float, float] = (-54, -54, -5, 54, 54, 3)
+    point_cloud_range: tuple[float, float, float, float, float, float] = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
     voxel_size: tuple[float, float, float] = Field(
         (0.6, 0.6, 1.6), description="Voxels of the rendered volume."
     )

@@ -137,8 +137,8 @@ def test_the_likelihood_of_a_depth_by_hand():
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
 def test_voxels_are_gathered_in_the_coarser_voxel_of_their_centre(reduce):
-    fine = VoxelGrid((-2, -2, -1, 2, 2, 1), (0.25, 0.5, 0.5))
-    grid = VoxelGrid((-1, -2, -1, 2, 2, 1), (1.0, 1.0, 2.0))  # the fine box reaches over it
+    fine = VoxelGrid((-2.0, -2.0, -1.0, 2.0, 2.0, 1.0), (0.25, 0.5, 0.5))
+    grid = VoxelGrid((-1.0, -2.0, -1.0, 2.0, 2.0, 1.0), (1.0, 1.0, 2.0))  # the fine box reaches over it
     coords = torch.nonzero(torch.rand(2, *fine.shape) < 0.3).int()
     features = torch.randn(len(coords), 3)
     cells = {}
