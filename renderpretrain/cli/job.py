@@ -92,7 +92,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
     indoor = dict(entry.indoor)
-    data = told.get("data", "synthetic")
+    data = told.get("data", entry.data)
     synthetic = data.startswith("synthetic")
     return Job(
         recipe=name,

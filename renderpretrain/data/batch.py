@@ -30,6 +30,7 @@ class Batch:
         camera_valid: True for a real camera; ``None`` without cameras.
         z_depths: As in :class:`Scene`.
         z_depth_valid: As in :class:`Scene`.
+        point_labels: As in :class:`Scene`, padded with -1; ``None`` if a scene has none.
         world_to_global: As in :class:`Scene`; ``None`` if a scene has none.
         occupied: As in ``Scene.occupancy``; ``None`` if a scene has none.
         observed: As in ``Scene.occupancy``; ``None`` if a scene has none.
@@ -46,6 +47,7 @@ class Batch:
     camera_valid: Bool[Tensor, "B N"] | None = None
     z_depths: Float[Tensor, "B N H W"] | None = None
     z_depth_valid: Bool[Tensor, "B N H W"] | None = None
+    point_labels: Int[Tensor, "B P"] | None = None
     world_to_global: Float[Tensor, "B 4 4"] | None = None
     occupied: Bool[Tensor, "B Z Y X"] | None = None
     observed: Bool[Tensor, "B Z Y X"] | None = None
@@ -79,17 +81,17 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
     if not scenes:
         raise ValueError("collate: expected at least one scene, got none")
     _check_alike(scenes)
-    points = [scene.points for scene in scenes]
     if seeds is None:
         seeds = torch.randint(2**62, (len(scenes),))
     batch = Batch(
         names=tuple(scene.name for scene in scenes),
-        points=torch.nn.utils.rnn.pad_sequence(points, batch_first=True),
+        points=torch.nn.utils.rnn.pad_sequence([scene.points for scene in scenes], batch_first=True),
         point_valid=torch.nn.utils.rnn.pad_sequence(
-            [torch.ones(len(p), dtype=torch.bool, device=p.device) for p in points], batch_first=True
+            [scene.points.new_ones(len(scene.points), dtype=torch.bool) for scene in scenes], batch_first=True
         ),
         lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
         seeds=seeds,
+        point_labels=_padded_labels(scenes),
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
         occupied=_stacked([scene.occupancy.occupied if scene.occupancy else None for scene in scenes]),
         observed=_stacked([scene.occupancy.observed if scene.occupancy else None for scene in scenes]),
@@ -142,6 +144,14 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
     """The scenes' tensors as one, or ``None`` if one is absent."""
     present = [tensor for tensor in tensors if tensor is not None]
     return torch.stack(present) if len(present) == len(tensors) else None
+
+
+def _padded_labels(scenes: Sequence[Scene]) -> Tensor | None:
+    """The points' classes side by side, -1 for padding, or ``None`` if a scene has none."""
+    labels = [scene.point_labels.long() for scene in scenes if scene.point_labels is not None]
+    if len(labels) < len(scenes):
+        return None
+    return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-1)
 
 
 def _present(value: T | None) -> T:

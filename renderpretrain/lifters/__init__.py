@@ -10,7 +10,7 @@ from renderpretrain.lifters.fusion import ConcatFusion, sum_volumes
 from renderpretrain.lifters.lift_splat import LiftSplat, frustum_points
 from renderpretrain.lifters.pillar_net import PillarFeatureNet
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, pillar_points, project_pillars
-from renderpretrain.lifters.points import lift_points
+from renderpretrain.lifters.points import lift_points, lift_voxels
 from renderpretrain.lifters.views import ViewLifter, depth_log_likelihood, lift_views, view_coordinates
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "frustum_points",
     "lift_points",
     "lift_views",
+    "lift_voxels",
     "pillar_heights",
     "pillar_points",
     "project_pillars",

@@ -1,8 +1,9 @@
-"""Points to a volume."""
+"""Points and sparse voxels to a volume."""
 
 from typing import Literal
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
@@ -36,3 +37,38 @@ def lift_points(
     index = ops.voxel_index(points, valid, *box).flatten()
     volume = ops.voxel_scatter(values.flatten(0, 1), index, batch * grid.num_voxels, reduce=reduce)
     return volume.view(batch, *grid.shape, channels).permute(0, 4, 1, 2, 3)
+
+
+def lift_voxels(
+    features: Float[Tensor, "M C"],
+    coords: Int[Tensor, "M 4"],
+    fine: VoxelGrid,
+    grid: VoxelGrid,
+    batch_size: int,
+    *,
+    reduce: Literal["sum", "mean", "max"] = "mean",
+) -> Float[Tensor, "B C Z Y X"]:
+    """Gather sparse voxels in the coarser voxel their centre lies in, as :func:`lift_points` does points.
+
+    PonderV2's dense volume (https://arxiv.org/abs/2310.08586): the mean of the voxels in each cell, however
+    many points they hold.
+
+    Args:
+        features: Of the voxels. Differentiable.
+        coords: Voxels ``(b, z, y, x)`` of ``fine``.
+        fine: The voxels' grid.
+        grid: The volume's grid; voxels with a centre outside are dropped.
+        batch_size: Number of samples.
+        reduce: Sum, mean or maximum over the voxels.
+
+    Returns:
+        The volume in ``torch.channels_last_3d`` memory.
+    """
+    rows = check_shape("features", features, "M C")["M"]
+    check_shape("coords", coords, "M 4", M=rows)
+    centers = fine.to_world(coords[:, [3, 2, 1]].to(torch.float32))
+    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
+    cell = ops.voxel_index(centers[None], torch.ones_like(coords[None, :, 0], dtype=torch.bool), *box)[0]
+    index = torch.where(cell >= 0, cell + coords[:, 0].long() * grid.num_voxels, -1)
+    volume = ops.voxel_scatter(features, index, batch_size * grid.num_voxels, reduce=reduce)
+    return volume.view(batch_size, *grid.shape, features.shape[1]).permute(0, 4, 1, 2, 3)

@@ -15,6 +15,10 @@ from torch import nn
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
+from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
+from renderpretrain.recipes.ponder_indoor import PonderIndoor
+from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
+from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, with_labels
@@ -24,6 +28,10 @@ __all__ = [
     "NSMAE",
     "RECIPES",
     "NSMAEConfig",
+    "PonderIndoor",
+    "PonderIndoorConfig",
+    "PonderOutdoor",
+    "PonderOutdoorConfig",
     "RecipeEntry",
     "UniPAD",
     "UniPADConfig",
@@ -48,6 +56,7 @@ class RecipeEntry:
         presets: Configurations by name.
         indoor: Settings that a room changes in them.
         build: Makes the module.
+        data: The built-in scenes it is tried on, unless told otherwise.
         prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
             configuration.
         frames_per_street: Consecutive scenes of a synthetic street.
@@ -59,6 +68,7 @@ class RecipeEntry:
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
+    data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset], SceneDataset] = _as_it_is
     frames_per_street: int = 1
 
@@ -80,6 +90,23 @@ ENTRIES = (
     _unipad(
         "unipad-fusion",
         "UniPAD-M: both sensors masked and fused in one run, depth and colour rendered back.",
+    ),
+    RecipeEntry(
+        "ponder-outdoor",
+        "PonderV2, LiDAR: 80 % of the blocks become a token, render depth and more (arXiv 2310.08586).",
+        PonderOutdoorConfig,
+        OUTDOOR_PRESETS,
+        OUTDOOR_IN_A_ROOM,
+        PonderOutdoor,
+    ),
+    RecipeEntry(
+        "ponder-indoor",
+        "PonderV2, RGB-D: keep 20 % of a room's points, render depth and colour (arXiv 2310.08586).",
+        PonderIndoorConfig,
+        INDOOR_PRESETS,
+        {},
+        PonderIndoor,
+        data="synthetic-room",
     ),
     RecipeEntry(
         "ns-mae",

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class OptimizationConfig(BaseModel):
-    """AdamW with a schedule; every published number has a field."""
+    """An optimiser with a schedule; every published number has a field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -15,6 +15,9 @@ class OptimizationConfig(BaseModel):
     accumulate: int = Field(1, gt=0, description="Batches whose gradients are summed into one step.")
     lr: float = Field(
         2e-4, gt=0, description="Learning rate; the start of the cycle for the cyclic schedule."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw", description="sgd is Nesterov's, with the first beta for its momentum."
     )
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)

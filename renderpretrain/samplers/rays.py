@@ -31,6 +31,7 @@ class RayTargets:
         rgb_valid: Where ``rgb`` was seen.
         camera: Index of the camera the ray belongs to, -1 for a LiDAR beam.
         pixels: ``(u, v)`` in that camera.
+        labels: Class of the return the ray goes to, -1 for none; ``None`` where returns have no classes.
     """
 
     rays: Rays
@@ -40,6 +41,7 @@ class RayTargets:
     rgb_valid: Bool[Tensor, "B R"]
     camera: Int[Tensor, "B R"]
     pixels: Float[Tensor, "B R 2"]
+    labels: Int[Tensor, "B R"] | None = None
 
     @property
     def ends(self) -> Float[Tensor, "B R 3"]:
@@ -68,7 +70,7 @@ class LidarGuidedRays:
     sky: float = 0.4
     nearest: bool = False
 
-    def __call__(
+    def __call__(  # noqa: PLR0913  the returns, and the cameras that see them
         self,
         points: Float[Tensor, "B P 3"],
         point_valid: Bool[Tensor, "B P"],
@@ -76,6 +78,8 @@ class LidarGuidedRays:
         camera_valid: Bool[Tensor, "B N"],
         images: Float[Tensor, "B N 3 H W"],
         seeds: Int[Tensor, " B"],
+        *,
+        point_labels: Int[Tensor, "B P"] | None = None,
     ) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample; nothing is differentiable."""
         batch, num_cameras = camera_valid.shape
@@ -101,6 +105,7 @@ class LidarGuidedRays:
             camera_valid[..., None].expand(-1, -1, self.num_rays).flatten(1),
             camera.flatten(1),
             pixels.flatten(1, 2),
+            _labels(point_labels, chosen.flatten(1), seen.flatten(1)),
         )
 
     def _returns(
@@ -197,6 +202,8 @@ class LidarBeams:
         point_valid: Bool[Tensor, "B P"],
         origins: Float[Tensor, "B 3"],
         seeds: Int[Tensor, " B"],
+        *,
+        point_labels: Int[Tensor, "B P"] | None = None,
     ) -> RayTargets:
         """Draw ``num_rays`` beams per sample without replacement; nothing is differentiable."""
         check_shape("origins", origins, "B 3", B=len(points))
@@ -215,6 +222,7 @@ class LidarBeams:
             torch.zeros_like(hit),
             torch.full_like(chosen, -1),
             zeros[..., :2],
+            _labels(point_labels, chosen, hit),
         )
 
 
@@ -224,6 +232,14 @@ def in_range(
     """Which returns are between ``near`` and ``far`` metres from their sensor in the plane."""
     radius = (points - origins[:, None])[..., :2].norm(dim=-1)
     return (radius > near) & (radius < far)
+
+
+def _labels(point_labels: Tensor | None, chosen: Tensor, found: Tensor) -> Tensor | None:
+    """Classes ``(B, R)`` of the chosen returns, -1 for slots that found none."""
+    if point_labels is None:
+        return None
+    padded = torch.nn.functional.pad(point_labels, (0, 1), value=-1)
+    return torch.where(found, padded.gather(1, chosen), -1)
 
 
 def _never_empty(points: Tensor, point_valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,20 +34,23 @@ def lr_factor(optimization: OptimizationConfig, step: int) -> float:
 
 
 def first_beta(optimization: OptimizationConfig, step: int) -> float:
-    """AdamW's first beta at update ``step`` (from 0): low where the cyclic learning rate is high."""
+    """AdamW's first beta, or SGD's momentum, at update ``step`` (from 0).
+
+    It is low where the cyclic learning rate is high.
+    """
     if optimization.schedule != "cyclic" or optimization.cyclic_momentum is None:
         return optimization.betas[0]
     ends, peak = optimization.cyclic_momentum
     return _cycle((ends, peak, ends), optimization.cyclic_up, step / optimization.steps)
 
 
-def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters, one group per learning-rate multiplier.
+def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch.optim.Optimizer:
+    """AdamW or Nesterov's SGD over the trainable parameters, one group per learning-rate multiplier.
 
     Args:
         model: Its parameter names are matched with the prefixes of ``lr_multipliers``; the longest match
             counts.
-        optimization: ``lr_multipliers`` and AdamW's numbers.
+        optimization: ``lr_multipliers`` and the optimiser's numbers.
 
     Raises:
         ValueError: If a prefix matches no parameter, or nothing is trainable.
@@ -68,20 +71,22 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
         )
     if not groups:
         raise ValueError("build_optimizer: expected at least one trainable parameter, got none")
-    return torch.optim.AdamW(
-        [{"params": parameters, "multiplier": multiplier} for multiplier, parameters in groups.items()],
-        lr=optimization.lr,
-        betas=optimization.betas,
-        weight_decay=optimization.weight_decay,
-    )
+    parts = [{"params": parameters, "multiplier": multiplier} for multiplier, parameters in groups.items()]
+    lr, betas, decay = optimization.lr, optimization.betas, optimization.weight_decay
+    if optimization.optimizer == "sgd":
+        return torch.optim.SGD(parts, lr=lr, momentum=betas[0], weight_decay=decay, nesterov=True)
+    return torch.optim.AdamW(parts, lr=lr, betas=betas, weight_decay=decay)
 
 
 def set_step(optimizer: torch.optim.Optimizer, optimization: OptimizationConfig, step: int) -> float:
-    """Set learning rates and first betas for update ``step`` (from 0); returns the unscaled rate."""
+    """Set rates, and first betas or momentum, for update ``step`` (from 0); returns the unscaled rate."""
     lr = optimization.lr * lr_factor(optimization, step)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["multiplier"]
-        group["betas"] = (first_beta(optimization, step), optimization.betas[1])
+        if optimization.optimizer == "sgd":
+            group["momentum"] = first_beta(optimization, step)
+        else:
+            group["betas"] = (first_beta(optimization, step), optimization.betas[1])
     return lr
 
 

@@ -22,6 +22,15 @@ def test_points_are_padded_and_marked():
     assert batch.size == 2 and batch.images is None
 
 
+def test_classes_of_points_are_padded_with_minus_one_and_absent_if_a_scene_has_none():
+    labelled = [
+        dataclasses.replace(scene(2, 1.0), point_labels=torch.tensor([5, 0], dtype=torch.int32)),
+        dataclasses.replace(scene(3, 2.0), point_labels=torch.tensor([1, 2, 3])),
+    ]
+    assert collate(labelled).point_labels.tolist() == [[5, 0, -1], [1, 2, 3]]
+    assert collate([labelled[0], scene(3, 2.0)]).point_labels is None
+
+
 def test_fewer_cameras_are_padded_and_marked(room):
     two = dataclasses.replace(
         room,

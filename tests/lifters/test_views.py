@@ -5,7 +5,14 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Cameras, VoxelGrid
-from renderpretrain.lifters import ViewLifter, depth_log_likelihood, lift_points, lift_views, view_coordinates
+from renderpretrain.lifters import (
+    ViewLifter,
+    depth_log_likelihood,
+    lift_points,
+    lift_views,
+    lift_voxels,
+    view_coordinates,
+)
 
 
 def ring(count, size=(24, 40)):
@@ -126,3 +133,22 @@ def test_the_likelihood_of_a_depth_by_hand():
     likelihood = depth_log_likelihood(probabilities, coordinates, valid)
     assert valid[0, 0].tolist() == [True, True, False]
     assert_close(likelihood[0, 0].exp(), torch.tensor([0.5, 1e-6, 1.0]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_voxels_are_gathered_in_the_coarser_voxel_of_their_centre(reduce):
+    fine = VoxelGrid((-2.0, -2.0, -1.0, 2.0, 2.0, 1.0), (0.25, 0.5, 0.5))
+    grid = VoxelGrid((-1.0, -2.0, -1.0, 2.0, 2.0, 1.0), (1.0, 1.0, 2.0))  # the fine box reaches over it
+    coords = torch.nonzero(torch.rand(2, *fine.shape) < 0.3).int()
+    features = torch.randn(len(coords), 3)
+    cells = {}
+    for row, (b, z, y, x) in enumerate(coords.tolist()):
+        center = fine.centers()[z, y, x]
+        if grid.contains(center):
+            cells.setdefault((b, *grid.cells(center).tolist()), []).append(features[row])
+    want = torch.zeros(2, 3, *grid.shape)
+    for (b, z, y, x), rows in cells.items():
+        stacked = torch.stack(rows)
+        want[b, :, z, y, x] = stacked.amax(0) if reduce == "max" else getattr(stacked, reduce)(0)
+    # Sums of about ten float32 numbers in another order.
+    assert_close(lift_voxels(features, coords, fine, grid, 2, reduce=reduce), want, rtol=1e-5, atol=1e-6)

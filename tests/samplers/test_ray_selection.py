@@ -143,3 +143,19 @@ def test_padding_does_not_change_a_samples_rays():
     a = select(points, valid, cameras, camera_valid, images, SEEDS)
     b = select(*padded, cameras, camera_valid, images, SEEDS)
     assert torch.equal(a.rays.directions, b.rays.directions) and torch.equal(a.depth, b.depth)
+
+
+def test_rays_carry_the_class_of_their_return():
+    points, valid, cameras, camera_valid, images = inputs(40)
+    valid[1, 20:] = False
+    classes = torch.arange(80).view(2, 40)
+    guided = LidarGuidedRays(num_rays=64)(
+        points, valid, cameras, camera_valid, images, SEEDS, point_labels=classes
+    )
+    beams = LidarBeams(num_rays=64)(points, valid, torch.zeros(2, 3), SEEDS, point_labels=classes)
+    for targets in (guided, beams):
+        assert targets.hit.any() and (targets.labels[~targets.hit] == -1).all()
+        met = points.flatten(0, 1)[targets.labels[targets.hit]]
+        # Metres, after adding and subtracting the sensor's place in float32.
+        assert_close(met, targets.ends[targets.hit], atol=1e-4, rtol=0)
+    assert LidarBeams(num_rays=4)(points, valid, torch.zeros(2, 3), SEEDS).labels is None

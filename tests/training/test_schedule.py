@@ -71,3 +71,28 @@ def test_adamw_is_torchs():
     (group,) = build_optimizer(StandIn(), settings).param_groups
     assert isinstance(build_optimizer(StandIn(), settings), torch.optim.AdamW)
     assert (group["weight_decay"], group["betas"]) == (0.3, (0.8, 0.9))
+
+
+def test_sgd_is_nesterovs_and_its_momentum_follows_the_cycle():
+    settings = optimization(
+        optimizer="sgd", steps=10, schedule="cyclic", cyclic_up=0.4, lr=0.01, weight_decay=0.1
+    )
+    torch.manual_seed(0)
+    model, want = StandIn(), [p.detach().clone() for p in StandIn().parameters()]
+    optimizer = build_optimizer(model, settings)
+    assert isinstance(optimizer, torch.optim.SGD)
+    velocities = [torch.zeros_like(p) for p in want]
+    for step in range(6):
+        lr = set_step(optimizer, settings, step)
+        momentum = first_beta(settings, step)
+        assert optimizer.param_groups[0]["momentum"] == momentum
+        for p, slow, velocity in zip(model.parameters(), want, velocities, strict=True):
+            p.grad = torch.randn_like(p)
+            pull = p.grad + 0.1 * slow
+            velocity.mul_(momentum if step else 0).add_(pull)
+            slow.sub_(lr * (pull + momentum * velocity))
+        optimizer.step()
+    for p, slow in zip(model.parameters(), want, strict=True):
+        torch.testing.assert_close(p.detach(), slow)
+    # The cycle's middle, where the momentum is lowest.
+    assert min(first_beta(settings, step) for step in range(6)) == near(0.85)

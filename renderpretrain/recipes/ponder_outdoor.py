@@ -1,0 +1,170 @@
+"""PonderV2 outdoors: say what hides behind the token, and render the street from the answer.
+
+https://arxiv.org/abs/2310.08586, "PonderV2: Pave the Way for 3D Foundation Model with A Universal
+Pre-training Paradigm".
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain import ops
+from renderpretrain.data import Batch
+from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels, voxelize
+from renderpretrain.fields import SDFField
+from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.lifters import lift_voxels
+from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
+from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
+from renderpretrain.recipes.ponder_terms import (
+    hidden_rows,
+    labels_of,
+    ray_terms,
+    read_embeddings,
+    semantic_terms,
+)
+from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.renderers import NeuSRenderer, Rendered
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
+
+POINT_COLUMNS = 4
+"""x, y, z, intensity."""
+
+
+class PonderOutdoor(nn.Module):
+    """LiDAR to voxels, features of most blocks replaced by a token, sparse U-Net, volume, rendered rays.
+
+    Hidden voxels stay where they are; only their position and intensity are gone. Every voxel's feature is
+    averaged into a coarse volume, one 3D convolution later rays from the cameras to LiDAR returns are
+    rendered by NeuS, and depth (and colour, and an embedding of the class) is compared with what the sensors
+    saw. Cameras only say where rays start; without them the rays are the LiDAR's own.
+
+    Differs from the released code, on purpose:
+
+    * Space keeps its shape. Released: the field lives in a cube into which 108 x 108 x 8 m are squeezed axis
+      by axis, so directions, depths, distances and gradients are those of a flattened world. Weights are
+      converted (``ponder_config``): depth 10 per unit is 10 / 108 per metre.
+    * A voxel's value lives at its centre, for lifter and reader alike. Released: the lifter works at lower
+      corners, the reader interpolates corner-aligned: up to 0.3 m apart in the plane and 0.8 m in height.
+    * Intervals tile the ray around the positions where the field is asked. Released: the field is asked at
+      interval starts.
+    * The mask is a value handed down, used in training only. Released: applied at test time too.
+    * Points outside the box are left out. Released: at test time they index outside the volume.
+    * A return without a class has no semantic target. Released: it silently gets that of the last class.
+    * The nearest return of a pixel is found by its depth. Released: by a sort key that mixes pixel and
+      depth, valid below 100 m.
+    * Rays are drawn per sample from the batch's seeds, on the device. Released: in the data loader.
+    * Hidden are ``round(0.8 n)`` of a sample's occupied blocks by floor division from the box's corner.
+      Released: by truncated division from the cloud's own corner.
+    * A voxel holds the mean of its points. Released: one of them at random.
+    * Losses are averaged over the rays of each sample, then over the batch, and other samples' classes are
+      no negatives. Released: over all rays of the batch together.
+    * Embeddings come from a file. Released: a CLIP text encoder is downloaded when the model is built.
+    * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
+    * No augmentation of points (released: rotation, scaling, shifts and flips).
+
+    Args:
+        config: See :class:`~renderpretrain.recipes.ponder_config.PonderOutdoorConfig`.
+    """
+
+    def __init__(self, config: PonderOutdoorConfig) -> None:
+        super().__init__()
+        self.config = config
+        unet, field, weights = config.encoder, config.field, config.losses
+        self.embeddings = read_embeddings(config.embeddings, weights)
+        self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
+        self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+        self.policy = RandomMask(config.mask.ratio)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(POINT_COLUMNS), std=0.02))
+        self.encoder = SparseUNet(
+            POINT_COLUMNS, channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
+        )
+        self.to_field = VolumeConv(self.encoder.out_channels, field.channels)
+        for part in (self.encoder, self.to_field):
+            set_momentum(part, unet.batch_norm_momentum)
+        extent = max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True))
+        self.renderer = NeuSRenderer(
+            SDFField(
+                self.grid,
+                field.channels,
+                hidden_channels=field.hidden_channels,
+                sdf_blocks=field.sdf_blocks,
+                rgb_blocks=field.rgb_blocks,
+                extent=extent,
+                sharpness=field.sharpness,
+                colour=weights.rgb > 0,
+                semantic_channels=self.embeddings.channels if self.embeddings else 0,
+            ),
+            num_samples=field.num_samples,
+            num_importance=field.num_importance,
+            near=field.near,
+            sharpness=field.upsample_sharpness,
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Weighted loss terms of one training step; their sum is the loss."""
+        targets = self.targets(batch)
+        volume = self.encode(batch, self.hide(batch))
+        rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
+        weights = self.config.losses
+        semantic = semantic_terms(rendered, targets, weights, self.embeddings)
+        return ray_terms(rendered, targets, weights) | semantic
+
+    def hide(self, batch: Batch) -> Hidden:
+        """The points whose voxels lie in hidden blocks, drawn from the batch's seeds."""
+        voxels, block = self._voxels(batch), self.config.mask.block
+        z, y, x = (-(-n // b) for n, b in zip(self.fine.shape, block, strict=True))
+        occupied = occupied_blocks(voxels.coords, block, (batch.size, z, y, x))
+        mask = hidden_voxels(voxels.coords, block, self.policy(occupied, ops.fork(batch.seeds, 1)))
+        # Points without a voxel have index -1, which reads the False appended here.
+        return Hidden(None, torch.cat([mask, mask.new_zeros(1)])[voxels.point_to_voxel])
+
+    def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
+        """The volume that is rendered; with nothing hidden by default."""
+        voxels = self._voxels(batch)
+        if hidden is not None and hidden.points is not None:
+            rows = hidden_rows(voxels, hidden.points)
+            voxels = replace(voxels, features=hide_features(voxels.features, rows, self.token))
+        features = self.encoder(voxels.to_sparse()).features
+        return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
+
+    def _voxels(self, batch: Batch) -> Voxels:
+        """The voxels of all sweeps; each holds the mean of its points."""
+        return voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
+
+    def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
+        """Render rays of the world; without seeds the samples are not jittered."""
+        return self.renderer(volume, rays, seeds)
+
+    def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """Rays to LiDAR returns of the key sweep, and what the sensors measured, from the batch's seeds.
+
+        Args:
+            batch: The samples.
+            num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
+                default.
+        """
+        rays, seeds = self.config.rays, ops.fork(batch.seeds, 4)
+        labels = labels_of(batch) if self.embeddings else None
+        points = batch.points[..., :3]
+        key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
+        far_enough = in_range(points, batch.lidar_origins, rays.near_radius, float("inf"))
+        usable = key_sweep & far_enough & self.grid.contains(points)
+        cameras, images = batch.cameras, batch.images
+        if cameras is None or images is None or batch.camera_valid is None:
+            if self.config.losses.rgb:
+                raise ValueError(
+                    f"scene {batch.names[0]!r} has no images: the colour term needs them; set losses.rgb=0"
+                )
+            beams = LidarBeams(num_rays or rays.per_sweep)
+            return beams(points, usable, batch.lidar_origins, seeds, point_labels=labels)
+        guided = LidarGuidedRays(num_rays or rays.per_camera, nearest=True)
+        targets = guided(points, usable, cameras, batch.camera_valid, images, seeds, point_labels=labels)
+        # PonderV2 has no rays besides those to returns.
+        return replace(targets, rgb_valid=targets.rgb_valid & targets.hit)
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """The part that is taken home to be fine-tuned."""
+        return {"lidar_encoder": self.encoder}

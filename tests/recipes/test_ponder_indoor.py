@@ -1,0 +1,207 @@
+"""PonderV2 indoors as a whole, on a synthetic room made small."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from renderpretrain.cli.job import make_job
+from renderpretrain.cli.settings import resolve
+from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.recipes import RECIPES
+from renderpretrain.training import pictures
+from renderpretrain.training.schedule import build_optimizer
+
+ENTRY = RECIPES["ponder-indoor"]
+
+
+def small(**updates):
+    """The tiny preset with coarser voxels and fewer samples, so that a step takes a fraction of a second."""
+    narrow = {
+        "voxel_size": [0.2, 0.2, 0.2],
+        "image_size": [48, 64],
+        "encoder": {"voxel_size": [0.1, 0.1, 0.1], "stem_channels": 8, "channels": [8, 16, 16, 16]},
+        "field": {"num_samples": 24, "num_importance": 8},
+        "rays_per_view": 32,
+    }
+    return resolve(ENTRY.presets["tiny"], [narrow, updates])
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    rooms = SyntheticRoom(2, image_size=(48, 64), num_views=3, num_points=4096, with_truth=False)
+    return [rooms[0], rooms[1]]
+
+
+def batch_of(scenes):
+    return collate(scenes, torch.tensor([11, 12])[: len(scenes)])
+
+
+def test_every_parameter_gets_a_gradient_and_every_term_counts(scenes):
+    recipe = ENTRY.build(small())
+    terms = recipe(batch_of(scenes))
+    assert set(terms) == {"depth", "rgb", "free_space", "sdf", "eikonal"}
+    assert all(value > 0 for value in terms.values())
+    sum(terms.values()).backward()
+    assert [n for n, p in recipe.named_parameters() if p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in recipe.parameters())
+
+
+def test_without_colour_nothing_is_left_without_a_gradient(scenes):
+    recipe = ENTRY.build(small(losses={"rgb": 0}))
+    terms = recipe(batch_of(scenes))
+    assert "rgb" not in terms
+    sum(terms.values()).backward()
+    assert [n for n, p in recipe.named_parameters() if p.grad is None] == []
+
+
+def test_weights_are_factors(scenes):
+    for name in ("depth", "rgb", "sdf", "free_space", "eikonal"):
+        terms = []
+        for weight in (1.0, 3.0):
+            torch.manual_seed(0)
+            terms.append(ENTRY.build(small(losses={name: weight})).eval()(batch_of(scenes))[name])
+        assert_close(terms[1], 3 * terms[0])
+
+
+def test_a_sample_is_treated_alike_in_any_batch(scenes):
+    """The mean of two single-sample losses is the loss of both.
+
+    Batch-norm statistics are frozen: they differ by design. Importance samples are off: where little weight
+    lies they magnify the rounding in which convolutions of one and of two samples differ.
+    """
+    recipe = ENTRY.build(small(field={"num_importance": 0})).eval()
+    both = recipe(batch_of(scenes))
+    singles = [recipe(collate([s], torch.tensor([11 + i]))) for i, s in enumerate(scenes)]
+    for term, value in both.items():
+        # Sums of a few thousand float32 rays.
+        assert_close(value, (singles[0][term] + singles[1][term]) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
+    recipe = ENTRY.build(small()).eval()
+    first, again = recipe(batch_of(scenes))["depth"], recipe(batch_of(scenes))["depth"]
+    assert torch.equal(first, again)
+    other = recipe(replace(batch_of(scenes), seeds=torch.tensor([1, 2])))["depth"]
+    assert not torch.equal(first, other)
+
+
+def test_a_fifth_of_the_points_is_kept_and_nothing_else_reaches_the_volume(scenes):
+    recipe = ENTRY.build(small()).eval()
+    batch = batch_of(scenes)
+    hidden = recipe.hide(batch)
+    kept = batch.point_valid & ~hidden.points
+    # Rounded to a whole point.
+    assert_close(kept.sum(1), (0.2 * batch.point_valid.sum(1)).round().long(), atol=1, rtol=0)
+    moved = batch.points.clone()
+    moved[hidden.points] = moved[hidden.points].flip(-1)
+    with torch.no_grad():
+        volume = recipe.encode(batch, hidden)
+        assert torch.equal(volume, recipe.encode(replace(batch, points=moved), hidden))
+        assert not torch.equal(volume, recipe.encode(batch))
+
+
+def test_rays_go_through_measured_pixels_and_carry_their_depth(scenes):
+    recipe = ENTRY.build(small())
+    batch = batch_of(scenes)
+    targets = recipe.targets(batch)
+    assert targets.hit.all()  # the rooms lie inside the cube
+    u, v = targets.pixels.long().unbind(-1)
+    b = torch.arange(2)[:, None]
+    assert batch.z_depth_valid[b, targets.camera, v, u].all()
+    # World points of the depth image, by the camera's own projection.
+    for n in range(3):
+        mine = targets.camera[0] == n
+        pixels, z, _ = batch.cameras[0, n].project(targets.ends[0][mine])
+        assert_close(pixels, targets.pixels[0][mine], atol=1e-2, rtol=0)  # pixels, in float32
+        assert_close(z, batch.z_depths[0, n][v[0][mine], u[0][mine]], atol=1e-4, rtol=0)  # metres
+    assert recipe.targets(batch, 5).depth.shape == (2, 15)
+
+
+def test_views_without_depth_give_a_step(scenes):
+    recipe = ENTRY.build(small())
+    batch = batch_of(scenes)
+    batch = replace(batch, z_depth_valid=torch.zeros_like(batch.z_depth_valid))
+    terms = recipe(batch)
+    assert all(v == 0 for n, v in terms.items() if n != "eikonal")  # which asks no sensor
+    sum(v for n, v in terms.items() if n != "eikonal").backward()
+    assert all(p.grad is None or not p.grad.any() for p in recipe.parameters())
+
+
+def test_everything_dropped_still_gives_a_step(scenes):
+    terms = ENTRY.build(small(drop_ratio=1.0))(batch_of(scenes))
+    sum(terms.values()).backward()
+    assert all(torch.isfinite(v) for v in terms.values())
+
+
+def test_data_without_depth_images_is_refused():
+    street = SyntheticStreet(1, image_size=(48, 64), with_truth=False)[0]
+    recipe = ENTRY.build(small())
+    for scene in (street, replace(street, images=None, cameras=None, camera_names=())):
+        with pytest.raises(ValueError, match=r"'street-0-0' has no depth images: .* use ponder-outdoor"):
+            recipe(batch_of([scene]))
+
+
+def test_it_is_tried_on_rooms_unless_told_otherwise():
+    assert make_job("ponder-indoor", {}, [], saved={}).data == "synthetic-room"
+    assert make_job("ponder-indoor", {"data": "synthetic"}, [], saved={}).data == "synthetic"
+    assert make_job("ponder-outdoor", {}, [], saved={}).data == "synthetic"
+
+
+def test_the_paper_preset_carries_the_published_numbers():
+    paper = ENTRY.presets["paper"]
+    recipe = ENTRY.build(paper)
+    side = 6.4
+    assert recipe.grid.shape == (32, 128, 128) and recipe.renderer.field.extent == pytest.approx(side)
+    assert recipe.fine.voxel_size == (0.02, 0.02, 0.02) and recipe.encoder.out_channels == 96
+    assert (paper.drop_ratio, paper.rays_per_view) == (0.8, 256)
+    assert (paper.field.num_samples, paper.field.num_importance) == (96, 36)
+    weights = paper.losses
+    per_cube = (weights.depth * side, weights.sdf * side, weights.free_space * side)
+    assert per_cube == pytest.approx((1, 10, 1)) and weights.truncation == pytest.approx(0.05 * side)
+    assert (weights.rgb, weights.eikonal) == (10, 0.01)
+    field = recipe.renderer.field
+    assert (field.split, field.distance.embed, field.heads.semantic) == (True, None, None)
+    optimizer = build_optimizer(recipe, paper.optimization)
+    assert isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["nesterov"]
+    # A peak of 2e-3; torch's OneCycleLR with div_factor 10 and final_div_factor 1e4.
+    cycle = paper.optimization
+    assert cycle.lr * cycle.cyclic_peak == pytest.approx(2e-3)
+    assert cycle.lr * cycle.cyclic_end == pytest.approx(2e-3 / 10 / 1e4)
+
+
+def test_terms_are_finite_and_near_under_autocast(scenes):
+    recipe = ENTRY.build(small()).eval()
+    full = recipe(batch_of(scenes))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = recipe(batch_of(scenes))
+    for name, value in full.items():
+        # The encoder's and the neck's eight bits.
+        assert_close(mixed[name].float(), value, rtol=0.1, atol=0.05)
+
+
+def test_a_picture_has_all_panels(scenes, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    pictures.save_picture(ENTRY.build(small()), scenes[0], tmp_path / "p.png", title="t")
+    assert len(drawn) == 3
+    for _, panels in drawn:
+        captions = [caption for caption, _ in panels]
+        assert {"rendered depth", "rendered colour", "normals"} <= set(captions)
+        assert any(caption.startswith("masked input") for caption in captions)
+
+
+@pytest.mark.slow
+def test_thirty_steps_on_one_scene_halve_the_depth_error(scenes):
+    torch.manual_seed(1)
+    recipe = ENTRY.build(small())
+    optimizer = torch.optim.AdamW(recipe.parameters(), lr=3e-3)
+    batch, errors = batch_of(scenes[:1]), []
+    for _ in range(30):
+        terms = recipe(batch)
+        errors.append(terms["depth"].item())
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    assert min(errors[-3:]) < 0.5 * errors[0]
