@@ -44,7 +44,7 @@ def density_grid(config: NSMAEConfig) -> VoxelGrid:
             f"voxel_size says, got {out.shape[1:]}"
         )
     box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
-    return VoxelGrid(box, config.voxel_size)  # type: ignore[arg-type]
+    return VoxelGrid(box, config.voxel_size)
 
 
 def sparse_encoder(config: NSMAEConfig) -> SparseEncoder:

@@ -138,7 +138,9 @@ def test_a_shown_preset_is_a_config_file(tmp_path, capsys):
 def test_the_list_names_every_recipe(capsys):
     run("recipes", "list")
     said = capsys.readouterr().out
-    assert all(name in said for name in ("unipad-lidar", "unipad-camera", "unipad-fusion", "ns-mae", "tiny, paper"))
+    assert all(
+        name in said for name in ("unipad-lidar", "unipad-camera", "unipad-fusion", "ns-mae", "tiny, paper")
+    )
 
 
 @pytest.mark.parametrize(
