@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from renderpretrain import losses
+from renderpretrain import losses, ops
 from renderpretrain.data import Batch
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays
@@ -119,7 +119,12 @@ class NSMAE(nn.Module):
         terms = {} if lifted is None else self._perspective_losses(lifted, batch)
         target, known = self.bev_targets(batch, hidden)
         error = losses.depth_l1(self.bev_map(volume).depth, target, known)
-        return terms | {"bev_depth": self.config.losses.bev_depth * error}
+        terms["bev_depth"] = self.config.losses.bev_depth * error
+        if self.config.losses.ray_depth:
+            rays = self.targets(batch)
+            depth = self.render(volume, rays.rays, ops.fork(batch.seeds, 3)).depth
+            terms["ray_depth"] = self.config.losses.ray_depth * losses.depth_l1(depth, rays.depth, rays.hit)
+        return terms
 
     def hide(self, batch: Batch) -> HiddenInputs:
         """Draw what this step hides, from the batch's seeds; every sensor on its own."""
@@ -203,7 +208,7 @@ class NSMAE(nn.Module):
         return target, known
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
-        """Rays and what the sensors measured along them, from the batch's seeds; for evaluation.
+        """Rays and what the sensors measured along them, from the batch's seeds.
 
         Args:
             batch: The samples.

@@ -74,6 +74,11 @@ def test_published_grid_gives_the_published_volume():
     # Output 0 is centred on fine voxel 0 along x and y, on fine voxel 4 along z: padded thrice, padded twice.
     first = coarse.to_world(torch.zeros(3))
     assert_close(first, fine.to_world(torch.tensor([0.0, 0.0, 4.0])))
+    # BEVFusion's last convolution makes two slices of the five; its first reads those at 4, 12 and 20.
+    with torch.device("meta"):
+        flat = SparseEncoder(5, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0)).output_grid(fine)
+    assert flat.shape == (2, 180, 180)
+    assert_close(flat.to_world(torch.zeros(3)), fine.to_world(torch.tensor([0.0, 0.0, 12.0])))
 
 
 @pytest.mark.parametrize(

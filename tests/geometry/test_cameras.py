@@ -131,6 +131,15 @@ def test_resizing_scales_pixels_edge_to_edge():
     assert_close(after, before * torch.tensor([0.5, 0.25], dtype=torch.float64))
 
 
+def test_resizing_keeps_full_precision_under_autocast():
+    cams = Cameras(
+        torch.tensor([[733.3, 0.1, 401.7], [0, 729.1, 223.3], [0, 0, 1]]), torch.eye(4), (448, 800)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = cams.resize((56, 100)).intrinsics
+    assert torch.equal(mixed, cams.resize((56, 100)).intrinsics)
+
+
 def test_cropping_shifts_pixels():
     cams = cameras(3)
     points = cams.rays(random_pixels(3)).at(torch.full((3, 200, 1), 7.0, dtype=torch.float64))[..., 0, :]

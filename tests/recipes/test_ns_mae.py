@@ -14,9 +14,9 @@ from renderpretrain.training import pictures
 
 MODALITIES = ("fusion", "camera", "lidar")
 TERMS = {
-    "fusion": {"rgb", "depth", "bev_depth"},
-    "camera": {"rgb", "depth", "bev_depth"},
-    "lidar": {"bev_depth"},
+    "fusion": {"rgb", "depth", "bev_depth", "ray_depth"},
+    "camera": {"rgb", "depth", "bev_depth", "ray_depth"},
+    "lidar": {"bev_depth", "ray_depth"},
 }
 
 

@@ -11,6 +11,7 @@ from renderpretrain.samplers import (
     LidarGuidedRays,
     PixelRays,
     add_depth,
+    depth_pictures,
     draw_pixels,
     nearest_per_pixel,
     pixel_candidates,
@@ -165,3 +166,19 @@ def test_beams_get_no_depth_from_a_camera():
     beams = LidarBeams(8)(points, torch.ones(2, 30, dtype=torch.bool), torch.zeros(2, 3), SEEDS)
     z_depths = torch.ones(2, 2, *SIZE)
     assert not add_depth(beams, z_depths, z_depths > 0, cameras()).hit.any()
+
+
+def test_depth_pictures_hold_the_nearest_point_of_every_pixel(device):
+    """Looped over; coarser pictures are those of resized cameras."""
+    points, valid = torch.randn(2, 300, 3) * 4, torch.rand(2, 300) < 0.8
+    for cams in (cameras(), cameras().resize((6, 8))):
+        ours = depth_pictures(points.to(device), valid.to(device), cams.to(device)).cpu()
+        expected = torch.zeros(2, 2, *cams.image_size)
+        pixels, z_depth, inside = cams.project(points[:, None])
+        for b, n, p in (inside & valid[:, None]).nonzero().tolist():
+            u, v = pixels[b, n, p].long().tolist()
+            known = expected[b, n, v, u]
+            if known == 0 or z_depth[b, n, p] < known:
+                expected[b, n, v, u] = z_depth[b, n, p]
+        assert (expected > 0).any()
+        assert_close(ours, expected)
