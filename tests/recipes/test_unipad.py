@@ -12,7 +12,7 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
 from renderpretrain.training import pictures
 
-NAMES = sorted(RECIPES)
+NAMES = sorted(name for name in RECIPES if name.startswith("unipad"))
 
 
 def small(name):
