@@ -94,6 +94,11 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     indoor = dict(entry.indoor)
     data = told.get("data", entry.data)
     synthetic = data.startswith("synthetic")
+    if data == "synthetic" and (told.get("scenes") or 0) % entry.frames_per_street:
+        raise ValueError(
+            f"scenes: {name} sees {entry.frames_per_street} frames of every street and holds out others; "
+            f"expected a multiple of {entry.frames_per_street}, got {told['scenes']}"
+        )
     return Job(
         recipe=name,
         preset=preset,

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from renderpretrain.cli import main
+from renderpretrain.recipes import RECIPES
 from renderpretrain.training import newest_checkpoint, read_rows
 
 SMALL = [
@@ -138,9 +139,7 @@ def test_a_shown_preset_is_a_config_file(tmp_path, capsys):
 def test_the_list_names_every_recipe(capsys):
     run("recipes", "list")
     said = capsys.readouterr().out
-    assert all(
-        name in said for name in ("unipad-lidar", "unipad-camera", "unipad-fusion", "ns-mae", "tiny, paper")
-    )
+    assert all(name in said for name in (*RECIPES, "tiny, paper"))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +153,9 @@ def test_the_list_names_every_recipe(capsys):
         (["pretrain", "unipad-lidar", "--data", "folder:nowhere"], "nowhere"),
         (["pretrain", "unipad-lidar", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["pretrain", "unipad-lidar", "--out", "nowhere", "--resume"], "nowhere: expected a run folder"),
+        (["pretrain", "uniscene", "--data", "synthetic-room"], "got SyntheticRoom; use --data synthetic"),
+        (["pretrain", "uniscene", "--scenes", "6"], "expected a multiple of 4, got 6"),
+        (["pretrain", "uniscene", "--set", "sweeps=2"], "sweeps: input should be 1, got 2"),
         (["recipes", "show", "unipad"], "did you mean unipad-"),
         (["render", "nowhere"], "nowhere: expected a run folder"),
     ],

@@ -7,6 +7,8 @@ from renderpretrain.data import SceneFolder, SyntheticRoom, SyntheticStreet, ope
 def test_words_name_data_sets():
     street = open_data("synthetic", image_size=(24, 40), seed=3, sweeps=2, num_scenes=5)
     assert street == SyntheticStreet(5, seed=3, image_size=(24, 40), sweeps=2)
+    film = open_data("synthetic", num_scenes=6, frames_per_street=3)
+    assert [list(film.sequence(k)) for k in (1, 5)] == [[0, 1, 2], [3, 4, 5]]
     assert open_data("synthetic-room") == SyntheticRoom(64)
 
 
