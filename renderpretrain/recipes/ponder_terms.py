@@ -1,5 +1,6 @@
 """What both of PonderV2's recipes share after encoding: the renderer, the embeddings, the loss terms."""
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -44,10 +45,9 @@ def labels_of(batch: Batch) -> Int[Tensor, "B P"]:
 
 def hidden_rows(voxels: Voxels, hidden: Bool[Tensor, "B P"]) -> Bool[Tensor, " M"]:
     """Which voxels hold a hidden point."""
-    rows = voxels.point_to_voxel
-    # Points without a voxel have index -1, which writes to the place appended here.
+    # Points without a voxel have index -1, as those that are not hidden get: the place appended here.
     mask = hidden.new_zeros(len(voxels.coords) + 1)
-    mask[rows[hidden]] = True
+    mask[torch.where(hidden, voxels.point_to_voxel, -1)] = True
     return mask[:-1]
 
 
