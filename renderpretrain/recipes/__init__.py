@@ -18,7 +18,7 @@ from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, with_labels
 from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
 
-__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig", "UniScene", "UniSceneConfig"]
+__all__ = ["RECIPES", "RecipeEntry", "UniPAD", "UniPADConfig", "UniScene", "UniSceneConfig", "with_labels"]
 
 
 def _as_it_is(config: BaseModel, dataset: SceneDataset) -> SceneDataset:
