@@ -37,6 +37,7 @@ __all__ = [
     "UniPADConfig",
     "UniScene",
     "UniSceneConfig",
+    "with_labels",
 ]
 
 

@@ -18,7 +18,12 @@ from renderpretrain.lifters import PreviousBEV
 from renderpretrain.masking import FrameMask, GridMask, Sometimes
 from renderpretrain.recipes.sensors import key_returns, pictures_of
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
-from renderpretrain.recipes.uniscene_networks import ImageNetwork, OccupancyDecoder, SplatLifter, attention
+from renderpretrain.recipes.uniscene_networks import (
+    ImageNetwork,
+    OccupancyDecoder,
+    SplatLifter,
+    attention_lifter,
+)
 from renderpretrain.renderers import Rendered, UniformRenderer
 from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
 
@@ -91,7 +96,9 @@ class UniScene(nn.Module):
         self.mask_frames = FrameMask(config.attention.history_drop, keep=0)
         self.images = ImageNetwork(config)
         self.lifter = (
-            attention(config, self.grid) if config.lifter == "bevformer" else SplatLifter(config, self.grid)
+            attention_lifter(config, self.grid)
+            if config.lifter == "bevformer"
+            else SplatLifter(config, self.grid)
         )
         decoder = config.decoder
         self.decoder = OccupancyDecoder(

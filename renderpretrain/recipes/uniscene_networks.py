@@ -63,7 +63,7 @@ class ImageNetwork(nn.Module):
         return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
 
 
-def attention(config: UniSceneConfig, grid: VoxelGrid) -> BEVFormerLifter:
+def attention_lifter(config: UniSceneConfig, grid: VoxelGrid) -> BEVFormerLifter:
     """The lifter of the released code."""
     sizes = config.attention
     return BEVFormerLifter(
