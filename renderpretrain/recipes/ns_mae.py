@@ -87,6 +87,8 @@ class NSMAE(nn.Module):
       fog.
     * One sensor alone runs: without a LiDAR branch there is no depth image, and all columns with returns
       count.
+    * Rays of the sensors can be rendered through the volume as a further term, ``ray_depth``; it is 0 in
+      ``paper``.
     * Mixed precision is bfloat16. No augmentation.
 
     Args:
