@@ -166,7 +166,7 @@ class UniScene(nn.Module):
             if hidden.frames is not None:
                 kept = ~hidden.frames[:, age]
             memory = _updated(memory, (volume, _pose(moment), kept))
-        # Weights that autocast copied here know no gradient; the present frame must not find them.
+        # Older torch hands the copies of weights that autocast made here, without gradient, to the present.
         torch.clear_autocast_cache()
         return _seen_from(batch, memory)
 
