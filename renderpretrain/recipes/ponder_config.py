@@ -8,6 +8,7 @@ the sharpness of 64 of the importance pass are per 108 m.
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 
@@ -58,17 +59,6 @@ class OutdoorRayConfig(PonderPart):
     per_camera: int = Field(512, gt=0, description="Rays per camera.")
     per_sweep: int = Field(3072, gt=0, description="Rays where there are no cameras.")
     near_radius: float = Field(3.0, ge=0, description="Returns nearer than that in the plane are not used.")
-
-
-class RayLossConfig(PonderPart):
-    """Weights, depth and distance terms per metre; a term of weight 0 is left out."""
-
-    depth: float = Field(10 / 108, ge=0)
-    rgb: float = Field(0.0, ge=0, description="Needs cameras.")
-    free_space: float = Field(0.0, ge=0)
-    sdf: float = Field(0.0, ge=0, description="Near-surface term.")
-    eikonal: float = Field(0.0, ge=0)
-    truncation: float = Field(1.0, gt=0, description="Metres around a measured surface.")
 
 
 class LossConfig(RayLossConfig):

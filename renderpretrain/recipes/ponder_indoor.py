@@ -17,7 +17,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
-from renderpretrain.recipes.ponder_terms import ray_terms
+from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import PixelRays, RayTargets, add_depth

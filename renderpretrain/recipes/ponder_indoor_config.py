@@ -10,7 +10,8 @@ no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` 
 
 from pydantic import Field
 
-from renderpretrain.recipes.ponder_config import FieldConfig, PonderPart, RayLossConfig, UNetConfig
+from renderpretrain.recipes.ponder_config import FieldConfig, PonderPart, UNetConfig
+from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 SIDE = 6.4

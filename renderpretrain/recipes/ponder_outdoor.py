@@ -18,13 +18,8 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
-from renderpretrain.recipes.ponder_terms import (
-    hidden_rows,
-    labels_of,
-    ray_terms,
-    read_embeddings,
-    semantic_terms,
-)
+from renderpretrain.recipes.ponder_terms import hidden_rows, labels_of, read_embeddings, semantic_terms
+from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range

@@ -1,4 +1,4 @@
-"""What both of PonderV2's recipes share after encoding: the renderer, the embeddings, the loss terms."""
+"""What PonderV2's recipes share beside the rays: hidden voxels, classes and their embeddings."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,7 +8,7 @@ from renderpretrain import losses
 from renderpretrain.data import Batch
 from renderpretrain.encoders import Voxels
 from renderpretrain.fields import Embeddings, load_embeddings
-from renderpretrain.recipes.ponder_config import LossConfig, RayLossConfig
+from renderpretrain.recipes.ponder_config import LossConfig
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import RayTargets
 
@@ -61,23 +61,3 @@ def semantic_terms(
     features, valid = rendered.channels["semantic"], known & targets.hit
     nce = losses.semantic_info_nce(features, wanted, valid, temperature=weights.temperature)
     return {"semantic": weights.semantic * nce}
-
-
-def ray_terms(
-    rendered: Rendered, targets: RayTargets, weights: RayLossConfig
-) -> dict[str, Float[Tensor, ""]]:
-    """The weighted terms of geometry and colour; a term of weight 0 is left out."""
-    field, samples = rendered.field, rendered.samples
-    terms = {"depth": weights.depth * losses.depth_l1(rendered.depth, targets.depth, targets.hit)}
-    if rendered.rgb is not None:
-        terms["rgb"] = weights.rgb * losses.rgb_l1(rendered.rgb, targets.rgb, targets.rgb_valid)
-    measured = (samples.t_mids, targets.depth, targets.hit)
-    if weights.free_space and field.sdf is not None:
-        free = losses.free_space(field.sdf, *measured, truncation=weights.truncation)
-        terms["free_space"] = weights.free_space * free
-    if weights.sdf and field.sdf is not None:
-        near = losses.near_surface_sdf(field.sdf, *measured, truncation=weights.truncation)
-        terms["sdf"] = weights.sdf * near
-    if weights.eikonal and field.gradients is not None:
-        terms["eikonal"] = weights.eikonal * losses.eikonal(field.gradients, samples.valid)
-    return terms

@@ -1,4 +1,4 @@
-"""Which of a scene's rays are rendered: settings that recipes have in common."""
+"""Which of a scene's rays are rendered, and what counts of them: settings that recipes have in common."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,3 +15,16 @@ class RayConfig(BaseModel):
     far_radius: float = 50.0
     stride: int = Field(4, gt=0, description="Pixels between the filler's grid points.")
     sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
+
+
+class RayLossConfig(BaseModel):
+    """Weights, depth and distance terms per metre; a term of weight 0 is left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    depth: float = Field(10 / 108, ge=0)
+    rgb: float = Field(0.0, ge=0, description="Needs cameras.")
+    free_space: float = Field(0.0, ge=0)
+    sdf: float = Field(0.0, ge=0, description="Near-surface term.")
+    eikonal: float = Field(0.0, ge=0)
+    truncation: float = Field(1.0, gt=0, description="Metres around a measured surface.")

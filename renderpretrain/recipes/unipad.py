@@ -7,11 +7,12 @@ https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain import losses, ops
+from renderpretrain import ops
 from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
@@ -136,20 +137,7 @@ class UniPAD(nn.Module):
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
         """The weighted terms; a term of weight 0 is left out."""
-        weights, field, samples = self.config.losses, rendered.field, rendered.samples
-        terms = {"depth": weights.depth * losses.depth_l1(rendered.depth, targets.depth, targets.hit)}
-        if rendered.rgb is not None:
-            terms["rgb"] = weights.rgb * losses.rgb_l1(rendered.rgb, targets.rgb, targets.rgb_valid)
-        measured = (samples.t_mids, targets.depth, targets.hit)
-        if weights.free_space and field.sdf is not None:
-            free = losses.free_space(field.sdf, *measured, truncation=weights.truncation)
-            terms["free_space"] = weights.free_space * free
-        if weights.sdf and field.sdf is not None:
-            near = losses.near_surface_sdf(field.sdf, *measured, truncation=weights.truncation)
-            terms["sdf"] = weights.sdf * near
-        if weights.eikonal and field.gradients is not None:
-            terms["eikonal"] = weights.eikonal * losses.eikonal(field.gradients, samples.valid)
-        return terms
+        return ray_terms(rendered, targets, self.config.losses)
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""

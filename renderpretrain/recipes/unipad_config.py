@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from renderpretrain.recipes.ray_config import RayConfig
+from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 
@@ -80,14 +80,11 @@ class RenderConfig(RayConfig):
     num_importance: int = Field(24, ge=0)
 
 
-class LossConfig(_Config):
+class LossConfig(RayLossConfig):
     """Weights; depth and distance terms per metre. The published recipes use depth and rgb alone."""
 
-    depth: float = 10 / 54
-    rgb: float = 10.0
-    free_space: float = 0.0
-    sdf: float = 0.0
-    eikonal: float = 0.0
+    depth: float = Field(10 / 54, ge=0)
+    rgb: float = Field(10.0, ge=0)
     depth_bins: float = Field(
         0.0, ge=0, description="Likelihood of measured depths under the lifter's distributions."
     )

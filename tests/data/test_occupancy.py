@@ -143,7 +143,10 @@ def swept(frame, now, grid):
     return inside
 
 
-def test_windows_at_the_ends_of_a_recording(streets):
+def test_windows_at_the_ends_of_a_recording():
+    streets = SyntheticStreet(
+        10, frames_per_street=5, image_size=(8, 16), num_beams=8, points_per_beam=60, with_truth=False
+    )
     windows = SceneWindows(streets, GRID, reach=1, history=2)
     assert [scene.name for scene in windows[5].previous] == ["street-0-5", "street-0-5"]
     assert [scene.name for scene in windows[8].previous] == ["street-0-6", "street-0-7"]
