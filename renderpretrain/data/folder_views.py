@@ -37,14 +37,25 @@ class View:
     points: torch.Tensor
 
 
-def group_views(folder: IndoorFolder, views_per_scene: int | None) -> list[list[int]]:
-    """Consecutive views of one room, so many per scene; the last scene of a room may have fewer."""
+def group_views(
+    folder: IndoorFolder, views_per_scene: int | None, held_out_every: int | None
+) -> list[list[int]]:
+    """Consecutive views of one room, so many per scene; the last scene of a room may have fewer.
+
+    Args:
+        folder: Its views.
+        views_per_scene: So many; ``None`` takes the folder's word, or :data:`DEFAULT_VIEWS`.
+        held_out_every: Every so many-th view shares its scene with its like only, and these scenes come last.
+    """
     most = views_per_scene or folder.views_per_scene or DEFAULT_VIEWS
+    views = range(len(folder.frames))
+    last = set(views[held_out_every - 1 :: held_out_every]) if held_out_every else set()
     groups: list[list[int]] = []
-    for view, frame in enumerate(folder.frames):
-        fits = groups and len(groups[-1]) < most and folder.frames[groups[-1][0]].scene == frame.scene
-        if fits:
-            groups[-1].append(view)
+    for view in sorted(views, key=lambda view: view in last):
+        frame, group = folder.frames[view], groups[-1] if groups else []
+        fits = 0 < len(group) < most and folder.frames[group[0]].scene == frame.scene
+        if fits and (group[0] in last) == (view in last):
+            group.append(view)
         else:
             groups.append([view])
     return groups

@@ -10,6 +10,9 @@ from renderpretrain.data.synthetic_street import SyntheticStreet
 
 KINDS = ("synthetic", "synthetic-room", "folder:PATH")
 
+FOLDER_COUNTS = ("max_points", "views_per_scene", "held_out_every")
+"""Options of a folder that are whole numbers, by the names of its arguments."""
+
 NUM_SCENES = 64
 """Synthetic scenes where the user does not say."""
 
@@ -68,20 +71,17 @@ def _folder(rest: str, image_size: tuple[int, int] | None, sweeps: int) -> Scene
     try:
         origin = options.pop("sensor_origin", None)
         x, y, z = (float(part) for part in origin.split(",")) if origin else (0.0, 0.0, 0.0)
-        numbers = {
-            name: int(options.pop(name)) for name in ("max_points", "views_per_scene") if name in options
-        }
+        numbers = {name: int(options.pop(name)) for name in FOLDER_COUNTS if name in options}
     except ValueError:
         raise ValueError(f"data: {query}: expected sensor_origin=x,y,z and whole numbers") from None
     if options:
         raise ValueError(
-            f"data: expected the options sensor_origin, max_points, views_per_scene, got {', '.join(options)}"
+            f"data: expected the options sensor_origin, {', '.join(FOLDER_COUNTS)}, got {', '.join(options)}"
         )
     return SceneFolder(
         path,
         image_size=image_size,
         sweeps=sweeps,
         sensor_origin=(x, y, z) if origin else None,
-        max_points=numbers.get("max_points"),
-        views_per_scene=numbers.get("views_per_scene"),
+        **numbers,
     )

@@ -48,6 +48,7 @@ class SceneFolder:
         sweeps: int = 1,
         max_points: int | None = None,
         views_per_scene: int | None = None,
+        held_out_every: int | None = None,
         sensor_origin: tuple[float, float, float] | None = None,
     ) -> None:
         """Read ``frames.json``; raw files are read scene by scene.
@@ -60,6 +61,7 @@ class SceneFolder:
             max_points: At most so many points per scene, chosen by chance that depends on the scene only;
                 ``None`` keeps all of a LiDAR and 32768 of depth images.
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
+            held_out_every: Every so many-th indoor view goes to scenes of its own kind, which come last.
             sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
 
         Raises:
@@ -67,6 +69,8 @@ class SceneFolder:
         """
         if sweeps < 1:
             raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
+        if held_out_every is not None and held_out_every < 2:
+            raise ValueError(f"held_out_every: expected at least 2, got {held_out_every}")
         self.path = Path(path)
         self.index = read_index(self.path)
         self.image_size = self._common_size() if image_size is None else image_size
@@ -76,7 +80,9 @@ class SceneFolder:
         self._cache = MemoryCache(CACHE_BYTES)
         self._sensor_origin = sensor_origin
         self._groups = (
-            group_views(self.index, views_per_scene) if isinstance(self.index, IndoorFolder) else []
+            group_views(self.index, views_per_scene, held_out_every)
+            if isinstance(self.index, IndoorFolder)
+            else []
         )
         if isinstance(self.index, OutdoorFolder) and sweeps > 1:
             self._check_poses(self.index)

@@ -20,7 +20,8 @@ def test_a_folder_takes_options_after_its_path(tmp_path):
     assert len(scene.points) == 100 and scene.images.shape == (6, 3, 12, 20)
     assert torch.equal(scene.lidar_origin, torch.tensor([0.0, 0.5, 1.8]))
     with pytest.raises(
-        ValueError, match="expected the options sensor_origin, max_points, views_per_scene, got colour"
+        ValueError,
+        match="expected the options sensor_origin, max_points, views_per_scene, held_out_every, got colour",
     ):
         open_data(f"folder:{tmp_path}?colour=red")
     with pytest.raises(ValueError, match="expected sensor_origin=x,y,z and whole numbers"):

@@ -97,6 +97,18 @@ def test_views_of_two_rooms_never_share_a_scene(rooms):
     assert [len(folder[i].camera_names) for i in range(len(folder))] == [3, 1, 3, 1]
 
 
+def test_every_so_many_th_view_goes_to_scenes_at_the_end(rooms):
+    """Of the rooms' four views each, the third of all and then every third: one of the first, one of the other."""
+    path, scenes = rooms
+    folder = SceneFolder(path, views_per_scene=2, held_out_every=3)
+    every = [name for i in range(len(SceneFolder(path))) for name in SceneFolder(path)[i].camera_names]
+    grouped = [folder[i].camera_names for i in range(len(folder))]
+    named = dict(enumerate(every))
+    assert grouped == [tuple(named[v] for v in group) for group in ((0, 1), (3,), (4, 6), (7,), (2,), (5,))]
+    with pytest.raises(ValueError, match="held_out_every: expected at least 2, got 1"):
+        SceneFolder(path, held_out_every=1)
+
+
 def test_images_shrink_to_their_means_and_cameras_follow(recording):
     path, scenes = recording
     small = SceneFolder(path, image_size=(24, 40))[0]
