@@ -40,7 +40,7 @@ class SceneFolder:
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one keyword per property of the data
         self,
         path: str | Path,
         *,

@@ -98,8 +98,8 @@ def test_views_of_two_rooms_never_share_a_scene(rooms):
 
 
 def test_every_so_many_th_view_goes_to_scenes_at_the_end(rooms):
-    """Of the rooms' four views each, the third of all and then every third: one of the first, one of the other."""
-    path, scenes = rooms
+    """Of two rooms with four views each, the third and the sixth."""
+    path, _ = rooms
     folder = SceneFolder(path, views_per_scene=2, held_out_every=3)
     every = [name for i in range(len(SceneFolder(path))) for name in SceneFolder(path)[i].camera_names]
     grouped = [folder[i].camera_names for i in range(len(folder))]
