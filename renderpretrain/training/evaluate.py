@@ -12,7 +12,14 @@ from renderpretrain.samplers import RayTargets
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.order import held_out_batch
-from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+from renderpretrain.training.scores import (
+    NUM_SUMS,
+    ClassCount,
+    class_counts,
+    mean_iou,
+    score_sums,
+    scores,
+)
 
 BASELINE_SCENES = 32
 """Training scenes, evenly spread, that the baseline's means come from."""
@@ -38,7 +45,10 @@ class RenderingRecipe(Protocol):
 def evaluate(
     recipe: nn.Module, dataset: SceneDataset, indices: Sequence[int], *, process: Process, num_rays: int
 ) -> dict[str, float]:
-    """Render the scenes with nothing hidden and compare with the sensors.
+    """Render the scenes with nothing hidden and compare with the sensors, and with classes where there are.
+
+    A recipe that says ``classes(batch, rendered) -> (B, R)`` gets a ``semantic_miou`` on scenes whose rays
+    have ``labels``.
 
     Args:
         recipe: A :class:`RenderingRecipe`; runs in ``eval()`` mode and is put back.
@@ -54,6 +64,7 @@ def evaluate(
     was_training = recipe.training
     recipe.eval()
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
+    counts: tuple[ClassCount, ...] = ()
     try:
         with torch.no_grad():
             for batch, targets in _with_targets(
@@ -67,9 +78,21 @@ def evaluate(
                 depth = torch.cat([part.depth for part in parts], 1)
                 rgb = None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
                 sums += score_sums(depth, rgb, targets)
+                counts += _class_counts(recipe, batch, parts, targets)
     finally:
         recipe.train(was_training)
-    return scores(process.total(sums))
+    miou = mean_iou(process.collect(counts))
+    return scores(process.total(sums)) | ({} if miou is None else {"semantic_miou": miou})
+
+
+def _class_counts(
+    recipe: Any, batch: Batch, parts: Sequence[Any], targets: RayTargets
+) -> tuple[ClassCount, ...]:
+    """Counts of the rendered classes of one scene, where there are any."""
+    if targets.labels is None or not hasattr(recipe, "classes"):
+        return ()
+    said = torch.cat([recipe.classes(batch, part) for part in parts], 1)
+    return class_counts(said[0], targets.labels[0], batch.class_names[0])
 
 
 def evaluate_baseline(

@@ -90,6 +90,14 @@ def test_rooms_come_back_from_disk(rooms):
         near = torch.cdist(read.points[:500, :3], written.points[:, :3]).min(-1).values
         assert near.median() < 0.05  # 8192 of 12000 pixels were kept on either side
         assert read.points.shape[1] == 5 and (read.points[:, 4] == 0).all()
+        assert torch.equal(read.pixel_labels, written.pixel_labels) and read.class_names == folder.class_names
+        assert folder.class_names == written.class_names
+        # A point's class is that of its pixel: the floor lies low, the ceiling high.
+        floor, ceiling = (read.point_labels == read.class_names.index(n) for n in ("floor", "ceiling"))
+        assert (read.points[floor, 2].abs() < 0.1).all() and floor.sum() > 1000
+        assert (read.points[ceiling, 2] > 2.3).all() and ceiling.sum() > 100
+    small = SceneFolder(path, image_size=(16, 16))[0].pixel_labels
+    assert torch.equal(small, scenes[0].pixel_labels[:, 1::3, 2::4])
 
 
 def test_views_of_two_rooms_never_share_a_scene(rooms):
