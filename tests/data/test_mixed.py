@@ -6,6 +6,7 @@ import pytest
 
 from renderpretrain.cli.job import make_job
 from renderpretrain.data import MixedScenes, SceneFolder, SyntheticRoom, open_data, write_scene_folder
+from renderpretrain.training.order import MicroBatches
 
 
 def rooms(count, *, night=False):
@@ -43,6 +44,20 @@ def test_shares_are_those_of_an_epoch_without_the_held_out_scenes():
     assert Counter(domain for domain, _ in training) == {0: 8, 1: 2, 2: 4}
     # The first set is shown once, the second, of which one scene is left, twice.
     assert len(set(training)) == 8 + 1 + 4 and not held_out & set(training)
+
+
+def test_training_draws_from_all_sets_and_mixes_them_within_a_batch():
+    batches = MicroBatches(MixedScenes([rooms(3), rooms(3, night=True)], holdout=2), 4, seed=3, batch_size=2)
+    epoch = [batches[k] for k in range(2)]
+    assert sorted(name for batch in epoch for name in batch.names) == [
+        "night-0-0",
+        "night-0-1",
+        "room-0-0",
+        "room-0-1",
+    ]
+    assert any(set(batches[k].domains) == {0, 1} for k in range(6))
+    for batch in epoch:
+        assert batch.domains == tuple(int(name.startswith("night")) for name in batch.names)
 
 
 def test_a_mixture_needs_scenes_and_fitting_shares():

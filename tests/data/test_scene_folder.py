@@ -151,7 +151,9 @@ def test_a_lidar_without_cameras_and_pictures_without_depth_are_folders_too(reco
     write_scene_folder(tmp_path / "lidar", [bare])
     folder = SceneFolder(tmp_path / "lidar")
     assert folder.index.format == "lidar_sequence" and folder[0].cameras is None
-    posed = dataclasses.replace(rooms[1][0], z_depths=None, z_depth_valid=None, points=torch.zeros(0, 5))
+    posed = dataclasses.replace(
+        rooms[1][0], z_depths=None, z_depth_valid=None, points=torch.zeros(0, 5), point_labels=None
+    )
     write_scene_folder(tmp_path / "rgb", [posed])
     scene = SceneFolder(tmp_path / "rgb")[0]
     assert scene.points.shape == (0, 5) and scene.z_depths is None and scene.images.shape == (4, 3, 48, 64)
