@@ -1,6 +1,7 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,8 @@ class SceneFolder:
             raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
         if isinstance(self.index, IndoorFolder):
             views = self._groups[index]
-            return indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+            scene = indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+            return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
     def sequence(self, index: int) -> range:
@@ -122,6 +124,7 @@ class SceneFolder:
             timestamp=frame.seconds or 0.0,
             boxes=annotated_boxes(frame, self.class_names),
             point_labels=labels,
+            class_names=self.class_names,
         )
         if not frame.cameras or self.image_size is None or not pictured:
             return scene
@@ -222,10 +225,10 @@ class SceneFolder:
 
 def _class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:
     """``free``, then the point classes by their number, then box labels that are not among them."""
-    if isinstance(index, IndoorFolder):
-        return ("free",)
     known = {0: "free", **index.semseg_classes}
     names = [known.get(i, f"class_{i}") for i in range(max(known) + 1)]
+    if isinstance(index, IndoorFolder):
+        return tuple(names)
     boxes = {box.label for frame in index.frames for box in frame.boxes_lidar_frame}
     boxes |= {box.label for frame in index.frames for box in frame.boxes_rectified_cam0}
     return (*names, *sorted(boxes - set(names) - {"DontCare"}))

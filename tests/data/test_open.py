@@ -39,10 +39,8 @@ def test_a_folder_takes_options_after_its_path(tmp_path):
 def test_an_unknown_word_lists_the_kinds_and_the_nearest(spec, hint):
     with pytest.raises(ValueError) as caught:
         open_data(spec)
-    assert (
-        str(caught.value)
-        == f"data: expected one of synthetic, synthetic-room, folder:PATH, got {spec!r}; {hint}"
-    )
+    kinds = "synthetic, synthetic-room, synthetic-room-night, folder:PATH"
+    assert str(caught.value) == f"data: expected one of {kinds}, got {spec!r}; {hint}"
 
 
 def test_a_word_like_nothing_gets_no_hint():
