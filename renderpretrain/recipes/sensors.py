@@ -122,8 +122,13 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
     return replace(targets, hit=targets.hit & grid.contains(targets.ends))
 
 
+def has_numbers(module: nn.Module) -> bool:
+    """Whether a module is more than shapes, which is what the meta device holds of one."""
+    return not next(module.parameters()).is_meta
+
+
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load published image weights; a classifier's head is left aside.
+    """Load published image weights; a classifier's head is left aside. They must fit a meta module, too.
 
     Raises:
         ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
@@ -146,9 +151,9 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
         raise ValueError(
             f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
         )
-    backbone.load_state_dict(
-        {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}, strict=False
-    )
+    if has_numbers(backbone):
+        fitting = {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}
+        backbone.load_state_dict(fitting, strict=False)
 
 
 def set_momentum(part: nn.Module | None, momentum: float) -> None:

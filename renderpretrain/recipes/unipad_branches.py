@@ -17,6 +17,7 @@ from renderpretrain.recipes.sensors import (
     POINT_COLUMNS,
     ImageNormalisation,
     draw_patches,
+    has_numbers,
     load_backbone,
     pictures_of,
 )
@@ -113,7 +114,7 @@ class CameraBranch(nn.Module):
         self.backbone = _image_backbone(config)
         if image.weights is not None:
             load_backbone(self.backbone, Path(image.weights))
-        elif image.frozen_stages:
+        elif image.frozen_stages and has_numbers(self.backbone):
             raise ValueError(
                 f"image.frozen_stages: freezing {image.frozen_stages} stages needs image.weights, "
                 "a file of pre-trained weights; or set image.frozen_stages=0"
