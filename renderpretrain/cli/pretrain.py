@@ -96,10 +96,8 @@ def _describe(job: "Job") -> None:
     typer.echo(write_yaml(job.as_tree()))
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
     count = settings.optimization.batch_size
-    seeds = torch.arange(count)
-    batch = enlarge_images(
-        collate([dataset[i % len(dataset)] for i in seeds.tolist()], seeds), (height, width)
-    )
+    scenes = [dataset[i % len(dataset)] for i in range(count)]
+    batch = enlarge_images(collate(scenes, torch.arange(count)), (height, width))
     model = without_memory(job.build)
     cost = step_cost(model, batch, settings.optimization)
     for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:

@@ -29,7 +29,8 @@ def show(
 
     entry = choose("recipe", name, RECIPES)
     config = choose(f"preset of {name}", preset, entry.presets)
-    typer.echo(f"# {name}, preset {preset}. {entry.summary}")
+    typer.echo(f"# {name}, preset {preset}")
+    typer.echo(f"# {entry.summary}")
     typer.echo(f"# code: {entry.sources.code}")
     comments = sources_of(entry.sources, entry.presets, preset)
     typer.echo(write_commented_yaml(as_tree(config), comments), nl=False)

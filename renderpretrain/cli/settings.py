@@ -12,8 +12,8 @@ Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
-WIDEST = 46
-"""Characters of a setting's line that others are aligned with."""
+WIDEST, PAGE = 46, 110
+"""Characters of a setting's line that others are aligned with, and of one with what is said beside it."""
 
 
 def choose(what: str, name: str, known: Mapping[str, T]) -> T:
@@ -63,12 +63,16 @@ def write_commented_yaml(tree: Tree, comments: Mapping[str, str]) -> str:
 
     Args:
         tree: Sections of settings.
-        comments: By dotted name of the setting; a mapping without comments on what is in it is a setting, too.
+        comments: By dotted name of the setting; a mapping that has one is a setting and no section.
     """
     lines = _commented(tree, comments, "")
     column = max((len(line) for line, _ in lines if len(line) <= WIDEST), default=0)
-    told = (f"{line:<{column}}  # {comment}" if comment else line for line, comment in lines)
-    return "".join(f"{line}\n" for line in told)
+    told = []
+    for line, comment in lines:
+        beside = f"{line:<{column}}  # {comment}" if comment else line
+        above = f"{line[: len(line) - len(line.lstrip())]}# {comment}\n{line}"
+        told.append(beside if len(beside) <= PAGE else above)
+    return "\n".join(told) + "\n"
 
 
 def _commented(tree: Tree, comments: Mapping[str, str], section: str) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ class StepCost:
 
     Attributes:
         forward_flops: Floating-point operations of the forward pass; a multiply-add counts two. Counted are
-            matrix products, convolutions and the reads of volumes and maps, not what works element by element.
+            matrix products, convolutions and reads of volumes and maps, not what works element by element.
         step_flops: The same with the backward pass, second derivatives and repeated parts included.
         weights: Bytes of parameters and buffers.
         gradients: Bytes of the trainable parameters' gradients.

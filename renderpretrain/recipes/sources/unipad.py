@@ -16,9 +16,7 @@ _SHARED = listed(
         "ours": "lidar.batch_norm_momentum render.rays_per_sweep",
         "code render_utils/fields/sdf_field.py:36-53": "render.sharpness",
         "code render_utils/ray_samplers.py:316-448": "render.upsample_sharpness",
-        "code uvtr_cam_vs0.1_pretrain.py:107-117": (
-            "render.hidden_channels render.sdf_blocks render.rgb_blocks"
-        ),
+        "code uvtr_cam_vs0.1_pretrain.py:107-117": "render.hidden_channels render.sdf_blocks",
         "code uvtr_cam_vs0.1_pretrain.py:119-127": "render.num_samples render.num_importance",
     }
 )
@@ -45,6 +43,7 @@ CAMERA = {
                 " lidar.neck_channels"
             ),
             f"code {_CAMERA}:92-94": "render.far_radius",
+            f"code {_CAMERA}:107-117": "render.rgb_blocks",
             f"code {_CAMERA}, 10 per 51.2 m": "losses.depth",
             f"code {_CAMERA}": ("modality sweeps losses.rgb losses.free_space losses.sdf losses.eikonal"),
             "code uvtr_cam_vs0.075_pretrain.py:90": "losses.depth_bins",
@@ -53,7 +52,8 @@ CAMERA = {
     ),
     **listed(
         {
-            f"code {_CAMERA}, 12 epochs; 4 GPUs in dist_train_ssl.sh": "steps batch_size",
+            f"code {_CAMERA}, 12 epochs": "steps",
+            f"code {_CAMERA}; 4 GPUs in dist_train_ssl.sh": "batch_size",
             f"code {_CAMERA}:222-231": _SCHEDULE,
             f"code {_CAMERA}": f"schedule clip_norm {WARM_UP}",
             "unused: schedule cosine": CYCLE,
@@ -81,13 +81,15 @@ LIDAR = {
                 " image.patch_size image.depth_bins image.depth_range losses.depth_bins"
             ),
             "code render_head.py:160-167": "render.far_radius",
+            "unused: losses.rgb 0": "render.rgb_blocks",
             f"code {_LIDAR}, 10 per 54 m": "losses.depth",
             f"code {_LIDAR}, unused there too": "losses.truncation",
         }
     ),
     **listed(
         {
-            f"code {_LIDAR}, 12 epochs; 4 GPUs in dist_train_ssl.sh": "steps batch_size",
+            f"code {_LIDAR}, 12 epochs": "steps",
+            f"code {_LIDAR}; 4 GPUs in dist_train_ssl.sh": "batch_size",
             f"code {_LIDAR}:250": "optimizer lr weight_decay",
             f"code {_LIDAR}": f"schedule clip_norm {CYCLE}",
             "unused: schedule cyclic": WARM_UP,
@@ -98,7 +100,7 @@ LIDAR = {
     ),
 }
 
-_FROM_CAMERA = ("image.", "optimization.", "losses.rgb", "losses.depth_bins")
+_FROM_CAMERA = ("image.", "optimization.", "render.rgb_blocks", "losses.rgb", "losses.depth_bins")
 
 FUSION = {name: (CAMERA if name.startswith(_FROM_CAMERA) else LIDAR)[name] for name in LIDAR} | {
     "modality": "ours (no released configuration trains both)"
