@@ -93,8 +93,8 @@ def costs(cost: StepCost, optimization: OptimizationConfig) -> Iterator[str]:
     ):
         yield f"{kind:<11} {name:<16} {amount:>12}  {note}".rstrip()
     yield (
-        "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Not counted: arithmetic\n"
-        "element by element, work space inside kernels, what the allocator, the libraries and the data add."
+        "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Not counted:\n"
+        "arithmetic element by element, work space inside kernels, what the allocator, the libraries and the data add."
     )
 
 

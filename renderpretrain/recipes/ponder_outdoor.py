@@ -20,7 +20,7 @@ from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occ
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import hidden_rows, labels_of, read_embeddings, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
@@ -127,6 +127,7 @@ class PonderOutdoor(nn.Module):
 
     def _voxels(self, batch: Batch) -> Voxels:
         """The voxels of all sweeps; each holds the mean of its points."""
+        check_points(batch, "a recipe with LiDAR", "use unipad-camera")
         return voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:

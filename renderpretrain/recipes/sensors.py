@@ -69,6 +69,18 @@ def pictures_of(batch: Batch, way_out: str) -> Pictures:
     return Pictures(batch.images, batch.cameras, batch.camera_valid)
 
 
+def check_points(batch: Batch, reader: str, way_out: str) -> None:
+    """Raise a ``ValueError`` unless there are points.
+
+    Args:
+        batch: The samples.
+        reader: What needs them, for the error message.
+        way_out: What to do without them, likewise.
+    """
+    if not batch.points.shape[1]:
+        raise ValueError(f"scene {batch.names[0]!r} has no points: {reader} needs them; {way_out}")
+
+
 class ImageNormalisation(nn.Module):
     """RGB in [0, 1] to what published image networks expect."""
 

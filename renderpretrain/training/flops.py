@@ -17,8 +17,18 @@ OURS, ATEN = torch.ops.renderpretrain, torch.ops.aten
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     """Operations of one call; 0 for what no formula is registered for, as element-wise arithmetic."""
+    if func.overloadpacket is ATEN.convolution_backward:
+        return _convolution_again(*args)
     formula = flop_registry.get(func.overloadpacket)
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
+
+
+def _convolution_again(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    """As much again as forward for each gradient; PyTorch's own formula takes all channels for one group."""
+    transposed, needed = rest[4], rest[-1]
+    places = x if transposed else grad
+    once = 2 * weight.numel() * places.shape[0] * math.prod(places.shape[2:])
+    return sum(needed[:2]) * once
 
 
 def _pairs(table: Tensor) -> int:
