@@ -13,7 +13,7 @@ from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training import Change, FitResult, StepCost
 
-UNITS = {"depth_abs_rel": "", "depth_rmse": "m", "psnr": "dB"}
+UNITS = {"depth_abs_rel": "", "depth_rmse": "m", "psnr": "dB", "bev_abs_error": "m"}
 
 
 def print_result(recipe: str, result: FitResult) -> None:
