@@ -92,10 +92,8 @@ def costs(cost: StepCost, optimization: OptimizationConfig) -> Iterator[str]:
         ("memory", "peak", _scaled(cost.peak, 1024, "iB"), "all of a step together"),
     ):
         yield f"{kind:<11} {name:<16} {amount:>12}  {note}".rstrip()
-    yield (
-        "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Not counted:\n"
-        "arithmetic element by element, work space inside kernels, what the allocator, the libraries and the data add."
-    )
+    yield "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Left out: arithmetic"
+    yield "element by element, space inside kernels, what the allocator, the libraries and the data add."
 
 
 def _scaled(amount: int, step: int, unit: str) -> str:

@@ -18,7 +18,7 @@ from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import PixelRays, RayTargets, add_depth
 
@@ -106,6 +106,7 @@ class PonderIndoor(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
+        check_points(batch, "the encoder", "use unipad-camera")
         dropped = None if hidden is None else hidden.points
         valid = batch.point_valid if dropped is None else batch.point_valid & ~dropped
         voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.fine)

@@ -66,15 +66,16 @@ def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) 
         optimization: Precision and optimiser.
     """
     model.zero_grad(set_to_none=True)
-    meter = Meter(model)
+    held, given = [*model.parameters(), *model.buffers()], list(_tensors(batch))
+    meter = Meter([*held, *given])
     with meter:
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=optimization.precision == "bf16"):
             terms = model(batch)
             loss = torch.stack([value.float() for value in terms.values()]).sum()
         forward, kept = meter.flops, meter.now
         loss.backward()
-    gradients, data = _bytes(p for p in model.parameters() if p.requires_grad), _bytes(_tensors(batch))
-    weights = _bytes((*model.parameters(), *model.buffers()))
+    gradients, data = _bytes(p for p in model.parameters() if p.requires_grad), _bytes(given)
+    weights = _bytes(held)
     state = gradients * (1 if optimization.optimizer == "sgd" else 2)
     peak = weights + state + data + meter.most
     return StepCost(forward, meter.flops, weights, gradients, state, data, kept, peak)
@@ -119,7 +120,7 @@ class Meter(TorchDispatchMode):
     """While it is on, counts arithmetic, and the bytes of tensors that operators make as long as they live.
 
     Args:
-        model: Its parameters and buffers are left out.
+        known: Tensors whose bytes are left out.
 
     Attributes:
         flops: Floating-point operations so far.
@@ -127,11 +128,11 @@ class Meter(TorchDispatchMode):
         most: The most there were.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.flops = self.now = self.most = 0
         self._known: dict[int, weakref.finalize] = {}
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in known:
             self._meet(tensor, counts=False)
 
     def __torch_dispatch__(
