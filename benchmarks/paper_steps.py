@@ -4,8 +4,8 @@
 
 One synthetic scene at the published sizes, its images black: what they show changes no time and no memory.
 Networks that the paper starts from published weights start from random ones, frozen where it freezes. Every
-recipe runs in a process of its own; where its memory would not fit, it takes a step with smaller images, which
-the table names.
+recipe runs in a process of its own; where its memory would not fit, it takes a step with smaller images,
+which the table names.
 """
 
 import argparse

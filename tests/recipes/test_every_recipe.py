@@ -36,38 +36,18 @@ def backward(recipe, batch):
     return terms
 
 
-@EVERY
-@pytest.mark.parametrize("autocast", [False, True])
-def test_terms_are_finite_and_every_parameter_gets_a_gradient(variant, autocast, scenes):
-    """The weights are moved: what starts at zero passes nothing on to what comes before it."""
-    recipe = build(variant)
-    with torch.no_grad():
-        for parameter in recipe.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
-    batch = batch_of(scenes(variant))
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        terms = backward(recipe, batch)
-    assert all(value.isfinite() and value > 0 for value in terms.values())
-    assert [n for n, p in recipe.named_parameters() if p.grad is None or not p.grad.any()] == []
-    assert all(p.grad.isfinite().all() for p in recipe.parameters())
-
-
-@EVERY
-def test_mixed_precision_is_near(variant, scenes):
-    recipe, batch = build(variant).eval(), batch_of(scenes(variant))
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = recipe(batch)
-    for name, value in recipe(batch).items():
-        # The networks' eight bits.
-        assert_close(mixed[name].float(), value, rtol=0.1, atol=0.05)
+def flat_gradient(recipe):
+    return torch.cat([p.grad.flatten() for p in recipe.parameters()])
 
 
 @EVERY
 def test_a_batch_of_two_is_two_accumulated_batches_of_one(variant, scenes):
-    """Loss and gradient; batch-norm statistics are frozen, for they differ by design."""
+    """Terms and gradient, of which every parameter has one; batch-norm statistics are frozen."""
     recipe = build(variant, **NO_IMPORTANCE.get(variant.split("-")[0], {})).eval()
     both = backward(recipe, batch_of(scenes(variant)))
-    whole = torch.cat([p.grad.flatten() for p in recipe.parameters()])
+    assert all(value.isfinite() for value in both.values()) and sum(both.values()) > 0
+    assert [n for n, p in recipe.named_parameters() if p.grad is None] == []
+    whole = flat_gradient(recipe)
     recipe.zero_grad()
     singles = []
     for i, scene in enumerate(scenes(variant)):
@@ -76,9 +56,26 @@ def test_a_batch_of_two_is_two_accumulated_batches_of_one(variant, scenes):
     for name, value in both.items():
         # Sums of thousands of float32 numbers.
         assert_close(value, (singles[0][name] + singles[1][name]) / 2, rtol=1e-5, atol=1e-6)
-    mean = torch.cat([p.grad.flatten() for p in recipe.parameters()]) / 2
     # The same in another order, through a field that is sharp: relative to the largest entry.
-    assert_close(whole, mean, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
+    largest = float(whole.abs().max())
+    assert_close(whole, flat_gradient(recipe) / 2, rtol=1e-4, atol=1e-4 * largest)
+
+
+@EVERY
+def test_mixed_precision_is_near_and_reaches_every_parameter(variant, scenes):
+    """The weights are moved: what starts at zero passes nothing on to what comes before it."""
+    recipe, batch = build(variant).eval(), batch_of(scenes(variant))
+    with torch.no_grad():
+        for parameter in recipe.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    full = recipe(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = backward(recipe, batch)
+    for name, value in full.items():
+        # The networks' eight bits.
+        assert_close(mixed[name].float(), value, rtol=0.1, atol=0.05)
+    assert [n for n, p in recipe.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(p.grad.isfinite().all() for p in recipe.parameters())
 
 
 def room():
