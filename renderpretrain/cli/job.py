@@ -54,14 +54,18 @@ class Job:
         torch.manual_seed(self.seed)
         return RECIPES[self.recipe].build(config)
 
-    def open(self) -> SceneDataset:
-        """The scenes as the recipe learns from them, held-out ones last."""
+    def open(self, *, image_size: tuple[int, int] | None = None) -> SceneDataset:
+        """The scenes as the recipe learns from them, held-out ones last.
+
+        Args:
+            image_size: Height and width of the images, where they are not to be the recipe's.
+        """
         config: Any = self.config
         entry = RECIPES[self.recipe]
         count = None if self.scenes is None else self.scenes + self.holdout
         dataset = open_data(
             self.data,
-            image_size=config.image_size,
+            image_size=image_size or config.image_size,
             sweeps=config.sweeps,
             num_scenes=count,
             holdout=self.holdout,

@@ -30,7 +30,7 @@ def pretrain(
         int, Flag(help="Processes that prepare batches; 0: none beside the training.", min=0)
     ] = 0,
     resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
-    dry_run: Annotated[bool, Flag("--dry-run", help="Print configuration and shapes, then stop.")] = False,
+    dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
     from renderpretrain.cli.job import make_job, recipe_settings, saved_job
@@ -82,17 +82,25 @@ def _describe(job: "Job") -> None:
     """Print what a run would do."""
     import torch
 
-    from renderpretrain.cli.report import parameter_counts, shapes
+    from renderpretrain.cli.report import costs, parameter_counts, shapes
     from renderpretrain.cli.settings import write_yaml
     from renderpretrain.data import collate
+    from renderpretrain.training import enlarge_images, step_cost, without_memory
 
-    dataset = job.open()
+    settings: Any = job.config
+    height, width = settings.image_size
+    # What pictures show costs nothing; to draw or to decode them takes longer than all else here.
+    dataset = job.open(image_size=(-(-height // 8), -(-width // 8)))
     if job.holdout >= len(dataset):
         raise ValueError(
             f"holdout: expected less than the {len(dataset)} scenes there are, got {job.holdout}"
         )
     typer.echo(write_yaml(job.as_tree()))
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
-    batch = collate([dataset[0]], torch.zeros(1, dtype=torch.long))
-    for line in [*parameter_counts(job.build()), *shapes(batch)]:
+    count = settings.optimization.batch_size
+    scenes = [dataset[i % len(dataset)] for i in range(count)]
+    batch = enlarge_images(collate(scenes, torch.arange(count)), (height, width))
+    model = without_memory(job.build)
+    cost = step_cost(model, batch, settings.optimization)
+    for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:
         typer.echo(line)

@@ -22,10 +22,15 @@ def show(
     name: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
     preset: Annotated[str, typer.Option(help="tiny or paper.")] = "tiny",
 ) -> None:
-    """Every setting of a preset as YAML, ready for --config."""
-    from renderpretrain.cli.settings import as_tree, choose, write_yaml
+    """Every setting of a preset and where it comes from, as YAML, ready for --config."""
+    from renderpretrain.cli.settings import as_tree, choose, write_commented_yaml
     from renderpretrain.recipes import RECIPES
+    from renderpretrain.recipes.sources import sources_of
 
     entry = choose("recipe", name, RECIPES)
-    typer.echo(f"# {name}, preset {preset}. {entry.summary}")
-    typer.echo(write_yaml(as_tree(choose(f"preset of {name}", preset, entry.presets))), nl=False)
+    config = choose(f"preset of {name}", preset, entry.presets)
+    typer.echo(f"# {name}, preset {preset}")
+    typer.echo(f"# {entry.summary}")
+    typer.echo(f"# code: {entry.sources.code}")
+    comments = sources_of(entry.sources, entry.presets, preset)
+    typer.echo(write_commented_yaml(as_tree(config), comments), nl=False)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
-from renderpretrain.training import Change, FitResult
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training import Change, FitResult, StepCost
 
 UNITS = {"depth_abs_rel": "", "depth_rmse": "m", "psnr": "dB", "bev_abs_error": "m"}
 
@@ -47,12 +48,23 @@ def print_changes(table: list[Change]) -> None:
 
 
 def parameter_counts(model: nn.Module) -> Iterator[str]:
-    """One line for each part that is taken home, and the total."""
+    """One line for each part that is taken home, for what else the recipe has of its own, and for all."""
     parts: dict[str, nn.Module] = model.encoders() if hasattr(model, "encoders") else {}  # type: ignore[operator]
-    for name, part in {**parts, "everything": model}.items():
-        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in part.parameters() if not p.requires_grad)
-        yield f"parameters  {name:<16} {trained:>12,}" + (f" and {frozen:,} frozen" if frozen else "")
+    told: set[int] = set()
+    for name, part in {**parts, **dict(model.named_children()), "itself": model}.items():
+        own = [p for p in part.parameters() if id(p) not in told]
+        told |= {id(p) for p in own}
+        if own:
+            yield _parameters(name, own, "" if name in parts else "thrown away")
+    yield _parameters("everything", list(model.parameters()))
+
+
+def _parameters(name: str, parameters: list[nn.Parameter], note: str = "") -> str:
+    """How many there are, and how many of them stay as they are."""
+    frozen = sum(p.numel() for p in parameters if not p.requires_grad)
+    trained = sum(p.numel() for p in parameters) - frozen
+    notes = [f"and {frozen:,} frozen"] if frozen else []
+    return "  ".join([f"parameters  {name:<16} {trained:>12,}", *notes, *filter(None, [note])])
 
 
 def shapes(batch: Batch) -> Iterator[str]:
@@ -63,6 +75,34 @@ def shapes(batch: Batch) -> Iterator[str]:
             yield f"batch       {field.name:<16} {tuple(value.shape)} {value.dtype}".replace("torch.", "")
         elif isinstance(value, Cameras):
             yield f"batch       {field.name:<16} {tuple(value.shape)} of {value.image_size} pixels"
+
+
+def costs(cost: StepCost, optimization: OptimizationConfig) -> Iterator[str]:
+    """What a step on the batch takes, estimated without running it."""
+    factor = cost.step_flops / max(cost.forward_flops, 1)
+    state = "momentum" if optimization.optimizer == "sgd" else "two moments"
+    for kind, name, amount, note in (
+        ("arithmetic", "forward", _scaled(cost.forward_flops, 1000, "FLOP"), "2 per multiply-add"),
+        ("arithmetic", "step", _scaled(cost.step_flops, 1000, "FLOP"), f"{factor:.1f} x forward, counted"),
+        ("memory", "weights", _scaled(cost.weights, 1024, "iB"), "with buffers"),
+        ("memory", "gradients", _scaled(cost.gradients, 1024, "iB"), ""),
+        ("memory", "optimiser", _scaled(cost.optimizer, 1024, "iB"), f"{optimization.optimizer}: {state}"),
+        ("memory", "batch", _scaled(cost.batch, 1024, "iB"), ""),
+        ("memory", "activations", _scaled(cost.kept, 1024, "iB"), "left for the backward pass"),
+        ("memory", "peak", _scaled(cost.peak, 1024, "iB"), "all of a step together"),
+    ):
+        yield f"{kind:<11} {name:<16} {amount:>12}  {note}".rstrip()
+    yield "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Left out: arithmetic"
+    yield "element by element, space inside kernels, what the allocator, the libraries and the data add."
+
+
+def _scaled(amount: int, step: int, unit: str) -> str:
+    """Three digits and a prefix."""
+    value, prefixes = float(amount), iter(" kMGTP")
+    prefix = next(prefixes)
+    while value >= step:
+        value, prefix = value / step, next(prefixes)
+    return f"{value:.3g} {prefix}{unit}".replace("  ", " ")
 
 
 def _name(change: Change) -> str:

@@ -12,6 +12,9 @@ Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
+WIDEST, PAGE = 46, 110
+"""Characters of a setting's line that others are aligned with, and of one with what is said beside it."""
+
 
 def choose(what: str, name: str, known: Mapping[str, T]) -> T:
     """The entry of that name.
@@ -53,6 +56,36 @@ def read_yaml(path: Path) -> Tree:
 def write_yaml(tree: Tree) -> str:
     """YAML in the order given, short lists on one line."""
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)
+
+
+def write_commented_yaml(tree: Tree, comments: Mapping[str, str]) -> str:
+    """YAML with a line per setting, and in a column beside it what is said of the setting.
+
+    Args:
+        tree: Sections of settings.
+        comments: By dotted name of the setting; a mapping that has one is a setting and no section.
+    """
+    lines = _commented(tree, comments, "")
+    column = max((len(line) for line, _ in lines if len(line) <= WIDEST), default=0)
+    told = []
+    for line, comment in lines:
+        beside = f"{line:<{column}}  # {comment}" if comment else line
+        above = f"{line[: len(line) - len(line.lstrip())]}# {comment}\n{line}"
+        told.append(beside if len(beside) <= PAGE else above)
+    return "\n".join(told) + "\n"
+
+
+def _commented(tree: Tree, comments: Mapping[str, str], section: str) -> list[tuple[str, str]]:
+    """Lines and what is said of them."""
+    lines: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        name, indent = section + key, "  " * section.count(".")
+        if isinstance(value, dict) and name not in comments:
+            lines += [(f"{indent}{key}:", ""), *_commented(value, comments, f"{name}.")]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").rstrip()
+            lines.append((f"{indent}{key}: {text}", comments.get(name, "")))
+    return lines
 
 
 def parse_assignment(text: str) -> Tree:

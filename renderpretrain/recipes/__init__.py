@@ -19,6 +19,14 @@ from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRES
 from renderpretrain.recipes.ponder_indoor import PonderIndoor
 from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
+from renderpretrain.recipes.sources import (
+    INDOOR_SOURCES,
+    NS_MAE_SOURCES,
+    OUTDOOR_SOURCES,
+    UNIPAD_SOURCES,
+    UNISCENE_SOURCES,
+    Sources,
+)
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, with_labels
@@ -57,6 +65,7 @@ class RecipeEntry:
         presets: Configurations by name.
         indoor: Settings that a room changes in them.
         build: Makes the module.
+        sources: Where the numbers of the published presets come from.
         data: The built-in scenes it is tried on, unless told otherwise.
         prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
             configuration.
@@ -69,6 +78,7 @@ class RecipeEntry:
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
+    sources: Sources
     data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset], SceneDataset] = _as_it_is
     frames_per_street: int = 1
@@ -76,7 +86,7 @@ class RecipeEntry:
 
 def _unipad(name: str, summary: str) -> RecipeEntry:
     """One of UniPAD's three."""
-    return RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD)
+    return RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD, UNIPAD_SOURCES[name])
 
 
 ENTRIES = (
@@ -99,6 +109,7 @@ ENTRIES = (
         OUTDOOR_PRESETS,
         OUTDOOR_IN_A_ROOM,
         PonderOutdoor,
+        OUTDOOR_SOURCES,
     ),
     RecipeEntry(
         "ponder-indoor",
@@ -107,6 +118,7 @@ ENTRIES = (
         INDOOR_PRESETS,
         {},
         PonderIndoor,
+        INDOOR_SOURCES,
         data="synthetic-room",
     ),
     RecipeEntry(
@@ -116,6 +128,7 @@ ENTRIES = (
         NS_MAE_PRESETS,
         NS_MAE_INDOOR,
         NSMAE,
+        NS_MAE_SOURCES,
     ),
     RecipeEntry(
         "uniscene",
@@ -124,6 +137,7 @@ ENTRIES = (
         UNISCENE_PRESETS,
         {},
         UniScene,
+        UNISCENE_SOURCES,
         prepare=with_labels,
         frames_per_street=4,
     ),

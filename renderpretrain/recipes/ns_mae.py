@@ -97,7 +97,8 @@ class NSMAE(nn.Module):
 
     def __init__(self, config: NSMAEConfig) -> None:
         super().__init__()
-        if any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size):
+        odd = any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size)
+        if odd and config.modality != "lidar":
             raise ValueError(
                 f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image.patch_size="
                 f"{config.image.patch_size}, got {config.image_size}"

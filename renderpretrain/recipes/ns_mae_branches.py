@@ -17,6 +17,7 @@ from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import (
     POINT_COLUMNS,
     ImageNormalisation,
+    check_points,
     draw_patches,
     load_backbone,
     pictures_of,
@@ -91,10 +92,7 @@ class LidarBranch(nn.Module):
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Y X"]:
         """The BEV map of the points that are left; hidden points are dropped before they become voxels."""
-        if not batch.points.shape[1]:
-            raise ValueError(
-                f"scene {batch.names[0]!r} has no points: a recipe with LiDAR needs them; use modality=camera"
-            )
+        check_points(batch, "a recipe with LiDAR", "use modality=camera")
         valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
         return self.encoder(self._voxels(batch, valid).to_sparse()).flatten(1, 2)
 

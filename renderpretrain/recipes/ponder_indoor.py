@@ -21,7 +21,7 @@ from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import PixelRays, RayTargets, add_depth, read_pixels
 
@@ -163,6 +163,7 @@ class PonderIndoor(nn.Module):
 
     def _encode(self, batch: Batch, hidden: Hidden | None) -> tuple[Voxels, Tensor]:
         """The voxels of the points that are left, and the encoder's feature of each."""
+        check_points(batch, "the encoder", "use unipad-camera")
         dropped = None if hidden is None else hidden.points
         valid = batch.point_valid if dropped is None else batch.point_valid & ~dropped
         voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.fine)

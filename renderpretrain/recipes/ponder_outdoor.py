@@ -20,7 +20,7 @@ from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occ
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import hidden_rows, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
@@ -132,6 +132,7 @@ class PonderOutdoor(nn.Module):
 
     def _voxels(self, batch: Batch) -> Voxels:
         """The voxels of all sweeps; each holds the mean of its points, scaled."""
+        check_points(batch, "a recipe with LiDAR", "use unipad-camera")
         voxels = voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
         return replace(voxels, features=voxels.features / self.scale)
 

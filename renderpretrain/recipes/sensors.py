@@ -69,6 +69,18 @@ def pictures_of(batch: Batch, way_out: str) -> Pictures:
     return Pictures(batch.images, batch.cameras, batch.camera_valid)
 
 
+def check_points(batch: Batch, reader: str, way_out: str) -> None:
+    """Raise a ``ValueError`` unless there are points.
+
+    Args:
+        batch: The samples.
+        reader: What needs them, for the error message.
+        way_out: What to do without them, likewise.
+    """
+    if not batch.points.shape[1]:
+        raise ValueError(f"scene {batch.names[0]!r} has no points: {reader} needs them; {way_out}")
+
+
 class ImageNormalisation(nn.Module):
     """RGB in [0, 1] to what published image networks expect."""
 
@@ -122,8 +134,13 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
     return replace(targets, hit=targets.hit & grid.contains(targets.ends))
 
 
+def has_numbers(module: nn.Module) -> bool:
+    """Whether a module is more than shapes, which is what the meta device holds of one."""
+    return not next(module.parameters()).is_meta
+
+
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load published image weights; a classifier's head is left aside.
+    """Load published image weights; a classifier's head is left aside. They must fit a meta module, too.
 
     Raises:
         ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
@@ -146,9 +163,9 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
         raise ValueError(
             f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
         )
-    backbone.load_state_dict(
-        {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}, strict=False
-    )
+    if has_numbers(backbone):
+        fitting = {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}
+        backbone.load_state_dict(fitting, strict=False)
 
 
 def set_momentum(part: nn.Module | None, momentum: float) -> None:

@@ -13,7 +13,7 @@ from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
+from renderpretrain.recipes.sensors import Hidden, check_points, sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
@@ -93,6 +93,8 @@ class UniPAD(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
+        if self.lidar is None and self.config.losses.depth:
+            check_points(batch, "the depth term", "set losses.depth=0")
         volume, lifted = self._encode(batch, self.hide(batch))
         targets = self.targets(batch)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))

@@ -16,7 +16,9 @@ from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
 from renderpretrain.recipes.sensors import (
     POINT_COLUMNS,
     ImageNormalisation,
+    check_points,
     draw_patches,
+    has_numbers,
     load_backbone,
     pictures_of,
 )
@@ -76,6 +78,7 @@ class LidarBranch(nn.Module):
 
     def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
         """The voxels of the valid points; each holds their mean."""
+        check_points(batch, "a recipe with LiDAR", "use unipad-camera")
         return voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
@@ -108,12 +111,17 @@ class CameraBranch(nn.Module):
     def __init__(self, config: UniPADConfig, grid: VoxelGrid) -> None:
         super().__init__()
         image = config.image
+        if any(side % image.patch_size for side in config.image_size):
+            raise ValueError(
+                f"image_size: expected sides divisible by image.patch_size={image.patch_size}, "
+                f"got {config.image_size}"
+            )
         self.patch_size = image.patch_size
         self.policy = RandomMask(image.mask_ratio)
         self.backbone = _image_backbone(config)
         if image.weights is not None:
             load_backbone(self.backbone, Path(image.weights))
-        elif image.frozen_stages:
+        elif image.frozen_stages and has_numbers(self.backbone):
             raise ValueError(
                 f"image.frozen_stages: freezing {image.frozen_stages} stages needs image.weights, "
                 "a file of pre-trained weights; or set image.frozen_stages=0"

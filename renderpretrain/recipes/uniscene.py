@@ -16,7 +16,7 @@ from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
 from renderpretrain.lifters import PreviousBEV
 from renderpretrain.masking import FrameMask, GridMask, Sometimes
-from renderpretrain.recipes.sensors import key_returns, pictures_of
+from renderpretrain.recipes.sensors import check_points, key_returns, pictures_of
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 from renderpretrain.recipes.uniscene_networks import (
     ImageNetwork,
@@ -172,6 +172,7 @@ class UniScene(nn.Module):
 
     def _labels(self, batch: Batch) -> tuple[Bool[Tensor, "B Z Y X"], Bool[Tensor, "B Z Y X"]]:
         """Which voxels are occupied, and of which it is known."""
+        check_points(batch, "labelling occupancy", "use ns-mae with modality=camera")
         if batch.occupied is None or batch.observed is None:
             raise ValueError(
                 f"scene {batch.names[0]!r} has no occupancy labels: wrap the data set with with_labels"

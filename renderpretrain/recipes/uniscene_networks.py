@@ -10,7 +10,7 @@ from renderpretrain.encoders.frozen import freeze
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, LiftSplat
 from renderpretrain.masking import hide_patches
-from renderpretrain.recipes.sensors import ImageNormalisation, load_backbone
+from renderpretrain.recipes.sensors import ImageNormalisation, has_numbers, load_backbone
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 
 
@@ -36,7 +36,7 @@ class ImageNetwork(nn.Module):
         )
         if image.weights is not None:
             load_backbone(self.backbone, Path(image.weights))
-        elif image.frozen_stages or image.frozen_norms:
+        elif (image.frozen_stages or image.frozen_norms) and has_numbers(self.backbone):
             raise ValueError(
                 "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
                 "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"

@@ -2,6 +2,7 @@
 
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
 from renderpretrain.training.distributed import Process, process_session
 from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
@@ -18,8 +19,10 @@ __all__ = [
     "RowMeans",
     "RunFolder",
     "RunOptions",
+    "StepCost",
     "build_optimizer",
     "changes",
+    "enlarge_images",
     "evaluate",
     "evaluate_baseline",
     "first_beta",
@@ -30,4 +33,6 @@ __all__ = [
     "process_session",
     "read_rows",
     "save_checkpoint",
+    "step_cost",
+    "without_memory",
 ]

@@ -2,7 +2,15 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from renderpretrain.cli.settings import choose, merged, parse_assignment, read_yaml, resolve, write_yaml
+from renderpretrain.cli.settings import (
+    choose,
+    merged,
+    parse_assignment,
+    read_yaml,
+    resolve,
+    write_commented_yaml,
+    write_yaml,
+)
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 
@@ -88,3 +96,19 @@ def test_a_file_that_is_not_a_yaml_mapping_is_an_error(tmp_path):
     path.write_text("- 1\n")
     with pytest.raises(ValueError, match="expected a YAML mapping, got list"):
         read_yaml(path)
+
+
+def test_comments_stand_beside_settings_or_above_them_where_a_page_ends():
+    tree = {"a": 1, "section": {"names": {}, "wide": ["x" * 60]}, "b": {"c": "null"}}
+    comments = {"a": "one", "section.names": "a setting", "section.wide": "y" * 60}
+    said = write_commented_yaml(tree, comments)
+    assert yaml.safe_load(said) == tree
+    assert said.splitlines() == [
+        "a: 1         # one",
+        "section:",
+        "  names: {}  # a setting",
+        f"  # {'y' * 60}",
+        f"  wide: [{'x' * 60}]",
+        "b:",
+        "  c: 'null'",
+    ]

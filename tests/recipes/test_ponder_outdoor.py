@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import variants
 from torch.testing import assert_close
+from variants import batch_of, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
@@ -17,15 +19,7 @@ ENTRY = RECIPES["ponder-outdoor"]
 
 
 def small(**updates):
-    """The tiny preset at a quarter of its size, so that a step takes a fraction of a second."""
-    narrow = {
-        "point_cloud_range": [-25.6, -25.6, -4.0, 25.6, 25.6, 4.8],
-        "image_size": [64, 96],
-        "encoder": {"stem_channels": 8, "channels": [8, 16, 16, 16]},
-        "field": {"num_samples": 24, "num_importance": 8},
-        "rays": {"per_camera": 32, "per_sweep": 128},
-    }
-    return resolve(ENTRY.presets["tiny"], [narrow, updates])
+    return variants.small("ponder-outdoor", **updates)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +38,6 @@ def embeddings(tmp_path_factory):
 
 def semantic(embeddings):
     return small(embeddings=embeddings, losses={"semantic": 0.1, "eikonal": 0.01})
-
-
-def batch_of(scenes):
-    return collate(scenes, torch.tensor([11, 12])[: len(scenes)])
 
 
 def test_every_parameter_gets_a_gradient_and_every_term_counts(scenes, embeddings):
@@ -179,10 +169,6 @@ def test_labels_are_those_of_the_returns(scenes, embeddings):
             ends = targets.ends[b][targets.hit[b]][:50]
             nearest = (case.points[b, :, :3][None] - ends[:, None]).norm(dim=-1).argmin(1)
             assert torch.equal(targets.labels[b][targets.hit[b]][:50], case.point_labels[b][nearest])
-
-
-def without_cameras(scene):
-    return replace(scene, images=None, cameras=None, camera_names=(), truth=None)
 
 
 def test_without_cameras_depth_is_rendered_and_colour_refused(scenes):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.testing import assert_close
+from variants import batch_of, small, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
@@ -15,42 +16,10 @@ from renderpretrain.training import pictures
 NAMES = sorted(name for name in RECIPES if name.startswith("unipad"))
 
 
-def small(name):
-    """The tiny preset at a quarter of its size, so that a step takes a fraction of a second."""
-    config = RECIPES[name].presets["tiny"]
-    return config.model_copy(
-        update={
-            "point_cloud_range": (-25.6, -25.6, -4.0, 25.6, 25.6, 4.8),
-            "image_size": (64, 96),
-            "channels": 16,
-            "image": config.image.model_copy(update={"widths": (8, 16, 24, 32), "depths": (1, 1, 1, 1)}),
-            "lidar": config.lidar.model_copy(
-                update={"channels": ((8, 16), (16, 16)), "neck_channels": (16, 16, 16)}
-            ),
-            "render": config.render.model_copy(
-                update={"rays_per_camera": 32, "num_samples": 24, "num_importance": 8}
-            ),
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def scenes():
     street = SyntheticStreet(2, image_size=(64, 96), with_truth=False)
     return [street[0], street[1]]
-
-
-def batch_of(scenes):
-    return collate(scenes, torch.tensor([11, 12])[: len(scenes)])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_gets_a_gradient(name, scenes):
-    recipe = RECIPES[name].build(small(name))
-    sum(recipe(batch_of(scenes)).values()).backward()
-    without = [n for n, p in recipe.named_parameters() if p.grad is None]
-    assert without == []
-    assert all(torch.isfinite(p.grad).all() for p in recipe.parameters())
 
 
 @pytest.mark.slow
@@ -67,23 +36,6 @@ def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
         sum(terms.values()).backward()
         optimizer.step()
     assert min(errors[-3:]) < 0.5 * errors[0]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_sample_is_treated_alike_in_any_batch(name, scenes):
-    """The mean of two single-sample losses is the loss of both.
-
-    Batch-norm statistics are frozen: they differ by design. Importance samples are off: where little weight
-    lies they magnify the rounding in which convolutions of one and of two samples differ.
-    """
-    config = small(name)
-    render = config.render.model_copy(update={"num_importance": 0})
-    recipe = RECIPES[name].build(config.model_copy(update={"render": render})).eval()
-    both = recipe(batch_of(scenes))
-    singles = [recipe(collate([s], torch.tensor([11 + i]))) for i, s in enumerate(scenes)]
-    for term, value in both.items():
-        # Sums of a few thousand float32 rays.
-        assert_close(value, (singles[0][term] + singles[1][term]) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
@@ -153,16 +105,6 @@ def test_without_cameras_the_rays_are_the_lidars_own(scenes):
     assert (targets.camera == -1).all() and targets.hit.any()
     assert torch.equal(targets.rays.origins[0, 0], batch.lidar_origins[0])
     assert recipe(batch)["depth"] > 0
-
-
-def without_cameras(scene):
-    return replace(scene, images=None, cameras=None, camera_names=(), truth=None)
-
-
-def test_a_camera_recipe_says_that_it_needs_images(scenes):
-    recipe = RECIPES["unipad-camera"].build(small("unipad-camera"))
-    with pytest.raises(ValueError, match="has no images: a recipe with cameras needs them; use unipad-lidar"):
-        recipe(batch_of([without_cameras(s) for s in scenes]))
 
 
 def test_older_sweeps_are_input_but_never_targets(scenes):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import variants
 from torch.testing import assert_close
 
 from renderpretrain.cli.settings import resolve
@@ -12,29 +13,15 @@ from renderpretrain.recipes import RECIPES, uniscene
 from renderpretrain.training import pictures
 
 ENTRY = RECIPES["uniscene"]
-SMALL = {
-    "point_cloud_range": [-12.8, -12.8, -3.0, 12.8, 12.8, 5.0],
-    "voxel_size": [0.8, 0.8, 1.0],
-    "channels": 32,
-    "image_size": [48, 80],
-    "image": {"depths": [1, 1, 1], "width": 8},
-    "attention": {"num_layers": 1, "num_heads": 2, "hidden_channels": 32, "history": 2},
-    "splat": {"depth_bins": 16},
-    "decoder": {"channels": 8, "hidden_channels": 16},
-    "render": {"rays_per_camera": 16, "num_samples": 32},
-}
-"""A twelfth of the volume and a quarter of the pixels: a step takes a fraction of a second."""
-
 LIFTERS = ("bevformer", "lss")
 
 
 def small(lifter="bevformer", **more):
-    return resolve(ENTRY.presets["tiny"], [SMALL, {"lifter": lifter}, more])
+    return variants.small("uniscene", lifter=lifter, **more)
 
 
 def street(**more):
-    sizes = {"image_size": (48, 80), "points_per_beam": 200, "frames_per_street": 4, "with_truth": False}
-    return SyntheticStreet(8, **sizes | more)
+    return variants.street((48, 80), **more)
 
 
 @pytest.fixture(scope="module")
@@ -52,37 +39,6 @@ def batch_of(scenes, lifter="bevformer"):
 def build(lifter="bevformer", **more):
     torch.manual_seed(0)
     return ENTRY.build(small(lifter, **more))
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("lifter", LIFTERS)
-def test_every_parameter_gets_a_gradient(lifter, autocast, scenes):
-    """Under autocast too: weights that the history used without gradient are copied anew.
-
-    The weights are moved: offsets that begin at zero pass nothing on to the positions.
-    """
-    recipe = build(lifter)
-    with torch.no_grad():
-        for parameter in recipe.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        terms = recipe(batch_of(scenes, lifter))
-    sum(terms.values()).backward()
-    assert [n for n, p in recipe.named_parameters() if p.grad is None or not p.grad.any()] == []
-    assert all(p.grad.isfinite().all() for p in recipe.parameters()) and terms["occupancy"].isfinite()
-
-
-@pytest.mark.parametrize("lifter", LIFTERS)
-def test_a_sample_is_treated_alike_in_any_batch(lifter, scenes):
-    """The mean of two single-sample losses is the loss of both; batch-norm statistics are frozen."""
-    recipe = build(lifter).eval()
-    both = recipe(batch_of(scenes, lifter))
-    singles = [
-        recipe(replace(batch_of([s], lifter), seeds=torch.tensor([11 + i]))) for i, s in enumerate(scenes)
-    ]
-    for term, value in both.items():
-        # Sums of thousands of float32 voxels and rays.
-        assert_close(value, (singles[0][term] + singles[1][term]) / 2, rtol=1e-5, atol=1e-7)
 
 
 def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
@@ -248,18 +204,6 @@ def test_a_picture_has_all_panels(lifter, scenes, tmp_path, monkeypatch):
     wanted = ("input", "masked input", "rendered depth", "target depth", "error")
     captions = [caption for _, panels in drawn for caption, _ in panels]
     assert all(any(caption.startswith(panel) for caption in captions) for panel in wanted)
-
-
-def test_an_odd_image_size_is_taken():
-    config = small(image_size=[45, 71])
-    labelled = uniscene.with_labels(config, street(image_size=(45, 71)))
-    assert ENTRY.build(config)(collate([labelled[0]], torch.tensor([1])))["occupancy"] > 0
-
-
-def test_a_scene_without_images_is_one_line(scenes):
-    bare = [replace(s, images=None, cameras=None, camera_names=(), truth=None) for s in scenes]
-    with pytest.raises(ValueError, match="has no images: a recipe with cameras needs them"):
-        build()(batch_of(bare))
 
 
 def test_a_scene_without_labels_or_history_is_one_line(scenes):

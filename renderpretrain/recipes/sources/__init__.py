@@ -1,0 +1,22 @@
+"""Where the numbers of the ``paper`` presets come from: the paper, the authors' code, or us.
+
+One file per published system. A setting's source begins with ``paper``, ``code`` (a file and its lines in the
+authors' repository), ``ours`` (in brackets what the code has instead), or ``unused`` (and what turns it off).
+"""
+
+from renderpretrain.recipes.sources.listing import Sources, settings_of, sources_of
+from renderpretrain.recipes.sources.ns_mae import NS_MAE_SOURCES
+from renderpretrain.recipes.sources.ponder import INDOOR_SOURCES, OUTDOOR_SOURCES
+from renderpretrain.recipes.sources.unipad import UNIPAD_SOURCES
+from renderpretrain.recipes.sources.uniscene import UNISCENE_SOURCES
+
+__all__ = [
+    "INDOOR_SOURCES",
+    "NS_MAE_SOURCES",
+    "OUTDOOR_SOURCES",
+    "UNIPAD_SOURCES",
+    "UNISCENE_SOURCES",
+    "Sources",
+    "settings_of",
+    "sources_of",
+]

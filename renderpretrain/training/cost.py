@@ -1,0 +1,161 @@
+"""What a training step costs, told without running it: weights, arithmetic, memory."""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from renderpretrain.data import Batch
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training.flops import flops_of
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one forward and backward pass on a batch, and of the optimiser.
+
+    Attributes:
+        forward_flops: Floating-point operations of the forward pass; a multiply-add counts two. Counted are
+            matrix products, convolutions and reads of volumes and maps, not what works element by element.
+        step_flops: The same with the backward pass, second derivatives and repeated parts included.
+        weights: Bytes of parameters and buffers.
+        gradients: Bytes of the trainable parameters' gradients.
+        optimizer: Bytes of the optimiser's state.
+        batch: Bytes of the batch.
+        kept: Bytes of what the forward pass leaves for the backward pass.
+        peak: Most bytes in use at any time of the step: weights, optimiser's state, batch, and all tensors
+            that operators make, gradients included, as long as they live. Work space inside kernels and
+            what the allocator adds are not in it.
+    """
+
+    forward_flops: int
+    step_flops: int
+    weights: int
+    gradients: int
+    optimizer: int
+    batch: int
+    kept: int
+    peak: int
+
+
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module whose parameters have shapes and no numbers: any size is built at once.
+
+    What it computes has shapes and no numbers either; points and cameras that go in stay what they are, so
+    that voxels, neighbours and rays are exact.
+    """
+    with torch.device("meta"):
+        module = build()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return module.to_empty(device="cpu")
+
+
+def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) -> StepCost:
+    """Count a step in the configured precision.
+
+    Args:
+        model: A recipe, real or :func:`without_memory`; a real one is run, and its gradients are left in it.
+        batch: What it sees, on the model's device. How many voxels it occupies decides what sparse
+            convolutions cost.
+        optimization: Precision and optimiser.
+    """
+    model.zero_grad(set_to_none=True)
+    held, given = [*model.parameters(), *model.buffers()], list(_tensors(batch))
+    meter = Meter([*held, *given])
+    with meter:
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=optimization.precision == "bf16"):
+            terms = model(batch)
+            loss = torch.stack([value.float() for value in terms.values()]).sum()
+        forward, kept = meter.flops, meter.now
+        loss.backward()
+    gradients, data = _bytes(p for p in model.parameters() if p.requires_grad), _bytes(given)
+    weights = _bytes(held)
+    state = gradients * (1 if optimization.optimizer == "sgd" else 2)
+    peak = weights + state + data + meter.most
+    return StepCost(forward, meter.flops, weights, gradients, state, data, kept, peak)
+
+
+def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
+    """The batch with black images of another size, and cameras and depth images to match.
+
+    Earlier moments' images, too. Depth images are enlarged by repetition.
+    """
+    if batch.cameras is None or batch.images is None:
+        return batch
+    depths, valid = batch.z_depths, batch.z_depth_valid
+    if depths is not None and valid is not None:
+        depths = nn.functional.interpolate(depths, image_size, mode="nearest")
+        valid = nn.functional.interpolate(valid.float(), image_size, mode="nearest") > 0
+    return replace(
+        batch,
+        images=batch.images.new_zeros(*batch.images.shape[:-2], *image_size),
+        cameras=batch.cameras.resize(image_size),
+        z_depths=depths,
+        z_depth_valid=valid,
+        previous=tuple(enlarge_images(moment, image_size) for moment in batch.previous),
+    )
+
+
+def _tensors(batch: Batch) -> Iterator[Tensor]:
+    """Those of the batch and of the moments before."""
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        if isinstance(value, Tensor):
+            yield value
+    for moment in batch.previous:
+        yield from _tensors(moment)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class Meter(TorchDispatchMode):
+    """While it is on, counts arithmetic, and the bytes of tensors that operators make as long as they live.
+
+    Args:
+        known: Tensors whose bytes are left out.
+
+    Attributes:
+        flops: Floating-point operations so far.
+        now: Bytes alive.
+        most: The most there were.
+    """
+
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.flops = self.now = self.most = 0
+        self._known: dict[int, weakref.finalize] = {}
+        for tensor in known:
+            self._meet(tensor, counts=False)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator and count it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        self.flops += flops_of(func, args, kwargs, out)
+        tree_map_only(Tensor, self._meet, out)
+        return out
+
+    def _meet(self, tensor: Tensor, *, counts: bool = True) -> None:
+        """Take the memory behind a tensor into account, once."""
+        storage = tensor.untyped_storage()
+        if id(storage) in self._known:
+            return
+        size = storage.nbytes() if counts else 0
+        self._known[id(storage)] = weakref.finalize(storage, self._forget, id(storage), size)
+        self.now += size
+        self.most = max(self.most, self.now)
+
+    def _forget(self, key: int, size: int) -> None:
+        """The memory is gone."""
+        self._known.pop(key)
+        self.now -= size

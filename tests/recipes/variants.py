@@ -1,0 +1,117 @@
+"""Every recipe in every form it is built in, made small: a step takes a fraction of a second."""
+
+from dataclasses import replace
+
+import torch
+
+from renderpretrain.cli.settings import resolve
+from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.recipes import RECIPES
+
+NEAR = [-25.6, -25.6, -4.0, 25.6, 25.6, 4.8]
+UNIPAD = {
+    "point_cloud_range": NEAR,
+    "image_size": [64, 96],
+    "channels": 16,
+    "image": {"widths": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    "lidar": {"channels": [[8, 16], [16, 16]], "neck_channels": [16, 16, 16]},
+    "render": {"rays_per_camera": 32, "num_samples": 24, "num_importance": 8},
+}
+SMALL = {
+    "unipad-lidar": UNIPAD,
+    "unipad-camera": UNIPAD,
+    "unipad-fusion": UNIPAD,
+    "ponder-outdoor": {
+        "point_cloud_range": NEAR,
+        "image_size": [64, 96],
+        "encoder": {"stem_channels": 8, "channels": [8, 16, 16, 16]},
+        "field": {"num_samples": 24, "num_importance": 8},
+        "rays": {"per_camera": 32, "per_sweep": 128},
+    },
+    "ponder-indoor": {
+        "voxel_size": [0.2, 0.2, 0.2],
+        "image_size": [48, 64],
+        "encoder": {"voxel_size": [0.1, 0.1, 0.1], "stem_channels": 8, "channels": [8, 16, 16, 16]},
+        "field": {"num_samples": 24, "num_importance": 8},
+        "rays_per_view": 32,
+    },
+    "ns-mae": {
+        "point_cloud_range": NEAR,
+        "image_size": [64, 96],
+        "image": {"width": 16, "depths": [1, 1, 1, 1], "neck_channels": 16, "channels": 8, "depth_bins": 16},
+        "lidar": {"channels": [[8, 16], [16, 16]], "out_channels": 8},
+        "render": {"rays_per_camera": 32, "num_samples": 48},
+    },
+    "uniscene": {
+        "point_cloud_range": [-12.8, -12.8, -3.0, 12.8, 12.8, 5.0],
+        "voxel_size": [0.8, 0.8, 1.0],
+        "channels": 32,
+        "image_size": [48, 80],
+        "image": {"depths": [1, 1, 1], "width": 8},
+        "attention": {"num_layers": 1, "num_heads": 2, "hidden_channels": 32, "history": 2},
+        "splat": {"depth_bins": 16},
+        "decoder": {"channels": 8, "hidden_channels": 16},
+        "render": {"rays_per_camera": 16, "num_samples": 32},
+    },
+}
+"""Changes to the ``tiny`` presets."""
+
+VARIANTS = {
+    "unipad-lidar": {},
+    "unipad-camera": {},
+    "unipad-fusion": {},
+    "unipad-camera resnet": {"image": {"backbone": "resnet"}},
+    "ponder-outdoor": {},
+    "ponder-indoor": {},
+    "ns-mae": {},
+    "ns-mae camera": {"modality": "camera"},
+    "ns-mae lidar": {"modality": "lidar"},
+    "uniscene": {},
+    "uniscene lss": {"lifter": "lss"},
+}
+"""What else is changed; the first word is the recipe."""
+
+
+def small(variant, **more):
+    """The configuration, with ``more`` changes."""
+    name = variant.split()[0]
+    return resolve(RECIPES[name].presets["tiny"], [SMALL[name], VARIANTS[variant], more])
+
+
+def build(variant, **more):
+    """The recipe with weights that are always the same."""
+    torch.manual_seed(0)
+    return RECIPES[variant.split()[0]].build(small(variant, **more))
+
+
+def street(image_size, **more):
+    """Two streets of a few frames, with fewer points than usual."""
+    sizes = {"points_per_beam": 200, "frames_per_street": 4, "with_truth": False}
+    return SyntheticStreet(8, image_size=image_size, **sizes | more)
+
+
+def scenes_for(variant, **more):
+    """Two scenes as the recipe learns from them: rooms indoors, else the third frames of two streets."""
+    name, config = variant.split()[0], small(variant, **more)
+    if name == "ponder-indoor":
+        sizes = {"num_views": 3, "num_points": 4096, "with_truth": False}
+        rooms = SyntheticRoom(2, image_size=config.image_size, **sizes)
+        return [rooms[0], rooms[1]]
+    prepared = RECIPES[name].prepare(config, street(config.image_size))
+    return [prepared[2], prepared[6]]
+
+
+def batch_of(scenes):
+    """The scenes with seeds of their own."""
+    return collate(scenes, torch.arange(11, 11 + len(scenes)))
+
+
+def without_cameras(scene):
+    """As a LiDAR alone records it."""
+    before = tuple(without_cameras(moment) for moment in scene.previous)
+    return replace(scene, images=None, cameras=None, camera_names=(), truth=None, previous=before)
+
+
+def without_points(scene):
+    """As cameras alone record it."""
+    return replace(scene, points=scene.points[:0], point_labels=None)

@@ -1,0 +1,139 @@
+"""What a step is said to cost, compared with steps that were taken."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from renderpretrain import ops
+from renderpretrain.cli.settings import resolve
+from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.training import enlarge_images, step_cost, without_memory
+from renderpretrain.training.cost import Meter
+
+SMALL = {
+    "ns-mae": {"image_size": [64, 96], "image": {"depths": [1, 1, 1, 1], "width": 16}},
+    "ponder-indoor": {"image_size": [48, 64], "field": {"num_samples": 24}, "rays_per_view": 32},
+}
+
+
+def job(name):
+    """A recipe's builder, a batch, and how it is optimised."""
+    entry = RECIPES[name]
+    config = resolve(entry.presets["tiny"], [SMALL[name]])
+    data = SyntheticStreet(2, image_size=(64, 96), points_per_beam=100, with_truth=False)
+    if name == "ponder-indoor":
+        data = SyntheticRoom(2, image_size=(48, 64), num_points=2048, with_truth=False)
+    return lambda: entry.build(config), collate([data[0], data[1]], torch.arange(2)), config.optimization
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SMALL)
+def test_shapes_alone_cost_what_numbers_do(name, precision):
+    build, batch, optimization = job(name)
+    optimization = optimization.model_copy(update={"precision": precision})
+    told, taken = (step_cost(m, batch, optimization) for m in (without_memory(build), build()))
+    # The copies of weights that autocast keeps live on a little longer where there are numbers.
+    shares = [getattr(told, name) / getattr(taken, name) for name in told.__dataclass_fields__]
+    assert shares[:2] == [1.0, 1.0] and shares == pytest.approx([1.0] * 8, rel=0.01)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_activations_are_what_autograd_saves(name):
+    build, batch, optimization = job(name)
+    told = step_cost(without_memory(build), batch, optimization)
+    recipe, saved = build(), {}
+    own = {p.untyped_storage().data_ptr() for p in (*recipe.parameters(), *recipe.buffers())}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        terms = recipe(batch)
+    assert terms
+    # What is saved on the way and given back again, as by the gradient of the field, is in the sum but not
+    # in the estimate; what an operator keeps by other means is in the estimate but not in the sum.
+    assert told.kept / 1.5 < sum(saved.values()) < told.kept * 1.5
+    assert told.kept < told.peak
+
+
+class Linear(nn.Module):
+    """A recipe of one matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 32, bias=False)
+
+    def forward(self, batch):
+        return {"sum": self.layer(batch.points).square().sum()}
+
+
+def test_a_matrix_costs_what_is_known_of_it():
+    data = SyntheticStreet(1, image_size=(8, 8), with_truth=False)[0]
+    batch = collate([data], torch.zeros(1, dtype=torch.long))
+    batch = type(batch)(batch.names, torch.randn(1, 100, 64), torch.ones(1, 100) > 0, *torch.zeros(2, 1, 3))
+    sgd = OptimizationConfig(optimizer="sgd")
+    told, adam = (step_cost(Linear(), batch, o) for o in (sgd, OptimizationConfig()))
+    matrix, result = 64 * 32 * 4, 100 * 32 * 4
+    assert (told.weights, told.gradients, told.optimizer, adam.optimizer) == (matrix,) * 3 + (2 * matrix,)
+    # The points are no leaf: there is no gradient by them.
+    assert (told.forward_flops, told.step_flops) == (2 * 100 * 64 * 32, 2 * 2 * 100 * 64 * 32)
+    # Its square needs the product; the sum is one number, as are the terms' stack and total.
+    assert result < told.kept < result + 64
+    assert told.peak >= told.kept + 2 * matrix
+
+
+def test_a_sparse_convolution_costs_its_pairs():
+    coords = (torch.rand(1, 6, 6, 6) < 0.3).nonzero().int()
+    table = ops.submanifold_neighbors(coords, (1, 6, 6, 6), (3, 3, 3))
+    features, kernel = torch.randn(len(coords), 5), torch.randn(27, 5, 7)
+    cells = {tuple(c) for c in coords.tolist()}
+    pairs = sum(
+        (b, z + k, y + j, x + i) in cells
+        for b, z, y, x in cells
+        for k in (-1, 0, 1)
+        for j in (-1, 0, 1)
+        for i in (-1, 0, 1)
+    )
+    with Meter() as meter, FlopCounterMode(display=False) as counter:
+        ops.sparse_conv3d(features, kernel, table)
+    assert meter.flops == counter.get_total_flops() == 2 * pairs * 5 * 7
+
+
+def test_grouped_convolutions_cost_as_much_again_per_gradient():
+    """PyTorch's own counter takes every group for all channels."""
+    convolution, images = nn.Conv2d(8, 8, 7, padding=3, groups=8), torch.randn(2, 8, 9, 9, requires_grad=True)
+    with Meter() as meter:
+        result = convolution(images)
+        assert meter.flops == 2 * result.numel() * 49
+        result.sum().backward()
+    assert meter.flops == 3 * 2 * result.numel() * 49
+
+
+def test_the_meter_lets_go_of_what_is_gone():
+    with Meter() as meter:
+        first = torch.zeros(1000)
+        second = first + 1
+        view = second[:10]
+        assert meter.now == 8000
+        del first, second
+        assert meter.now == 4000  # the view keeps all of it
+        del view
+    assert (meter.now, meter.most) == (0, 8000)
+
+
+def test_enlarged_images_are_seen_by_the_same_cameras():
+    room = SyntheticRoom(1, image_size=(12, 16), num_views=2, num_points=256, with_truth=False)[0]
+    small = collate([room], torch.zeros(1, dtype=torch.long))
+    large = enlarge_images(small, (24, 32))
+    assert large.images.shape == (1, 2, 3, 24, 32) and large.cameras.image_size == (24, 32)
+    assert torch.equal(large.z_depths[..., ::2, 1::2], small.z_depths)
+    assert torch.equal(large.z_depth_valid[..., 1::2, ::2], small.z_depth_valid)
+    points = small.points[0, :50, :3]
+    assert_close(large.cameras[0, 0].project(points)[0], 2 * small.cameras[0, 0].project(points)[0])
