@@ -87,11 +87,13 @@ class SyntheticRoom:
         cameras = _cameras(solids, size, self.num_views, self.image_size, generator)
         pictures = photograph(solids, cameras, far=FAR)
         z_depths = _measured(pictures, generator)
+        points, labels = self._points(cameras, pictures, z_depths, generator)
         scene = Scene(
             name=f"room-{self.seed}-{index}",
-            points=self._points(cameras, pictures, z_depths, generator),
+            points=points,
             lidar_origin=cameras.centers.mean(0),
             world_to_global=torch.eye(4),
+            point_labels=labels,
             truth=self._truth(solids, pictures) if self.with_truth else None,
         )
         names = tuple(f"view_{n}" for n in range(self.num_views))
@@ -99,8 +101,8 @@ class SyntheticRoom:
 
     def _points(
         self, cameras: Cameras, pictures: Pictures, z_depths: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Measured pixels as points of the room, five columns."""
+    ) -> tuple[Tensor, Tensor]:
+        """Measured pixels as points of the room, five columns, and the class of what each pixel shows."""
         measured = torch.nonzero(z_depths > 0)
         chosen = measured[torch.randperm(len(measured), generator=generator)[: self.num_points]]
         n, v, u = chosen.unbind(-1)
@@ -110,7 +112,8 @@ class SyntheticRoom:
         t = z_depths[n, v, u] / (directions * axes).sum(-1)
         points = rays.origins[:, 0] + t[:, None] * directions
         intensity = pictures.images[n, :, v, u] @ torch.tensor(LUMINANCE)
-        return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
+        columns = [points, intensity[:, None], torch.zeros(len(points), 1)]
+        return torch.cat(columns, -1), pictures.semantics[n, v, u]
 
     def _truth(self, solids: Solids, pictures: Pictures) -> GroundTruth:
         """Pictures and voxels of what was really there."""

@@ -16,6 +16,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
+from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
@@ -138,3 +139,8 @@ class PonderIndoor(nn.Module):
     def encoders(self) -> dict[str, nn.Module]:
         """The part that is taken home to be fine-tuned."""
         return {"point_encoder": self.encoder}
+
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
+        voxels = voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
+        return read_voxels(self.encoder(voxels.to_sparse()).features, voxels, positions)

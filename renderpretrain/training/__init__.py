@@ -5,6 +5,7 @@ from renderpretrain.training.checkpoint import load_checkpoint, newest_checkpoin
 from renderpretrain.training.distributed import Process, process_session
 from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
+from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.run import RunOptions
 from renderpretrain.training.run_folder import RunFolder
@@ -22,6 +23,7 @@ __all__ = [
     "changes",
     "evaluate",
     "evaluate_baseline",
+    "evaluate_views",
     "first_beta",
     "fit",
     "load_checkpoint",

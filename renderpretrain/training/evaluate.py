@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
@@ -56,16 +56,9 @@ def evaluate(
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
     try:
         with torch.no_grad():
-            for batch, targets in _with_targets(
-                renders, dataset, _share(indices, process), process, num_rays
-            ):
-                volume = renders.encode(batch)
-                parts = [
-                    renders.render(volume, targets.rays[:, start : start + CHUNK])
-                    for start in range(0, targets.depth.shape[1], CHUNK)
-                ]
-                depth = torch.cat([part.depth for part in parts], 1)
-                rgb = None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
+            for seen in _with_targets(renders, dataset, _share(indices, process), process, num_rays):
+                batch, targets = seen
+                depth, rgb = render_rays(renders, renders.encode(batch), targets.rays)
                 sums += score_sums(depth, rgb, targets)
     finally:
         recipe.train(was_training)
@@ -99,6 +92,14 @@ def evaluate_baseline(
         for _, targets in _with_targets(renders, dataset, _share(held_out, process), process, num_rays):
             sums += score_sums(means.depth(targets), means.rgb(targets), targets)
     return scores(process.total(sums))
+
+
+def render_rays(recipe: Any, volume: Any, rays: Rays) -> tuple[Tensor, Tensor | None]:
+    """Depth ``(B, R)`` and colour ``(B, R, 3)`` of many rays, a few at a time."""
+    count = rays.origins.shape[1]
+    parts = [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
+    depth = torch.cat([part.depth for part in parts], 1)
+    return depth, None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
 
 
 def _share(indices: Sequence[int], process: Process) -> Sequence[int]:
