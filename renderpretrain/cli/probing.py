@@ -92,23 +92,8 @@ def probe_run(run: Path, asked: Asked) -> None:
     trials = run_probe(plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task))
     lines = compare(trials, task.metric)
     title = f"{job.recipe} {job.preset}, {state['step']} steps"
-    record = {
-        "recipe": job.recipe,
-        "preset": job.preset,
-        "step": state["step"],
-        "data": data,
-        "task": task.name,
-        "mode": plan.mode,
-        "metric": task.metric,
-        "labels": plan.labels,
-        "seeds": list(plan.seeds),
-        "budget": asdict(plan.budget),
-        "scenes": [scene.name for scene in scenes.train],
-        "test_scenes": [scene.name for scene in scenes.test],
-        "table": [asdict(line) for line in lines],
-        "trials": [asdict(trial) for trial in trials],
-    }
-    _keep(run / "probe.json", f"{task.name}/{plan.mode}", record)
+    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data}
+    _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
     print_comparison(plan, lines)
     print_classes(trials)
     plot = run / f"probe-{task.name}-{plan.mode}.png"
@@ -117,6 +102,23 @@ def probe_run(run: Path, asked: Asked) -> None:
     except ValueError as error:
         typer.echo(f"no plot    {error}")
     typer.echo(f"numbers    {run / 'probe.json'}")
+
+
+def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, Any]:
+    """Everything that a table is made from."""
+    return {
+        "task": plan.task.name,
+        "mode": plan.mode,
+        "metric": plan.task.metric,
+        "less_is_better": plan.task.less_is_better,
+        "labels": plan.labels,
+        "seeds": list(plan.seeds),
+        "budget": asdict(plan.budget),
+        "scenes": [scene.name for scene in scenes.train],
+        "test_scenes": [scene.name for scene in scenes.test],
+        "table": [asdict(line) for line in compare(trials, plan.task.metric)],
+        "trials": [asdict(trial) for trial in trials],
+    }
 
 
 def _budget(asked: Asked) -> Budget:
