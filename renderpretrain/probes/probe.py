@@ -118,11 +118,21 @@ def _trials(
 ) -> Iterator[Trial]:
     """Arm by arm, so that one encoder's features are in memory at a time."""
     pretrained = build(plan.seeds[0])
-    pretrained.load_state_dict(weights)
+    _load(pretrained, weights)
     probe = _linear if plan.mode == "linear" else _finetuned
     yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
     for seed in plan.seeds:
         yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
+
+
+def _load(recipe: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put pre-trained weights in, all of them."""
+    expected = {key: tuple(tensor.shape) for key, tensor in recipe.state_dict().items()}
+    got = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    for key in [*expected, *got]:
+        if expected.get(key) != got.get(key):
+            raise ValueError(f"weights: {key}: expected {expected.get(key)}, got {got.get(key)}")
+    recipe.load_state_dict(weights)
 
 
 def _linear(

@@ -7,7 +7,7 @@ import pytest
 from renderpretrain.cli import main
 
 SMALL = [
-    "--set", "image_size=[48, 64]",
+    "--set", "image_size=[64, 96]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
     "--set", "render.rays_per_camera=8",
     "--scenes", "2", "--holdout", "1", "--steps", "1", "--device", "cpu",

@@ -65,8 +65,11 @@ def test_a_probe_changes_neither_the_weights_nor_anything_but_encoders():
 
 
 def test_weights_of_another_recipe_are_refused():
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        run_probe(Plan(TASK, "linear"), SCENES, StandIn, seeing() | {"decoder.weight": torch.zeros(2, 4)})
+    plan, weights = Plan(TASK, "linear"), seeing()
+    with pytest.raises(ValueError, match=r"weights: decoder.weight: expected \(1, 4\), got \(2, 4\)"):
+        run_probe(plan, SCENES, StandIn, weights | {"decoder.weight": torch.zeros(2, 4)})
+    with pytest.raises(ValueError, match=r"weights: other: expected None, got \(1,\)"):
+        run_probe(plan, SCENES, StandIn, weights | {"other": torch.zeros(1)})
 
 
 def test_statistics_are_means_over_the_scenes_whatever_they_were():
