@@ -29,6 +29,15 @@ def test_iou_by_hand():
     assert occupancy().scores(sums[1:, 1:]) == {"iou": pytest.approx(1 / 2)}
 
 
+def test_rare_classes_are_heard():
+    """Nine dark places and one bright one: roots 3 and 1, so the bright one weighs as three dark ones."""
+    outputs = torch.tensor([[0.0, 1.0, 0.0]] * 9 + [[0.0, 0.0, 2.0]])
+    answers = torch.tensor([1] * 9 + [2])
+    each = nn.functional.cross_entropy(outputs, answers, reduction="none")
+    expected = (each[0] * 9 / 3 + each[9]) / (9 / 3 + 1)
+    assert_close(semseg(CLASSES).loss(outputs, answers), expected)
+
+
 def test_depth_scores_by_hand():
     task = depth()
     sums = task.sums(torch.tensor([[10.0], [4.0]]).log(), torch.tensor([8.0, 5.0]))
