@@ -11,7 +11,7 @@ RUN ?= runs/unipad-fusion-tiny
 comma := ,
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow"
 
-.PHONY: help setup setup-card pretrain test test-typed sanitize sanitize-threads lint format bench proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test test-typed sanitize sanitize-threads lint format bench proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -37,6 +37,9 @@ setup-card: setup ## also torch-scatter, which compiles for 4-5 minutes
 pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4 minutes on two cores
 	@$(BIN)/renderpretrain pretrain unipad-fusion --preset tiny --data synthetic --steps 100 --out $(RUN) \
 		$$(test -f $(RUN)/checkpoints/latest && echo --resume)
+
+recipes: setup ## trains every recipe for some minutes, and says what each learned; a quarter of an hour
+	@$(BIN)/python benchmarks/recipes.py
 
 test: setup ## every test
 	@$(BIN)/python -m pytest

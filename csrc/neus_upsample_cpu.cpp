@@ -1,5 +1,7 @@
 #include "neus_upsample.h"
 
+#include <algorithm>
+
 #include "parallel.h"
 #include "vector.h"
 
@@ -35,13 +37,17 @@ struct Upsample {
   }
 
   // The search for a quantile says how many positions lie before it.
-  RP_HOST_DEVICE void merge(const T* t, const T* quantiles, const double* mass, T* merged) const {
+  RP_HOST_DEVICE void merge(const T* t, const T* ray_u, const double* mass, T* merged) const {
     int64_t next = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      int64_t section;
-      const T position = quantile(t, mass, num_positions - 1, quantiles[i], &section);
-      for (; next <= section; ++next) merged[next + i] = t[next];
-      merged[next + i] = position;
+    for (int64_t i = 0; i < count; i += kTogether) {
+      const int some = static_cast<int>(std::min<int64_t>(kTogether, count - i));
+      T places[kTogether];
+      int64_t sections[kTogether];
+      quantiles(t, mass, num_positions - 1, ray_u + i, some, places, sections);
+      for (int k = 0; k < some; ++k) {
+        for (; next <= sections[k]; ++next) merged[next + i + k] = t[next];
+        merged[next + i + k] = places[k];
+      }
     }
     for (; next < num_positions; ++next) merged[next + count] = t[next];
   }

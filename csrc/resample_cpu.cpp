@@ -1,5 +1,7 @@
 #include "resample.h"
 
+#include <algorithm>
+
 #include "parallel.h"
 
 using namespace renderpretrain;
@@ -14,10 +16,12 @@ int rp_resample_cpu(int64_t type, const void* edges, const void* weights, const 
       double* const mass = cdf + begin * num_bins;  // one row, the range's own, serves all its rays
       for (int64_t ray = begin; ray < end; ++ray) {
         accumulate_mass(static_cast<const T*>(weights) + ray * num_bins, num_bins, mass);
-        int64_t bin;
-        for (int64_t i = ray * count; i < (ray + 1) * count; ++i) {
-          static_cast<T*>(positions)[i] = quantile(static_cast<const T*>(edges) + ray * (num_bins + 1), mass,
-                                                   num_bins, static_cast<const T*>(u)[i], &bin);
+        int64_t bins[kTogether];
+        for (int64_t i = 0; i < count; i += kTogether) {
+          const int some = static_cast<int>(std::min<int64_t>(kTogether, count - i));
+          quantiles(static_cast<const T*>(edges) + ray * (num_bins + 1), mass, num_bins,
+                    static_cast<const T*>(u) + ray * count + i, some,
+                    static_cast<T*>(positions) + ray * count + i, bins);
         }
       }
     });

@@ -12,7 +12,7 @@ from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
 from renderpretrain.training import Change, FitResult
 
-UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m"}
+UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
 
 
 def print_result(recipe: str, result: FitResult) -> None:

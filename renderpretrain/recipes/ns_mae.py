@@ -197,6 +197,36 @@ class NSMAE(nn.Module):
             "depth": weights.depth * losses.depth_l1(rendered, depth, measured),
         }
 
+    score_names = ("view_abs_rel", "view_colour_mse", "bev_abs_error")
+
+    @torch.no_grad()
+    def score_sums(self, batch: Batch, volume: Float[Tensor, "B 1 Z Y X"] | None) -> Float[Tensor, "3 2"]:
+        """Errors of what the method renders in training, here from whole inputs: see :attr:`score_names`.
+
+        ``view_abs_rel``: the cameras' depth, ``|d - d*| / d*``. ``view_colour_mse``: the cameras' colour.
+        ``bev_abs_error``: the view from above, metres, over columns with a return.
+
+        Args:
+            batch: Samples.
+            volume: What :meth:`encode` made of them; ``None`` has no scores.
+        """
+        sums = torch.zeros(3, 2, dtype=torch.float64, device=batch.device)
+        if volume is None:
+            return sums
+        target, known = self.bev_targets(batch, HiddenInputs())
+        sums[2] = _error_sums(self.bev_map(volume).depth, target, known)
+        _, lifted = self._encode(batch, HiddenInputs())
+        if lifted is not None:
+            colours, depth = self.perspective_targets(batch)
+            maps, (near, far) = self.perspective_maps(lifted), self.config.image.depth_range
+            measured = (depth > near) & (depth < far)
+            relative = maps.depth.unflatten(0, depth.shape[:2]) / depth.clamp(min=near)
+            sums[0] = _error_sums(relative, torch.ones_like(relative), measured)
+            error = (maps.channels["rgb"].unflatten(0, depth.shape[:2]) - colours).square()
+            valid = pictures_of(batch, "modality=lidar").valid[..., None, None, None].expand_as(error)
+            sums[1] = _error_sums(error, torch.zeros_like(error), valid)
+        return sums
+
     def bev_targets(
         self, batch: Batch, hidden: HiddenInputs
     ) -> tuple[Float[Tensor, "B Y X"], Bool[Tensor, "B Y X"]]:
@@ -260,3 +290,9 @@ def _occupied_columns(
     occupied = torch.zeros(len(points) * grid.num_voxels + 1, dtype=torch.bool, device=points.device)
     occupied[index.flatten()] = True
     return occupied[:-1].view(-1, *grid.shape)
+
+
+def _error_sums(value: Tensor, target: Tensor, valid: Tensor) -> Float[Tensor, "2"]:
+    """Sum of absolute errors where valid, and how many there are."""
+    error = torch.where(valid, value.double() - target.double(), 0.0).abs()
+    return torch.stack([error.sum(), valid.sum().double()])

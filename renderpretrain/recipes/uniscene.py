@@ -179,17 +179,20 @@ class UniScene(nn.Module):
         check_shape("occupied", batch.occupied, "B Z Y X", **dict(zip("ZYX", self.grid.shape, strict=True)))
         return batch.occupied, batch.observed
 
-    @torch.no_grad()
-    def occupancy_iou(self, batch: Batch) -> Float[Tensor, ""]:
-        """Intersection over union of occupied voxels among the observed ones of all samples.
+    score_names = ("occupancy_iou",)
 
-        A voxel counts as occupied with a probability of a half or more. Nothing is hidden. Not
-        differentiable; 1 where nothing is occupied and nothing said to be.
+    @torch.no_grad()
+    def score_sums(self, batch: Batch, volume: Float[Tensor, "B 1 Z Y X"] | None) -> Float[Tensor, "1 2"]:
+        """Intersection and union of occupied voxels among the observed ones of all samples.
+
+        Args:
+            batch: Samples with labels.
+            volume: Logits; a voxel counts as occupied with a probability of a half or more. ``None`` says
+                that everything is occupied.
         """
         occupied, observed = self._labels(batch)
-        said = (self.encode(batch)[:, 0] >= 0) & observed
-        either = (said | occupied).sum()
-        return torch.where(either > 0, (said & occupied).sum() / either.clamp(min=1), 1.0)
+        said = observed if volume is None else (volume[:, 0] >= 0) & observed
+        return torch.stack([(said & occupied).sum(), (said | occupied).sum()]).double()[None]
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render the logits along rays of the world; without seeds the samples are not jittered."""

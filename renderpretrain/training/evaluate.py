@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch, SceneDataset
@@ -13,6 +14,27 @@ from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+
+
+@runtime_checkable
+class ScoringRecipe(Protocol):
+    """A recipe with scores of its own, each a ratio of sums over scenes.
+
+    Attributes:
+        score_names: What its rows are called.
+    """
+
+    score_names: tuple[str, ...]
+
+    def score_sums(self, batch: Batch, volume: Any) -> Float[Tensor, "scores 2"]:
+        """Numerator and denominator of every score, in float64; a denominator of 0 leaves the score out.
+
+        Args:
+            batch: Scenes.
+            volume: What :meth:`RenderingRecipe.encode` made of them, or ``None`` for the recipe's predictor
+                that looks at nothing.
+        """
+
 
 BASELINE_SCENES = 32
 """Training scenes, evenly spread, that the baseline's means come from."""
@@ -41,28 +63,33 @@ def evaluate(
     """Render the scenes with nothing hidden and compare with the sensors.
 
     Args:
-        recipe: A :class:`RenderingRecipe`; runs in ``eval()`` mode and is put back.
+        recipe: A :class:`RenderingRecipe`, perhaps a :class:`ScoringRecipe`; runs in ``eval()`` mode and is
+            put back.
         dataset: Where the scenes are.
         indices: Which ones; the processes share them.
         process: Whose device is used.
         num_rays: Rays per camera, or per sweep where there are no cameras; always the same ones.
 
     Returns:
-        See :func:`renderpretrain.training.scores.scores`.
+        See :func:`renderpretrain.training.scores.scores`, and the recipe's own.
     """
     renders = cast(RenderingRecipe, recipe)
     was_training = recipe.training
     recipe.eval()
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
+    own = _own_sums(recipe, process)
     try:
         with torch.no_grad():
             for seen in _with_targets(renders, dataset, _share(indices, process), process, num_rays):
                 batch, targets = seen
-                depth, rgb = render_rays(renders, renders.encode(batch), targets.rays)
+                volume = renders.encode(batch)
+                depth, rgb = render_rays(renders, volume, targets.rays)
                 sums += score_sums(depth, rgb, targets)
+                if isinstance(recipe, ScoringRecipe):
+                    own += recipe.score_sums(batch, volume)
     finally:
         recipe.train(was_training)
-    return scores(process.total(sums))
+    return scores(process.total(sums)) | _ratios(recipe, process.total(own))
 
 
 def evaluate_baseline(
@@ -73,7 +100,9 @@ def evaluate_baseline(
     process: Process,
     num_rays: int,
 ) -> dict[str, float]:
-    """Scores of :class:`RowMeans` on the same rays that :func:`evaluate` renders.
+    """What predictors without geometry score on the same scenes.
+
+    That is :class:`RowMeans` on the rays that :func:`evaluate` renders, and the recipe's own predictor.
 
     Args:
         recipe: Its ``targets`` choose the rays.
@@ -86,12 +115,28 @@ def evaluate_baseline(
     training, held_out = split
     stride = -(-len(training) // BASELINE_SCENES)
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
+    own = _own_sums(recipe, process)
     with torch.no_grad():
         seen = _with_targets(renders, dataset, training[::stride], process, num_rays)
         means = RowMeans.of(targets for _, targets in seen)
-        for _, targets in _with_targets(renders, dataset, _share(held_out, process), process, num_rays):
+        for batch, targets in _with_targets(renders, dataset, _share(held_out, process), process, num_rays):
             sums += score_sums(means.depth(targets), means.rgb(targets), targets)
-    return scores(process.total(sums))
+            if isinstance(recipe, ScoringRecipe):
+                own += recipe.score_sums(batch, None)
+    return scores(process.total(sums)) | _ratios(recipe, process.total(own))
+
+
+def _own_sums(recipe: nn.Module, process: Process) -> Float[Tensor, "scores 2"]:
+    """Where a recipe's own scores add up."""
+    count = len(recipe.score_names) if isinstance(recipe, ScoringRecipe) else 0
+    return torch.zeros((count, 2), dtype=torch.float64, device=process.device)
+
+
+def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, float]:
+    """A recipe's own scores by name."""
+    names = recipe.score_names if isinstance(recipe, ScoringRecipe) else ()
+    rows = zip(names, sums.tolist(), strict=True)
+    return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
 
 
 def render_rays(recipe: Any, volume: Any, rays: Rays) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,7 @@ from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.ns_mae import HiddenInputs
 from renderpretrain.training import pictures
 
 MODALITIES = ("fusion", "camera", "lidar")
@@ -248,6 +249,37 @@ def test_the_volume_seen_by_a_ray_from_above_is_the_view_from_above(scenes):
     rendered = recipe.render(logits, Rays(centers[None], down[None]))
     # Read between slices instead of in them: half a slice at most where densities change.
     assert_close(rendered.depth[0], above.depth[0, 20:24, 20:24].flatten(), atol=0.2, rtol=0)
+
+
+def test_its_own_scores_are_errors_of_what_it_renders(scenes):
+    """Against loops over cells; NaN in the colours of an absent camera would show."""
+    recipe, batch = build().eval(), batch_of(scenes)
+    with torch.no_grad():
+        volume, lifted = recipe._encode(batch, HiddenInputs())
+        maps = recipe.perspective_maps(lifted)
+        above = recipe.bev_map(volume).depth.flatten().tolist()
+    colours, depth = recipe.perspective_targets(batch)
+    near, far = recipe.config.image.depth_range
+    relative = [
+        abs(d - t) / t
+        for d, t in zip(maps.depth.flatten().tolist(), depth.flatten().tolist(), strict=True)
+        if near < t < far
+    ]
+    squared = (maps.channels["rgb"].reshape(colours.shape) - colours).square()
+    target, known = (x.flatten().tolist() for x in recipe.bev_targets(batch, HiddenInputs()))
+    heights = [abs(d - t) for d, t, k in zip(above, target, known, strict=True) if k]
+    expected = [
+        [sum(relative), len(relative)],
+        [squared.double().sum(), squared.numel()],
+        [sum(heights), len(heights)],
+    ]
+    found = recipe.score_sums(batch, volume)
+    # float32 quotients before the sums.
+    assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=0)
+    assert not recipe.score_sums(batch, None).any()
+    lidar = build("lidar").eval()
+    found = lidar.score_sums(batch, lidar.encode(batch))
+    assert not found[:2].any() and found[2].all()
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

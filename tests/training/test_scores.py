@@ -90,3 +90,20 @@ def test_the_mean_of_a_thin_shell_is_a_good_baseline():
     process = Process(0, 1, torch.device("cpu"))
     found = evaluate_baseline(StandIn(), Points(), (range(5), range(5, 7)), process=process, num_rays=40)
     assert found["depth_rmse"] < 0.45  # uniform within 1 m: 0.29 m, plus the error of few samples per bin
+
+
+class Scoring(StandIn):
+    """Counts scenes: of whole volumes a half, of the predictor without them a third; nothing of "never"."""
+
+    score_names = ("share", "never")
+
+    def score_sums(self, batch, volume):
+        return torch.tensor([[1.0, 3.0 if volume is None else 2.0], [0.0, 0.0]], dtype=torch.float64)
+
+
+def test_a_recipes_own_scores_are_ratios_of_sums():
+    process = Process(0, 1, torch.device("cpu"))
+    found = evaluate(Scoring(), Points(), [5, 6], process=process, num_rays=4)
+    baseline = evaluate_baseline(Scoring(), Points(), (range(5), [5, 6]), process=process, num_rays=4)
+    assert found["share"] == 0.5 and baseline["share"] == pytest.approx(1 / 3)
+    assert "never" not in found and "never" not in baseline
