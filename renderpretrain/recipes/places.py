@@ -39,7 +39,7 @@ def read_maps(
     positions: Float[Tensor, "B P 3"],
     cameras: Cameras,
     camera_valid: Bool[Tensor, "B N"],
-) -> Float[Tensor, "B P 3C"]:
+) -> Float[Tensor, "B P 3*C"]:
     """Image features at the pixels of world positions, times ``1, l, l^2``: the mean over the seeing cameras.
 
     An image says the same of all places along a ray. So that something linear can tell them apart, the

@@ -27,7 +27,7 @@ class StandIn(nn.Module):
 
     def __init__(self, seed=0):
         super().__init__()
-        self.grid = VoxelGrid((-5, -5, -5, 5, 5, 5), (1, 1, 1))
+        self.grid = VoxelGrid((-5.0, -5.0, -5.0, 5.0, 5.0, 5.0), (1.0, 1.0, 1.0))
         generator = torch.Generator().manual_seed(seed)
         self.encoder = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4))
         self.decoder = nn.Linear(4, 1)

@@ -72,7 +72,7 @@ def test_occupancy_asks_the_simulator_then_the_window_then_the_beams():
     observed[0, 0, :3] = True
     window = replace(one, occupancy=OccupancyLabels(observed.clone().fill_(True) & observed, observed))
     assert read(recipe, window, 10**6).answers.tolist() == [1, 1, 1]
-    grid = VoxelGrid((-4, -4, -4, 4, 4, 4), (4, 4, 4))
+    grid = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (4.0, 4.0, 4.0))
     classes = torch.tensor([0, 2, 0, 0, 1, 0, 0, 0]).view(2, 2, 2)
     picture = torch.zeros(1, 1, 1)
     truth = GroundTruth(picture, picture > 0, torch.zeros(1, 3, 1, 1), picture.long(), classes, grid, CLASSES)

@@ -89,7 +89,7 @@ def test_a_volume_is_read_at_the_centre_of_its_voxels(street):
 
 
 def test_a_voxel_is_found_where_its_points_are():
-    grid = VoxelGrid((0, 0, 0, 4, 3, 2), (1, 1, 1))
+    grid = VoxelGrid((0.0, 0.0, 0.0, 4.0, 3.0, 2.0), (1.0, 1.0, 1.0))
     points = torch.rand(2, 15, 4) * torch.tensor([5.0, 4.0, 3.0, 1.0]) - 0.5
     valid = torch.ones(2, 15, dtype=torch.bool)
     valid[1, 9:] = False
