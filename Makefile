@@ -11,7 +11,7 @@ RUN ?= runs/unipad-fusion-tiny
 comma := ,
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow"
 
-.PHONY: help setup setup-card pretrain recipes test test-typed sanitize sanitize-threads lint format bench clean
+.PHONY: help setup setup-card pretrain recipes test test-typed sanitize sanitize-threads lint format bench proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -83,6 +83,13 @@ format: setup ## put the code into its form
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py
+
+# Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
+proof: setup ## does pre-training pay? every recipe pre-trained and probed, under 45 minutes on two cores
+	@$(BIN)/python benchmarks/proof.py
+
+proof-quick: setup ## the same path in minutes; its numbers say nothing
+	@$(BIN)/python benchmarks/proof.py --quick
 
 clean: ## remove what was built; runs stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache renderpretrain/_native/*.so

@@ -15,7 +15,7 @@ LAYERS = [
     {"renderers"},
     {"data", "viz"},
     {"recipes"},
-    {"training", "transfer"},
+    {"training", "transfer", "probes"},
     {"cli"},
     {"__main__"},
 ]

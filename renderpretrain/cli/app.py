@@ -6,6 +6,7 @@ import sys
 import typer
 
 from renderpretrain.cli.doctor import doctor
+from renderpretrain.cli.evaluate import evaluate
 from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command()(pretrain)
 app.add_typer(recipes, name="recipes")
 app.command()(render)
+app.command("eval")(evaluate)
 app.command()(doctor)
 
 

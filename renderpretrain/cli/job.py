@@ -12,6 +12,7 @@ from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolv
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.open import ROOMS, data_sets, open_data
 from renderpretrain.recipes import RECIPES
+from renderpretrain.training import RunFolder, load_checkpoint, newest_checkpoint
 
 TRAINING_SCENES = 256
 """Synthetic scenes to train on unless told otherwise."""
@@ -48,10 +49,10 @@ class Job:
         flags = {field.name: getattr(self, field.name) for field in fields(self)}
         return flags | {"config": as_tree(self.config)}
 
-    def build(self) -> nn.Module:
-        """The recipe with fresh weights that follow from the seed."""
+    def build(self, seed: int | None = None) -> nn.Module:
+        """The recipe with fresh weights that follow from a seed, the run's own by default."""
         config: Any = self.config
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.seed if seed is None else seed)
         return RECIPES[self.recipe].build(config)
 
     def open(self, *, image_size: tuple[int, int] | None = None) -> SceneDataset:
@@ -60,19 +61,46 @@ class Job:
         Args:
             image_size: Height and width of the images, where they are not to be the recipe's.
         """
-        config: Any = self.config
-        entry = RECIPES[self.recipe]
         count = None if self.scenes is None else self.scenes + self.holdout
-        dataset = open_data(
-            self.data,
+        return self.prepare(
+            self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size)
+        )
+
+    def open_raw(
+        self,
+        data: str,
+        *,
+        count: int | None,
+        holdout: int = 0,
+        seed: int = 0,
+        image_size: tuple[int, int] | None = None,
+        with_truth: bool = False,
+    ) -> SceneDataset:
+        """Scenes as the recipe's sensors see them; training sees those of seed 0.
+
+        Args:
+            data: What ``open_data`` opens.
+            count: Synthetic scenes; ``None`` for recordings.
+            holdout: Scenes that stay at the end where several data sets mix.
+            seed: Which synthetic scenes.
+            image_size: Height and width of the images, where they are not to be the recipe's.
+            with_truth: Whether synthetic scenes carry exact answers.
+        """
+        config: Any = self.config
+        return open_data(
+            data,
             image_size=image_size or config.image_size,
+            seed=seed,
             sweeps=config.sweeps,
             num_scenes=count,
-            holdout=self.holdout,
-            frames_per_street=entry.frames_per_street,
-            with_truth=False,
+            holdout=holdout,
+            frames_per_street=RECIPES[self.recipe].frames_per_street,
+            with_truth=with_truth,
         )
-        return entry.prepare(config, dataset)
+
+    def prepare(self, dataset: SceneDataset) -> SceneDataset:
+        """Scenes with what the recipe wants beside them."""
+        return RECIPES[self.recipe].prepare(self.config, dataset)
 
 
 def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
@@ -90,7 +118,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     entry = choose("recipe", name, RECIPES)
     given = {key: value for key, value in flags.items() if value is not None}
     if "data" in given:
-        given["data"] = _absolute(given["data"])
+        given["data"] = absolute(given["data"])
     told = {**saved, **given, "recipe": name}
     for key in ("recipe", "preset", "data", "scenes", "holdout"):
         if saved and told.get(key) != saved.get(key):
@@ -119,7 +147,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     )
 
 
-def _absolute(data: str) -> str:
+def absolute(data: str) -> str:
     """The same data from wherever the run is looked at later: paths of folders are made absolute."""
     return "+".join(_absolute_part(part) for part in data_sets(data))
 
@@ -143,6 +171,21 @@ def saved_job(run: Path) -> Tree:
     if not path.is_file():
         raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
     return read_yaml(path)
+
+
+def trained(run: Path) -> tuple[Job, dict[str, Any]]:
+    """The job of a run folder, and its newest checkpoint.
+
+    Raises:
+        ValueError: If it is no run folder, or has no checkpoint that can be read.
+    """
+    saved = saved_job(run)
+    job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
+    folder = RunFolder(run).checkpoints
+    path = newest_checkpoint(folder)
+    if path is None:
+        raise ValueError(f"{run}: expected a checkpoint in {folder}, found none")
+    return job, load_checkpoint(path)
 
 
 def recipe_settings(path: Path) -> Tree:

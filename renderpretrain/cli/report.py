@@ -13,7 +13,7 @@ from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training import Change, FitResult, StepCost
 
-UNITS = {"depth_abs_rel": "", "depth_rmse": "m", "psnr": "dB", "bev_abs_error": "m"}
+UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
 
 
 def print_result(recipe: str, result: FitResult) -> None:
@@ -35,6 +35,11 @@ def print_changes(table: list[Change]) -> None:
     """Held-out scores before and after, beside a predictor without geometry."""
     header = ["held-out scenes", "before", "after", "row means"]
     rows = [[_name(c), f"{c.before:.3f}", f"{c.after:.3f}", _baseline(c)] for c in table]
+    print_table(header, rows)
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """A table, drawn on a terminal and aligned elsewhere."""
     console = Console()
     if console.is_terminal:
         drawn = Table(*header)

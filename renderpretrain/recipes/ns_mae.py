@@ -7,22 +7,22 @@ Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", IC
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
 from renderpretrain.fields import OccupancyField, occupancy_densities
-from renderpretrain.geometry import Rays
+from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.recipes.ns_mae_branches import (
     FEATURE_STRIDE,
     CameraBranch,
     LidarBranch,
     Lifted,
     density_grid,
-    occupied_columns,
 )
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
+from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.sensors import key_returns, pictures_of, sensor_rays
 from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
 from renderpretrain.samplers import RayTargets, depth_pictures
@@ -234,10 +234,10 @@ class NSMAE(nn.Module):
         """Depth of the topmost return in every column, and which columns count: those with hidden points."""
         points, returns = batch.points[..., :3], key_returns(batch)
         target, known = losses.top_surface(
-            occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
+            _occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
         )
         if hidden.points is not None:
-            known = occupied_columns(points, returns & hidden.points, self.grid).any(1)
+            known = _occupied_columns(points, returns & hidden.points, self.grid).any(1)
         return target, known
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
@@ -262,6 +262,35 @@ class NSMAE(nn.Module):
                 "view_transform": self.camera.view_transform,
             }
         return parts
+
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the sparse encoder's volume, trilinearly.
+
+        Cameras alone: the image neck's map, see :func:`~renderpretrain.recipes.places.read_maps`.
+        """
+        if self.lidar:
+            grid = self.lidar.out_grid
+            return ops.grid_sample(self.lidar.volume(batch, None), positions, grid.scale, grid.offset)
+        seen = pictures_of(batch, "modality=lidar")
+        return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
+
+    def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
+        """What :meth:`encoders` say of the images, nothing hidden: the image neck's map."""
+        if self.camera is None:
+            raise ValueError("modality: expected cameras for image features, got lidar")
+        return self.camera.maps(batch, None)
+
+
+def _occupied_columns(
+    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], grid: VoxelGrid
+) -> Bool[Tensor, "B Z Y X"]:
+    """Which voxels hold a valid point."""
+    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
+    index: Int[Tensor, "B P"] = ops.voxel_index(points, valid, *box)
+    # Points outside have index -1: the one voxel too many.
+    occupied = torch.zeros(len(points) * grid.num_voxels + 1, dtype=torch.bool, device=points.device)
+    occupied[index.flatten()] = True
+    return occupied[:-1].view(-1, *grid.shape)
 
 
 def _error_sums(value: Tensor, target: Tensor, valid: Tensor) -> Float[Tensor, "2"]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
@@ -75,7 +75,8 @@ class LidarBranch(nn.Module):
         self.grid = VoxelGrid(config.point_cloud_range, lidar.voxel_size)
         self.policy = RandomMask(lidar.mask_ratio)
         self.encoder = sparse_encoder(config)
-        self.channels = lidar.out_channels * self.encoder.output_grid(self.grid).shape[0]
+        self.out_grid = self.encoder.output_grid(self.grid)
+        self.channels = lidar.out_channels * self.out_grid.shape[0]
         set_momentum(self.encoder, lidar.batch_norm_momentum)
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B P"]:
@@ -91,10 +92,14 @@ class LidarBranch(nn.Module):
         return voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Y X"]:
-        """The BEV map of the points that are left; hidden points are dropped before they become voxels."""
+        """The BEV map of the points that are left: the volume's slices are its channels."""
+        return self.volume(batch, hidden).flatten(1, 2)
+
+    def volume(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
+        """The encoder's output on ``out_grid``; hidden points are dropped before they become voxels."""
         check_points(batch, "a recipe with LiDAR", "use modality=camera")
         valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
-        return self.encoder(self._voxels(batch, valid).to_sparse()).flatten(1, 2)
+        return self.encoder(self._voxels(batch, valid).to_sparse())
 
 
 @dataclass(frozen=True)
@@ -251,25 +256,17 @@ class CameraBranch(nn.Module):
     ) -> Lifted:
         """What the cameras see, with hidden patches, and depth images with hidden pixels."""
         seen, depth = pictures_of(batch, "modality=lidar"), self._depth(batch)
-        images = self.normalise(seen.images).flatten(0, 1)
-        if patches is not None:
-            images = hide_patches(images, patches.flatten(0, 1), self.token)
         if depth is not None and pixels is not None:
             depth = hide_depth(depth, pixels)
-        features = self.neck(self.backbone(images))[0].unflatten(0, seen.images.shape[:2])
-        return self.view_transform(features, depth, seen.cameras, seen.valid)
+        return self.view_transform(self.maps(batch, patches), depth, seen.cameras, seen.valid)
 
-
-def occupied_columns(
-    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], grid: VoxelGrid
-) -> Bool[Tensor, "B Z Y X"]:
-    """Which voxels hold a valid point."""
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    index: Int[Tensor, "B P"] = ops.voxel_index(points, valid, *box)
-    # Points outside have index -1: the one voxel too many.
-    occupied = torch.zeros(len(points) * grid.num_voxels + 1, dtype=torch.bool, device=points.device)
-    occupied[index.flatten()] = True
-    return occupied[:-1].view(-1, *grid.shape)
+    def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
+        """The neck's map."""
+        seen = pictures_of(batch, "modality=lidar").images
+        images = self.normalise(seen).flatten(0, 1)
+        if patches is not None:
+            images = hide_patches(images, patches.flatten(0, 1), self.token)
+        return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])
 
 
 def _finer(grid: VoxelGrid, scale: int) -> VoxelGrid:

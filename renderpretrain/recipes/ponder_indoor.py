@@ -18,6 +18,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
+from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
@@ -224,3 +225,8 @@ class PonderIndoor(nn.Module):
         """The part that is taken home to be fine-tuned, and what its norms need to know."""
         prompts = {} if self.contexts is None else {"contexts": self.contexts}
         return {"point_encoder": self.encoder, **prompts}
+
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
+        voxels, features = self._encode(batch, None)
+        return read_voxels(features, voxels, positions)

@@ -17,6 +17,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
+from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import hidden_rows, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
@@ -178,3 +179,8 @@ class PonderOutdoor(nn.Module):
     def encoders(self) -> dict[str, nn.Module]:
         """The part that is taken home to be fine-tuned."""
         return {"lidar_encoder": self.encoder}
+
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
+        voxels = self._voxels(batch)
+        return read_voxels(self.encoder(voxels.to_sparse()).features, voxels, positions)

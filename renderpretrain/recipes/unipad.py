@@ -12,9 +12,16 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, check_points, sensor_rays, set_momentum
-from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
+from renderpretrain.recipes.sensors import Hidden, check_points, pictures_of, sensor_rays, set_momentum
+from renderpretrain.recipes.unipad_branches import (
+    INSTEAD,
+    CameraBranch,
+    LidarBranch,
+    Lifted,
+    volume_grid,
+)
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import RayTargets
@@ -149,3 +156,19 @@ class UniPAD(nn.Module):
         if self.camera:
             parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
         return parts
+
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the neck's volume, trilinearly.
+
+        Cameras alone: the image neck's finest map, see :func:`~renderpretrain.recipes.places.read_maps`.
+        """
+        if self.lidar:
+            return ops.grid_sample(self.lidar(batch, None), positions, self.grid.scale, self.grid.offset)
+        seen = pictures_of(batch, INSTEAD)
+        return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
+
+    def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
+        """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
+        if self.camera is None:
+            raise ValueError("unipad-lidar has no image encoder; use unipad-camera or unipad-fusion")
+        return self.camera.maps(batch, None)[0]

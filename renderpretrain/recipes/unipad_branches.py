@@ -25,7 +25,7 @@ from renderpretrain.recipes.sensors import (
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.samplers import RayTargets
 
-_INSTEAD = "unipad-lidar"
+INSTEAD = "unipad-lidar"
 """The recipe for scenes without images."""
 
 
@@ -135,20 +135,27 @@ class CameraBranch(nn.Module):
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
-        return draw_patches(batch, pictures_of(batch, _INSTEAD).images, self.policy, self.patch_size)
+        return draw_patches(batch, pictures_of(batch, INSTEAD).images, self.policy, self.patch_size)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Lifted:
         """The volume of what the cameras see."""
-        seen = pictures_of(batch, _INSTEAD)
-        normalised = self.normalise(seen.images).flatten(0, 1)
-        mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
-        levels = self.neck(self.backbone(normalised, mask))
-        levels = [self.project(level).unflatten(0, seen.images.shape[:2]) for level in levels]
+        seen = pictures_of(batch, INSTEAD)
+        levels = [
+            self.project(level.flatten(0, 1)).unflatten(0, seen.valid.shape)
+            for level in self.maps(batch, hidden)
+        ]
         return Lifted(*self.lifter.lift(levels, seen.cameras, seen.valid))
+
+    def maps(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> list[Float[Tensor, "B N C _ _"]]:
+        """The pyramid's maps, finest first."""
+        images = pictures_of(batch, INSTEAD).images
+        mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
+        levels = self.neck(self.backbone(self.normalise(images).flatten(0, 1), mask))
+        return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
         """Negative log likelihood of measured depths under the predicted distributions."""
-        cameras = pictures_of(batch, _INSTEAD).cameras
+        cameras = pictures_of(batch, INSTEAD).cameras
         shape = (batch.size, cameras.shape[1], -1)
         coordinates, inside = view_coordinates(
             cameras, targets.ends.reshape(*shape, 3), self.lifter.depth_range

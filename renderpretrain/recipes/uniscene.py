@@ -222,6 +222,15 @@ class UniScene(nn.Module):
             "lifter": self.lifter,
         }
 
+    def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
+        """What :meth:`encoders` say of places, nothing hidden: the lifter's volume, trilinearly."""
+        volume = self._lift(batch, None, self._remember(batch, Hidden()))
+        return ops.grid_sample(volume, positions, self.grid.scale, self.grid.offset)
+
+    def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
+        """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
+        return self.images(pictures_of(batch, INSTEAD).images)[0]
+
 
 def with_labels(config: UniSceneConfig, dataset: SceneDataset) -> SceneWindows:
     """The scenes with what UniScene learns from: occupancy labels, and the frames before.

@@ -6,6 +6,7 @@ from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, wi
 from renderpretrain.training.distributed import Process, process_session
 from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
+from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.run import RunOptions
 from renderpretrain.training.run_folder import RunFolder
@@ -25,6 +26,7 @@ __all__ = [
     "enlarge_images",
     "evaluate",
     "evaluate_baseline",
+    "evaluate_views",
     "first_beta",
     "fit",
     "load_checkpoint",

@@ -91,17 +91,11 @@ def evaluate(
     counts: tuple[ClassCount, ...] = ()
     try:
         with torch.no_grad():
-            for batch, targets in _with_targets(
-                renders, dataset, _share(indices, process), process, num_rays
-            ):
+            for seen in _with_targets(renders, dataset, _share(indices, process), process, num_rays):
+                batch, targets = seen
                 volume = renders.encode(batch)
-                parts = [
-                    renders.render(volume, targets.rays[:, start : start + CHUNK])
-                    for start in range(0, targets.depth.shape[1], CHUNK)
-                ]
-                depth = torch.cat([part.depth for part in parts], 1)
-                rgb = None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
-                sums += score_sums(depth, rgb, targets)
+                parts = _render_parts(renders, volume, targets.rays)
+                sums += score_sums(*_joined(parts), targets)
                 counts += _class_counts(recipe, batch, parts, targets)
                 if isinstance(recipe, ScoringRecipe):
                     own += recipe.score_sums(batch, volume)
@@ -167,6 +161,23 @@ def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, flo
     names = recipe.score_names if isinstance(recipe, ScoringRecipe) else ()
     rows = zip(names, sums.tolist(), strict=True)
     return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
+
+
+def render_rays(recipe: Any, volume: Any, rays: Rays) -> tuple[Tensor, Tensor | None]:
+    """Depth ``(B, R)`` and colour ``(B, R, 3)`` of many rays, a few at a time."""
+    return _joined(_render_parts(recipe, volume, rays))
+
+
+def _render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
+    """Rays rendered a few at a time."""
+    count = rays.origins.shape[1]
+    return [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
+
+
+def _joined(parts: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+    """Depth and colour of all of them."""
+    depth = torch.cat([part.depth for part in parts], 1)
+    return depth, None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
 
 
 def _share(indices: Sequence[int], process: Process) -> Sequence[int]:

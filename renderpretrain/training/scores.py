@@ -10,13 +10,21 @@ from torch import Tensor
 
 from renderpretrain.samplers import RayTargets
 
-NUM_SUMS = 5
-"""Relative depth error, squared depth error, rays with depth, squared colour error, colour values."""
+NUM_SUMS = 6
+"""Relative depth error, squared depth error, rays with depth, squared colour error, colour values, rays whose
+depth is nearly right."""
+
+NEARLY = 1.25
+"""Factor by which a depth that is nearly right may be off."""
+
+
+ROWS = 2048
+"""Points whose distances to all others are held at once."""
 
 
 def score_sums(
     depth: Float[Tensor, "B R"], rgb: Float[Tensor, "B R 3"] | None, targets: RayTargets
-) -> Float[Tensor, "5"]:
+) -> Float[Tensor, "6"]:
     """Sums over the rays that add up across scenes and processes; :func:`scores` turns them into numbers.
 
     Args:
@@ -30,6 +38,8 @@ def score_sums(
     sums[0] = (error.abs() / targets.depth.double().clamp(min=1e-3)).sum()
     sums[1] = error.square().sum()
     sums[2] = targets.hit.sum()
+    ratio = depth.double().clamp(min=1e-3) / targets.depth.double().clamp(min=1e-3)
+    sums[5] = (targets.hit & (torch.maximum(ratio, 1 / ratio) < NEARLY)).sum()
     if rgb is not None:
         valid = targets.rgb_valid[..., None]
         sums[3] = torch.where(valid, rgb.double() - targets.rgb.double(), 0.0).square().sum()
@@ -37,18 +47,20 @@ def score_sums(
     return sums
 
 
-def scores(sums: Float[Tensor, "5"]) -> dict[str, float]:
+def scores(sums: Float[Tensor, "6"]) -> dict[str, float]:
     """Named scores; one without a single ray is absent.
 
     Returns:
         ``depth_abs_rel``: mean of ``|d - d*| / d*``. ``depth_rmse``: root of the mean squared error, metres.
+        ``depth_delta``: share of the depths that are off by less than a factor of 1.25.
         ``psnr``: ``-10 log10`` of the mean squared colour error over all rays together, dB.
     """
-    relative, squared, num_depth, colour, num_colour = sums.tolist()
+    relative, squared, num_depth, colour, num_colour, nearly = sums.tolist()
     found = {}
     if num_depth:
         found["depth_abs_rel"] = relative / num_depth
         found["depth_rmse"] = math.sqrt(squared / num_depth)
+        found["depth_delta"] = nearly / num_depth
     if num_colour:
         found["psnr"] = -10 * math.log10(max(colour / num_colour, 1e-10))
     return found
@@ -98,3 +110,17 @@ def mean_iou(counts: Iterable[ClassCount]) -> float | None:
         total[name] = (both + row[0], said + row[1], true + row[2])
     ious = [both / (said + true - both) for both, said, true in total.values() if true]
     return sum(ious) / len(ious) if ious else None
+
+
+def chamfer(points: Float[Tensor, "P 3"], others: Float[Tensor, "Q 3"]) -> float:
+    """Mean distance to the nearest of the other points, in metres, averaged over both ways.
+
+    Args:
+        points: At least one.
+        others: At least one.
+    """
+    ways = [
+        torch.cat([torch.cdist(part, b).amin(1) for part in a.split(ROWS)]).mean()
+        for a, b in ((points, others), (others, points))
+    ]
+    return float((ways[0] + ways[1]) / 2)

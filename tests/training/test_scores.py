@@ -37,6 +37,7 @@ def test_scores_by_hand():
     found = scores(score_sums(predicted, torch.tensor([0.5, 0.5, 0.7])[None, :, None].expand(1, 3, 3), seen))
     assert found["depth_abs_rel"] == pytest.approx((0.1 + 0.2) / 2, abs=1e-6)  # float32 inputs
     assert found["depth_rmse"] == pytest.approx(math.sqrt((1 + 16) / 2), abs=1e-6)
+    assert found["depth_delta"] == 0.5  # 1.1 is nearly right; 20 / 16 is 1.25, which is not less
     assert found["psnr"] == pytest.approx(-10 * math.log10(0.09 / 3), abs=1e-5)
 
 

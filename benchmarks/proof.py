@@ -1,0 +1,268 @@
+"""Does pre-training pay? Pre-trains every recipe for minutes, probes it, and writes one table and one plot.
+
+``python benchmarks/proof.py [--quick] [--out runs/proof] [--only NAME ...] [--realdata FOLDER]``
+
+Every line of the table is made by two commands, which it names: ``renderpretrain pretrain`` and
+``renderpretrain eval --probe``. A run that is there is used, one that was interrupted is resumed, and a probe
+that is in the run's ``probe.json`` is not repeated. The real recording is read from ``--realdata`` or
+``RENDERPRETRAIN_REALDATA`` and skipped where neither is given.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from renderpretrain.training import newest_checkpoint
+from renderpretrain.viz import Curve, Panel, save_label_curves
+
+LABELS = "0.01,0.05,0.1,1.0"
+RECORDING = "pandaset_002_sequence"
+"""Frames 0, 2, ... 54 of a PandaSet sequence; its first 19 are 0 to 36, its last 6 are 44 to 54."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One line's probe: flags of ``eval`` beside ``--probe`` and ``--task``."""
+
+    task: str
+    mode: str = "linear"
+    flags: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name in ``probe.json``."""
+        return f"{self.task}/{self.mode}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run and its probes."""
+
+    name: str
+    recipe: str
+    steps: int
+    probes: tuple[Probe, ...]
+    flags: tuple[str, ...] = ()
+    recorded: bool = False
+
+
+SEMSEG = (Probe("semseg"),)
+CAMERA = (Probe("depth"), Probe("occupancy"))
+EXPERIMENTS = (
+    Experiment(
+        "unipad-lidar",
+        "unipad-lidar",
+        200,
+        (*SEMSEG, Probe("semseg", "finetune", ("--labels", "0.01,0.05", "--steps", "40"))),
+    ),
+    Experiment("ponder-outdoor", "ponder-outdoor", 120, SEMSEG),
+    Experiment("ns-mae", "ns-mae", 100, SEMSEG),
+    Experiment("unipad-camera", "unipad-camera", 160, CAMERA),
+    Experiment("uniscene", "uniscene", 120, CAMERA),
+    Experiment("ponder-indoor", "ponder-indoor", 160, SEMSEG),
+    Experiment(
+        "pandaset-lidar",
+        "unipad-lidar",
+        120,
+        (Probe("semseg", flags=("--labels", "0.01,0.05,1.0", "--scenes", "19", "--test-scenes", "6")),),
+        ("--holdout", "9"),
+        recorded=True,
+    ),
+)
+QUICK = {"unipad-lidar": 12, "unipad-camera": 8, "ponder-indoor": 8}
+"""Experiments of the quick form and their steps: it shows that the path works; its numbers say nothing."""
+
+
+def main() -> None:
+    asked = arguments()
+    began, rows, skipped = time.time(), [], []
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for experiment in chosen(asked):
+        data = data_of(experiment, asked.realdata)
+        if data is None:
+            skipped.append(
+                f"{experiment.name}: skipped, for no recording was given (--realdata or "
+                f"RENDERPRETRAIN_REALDATA: a folder that holds {RECORDING})"
+            )
+            print(skipped[-1], flush=True)
+            continue
+        rows += carry_out(experiment, data, asked)
+        write(asked.out, rows, skipped, time.time() - began)
+    write(asked.out, rows, skipped, time.time() - began)
+    print((asked.out / "proof.md").read_text())
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="minutes, and numbers that say nothing")
+    parser.add_argument("--out", type=Path, help="runs/proof, or runs/proof-quick")
+    parser.add_argument("--only", nargs="*", default=None, help="names of experiments")
+    parser.add_argument("--realdata", type=Path, help=f"folder that holds {RECORDING}")
+    asked = parser.parse_args()
+    asked.out = asked.out or Path("runs") / ("proof-quick" if asked.quick else "proof")
+    if asked.realdata is None and "RENDERPRETRAIN_REALDATA" in os.environ:
+        asked.realdata = Path(os.environ["RENDERPRETRAIN_REALDATA"])
+    return asked
+
+
+def chosen(asked: argparse.Namespace) -> list[Experiment]:
+    """What the user asked for, in the order of the table."""
+    known = [e.name for e in EXPERIMENTS]
+    for name in asked.only or []:
+        if name not in known:
+            raise SystemExit(f"--only: expected some of {', '.join(known)}, got {name}")
+    names = asked.only or (list(QUICK) if asked.quick else known)
+    return [e for e in EXPERIMENTS if e.name in names]
+
+
+def data_of(experiment: Experiment, realdata: Path | None) -> str | None:
+    """What ``--data`` gets: nothing for the recipe's own scenes, ``None`` where the recording is absent."""
+    if not experiment.recorded:
+        return ""
+    folder = realdata / RECORDING if realdata else None
+    return f"folder:{folder}" if folder and folder.is_dir() else None
+
+
+def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Pre-train and probe, unless that was done; one row per probe and fraction."""
+    run = asked.out / experiment.name
+    steps = QUICK.get(experiment.name, 8) if asked.quick else experiment.steps
+    pretrain = ["pretrain", experiment.recipe, "--steps", str(steps), "--out", str(run), *experiment.flags]
+    pretrain += ["--data", data] if data else []
+    if asked.quick and not data:
+        pretrain += ["--scenes", "8", "--holdout", "1"]
+    finished = run / "checkpoints" / "final.pt"
+    if not finished.is_file():
+        resume = ["--resume"] if newest_checkpoint(run / "checkpoints") else []
+        call([*pretrain, *resume])
+    rows = []
+    for probe in experiment.probes:
+        flags = {"--labels": LABELS, "--seeds": "3"} | dict(
+            zip(probe.flags[::2], probe.flags[1::2], strict=True)
+        )
+        if asked.quick:
+            flags |= {"--seeds": "2", "--steps": "10"}
+            flags |= {} if data else {"--scenes": "8", "--test-scenes": "2"}
+        evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
+        evaluate += [part for pair in flags.items() for part in pair]
+        record = recorded(run, probe)
+        if record is None or record.get("command") != evaluate:
+            call(evaluate)
+            record = remember(run, probe, evaluate)
+        rows += [row(experiment, record, line, (pretrain, evaluate)) for line in record["table"]]
+    return rows
+
+
+def call(parts: list[str]) -> None:
+    """Run a verb; what it says is shown."""
+    print("$", command(parts), flush=True)
+    subprocess.run([sys.executable, "-m", "renderpretrain", *parts], check=True)
+
+
+def command(parts: list[str]) -> str:
+    """As a user types it."""
+    return shlex.join(["renderpretrain", *parts])
+
+
+def recorded(run: Path, probe: Probe) -> dict[str, Any] | None:
+    """What ``probe.json`` holds of a probe."""
+    path = run / "probe.json"
+    return json.loads(path.read_text()).get(probe.key) if path.is_file() else None
+
+
+def remember(run: Path, probe: Probe, parts: list[str]) -> dict[str, Any]:
+    """Note beside a probe's numbers how they were made."""
+    records = json.loads((run / "probe.json").read_text())
+    records[probe.key]["command"] = parts
+    (run / "probe.json").write_text(json.dumps(records, indent=1) + "\n")
+    return records[probe.key]
+
+
+def row(
+    experiment: Experiment, record: dict[str, Any], line: dict[str, Any], commands: tuple[list[str], ...]
+) -> dict[str, Any]:
+    """One line of the table."""
+    kept = ("task", "mode", "metric", "less_is_better", "labels", "seeds", "step")
+    return {
+        "experiment": experiment.name,
+        **{key: record[key] for key in kept},
+        **line,
+        "scenes": len(record["scenes"]),
+        "test_scenes": len(record["test_scenes"]),
+        "commands": [command(parts) for parts in commands],
+    }
+
+
+def write(out: Path, rows: list[dict[str, Any]], skipped: list[str], seconds: float) -> None:
+    """The table for people and for programs, and the plot."""
+    about = {
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "torch": str(torch.__version__),
+        "platform": platform.platform(),
+    }
+    (out / "proof.json").write_text(json.dumps({**about, "rows": rows, "skipped": skipped}, indent=1) + "\n")
+    (out / "proof.md").write_text(table(rows, skipped, about))
+    panels = [panel([r for r in rows if key(r) == k]) for k in dict.fromkeys(map(key, rows))]
+    if panels:
+        save_label_curves(out / "proof.png", panels)
+
+
+def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any]) -> str:
+    """Markdown: a line per fraction, then the commands."""
+    lines = [
+        "| experiment | probe | labels | scratch | pre-trained | difference | relative | deviations |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        better = -1 if r["less_is_better"] else 1
+        in_deviations = "-" if r["deviations"] is None else f"{better * r['deviations']:.1f}"
+        lines.append(
+            f"| {r['experiment']}, {r['step']} steps | {r['task']} {r['mode']}, {r['metric']} "
+            f"| {100 * r['fraction']:g} % ({r['labelled']} {r['labels']}) | {spread(r['scratch'])} "
+            f"| {spread(r['pretrained'])} | {spread(r['difference'], '+')} | {100 * r['relative']:+.1f} % "
+            f"| {in_deviations} |"
+        )
+    commands = dict.fromkeys(c for r in rows for c in r["commands"])
+    note = (
+        "Means and standard deviations over the seeds. `deviations`: the difference in units of the largest "
+        "deviation of the three, positive where pre-training helps; for depth less is better."
+    )
+    made = f"{about['seconds']} s, {about['threads']} threads, torch {about['torch']}."
+    return "\n".join([*lines, "", note, made, *skipped, "", "```", *commands, "```", ""])
+
+
+def spread(value: dict[str, float], sign: str = "") -> str:
+    """A mean and its deviation."""
+    return f"{value['mean']:{sign}.3f} ± {value['deviation']:.3f}"
+
+
+def key(r: dict[str, Any]) -> tuple[str, str, str]:
+    """What a panel shows."""
+    return r["experiment"], r["task"], r["mode"]
+
+
+def panel(rows: list[dict[str, Any]]) -> Panel:
+    """One experiment's probe over the labels."""
+    experiment, task, mode = key(rows[0])
+    curves = [
+        Curve(name, [r[arm]["mean"] for r in rows], [r[arm]["deviation"] for r in rows])
+        for name, arm in (("scratch", "scratch"), ("pre-trained", "pretrained"))
+    ]
+    metric = rows[0]["metric"] + (" (less is better)" if rows[0]["less_is_better"] else "")
+    return Panel(f"{experiment}: {task}, {mode}", metric, [r["fraction"] for r in rows], curves)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""``renderpretrain eval``: how well a run renders, and what its encoders are worth."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Flag = typer.Option
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    probe: Annotated[
+        str | None, Flag(help="linear or finetune: probe the encoders; by default held-out views are scored.")
+    ] = None,
+    task: Annotated[str, Flag(help="What is probed: semseg, occupancy or depth.")] = "semseg",
+    labels: Annotated[str, Flag(help="Shares of the labels.")] = "0.01,0.05,0.1,1.0",
+    seeds: Annotated[int, Flag(help="Repetitions.", min=1)] = 3,
+    data: Annotated[str | None, Flag(help="As for pretrain; the run's own kind by default.")] = None,
+    scenes: Annotated[int | None, Flag(help="Scenes with labels to probe on.", min=1)] = None,
+    test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
+    steps: Annotated[int | None, Flag(help="Of every probe; 400, or 60 in fine-tuning.", min=1)] = None,
+    stride: Annotated[int, Flag(help="Pixels between the rendered ones, for SSIM.", min=1)] = 4,
+    device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Score held-out views of a run (eval.json), or probe its encoders (probe.json)."""
+    if probe is None:
+        _score_views(run, data, test_scenes, stride, device)
+        return
+    from renderpretrain.cli.probing import MODES, Asked, probe_run
+    from renderpretrain.cli.settings import choose
+
+    asked = Asked(
+        mode=choose("probe", probe, MODES),
+        task=task,
+        fractions=_fractions(labels),
+        seeds=seeds,
+        data=data,
+        scenes=scenes,
+        test_scenes=test_scenes,
+        steps=steps,
+        device=device,
+    )
+    probe_run(run, asked)
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    """``0.01,0.1`` as numbers, rising, each once."""
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not 0 < found[0] <= found[-1] <= 1:
+        raise ValueError(f"labels: expected shares in (0, 1] with commas, such as 0.01,0.1,1; got {text!r}")
+    return tuple(found)
+
+
+def _score_views(run: Path, data: str | None, count: int | None, stride: int, device: str) -> None:
+    """Print how held-out scenes are rendered, and write ``eval.json``."""
+    import json
+
+    from renderpretrain.cli.job import trained
+    from renderpretrain.cli.report import UNITS, print_table
+    from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
+    from renderpretrain.training.files import write_text
+
+    job, state = trained(run)
+    dataset = job.open() if data is None else job.prepare(job.open_raw(data, count=count, seed=1))
+    held_out = job.holdout if data is None else len(dataset)
+    count = min(count or held_out, held_out)
+    if not count:
+        raise ValueError(f"{run}: expected held-out scenes, found none; name others with --data")
+    indices = range(len(dataset) - count, len(dataset))
+    model, rays = job.build(), RunOptions.evaluation_rays
+    model.load_state_dict(state["model"])
+    with process_session(device) as process:
+        model.to(process.device)
+        scores = evaluate(model, dataset, indices, process=process, num_rays=rays)
+        scores |= evaluate_views(model, dataset, indices, stride=stride, num_rays=rays)
+    rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in scores.items()]
+    print_table([f"{count} held-out scenes, step {state['step']}", "", ""], rows)
+    record = {"step": state["step"], "data": data or job.data, "scenes": list(indices), "stride": stride}
+    write_text(run / "eval.json", json.dumps({**record, "scores": scores}, indent=1) + "\n")
+    typer.echo(f"numbers    {run / 'eval.json'}")

@@ -1,0 +1,240 @@
+"""Probing a run: from flags to scenes and a plan, from trials to a table, a file and a plot."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+import typer
+
+from renderpretrain.cli.job import Job, absolute, trained
+from renderpretrain.cli.report import print_table
+from renderpretrain.cli.settings import choose
+from renderpretrain.data import Recording
+from renderpretrain.probes import (
+    Budget,
+    Comparison,
+    Plan,
+    ProbeScenes,
+    Task,
+    Trial,
+    compare,
+    depth,
+    occupancy,
+    run_probe,
+    semseg,
+)
+from renderpretrain.recipes import RECIPES
+from renderpretrain.training.distributed import choose_device
+from renderpretrain.training.files import write_text
+from renderpretrain.viz import Curve, Panel, save_label_curves
+
+PROBE_SEED = 1
+"""Of the synthetic scenes a probe sees; runs see those of seed 0."""
+
+SCENES, TEST_SCENES = 100, 24
+"""Synthetic scenes unless told otherwise: one percent of the labels is one scene."""
+
+FINE_TUNING_STEPS, FINE_TUNING_LR = 60, 2e-3
+"""Unless told otherwise."""
+
+
+Mode = Literal["linear", "finetune"]
+MODES: dict[str, Mode] = {"linear": "linear", "finetune": "finetune"}
+"""What the user types, and what it means."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The user's flags.
+
+    Attributes:
+        mode: Whether the encoders stay as they are or are trained.
+        task: Its name.
+        fractions: Of the labels.
+        seeds: How many repetitions.
+        data: As for ``pretrain``, or the run's own.
+        scenes: To probe on.
+        test_scenes: To score.
+        steps: Of every probe.
+        device: Where to compute.
+    """
+
+    mode: Mode
+    task: str
+    fractions: tuple[float, ...]
+    seeds: int
+    data: str | None
+    scenes: int | None
+    test_scenes: int | None
+    steps: int | None
+    device: str
+
+
+def probe_run(run: Path, asked: Asked) -> None:
+    """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
+    job, state = trained(run)
+    device = choose_device(asked.device)
+    data = absolute(asked.data or job.data)
+    task, scenes = _question(job, data, asked)
+    synthetic = data.startswith("synthetic")
+    plan = Plan(
+        task,
+        asked.mode,
+        fractions=asked.fractions,
+        seeds=tuple(range(job.seed, job.seed + asked.seeds)),
+        labels="scenes" if synthetic else "places",
+        budget=_budget(asked),
+    )
+    on_device = ProbeScenes(*([s.to(device) for s in part] for part in (scenes.train, scenes.test)))
+    trials = run_probe(plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task))
+    lines = compare(trials, task.metric)
+    title = f"{job.recipe} {job.preset}, {state['step']} steps"
+    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data}
+    _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
+    print_comparison(plan, lines)
+    print_classes(trials)
+    plot = run / f"probe-{task.name}-{plan.mode}.png"
+    try:
+        typer.echo(f"plot       {save_label_curves(plot, [panel(title, task.metric, plan.mode, lines)])}")
+    except ValueError as error:
+        typer.echo(f"no plot    {error}")
+    typer.echo(f"numbers    {run / 'probe.json'}")
+
+
+def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, Any]:
+    """Everything that a table is made from."""
+    return {
+        "task": plan.task.name,
+        "mode": plan.mode,
+        "metric": plan.task.metric,
+        "less_is_better": plan.task.less_is_better,
+        "labels": plan.labels,
+        "seeds": list(plan.seeds),
+        "budget": asdict(plan.budget),
+        "scenes": [scene.name for scene in scenes.train],
+        "test_scenes": [scene.name for scene in scenes.test],
+        "table": [asdict(line) for line in compare(trials, plan.task.metric)],
+        "trials": [asdict(trial) for trial in trials],
+    }
+
+
+def _budget(asked: Asked) -> Budget:
+    """The same for both arms."""
+    if asked.mode == "finetune":
+        return Budget(steps=asked.steps or FINE_TUNING_STEPS, lr=FINE_TUNING_LR)
+    return Budget(steps=asked.steps or Budget.steps)
+
+
+def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
+    """The task, and the scenes with its answers."""
+    tasks: dict[str, Callable[[tuple[str, ...]], Task]] = {
+        "semseg": semseg,
+        "occupancy": lambda names: occupancy(),
+        "depth": lambda names: depth(),
+    }
+    make = choose("task", asked.task, tasks)
+    synthetic = data.startswith("synthetic")
+    train, test = asked.scenes or SCENES, asked.test_scenes or TEST_SCENES
+    if synthetic:
+        _check_streets(job, train)
+    raw: Any = job.open_raw(
+        data,
+        count=train + test if synthetic else None,
+        seed=PROBE_SEED,
+        with_truth=asked.task == "occupancy",
+    )
+    if not synthetic:
+        train = asked.scenes or len(raw) - job.holdout
+        test = asked.test_scenes or job.holdout
+        _check_frames(train, test, len(raw))
+    dataset = job.prepare(raw)
+    read = dataset.__getitem__
+    seen = any(name.startswith("image") for name in job.build().encoders())  # type: ignore[operator]
+    if asked.task == "semseg" and not seen and isinstance(dataset, Recording):
+        read = dataset.without_images
+    rows = range(len(raw))
+    return make(raw.class_names), ProbeScenes(
+        [read(i) for i in rows[:train]], [read(i) for i in rows[len(rows) - test :]]
+    )
+
+
+def _check_streets(job: Job, train: int) -> None:
+    """A street's frames are all trained on or all tested on."""
+    together = RECIPES[job.recipe].frames_per_street
+    if train % together:
+        raise ValueError(
+            f"scenes: {job.recipe} sees {together} frames of every street; expected a multiple, got {train}"
+        )
+
+
+def _check_frames(train: int, test: int, count: int) -> None:
+    """A recording's first frames are trained on and its last tested on."""
+    if train < 1 or test < 1 or train + test > count:
+        raise ValueError(
+            f"scenes, test_scenes: expected at least one frame each of the {count} there are, got the first "
+            f"{train} and the last {test}"
+        )
+
+
+def _tell(task: Task) -> Callable[[Trial], None]:
+    """A line per trial."""
+
+    def say(trial: Trial) -> None:
+        typer.echo(
+            f"{trial.arm:<10} {100 * trial.fraction:g} % of the labels, seed {trial.seed}: "
+            f"{task.metric} {trial.scores[task.metric]:.4f}"
+        )
+
+    return say
+
+
+def _keep(path: Path, key: str, record: dict[str, Any]) -> None:
+    """Put a record into the file, beside those of other tasks and modes."""
+    records = json.loads(path.read_text()) if path.is_file() else {}
+    write_text(path, json.dumps({**records, key: record}, indent=1) + "\n")
+
+
+def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
+    """One line per fraction."""
+    header = [f"{plan.task.metric}, {plan.mode}", plan.labels, "scratch", "pre-trained", "difference"]
+    rows = [
+        [
+            f"{100 * line.fraction:g} %",
+            str(line.labelled),
+            f"{line.scratch.mean:.4f} ± {line.scratch.deviation:.4f}",
+            f"{line.pretrained.mean:.4f} ± {line.pretrained.deviation:.4f}",
+            f"{line.difference.mean:+.4f} ± {line.difference.deviation:.4f} ({100 * line.relative:+.1f} %)",
+        ]
+        for line in lines
+    ]
+    print_table(header, rows)
+
+
+def print_classes(trials: list[Trial]) -> None:
+    """Per-class scores where there are some: scratch, then pre-trained, at every fraction."""
+    names = [key for key in trials[0].scores if key.startswith("iou/")]
+    fractions = list(dict.fromkeys(trial.fraction for trial in trials))
+
+    def cell(name: str, fraction: float) -> str:
+        means = [
+            fmean(t.scores.get(name, 0.0) for t in trials if t.arm == arm and t.fraction == fraction)
+            for arm in ("scratch", "pretrained")
+        ]
+        return " -> ".join(f"{mean:.3f}" for mean in means)
+
+    if names:
+        rows = [[name.removeprefix("iou/"), *(cell(name, f) for f in fractions)] for name in names]
+        print_table(["IoU, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
+
+
+def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
+    """The lines as a plot."""
+    arms = {"scratch": [line.scratch for line in lines], "pre-trained": [line.pretrained for line in lines]}
+    curves = [
+        Curve(name, [s.mean for s in spreads], [s.deviation for s in spreads])
+        for name, spreads in arms.items()
+    ]
+    return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)

@@ -1,0 +1,27 @@
+"""Probes: what a pre-trained encoder is worth where labels are few."""
+
+from renderpretrain.probes.classes import occupancy, semseg
+from renderpretrain.probes.depth import depth
+from renderpretrain.probes.head import Budget
+from renderpretrain.probes.norms import estimate_statistics
+from renderpretrain.probes.probe import Plan, ProbeScenes, Trial, run_probe
+from renderpretrain.probes.summary import Comparison, Spread, compare
+from renderpretrain.probes.task import Places, ProbedRecipe, Task
+
+__all__ = [
+    "Budget",
+    "Comparison",
+    "Places",
+    "Plan",
+    "ProbeScenes",
+    "ProbedRecipe",
+    "Spread",
+    "Task",
+    "Trial",
+    "compare",
+    "depth",
+    "estimate_statistics",
+    "occupancy",
+    "run_probe",
+    "semseg",
+]

@@ -1,0 +1,51 @@
+"""The task whose answer is a distance: of every cell of the image features."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain.data import Scene
+from renderpretrain.probes.task import Places, Task, one_batch, some
+from renderpretrain.samplers import depth_pictures
+
+
+def depth() -> Task:
+    """Metres along the optical axis of the nearest return in every cell of the image features.
+
+    A head says the distance's logarithm; its loss is the absolute difference. ``abs_rel`` is the mean of
+    ``|d - d*| / d*`` over all cells with a return, ``rmse`` in metres.
+    """
+
+    def read(recipe: Any, scene: Scene, limit: int) -> Places:
+        batch = one_batch(scene)
+        features = recipe.image_features(batch)
+        if batch.cameras is None or batch.camera_valid is None:
+            raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
+        cameras = batch.cameras.resize((features.shape[3], features.shape[4]))
+        key = batch.point_valid & (batch.points[..., 4] == 0)
+        seen = depth_pictures(batch.points[..., :3], key, cameras) * batch.camera_valid[..., None, None]
+        rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
+        return Places(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
+
+    return Task("depth", "abs_rel", True, 1, read, _loss, _sums, _scores)
+
+
+def _loss(outputs: Float[Tensor, "M 1"], answers: Float[Tensor, " M"]) -> Float[Tensor, ""]:
+    """Mean difference of the logarithms."""
+    return nn.functional.l1_loss(outputs[:, 0], answers.log())
+
+
+def _sums(outputs: Float[Tensor, "M 1"], answers: Float[Tensor, " M"]) -> Float[Tensor, "3"]:
+    """Relative error, squared error, number."""
+    answers = answers.double()
+    error = outputs[:, 0].double().exp() - answers
+    count = torch.full_like(error[:1].sum(), len(error))
+    return torch.stack([(error.abs() / answers).sum(), error.square().sum(), count])
+
+
+def _scores(sums: Float[Tensor, "3"]) -> dict[str, float]:
+    """Means."""
+    relative, squared, count = sums.tolist()
+    return {"abs_rel": relative / max(count, 1), "rmse": (squared / max(count, 1)) ** 0.5}

@@ -1,0 +1,192 @@
+"""Does pre-training pay? The same probe on a pre-trained encoder and on fresh ones, with few labels and many.
+
+Both arms get the same labels, budget, schedule, seeds, and the same treatment of batch-norm statistics
+(:func:`~renderpretrain.probes.norms.estimate_statistics`).
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from renderpretrain.data import Scene
+from renderpretrain.probes.finetune import fine_tune
+from renderpretrain.probes.head import Budget, Head, fit_head
+from renderpretrain.probes.labels import choose_places, choose_scenes
+from renderpretrain.probes.norms import estimate_statistics
+from renderpretrain.probes.task import Places, Task
+
+Arm = Literal["scratch", "pretrained"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        task: The question.
+        mode: ``linear``: the encoders stay as they are; ``finetune``: they are trained with the head.
+        fractions: Shares of the labels, in (0, 1].
+        seeds: Numbers of the repetitions. Each has its own labels, head, order and fresh weights.
+        labels: Whether a fraction counts scenes or places.
+        budget: What every arm gets.
+    """
+
+    task: Task
+    mode: Literal["linear", "finetune"]
+    fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    labels: Literal["scenes", "places"] = "scenes"
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"fractions: expected shares in (0, 1], got {self.fractions}")
+        if not self.seeds:
+            raise ValueError("seeds: expected at least one, got none")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One arm, one fraction, one seed.
+
+    Attributes:
+        arm: Whether the encoders began with pre-trained weights.
+        fraction: Of the labels.
+        labelled: How many scenes or places that was.
+        seed: Number of the repetition.
+        scores: On the test scenes.
+    """
+
+    arm: Arm
+    fraction: float
+    labelled: int
+    seed: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ProbeScenes:
+    """Scenes in memory; no scene is in both.
+
+    Attributes:
+        train: With labels, of which a fraction is looked at.
+        test: What is scored.
+    """
+
+    train: Sequence[Scene]
+    test: Sequence[Scene]
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if not len(getattr(self, name)):
+                raise ValueError(f"{name}: expected at least one scene, got none")
+
+
+def run_probe(
+    plan: Plan,
+    scenes: ProbeScenes,
+    build: Callable[[int], nn.Module],
+    weights: dict[str, Tensor],
+    say: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Probe the pre-trained weights and, for every seed, fresh ones.
+
+    Args:
+        plan: What is compared.
+        scenes: Never those that the weights were pre-trained on, unless labels are what is new.
+        build: A recipe (:class:`~renderpretrain.probes.task.ProbedRecipe`) with fresh weights of a seed, on
+            the device of the scenes.
+        weights: The pre-trained recipe's state.
+        say: Told of every trial.
+
+    Raises:
+        ValueError: If the weights do not fit, or the recipe or the scenes lack what the task asks for.
+    """
+    trials = []
+    for trial in _trials(plan, scenes, build, weights):
+        say(trial)
+        trials.append(trial)
+    return trials
+
+
+def _trials(
+    plan: Plan, scenes: ProbeScenes, build: Callable[[int], nn.Module], weights: dict[str, Tensor]
+) -> Iterator[Trial]:
+    """Arm by arm, so that one encoder's features are in memory at a time."""
+    pretrained = build(plan.seeds[0])
+    _load(pretrained, weights)
+    probe = _linear if plan.mode == "linear" else _finetuned
+    yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
+    for seed in plan.seeds:
+        yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
+
+
+def _load(recipe: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put pre-trained weights in, all of them."""
+    expected = {key: tuple(tensor.shape) for key, tensor in recipe.state_dict().items()}
+    got = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    for key in [*expected, *got]:
+        if expected.get(key) != got.get(key):
+            raise ValueError(f"weights: {key}: expected {expected.get(key)}, got {got.get(key)}")
+    recipe.load_state_dict(weights)
+
+
+def _linear(
+    plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Arm, tuple[int, ...]]
+) -> Iterator[Trial]:
+    """Heads on features that are computed once per scene."""
+    task, budget = plan.task, plan.budget
+    shown = estimate_statistics(recipe, task, scenes.train[: budget.statistics_scenes], budget.places)
+    with torch.no_grad():
+        train = shown + [task.read(recipe, scene, budget.places) for scene in scenes.train[len(shown) :]]
+        test = [task.read(recipe, scene, budget.test_places) for scene in scenes.test]
+    scale = torch.cat([places.features for places in shown])
+    for fraction, seed, rows, labelled in _choices(plan, [len(p.answers) for p in train], arm[1]):
+        given = [places[row] for places, row in zip(train, rows, strict=True) if row is not None]
+        both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
+        head = Head(scale, task.outputs, seed)
+        fit_head(head, both, task, budget, seed)
+        yield Trial(arm[0], fraction, labelled, seed, _scores(task, head, iter(test)))
+
+
+def _finetuned(
+    plan: Plan, scenes: ProbeScenes, recipe: Any, arm: tuple[Arm, tuple[int, ...]]
+) -> Iterator[Trial]:
+    """Heads and encoders trained together, from the same start for every fraction and seed."""
+    task, budget = plan.task, plan.budget
+    seen = scenes.train[: budget.statistics_scenes]
+    scale = torch.cat([p.features for p in estimate_statistics(recipe, task, seen, budget.places)])
+    with torch.no_grad():
+        counts = [len(task.read(recipe, scene, budget.places).answers) for scene in scenes.train]
+    for fraction, seed, rows, labelled in _choices(plan, counts, arm[1]):
+        tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
+        given = [(scene, row) for scene, row in zip(scenes.train, rows, strict=True) if row is not None]
+        fine_tune(tuned, head, given, task, budget, seed)
+        estimate_statistics(tuned, task, seen, budget.places)
+        with torch.no_grad():
+            test = (task.read(tuned, scene, budget.test_places) for scene in scenes.test)
+            scores = _scores(task, head, test)
+        yield Trial(arm[0], fraction, labelled, seed, scores)
+
+
+def _choices(
+    plan: Plan, counts: list[int], seeds: tuple[int, ...]
+) -> Iterator[tuple[float, int, list[Tensor | None], int]]:
+    """Every fraction and seed with its labels."""
+    choose = choose_scenes if plan.labels == "scenes" else choose_places
+    for fraction in plan.fractions:
+        for seed in seeds:
+            yield fraction, seed, *choose(counts, fraction, seed)
+
+
+@torch.no_grad()
+def _scores(task: Task, head: Head, test: Iterator[Places]) -> dict[str, float]:
+    """Over all test scenes together."""
+    total: Tensor | int = 0
+    for places in test:
+        total = total + task.sums(head(places.features), places.answers)
+    return task.scores(torch.as_tensor(total))

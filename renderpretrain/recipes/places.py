@@ -1,0 +1,73 @@
+"""Reading encoders at places of the world: what a probe, or a head of your own, is put on.
+
+These are the encoders' own outputs and nothing behind them: no lifter that is thrown away, no field.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from renderpretrain.encoders import Voxels
+from renderpretrain.geometry import Cameras, VoxelGrid
+
+MIDDLE_DISTANCE = 10.0
+"""Metres at which the logarithm of a distance is 0."""
+
+
+def read_voxels(
+    features: Float[Tensor, "M C"], voxels: Voxels, positions: Float[Tensor, "B P 3"]
+) -> Float[Tensor, "B P C"]:
+    """The feature of the voxel each position lies in; 0 where there is no voxel. Differentiable in features.
+
+    Args:
+        features: Of the voxels, in their order.
+        voxels: Where they are.
+        positions: World, metres.
+    """
+    grid, rows = voxels.grid, torch.arange(len(positions), device=positions.device)
+    cells = torch.cat([rows[:, None, None].expand(*positions.shape[:2], 1), grid.cells(positions)], -1)
+    known, asked = _keys(voxels.coords, grid), _keys(cells, grid)
+    if not len(known):
+        return features.new_zeros(*asked.shape, features.shape[1])
+    row = torch.searchsorted(known, asked).clamp(max=len(known) - 1)
+    there = (known[row] == asked) & grid.contains(positions)
+    return torch.where(there[..., None], features[row], 0.0)
+
+
+def read_maps(
+    maps: Float[Tensor, "B N C h w"],
+    positions: Float[Tensor, "B P 3"],
+    cameras: Cameras,
+    camera_valid: Bool[Tensor, "B N"],
+) -> Float[Tensor, "B P 3*C"]:
+    """Image features at the pixels of world positions, times ``1, l, l^2``: the mean over the seeing cameras.
+
+    An image says the same of all places along a ray. So that something linear can tell them apart, the
+    features come three times, with the powers of ``l``, the logarithm of the distance along the optical axis
+    over 10 m: a linear head is a parabola in ``l`` whose coefficients are linear in the features. 0 where no
+    camera sees the position. Differentiable in maps.
+
+    Args:
+        maps: Features that span the images.
+        positions: World, metres.
+        cameras: Of the images, at their own size.
+        camera_valid: True for a real camera.
+    """
+    pixels, z_depth, inside = cameras.project(positions[:, None])
+    seen = inside & camera_valid[..., None]
+    span = pixels.new_tensor(cameras.image_size[::-1])
+    places = torch.where(seen[..., None], 2 * pixels / span - 1, 0.0).flatten(0, 1)[:, None]
+    read = nn.functional.grid_sample(
+        maps.flatten(0, 1).float(), places, padding_mode="border", align_corners=False
+    )
+    features = read[:, :, 0].unflatten(0, seen.shape[:2]).movedim(2, -1)
+    log = torch.where(seen, z_depth / MIDDLE_DISTANCE, 1.0).log()[..., None]
+    powers = torch.cat([features, features * log, features * log.square()], -1)
+    total = torch.where(seen[..., None], powers, 0.0).sum(1)
+    return total / seen.sum(1).clamp(min=1)[..., None]
+
+
+def _keys(coords: Int[Tensor, "*batch 4"], grid: VoxelGrid) -> Int[Tensor, "*batch"]:
+    """One number per voxel ``(b, z, y, x)``, in their order."""
+    b, z, y, x = coords.long().unbind(-1)
+    return ((b * grid.shape[0] + z) * grid.shape[1] + y) * grid.shape[2] + x

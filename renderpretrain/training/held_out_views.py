@@ -1,0 +1,81 @@
+"""Whole held-out pictures and point clouds, as a person would compare them: SSIM, PSNR, Chamfer distance."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain import losses
+from renderpretrain.data import Batch, SceneDataset
+from renderpretrain.geometry import Rays
+from renderpretrain.training.evaluate import render_rays
+from renderpretrain.training.order import held_out_batch
+from renderpretrain.training.scores import chamfer
+from renderpretrain.viz.views import camera_view
+
+
+@torch.no_grad()
+def evaluate_views(
+    recipe: Any, dataset: SceneDataset, indices: Sequence[int], *, stride: int, num_rays: int
+) -> dict[str, float]:
+    """Render held-out scenes with nothing hidden, picture by picture, and as points.
+
+    Args:
+        recipe: A :class:`renderpretrain.training.RenderingRecipe`; runs in ``eval()`` mode and is put back.
+        dataset: Where the scenes are.
+        indices: Which ones.
+        stride: Pixels between the rendered ones; the pictures are compared at that size.
+        num_rays: Of the sensors' rays, per camera, or per sweep where there are no cameras.
+
+    Returns:
+        ``ssim`` and ``picture_psnr`` (dB), means over the pictures, where the recipe renders colour, and
+        ``chamfer`` in metres: rendered ends of the sensors' rays that hit something against where they ended,
+        a mean over the scenes. A score without a picture or a hit is absent.
+
+    Raises:
+        ValueError: If the pictures at that stride are smaller than the window of SSIM, 11 pixels.
+    """
+    was_training, device = recipe.training, next(recipe.parameters()).device
+    recipe.eval()
+    found: dict[str, list[float]] = {"ssim": [], "picture_psnr": [], "chamfer": []}
+    try:
+        for index in indices:
+            batch = held_out_batch(dataset, index).to(device)
+            volume = recipe.encode(batch)
+            for rendered, seen in _pictures(recipe, volume, batch, stride):
+                whole = torch.ones_like(seen[:, 0], dtype=torch.bool)
+                found["ssim"].append(1 - float(losses.rgb_ssim(rendered, seen, whole)))
+                error = (rendered - seen).square().mean().clamp(min=1e-10)
+                found["picture_psnr"].append(-10 * float(error.log10()))
+            targets = recipe.targets(batch, num_rays)
+            depth, _ = render_rays(recipe, volume, targets.rays)
+            ends = targets.rays.origins + depth[..., None] * targets.rays.directions
+            if targets.hit.any():
+                found["chamfer"].append(chamfer(ends[targets.hit], targets.ends[targets.hit]))
+    finally:
+        recipe.train(was_training)
+    return {name: fmean(values) for name, values in found.items() if values}
+
+
+def _pictures(
+    recipe: Any, volume: Any, batch: Batch, stride: int
+) -> list[tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 3 h w"]]]:
+    """Every real camera's rendered picture and what it saw; none where nothing has a colour."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if batch.cameras is None or batch.images is None or batch.camera_valid is None:
+        return pairs
+    for n in torch.nonzero(batch.camera_valid[0])[:, 0].tolist():
+        view = camera_view(batch.cameras[0, n], stride)
+        rays = Rays(view.rays.origins[None], view.rays.directions[None])
+        if not pairs and render_rays(recipe, volume, rays[:, :1])[1] is None:
+            return pairs
+        _, rgb = render_rays(recipe, volume, rays)
+        if rgb is None:
+            return pairs
+        seen = nn.functional.avg_pool2d(batch.images[0, n][None], stride)
+        rendered = rgb.view(1, *view.shape, 3).permute(0, 3, 1, 2)
+        pairs.append((rendered[..., : seen.shape[2], : seen.shape[3]].float(), seen))
+    return pairs

@@ -1,0 +1,76 @@
+"""Scores over the share of the labels, with their spread, as one PNG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        name: In the legend.
+        means: One per fraction.
+        deviations: Half the height of the error bars.
+    """
+
+    name: str
+    means: Sequence[float]
+    deviations: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a sheet.
+
+    Attributes:
+        title: Above it.
+        metric: Along the vertical axis.
+        fractions: Along the horizontal axis, in (0, 1].
+        curves: With a value for each fraction.
+    """
+
+    title: str
+    metric: str
+    fractions: Sequence[float]
+    curves: Sequence[Curve]
+
+
+def save_label_curves(path: Path, panels: Sequence[Panel]) -> Path:
+    """Write label-efficiency plots side by side, creating the folder.
+
+    Args:
+        path: The PNG.
+        panels: At least one.
+
+    Raises:
+        ValueError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except Exception as error:
+        raise ValueError(f"the plot needs matplotlib: pip install 'renderpretrain[viz]' ({error})") from error
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
+        for curve, colour in zip(panel.curves, ("#8a8f98", "#c2410c", "#1d4ed8", "#15803d"), strict=False):
+            percent = [100 * fraction for fraction in panel.fractions]
+            axes.errorbar(
+                percent, curve.means, curve.deviations, label=curve.name, color=colour, marker="o", capsize=3
+            )
+        axes.set_xscale("log")
+        axes.set_xticks([100 * fraction for fraction in panel.fractions])
+        axes.set_xticklabels([f"{100 * fraction:g} %" for fraction in panel.fractions])
+        axes.minorticks_off()
+        axes.set(title=panel.title, xlabel="labels", ylabel=panel.metric)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    for axes in list(figure.axes)[len(panels) :]:
+        axes.set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path

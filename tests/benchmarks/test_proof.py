@@ -1,0 +1,91 @@
+"""The proof's bookkeeping; what it calls is tested with the command line."""
+
+import json
+from argparse import Namespace
+
+import pytest
+
+LINE = {
+    "fraction": 0.01,
+    "labelled": 1,
+    "scratch": {"mean": 0.4, "deviation": 0.02},
+    "pretrained": {"mean": 0.3, "deviation": 0.01},
+    "difference": {"mean": -0.1, "deviation": 0.04},
+    "relative": -0.25,
+    "deviations": -2.5,
+}
+RECORD = {
+    "task": "depth",
+    "mode": "linear",
+    "metric": "abs_rel",
+    "less_is_better": True,
+    "labels": "scenes",
+    "seeds": [0, 1],
+    "step": 7,
+    "scenes": ["a", "b"],
+    "test_scenes": ["c"],
+    "table": [LINE],
+}
+
+
+@pytest.fixture
+def proof(benchmark_module):
+    return benchmark_module("proof")
+
+
+@pytest.fixture
+def asked(tmp_path):
+    return Namespace(quick=True, out=tmp_path, only=None, realdata=None)
+
+
+def verbs(proof, monkeypatch, out):
+    """Stands in for the command line: notes what was called, and leaves the files it would leave."""
+    called = []
+
+    def call(parts):
+        called.append(parts[0])
+        run = out / "unipad-camera"
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if parts[0] == "pretrain":
+            (run / "checkpoints" / "final.pt").touch()
+        else:
+            task = parts[parts.index("--task") + 1]
+            old = json.loads((run / "probe.json").read_text()) if (run / "probe.json").is_file() else {}
+            (run / "probe.json").write_text(json.dumps(old | {f"{task}/linear": RECORD}))
+
+    monkeypatch.setattr(proof, "call", call)
+    return called
+
+
+def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
+    called = verbs(proof, monkeypatch, asked.out)
+    camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
+    first = proof.carry_out(camera, "", asked)
+    assert called == ["pretrain", "eval", "eval"]
+    assert proof.carry_out(camera, "", asked) == first
+    assert called == ["pretrain", "eval", "eval"]
+    asked.quick = False  # other flags, other numbers
+    proof.carry_out(camera, "", asked)
+    assert called == ["pretrain", "eval", "eval", "eval", "eval"]
+
+
+def test_the_table_names_commands_and_counts_deviations_where_less_is_better(proof, asked, monkeypatch):
+    verbs(proof, monkeypatch, asked.out)
+    camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
+    rows = proof.carry_out(camera, "", asked)
+    proof.write(asked.out, rows, ["pandaset-lidar: skipped, for no recording was given"], 12.3)
+    said = (asked.out / "proof.md").read_text()
+    assert "| 1 % (1 scenes) | 0.400 ± 0.020 | 0.300 ± 0.010 | -0.100 ± 0.040 | -25.0 % | 2.5 |" in said
+    assert "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-lidar: skipped" in said
+    assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 7
+    assert (asked.out / "proof.png").stat().st_size > 5000
+
+
+def test_a_recording_that_is_absent_is_told_apart(proof, tmp_path):
+    recorded = next(e for e in proof.EXPERIMENTS if e.recorded)
+    assert proof.data_of(recorded, None) is None and proof.data_of(recorded, tmp_path) is None
+    (tmp_path / proof.RECORDING).mkdir()
+    assert proof.data_of(recorded, tmp_path) == f"folder:{tmp_path / proof.RECORDING}"
+    assert proof.data_of(proof.EXPERIMENTS[0], None) == ""
+    with pytest.raises(SystemExit, match="expected some of unipad-lidar"):
+        proof.chosen(Namespace(only=["other"], quick=False))

@@ -1,0 +1,89 @@
+"""``renderpretrain eval``: on runs of two steps it goes through every line and says nothing of any worth."""
+
+import json
+
+import pytest
+
+from renderpretrain.cli import main
+
+SMALL = [
+    "--set", "image_size=[64, 96]",
+    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "render.rays_per_camera=8",
+    "--scenes", "2", "--holdout", "1", "--steps", "1", "--device", "cpu",
+]  # fmt: skip
+FEW = ["--labels", "0.5,1", "--seeds", "2", "--scenes", "2", "--test-scenes", "1", "--steps", "2"]
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run with a LiDAR, and one with cameras."""
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in ("unipad-lidar", "unipad-camera"):
+        assert run("pretrain", recipe, "--out", folder / recipe, *SMALL) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mode", "task", "metric"),
+    [
+        ("unipad-lidar", "linear", "semseg", "miou"),
+        ("unipad-lidar", "finetune", "occupancy", "iou"),
+        ("unipad-camera", "linear", "occupancy", "iou"),
+        ("unipad-camera", "finetune", "depth", "abs_rel"),
+    ],
+)
+def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, task, metric):
+    assert run("eval", runs / recipe, "--probe", mode, "--task", task, *FEW) == 0
+    said = capsys.readouterr().out
+    assert f"{metric}, {mode}" in said and "scratch" in said and "pre-trained" in said
+    assert ("building" in said) == (task == "semseg")
+    record = json.loads((runs / recipe / "probe.json").read_text())[f"{task}/{mode}"]
+    assert record["metric"] == metric and record["step"] == 1
+    assert len(record["trials"]) == 2 * 2 * 2
+    assert [line["labelled"] for line in record["table"]] == [1, 2]
+    assert record["scenes"] == ["street-1-0", "street-1-1"]  # pre-training saw those of seed 0
+    assert record["test_scenes"] == ["street-1-2"]
+    assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
+
+
+def test_a_file_keeps_what_other_probes_wrote(runs):
+    for task in ("semseg", "occupancy"):
+        assert run("eval", runs / "unipad-lidar", "--probe", "linear", "--task", task, *FEW) == 0
+    assert {"semseg/linear", "occupancy/linear"} <= set(
+        json.loads((runs / "unipad-lidar" / "probe.json").read_text())
+    )
+
+
+def test_held_out_views_are_scored(runs, capsys):
+    assert run("eval", runs / "unipad-camera") == 0
+    scores = json.loads((runs / "unipad-camera" / "eval.json").read_text())["scores"]
+    assert set(scores) == {
+        "depth_abs_rel", "depth_rmse", "depth_delta", "psnr", "ssim", "picture_psnr", "chamfer",
+    }  # fmt: skip
+    assert 0 <= scores["depth_delta"] <= 1 and -1 <= scores["ssim"] <= 1 and scores["chamfer"] > 0
+    assert run("eval", runs / "unipad-lidar") == 0
+    assert "ssim" not in json.loads((runs / "unipad-lidar" / "eval.json").read_text())["scores"]
+    assert "1 held-out scenes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--probe", "quadratic"], "probe: expected one of linear, finetune"),
+        (["--probe", "linear", "--task", "semsge"], "did you mean semseg?"),
+        (["--probe", "linear", "--labels", "1,x"], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--labels", "0"], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--task", "depth", *FEW], "unipad-lidar has no image encoder"),
+    ],
+)
+def test_a_mistake_is_one_line(runs, capsys, flags, message):
+    assert run("eval", runs / "unipad-lidar", *flags) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err

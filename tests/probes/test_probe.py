@@ -1,0 +1,133 @@
+import copy
+
+import pytest
+import torch
+from probe_stand_in import CLASSES, StandIn, scene, seeing
+from torch.testing import assert_close
+
+from renderpretrain.probes import (
+    Budget,
+    Plan,
+    ProbeScenes,
+    Trial,
+    compare,
+    estimate_statistics,
+    run_probe,
+    semseg,
+)
+from renderpretrain.probes.labels import choose_places, choose_scenes
+
+TASK = semseg(CLASSES)
+SCENES = ProbeScenes([scene(i) for i in range(6)], [scene(i) for i in range(10, 13)])
+BUDGET = Budget(steps=80, lr=5e-2, batch=256)
+
+
+def probe(mode, **more):
+    plan = Plan(TASK, mode, **{"fractions": (0.2, 1.0), "seeds": (3, 4), "budget": BUDGET} | more)
+    return run_probe(plan, SCENES, StandIn, seeing())
+
+
+def scores(trials, arm, fraction):
+    return [t.scores["miou"] for t in trials if (t.arm, t.fraction) == (arm, fraction)]
+
+
+@pytest.mark.parametrize("labels", ["scenes", "places"])
+def test_a_linear_probe_tells_who_can_see(labels):
+    trials = probe("linear", labels=labels)
+    assert [t.arm for t in trials] == ["pretrained"] * 4 + ["scratch"] * 4
+    for fraction in (0.2, 1.0):
+        assert min(scores(trials, "pretrained", fraction)) > 0.9  # one threshold on one feature
+        assert max(scores(trials, "scratch", fraction)) < 0.6  # noise: half of each class, an IoU of a third
+    assert {t.labelled for t in trials} == ({1, 6} if labels == "scenes" else {240, 1200})
+    assert probe("linear", labels=labels) == trials
+
+
+def test_fine_tuning_teaches_the_blind_to_see():
+    trials = probe("finetune", fractions=(1.0,))
+    assert min(scores(trials, "scratch", 1.0)) > 0.9
+    assert min(scores(trials, "pretrained", 1.0)) > 0.9
+
+
+def test_a_probe_changes_neither_the_weights_nor_anything_but_encoders():
+    weights = seeing()
+    before = copy.deepcopy(weights)
+    built = []
+
+    def build(seed):
+        built.append(StandIn(seed))
+        return built[-1]
+
+    run_probe(Plan(TASK, "finetune", (1.0,), (0,), budget=BUDGET), SCENES, build, weights)
+    assert_close(weights, before, rtol=0, atol=0)
+    for recipe, fresh in zip(built, (before, StandIn(0).state_dict()), strict=True):
+        trained = {k: v for k, v in recipe.state_dict().items() if "running" not in k and "tracked" not in k}
+        assert_close(trained, {k: fresh[k] for k in trained}, rtol=0, atol=0)
+
+
+def test_weights_of_another_recipe_are_refused():
+    plan, weights = Plan(TASK, "linear"), seeing()
+    with pytest.raises(ValueError, match=r"weights: decoder.weight: expected \(1, 4\), got \(2, 4\)"):
+        run_probe(plan, SCENES, StandIn, weights | {"decoder.weight": torch.zeros(2, 4)})
+    with pytest.raises(ValueError, match=r"weights: other: expected None, got \(1,\)"):
+        run_probe(plan, SCENES, StandIn, weights | {"other": torch.zeros(1)})
+
+
+def test_statistics_are_means_over_the_scenes_whatever_they_were():
+    recipe = StandIn()
+    recipe.encoder[1].running_mean += 100
+    recipe.encoder[1].momentum = 0.5
+    places = estimate_statistics(recipe, TASK, SCENES.train, 50)
+    outputs = []
+    hook = recipe.encoder[0].register_forward_hook(lambda *parts: outputs.append(parts[-1].detach()))
+    again = [TASK.read(recipe, one, 50) for one in SCENES.train]
+    hook.remove()
+    norm = recipe.encoder[1]
+    assert_close(norm.running_mean, torch.stack([x.mean(0) for x in outputs]).mean(0))
+    assert_close(norm.running_var, torch.stack([x.var(0) for x in outputs]).mean(0))
+    assert norm.momentum == 0.5 and not recipe.training
+    for one, other in zip(places, again, strict=True):
+        assert_close(one.features, other.features)
+
+
+@pytest.mark.parametrize("choose", [choose_scenes, choose_places])
+def test_larger_fractions_hold_smaller_ones_and_seeds_differ(choose):
+    counts = [30, 0, 50, 20]
+
+    def chosen(fraction, seed=0):
+        rows, _ = choose(counts, fraction, seed)
+        assert all(row is None or row.max() < n for row, n in zip(rows, counts, strict=True) if n)
+        return {(i, r) for i, row in enumerate(rows) if row is not None for r in row.tolist()}
+
+    assert chosen(0.01) <= chosen(0.3) <= chosen(1.0)
+    assert len(chosen(1.0)) == 100
+    assert len({frozenset(chosen(0.3, seed)) for seed in range(6)}) > 1
+    assert choose(counts, 0.001, 0)[1] == 1
+    assert choose(counts, 0.5, 0)[1] == (2 if choose is choose_scenes else 50)
+
+
+def test_a_comparison_by_hand():
+    trials = [
+        Trial("scratch", 0.1, 2, seed, {"miou": value}) for seed, value in ((1, 0.4), (0, 0.2), (2, 0.3))
+    ]
+    trials += [Trial("pretrained", 0.1, 2, seed, {"miou": 0.5}) for seed in (0, 1, 2)]
+    (line,) = compare(trials, "miou")
+    assert (line.fraction, line.labelled) == (0.1, 2)
+    assert (line.scratch.mean, line.scratch.deviation) == pytest.approx((0.3, 0.1))
+    assert (line.difference.mean, line.difference.deviation) == pytest.approx((0.2, 0.1))
+    assert line.relative == pytest.approx(2 / 3) and line.deviations == pytest.approx(2)
+    (line,) = compare([t for t in trials if t.seed == 0], "miou")
+    assert line.deviations is None and line.difference.mean == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda: Plan(TASK, "linear", fractions=(0.0,)), "fractions: expected shares in"),
+        (lambda: Plan(TASK, "linear", seeds=()), "seeds: expected at least one"),
+        (lambda: ProbeScenes([], SCENES.test), "train: expected at least one scene"),
+        (lambda: Budget(steps=0), "steps: expected at least 1"),
+    ],
+)
+def test_faults_name_what_is_wrong(fault, message):
+    with pytest.raises(ValueError, match=message):
+        fault()

@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from probe_stand_in import CLASSES, StandIn, scene
+from torch import nn
+from torch.testing import assert_close
+
+from renderpretrain.data import GroundTruth, OccupancyLabels, SyntheticRoom, SyntheticStreet, label_occupancy
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.probes import Budget, Places, depth, occupancy, semseg
+from renderpretrain.probes.classes import confusion
+from renderpretrain.probes.head import Head, fit_head
+from renderpretrain.probes.task import some
+
+
+def one_hot(classes, count=3):
+    return nn.functional.one_hot(torch.tensor(classes), count).float()
+
+
+def test_iou_by_hand():
+    task = semseg(CLASSES)
+    sums = confusion(one_hot([1, 1, 2, 0]), torch.tensor([1, 2, 2, 1]))
+    assert sums.tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 1]]
+    found = task.scores(sums)
+    assert found == pytest.approx({"miou": (1 / 3 + 1 / 2) / 2, "iou/dark": 1 / 3, "iou/bright": 1 / 2})
+    absent = task.scores(confusion(one_hot([1, 2]), torch.tensor([1, 1])))
+    assert absent == pytest.approx({"miou": 1 / 2, "iou/dark": 1 / 2})  # nothing is bright: not a class
+    assert occupancy().scores(sums[1:, 1:]) == {"iou": pytest.approx(1 / 2)}
+
+
+def test_rare_classes_are_heard():
+    """Nine dark places and one bright one: roots 3 and 1, so the bright one weighs as three dark ones."""
+    outputs = torch.tensor([[0.0, 1.0, 0.0]] * 9 + [[0.0, 0.0, 2.0]])
+    answers = torch.tensor([1] * 9 + [2])
+    each = nn.functional.cross_entropy(outputs, answers, reduction="none")
+    expected = (each[0] * 9 / 3 + each[9]) / (9 / 3 + 1)
+    assert_close(semseg(CLASSES).loss(outputs, answers), expected)
+
+
+def test_depth_scores_by_hand():
+    task = depth()
+    sums = task.sums(torch.tensor([[10.0], [4.0]]).log(), torch.tensor([8.0, 5.0]))
+    sums = sums + task.sums(torch.tensor([[3.0]]).log(), torch.tensor([3.0]))
+    expected = {"abs_rel": (0.25 + 0.2) / 3, "rmse": (5 / 3) ** 0.5}
+    assert task.scores(sums) == pytest.approx(expected, rel=1e-5)  # float32 logarithms
+    loss = task.loss(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 1.0]).exp())
+    assert float(loss) == pytest.approx(1.0)
+
+
+def test_semseg_reads_labelled_points_of_the_key_sweep_in_the_grid():
+    one = scene(0)
+    points, labels = one.points.clone(), one.point_labels.clone()
+    points[0, 0], points[1, 4], labels[2], labels[3] = 50.0, 0.1, 0, -1
+    recipe = StandIn().eval()
+    places = semseg(CLASSES).read(recipe, replace(one, points=points, point_labels=labels), 1000)
+    assert_close(places.answers, labels[4:])
+    whole = semseg(CLASSES).read(recipe, one, 1000)
+    assert_close(places.features, whole.features[4:])
+    assert len(semseg(CLASSES).read(recipe, one, 50).answers) == 50
+    with pytest.raises(ValueError, match="'scene-0' has no point labels"):
+        semseg(CLASSES).read(recipe, replace(one, point_labels=None), 50)
+
+
+def test_occupancy_asks_the_simulator_then_the_window_then_the_beams():
+    one, recipe = scene(0), StandIn().eval()
+    read = occupancy().read
+    beams = label_occupancy([one], 0, recipe.grid)
+    places = read(recipe, one, 10**6)
+    assert_close(places.answers, beams.occupied[beams.observed].long())
+    observed = torch.zeros(10, 10, 10, dtype=torch.bool)
+    observed[0, 0, :3] = True
+    window = replace(one, occupancy=OccupancyLabels(observed.clone().fill_(True) & observed, observed))
+    assert read(recipe, window, 10**6).answers.tolist() == [1, 1, 1]
+    grid = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (4.0, 4.0, 4.0))
+    classes = torch.tensor([0, 2, 0, 0, 1, 0, 0, 0]).view(2, 2, 2)
+    picture = torch.zeros(1, 1, 1)
+    truth = GroundTruth(picture, picture > 0, torch.zeros(1, 3, 1, 1), picture.long(), classes, grid, CLASSES)
+    exact = read(recipe, replace(window, truth=truth), 10**6)
+    assert exact.answers.tolist() == [0, 1, 0, 0, 1, 0, 0, 0]
+
+
+class Camera(nn.Module):
+    """Every cell's feature is its own number."""
+
+    def image_features(self, batch):
+        count = 1 if batch.images is None else batch.images.shape[1]
+        return torch.arange(count * 4 * 6).float().view(1, count, 1, 4, 6)
+
+
+@pytest.mark.parametrize("data", [SyntheticStreet(1, image_size=(32, 48)), SyntheticRoom(1)])
+def test_depth_is_that_of_the_nearest_return_in_a_cell(data):
+    one = data[0]
+    places = depth().read(Camera(), one, 10**6)
+    cells = places.features[:, 0].long()
+    height, width = one.cameras.image_size
+    found = {}
+    for n in range(one.cameras.shape[0]):
+        pixels, z_depth, inside = one.cameras[n].project(one.points[:, :3])
+        for (u, v), z in zip(pixels[inside].tolist(), z_depth[inside].tolist(), strict=True):
+            cell = (n * 4 + int(v * 4 / height)) * 6 + int(u * 6 / width)
+            found[cell] = min(found.get(cell, z), z)
+    assert_close(places.answers, torch.tensor([found[int(cell)] for cell in cells]))
+    assert len(cells) >= len(found) - 2  # a pixel on a border may round to either cell
+    with pytest.raises(ValueError, match="no images"):
+        depth().read(Camera(), replace(one, images=None, cameras=None, camera_names=()), 10)
+
+
+def test_a_room_knows_what_its_points_are():
+    """The nearest surface voxel of the exact occupancy has the point's class for nearly every point."""
+    room = SyntheticRoom(1, num_points=3000)[0]
+    inside = room.truth.grid.contains(room.points[:, :3])
+    cells = room.truth.grid.cells(room.points[inside, :3])
+    near = room.truth.occupancy[tuple(cells.T)]
+    known = near > 0
+    assert known.float().mean() > 0.3
+    assert (near == room.point_labels[inside])[known].float().mean() > 0.9
+    assert set(room.point_labels.tolist()) <= set(range(1, len(room.truth.class_names)))
+
+
+def test_a_head_reaches_the_optimum_of_its_convex_loss():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(600, 3, generator=generator) * torch.tensor([1.0, 50.0, 0.0])
+    noise = torch.randn(600, generator=generator)
+    places = Places(features, (features[:, 0] + features[:, 1] / 50 + noise > 0).long())
+    task = occupancy()
+    head = Head(features, 2, seed=0)
+    fit_head(head, places, task, Budget(weight_decay=0.0, batch=600), seed=0)
+    reached = task.loss(head(features), places.answers).detach()
+    best = Head(features, 2, seed=1)
+    solver = torch.optim.LBFGS(best.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure():
+        solver.zero_grad()
+        loss = task.loss(best(features), places.answers)
+        loss.backward()
+        return loss
+
+    solver.step(closure)
+    optimum = task.loss(best(features), places.answers).detach()
+    assert float(optimum) < 0.55  # it has something to learn: log 2 is 0.69
+    assert float(reached) == pytest.approx(float(optimum), rel=2e-2)  # its batches leave rows out
+
+
+def test_a_constant_feature_says_nothing():
+    features = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    head = Head(features, 1, seed=0)
+    assert_close(head(features), head(features + torch.tensor([0.0, 7.0])))
+
+
+def test_some_rows_are_the_same_for_everyone_and_in_order():
+    rows = torch.arange(100, 200)
+    chosen = some(rows, 7)
+    assert_close(chosen, chosen.sort().values)
+    assert len(set(chosen.tolist())) == 7
+    assert_close(some(rows + 5, 7), chosen + 5)
+    assert_close(some(rows, 100), rows)
