@@ -9,6 +9,7 @@ from renderpretrain.cli.doctor import doctor
 from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
+from renderpretrain.cli.transfer import export, import_
 
 app = typer.Typer(
     name="renderpretrain",
@@ -21,6 +22,8 @@ app = typer.Typer(
 app.command()(pretrain)
 app.add_typer(recipes, name="recipes")
 app.command()(render)
+app.command()(export)
+app.command("import")(import_)
 app.command()(doctor)
 
 
