@@ -36,6 +36,9 @@ def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
         notes.append(f"a voxel is the mean of its points' {', '.join(names[:columns])}")
     if any(e.kind == "FPN" or e.kind in IMAGE_KINDS for e in pretrained.encoders.values()):
         notes.append(f"images are RGB, mean {MEAN}, std {STD}")
+    caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
+    if caffe and host.wrapper is None:
+        notes.append(f"{host.name}'s ResNet strides in its second convolutions, this one in its first")
     return tuple(notes)
 
 

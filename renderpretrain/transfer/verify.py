@@ -12,8 +12,8 @@ from renderpretrain.encoders import SparseEncoder, SparseTensor, SparseUNet, Vox
 from renderpretrain.encoders.sparse_blocks import strided_specs
 from renderpretrain.encoders.strides import covering_shape
 from renderpretrain.transfer.architecture import describe
-from renderpretrain.transfer.dense_images import IMAGE_CHECKS
 from renderpretrain.transfer.dense_voxels import Cells, Network, openpcdet_backbone, second_encoder, spunet
+from renderpretrain.transfer.image_checks import IMAGE_CHECKS
 from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import Pretrained, encoder_module
 
