@@ -52,7 +52,7 @@ def import_(
     ] = None,
     preset: Annotated[str, Flag(help="Of the recipe.")] = "paper",
     prefix: Annotated[str | None, Flag(help="Where the encoder lies in the file, if not as usual.")] = None,
-    min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.0,
+    min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.95,
     as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Bring published encoders in: a file for load_encoder, `pretrain --init` and image.weights."""

@@ -11,6 +11,7 @@ from renderpretrain.transfer.importing import Import, ImportOptions, import_enco
 from renderpretrain.transfer.pretrained import (
     Encoder,
     Pretrained,
+    begin_with,
     load_encoder,
     load_encoders,
     of_modules,
@@ -29,6 +30,7 @@ __all__ = [
     "PartReport",
     "Pretrained",
     "TransferReport",
+    "begin_with",
     "export_encoders",
     "import_encoders",
     "load_encoder",

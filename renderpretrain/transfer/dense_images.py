@@ -13,8 +13,10 @@ State = Mapping[str, Tensor]
 
 def batch_norm(state: State, name: str, x: Tensor, eps: float = 1e-5) -> Tensor:
     """In evaluation."""
-    sides = (state[f"{name}.{side}"] for side in ("running_mean", "running_var", "weight", "bias"))
-    return nn.functional.batch_norm(x, *sides, eps=eps)
+    mean, var, weight, bias = (
+        state[f"{name}.{side}"] for side in ("running_mean", "running_var", "weight", "bias")
+    )
+    return nn.functional.batch_norm(x, mean, var, weight, bias, eps=eps)
 
 
 def conv(state: State, name: str, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:

@@ -54,7 +54,7 @@ class ImportOptions:
     preset: str = "paper"
     config: Mapping[str, Any] | None = None
     prefix: str | None = None
-    min_match: float = 0.0
+    min_match: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ def _bring(
             if prefix and (k not in known or (k in entered and rename(k, back) not in kept))
         },
     )
-    return Encoder(target.spec, kept, fresh), report, {prefix + k for k in (below if prefix else known)}
+    taken = below if prefix else [k for k in known if k not in entered or rename(k, back) in kept]
+    return Encoder(target.spec, kept, fresh), report, {prefix + k for k in taken}
 
 
 def _layout(part: Part, known: Tensors, foreign: Foreign, where: tuple[Host, str]) -> Layout:

@@ -106,6 +106,36 @@ def load_encoder(path: Path | str, part: str | None = None) -> nn.Module:
     return encoder_module(chosen, pretrained)
 
 
+def begin_with(encoders: Mapping[str, nn.Module], path: Path | str) -> list[str]:
+    """Load the encoders of a run folder or file into a recipe's, in place, by name.
+
+    Args:
+        encoders: The recipe's ``encoders()``.
+        path: See :func:`read_pretrained`.
+
+    Returns:
+        One line on each encoder.
+
+    Raises:
+        ValueError: If no name is a recipe's, or on the first shape that differs; nothing is changed.
+    """
+    found = read_pretrained(path).encoders
+    if not set(found) & set(encoders):
+        raise ValueError(f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}")
+    states, lines = {}, []
+    for name, module in encoders.items():
+        if name not in found:
+            lines.append(f"{name}: anew")
+            continue
+        own = module.state_dict()
+        fresh = {key: own[key] for key in found[name].fresh if key in own}
+        states[name] = check_weights(module, found[name].tensors | fresh, f"{path}: {name}")
+        lines.append(f"{name}: {len(found[name].tensors)} of {len(own)} tensors from {path}")
+    for name, state in states.items():
+        encoders[name].load_state_dict(state)
+    return lines
+
+
 def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
     """Our file: safetensors, keys ``PART.KEY``, and a header that says everything else."""
     tensors = {
@@ -158,7 +188,7 @@ def _read_run(folder: Path) -> Pretrained:
         raise ValueError(f"{folder}: expected a checkpoint in {folder / 'checkpoints'}, found none")
     state = load_checkpoint(path)
     model = build_recipe(str(name), saved.get("config", {}))
-    _load(model, state["model"], f"{path}: not a checkpoint of {name}")
+    model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
     about |= {"commit": _commit(folder), "step": int(state["step"])}
     encoders: Any = model
@@ -195,12 +225,17 @@ def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
         raise ValueError(f"{name}: a {encoder.kind} is built by its recipe, which the file does not name")
     own = module.state_dict()
     state = encoder.tensors | {key: own[key] for key in encoder.fresh if key in own}
-    _load(module, state, f"{name}: the file's weights are not those of {encoder.kind}")
+    what = f"{name}: the file's weights are not those of {encoder.kind}"
+    module.load_state_dict(check_weights(module, state, what))
     return module
 
 
-def _load(module: nn.Module, state: Tensors, what: str) -> None:
-    """Load all weights, or say which is the first that does not fit."""
+def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:
+    """The weights of a module, all of them and no others.
+
+    Raises:
+        ValueError: Beginning with ``what``, naming the first key that does not fit, and both shapes.
+    """
     own = module.state_dict()
     for key, value in own.items():
         if key not in state or state[key].shape != value.shape:
@@ -209,7 +244,7 @@ def _load(module: nn.Module, state: Tensors, what: str) -> None:
     extra = next((key for key in state if key not in own), None)
     if extra:
         raise ValueError(f"{what}: {extra}: expected no such key, got {tuple(state[extra].shape)}")
-    module.load_state_dict(state)
+    return state
 
 
 def _yaml(path: Path) -> dict[str, Any]:
