@@ -8,7 +8,7 @@ import pytest
 import renderpretrain
 
 LAYERS = [
-    {"checks"},
+    {"checks", "storage"},
     {"ops"},
     {"geometry"},
     {"masking", "encoders", "lifters", "samplers", "fields", "losses"},

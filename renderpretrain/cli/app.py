@@ -10,6 +10,7 @@ from renderpretrain.cli.evaluate import evaluate
 from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
+from renderpretrain.cli.transfer import export, import_
 
 app = typer.Typer(
     name="renderpretrain",
@@ -23,6 +24,8 @@ app.command()(pretrain)
 app.add_typer(recipes, name="recipes")
 app.command()(render)
 app.command("eval")(evaluate)
+app.command()(export)
+app.command("import")(import_)
 app.command()(doctor)
 
 

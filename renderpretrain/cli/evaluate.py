@@ -61,8 +61,8 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
 
     from renderpretrain.cli.job import trained
     from renderpretrain.cli.report import UNITS, print_table
+    from renderpretrain.storage.files import write_text
     from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
-    from renderpretrain.training.files import write_text
 
     job, state = trained(run)
     dataset = job.open() if data is None else job.prepare(job.open_raw(data, count=count, seed=1))

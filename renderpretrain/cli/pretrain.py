@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from renderpretrain.cli.job import Job
 
 Flag = typer.Option
@@ -29,6 +31,9 @@ def pretrain(
     workers: Annotated[
         int, Flag(help="Processes that prepare batches; 0: none beside the training.", min=0)
     ] = 0,
+    init: Annotated[
+        Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
+    ] = None,
     resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
@@ -46,10 +51,22 @@ def pretrain(
     if dry_run:
         _describe(job)
     else:
-        _run(job, folder, {"device": device, "resume": resume, "workers": workers})
+        model = job.build()
+        if init and not resume:
+            _begin_with(model, init)
+        _run(job, model, folder, {"device": device, "resume": resume, "workers": workers})
 
 
-def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
+def _begin_with(model: "torch.nn.Module", init: Path) -> None:
+    """Give a recipe's encoders the weights of a file, and say which."""
+    from renderpretrain.transfer import begin_with
+
+    encoders: Any = model
+    for line in begin_with(encoders.encoders(), init):
+        typer.echo(line)
+
+
+def _run(job: "Job", model: "torch.nn.Module", folder: Path, options: dict[str, Any]) -> None:
     """Train, then say what changed and where to look."""
     import torch
 
@@ -66,7 +83,7 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
 
     settings: Any = job.config
     result = fit(
-        job.build(),
+        model,
         dataset,
         settings.optimization,
         out=folder,

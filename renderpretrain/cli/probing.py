@@ -27,8 +27,8 @@ from renderpretrain.probes import (
     semseg,
 )
 from renderpretrain.recipes import RECIPES
+from renderpretrain.storage.files import write_text
 from renderpretrain.training.distributed import choose_device
-from renderpretrain.training.files import write_text
 from renderpretrain.viz import Curve, Panel, save_label_curves
 
 PROBE_SEED = 1

@@ -142,6 +142,8 @@ def has_numbers(module: nn.Module) -> bool:
 def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Load published image weights; a classifier's head is left aside. They must fit a meta module, too.
 
+    Files of ``renderpretrain import`` have the same keys behind ``image_backbone.``.
+
     Raises:
         ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
             shape.
@@ -155,6 +157,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"
         ) from error
     read = read.get("state_dict", read.get("model", read))
+    read = {k.removeprefix("image_backbone."): v for k, v in read.items()}
     ours = backbone.state_dict()
     wrong = [
         k for k, v in ours.items() if not k.startswith("norm") and (k not in read or read[k].shape != v.shape)

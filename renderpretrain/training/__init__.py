@@ -1,7 +1,7 @@
 """Training: :func:`fit` and the pieces of it that a loop of your own can use one by one."""
 
+from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from renderpretrain.training.baselines import RowMeans
-from renderpretrain.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
 from renderpretrain.training.distributed import Process, process_session
 from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from renderpretrain.training.files import write_text
+from renderpretrain.storage.files import write_text
 
 Row = dict[str, int | float]
 """``step`` and whatever was measured then."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline

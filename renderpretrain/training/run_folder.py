@@ -15,8 +15,8 @@ import yaml
 
 import renderpretrain
 from renderpretrain.ops import native_status
-from renderpretrain.training.checkpoint import newest_checkpoint
-from renderpretrain.training.files import write_text
+from renderpretrain.storage.checkpoint import newest_checkpoint
+from renderpretrain.storage.files import write_text
 
 
 @dataclass(frozen=True)

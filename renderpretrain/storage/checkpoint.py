@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from renderpretrain.training.files import write_atomically, write_text
+from renderpretrain.storage.files import write_atomically, write_text
 
 KEEP = 2
 """Step checkpoints that stay: the newest, and the one to fall back to."""

@@ -1,0 +1,82 @@
+"""``renderpretrain export`` and ``renderpretrain import``: weights out to a host, and in from one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from renderpretrain.transfer import TransferReport
+
+Flag = typer.Option
+
+HOSTS = "openpcdet, mmdet3d, mmdet3d-0.17, bevfusion, pointcept, timm, torchvision"
+SYSTEMS = "unipad, ponderv2, nsmae, uniscene"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a file that export or import wrote.")],
+    to: Annotated[str, Flag(help=f"{HOSTS} or safetensors.")],
+    out: Annotated[Path, Flag(help="The file to write.")],
+    host_ckpt: Annotated[
+        Path | None, Flag(help="A checkpoint of your host's model, to compare every key and shape with.")
+    ] = None,
+    prefix: Annotated[
+        str | None, Flag(help="Where the encoder lies in the host's model, if not as usual.")
+    ] = None,
+    part: Annotated[str | None, Flag(help="Only this encoder, e.g. lidar_encoder.")] = None,
+    min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.95,
+    verify: Annotated[bool, Flag("--verify", help="Compare both sides' outputs, from the file.")] = False,
+    as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Write a run's encoders for the framework where they are fine-tuned, and report on every key."""
+    from renderpretrain.transfer import ExportOptions, export_encoders
+
+    options = ExportOptions(host_ckpt, prefix, part, min_match, verify)
+    done = export_encoders(run, to, out, options)
+    text = done.snippet.replace("FILE", str(out))
+    if as_json:
+        _print_json(done.report, file=str(out), snippet=text)
+    else:
+        _print(done.report)
+        typer.echo(f"\n{text}\n{out}")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint.")],
+    from_: Annotated[str, Flag("--from", help=f"{SYSTEMS}, {HOSTS}.")],
+    out: Annotated[Path, Flag(help="The .safetensors file to write.")],
+    recipe: Annotated[
+        str | None, Flag(help="Take what this recipe has, in its sizes; by default all encoders in the file.")
+    ] = None,
+    preset: Annotated[str, Flag(help="Of the recipe.")] = "paper",
+    prefix: Annotated[str | None, Flag(help="Where the encoder lies in the file, if not as usual.")] = None,
+    min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.95,
+    as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Bring published encoders in: a file for load_encoder, `pretrain --init` and image.weights."""
+    from renderpretrain.transfer import ImportOptions, import_encoders
+
+    options = ImportOptions(recipe, preset, prefix=prefix, min_match=min_match)
+    report = import_encoders(file, from_, out, options).report
+    if as_json:
+        _print_json(report, file=str(out))
+    else:
+        _print(report)
+        typer.echo(out)
+
+
+def _print(report: "TransferReport") -> None:
+    """The report, wide enough for its table where there is no terminal."""
+    from rich.console import Console
+
+    from renderpretrain.transfer import print_report
+
+    console = Console()
+    print_report(report, console if console.is_terminal else Console(width=140))
+
+
+def _print_json(report: "TransferReport", **beside: Any) -> None:
+    """The report as one object."""
+    typer.echo(json.dumps({**report.as_tree(), **beside}, indent=2))

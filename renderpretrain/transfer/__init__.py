@@ -1,0 +1,42 @@
+"""Taking weights home: to the frameworks where encoders are fine-tuned, and from them.
+
+:func:`export_encoders` writes what a host's loader reads, with a report on every key and, on request, a proof
+that the file computes what the encoder computes. :func:`import_encoders` brings published weights in.
+:func:`load_encoder` is for plain PyTorch.
+"""
+
+from renderpretrain.transfer.exporting import Export, ExportOptions, export_encoders, prepare_export
+from renderpretrain.transfer.hosts import HOSTS, SOURCES
+from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
+from renderpretrain.transfer.pretrained import (
+    Encoder,
+    Pretrained,
+    begin_with,
+    load_encoder,
+    load_encoders,
+    of_modules,
+    read_pretrained,
+)
+from renderpretrain.transfer.report import PartReport, TransferReport, print_report
+
+__all__ = [
+    "HOSTS",
+    "SOURCES",
+    "Encoder",
+    "Export",
+    "ExportOptions",
+    "Import",
+    "ImportOptions",
+    "PartReport",
+    "Pretrained",
+    "TransferReport",
+    "begin_with",
+    "export_encoders",
+    "import_encoders",
+    "load_encoder",
+    "load_encoders",
+    "of_modules",
+    "prepare_export",
+    "print_report",
+    "read_pretrained",
+]

@@ -1,0 +1,165 @@
+"""An encoder under a host's names, beside what the host itself has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from renderpretrain.transfer.layouts import (
+    Layout,
+    Shapes,
+    Tensors,
+    convert_kernels,
+    convert_shape,
+    kernel_size,
+)
+from renderpretrain.transfer.part import Host, Part
+from renderpretrain.transfer.pretrained import Encoder
+from renderpretrain.transfer.report import NormReport, PartReport
+from renderpretrain.transfer.tables import inverted, rename
+
+HEADS = ("fc.", "head.", "classifier.")
+"""Classifiers, which nobody takes along from or to an image network."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An encoder under a host's names and in its layout.
+
+    Attributes:
+        name: Ours.
+        part: Its place there.
+        tensors: By the host's keys, prefix included.
+        ours: The key each comes from; absent for what was added.
+        same: Keys whose numbers lie as they did.
+        stock: Shapes of the host's own module.
+        unused: What has no place there, by our keys.
+        norm: Batch norm constants.
+    """
+
+    name: str
+    part: Part
+    tensors: Tensors
+    ours: Mapping[str, str]
+    same: frozenset[str]
+    stock: Shapes
+    unused: Shapes
+    norm: NormReport | None
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Shapes by key."""
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+def place(name: str, encoder: Encoder, part: Part, host: Host) -> Placed:
+    """Rename, reorder, convert."""
+    names = {key: rename(key, part.table) for key in encoder.tensors}
+    left = part.leave({there: encoder.tensors[ours] for ours, there in names.items() if there is not None})
+    stock = part.stock(shapes_of(left))
+    own = Layout("KRSC", part.axes or "zyx")
+    if part.axes is not None:
+        left = convert_kernels(left, own, host.layout)
+        stock = {k: convert_shape(s, own, host.layout) if len(s) == 5 else s for k, s in stock.items()}
+    ours = {part.prefix + there: key for key, there in names.items() if there in left}
+    full = {part.prefix + key: value for key, value in left.items()}
+    return Placed(
+        name,
+        part,
+        full,
+        ours,
+        frozenset(key for key, source in ours.items() if _same(full[key], encoder.tensors[source])),
+        {part.prefix + key: shape for key, shape in stock.items()},
+        {k: tuple(encoder.tensors[k].shape) for k in encoder.tensors if k not in ours.values()},
+        _norm(encoder, part),
+    )
+
+
+def compare(
+    placed: Placed, host: Host, theirs: Shapes | None, checkpoint: Path | None
+) -> tuple[Tensors, PartReport]:
+    """What is written of an encoder, and the report on it.
+
+    Args:
+        placed: The encoder.
+        host: Where it goes.
+        theirs: Shapes of a checkpoint of the host's model; ``None`` compares with the stock module.
+        checkpoint: Its file, for messages.
+
+    Raises:
+        ValueError: Naming the first key whose shapes differ, or that nothing lies where it should.
+    """
+    expected = placed.stock if theirs is None else _scope(placed, theirs, checkpoint)
+    sparse = placed.part.axes is not None
+    other = _other_layers(placed.tensors, expected, host.layout) if sparse else ()
+    kept = {k: v for k, v in placed.tensors.items() if not k.startswith(tuple(other) or "\0")}
+    _check_shapes(kept, expected, str(checkpoint or host.name), placed)
+    unused = {s: tuple(placed.tensors[k].shape) for k, s in placed.ours.items() if k not in kept}
+    shapes = shapes_of(kept)
+    there = {k for k in kept if k in expected}
+    report = PartReport(
+        placed.name,
+        placed.part.module,
+        matched={k: shapes[k] for k in kept if k in there and k in placed.same},
+        reshaped={k: shapes[k] for k in kept if k in there and k in placed.ours and k not in placed.same},
+        added={k: shapes[k] for k in kept if k in there and k not in placed.ours},
+        missing={k: s for k, s in expected.items() if k not in kept},
+        unexpected={k: shapes[k] for k in kept if k not in there},
+        unused=placed.unused | unused,
+        norm=placed.norm,
+    )
+    return kept, report
+
+
+def _same(after: Tensor, before: Tensor) -> bool:
+    """Whether a tensor went through untouched."""
+    return after.shape == before.shape and torch.equal(after, before)
+
+
+def _norm(encoder: Encoder, part: Part) -> NormReport | None:
+    """Batch norm constants of an encoder and of its host."""
+    if part.norm is None or "momentum" not in encoder.spec:
+        return None
+    eps = 1e-3 if part.axes is not None or encoder.kind == "VolumeNeck" else 1e-5
+    return NormReport((eps, float(encoder.spec["momentum"])), part.norm)
+
+
+def _scope(placed: Placed, theirs: Shapes, checkpoint: Path | None) -> Shapes:
+    """The keys of a host's checkpoint that belong to a part."""
+    part = placed.part
+    if part.prefix:
+        found = {k: s for k, s in theirs.items() if k.startswith(part.prefix)}
+    else:
+        way_back = inverted(part.table)
+        mine = {k for k in theirs if rename(k, way_back) is not None and not k.startswith(HEADS)}
+        found = {k: theirs[k] for k in theirs if k in mine}
+    if not found:
+        signs = [k for k in theirs if k.endswith("." + part.sign) or k == part.sign]
+        where = f"; {part.sign} lies under --prefix {signs[0].removesuffix(part.sign)!r}" if signs else ""
+        raise ValueError(f"{checkpoint}: no key begins with {part.prefix!r}{where}")
+    return found
+
+
+def _other_layers(tensors: Tensors, expected: Shapes, layout: Layout) -> list[str]:
+    """Layers, by the beginning of their keys, that have another kernel in the host: not the same layer."""
+    other = []
+    for key, value in tensors.items():
+        shape = expected.get(key, ())
+        both = len(shape) == value.ndim == 5 and key.endswith("conv_out.0.weight")
+        if both and kernel_size(tuple(value.shape), layout) != kernel_size(shape, layout):
+            other.append(key.removesuffix("0.weight"))
+    return other
+
+
+def _check_shapes(kept: Tensors, expected: Shapes, source: str, placed: Placed) -> None:
+    """Raise on the first key that is there in another shape."""
+    for key, value in kept.items():
+        if key in expected and tuple(value.shape) != expected[key] and value.numel() > 1:
+            hint = ""
+            if value.ndim == 5 and sorted(value.shape) == sorted(expected[key]):
+                hint = ": the kernels of two spconv versions; see --to mmdet3d and mmdet3d-0.17"
+            raise ValueError(
+                f"{source}: {key}: the host has {expected[key]}, {placed.name} {tuple(value.shape)}{hint}"
+            )

@@ -1,0 +1,183 @@
+"""Encoders to the file that a host reads, checked before anything is written."""
+
+import io
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+import renderpretrain
+from renderpretrain.storage import write_atomically
+from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
+from renderpretrain.transfer.hosts import HOSTS
+from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
+from renderpretrain.transfer.part import Host
+from renderpretrain.transfer.pretrained import Encoder, Pretrained, read_pretrained, to_bytes
+from renderpretrain.transfer.reading import read_foreign
+from renderpretrain.transfer.report import PartReport, TransferReport
+from renderpretrain.transfer.snippets import notes_for, snippet
+from renderpretrain.transfer.verify import TOLERANCE, verify_part
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How strict an export is.
+
+    Attributes:
+        host_checkpoint: A checkpoint of the host's own model to compare with, instead of its stock module.
+        prefix: Where the encoder lies in the host's model, if not where it usually does.
+        part: Only this encoder.
+        min_match: Least share of the host's parameters that must be filled.
+        verify: Run our encoder and a re-statement of the host's on the file, and compare.
+    """
+
+    host_checkpoint: Path | None = None
+    prefix: str | None = None
+    part: str | None = None
+    min_match: float = 0.95
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file about to be written, and what is to be known of it.
+
+    Attributes:
+        content: The file.
+        report: What arrives.
+        snippet: Lines of the host's configuration.
+    """
+
+    content: bytes
+    report: TransferReport
+    snippet: str
+
+
+def export_encoders(
+    source: Path | str | Pretrained, to: str, out: Path | str, options: ExportOptions | None = None
+) -> Export:
+    """Write the encoders of a run for a host.
+
+    Args:
+        source: A run folder, a file of our encoders, or encoders in memory.
+        to: A key of :data:`~renderpretrain.transfer.HOSTS`, or ``"safetensors"``.
+        out: The file; what stood there stays unless everything went well.
+        options: How strict to be.
+
+    Raises:
+        ValueError: If the host has no place for any encoder, shapes differ, too little matches, or the
+            outputs do; nothing is written then.
+    """
+    out = Path(out)
+    pretrained = source if isinstance(source, Pretrained) else read_pretrained(source)
+    done = prepare_export(pretrained, to, options or ExportOptions(), plain=out.suffix == ".safetensors")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda file: file.write(done.content))
+    return done
+
+
+def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, plain: bool = False) -> Export:
+    """Everything but the writing; ``plain`` makes a safetensors file where the host reads bare tensors."""
+    pretrained = _chosen(pretrained, options.part)
+    if to == "safetensors":
+        return _our_file(pretrained)
+    if to not in HOSTS:
+        raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
+    host = HOSTS[to]
+    placed, homeless = _place_all(pretrained, host, options.prefix)
+    theirs: Shapes | None = None
+    if options.host_checkpoint is not None:
+        theirs = shapes_of(read_foreign(options.host_checkpoint).tensors)
+    compared = [compare(part, host, theirs, options.host_checkpoint) for part in placed]
+    reports = [report for _, report in compared]
+    notes = notes_for(pretrained, host)
+    report = TransferReport(f"{host.name} ({host.title})", tuple(reports), homeless, notes)
+    report.check(options.min_match)
+    tensors = {key: value for kept, _ in compared for key, value in kept.items()}
+    content = serialize(tensors, host, plain=plain)
+    if options.verify:
+        report = replace(report, parts=_verified(pretrained, host, content, reports, options.prefix))
+    return Export(content, report, snippet(pretrained, host, tensors))
+
+
+def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:
+    """The file a host reads: its wrapping, its prefix for parallel training, its layout's version."""
+    state: OrderedDict[str, Any] = OrderedDict((host.outer + k, v.contiguous()) for k, v in tensors.items())
+    if host.wrapper is None and plain:
+        return save(dict(state))
+    if host.versions:
+        # As nn.Module.state_dict keeps it; the loader asks for the version of every sparse convolution.
+        modules = {k.removesuffix(".weight") for k, v in state.items() if v.ndim == 5}
+        state._metadata = OrderedDict({m: {"version": 2} for m in sorted(modules)})  # type: ignore[attr-defined]
+    content = io.BytesIO()
+    maker = f"renderpretrain {renderpretrain.__version__}"
+    beside = {"version": maker} if host.wrapper == "model_state" else {"meta": {"made_by": maker}}
+    torch.save(state if host.wrapper is None else {host.wrapper: state, **beside}, content)
+    return content.getvalue()
+
+
+def _chosen(pretrained: Pretrained, part: str | None) -> Pretrained:
+    """The encoders asked for."""
+    if part is None:
+        return pretrained
+    if part not in pretrained.encoders:
+        raise ValueError(f"part: expected one of {', '.join(pretrained.encoders)}, got {part!r}")
+    return replace(pretrained, encoders={part: pretrained.encoders[part]})
+
+
+def _place_all(
+    pretrained: Pretrained, host: Host, prefix: str | None
+) -> tuple[list[Placed], Mapping[str, str]]:
+    """Every encoder the host has a place for, and the kinds of the others."""
+    homes = {name: host.part(_kind(encoder)) for name, encoder in pretrained.encoders.items()}
+    placed = {name: part for name, part in homes.items() if part is not None}
+    if not placed:
+        kinds = ", ".join(f"{n} ({e.kind})" for n, e in pretrained.encoders.items())
+        raise ValueError(
+            f"to: {host.name} has no place for what this run trained: {kinds}; "
+            f"it takes {', '.join(dict.fromkeys(part.kind for part in host.parts))}"
+        )
+    if prefix is not None:
+        if len(placed) > 1:
+            raise ValueError(f"prefix: expected one encoder, got {', '.join(placed)}; choose one with --part")
+        dotted = prefix if not prefix or prefix.endswith(".") else prefix + "."
+        placed = {name: replace(part, prefix=dotted) for name, part in placed.items()}
+    done = [place(name, pretrained.encoders[name], part, host) for name, part in placed.items()]
+    return done, {n: e.kind for n, e in pretrained.encoders.items() if n not in placed}
+
+
+def _kind(encoder: Encoder) -> str:
+    """Its class."""
+    return encoder.kind
+
+
+def _verified(
+    pretrained: Pretrained, host: Host, content: bytes, reports: list[PartReport], prefix: str | None
+) -> tuple[PartReport, ...]:
+    """The reports with the largest difference of outputs, computed from the file alone."""
+    done = []
+    for report in reports:
+        difference = verify_part(pretrained, report.name, host, content, prefix)
+        if difference is not None and not difference <= TOLERANCE:
+            raise ValueError(
+                f"verify: {report.name}: the outputs of {report.module} from the file differ by "
+                f"{difference:.1e} of the largest, expected at most {TOLERANCE:.0e}"
+            )
+        done.append(replace(report, verified=difference))
+    return tuple(done)
+
+
+def _our_file(pretrained: Pretrained) -> Export:
+    """Our own format: nothing is lost."""
+    reports = []
+    for name, encoder in pretrained.encoders.items():
+        shapes = shapes_of(encoder.tensors)
+        reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
+    report = TransferReport("safetensors (load_encoder)", tuple(reports))
+    name = next(iter(pretrained.encoders))
+    lines = f'from renderpretrain.transfer import load_encoder\nencoder = load_encoder("FILE", "{name}")\n'
+    return Export(to_bytes(pretrained, Layout().kernels), report, lines)

@@ -1,0 +1,261 @@
+"""Published encoders in: a host's checkpoint becomes a file that :func:`load_encoder` and recipes take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from renderpretrain.recipes import RECIPES
+from renderpretrain.storage import write_atomically
+from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
+from renderpretrain.transfer.comparing import shapes_of
+from renderpretrain.transfer.hosts import SOURCES
+from renderpretrain.transfer.layouts import (
+    Layout,
+    Shapes,
+    Tensors,
+    convert_kernels,
+    guess_kernels,
+    kernel_size,
+)
+from renderpretrain.transfer.part import Host, Part
+from renderpretrain.transfer.pretrained import Encoder, Pretrained, build_recipe, to_bytes
+from renderpretrain.transfer.reading import Foreign, read_foreign
+from renderpretrain.transfer.report import PartReport, TransferReport
+from renderpretrain.transfer.tables import inverted, rename
+
+NAMES = {
+    "SparseEncoder": "lidar_encoder",
+    "VoxelBackBone8x": "lidar_encoder",
+    "SparseUNet": "point_encoder",
+    "VolumeNeck": "lidar_neck",
+    "ResNet": "image_backbone",
+    "ConvNeXt": "image_backbone",
+    "SwinTransformer": "image_backbone",
+    "FPN": "image_neck",
+    "LSSFPN": "image_neck",
+}
+"""What recipes call an encoder of each kind; kinds that only a recipe can build are not here."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What is brought in.
+
+    Attributes:
+        recipe: For its encoders, with their sizes; without, sizes are those of the file.
+        preset: Of the recipe.
+        config: Settings of the recipe instead of a preset's.
+        prefix: Where the encoder lies in the file, if not where it usually does.
+        min_match: Least share of our encoders' parameters that must be filled.
+    """
+
+    recipe: str | None = None
+    preset: str = "paper"
+    config: Mapping[str, Any] | None = None
+    prefix: str | None = None
+    min_match: float = 0.95
+
+
+@dataclass(frozen=True)
+class Import:
+    """Encoders that were brought in, and the report on them."""
+
+    pretrained: Pretrained
+    report: TransferReport
+
+
+def import_encoders(
+    path: Path | str, source: str, out: Path | str | None = None, options: ImportOptions | None = None
+) -> Import:
+    """Read a checkpoint of another framework.
+
+    Args:
+        path: The checkpoint.
+        source: A key of :data:`~renderpretrain.transfer.SOURCES`.
+        out: A ``.safetensors`` file to write, for :func:`load_encoder`, ``pretrain --init`` and
+            ``image.weights``; ``None`` writes none.
+        options: What to take.
+
+    Raises:
+        ValueError: If the file cannot be read safely, holds no encoder that is known, or one of other sizes
+            than the recipe's: the first key that differs, with both shapes. Nothing is written then.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"from: expected one of {', '.join(SOURCES)}, got {source!r}")
+    if out is not None and Path(out).suffix != ".safetensors":
+        raise ValueError(f"out: expected a .safetensors file, got {out}")
+    options, host = options or ImportOptions(), SOURCES[source]
+    foreign = read_foreign(Path(path))
+    wanted = _recipe_targets(options)
+    found = [_bring(part, foreign, host, wanted, (str(path), options.prefix)) for part in host.parts]
+    done = [pair for pair in found if pair is not None]
+    if not done:
+        raise ValueError(f"{path}: {_nothing(foreign, host, wanted, options)}")
+    taken = {key for _, _, keys in done for key in keys}
+    rest = _by_module({k: v for k, v in shapes_of(foreign.tensors).items() if k not in taken})
+    notes = (f"left in the file: {rest}",) if rest else ()
+    report = TransferReport(f"from {host.name} ({host.title})", tuple(r for _, r, _ in done), notes=notes)
+    report.check(options.min_match)
+    about = {"source": f"{host.name}: {Path(path).name}", "recipe": options.recipe, "preset": options.preset}
+    about = {k: v for k, v in about.items() if options.recipe or k == "source"}
+    pretrained = Pretrained({r.name: encoder for encoder, r, _ in done}, about)
+    if out is not None:
+        content = to_bytes(pretrained)
+        write_atomically(Path(out), lambda file: file.write(content))
+    return Import(pretrained, report)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What an encoder of a file becomes.
+
+    Attributes:
+        name: Ours.
+        spec: What it is.
+        shapes: Of its weights.
+    """
+
+    name: str
+    spec: Spec
+    shapes: Shapes
+
+
+Targets = Mapping[str, _Target]
+Found = tuple[Encoder, PartReport, set[str]]
+
+
+def _recipe_targets(options: ImportOptions) -> Targets | None:
+    """The recipe's encoders by kind, or ``None`` without a recipe."""
+    if options.recipe is None:
+        return None
+    if options.recipe not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {options.recipe!r}")
+    presets = RECIPES[options.recipe].presets
+    if options.preset not in presets:
+        raise ValueError(f"preset: expected one of {', '.join(presets)}, got {options.preset!r}")
+    config = options.config or presets[options.preset].model_dump(mode="json")
+    recipe: Any = build_recipe(options.recipe, config)
+    targets = {}
+    for name, module in recipe.encoders().items():
+        spec = describe(module)
+        targets[spec["kind"]] = _Target(name, spec, shapes_of(module.state_dict()))
+    return targets
+
+
+def _bring(
+    part: Part, foreign: Foreign, host: Host, targets: Targets | None, where: tuple[str, str | None]
+) -> Found | None:
+    """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""
+    prefix = part.prefix if where[1] is None else where[1].rstrip(".") + "." * bool(where[1])
+    below = {k.removeprefix(prefix): v for k, v in foreign.tensors.items() if k.startswith(prefix)}
+    wanted = part.kind in KINDS if targets is None else part.kind in targets
+    if part.sign not in below or not wanted:
+        return None
+    back = inverted(part.table)
+    known = {key: value for key, value in below.items() if rename(key, back) is not None}
+    layout = _layout(part, known, foreign, (host, prefix))
+    own = Layout("KRSC", part.axes or "zyx")
+    converted = convert_kernels(known, layout, own) if part.axes else known
+    entered = part.enter(converted)
+    ours = {str(rename(key, back)): value.contiguous() for key, value in entered.items()}
+    target = _target_of_file(part, ours) if targets is None else targets[part.kind]
+    theirs = {str(rename(key, back)): key for key in entered}
+    kept = _fitting(ours, theirs, target, f"{where[0]}: {prefix}")
+    fresh = tuple(key for key in target.shapes if key not in kept)
+    report = PartReport(
+        target.name,
+        f"{part.kind} (from {part.module})",
+        matched={k: tuple(v.shape) for k, v in kept.items() if _untouched(v, known.get(theirs[k]))},
+        reshaped={k: tuple(v.shape) for k, v in kept.items() if not _untouched(v, known.get(theirs[k]))},
+        missing={key: target.shapes[key] for key in fresh},
+        unused={
+            prefix + k: tuple(v.shape)
+            for k, v in below.items()
+            if prefix and (k not in known or (k in entered and rename(k, back) not in kept))
+        },
+    )
+    taken = below if prefix else [k for k in known if k not in entered or rename(k, back) in kept]
+    return Encoder(target.spec, kept, fresh), report, {prefix + k for k in taken}
+
+
+def _layout(part: Part, known: Tensors, foreign: Foreign, where: tuple[Host, str]) -> Layout:
+    """How a file's sparse kernels lie: by its modules' versions, else by their shapes."""
+    host, prefix = where
+    kernels = {k: tuple(v.shape) for k, v in known.items() if v.ndim == 5}
+    if part.axes is None or not kernels:
+        return host.layout
+    marked = any(m.startswith(prefix) and v == 2 for m, v in foreign.versions.items() if m)
+    named = marked and any(f"{prefix}{k.removesuffix('.weight')}" in foreign.versions for k in kernels)
+    guess = guess_kernels(kernels.values(), "RSCK" if host.versions and not named else host.layout.kernels)
+    layout = Layout("KRSC" if named else guess, host.layout.axes)
+    for key, shape in kernels.items():
+        if kernel_size(shape, layout) == (1, 1, 3):
+            raise ValueError(
+                f"{prefix}{key}: {shape} is long along x as {host.name} orders axes; "
+                f"try --from {'openpcdet' if layout.axes == 'xyz' else 'bevfusion'}"
+            )
+    return layout
+
+
+def _target_of_file(part: Part, ours: Tensors) -> _Target:
+    """An encoder of the file's own sizes."""
+    spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
+    if part.norm is not None:
+        spec["momentum"] = part.norm[1]
+    return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+
+
+def _fitting(ours: Tensors, theirs: Mapping[str, str], target: _Target, where: str) -> Tensors:
+    """The weights that have a place here.
+
+    Raises:
+        ValueError: On the first of another shape; a last convolution of another kernel is another layer and
+            left out.
+    """
+    last, own = "conv_out.0.weight", Layout()
+    dropped = (
+        last in ours
+        and last in target.shapes
+        and kernel_size(tuple(ours[last].shape), own) != kernel_size(target.shapes[last], own)
+    )
+    kept = {}
+    for key, value in ours.items():
+        if key not in target.shapes or (dropped and key.startswith("conv_out.")):
+            continue
+        if tuple(value.shape) != target.shapes[key]:
+            raise ValueError(
+                f"{where}{theirs[key]}: the file has {tuple(value.shape)} for {key}, "
+                f"{target.name} {target.shapes[key]}"
+            )
+        kept[key] = value
+    return kept
+
+
+def _untouched(value: Any, before: Any) -> bool:
+    """Whether a tensor went through as it was."""
+    return before is not None and value.shape == before.shape and bool((value == before).all())
+
+
+def _nothing(foreign: Foreign, host: Host, targets: Targets | None, options: ImportOptions) -> str:
+    """Why no encoder was found."""
+    signs = [(part, key) for part in host.parts for key in foreign.tensors if key.endswith("." + part.sign)]
+    if signs and options.prefix is None:
+        part, key = signs[0]
+        lies = key.removesuffix(part.sign)
+        if lies != part.prefix:
+            return f"expected keys that begin with {part.prefix!r}; {part.kind} lies under --prefix {lies!r}"
+        if targets is not None:
+            return f"holds {part.kind}, which {options.recipe} does not have; it has {', '.join(targets)}"
+        return f"holds {part.kind}, which only a recipe can build; name it with --recipe"
+    first = ", ".join(list(foreign.tensors)[:3])
+    return f"expected an encoder of {host.title}, got keys such as {first}"
+
+
+def _by_module(shapes: Shapes) -> str:
+    """What a file has beside the encoders: first words of its keys, and how many of each."""
+    counts: dict[str, int] = {}
+    for key in shapes:
+        word = key.split(".")[0]
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(f"{word} ({count} tensors)" for word, count in counts.items())

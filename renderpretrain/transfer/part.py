@@ -1,0 +1,75 @@
+"""What a host is to us: the file it reads, and where in it each kind of encoder lies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from renderpretrain.transfer.layouts import Axes, Layout, Shapes, Tensors
+from renderpretrain.transfer.tables import SAME, Table
+
+
+def as_it_is(tensors: Tensors) -> Tensors:
+    """For parts whose values need no change."""
+    return tensors
+
+
+def as_exported(shapes: Shapes) -> Shapes:
+    """For modules whose sizes the host's configuration sets."""
+    return shapes
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of encoder in one host.
+
+    Attributes:
+        kind: Our class.
+        prefix: Of its keys in the host's model.
+        module: What the host calls it.
+        sign: A key below the prefix by which a file's part is recognised.
+        table: Our keys and the host's, below the prefix.
+        leave: Values on the way out, under the host's names; may add what only the host has, or drop.
+        enter: Values on the way in; undoes ``leave``.
+        stock: Shapes of the host's module, given those of what is exported, both in our layout.
+        axes: Order of kernel axes in our weights; ``None`` if its kernels are not sparse.
+        norm: ``eps`` and momentum of the host's batch norms, where it fixes or defaults them.
+    """
+
+    kind: str
+    prefix: str
+    module: str
+    sign: str
+    table: Table = SAME
+    leave: Callable[[Tensors], Tensors] = as_it_is
+    enter: Callable[[Tensors], Tensors] = as_it_is
+    stock: Callable[[Shapes], Shapes] = as_exported
+    axes: Axes | None = None
+    norm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """A framework that weights go to or come from.
+
+    Attributes:
+        name: What the user types.
+        title: What its users call it.
+        wrapper: Key of the weights in its files; ``None`` where the file is the weights.
+        layout: Of sparse kernels.
+        parts: What it has a place for, in the order they are looked for.
+        versions: Whether files carry module versions, by which its loader tells the layouts apart.
+        outer: What stands before every key in its files.
+        trap: The mistake its loader does not report.
+    """
+
+    name: str
+    title: str
+    wrapper: str | None
+    layout: Layout
+    parts: tuple[Part, ...]
+    versions: bool = False
+    outer: str = ""
+    trap: str = ""
+
+    def part(self, kind: str) -> Part | None:
+        """Where a kind of encoder lies, if anywhere."""
+        return next((part for part in self.parts if part.kind == kind), None)

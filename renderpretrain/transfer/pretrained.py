@@ -1,0 +1,269 @@
+"""What a run is worth taking home: its encoders, without the code and the run they come from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from safetensors.torch import save
+from torch import nn
+
+from renderpretrain.recipes import RECIPES
+from renderpretrain.storage import load_checkpoint, newest_checkpoint
+from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
+from renderpretrain.transfer.layouts import Tensors
+from renderpretrain.transfer.reading import read_foreign
+
+FORMAT = "renderpretrain-encoders-1"
+"""In the header of our files."""
+
+XYZ = ("SparseUNet",)
+"""Kinds whose kernels are ``(x, y, z)`` here, too."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder as plain values.
+
+    Attributes:
+        spec: What it is; see :mod:`architecture`.
+        tensors: Its weights under our keys.
+        fresh: Keys that a file it was imported from did not have; they start anew.
+    """
+
+    spec: Spec
+    tensors: Tensors
+    fresh: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Its class."""
+        return str(self.spec["kind"])
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Encoders, and where they come from.
+
+    Attributes:
+        encoders: By the names that the recipe's ``encoders()`` gives them.
+        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known.
+    """
+
+    encoders: Mapping[str, Encoder]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None = None) -> Pretrained:
+    """The encoders of a model in memory, for instance ``recipe.encoders()``; weights are copied."""
+    encoders = {}
+    for name, module in modules.items():
+        state = {k: v.detach().cpu().clone().contiguous() for k, v in module.state_dict().items()}
+        encoders[name] = Encoder(describe(module), state)
+    return Pretrained(encoders, dict(about or {}))
+
+
+def read_pretrained(path: Path | str) -> Pretrained:
+    """The encoders of a run folder, or of a file that :func:`write_encoders` made.
+
+    A run's are those of its newest checkpoint.
+
+    Raises:
+        ValueError: If it is neither, damaged, or of another recipe than its configuration says.
+    """
+    path = Path(path)
+    return _read_run(path) if path.is_dir() else _read_file(path)
+
+
+def load_encoders(path: Path | str) -> dict[str, nn.Module]:
+    """All encoders of a run folder or file, as modules with their weights, on the CPU.
+
+    Raises:
+        ValueError: See :func:`read_pretrained`; also if the weights do not fit what the header says.
+    """
+    pretrained = read_pretrained(path)
+    return {name: encoder_module(name, pretrained) for name in pretrained.encoders}
+
+
+def load_encoder(path: Path | str, part: str | None = None) -> nn.Module:
+    """One encoder of a run folder or of an exported file, ready to be used and trained.
+
+    Args:
+        path: A run folder, or a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote.
+        part: Its name, such as ``lidar_encoder``; not needed where there is one alone.
+
+    Raises:
+        ValueError: If there are several or none of that name; see also :func:`read_pretrained`.
+    """
+    pretrained = read_pretrained(path)
+    names = list(pretrained.encoders)
+    chosen = names[0] if part is None and len(names) == 1 else part
+    if chosen not in names:
+        raise ValueError(f"part: expected one of {', '.join(names)} in {path}, got {part}")
+    return encoder_module(chosen, pretrained)
+
+
+def begin_with(encoders: Mapping[str, nn.Module], path: Path | str) -> list[str]:
+    """Load the encoders of a run folder or file into a recipe's, in place, by name.
+
+    Args:
+        encoders: The recipe's ``encoders()``.
+        path: See :func:`read_pretrained`.
+
+    Returns:
+        One line on each encoder.
+
+    Raises:
+        ValueError: If no name is a recipe's, or on the first shape that differs; nothing is changed.
+    """
+    found = read_pretrained(path).encoders
+    if not set(found) & set(encoders):
+        raise ValueError(f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}")
+    states, lines = {}, []
+    for name, module in encoders.items():
+        if name not in found:
+            lines.append(f"{name}: anew")
+            continue
+        own = module.state_dict()
+        fresh = {key: own[key] for key in found[name].fresh if key in own}
+        states[name] = check_weights(module, found[name].tensors | fresh, f"{path}: {name}")
+        lines.append(f"{name}: {len(found[name].tensors)} of {len(own)} tensors from {path}")
+    for name, state in states.items():
+        encoders[name].load_state_dict(state)
+    return lines
+
+
+def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
+    """Our file: safetensors, keys ``PART.KEY``, and a header that says everything else."""
+    tensors = {
+        f"{name}.{key}": value.contiguous()
+        for name, encoder in pretrained.encoders.items()
+        for key, value in encoder.tensors.items()
+    }
+    axes = {n: "xyz" if e.kind in XYZ else "zyx" for n, e in pretrained.encoders.items()}
+    header = {
+        "format": FORMAT,
+        "layout": layout,
+        "axes": json.dumps(axes),
+        "encoders": json.dumps({n: e.spec for n, e in pretrained.encoders.items()}),
+        "fresh": json.dumps({n: list(e.fresh) for n, e in pretrained.encoders.items() if e.fresh}),
+    }
+    return save(tensors, header | {k: json.dumps(v) for k, v in pretrained.about.items()})
+
+
+def _read_file(path: Path) -> Pretrained:
+    """One of our files."""
+    foreign = read_foreign(path)
+    header = dict(foreign.header)
+    if header.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"{path}: expected a run folder or a file of renderpretrain's encoders; "
+            "bring another framework's checkpoint in with `renderpretrain import`"
+        )
+    specs: dict[str, Spec] = json.loads(header.pop("encoders"))
+    fresh = json.loads(header.pop("fresh"))
+    encoders = {
+        name: Encoder(
+            spec,
+            {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")},
+            tuple(fresh.get(name, ())),
+        )
+        for name, spec in specs.items()
+    }
+    known = ("recipe", "preset", "data", "commit", "step", "config", "source")
+    return Pretrained(encoders, {k: json.loads(v) for k, v in header.items() if k in known})
+
+
+def _read_run(folder: Path) -> Pretrained:
+    """A run folder's encoders."""
+    saved = _yaml(folder / "config.yaml")
+    name = saved.get("recipe")
+    if name not in RECIPES:
+        raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name}")
+    path = newest_checkpoint(folder / "checkpoints") or folder / "checkpoints" / "final.pt"
+    if not path.is_file():
+        raise ValueError(f"{folder}: expected a checkpoint in {folder / 'checkpoints'}, found none")
+    state = load_checkpoint(path)
+    model = build_recipe(str(name), saved.get("config", {}))
+    model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
+    about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
+    about |= {"commit": _commit(folder), "step": int(state["step"])}
+    encoders: Any = model
+    return of_modules(encoders.encoders(), about)
+
+
+def build_recipe(name: str, config: Mapping[str, Any]) -> nn.Module:
+    """A recipe's module whose weights are about to be loaded: it needs no file of initial ones."""
+    entry = RECIPES[name]
+    try:
+        settings: Any = entry.config.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"config.yaml: {where}: {first['msg']}") from error
+    image = getattr(settings, "image", None)
+    if image is not None:
+        both = ("frozen_stages", "frozen_norms")
+        frozen = {k: type(getattr(image, k))(0) for k in both if hasattr(image, k)}
+        image = image.model_copy(update={"weights": None, **frozen})
+        settings = settings.model_copy(update={"image": image})
+    return entry.build(settings)
+
+
+def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
+    """One encoder with its weights."""
+    encoder, about = pretrained.encoders[name], pretrained.about
+    if encoder.kind in KINDS:
+        module = build(encoder.spec)
+    elif about.get("recipe") in RECIPES and about.get("config"):
+        parts: Any = build_recipe(str(about["recipe"]), about["config"])
+        module = parts.encoders()[name]
+    else:
+        raise ValueError(f"{name}: a {encoder.kind} is built by its recipe, which the file does not name")
+    own = module.state_dict()
+    state = encoder.tensors | {key: own[key] for key in encoder.fresh if key in own}
+    what = f"{name}: the file's weights are not those of {encoder.kind}"
+    module.load_state_dict(check_weights(module, state, what))
+    return module
+
+
+def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:
+    """The weights of a module, all of them and no others.
+
+    Raises:
+        ValueError: Beginning with ``what``, naming the first key that does not fit, and both shapes.
+    """
+    own = module.state_dict()
+    for key, value in own.items():
+        if key not in state or state[key].shape != value.shape:
+            got = tuple(state[key].shape) if key in state else "nothing"
+            raise ValueError(f"{what}: {key}: expected {tuple(value.shape)}, got {got}")
+    extra = next((key for key in state if key not in own), None)
+    if extra:
+        raise ValueError(f"{what}: {extra}: expected no such key, got {tuple(state[extra].shape)}")
+    return state
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """A run's configuration."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: expected a run folder with config.yaml, found none")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")
+    return tree
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit a run was made by, if it wrote it down."""
+    path = folder / "environment.json"
+    try:
+        return json.loads(path.read_text()).get("commit")
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,224 @@
+"""What to paste into a host's configuration, and what else its user must know."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from renderpretrain.encoders.rulebook import ConvSpec
+from renderpretrain.encoders.strides import covering_shape
+from renderpretrain.transfer.layouts import Tensors
+from renderpretrain.transfer.part import Host
+from renderpretrain.transfer.pretrained import Encoder, Pretrained
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""What our image networks are fed with, in the hosts' units of 0 to 255, RGB."""
+
+
+def snippet(pretrained: Pretrained, host: Host, tensors: Tensors) -> str:
+    """Lines of the host's configuration with which the exported encoders are built and loaded.
+
+    Args:
+        pretrained: The encoders.
+        host: Where they go.
+        tensors: What is written.
+    """
+    lines = SNIPPETS[host.name](pretrained, tensors)
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
+    """What no loader checks: units of the inputs, and the host's own trap."""
+    notes = [host.trap] if host.trap else []
+    sparse = [e for e in pretrained.encoders.values() if e.kind in ("SparseEncoder", "SparseUNet")]
+    if sparse:
+        columns = sparse[0].spec["in_channels"]
+        names = ("x", "y", "z", "intensity in 0 to 1 (nuScenes stores 0 to 255)", "time lag in seconds")
+        notes.append(f"a voxel is the mean of its points' {', '.join(names[:columns])}")
+    if any(e.kind == "FPN" or e.kind in IMAGE_KINDS for e in pretrained.encoders.values()):
+        notes.append(f"images are RGB, mean {MEAN}, std {STD}")
+    caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
+    if caffe and host.wrapper is None:
+        notes.append(f"{host.name}'s ResNet strides in its second convolutions, this one in its first")
+    return tuple(notes)
+
+
+def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
+    box, size = _grid(pretrained)
+    residual = any(".conv1.weight" in key for key in tensors)
+    return [
+        "# tools/cfgs/<model>.yaml; then: python train.py --cfg_file <model>.yaml --pretrained_model FILE",
+        f"DATA_CONFIG.POINT_CLOUD_RANGE: {list(box)}" if box else "",
+        f"DATA_PROCESSOR.transform_points_to_voxels.VOXEL_SIZE: {list(size)}" if size else "",
+        "MODEL:",
+        "    VFE: {NAME: MeanVFE}",
+        f"    BACKBONE_3D: {{NAME: {'VoxelResBackBone8x' if residual else 'VoxelBackBone8x'}}}",
+        "# batch norm: eps 1e-3, momentum 0.01, fixed in the code",
+    ]
+
+
+def _mmdet3d(pretrained: Pretrained, tensors: Tensors) -> list[str]:
+    box, size = _grid(pretrained)
+    lines = ["load_from = 'FILE'", f"point_cloud_range = {list(box)}" if box else ""]
+    lines += [f"voxel_size = {list(size)}" if size else ""]
+    lines += ["model = dict("]
+    for encoder in pretrained.encoders.values():
+        lines += _mm_part(encoder, tensors, _cells(box, size))
+    if any(e.kind in IMAGE_KINDS for e in pretrained.encoders.values()):
+        lines.append(f"    data_preprocessor=dict(mean={list(MEAN)}, std={list(STD)}, bgr_to_rgb=True),")
+    return [*lines, ")"]
+
+
+def _mm_part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None) -> list[str]:
+    """Lines of one encoder."""
+    spec = encoder.spec
+    if encoder.kind == "SparseEncoder":
+        flat = not any(key.startswith("pts_middle_encoder.conv_out.") for key in tensors)
+        shape = list(_sparse_shape(spec, cells)) if cells else "[Z + 1, Y, X]"
+        stages = zip(spec["channels"], spec["paddings"], strict=False)
+        paddings = [[1] * (len(widths) - 1) + [padding] for widths, padding in stages]
+        return [
+            "    pts_middle_encoder=dict(type='SparseEncoder', block_type='basicblock',",
+            f"        in_channels={spec['in_channels']}, sparse_shape={shape},",
+            f"        base_channels={spec['channels'][0][0]}, output_channels={spec['out_channels']},",
+            f"        encoder_channels={spec['channels']},",
+            f"        encoder_paddings={[*paddings, [1] * len(spec['channels'][-1])]},",
+            "        norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.01)),",
+            "    # without conv_out: the host halves the height there, the recipe does not" if flat else "",
+        ]
+    if encoder.kind == "VoxelBackBone8x":
+        return [
+            f"    pts_middle_encoder=dict(type='SparseEncoder', in_channels={spec['in_channels']}, "
+            "norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.01)),"
+        ]
+    if encoder.kind in IMAGE_KINDS:
+        return [f"    img_backbone=dict({_image(encoder)}),"]
+    if encoder.kind == "FPN":
+        return [
+            f"    img_neck=dict(type='FPN', in_channels={spec['in_channels']}, "
+            f"out_channels={spec['out_channels']}, num_outs={spec['num_outs']}),"
+        ]
+    return []
+
+
+def _bevfusion(pretrained: Pretrained, tensors: Tensors) -> list[str]:
+    box, size = _grid(pretrained)
+    lines = ["# configs/...yaml", "load_from: FILE"]
+    lines += [f"point_cloud_range: {list(box)}" if box else "", f"voxel_size: {list(size)}" if size else ""]
+    cells = _cells(box, size)
+    for encoder in pretrained.encoders.values():
+        if encoder.kind == "SparseEncoder":
+            spec = encoder.spec
+            shape = list(_sparse_shape(spec, cells))[::-1] if cells else "[X, Y, Z + 1]"
+            lines.append(
+                "model.encoders.lidar.backbone: {type: SparseEncoder, block_type: basicblock, "
+                f"in_channels: {spec['in_channels']}, sparse_shape: {shape}, "
+                f"output_channels: {spec['out_channels']}, encoder_channels: {spec['channels']}}}"
+            )
+        if encoder.kind in IMAGE_KINDS:
+            lines.append(f"model.encoders.camera.backbone: dict({_image(encoder)})")
+    return lines
+
+
+def _pointcept(pretrained: Pretrained, _: Tensors) -> list[str]:
+    spec = next(e.spec for e in pretrained.encoders.values() if e.kind == "SparseUNet")
+    size = _grid(pretrained)[1]
+    kind = "SpUNet-v1m3" if spec.get("prompt") else "SpUNet-v1m1"
+    return [
+        "weight = 'FILE'",
+        f"grid_size = {size[0]}  # of GridSample" if size else "",
+        f"backbone = dict(type='{kind}', in_channels={spec['in_channels']}, num_classes=NUM_CLASSES,",
+        f"    base_channels={spec['stem_channels']}, channels={tuple(spec['channels'])},",
+        f"    layers={tuple(spec['depths'])})",
+        "hooks = [dict(type='CheckpointLoader', keywords='module.', replacement='module.')]",
+    ]
+
+
+def _timm(pretrained: Pretrained, _: Tensors) -> list[str]:
+    encoder = _image_encoder(pretrained)
+    return [
+        "import timm, torch",
+        f"model = timm.create_model('{_size_name(encoder)}', pretrained=False)  # {_image(encoder)}",
+        "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))",
+    ]
+
+
+def _torchvision(pretrained: Pretrained, _: Tensors) -> list[str]:
+    encoder = _image_encoder(pretrained)
+    name = _size_name(encoder).replace("swin_tiny", "swin_t").replace("swin_small", "swin_s")
+    return [
+        "import torch, torchvision",
+        f"model = torchvision.models.{name.split('_patch')[0]}()  # {_image(encoder)}",
+        "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))",
+    ]
+
+
+def _image_encoder(pretrained: Pretrained) -> Encoder:
+    return next(e for e in pretrained.encoders.values() if e.kind in IMAGE_KINDS)
+
+
+def _image(encoder: Encoder) -> str:
+    """An image network's arguments in mmdetection's words."""
+    spec = encoder.spec
+    if encoder.kind == "ResNet":
+        depth = RESNETS.get((tuple(spec["depths"]), spec["bottleneck"]), spec["depths"])
+        style = "caffe" if spec["stride_first"] else "pytorch"
+        return f"type='ResNet', depth={depth}, base_channels={spec['width']}, style='{style}'"
+    if encoder.kind == "ConvNeXt":
+        arch = {"depths": spec["depths"], "channels": spec["widths"]}
+        return f"type='mmpretrain.ConvNeXt', arch={arch}, gap_before_final_norm=False"
+    heads = [max(1, spec["width"] * 2**i // 32) for i in range(len(spec["depths"]))]
+    return (
+        f"type='SwinTransformer', embed_dims={spec['width']}, depths={spec['depths']}, num_heads={heads}, "
+        f"window_size={spec['window']}, out_indices={spec['out_indices']}"
+    )
+
+
+def _size_name(encoder: Encoder) -> str:
+    """The published size an image network has, or its family."""
+    spec = encoder.spec
+    if encoder.kind == "ResNet":
+        return f"resnet{RESNETS.get((tuple(spec['depths']), spec['bottleneck']), '50')}"
+    size = "small" if max(spec["depths"]) >= 18 else "tiny"
+    return f"convnext_{size}" if encoder.kind == "ConvNeXt" else f"swin_{size}_patch4_window7_224"
+
+
+def _grid(pretrained: Pretrained) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """The box and the encoder's voxels, where a run's configuration says them."""
+    config: Mapping[str, Any] = pretrained.about.get("config") or {}
+    for section in ("lidar", "encoder"):
+        if "voxel_size" in config.get(section, {}):
+            return config["point_cloud_range"], config[section]["voxel_size"]
+    return config.get("point_cloud_range"), None
+
+
+def _cells(box: Sequence[float] | None, size: Sequence[float] | None) -> list[int] | None:
+    """Voxels along x, y, z."""
+    if not box or not size:
+        return None
+    return [math.ceil((box[i + 3] - box[i]) / size[i] - 1e-6) for i in range(3)]
+
+
+def _sparse_shape(spec: Mapping[str, Any], cells: Sequence[int]) -> tuple[int, int, int]:
+    """``(Z, Y, X)`` that a host must be told so that its volume is as large as ours."""
+    strided = zip(spec["strides"], spec["paddings"], strict=True)
+    convs = [ConvSpec("strided", (3, 3, 3), tuple(stride), tuple(padding)) for stride, padding in strided]
+    return covering_shape((cells[2], cells[1], cells[0]), convs)
+
+
+IMAGE_KINDS = ("ResNet", "ConvNeXt", "SwinTransformer")
+RESNETS = {
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+}
+SNIPPETS: dict[str, Callable[[Pretrained, Tensors], list[str]]] = {
+    "openpcdet": _openpcdet,
+    "mmdet3d": _mmdet3d,
+    "mmdet3d-0.17": _mmdet3d,
+    "bevfusion": _bevfusion,
+    "pointcept": _pointcept,
+    "timm": _timm,
+    "torchvision": _torchvision,
+}
+"""By host."""

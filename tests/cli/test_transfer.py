@@ -1,0 +1,127 @@
+"""``export``, ``import`` and ``pretrain --init`` as a user types them."""
+
+import json
+
+import pytest
+import torch
+
+from renderpretrain.cli import main
+from renderpretrain.encoders import SparseEncoder
+from renderpretrain.transfer import export_encoders, load_encoder, of_modules
+
+SMALL = [
+    "--set", "image_size=[32, 64]",
+    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "render.rays_per_camera=8",
+    "--set", "optimization.warmup_steps=0",
+    "--scenes", "2", "--holdout", "1", "--device", "cpu",
+]  # fmt: skip
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code in (0, None)
+
+
+def failure(capsys, *arguments):
+    """The one line of a command that does not end well."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of two steps."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    run("pretrain", "unipad-lidar", "--out", out, *SMALL, "--steps", 2)
+    return out
+
+
+def test_a_run_goes_home_verified(trained, tmp_path, capsys):
+    out = tmp_path / "encoder.pth"
+    run("export", trained, "--to", "mmdet3d-0.17", "--out", out, "--verify")
+    said = capsys.readouterr().out
+    assert "mmdet3d-0.17 (mmdetection3d 0.x" in said and "100.0% of the parameters" in said
+    assert "lidar_encoder -> SparseEncoder" in said and "lidar_neck -> SECOND3D" in said
+    assert f"load_from = '{out}'" in said and said.rstrip().endswith(str(out))
+    assert "sparse_shape=[22, 64, 64]" in said  # 8.8 m and 25.6 m in voxels of 0.4 m
+    keys = set(torch.load(out, weights_only=True)["state_dict"])
+    assert "pts_middle_encoder.conv_input.0.weight" in keys and "pts_neck.deblocks.2.0.weight" in keys
+
+
+def test_json_says_the_same(trained, tmp_path, capsys):
+    out = tmp_path / "encoder.pth"
+    run("export", trained, "--to", "mmdet3d-0.17", "--out", out, "--verify", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert told["share"] == 1.0 and told["file"] == str(out) and "load_from" in told["snippet"]
+    first, second = told["parts"]
+    assert (first["name"], second["name"]) == ("lidar_encoder", "lidar_neck")
+    assert 0 <= first["verified"] < 1e-4 and first["filled"] == first["expected"]
+    # Two decimal places of momentum: tiny trains with 0.1, hosts with 0.01.
+    assert first["norm"] == {"ours": [0.001, 0.1], "host": [0.001, 0.01]}
+
+
+def test_mistakes_are_one_line_and_write_nothing(trained, tmp_path, capsys):
+    out = tmp_path / "encoder.pth"
+    said = failure(capsys, "export", trained, "--to", "openpcdet", "--out", out)
+    assert (
+        "openpcdet (OpenPCDet): " in said and "--min-match asks for 95%; first missing: backbone_3d." in said
+    )
+    said = failure(capsys, "export", trained, "--to", "pointcept", "--out", out)
+    assert said.startswith(
+        "to: pointcept has no place for what this run trained: lidar_encoder (SparseEncoder)"
+    )
+    assert "expected one of openpcdet" in failure(capsys, "export", trained, "--to", "pcdet", "--out", out)
+    assert "expected a run folder" in failure(capsys, "export", tmp_path, "--to", "openpcdet", "--out", out)
+    assert "from: expected one of" in failure(
+        capsys, "import", trained, "--from", "x", "--out", "y.safetensors"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
+    run("export", trained, "--to", "safetensors", "--out", tmp_path / "ours.safetensors")
+    run("pretrain", "unipad-lidar", "--out", tmp_path / "again", *SMALL, "--steps", 1,
+        "--set", "optimization.lr=1e-30", "--init", tmp_path / "ours.safetensors")  # fmt: skip
+    assert "lidar_encoder: 54 of 54 tensors from" in capsys.readouterr().out
+    before, after = (
+        load_encoder(p, "lidar_encoder") for p in (tmp_path / "ours.safetensors", tmp_path / "again")
+    )
+    for mine, theirs in zip(before.parameters(), after.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_published_weights_come_in_by_name(tmp_path, capsys):
+    encoder = SparseEncoder(5, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
+    export_encoders(of_modules({"lidar_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
+    out = tmp_path / "ours.safetensors"
+    run("import", tmp_path / "theirs.pth", "--from", "openpcdet", "--out", out, "--recipe", "ns-mae")
+    said = capsys.readouterr().out
+    assert "from openpcdet (OpenPCDet): 100.0% of the parameters" in said and str(out) in said
+    assert torch.equal(load_encoder(out).conv_input[0].weight, encoder.conv_input[0].weight)
+    (tmp_path / "half.pth").write_bytes((tmp_path / "theirs.pth").read_bytes()[:999])
+    half = ["import", tmp_path / "half.pth", "--from", "openpcdet", "--out", tmp_path / "no.safetensors"]
+    assert "half.pth: not a whole checkpoint" in failure(capsys, *half)
+    assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_image_weights_take_what_import_writes(tmp_path, capsys):
+    """torchvision's names and our prefix: a recipe finds its backbone in the file."""
+    from renderpretrain.encoders import ResNet
+    from renderpretrain.recipes import RECIPES
+
+    backbone = ResNet((1, 1, 1, 1), width=24)
+    torch.save(backbone.state_dict() | {"fc.weight": torch.ones(10, 192)}, tmp_path / "theirs.pth")
+    out = tmp_path / "ours.safetensors"
+    run("import", tmp_path / "theirs.pth", "--from", "torchvision", "--out", out)
+    assert "left in the file: fc (1 tensors)" in capsys.readouterr().out
+    tiny = RECIPES["uniscene"].presets["tiny"]
+    config = tiny.model_copy(update={"image": tiny.image.model_copy(update={"weights": str(out)})})
+    recipe = RECIPES["uniscene"].build(config)
+    assert torch.equal(recipe.images.backbone.conv1.weight, backbone.conv1.weight)

@@ -1,0 +1,210 @@
+"""Runs and our own files: what is kept, what comes back, what is refused."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from networks import second_encoder, shaken, unet
+from safetensors import safe_open
+from torch.testing import assert_close
+
+from renderpretrain.encoders import (
+    FPN,
+    LSSFPN,
+    ConvNeXt,
+    ResNet,
+    SparseUNet,
+    SwinTransformer,
+    VolumeNeck,
+    VoxelBackBone8x,
+)
+from renderpretrain.recipes import RECIPES
+from renderpretrain.storage import save_checkpoint
+from renderpretrain.transfer import (
+    ExportOptions,
+    Pretrained,
+    begin_with,
+    export_encoders,
+    load_encoder,
+    load_encoders,
+    of_modules,
+    prepare_export,
+    read_pretrained,
+)
+from renderpretrain.transfer.architecture import build, describe
+
+KINDS = {
+    "sparse": second_encoder,
+    "openpcdet": lambda: VoxelBackBone8x(4),
+    "unet": unet,
+    "prompted": lambda: SparseUNet(
+        4, channels=(8, 12, 12, 8), depths=(1, 2, 1, 1), stem_channels=6, prompt=(3, 16)
+    ),
+    "resnet": lambda: ResNet((1, 2, 1, 1), bottleneck=True, width=8, stride_first=True, out_indices=(1, 3)),
+    "convnext": lambda: ConvNeXt((1, 1, 2, 1), (8, 16, 24, 32), out_indices=(2, 3)),
+    "swin": lambda: SwinTransformer((2, 2, 2, 2), 32, window=5, out_indices=(1, 3), mask_token=True),
+    "fpn": lambda: FPN((8, 16, 24), 12, start_level=1, num_outs=4),
+    "fpn-extra": lambda: FPN((8, 16, 24), 12, num_outs=5, extra_convs=True),
+    "lssfpn": lambda: LSSFPN((8, 16, 32), 12),
+    "neck": lambda: VolumeNeck(8, 12, channels=(8, 16), strides=(1, 2), num_blocks=1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_is_built_again_from_what_describes_it(kind):
+    module = KINDS[kind]()
+    spec = json.loads(json.dumps(describe(module)))
+    again = build(spec)
+    assert {k: v.shape for k, v in again.state_dict().items()} == {
+        k: v.shape for k, v in module.state_dict().items()
+    }
+    assert describe(again) == spec
+    for a, b in zip(module.modules(), again.modules(), strict=True):
+        for name in ("stride", "padding", "eps", "momentum", "spec", "out_indices"):
+            assert getattr(a, name, None) == getattr(b, name, None)
+
+
+def run_folder(path, recipe="unipad-lidar", step=3, **changes):
+    """A run as training leaves it, with weights nobody trained; the model, too."""
+    config = RECIPES[recipe].presets["tiny"].model_dump(mode="json") | changes
+    model = shaken(RECIPES[recipe].build(RECIPES[recipe].config.model_validate(config)))
+    (path / "checkpoints").mkdir(parents=True)
+    job = {"recipe": recipe, "preset": "tiny", "data": "synthetic", "config": config}
+    (path / "config.yaml").write_text(yaml.safe_dump(job))
+    (path / "environment.json").write_text(json.dumps({"commit": "abc123"}))
+    save_checkpoint(path / "checkpoints", step, {"step": step, "model": model.state_dict()})
+    return model
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipes_encoders_come_out_of_a_run_and_out_of_our_file(recipe, tmp_path):
+    model = run_folder(tmp_path / "run", recipe)
+    export_encoders(tmp_path / "run", "safetensors", tmp_path / "e.safetensors")
+    for source in (tmp_path / "run", tmp_path / "e.safetensors"):
+        encoders = load_encoders(source)
+        assert list(encoders) == list(model.encoders())
+        for name, module in model.encoders().items():
+            mine, theirs = encoders[name].state_dict(), module.state_dict()
+            assert list(mine) == list(theirs)
+            assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
+
+
+PLACES = {
+    "unipad-lidar": {"mmdet3d-0.17": {"lidar_encoder", "lidar_neck"}, "bevfusion": {"lidar_encoder"}},
+    "unipad-camera": {"mmdet3d": {"image_backbone", "image_neck"}, "timm": {"image_backbone"}},
+    "unipad-fusion": {"mmdet3d-0.17": {"lidar_encoder", "lidar_neck", "image_backbone", "image_neck"}},
+    "ponder-outdoor": {"pointcept": {"lidar_encoder"}},
+    "ponder-indoor": {"pointcept": {"point_encoder"}},
+    "ns-mae": {
+        "bevfusion": {"lidar_encoder", "image_backbone", "image_neck", "view_transform"},
+        "mmdet3d": {"lidar_encoder", "image_backbone", "image_neck"},
+    },
+    "uniscene": {
+        "mmdet3d-0.17": {"image_backbone", "image_neck", "lifter"},
+        "torchvision": {"image_backbone"},
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", PLACES)
+def test_every_recipe_has_hosts_that_compute_what_it_computes(recipe, tmp_path):
+    run_folder(tmp_path, recipe)
+    pretrained = read_pretrained(tmp_path)
+    for host, names in PLACES[recipe].items():
+        report = prepare_export(pretrained, host, ExportOptions(verify=True, min_match=0.8)).report
+        assert {part.name for part in report.parts} == names
+        for part in report.parts:
+            assert part.name == "lifter" or part.verified < 1e-4
+
+
+def test_the_header_says_what_a_stranger_needs(tmp_path):
+    run_folder(tmp_path / "run")
+    export_encoders(tmp_path / "run", "safetensors", tmp_path / "e.safetensors")
+    with safe_open(tmp_path / "e.safetensors", "pt") as file:
+        header = file.metadata()
+        keys = list(file.keys())
+    assert (header["layout"], json.loads(header["axes"])["lidar_encoder"]) == ("KRSC", "zyx")
+    said = {k: json.loads(header[k]) for k in ("recipe", "preset", "data", "commit", "step")}
+    assert said == {
+        "recipe": "unipad-lidar",
+        "preset": "tiny",
+        "data": "synthetic",
+        "commit": "abc123",
+        "step": 3,
+    }
+    assert json.loads(header["config"])["lidar"]["voxel_size"] == [0.4, 0.4, 0.4]
+    assert {key.split(".")[0] for key in keys} == {"lidar_encoder", "lidar_neck"}
+
+
+def test_one_encoder_is_loaded_by_name(tmp_path):
+    model = run_folder(tmp_path / "run")
+    encoder = load_encoder(tmp_path / "run", "lidar_neck")
+    volume = torch.randn(1, 32, 3, 8, 8)
+    assert_close(encoder.eval()(volume), model.lidar.neck.eval()(volume), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"part: expected one of lidar_encoder, lidar_neck in .* got None"):
+        load_encoder(tmp_path / "run")
+    with pytest.raises(ValueError, match="got image_backbone"):
+        load_encoder(tmp_path / "run", "image_backbone")
+
+
+def test_weights_for_training_need_not_exist_any_more(tmp_path):
+    """A run that began with a file of image weights and froze stages is read without that file."""
+    image = {"weights": "/gone.pth", "frozen_stages": 1}
+    config = RECIPES["unipad-camera"].presets["tiny"].model_dump(mode="json")
+    run_folder(tmp_path, "unipad-camera")
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    saved["config"]["image"] = {**config["image"], **image}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert set(load_encoders(tmp_path)) == {"image_backbone", "image_neck"}
+
+
+def test_a_checkpoint_of_another_recipe_is_named_with_both_shapes(tmp_path):
+    run_folder(tmp_path / "a")
+    run_folder(tmp_path / "b", "ponder-outdoor")
+    (tmp_path / "a" / "checkpoints" / "step_000003.pt").replace(
+        tmp_path / "b" / "checkpoints" / "step_000003.pt"
+    )
+    with pytest.raises(
+        ValueError, match=r"not a checkpoint of ponder-outdoor: \S+: expected \(.*\), got nothing"
+    ):
+        read_pretrained(tmp_path / "b")
+
+
+def test_folders_and_files_that_are_none_of_ours_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a run folder with config\.yaml, found none"):
+        read_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected a checkpoint, found no file"):
+        read_pretrained(tmp_path / "absent.safetensors")
+    torch.save({"w": torch.ones(2)}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="another framework's checkpoint"):
+        read_pretrained(tmp_path / "foreign.pth")
+    (tmp_path / "config.yaml").write_text("recipe: uniped\nconfig: {}\n")
+    with pytest.raises(ValueError, match="recipe: expected one of unipad-lidar"):
+        read_pretrained(tmp_path)
+    (tmp_path / "config.yaml").write_text("recipe: unipad-lidar\nconfig: {}\n")
+    with pytest.raises(ValueError, match="expected a checkpoint in"):
+        read_pretrained(tmp_path)
+
+
+def test_a_recipe_begins_with_what_a_file_has(tmp_path):
+    model = run_folder(tmp_path / "run")
+    other = RECIPES["unipad-lidar"].build(RECIPES["unipad-lidar"].presets["tiny"])
+    only = Pretrained({"lidar_encoder": read_pretrained(tmp_path / "run").encoders["lidar_encoder"]})
+    export_encoders(only, "safetensors", tmp_path / "e.safetensors")
+    lines = begin_with(other.encoders(), tmp_path / "e.safetensors")
+    assert lines[1] == "lidar_neck: anew" and lines[0].startswith("lidar_encoder: 54 of 54 tensors from")
+    assert torch.equal(
+        other.lidar.encoder.state_dict()["conv_out.0.weight"],
+        model.lidar.encoder.state_dict()["conv_out.0.weight"],
+    )
+    export_encoders(
+        of_modules({"lidar_encoder": second_encoder()}), "safetensors", tmp_path / "f.safetensors"
+    )
+    before = other.lidar.encoder.conv_input[0].weight.clone()
+    with pytest.raises(ValueError, match=r"lidar_encoder: \S+: expected \(.*\), got"):
+        begin_with(other.encoders(), tmp_path / "f.safetensors")
+    assert torch.equal(before, other.lidar.encoder.conv_input[0].weight)
+    with pytest.raises(ValueError, match="expected one of lidar_encoder, lidar_neck, got point_encoder"):
+        export_encoders(of_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
+        begin_with(other.encoders(), tmp_path / "g.safetensors")
