@@ -16,6 +16,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
+from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
@@ -64,6 +65,7 @@ class PonderIndoor(nn.Module):
     def __init__(self, config: PonderIndoorConfig) -> None:
         super().__init__()
         self.config = config
+        self.calibration = Calibration(config.calibration)
         unet, field = config.encoder, config.field
         self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
         self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
@@ -98,7 +100,7 @@ class PonderIndoor(nn.Module):
         targets = self.targets(batch)
         volume = self.encode(batch, self.hide(batch))
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
-        return ray_terms(rendered, targets, self.config.losses)
+        return ray_terms(rendered, targets, self.config.losses) | self.calibration.prior()
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
@@ -123,6 +125,7 @@ class PonderIndoor(nn.Module):
             batch: The samples.
             num_rays: Rays per view; the configuration's number by default.
         """
+        batch = self.calibration(batch)
         cameras, images, depths = batch.cameras, batch.images, batch.z_depths
         measured, camera_valid = batch.z_depth_valid, batch.camera_valid
         if cameras is None or images is None or camera_valid is None or depths is None or measured is None:

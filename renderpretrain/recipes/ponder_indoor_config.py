@@ -10,6 +10,7 @@ no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` 
 
 from pydantic import Field
 
+from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ponder_config import FieldConfig, PonderPart, UNetConfig
 from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
@@ -65,6 +66,7 @@ class PonderIndoorConfig(PonderPart):
         eikonal=0.01,
         truncation=0.05 * SIDE,
     )
+    calibration: CalibrationConfig = CalibrationConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 

@@ -12,6 +12,7 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import CameraBranch, LidarBranch, Lifted, volume_grid
@@ -66,6 +67,7 @@ class UniPAD(nn.Module):
         super().__init__()
         self.config = config
         self.grid = volume_grid(config)
+        self.calibration = Calibration(config.calibration)
         fused = config.modality == "fusion"
         self.lidar = LidarBranch(config) if fused or config.modality == "lidar" else None
         self.camera = CameraBranch(config, self.grid) if fused or config.modality == "camera" else None
@@ -93,14 +95,18 @@ class UniPAD(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
+        batch = self.calibration(batch)
         volume, lifted = self._encode(batch, self.hide(batch))
-        targets = self.targets(batch)
+        targets = self._targets(batch)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.config.losses.depth_bins:
             likelihood = self.camera.depth_loss(lifted, batch, targets)
             terms["depth_bins"] = self.config.losses.depth_bins * likelihood
-        return terms
+        if lifted:
+            depths = lifted.probabilities, self.config.image.depth_range
+            terms |= self.calibration.alignment(batch, targets, *depths)
+        return terms | self.calibration.prior()
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -110,7 +116,7 @@ class UniPAD(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        return self._encode(batch, hidden or Hidden(None, None))[0]
+        return self._encode(self.calibration(batch), hidden or Hidden(None, None))[0]
 
     def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
@@ -133,6 +139,10 @@ class UniPAD(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
+        return self._targets(self.calibration(batch), num_rays)
+
+    def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """The same, of cameras that are refined already."""
         return sensor_rays(batch, self.grid, self.config.render, num_rays)
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
