@@ -1,4 +1,15 @@
-"""Camera poses that are learned beside everything else, where the calibration is not to be trusted."""
+"""Camera poses that are learned beside everything else, where the calibration is not to be trusted.
+
+What tells where a camera is:
+
+* A depth camera's pixel (``ponder-indoor``) is a point that a wrong pose puts in a wrong place: depth,
+  distance and colour along its ray all pull at the pose.
+* A ray to a LiDAR return (UniPAD, NS-MAE) ends there whatever the pose. It feels a shift, through its origin,
+  but no turn; its colour is that of the pixel it falls into, which jumps, and lifting takes places in the
+  image for constants: neither has a gradient. Hence ``pose_depth`` (:meth:`Calibration.alignment`). It says
+  little where the network also reads a depth image made with the same poses (NS-MAE with LiDAR).
+* LiDAR points say where the world is. Without them all cameras may drift together, and only the prior holds.
+"""
 
 from dataclasses import replace
 

@@ -90,6 +90,7 @@ class NSMAE(nn.Module):
       count.
     * Rays of the sensors can be rendered through the volume as a further term, ``ray_depth``; it is 0 in
       ``paper``.
+    * Poses of badly calibrated cameras can be learned (``calibration``). Off in ``paper``.
     * Mixed precision is bfloat16. No augmentation.
 
     Args:

@@ -56,6 +56,8 @@ class PonderIndoor(nn.Module):
     * Pixels are drawn per sample from the batch's seeds, on the device. Released: rays of all pixels are made
       and indexed, in loops over samples and views, with a detour over the CPU.
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
+    * Poses of badly calibrated cameras can be learned (``calibration``)
+      and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
     * No augmentation (released: rotation, scaling, flips), no semantic term and one data set at a time.
 
     Args:

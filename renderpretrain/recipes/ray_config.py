@@ -31,6 +31,6 @@ class RayLossConfig(BaseModel):
     inliers: float | None = Field(
         None,
         gt=0,
-        description="Rays whose error is more than about so many medians of their sample's count less, depth "
-        "and colour each for itself; null: all alike. Published: null.",
+        description="Rays with errors beyond about so many medians of their sample's count less, depth and "
+        "colour each for itself; null: all alike. Rays that are merely hard lose too. Published: null.",
     )

@@ -56,6 +56,8 @@ class UniPAD(nn.Module):
     * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
     * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
     * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
+    * Poses of badly calibrated cameras can be learned (``calibration``)
+      and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
     * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the
       LiDAR's own.
 
