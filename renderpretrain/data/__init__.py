@@ -4,6 +4,7 @@ from renderpretrain.data.batch import Batch, collate
 from renderpretrain.data.folder_schema import SceneFolderError
 from renderpretrain.data.folder_validation import validate_scene_folder
 from renderpretrain.data.folder_writing import write_scene_folder
+from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
@@ -17,6 +18,7 @@ __all__ = [
     "Batch",
     "Boxes",
     "GroundTruth",
+    "Miscalibrated",
     "MixedScenes",
     "OccupancyLabels",
     "Recording",

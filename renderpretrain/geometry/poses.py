@@ -44,3 +44,29 @@ def pose_from_yaw(
     c, s = math.cos(yaw), math.sin(yaw)
     x, y, z = translation
     return torch.tensor([[c, -s, 0.0, x], [s, c, 0.0, y], [0.0, 0.0, 1.0, z], [0.0, 0.0, 0.0, 1.0]])
+
+
+def pose_from_vectors(
+    rotation: Float[Tensor, "*batch 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 4 4"]:
+    r"""The motion that turns by a rotation vector, then translates.
+
+    .. math:: R = I + \frac{\sin\theta}{\theta} [w]_\times + \frac{1 - \cos\theta}{\theta^2} [w]_\times^2
+
+    Rodrigues' formula, the exponential of SO(3), with :math:`\theta = |w|`. Zero vectors give the identity to
+    the bit. Differentiable in both everywhere, at zero too.
+
+    Args:
+        rotation: Axis times angle, radians.
+        translation: Metres.
+    """
+    with torch.autocast(rotation.device.type, enabled=False):
+        angle = rotation.norm(dim=-1)[..., None, None]
+        x, y, z = rotation.unbind(-1)
+        zero = torch.zeros_like(x)
+        cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+        half = torch.sinc(angle / (2 * math.pi))
+        turned = torch.sinc(angle / math.pi) * cross + 0.5 * half.square() * (cross @ cross)
+        turned = turned + torch.eye(3, dtype=x.dtype, device=x.device)
+    bottom = turned.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*x.shape, 1, 4)
+    return torch.cat([torch.cat([turned, translation[..., None]], -1), bottom], -2)

@@ -11,7 +11,13 @@ from renderpretrain.lifters.lift_splat import LiftSplat, frustum_points
 from renderpretrain.lifters.pillar_net import PillarFeatureNet
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, pillar_points, project_pillars
 from renderpretrain.lifters.points import lift_points, lift_voxels
-from renderpretrain.lifters.views import ViewLifter, depth_log_likelihood, lift_views, view_coordinates
+from renderpretrain.lifters.views import (
+    ViewLifter,
+    depth_log_likelihood,
+    lift_views,
+    pose_coordinates,
+    view_coordinates,
+)
 
 __all__ = [
     "BEVFormerLifter",
@@ -31,6 +37,7 @@ __all__ = [
     "lift_voxels",
     "pillar_heights",
     "pillar_points",
+    "pose_coordinates",
     "project_pillars",
     "sum_volumes",
     "view_coordinates",

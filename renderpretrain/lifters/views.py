@@ -28,7 +28,8 @@ def view_coordinates(
         Not differentiable.
     """
     if cameras.distortion is not None:
-        return _distorted_coordinates(cameras, points.detach(), depth_range)
+        with torch.no_grad():
+            return pose_coordinates(cameras, points.expand(*cameras.shape, *points.shape[-2:]), depth_range)
     height, width = cameras.image_size
     edge_to_edge = cameras.intrinsics.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
     columns = apply_matrix(cameras.intrinsics, cameras.world_to_camera[..., :3, :].mT)
@@ -41,11 +42,15 @@ def view_coordinates(
     return coordinates.unflatten(0, cameras.shape), valid.unflatten(0, cameras.shape)
 
 
-@torch.no_grad()
-def _distorted_coordinates(
-    cameras: Cameras, points: Tensor, depth_range: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
-    pixels, z_depth, visible = cameras.project(points.expand(*cameras.shape, *points.shape[-2:]))
+def pose_coordinates(
+    cameras: Cameras, points: Float[Tensor, "*batch P 3"], depth_range: tuple[float, float]
+) -> tuple[Float[Tensor, "*batch P 3"], Bool[Tensor, "*batch P"]]:
+    """:func:`view_coordinates` in several passes, and differentiable in points and cameras: for few points.
+
+    What :func:`depth_log_likelihood` says at these coordinates has a gradient that moves the cameras to where
+    the distributions and the points agree.
+    """
+    pixels, z_depth, visible = cameras.project(points)
     near, far = depth_range
     uv = 2 * pixels / pixels.new_tensor(cameras.image_size[::-1]) - 1
     d = 2 * (z_depth - near) / (far - near) - 1
@@ -85,14 +90,15 @@ def depth_log_likelihood(
     """Log of the probability that the distributions give to measured depths; 0 where not valid.
 
     The categorical depth supervision of BEVDepth (https://arxiv.org/abs/2206.10092), read at the
-    measurement's own place in the frustum instead of at its cell's. Differentiable in the probabilities.
+    measurement's own place in the frustum instead of at its cell's. Differentiable in the probabilities, and
+    in coordinates from :func:`pose_coordinates`.
 
     Args:
         depth_probabilities: Distribution over ``D`` equal depth bins in every cell.
-        coordinates: Of the measured points, from :func:`view_coordinates`.
+        coordinates: Of the measured points, from :func:`view_coordinates` or :func:`pose_coordinates`.
         valid: Which of them count.
     """
-    uvd = torch.where(valid[..., None], coordinates.detach(), torch.nan).flatten(0, 1)
+    uvd = torch.where(valid[..., None], coordinates, torch.nan).flatten(0, 1)
     bins, height, width = depth_probabilities.shape[2:]
     scale = (width / 2, height / 2, bins / 2)
     offset = ((width - 1) / 2, (height - 1) / 2, (bins - 1) / 2)

@@ -7,6 +7,7 @@ hold anything, NaN included.
 
 from renderpretrain.losses.balancing import GradNorm, UncertaintyWeights, gradient_norms, weigh
 from renderpretrain.losses.images import rgb_ssim
+from renderpretrain.losses.inliers import inlier_weights, trimmed_weights
 from renderpretrain.losses.occupancy import lovasz_softmax, occupancy_bce, occupancy_focal, top_surface
 from renderpretrain.losses.rays import (
     depth_kl,
@@ -34,6 +35,7 @@ __all__ = [
     "eikonal",
     "free_space",
     "gradient_norms",
+    "inlier_weights",
     "lovasz_softmax",
     "masked_mean",
     "near_surface_sdf",
@@ -47,5 +49,6 @@ __all__ = [
     "semantic_cosine",
     "semantic_info_nce",
     "top_surface",
+    "trimmed_weights",
     "weigh",
 ]

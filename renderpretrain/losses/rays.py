@@ -1,4 +1,8 @@
-"""Losses on rendered rays: their depth, colour, opacity and weights."""
+"""Losses on rendered rays: their depth, colour, opacity and weights.
+
+Losses against a measurement take ``inliers``, a weight for every ray
+(:func:`~renderpretrain.losses.inlier_weights`): a sample's mean is then a weighted one.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,30 +17,57 @@ SMALLEST_MASS = 1e-12
 """A measurement with less of its distribution within a ray's intervals does not count."""
 
 
-def masked_mean(values: Float[Tensor, "B ..."], valid: Bool[Tensor, "B ..."]) -> Float[Tensor, ""]:
+def masked_mean(
+    values: Float[Tensor, "B ..."],
+    valid: Bool[Tensor, "B ..."],
+    weights: Float[Tensor, "B ..."] | None = None,
+) -> Float[Tensor, ""]:
     """Mean over the valid entries of each sample, then over the batch; 0 for a sample with none.
 
     Invalid entries may hold anything, NaN included: neither value nor gradient sees them.
+
+    Args:
+        values: What is averaged. Differentiable.
+        valid: Which entries count.
+        weights: How much they do, not negative, in the shape of the values: a sample's mean is
+            ``sum(w x) / sum(w)``, 0 where all weigh nothing. Not differentiable.
     """
-    kept = torch.where(valid, values, 0.0).flatten(1).sum(1)
-    return (kept / valid.flatten(1).sum(1).clamp(min=1)).mean()
+    return _sample_means(values, valid, weights).mean()
+
+
+def _sample_means(values: Tensor, valid: Tensor, weights: Tensor | None) -> Tensor:
+    """One mean per sample; see :func:`masked_mean`."""
+    counted, kept = valid, torch.where(valid, values, 0.0)
+    if weights is not None:
+        counted = torch.where(valid, weights.detach(), 0.0)
+        kept = kept * counted
+    total = counted.flatten(1).sum(1)
+    return kept.flatten(1).sum(1) / torch.where(total > 0, total, 1)
 
 
 def depth_l1(
-    depth: Float[Tensor, " B *rays"], target: Float[Tensor, " B *rays"], hit: Bool[Tensor, " B *rays"]
+    depth: Float[Tensor, " B *rays"],
+    target: Float[Tensor, " B *rays"],
+    hit: Bool[Tensor, " B *rays"],
+    *,
+    inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute error of the depth, metres, over the rays a sensor measured. Differentiable.
 
     Also of depth maps, such as NS-MAE's bird's-eye depth, whose target is :func:`top_surface`.
     """
-    return masked_mean((depth - torch.where(hit, target, 0.0)).abs(), hit)
+    return masked_mean((depth - torch.where(hit, target, 0.0)).abs(), hit, inliers)
 
 
 def depth_l2(
-    depth: Float[Tensor, " B *rays"], target: Float[Tensor, " B *rays"], hit: Bool[Tensor, " B *rays"]
+    depth: Float[Tensor, " B *rays"],
+    target: Float[Tensor, " B *rays"],
+    hit: Bool[Tensor, " B *rays"],
+    *,
+    inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the depth, square metres, over the rays a sensor measured. Differentiable."""
-    return masked_mean(torch.where(hit, depth - target, 0.0).square(), hit)
+    return masked_mean(torch.where(hit, depth - target, 0.0).square(), hit, inliers)
 
 
 def depth_silog(
@@ -46,6 +77,7 @@ def depth_silog(
     *,
     balance: int | float = 0.5,
     closest: int | float = 0.01,
+    inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     r"""Error of the logarithm of the depth, of which a common factor counts less.
 
@@ -61,14 +93,15 @@ def depth_silog(
         hit: Which rays were measured.
         balance: The paper's lambda: 0 counts a common factor in full, 1 ignores it.
         closest: Metres that smaller depths count as; they have no gradient.
+        inliers: Weights of the rays, in both sums and in n.
     """
     rendered, truth = (torch.where(hit, x, 1.0).clamp(min=closest).log() for x in (depth, target))
-    d = (rendered - truth).flatten(1)
-    count = hit.flatten(1).sum(1).clamp(min=1)
-    return (d.square().sum(1) / count - balance * (d.sum(1) / count).square()).mean()
+    d = rendered - truth
+    squares, means = (_sample_means(x, hit, inliers) for x in (d.square(), d))
+    return (squares - balance * means.square()).mean()
 
 
-def depth_kl(
+def depth_kl(  # noqa: PLR0913  intervals and measurement
     weights: Float[Tensor, "B R S"],
     t_starts: Float[Tensor, "B R S"],
     t_ends: Float[Tensor, "B R S"],
@@ -76,6 +109,7 @@ def depth_kl(
     hit: Bool[Tensor, "B R"],
     *,
     sigma: int | float,
+    inliers: Float[Tensor, "B R"] | None = None,
 ) -> Float[Tensor, ""]:
     r"""How far a ray's weights are from a normal distribution around the measured depth.
 
@@ -94,6 +128,7 @@ def depth_kl(
         depth: Measured distance, in the unit of t; outside all intervals it does not count.
         hit: Which rays were measured.
         sigma: Standard deviation of the measurement, metres.
+        inliers: Weights of the rays.
     """
     if sigma <= 0:
         raise ValueError(f"sigma: expected a positive number of metres, got {sigma}")
@@ -105,22 +140,35 @@ def depth_kl(
         within = hit & (total[..., 0] > SMALLEST_MASS)
         q = torch.where(within[..., None], (above - below) / total.clamp(min=SMALLEST_MASS), 0.0)
         q = q.to(kept.dtype)
-    return masked_mean((torch.xlogy(q, q) - q * (kept + SMALLEST_WEIGHT).log()).sum(-1), within)
+    return masked_mean((torch.xlogy(q, q) - q * (kept + SMALLEST_WEIGHT).log()).sum(-1), within, inliers)
 
 
 def rgb_l1(
-    rgb: Float[Tensor, "B *rays 3"], target: Float[Tensor, "B *rays 3"], valid: Bool[Tensor, " B *rays"]
+    rgb: Float[Tensor, "B *rays 3"],
+    target: Float[Tensor, "B *rays 3"],
+    valid: Bool[Tensor, " B *rays"],
+    *,
+    inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute error of the rendered colour over rays and channels. Differentiable in rgb."""
-    return masked_mean((rgb - target).abs(), valid[..., None].expand_as(rgb))
+    return masked_mean((rgb - target).abs(), valid[..., None].expand_as(rgb), _per_channel(inliers, rgb))
 
 
 def rgb_mse(
-    rgb: Float[Tensor, "B *rays 3"], target: Float[Tensor, "B *rays 3"], valid: Bool[Tensor, " B *rays"]
+    rgb: Float[Tensor, "B *rays 3"],
+    target: Float[Tensor, "B *rays 3"],
+    valid: Bool[Tensor, " B *rays"],
+    *,
+    inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the rendered colour over rays and channels. Differentiable in rgb."""
     seen = valid[..., None].expand_as(rgb)
-    return masked_mean(torch.where(seen, rgb - target, 0.0).square(), seen)
+    return masked_mean(torch.where(seen, rgb - target, 0.0).square(), seen, _per_channel(inliers, rgb))
+
+
+def _per_channel(inliers: Tensor | None, rgb: Tensor) -> Tensor | None:
+    """A ray's weight for each of its channels."""
+    return None if inliers is None else inliers[..., None].expand_as(rgb)
 
 
 def opacity_entropy(opacity: Float[Tensor, "B R"], valid: Bool[Tensor, "B R"]) -> Float[Tensor, ""]:

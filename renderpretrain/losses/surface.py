@@ -14,14 +14,15 @@ def free_space(
     hit: Bool[Tensor, "B R"],
     *,
     truncation: float,
+    inliers: Float[Tensor, "B R"] | None = None,
 ) -> Float[Tensor, ""]:
     """Samples well in front of the measured surface must be at least ``truncation`` from any.
 
     Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in
-    sdf.
+    sdf. ``inliers`` are weights of the rays.
     """
     front = hit[..., None] & (t < depth[..., None] - truncation)
-    return masked_mean((truncation - sdf).clamp(min=0.0), front)
+    return masked_mean((truncation - sdf).clamp(min=0.0), front, _per_sample(inliers, sdf))
 
 
 def near_surface_sdf(
@@ -31,14 +32,21 @@ def near_surface_sdf(
     hit: Bool[Tensor, "B R"],
     *,
     truncation: float,
+    inliers: Float[Tensor, "B R"] | None = None,
 ) -> Float[Tensor, ""]:
     """Within ``truncation`` of the measured surface the distance is what remains along the ray.
 
     Mean of ``|t + sdf - depth|`` over the samples with ``|t - depth| <= truncation``. Differentiable in sdf.
+    ``inliers`` are weights of the rays.
     """
     remaining = depth[..., None] - t
     near = hit[..., None] & (remaining.abs() <= truncation)
-    return masked_mean((sdf - remaining).abs(), near)
+    return masked_mean((sdf - remaining).abs(), near, _per_sample(inliers, sdf))
+
+
+def _per_sample(inliers: Tensor | None, sdf: Tensor) -> Tensor | None:
+    """A ray's weight for each of its samples."""
+    return None if inliers is None else inliers[..., None].expand_as(sdf)
 
 
 def eikonal(gradients: Float[Tensor, "B R S 3"], valid: Bool[Tensor, "B R S"]) -> Float[Tensor, ""]:

@@ -14,6 +14,7 @@ from renderpretrain import losses, ops
 from renderpretrain.data import Batch
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.ns_mae_branches import (
     FEATURE_STRIDE,
     CameraBranch,
@@ -89,6 +90,7 @@ class NSMAE(nn.Module):
       count.
     * Rays of the sensors can be rendered through the volume as a further term, ``ray_depth``; it is 0 in
       ``paper``.
+    * Poses of badly calibrated cameras can be learned (``calibration``). Off in ``paper``.
     * Mixed precision is bfloat16. No augmentation.
 
     Args:
@@ -105,6 +107,7 @@ class NSMAE(nn.Module):
             )
         self.config = config
         self.grid = density_grid(config)
+        self.calibration = Calibration(config.calibration)
         self.lidar = None if config.modality == "camera" else LidarBranch(config)
         self.camera = None if config.modality == "lidar" else CameraBranch(config, self.grid)
         width = config.image.channels if self.camera else 0
@@ -117,20 +120,28 @@ class NSMAE(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        hidden = self.hide(batch)
+        batch = self.calibration(batch)
+        hidden = self._hide(batch)
         volume, lifted = self._encode(batch, hidden)
         terms = {} if lifted is None else self._perspective_losses(lifted, batch)
         target, known = self.bev_targets(batch, hidden)
         error = losses.depth_l1(self.bev_map(volume).depth, target, known)
         terms["bev_depth"] = self.config.losses.bev_depth * error
         if self.config.losses.ray_depth:
-            rays = self.targets(batch)
+            rays = self._targets(batch)
             depth = self.render(volume, rays.rays, ops.fork(batch.seeds, 3)).depth
             terms["ray_depth"] = self.config.losses.ray_depth * losses.depth_l1(depth, rays.depth, rays.hit)
-        return terms
+        if lifted and self.calibration.refinement:
+            depths = [lifted.probabilities], self.config.image.depth_range
+            terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
+        return terms | self.calibration.prior()
 
     def hide(self, batch: Batch) -> HiddenInputs:
         """Draw what this step hides, from the batch's seeds; every sensor on its own."""
+        return self._hide(self.calibration(batch))
+
+    def _hide(self, batch: Batch) -> HiddenInputs:
+        """The same, of cameras that are refined already."""
         patches = self.camera.hide(batch) if self.camera else None
         pixels = self.camera.hide_depth(batch) if self.camera else None
         points = self.lidar.hide(batch) if self.lidar else None
@@ -138,7 +149,7 @@ class NSMAE(nn.Module):
 
     def encode(self, batch: Batch, hidden: HiddenInputs | None = None) -> Float[Tensor, "B 1 Z Y X"]:
         """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
-        return self._encode(batch, hidden or HiddenInputs())[0]
+        return self._encode(self.calibration(batch), hidden or HiddenInputs())[0]
 
     def _encode(self, batch: Batch, hidden: HiddenInputs) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
@@ -248,6 +259,10 @@ class NSMAE(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
+        return self._targets(self.calibration(batch), num_rays)
+
+    def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """The same, of cameras that are refined already."""
         return sensor_rays(batch, self.grid, self.config.render, num_rays)
 
     def encoders(self) -> dict[str, nn.Module]:

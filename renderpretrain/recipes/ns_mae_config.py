@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
@@ -86,6 +87,7 @@ class NSMAEConfig(_Config):
     image: SwinConfig = SwinConfig()
     render: NSMAERenderConfig = NSMAERenderConfig()
     losses: NSMAELossConfig = NSMAELossConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 

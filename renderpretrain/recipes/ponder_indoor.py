@@ -18,6 +18,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
+from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
@@ -72,6 +73,8 @@ class PonderIndoor(nn.Module):
     * Pixels are drawn per sample from the batch's seeds, on the device. Released: rays of all pixels are made
       and indexed, in loops over samples and views, with a detour over the CPU.
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
+    * Poses of badly calibrated cameras can be learned (``calibration``)
+      and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
     * No augmentation (released: rotation, scaling, flips). Vectors of classes are random unless a file gives
       CLIP's.
 
@@ -82,6 +85,7 @@ class PonderIndoor(nn.Module):
     def __init__(self, config: PonderIndoorConfig) -> None:
         super().__init__()
         self.config = config
+        self.calibration = Calibration(config.calibration)
         unet, weights = config.encoder, config.losses
         self.vectors = read_vectors(
             config.embeddings,
@@ -141,7 +145,7 @@ class PonderIndoor(nn.Module):
         voxels, features = self._encode(batch, self.hide(batch))
         volume = self._lift(voxels, features, batch.size)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
-        terms = ray_terms(rendered, targets, weights)
+        terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
         if self.vectors is None:
             return terms
         vocabulary = self.vectors.vocabulary(batch)
@@ -203,6 +207,7 @@ class PonderIndoor(nn.Module):
             batch: The samples.
             num_rays: Rays per view; the configuration's number by default.
         """
+        batch = self.calibration(batch)
         cameras, images, depths = batch.cameras, batch.images, batch.z_depths
         measured, camera_valid = batch.z_depth_valid, batch.camera_valid
         if cameras is None or images is None or camera_valid is None or depths is None or measured is None:

@@ -10,6 +10,7 @@ classes have no length. For scenes of another size set ``point_cloud_range``, ``
 
 from pydantic import Field
 
+from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, PonderPart, UNetConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
@@ -77,6 +78,7 @@ class PonderIndoorConfig(PonderPart):
         eikonal=0.01,
         truncation=0.05 * SIDE,
     )
+    calibration: CalibrationConfig = CalibrationConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 

@@ -28,3 +28,9 @@ class RayLossConfig(BaseModel):
     sdf: float = Field(0.0, ge=0, description="Near-surface term.")
     eikonal: float = Field(0.0, ge=0)
     truncation: float = Field(1.0, gt=0, description="Metres around a measured surface.")
+    inliers: float | None = Field(
+        None,
+        gt=0,
+        description="Rays with errors beyond about so many medians of their sample's count less, depth and "
+        "colour each for itself; null: all alike. Rays that are merely hard lose too. Published: null.",
+    )

@@ -12,6 +12,7 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import VolumeConv
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays
+from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, check_points, pictures_of, sensor_rays, set_momentum
@@ -62,6 +63,8 @@ class UniPAD(nn.Module):
     * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
     * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
     * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
+    * Poses of badly calibrated cameras can be learned (``calibration``)
+      and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
     * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the
       LiDAR's own.
 
@@ -73,6 +76,7 @@ class UniPAD(nn.Module):
         super().__init__()
         self.config = config
         self.grid = volume_grid(config)
+        self.calibration = Calibration(config.calibration)
         fused = config.modality == "fusion"
         self.lidar = LidarBranch(config) if fused or config.modality == "lidar" else None
         self.camera = CameraBranch(config, self.grid) if fused or config.modality == "camera" else None
@@ -102,14 +106,18 @@ class UniPAD(nn.Module):
         """Weighted loss terms of one training step; their sum is the loss."""
         if self.lidar is None and self.config.losses.depth:
             check_points(batch, "the depth term", "set losses.depth=0")
+        batch = self.calibration(batch)
         volume, lifted = self._encode(batch, self.hide(batch))
-        targets = self.targets(batch)
+        targets = self._targets(batch)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.config.losses.depth_bins:
             likelihood = self.camera.depth_loss(lifted, batch, targets)
             terms["depth_bins"] = self.config.losses.depth_bins * likelihood
-        return terms
+        if lifted:
+            depths = lifted.probabilities, self.config.image.depth_range
+            terms |= self.calibration.alignment(batch, targets, *depths)
+        return terms | self.calibration.prior()
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -119,7 +127,7 @@ class UniPAD(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        return self._encode(batch, hidden or Hidden(None, None))[0]
+        return self._encode(self.calibration(batch), hidden or Hidden(None, None))[0]
 
     def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
@@ -142,6 +150,10 @@ class UniPAD(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
+        return self._targets(self.calibration(batch), num_rays)
+
+    def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """The same, of cameras that are refined already."""
         return sensor_rays(batch, self.grid, self.config.render, num_rays)
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:

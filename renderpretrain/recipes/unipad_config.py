@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
@@ -108,6 +109,7 @@ class UniPADConfig(_Config):
     image: ImageConfig = ImageConfig()
     render: RenderConfig = RenderConfig()
     losses: LossConfig = LossConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 
