@@ -51,10 +51,8 @@ def pretrain(
     if dry_run:
         _describe(job)
     else:
-        model = job.build()
-        if init and not resume:
-            _begin_with(model, init)
-        _run(job, model, folder, {"device": device, "resume": resume, "workers": workers})
+        options = {"device": device, "resume": resume, "workers": workers}
+        _run(job, folder, options, init=None if resume else init)
 
 
 def _begin_with(model: "torch.nn.Module", init: Path) -> None:
@@ -66,7 +64,7 @@ def _begin_with(model: "torch.nn.Module", init: Path) -> None:
         typer.echo(line)
 
 
-def _run(job: "Job", model: "torch.nn.Module", folder: Path, options: dict[str, Any]) -> None:
+def _run(job: "Job", folder: Path, options: dict[str, Any], *, init: Path | None) -> None:
     """Train, then say what changed and where to look."""
     import torch
 
@@ -74,7 +72,9 @@ def _run(job: "Job", model: "torch.nn.Module", folder: Path, options: dict[str, 
     from renderpretrain.training import RunFolder, RunOptions, fit
     from renderpretrain.training.pictures import save_picture
 
-    dataset = job.open()
+    dataset, model = job.open(), job.build()
+    if init:
+        _begin_with(model, init)
     shown = min(max(len(dataset) - job.holdout, 0), len(dataset) - 1)
 
     def draw(step: int, recipe: torch.nn.Module) -> None:

@@ -2,8 +2,8 @@
 
 A wrong return, a moving object or a badly posed camera leaves residuals that no scene can explain. Weights
 are found per sample, against that sample's other rays, from the first step on and in whatever unit the
-residual has; they are constants: no gradient flows through them. They cannot tell a wrong ray from a hard one, an edge
-or what is not learned yet: begin with a large scale, or late.
+residual has; they are constants: no gradient flows through them. They cannot tell a wrong ray from a hard
+one, an edge or what is not learned yet: begin with a large scale, or late.
 """
 
 import math

@@ -7,13 +7,13 @@ Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", IC
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
 from renderpretrain.fields import OccupancyField, occupancy_densities
-from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.geometry import Rays
 from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.ns_mae_branches import (
     FEATURE_STRIDE,
@@ -23,6 +23,7 @@ from renderpretrain.recipes.ns_mae_branches import (
     density_grid,
 )
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
+from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.sensors import key_returns, pictures_of, sensor_rays
 from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
@@ -123,7 +124,11 @@ class NSMAE(nn.Module):
         batch = self.calibration(batch)
         hidden = self._hide(batch)
         volume, lifted = self._encode(batch, hidden)
-        terms = {} if lifted is None else self._perspective_losses(lifted, batch)
+        terms = {}
+        if lifted:
+            views = self.camera_views(lifted, batch)
+            terms["rgb"] = self.config.losses.rgb * views.rgb_loss()
+            terms["depth"] = self.config.losses.depth * views.depth_loss()
         target, known = self.bev_targets(batch, hidden)
         error = losses.depth_l1(self.bev_map(volume).depth, target, known)
         terms["bev_depth"] = self.config.losses.bev_depth * error
@@ -195,19 +200,18 @@ class NSMAE(nn.Module):
         depth = depth_pictures(batch.points[..., :3], key_returns(batch), cameras)
         return colours.unflatten(0, seen.valid.shape), depth * seen.valid[..., None, None]
 
-    def _perspective_losses(self, lifted: Lifted, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Colour of all pixels, hidden or not, and depth where there was a return."""
-        weights, (near, far) = self.config.losses, self.config.image.depth_range
+    def camera_views(self, lifted: Lifted, batch: Batch) -> CameraViews:
+        """What the cameras' views are rendered as, beside what the sensors saw."""
         colours, depth = self.perspective_targets(batch)
-        maps = self.perspective_maps(lifted)
-        rgb = maps.channels["rgb"].unflatten(0, depth.shape[:2]).movedim(2, -1)
-        valid = pictures_of(batch, "modality=lidar").valid[..., None, None].expand_as(depth)
-        measured = (depth > near) & (depth < far)
-        rendered = maps.depth.unflatten(0, depth.shape[:2])
-        return {
-            "rgb": weights.rgb * losses.rgb_mse(rgb, colours.movedim(2, -1), valid),
-            "depth": weights.depth * losses.depth_l1(rendered, depth, measured),
-        }
+        maps, (near, far) = self.perspective_maps(lifted), self.config.image.depth_range
+        return CameraViews(
+            depth=maps.depth.unflatten(0, depth.shape[:2]),
+            rgb=maps.channels["rgb"].unflatten(0, depth.shape[:2]),
+            target_depth=depth,
+            target_rgb=colours,
+            measured=(depth > near) & (depth < far),
+            visible=pictures_of(batch, "modality=lidar").valid[..., None, None].expand_as(depth),
+        )
 
     score_names = ("view_abs_rel", "view_colour_mse", "bev_abs_error")
 
@@ -226,17 +230,10 @@ class NSMAE(nn.Module):
         if volume is None:
             return sums
         target, known = self.bev_targets(batch, HiddenInputs())
-        sums[2] = _error_sums(self.bev_map(volume).depth, target, known)
+        sums[2] = error_sums(self.bev_map(volume).depth, target, known)
         _, lifted = self._encode(batch, HiddenInputs())
-        if lifted is not None:
-            colours, depth = self.perspective_targets(batch)
-            maps, (near, far) = self.perspective_maps(lifted), self.config.image.depth_range
-            measured = (depth > near) & (depth < far)
-            relative = maps.depth.unflatten(0, depth.shape[:2]) / depth.clamp(min=near)
-            sums[0] = _error_sums(relative, torch.ones_like(relative), measured)
-            error = (maps.channels["rgb"].unflatten(0, depth.shape[:2]) - colours).square()
-            valid = pictures_of(batch, "modality=lidar").valid[..., None, None, None].expand_as(error)
-            sums[1] = _error_sums(error, torch.zeros_like(error), valid)
+        if lifted:
+            sums[:2] = self.camera_views(lifted, batch).error_sums()
         return sums
 
     def bev_targets(
@@ -245,10 +242,10 @@ class NSMAE(nn.Module):
         """Depth of the topmost return in every column, and which columns count: those with hidden points."""
         points, returns = batch.points[..., :3], key_returns(batch)
         target, known = losses.top_surface(
-            _occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
+            occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
         )
         if hidden.points is not None:
-            known = _occupied_columns(points, returns & hidden.points, self.grid).any(1)
+            known = occupied_columns(points, returns & hidden.points, self.grid).any(1)
         return target, known
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
@@ -294,21 +291,3 @@ class NSMAE(nn.Module):
         if self.camera is None:
             raise ValueError("modality: expected cameras for image features, got lidar")
         return self.camera.maps(batch, None)
-
-
-def _occupied_columns(
-    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], grid: VoxelGrid
-) -> Bool[Tensor, "B Z Y X"]:
-    """Which voxels hold a valid point."""
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    index: Int[Tensor, "B P"] = ops.voxel_index(points, valid, *box)
-    # Points outside have index -1: the one voxel too many.
-    occupied = torch.zeros(len(points) * grid.num_voxels + 1, dtype=torch.bool, device=points.device)
-    occupied[index.flatten()] = True
-    return occupied[:-1].view(-1, *grid.shape)
-
-
-def _error_sums(value: Tensor, target: Tensor, valid: Tensor) -> Float[Tensor, "2"]:
-    """Sum of absolute errors where valid, and how many there are."""
-    error = torch.where(valid, value.double() - target.double(), 0.0).abs()
-    return torch.stack([error.sum(), valid.sum().double()])
