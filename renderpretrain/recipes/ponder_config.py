@@ -67,7 +67,7 @@ class LossConfig(RayLossConfig):
     """The same with the term that compares rendered embeddings with those of classes."""
 
     semantic: float = Field(0.0, ge=0, description="Needs embeddings and classes of what rays hit.")
-    temperature: float = Field(0.01, gt=0, description="Of the semantic term's softmax.")
+    temperature: float = Field(0.01, gt=0, description="Of the softmax over classes.")
 
 
 class PonderOutdoorConfig(PonderPart):
