@@ -167,7 +167,7 @@ def _tiny() -> PonderIndoorConfig:
 
 INDOOR_PRESETS = {
     "tiny": _tiny(),
-    "tiny-semantic": _with_classes(_tiny(), "hashed:32", semantic=0.3, alignment=0.3),
+    "tiny-semantic": _with_classes(_tiny(), "hashed:32", semantic=0.1, alignment=0.1),
     "paper": _paper(),
     "paper-ppt": _paper_ppt(),
 }

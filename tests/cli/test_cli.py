@@ -67,6 +67,22 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
     assert (out / "pictures" / "frame_000001.png").stat().st_size > 1000
 
 
+def test_a_mixture_is_trained_and_its_classes_are_scored(tmp_path, capsys):
+    small = [
+        *("--set", "image_size=[24, 32]", "--set", "voxel_size=[0.4, 0.4, 0.4]", "--set", "rays_per_view=8"),
+        *("--set", "encoder.voxel_size=[0.2, 0.2, 0.2]", "--set", "optimization.batch_size=2"),
+        *("--scenes", "2", "--holdout", "2", "--device", "cpu", "--steps", "2"),
+    ]
+    mixed = ["--preset", "tiny-semantic", "--data", "synthetic-room+synthetic-room-night@2"]
+    run("pretrain", "ponder-indoor", *mixed, *small, "--out", tmp_path / "run")
+    assert "semantic_miou" in capsys.readouterr().out
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["data"] == mixed[-1] and saved["config"]["domains"] == 2
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert all({"loss/semantic", "loss/alignment"} <= set(row) for row in rows if "loss" in row)
+    run("pretrain", "ponder-indoor", "--out", tmp_path / "run", "--resume", "--steps", 3, "--device", "cpu")
+
+
 def test_resuming_takes_the_saved_settings_and_repeats_the_whole_run(tmp_path, capsys):
     pretrain(tmp_path / "whole", "--steps", 4, "--set", "optimization.schedule=constant")
     pretrain(tmp_path / "parts", "--steps", 2, "--set", "optimization.schedule=constant")
@@ -162,6 +178,11 @@ def test_the_list_names_every_recipe(capsys):
         (["pretrain", "uniscene", "--data", "synthetic-room"], "got SyntheticRoom; use --data synthetic"),
         (["pretrain", "uniscene", "--scenes", "6"], "expected a multiple of 4, got 6"),
         (["pretrain", "uniscene", "--set", "sweeps=2"], "sweeps: input should be 1, got 2"),
+        (
+            ["pretrain", "ponder-indoor", "--set", "losses.semantic=1"],
+            "or set losses.semantic=0",
+        ),
+        (["pretrain", "unipad-lidar", "--data", "synthetic+synthetic-rom"], "did you mean synthetic-room?"),
         (["recipes", "show", "unipad"], "did you mean unipad-"),
         (["render", "nowhere"], "nowhere: expected a run folder"),
     ],
