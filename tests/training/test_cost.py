@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from renderpretrain import ops
 from renderpretrain.cli.settings import resolve
-from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.data import Batch, SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training import enlarge_images, step_cost, without_memory
@@ -77,7 +77,8 @@ class Linear(nn.Module):
 def test_a_matrix_costs_what_is_known_of_it():
     data = SyntheticStreet(1, image_size=(8, 8), with_truth=False)[0]
     batch = collate([data], torch.zeros(1, dtype=torch.long))
-    batch = type(batch)(batch.names, torch.randn(1, 100, 64), torch.ones(1, 100) > 0, *torch.zeros(2, 1, 3))
+    points, valid = torch.randn(1, 100, 64), torch.ones(1, 100, dtype=torch.bool)
+    batch = Batch(batch.names, points, valid, batch.lidar_origins, batch.seeds)
     sgd = OptimizationConfig(optimizer="sgd")
     told, adam = (step_cost(Linear(), batch, o) for o in (sgd, OptimizationConfig()))
     matrix, result = 64 * 32 * 4, 100 * 32 * 4

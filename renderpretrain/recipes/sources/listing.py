@@ -51,6 +51,12 @@ def listed(groups: Mapping[str, str], section: str = "") -> dict[str, str]:
     return listing
 
 
+CALIBRATION = listed(
+    {"ours": "refine num_cameras rotation_std_deg translation_std_m weight alignment"}, "calibration."
+)
+"""Learned camera poses, which no published system has."""
+
+
 def settings_of(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted name and value of every setting, in order; a section is none itself."""
     for name in type(config).model_fields:

@@ -1,12 +1,13 @@
 """Sources of NS-MAE's numbers."""
 
-from renderpretrain.recipes.sources.listing import CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import CALIBRATION, CYCLE, OURS, WARM_UP, Sources, listed
 
 CODE = "Unified-Pretrain-AD, d2963d1; ns_mae.yaml in configs/nuscenes/det/pretrain"
 
 NS_MAE_SOURCES = Sources(
     CODE,
-    listed(
+    CALIBRATION
+    | listed(
         {
             "code ns_mae.yaml": "modality",
             "code ns_mae.yaml:3-4": "point_cloud_range lidar.voxel_size",

@@ -1,10 +1,12 @@
 """Sources of PonderV2's numbers."""
 
-from renderpretrain.recipes.sources.listing import CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import CALIBRATION, CYCLE, OURS, WARM_UP, Sources, listed
 
 CODE = "https://github.com/OpenGVLab/PonderV2, aad65d6; configurations in configs"
 
 _STREET, _ROOM = "nuscenes/pretrain-*-base.py", "scannet/pretrain-ponder-spunet-v1m1-0-base.py"
+
+_ROOMS = "scannet/pretrain-ponder-ppt-v1m1-0-sc-s3-st-spunet.py"
 
 _SHARED = listed(
     {
@@ -45,7 +47,7 @@ OUTDOOR_SOURCES = Sources(
             f"code {_STREET}:56-64": "field.num_samples field.num_importance",
             "ours (code: 0.01 of the squeezed box)": "field.near",
             "code ponder/datasets/transform.py:333-348": "rays.per_camera",
-            "ours": "rays.per_sweep",
+            "ours": "rays.per_sweep input_scale losses.inliers",
             f"code {_STREET}:174-178": "rays.near_radius",
             f"code {_STREET}, 10 per 108 m": "losses.depth",
             "unused: losses.sdf and free_space 0": "losses.truncation",
@@ -76,11 +78,17 @@ OUTDOOR_SOURCES = Sources(
 INDOOR_SOURCES = Sources(
     CODE,
     _SHARED
+    | CALIBRATION
     | listed(
         {
+            "unused: domains 1": "context_channels",
+            "ours (code: CLIP's text encoder, ponder_indoor_base.py:85-118)": "embeddings",
+            "code render_utils/models/base_surface_model.py:102-211": "losses.temperature",
+            f"code {_ROOM}": "domains",
+            "code ponder_indoor_base.py:681-692, left out of the sum": "losses.alignment",
             "ours (code: every scene's own cube, ponder_indoor_base.py:344-444)": "point_cloud_range",
             f"code {_ROOM}:95": "voxel_size",
-            "ours": "image_size",
+            "ours": "image_size losses.inliers",
             "unused: rooms have one": "sweeps",
             f"code {_ROOM}:213-217": "drop_ratio",
             f"code {_ROOM}:205-301": "encoder.voxel_size",
@@ -93,7 +101,7 @@ INDOOR_SOURCES = Sources(
             "code render_utils/scene_colliders.py:46-85, per side": "field.near",
             "code ponder_indoor_base.py:548-551": "rays_per_view",
             f"code {_ROOM}:80-91, per side": ("losses.depth losses.sdf losses.free_space losses.truncation"),
-            f"code {_ROOM}:80-91": "losses.rgb losses.eikonal",
+            f"code {_ROOM}:80-91": "losses.rgb losses.eikonal losses.semantic",
         }
     )
     | listed(
@@ -103,4 +111,10 @@ INDOOR_SOURCES = Sources(
         },
         "optimization.",
     ),
+    {
+        "paper-ppt": {
+            "domains": f"code {_ROOMS}: Structured3D, ScanNet, S3DIS as 4:2:1",
+            **listed({f"code {_ROOMS}": "steps lr precision"}, "optimization."),
+        },
+    },
 )

@@ -1,19 +1,19 @@
 """Sources of UniPAD's numbers."""
 
-from renderpretrain.recipes.sources.listing import CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import CALIBRATION, CYCLE, OURS, WARM_UP, Sources, listed
 
 CODE = "https://github.com/Nightmare-n/UniPAD, 3d24add; configurations in projects/configs/unipad"
 
 _CAMERA, _LIDAR = "uvtr_cam_vs0.1_pretrain.py", "uvtr_lidar_vs0.075_pretrain.py"
 
-_SHARED = listed(
+_SHARED = CALIBRATION | listed(
     {
         "ours (code: 900 rows, padded to 928 with zeros)": "image_size",
         "code render_head.py:47-57": "render.channels",
         "code render_utils/scene_colliders.py:30-33": "render.near",
         "code render_head.py:160-167": "render.near_radius",
         "code render_head.py:295-405": "render.rays_per_camera render.stride render.sky",
-        "ours": "lidar.batch_norm_momentum render.rays_per_sweep",
+        "ours": "lidar.batch_norm_momentum render.rays_per_sweep losses.inliers",
         "code render_utils/fields/sdf_field.py:36-53": "render.sharpness",
         "code render_utils/ray_samplers.py:316-448": "render.upsample_sharpness",
         "code uvtr_cam_vs0.1_pretrain.py:107-117": "render.hidden_channels render.sdf_blocks",
