@@ -46,7 +46,7 @@ class Calibration(nn.Module):
     Parameters count in standard deviations of the prior (:class:`~renderpretrain.geometry.PoseRefinement`),
     so that a learning rate of 5e-3 turns a camera by about 0.005 degrees a step. They can have a rate of
     their own: ``optimization.lr_multipliers={"calibration": 2}``. What a recipe has not learned pulls at them
-    too, so that runs of a hundred steps only move them about.
+    too: in runs of a hundred steps refinement did not make depth better.
 
     Args:
         config: What is expected of the calibration, and whether it is refined at all.
