@@ -1,9 +1,9 @@
 """How far each ray is believed: weights in [0, 1] from how well it fits, for losses to count it by.
 
 A wrong return, a moving object or a badly posed camera leaves residuals that no scene can explain. Weights
-are found per sample, against that sample's other rays, from the first step on and in whatever unit the
-residual has; they are constants: no gradient flows through them. They cannot tell a wrong ray from a hard
-one, an edge or what is not learned yet: begin with a large scale, or late.
+are found per sample, against that sample's other rays, in whatever unit the residual has; they are constants:
+no gradient flows through them. They cannot tell a wrong ray from one that is hard or not learned yet, and
+what loses its weight is not learned at all.
 """
 
 import math

@@ -36,7 +36,9 @@ def test_the_seed_says_where_to():
 
 
 def test_remembered_scenes_are_off_too():
-    windows = SceneWindows(STREET, VoxelGrid((-8, -8, -2, 8, 8, 2), (2, 2, 2)), reach=0, history=1)
+    windows = SceneWindows(
+        STREET, VoxelGrid((-8.0, -8.0, -2.0, 8.0, 8.0, 2.0), (2.0, 2.0, 2.0)), reach=0, history=1
+    )
     wrong = Miscalibrated(windows, camera=1)
     (before,) = wrong[2].previous
     assert torch.equal(before.cameras.camera_to_world, wrong[1].cameras.camera_to_world)

@@ -11,6 +11,7 @@ from renderpretrain.lifters import (
     lift_points,
     lift_views,
     lift_voxels,
+    pose_coordinates,
     view_coordinates,
 )
 
@@ -133,6 +134,30 @@ def test_the_likelihood_of_a_depth_by_hand():
     likelihood = depth_log_likelihood(probabilities, coordinates, valid)
     assert valid[0, 0].tolist() == [True, True, False]
     assert_close(likelihood[0, 0].exp(), torch.tensor([0.5, 1e-6, 1.0]), rtol=1e-4, atol=1e-7)
+
+
+def test_coordinates_for_poses_are_those_for_lifting():
+    cameras, points = ring(3), 10 * torch.randn(1, 3, 200, 3)
+    expected, seen = view_coordinates(cameras, points, (0.5, 12.0))
+    coordinates, valid = pose_coordinates(cameras, points, (0.5, 12.0))
+    assert torch.equal(valid, seen) and 10 < valid.sum() < 500
+    # Two ways to compute in float32; far outside the image the coordinates grow without bound.
+    assert_close(coordinates[valid], expected[valid], rtol=0, atol=1e-5)
+
+
+def test_the_likelihood_says_where_the_camera_should_be():
+    """Its gradient by the pose against differences, in float64."""
+    still, points = ring(1), torch.tensor([[[[3.0, 0.4, 0.2], [5.0, -1.0, 0.3], [7.0, 0.9, -1.0]]]]).double()
+    bins = torch.rand(1, 1, 8, 6, 10, dtype=torch.float64)
+
+    def likelihood(shift):
+        pose = still.camera_to_world.double() + torch.nn.functional.pad(shift[:, None], (3, 0, 0, 1))
+        cameras = Cameras(still.intrinsics.double(), pose, still.image_size)
+        coordinates, valid = pose_coordinates(cameras, points, (0.0, 12.0))
+        assert valid.all()
+        return depth_log_likelihood(bins, coordinates, valid)
+
+    assert torch.autograd.gradcheck(likelihood, torch.zeros(3, dtype=torch.float64, requires_grad=True))
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max"])

@@ -112,7 +112,10 @@ def calibration_errors(seed):
 
 @pytest.mark.slow
 def test_refinement_wins_back_half_of_what_a_bad_calibration_costs():
-    """Rooms together: what the fit itself misses differs between them by as much as the noise costs."""
+    """Rooms together: what the fit itself misses differs between them by as much as the noise costs.
+
+    Measured: 0.75 of it; 0.72 of it in six rooms, where single ones give 0.2 to 1.8.
+    """
     clean, noisy, refined = torch.stack([calibration_errors(seed) for seed in range(3)]).mean(0)
     assert noisy > 1.2 * clean
     assert (noisy - refined) / (noisy - clean) >= 0.5
