@@ -98,7 +98,7 @@ def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
 
 
 def test_what_hidden_points_measured_does_not_reach_the_volume_but_where_they_are_does(scenes):
-    recipe = ENTRY.build(small()).eval()
+    recipe = ENTRY.build(small(mask={"ratio": 0.8})).eval()
     batch = batch_of(scenes)
     hidden = recipe.hide(batch)
     blocks = recipe.fine.cells(batch.points[..., :3]) // 2
