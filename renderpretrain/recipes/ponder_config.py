@@ -123,9 +123,9 @@ def _tiny() -> PonderOutdoorConfig:
 
     A hidden block is one rendered voxel, as in the paper within a quarter (there 0.8 m of 0.6 m). A few
     hundred steps have no time to find surfaces through compositing alone, so near-surface and free-space
-    terms are on, and the field starts sharper. Nor have they time to see an intensity of 0.3 beside
-    positions of 10 m, or colours from what a fifth of the blocks shows: inputs are scaled, less is hidden,
-    and colour weighs more (in ``paper-colour``, too, it weighs a hundred times a metre of depth).
+    terms are on, and the field starts sharper. Nor have they time to notice an intensity of 0.3 beside
+    positions of 10 m, or to learn colours from the fifth of the blocks that the paper leaves: inputs are
+    scaled and less is hidden. Colour weighs more than a metre, as in ``paper-colour`` (a hundred times).
     """
     return PonderOutdoorConfig(
         point_cloud_range=(-51.2, -51.2, -4.0, 51.2, 51.2, 4.8),

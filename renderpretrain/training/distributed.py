@@ -39,7 +39,7 @@ class Process:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
-    def total(self, values: Float[Tensor, " C"]) -> Float[Tensor, " C"]:
+    def total(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Sum over the processes."""
         if self.world_size > 1:
             dist.all_reduce(values)
