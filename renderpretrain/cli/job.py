@@ -10,7 +10,7 @@ from torch import nn
 
 from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolve
 from renderpretrain.data import SceneDataset
-from renderpretrain.data.open import open_data
+from renderpretrain.data.open import ROOMS, data_sets, open_data
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunFolder, load_checkpoint, newest_checkpoint
 
@@ -29,7 +29,8 @@ class Job:
         recipe: Its name.
         preset: The configuration it started from.
         data: What ``open_data`` opens.
-        scenes: Synthetic scenes to train on; ``None`` for recordings, which have as many as they have.
+        scenes: Synthetic scenes to train on, of every synthetic data set; ``None`` for recordings, which have
+            as many as they have.
         holdout: Scenes at the end that are only evaluated.
         seed: Of the weights, the order and the masks.
         config: The resolved configuration.
@@ -57,16 +58,17 @@ class Job:
     def open(self) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last."""
         count = None if self.scenes is None else self.scenes + self.holdout
-        return self.prepare(self.open_raw(self.data, count=count))
+        return self.prepare(self.open_raw(self.data, count=count, holdout=self.holdout))
 
     def open_raw(
-        self, data: str, *, count: int | None, seed: int = 0, with_truth: bool = False
+        self, data: str, *, count: int | None, holdout: int = 0, seed: int = 0, with_truth: bool = False
     ) -> SceneDataset:
         """Scenes as the recipe's sensors see them; training sees those of seed 0.
 
         Args:
             data: What ``open_data`` opens.
             count: Synthetic scenes; ``None`` for recordings.
+            holdout: How many of the last scenes are held out.
             seed: Which synthetic scenes.
             with_truth: Whether synthetic scenes carry exact answers.
         """
@@ -77,6 +79,7 @@ class Job:
             seed=seed,
             sweeps=config.sweeps,
             num_scenes=count,
+            holdout=holdout,
             frames_per_street=RECIPES[self.recipe].frames_per_street,
             with_truth=with_truth,
         )
@@ -108,9 +111,12 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
             raise ValueError(f"{key}: expected {saved.get(key)}, as in the resumed run, got {told.get(key)}")
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
-    indoor = dict(entry.indoor)
     data = told.get("data", entry.data)
-    synthetic = data.startswith("synthetic")
+    sets = [part.partition("@")[0] for part in data_sets(data)]
+    synthetic = any(part.startswith("synthetic") for part in sets)
+    of_data = dict(entry.indoor) if set(sets) & set(ROOMS) else {}
+    if len(sets) > 1 and "domains" in entry.config.model_fields:
+        of_data = of_data | {"domains": len(sets)}
     if data == "synthetic" and (told.get("scenes") or 0) % entry.frames_per_street:
         raise ValueError(
             f"scenes: {name} sees {entry.frames_per_street} frames of every street and holds out others; "
@@ -123,12 +129,17 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
         holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
         seed=told.get("seed", 0),
-        config=resolve(base, [indoor if data == "synthetic-room" else {}, saved.get("config", {}), *files]),
+        config=resolve(base, [of_data, saved.get("config", {}), *files]),
     )
 
 
 def absolute(data: str) -> str:
-    """The same data from wherever the run is looked at later: a folder's path is made absolute."""
+    """The same data from wherever the run is looked at later: paths of folders are made absolute."""
+    return "+".join(_absolute_part(part) for part in data_sets(data))
+
+
+def _absolute_part(data: str) -> str:
+    """The same for one data set."""
     kind, colon, rest = data.partition(":")
     if kind != "folder" or not rest:
         return data

@@ -4,6 +4,7 @@ from renderpretrain.data.batch import Batch, collate
 from renderpretrain.data.folder_schema import SceneFolderError
 from renderpretrain.data.folder_validation import validate_scene_folder
 from renderpretrain.data.folder_writing import write_scene_folder
+from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
 from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recording, Scene, SceneDataset
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "Boxes",
     "GroundTruth",
+    "MixedScenes",
     "OccupancyLabels",
     "Recording",
     "Scene",

@@ -30,7 +30,10 @@ class Batch:
         camera_valid: True for a real camera; ``None`` without cameras.
         z_depths: As in :class:`Scene`.
         z_depth_valid: As in :class:`Scene`.
-        point_labels: As in :class:`Scene`, padded with -1; ``None`` if a scene has none.
+        point_labels: As in :class:`Scene`, -1 for padding and scenes without any; ``None`` if none has any.
+        pixel_labels: The same for pixels.
+        class_names: As in :class:`Scene`, for every sample.
+        domains: Number of the data set that each sample comes from.
         world_to_global: As in :class:`Scene`; ``None`` if a scene has none.
         occupied: As in ``Scene.occupancy``; ``None`` if a scene has none.
         observed: As in ``Scene.occupancy``; ``None`` if a scene has none.
@@ -48,6 +51,9 @@ class Batch:
     z_depths: Float[Tensor, "B N H W"] | None = None
     z_depth_valid: Bool[Tensor, "B N H W"] | None = None
     point_labels: Int[Tensor, "B P"] | None = None
+    pixel_labels: Int[Tensor, "B N H W"] | None = None
+    class_names: tuple[tuple[str, ...], ...] = ()
+    domains: tuple[int, ...] = ()
     world_to_global: Float[Tensor, "B 4 4"] | None = None
     occupied: Bool[Tensor, "B Z Y X"] | None = None
     observed: Bool[Tensor, "B Z Y X"] | None = None
@@ -92,6 +98,8 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
         seeds=seeds,
         point_labels=_padded_labels(scenes),
+        class_names=tuple(scene.class_names for scene in scenes),
+        domains=tuple(scene.domain for scene in scenes),
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
         occupied=_stacked([scene.occupancy.occupied if scene.occupancy else None for scene in scenes]),
         observed=_stacked([scene.occupancy.observed if scene.occupancy else None for scene in scenes]),
@@ -99,8 +107,11 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
             collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
         ),
     )
-    if scenes[0].cameras is None:
-        return batch
+    return batch if scenes[0].cameras is None else _with_cameras(batch, scenes)
+
+
+def _with_cameras(batch: Batch, scenes: Sequence[Scene]) -> Batch:
+    """The batch with what its cameras saw."""
     most = max(len(scene.camera_names) for scene in scenes)
     images = torch.stack([_pad(_present(scene.images), most) for scene in scenes])
     camera_valid = torch.stack([torch.arange(most) < len(scene.camera_names) for scene in scenes])
@@ -109,6 +120,7 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         images=images,
         cameras=Cameras.stack([_pad_cameras(_present(scene.cameras), most) for scene in scenes]),
         camera_valid=camera_valid.to(images.device),
+        pixel_labels=_pixel_labels(scenes, most),
     )
     if scenes[0].z_depths is None:
         return batch
@@ -147,11 +159,37 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _padded_labels(scenes: Sequence[Scene]) -> Tensor | None:
-    """The points' classes side by side, -1 for padding, or ``None`` if a scene has none."""
-    labels = [scene.point_labels.long() for scene in scenes if scene.point_labels is not None]
-    if len(labels) < len(scenes):
+    """The points' classes side by side, -1 where there is none, or ``None`` if no scene has any."""
+    if all(scene.point_labels is None for scene in scenes):
         return None
+    labels = [
+        _labels("point_labels", scene, scene.point_labels, scene.points.shape[:1]).long() for scene in scenes
+    ]
     return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-1)
+
+
+def _pixel_labels(scenes: Sequence[Scene], count: int) -> Tensor | None:
+    """The pixels' classes of ``count`` cameras, -1 where there is none, or ``None`` if no scene has any."""
+    if all(scene.pixel_labels is None for scene in scenes):
+        return None
+    shapes = [(len(image), *image.shape[2:]) for image in (_present(scene.images) for scene in scenes)]
+    labels = [
+        _labels("pixel_labels", scene, scene.pixel_labels, shape).to(torch.int16)
+        for scene, shape in zip(scenes, shapes, strict=True)
+    ]
+    # Padding is 0 - 1.
+    return torch.stack([_pad(rows + 1, count) for rows in labels]) - 1
+
+
+def _labels(what: str, scene: Scene, labels: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """The classes of one scene, -1 if it has none."""
+    if labels is None:
+        return torch.full(shape, -1, device=scene.points.device)
+    if labels.shape != shape:
+        raise ValueError(
+            f"collate: {what}: expected {tuple(shape)} of scene {scene.name!r}, got {tuple(labels.shape)}"
+        )
+    return labels
 
 
 def _present(value: T | None) -> T:

@@ -128,17 +128,31 @@ def read_depth(entry: PictureFile, scale: float) -> np.ndarray:
     Raises:
         SceneFolderError: As :func:`read_image`.
     """
+    return _integers(entry).astype(np.float32) / np.float32(scale)
+
+
+def read_classes(entry: PictureFile) -> np.ndarray:
+    """A picture of class numbers as int16.
+
+    Raises:
+        SceneFolderError: As :func:`read_image`.
+    """
+    return _integers(entry).astype(np.int16)
+
+
+def _integers(entry: PictureFile) -> np.ndarray:
+    """A picture with one integer per pixel."""
     try:
         with Image.open(entry.file) as image:
             entry.check(image)
-            depth = np.asarray(image)
+            values = np.asarray(image)
     except (OSError, SyntaxError) as error:
         raise entry.unreadable(error) from error
-    if depth.ndim != 2 or depth.dtype.kind not in "iu":
+    if values.ndim != 2 or values.dtype.kind not in "iu":
         raise SceneFolderError(
-            f"{entry.file}: {entry.frame}: expected one integer per pixel, got {depth.dtype} {depth.shape}"
+            f"{entry.file}: {entry.frame}: expected one integer per pixel, got {values.dtype} {values.shape}"
         )
-    return depth.astype(np.float32) / np.float32(scale)
+    return values
 
 
 def _reason(error: Exception) -> str:

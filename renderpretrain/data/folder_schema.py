@@ -187,6 +187,7 @@ class IndoorFrame(BaseModel):
     timestamp_s: float | None = None
     color: str
     depth: str | None = None
+    semseg: str | None = None
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     camera_to_world: Pose
@@ -215,6 +216,7 @@ class IndoorFolder(BaseModel):
         None, validation_alias=AliasChoices("distortion", "distortion_k1k2p1p2k3")
     )
     depth_scale: float = Field(1000.0, gt=0)
+    semseg_classes: dict[int, str] = {}
     frames: list[IndoorFrame] = Field(min_length=1)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from renderpretrain.data.folder_files import PictureFile, Sweep, read_depth, read_image, read_sweep
+from renderpretrain.data.folder_files import (
+    PictureFile,
+    Sweep,
+    read_classes,
+    read_depth,
+    read_image,
+    read_sweep,
+)
 from renderpretrain.data.folder_geometry import camera_to_lidar, pinhole
 from renderpretrain.data.folder_schema import (
     IndoorFolder,
@@ -75,6 +82,11 @@ def _indoor_problems(path: Path, folder: IndoorFolder, frame: IndoorFrame, name:
     """Problems of one view's picture and depth image."""
     size = (frame.height, frame.width)
     yield from _picture_problems(PictureFile(path / frame.color, size, f"{name}: color"))
+    if frame.semseg is not None:
+        try:
+            read_classes(PictureFile(path / frame.semseg, size, f"{name}: semseg"))
+        except SceneFolderError as error:
+            yield str(error)
     if frame.depth is None:
         if folder.format == "posed_rgbd":
             yield f"{path}: {name}: depth: expected a file because the format is posed_rgbd, got nothing"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder_files import PictureFile, read_depth, read_image
+from renderpretrain.data.folder_files import PictureFile, read_classes, read_depth, read_image
 from renderpretrain.data.folder_geometry import view_camera
 from renderpretrain.data.folder_schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import Scene
@@ -30,21 +30,36 @@ class View:
         image: uint8 ``(3, H, W)``.
         z_depth: ``(H, W)`` metres along the optical axis, 0 = not measured; ``None`` without a depth image.
         points: ``(P, 5)`` in the room's frame.
+        pixel_labels: int16 ``(H, W)`` classes; ``None`` where the folder has none.
+        point_labels: ``(P,)`` the same for the points.
     """
 
     image: torch.Tensor
     z_depth: torch.Tensor | None
     points: torch.Tensor
+    pixel_labels: torch.Tensor | None = None
+    point_labels: torch.Tensor | None = None
 
 
-def group_views(folder: IndoorFolder, views_per_scene: int | None) -> list[list[int]]:
-    """Consecutive views of one room, so many per scene; the last scene of a room may have fewer."""
+def group_views(
+    folder: IndoorFolder, views_per_scene: int | None, held_out_every: int | None
+) -> list[list[int]]:
+    """Consecutive views of one room, so many per scene; the last scene of a room may have fewer.
+
+    Args:
+        folder: Its views.
+        views_per_scene: So many; ``None`` takes the folder's word, or :data:`DEFAULT_VIEWS`.
+        held_out_every: Every so many-th view shares its scene with its like only, and these scenes come last.
+    """
     most = views_per_scene or folder.views_per_scene or DEFAULT_VIEWS
+    views = range(len(folder.frames))
+    last = set(views[held_out_every - 1 :: held_out_every]) if held_out_every else set()
     groups: list[list[int]] = []
-    for view, frame in enumerate(folder.frames):
-        fits = groups and len(groups[-1]) < most and folder.frames[groups[-1][0]].scene == frame.scene
-        if fits:
-            groups[-1].append(view)
+    for view in sorted(views, key=lambda view: view in last):
+        frame, group = folder.frames[view], groups[-1] if groups else []
+        fits = 0 < len(group) < most and folder.frames[group[0]].scene == frame.scene
+        if fits and (group[0] in last) == (view in last):
+            group.append(view)
         else:
             groups.append([view])
     return groups
@@ -66,7 +81,9 @@ def indoor_scene(
         for view in views
     ]
     cameras = Cameras.stack([view_camera(folder, view).resize(size) for view in views])
-    depths = [view.z_depth for view in decoded if view.z_depth is not None]
+    depths = _all([view.z_depth for view in decoded])
+    pixel_labels = _all([view.pixel_labels for view in decoded])
+    point_labels = _all([view.point_labels for view in decoded])
     first = folder.frames[views[0]]
     scene = Scene(
         name=f"{path.name}/{first.frame_id}",
@@ -74,34 +91,48 @@ def indoor_scene(
         lidar_origin=cameras.centers.mean(0),
         world_to_global=torch.eye(4),
         timestamp=first.timestamp_s or 0.0,
+        pixel_labels=torch.stack(pixel_labels) if pixel_labels else None,
+        point_labels=torch.cat(point_labels) if point_labels else None,
     )
     images = torch.stack([view.image for view in decoded]).float().div_(255)
     names = tuple(str(folder.frames[view].frame_id) for view in views)
-    z_depths = torch.stack(depths) if len(depths) == len(views) else None
-    return scene.with_images(images, cameras, names, z_depths)
+    return scene.with_images(images, cameras, names, torch.stack(depths) if depths else None)
+
+
+def _all(tensors: list[torch.Tensor | None]) -> list[torch.Tensor]:
+    """The tensors of all views, or none where one lacks it."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    return present if len(present) == len(tensors) else []
 
 
 def read_view(path: Path, folder: IndoorFolder, view: int, size: tuple[int, int], most: int) -> View:
-    """Decode one view; the depth image takes the nearest pixel, since a mean of depths lies on no surface."""
+    """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface."""
     frame = folder.frames[view]
     name = frame_name(view, frame)
     declared = (frame.height, frame.width)
     color = PictureFile(path / frame.color, declared, name)
     image = torch.from_numpy(read_image(color, size)).permute(2, 0, 1)
-    if frame.depth is None:
-        return View(image, None, torch.zeros(0, 5))
-    depth = read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale)
     rows = ((np.arange(size[0]) + 0.5) * declared[0] / size[0]).astype(np.int64)
     columns = ((np.arange(size[1]) + 0.5) * declared[1] / size[1]).astype(np.int64)
+    labels = None
+    if frame.semseg is not None:
+        labels = torch.from_numpy(read_classes(PictureFile(path / frame.semseg, declared, name)))
+    pixel_labels = None if labels is None else labels[rows][:, columns]
+    if frame.depth is None:
+        return View(image, None, torch.zeros(0, 5), pixel_labels)
+    depth = read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale)
     colors = torch.from_numpy(read_image(color, declared))
-    points = back_project(view_camera(folder, view), torch.from_numpy(depth), colors, most, seed=view)
-    return View(image, torch.from_numpy(depth[rows][:, columns]), points)
+    points, pixels = back_project(view_camera(folder, view), torch.from_numpy(depth), colors, most, seed=view)
+    point_labels = None if labels is None else labels[pixels.unbind(-1)].long()
+    return View(image, torch.from_numpy(depth[rows][:, columns]), points, pixel_labels, point_labels)
 
 
 def back_project(
     camera: Cameras, z_depth: torch.Tensor, colors: torch.Tensor, most: int, *, seed: int
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """World points of measured pixels: five columns, the luminance as intensity, no time lag.
+
+    Also the pixels ``(v, u)`` they come from.
 
     Args:
         camera: One camera.
@@ -120,10 +151,10 @@ def back_project(
     t = z_depth[v, u] / (rays.directions @ axis)
     points = rays.origins + t[:, None] * rays.directions
     intensity = (colors[v, u].float() / 255) @ torch.tensor(LUMINANCE)
-    return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
+    return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1), measured
 
 
 def _nbytes(view: View) -> int:
     """Memory held."""
-    held = (view.image, view.z_depth, view.points)
+    held = (view.image, view.z_depth, view.points, view.pixel_labels, view.point_labels)
     return sum(t.numel() * t.element_size() for t in held if t is not None)

@@ -35,7 +35,7 @@ def write_scene_folder(
     Args:
         path: The folder; made if it is not there.
         scenes: At least one, all of one kind.
-        class_names: Names of ``point_labels`` and ``boxes.labels``; those of ``truth`` when empty.
+        class_names: Names of labels and ``boxes.labels``; the scene's own when empty.
         one_recording: The scenes are consecutive moments of one recording, whose sweeps may be merged.
 
     Raises:
@@ -55,13 +55,13 @@ def write_scene_folder(
                 f"scenes: expected one kind, got {content['format']} and then {kind} ({scene.name})"
             )
         content["format"] = kind
-        names = class_names or (scene.truth.class_names if scene.truth else ())
+        names = class_names or scene.class_names or (scene.truth.class_names if scene.truth else ())
         if kind in ("multicam_lidar", "lidar_sequence"):
             frame = _outdoor_frame(folder, number, scene, names)
             content["frames"].append(frame if one_recording else {"scene": scene.name, **frame})
             content["semseg_classes"] = {str(i): name for i, name in enumerate(names)}
         else:
-            _add_views(folder, number, scene, content)
+            _add_views(folder, number, scene, names, content)
     if not content["frames"]:
         raise ValueError("scenes: expected at least one, got none")
     (folder / INDEX).write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -111,7 +111,9 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
     return frame
 
 
-def _add_views(folder: Path, number: int, scene: Scene, content: dict[str, Any]) -> None:
+def _add_views(
+    folder: Path, number: int, scene: Scene, class_names: tuple[str, ...], content: dict[str, Any]
+) -> None:
     """Write a scene's views and append them to the folder's frames."""
     if scene.cameras is None or scene.images is None:
         raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
@@ -139,6 +141,11 @@ def _add_views(folder: Path, number: int, scene: Scene, content: dict[str, Any])
             frame["depth"] = f"{number:06d}_{n}_depth.png"
             units = (scene.z_depths[n].double() * content["depth_scale"]).round().clamp(0, 65535)
             Image.fromarray(units.numpy().astype(np.uint16)).save(folder / frame["depth"])
+        if scene.pixel_labels is not None:
+            frame["semseg"] = f"{number:06d}_{n}_semseg.png"
+            classes = scene.pixel_labels[n].clamp(min=0).numpy().astype(np.uint16)
+            Image.fromarray(classes).save(folder / frame["semseg"])
+            content["semseg_classes"] = {str(i): label for i, label in enumerate(class_names)}
         content["frames"].append(frame)
 
 

@@ -21,6 +21,10 @@ CLASS_NAMES = (
 )
 FLOOR, WALL, CEILING, TABLE, CHAIR, CABINET, SOFA, LAMP, PICTURE, OBJECT = range(1, 11)
 
+COARSE_NAMES = ("free", "floor", "wall", "ceiling", "furniture", "thing")
+COARSE = (0, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5)
+"""What a class of ``CLASS_NAMES`` is called in ``COARSE_NAMES``."""
+
 THICK = 0.3
 """Thickness of walls, floor and ceiling, metres."""
 

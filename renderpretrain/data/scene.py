@@ -92,11 +92,15 @@ class Scene:
         world_to_global: This moment's world frame in a frame common to the sequence (ego motion).
         timestamp: Seconds.
         boxes: Annotated or simulated objects.
-        point_labels: Class index per point.
+        point_labels: Class index per point, -1 for none.
+        pixel_labels: Class index per pixel of every camera, -1 for none.
+        class_names: Names of the classes; an index means the same in points and pixels.
         truth: Exact answers, from simulators only.
         occupancy: Labels from the beams of neighbouring frames, where
             :class:`~renderpretrain.data.SceneWindows` made them.
         previous: Earlier scenes of the same recording, oldest first, where it gathered them.
+        domain: Number of the data set it comes from, where :class:`~renderpretrain.data.MixedScenes` mixes
+            several.
     """
 
     name: str
@@ -111,9 +115,12 @@ class Scene:
     timestamp: float = 0.0
     boxes: Boxes | None = None
     point_labels: Int[Tensor, " P"] | None = None
+    pixel_labels: Int[Tensor, "N H W"] | None = None
+    class_names: tuple[str, ...] = ()
     truth: GroundTruth | None = None
     occupancy: OccupancyLabels | None = None
     previous: tuple["Scene", ...] = ()
+    domain: int = 0
 
     def with_images(
         self,

@@ -1,6 +1,7 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class SceneFolder:
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one keyword per property of the data
         self,
         path: str | Path,
         *,
@@ -48,6 +49,7 @@ class SceneFolder:
         sweeps: int = 1,
         max_points: int | None = None,
         views_per_scene: int | None = None,
+        held_out_every: int | None = None,
         sensor_origin: tuple[float, float, float] | None = None,
     ) -> None:
         """Read ``frames.json``; raw files are read scene by scene.
@@ -60,6 +62,7 @@ class SceneFolder:
             max_points: At most so many points per scene, chosen by chance that depends on the scene only;
                 ``None`` keeps all of a LiDAR and 32768 of depth images.
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
+            held_out_every: Every so many-th indoor view goes to scenes of its own kind, which come last.
             sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
 
         Raises:
@@ -67,6 +70,8 @@ class SceneFolder:
         """
         if sweeps < 1:
             raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
+        if held_out_every is not None and held_out_every < 2:
+            raise ValueError(f"held_out_every: expected at least 2, got {held_out_every}")
         self.path = Path(path)
         self.index = read_index(self.path)
         self.image_size = self._common_size() if image_size is None else image_size
@@ -76,7 +81,9 @@ class SceneFolder:
         self._cache = MemoryCache(CACHE_BYTES)
         self._sensor_origin = sensor_origin
         self._groups = (
-            group_views(self.index, views_per_scene) if isinstance(self.index, IndoorFolder) else []
+            group_views(self.index, views_per_scene, held_out_every)
+            if isinstance(self.index, IndoorFolder)
+            else []
         )
         if isinstance(self.index, OutdoorFolder) and sweeps > 1:
             self._check_poses(self.index)
@@ -90,7 +97,8 @@ class SceneFolder:
             raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
         if isinstance(self.index, IndoorFolder):
             views = self._groups[index]
-            return indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+            scene = indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+            return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
     def sequence(self, index: int) -> range:
@@ -116,6 +124,7 @@ class SceneFolder:
             timestamp=frame.seconds or 0.0,
             boxes=annotated_boxes(frame, self.class_names),
             point_labels=labels,
+            class_names=self.class_names,
         )
         if not frame.cameras or self.image_size is None or not pictured:
             return scene
@@ -216,10 +225,10 @@ class SceneFolder:
 
 def _class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:
     """``free``, then the point classes by their number, then box labels that are not among them."""
-    if isinstance(index, IndoorFolder):
-        return ("free",)
     known = {0: "free", **index.semseg_classes}
     names = [known.get(i, f"class_{i}") for i in range(max(known) + 1)]
+    if isinstance(index, IndoorFolder):
+        return tuple(names)
     boxes = {box.label for frame in index.frames for box in frame.boxes_lidar_frame}
     boxes |= {box.label for frame in index.frames for box in frame.boxes_rectified_cam0}
     return (*names, *sorted(boxes - set(names) - {"DontCare"}))

@@ -5,14 +5,14 @@ The world is the room: z up, the origin at the centre of the floor, walls along 
 
 import math
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from random import Random
 
 import torch
 from torch import Tensor
 
 from renderpretrain.data.raycast import Solids, occupancy
-from renderpretrain.data.room_layout import CLASS_NAMES, lay_room
+from renderpretrain.data.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
 from renderpretrain.data.scene import GroundTruth, Scene
 from renderpretrain.data.simulate import LUMINANCE, Pictures, photograph
 from renderpretrain.geometry import Cameras, VoxelGrid
@@ -29,6 +29,12 @@ CANDIDATES = 60
 FAR = 20.0
 """Metres; more than any room's diagonal."""
 
+EXPOSURE = 0.4
+"""Brightness of a room at night."""
+
+NIGHT_NOISE = 3.0
+"""How much noisier its depth is."""
+
 
 @dataclass(frozen=True)
 class SyntheticRoom:
@@ -36,7 +42,7 @@ class SyntheticRoom:
 
     ``points`` are back-projected from the noisy depth images; their intensity is the pixel's luminance and
     their time lag 0. ``lidar_origin`` is the mean of the camera centres: a stand-in, since each view has
-    its own.
+    its own. ``pixel_labels`` and ``point_labels`` are exact.
 
     Attributes:
         num_scenes: How many.
@@ -44,6 +50,8 @@ class SyntheticRoom:
         num_views: Cameras per room.
         image_size: ``(height, width)`` of every camera, pixels.
         num_points: At most so many points per scene.
+        night: Other rooms, as another data set has them: darker pictures, noisier depth and fewer, coarser
+            classes.
         with_truth: Whether scenes carry :class:`GroundTruth`.
         grid: Where ``truth.occupancy`` is asked; voxels of 0.1 m over ``extent`` when absent.
     """
@@ -54,12 +62,17 @@ class SyntheticRoom:
     num_views: int = 4
     image_size: tuple[int, int] = (96, 128)
     num_points: int = 8192
+    night: bool = False
     with_truth: bool = True
     grid: VoxelGrid | None = None
     extent: tuple[float, float, float, float, float, float] = field(
         default=(-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), init=False
     )
-    class_names: tuple[str, ...] = field(default=CLASS_NAMES, init=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, ``"free"`` first."""
+        return COARSE_NAMES if self.night else CLASS_NAMES
 
     def __post_init__(self) -> None:
         for name in ("num_scenes", "num_views", "num_points"):
@@ -80,20 +93,25 @@ class SyntheticRoom:
         """
         if not 0 <= index < self.num_scenes:
             raise IndexError(f"SyntheticRoom: expected an index in [0, {self.num_scenes}), got {index}")
-        random = Random(f"room/{self.seed}/{index}")
+        kind = "night" if self.night else "room"
+        random = Random(f"{kind}/{self.seed}/{index}")
         rows, size = lay_room(random)
         solids = Solids.stack(rows)
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         cameras = _cameras(solids, size, self.num_views, self.image_size, generator)
         pictures = photograph(solids, cameras, far=FAR)
-        z_depths = _measured(pictures, generator)
+        if self.night:
+            pictures = _at_night(pictures)
+        z_depths = _measured(pictures, generator, noise=NIGHT_NOISE if self.night else 1.0)
         points, labels = self._points(cameras, pictures, z_depths, generator)
         scene = Scene(
-            name=f"room-{self.seed}-{index}",
+            name=f"{kind}-{self.seed}-{index}",
             points=points,
             lidar_origin=cameras.centers.mean(0),
             world_to_global=torch.eye(4),
             point_labels=labels,
+            pixel_labels=pictures.semantics.to(torch.int16),
+            class_names=self.class_names,
             truth=self._truth(solids, pictures) if self.with_truth else None,
         )
         names = tuple(f"view_{n}" for n in range(self.num_views))
@@ -102,7 +120,7 @@ class SyntheticRoom:
     def _points(
         self, cameras: Cameras, pictures: Pictures, z_depths: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Measured pixels as points of the room, five columns, and the class of what each pixel shows."""
+        """Measured pixels as points of the room, five columns, and their classes."""
         measured = torch.nonzero(z_depths > 0)
         chosen = measured[torch.randperm(len(measured), generator=generator)[: self.num_points]]
         n, v, u = chosen.unbind(-1)
@@ -112,18 +130,19 @@ class SyntheticRoom:
         t = z_depths[n, v, u] / (directions * axes).sum(-1)
         points = rays.origins[:, 0] + t[:, None] * directions
         intensity = pictures.images[n, :, v, u] @ torch.tensor(LUMINANCE)
-        columns = [points, intensity[:, None], torch.zeros(len(points), 1)]
-        return torch.cat(columns, -1), pictures.semantics[n, v, u]
+        columns = torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
+        return columns, pictures.semantics[n, v, u]
 
     def _truth(self, solids: Solids, pictures: Pictures) -> GroundTruth:
         """Pictures and voxels of what was really there."""
         grid = self.grid or VoxelGrid(self.extent, (0.1, 0.1, 0.1))
+        occupied = occupancy(solids, grid)
         return GroundTruth(
             depth=pictures.depth,
             hit=pictures.hit,
             normals=pictures.normals,
             semantics=pictures.semantics,
-            occupancy=occupancy(solids, grid),
+            occupancy=torch.tensor(COARSE)[occupied] if self.night else occupied,
             grid=grid,
             class_names=self.class_names,
         )
@@ -180,14 +199,20 @@ def _clearance(solids: Solids, places: Tensor) -> Tensor:
     return outside.amin(-1).clamp(max=CLEARANCE)
 
 
-def _measured(pictures: Pictures, generator: torch.Generator) -> Tensor:
+def _at_night(pictures: Pictures) -> Pictures:
+    """The same room in the dark, with coarse classes."""
+    semantics = torch.tensor(COARSE)[pictures.semantics]
+    return replace(pictures, images=pictures.images * EXPOSURE, semantics=semantics)
+
+
+def _measured(pictures: Pictures, generator: torch.Generator, *, noise: float) -> Tensor:
     """Depth images as a structured-light sensor gives them: 0 where it failed.
 
-    The noise grows with the square of the distance (2 mm at 1 m); 2 % of the pixels are lost, and all of
-    those seen at a grazing angle.
+    The noise grows with the square of the distance (2 mm at 1 m, times ``noise``); 2 % of the pixels are
+    lost, and all of those seen at a grazing angle.
     """
     z_depth = pictures.z_depth
-    noise = torch.randn(z_depth.shape, generator=generator) * 2e-3 * z_depth.square()
+    error = torch.randn(z_depth.shape, generator=generator) * 2e-3 * noise * z_depth.square()
     lost = torch.rand(z_depth.shape, generator=generator) < 0.02
     cosines = pictures.cosines.abs()
-    return torch.where(pictures.hit & ~lost & (cosines > 0.12), (z_depth + noise).clamp(min=0), 0.0)
+    return torch.where(pictures.hit & ~lost & (cosines > 0.12), (z_depth + error).clamp(min=0), 0.0)

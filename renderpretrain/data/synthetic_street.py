@@ -129,6 +129,7 @@ class SyntheticStreet:
             timestamp=seconds,
             boxes=_boxes(street, seconds, world_to_street),
             point_labels=labels,
+            class_names=self.class_names,
         )
         return scene, solids
 

@@ -5,7 +5,7 @@ A field is any callable ``(volume, rays, samples) -> FieldSamples``.
 
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.density import DensityField, OccupancyField
-from renderpretrain.fields.embeddings import Embeddings, load_embeddings
+from renderpretrain.fields.embeddings import Embeddings, hashed_embeddings, load_embeddings
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import (
@@ -31,6 +31,7 @@ __all__ = [
     "density_alphas",
     "encoded_channels",
     "frequency_encoding",
+    "hashed_embeddings",
     "laplace_densities",
     "load_embeddings",
     "occupancy_densities",

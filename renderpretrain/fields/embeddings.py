@@ -1,6 +1,8 @@
 """Class embeddings from a file: targets for a rendered embedding without the network that made them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -36,8 +38,9 @@ class Embeddings:
             Vectors, and which labels have one.
         """
         valid = (labels >= 0) & (labels < len(self.names))
-        vectors = self.vectors[torch.where(valid, labels, 0).long()]
-        return torch.where(valid[..., None], vectors, 0.0), valid
+        # Row -1, the last, is the zero vector appended here.
+        vectors = torch.cat([self.vectors, self.vectors.new_zeros(1, self.channels)])
+        return vectors[torch.where(valid, labels, -1).long()], valid
 
     def to(self, device: torch.device | str) -> "Embeddings":
         """The same embeddings on another device."""
@@ -62,6 +65,25 @@ def load_embeddings(path: str | Path) -> Embeddings:
         raise ValueError(f"embeddings: {path}: {error}") from error
     unit = torch.nn.functional.normalize(torch.from_numpy(vectors.astype(np.float64)), dim=1)
     return Embeddings(tuple(str(name) for name in names), unit.float())
+
+
+def hashed_embeddings(names: Sequence[str], channels: int) -> Embeddings:
+    """A random direction for every name, always the same one: classes apart without a language model.
+
+    Unlike CLIP's, these vectors do not say which classes are alike. Two of them have a cosine of about
+    ``1 / sqrt(channels)``.
+
+    Args:
+        names: All different.
+        channels: Width of a vector.
+    """
+    if channels < 1 or len(set(names)) < len(names):
+        raise ValueError(f"hashed_embeddings: expected different names and channels, got {names}, {channels}")
+    rows = torch.zeros(len(names), channels)
+    for row, name in zip(rows, names, strict=True):
+        seed = int.from_bytes(sha256(name.encode()).digest()[:7])
+        row.copy_(torch.randn(channels, generator=torch.Generator().manual_seed(seed)))
+    return Embeddings(tuple(names), torch.nn.functional.normalize(rows, dim=1))
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,10 @@ from renderpretrain.geometry import VoxelGrid
 
 
 class PillarLayer(nn.Module):
-    """One linear layer, normalised and rectified; keys as the ``pfn_layers`` of OpenPCDet and mmdet3d."""
+    """One linear layer, normalised and rectified; keys as the ``pfn_layers`` of OpenPCDet and mmdet3d.
+
+    With fewer than two points there is nothing to learn statistics from: the running ones are used and kept.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -19,7 +22,11 @@ class PillarLayer(nn.Module):
 
     def forward(self, x: Float[Tensor, "M _"]) -> Float[Tensor, "M _"]:
         """Differentiable."""
-        return self.norm(self.linear(x)).relu()
+        x, norm = self.linear(x), self.norm
+        if len(x) > 1:
+            return norm(x).relu()
+        mean, var = norm.running_mean, norm.running_var
+        return nn.functional.batch_norm(x, mean, var, norm.weight, norm.bias, eps=norm.eps).relu()
 
 
 class PillarFeatureNet(nn.Module):

@@ -19,12 +19,13 @@ from renderpretrain.losses.rays import (
     rgb_l1,
     rgb_mse,
 )
-from renderpretrain.losses.semantic import semantic_cosine, semantic_info_nce
+from renderpretrain.losses.semantic import class_log_probabilities, semantic_cosine, semantic_info_nce
 from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf, sdf_sparsity
 
 __all__ = [
     "GradNorm",
     "UncertaintyWeights",
+    "class_log_probabilities",
     "depth_kl",
     "depth_l1",
     "depth_l2",

@@ -47,6 +47,33 @@ def semantic_cosine(
     return masked_mean(1 - (_directions(features, valid) * _directions(target, valid)).sum(-1), valid)
 
 
+def class_log_probabilities(
+    features: Float[Tensor, "M C"],
+    vectors: Float[Tensor, "K C"],
+    allowed: Bool[Tensor, "M K"],
+    *,
+    temperature: int | float = 0.01,
+) -> Float[Tensor, "M K"]:
+    """Logarithm of the softmax over classes of a feature's cosine similarity with their embeddings.
+
+    The negative of the entry of the right class is PPT's language-guided categorical alignment
+    (https://arxiv.org/abs/2308.09718, section 3.4): a feature is told apart from the classes of its own data
+    set only, for another one's "furniture" may be its "chair". Differentiable in features; computed in
+    float32.
+
+    Args:
+        features: Of any length.
+        vectors: One embedding per class, of any length.
+        allowed: Which classes a feature may be told to be; the others get about -1e9.
+        temperature: Of the softmax, positive; 0.01 is CLIP's.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    with torch.autocast(features.device.type, enabled=False):
+        cosines = normalize(features.float(), dim=-1) @ normalize(vectors.float(), dim=-1).mT
+        return (cosines / temperature).masked_fill(~allowed, EXCLUDED).log_softmax(-1)
+
+
 def _directions(features: Tensor, valid: Tensor) -> Tensor:
     """Features of unit length in float32; zero where not valid."""
     return normalize(torch.where(valid[..., None], features, 0.0).float(), dim=-1)

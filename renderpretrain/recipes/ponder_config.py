@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
+EMBEDDINGS = "An .npz of class names and vectors, or hashed:C for C random numbers per name."
+
 
 class PonderPart(BaseModel):
     """A section of the configuration."""
@@ -64,7 +66,7 @@ class OutdoorRayConfig(PonderPart):
 class LossConfig(RayLossConfig):
     """The same with the term that compares rendered embeddings with those of classes."""
 
-    semantic: float = Field(0.0, ge=0, description="Needs embeddings and points with classes.")
+    semantic: float = Field(0.0, ge=0, description="Needs embeddings and classes of what rays hit.")
     temperature: float = Field(0.01, gt=0, description="Of the semantic term's softmax.")
 
 
@@ -77,8 +79,9 @@ class PonderOutdoorConfig(PonderPart):
     )
     image_size: tuple[int, int] = Field((900, 1600), description="Height and width images are resized to.")
     sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep.")
-    embeddings: str | None = Field(
-        None, description="An .npz of names and vectors, one per class of the points, in their order."
+    embeddings: str | None = Field(None, description=EMBEDDINGS)
+    input_scale: tuple[float, float, float, float] = Field(
+        (1.0, 1.0, 1.0, 1.0), description="What x, y, z and intensity are divided by before the encoder."
     )
     encoder: UNetConfig = UNetConfig()
     mask: MaskConfig = MaskConfig()

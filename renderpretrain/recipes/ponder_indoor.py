@@ -1,40 +1,56 @@
-"""PonderV2 indoors: render a room's pictures and depth from a fifth of its points.
+"""PonderV2 indoors: render a room's pictures, depth and classes from a fifth of its points.
 
 https://arxiv.org/abs/2310.08586, "PonderV2: Pave the Way for 3D Foundation Model with A Universal
-Pre-training Paradigm".
+Pre-training Paradigm"; several data sets at once as in https://arxiv.org/abs/2308.09718, "Towards Large-scale
+3D Representation Learning with Multi-dataset Point Prompt Training" (PPT).
 """
 
 from dataclasses import replace
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import SparseUNet, VolumeUNet, voxelize
+from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels, voxelize
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
+from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import PixelRays, RayTargets, add_depth
+from renderpretrain.samplers import PixelRays, RayTargets, add_depth, read_pixels
 
 POINT_COLUMNS = 4
 """x, y, z, intensity."""
+
+WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
+"""What does without classes."""
 
 
 class PonderIndoor(nn.Module):
     """A few of the points to voxels, sparse U-Net, volume, dense U-Net, rendered pixels of posed RGB-D views.
 
-    The field reads the volume in two halves, one for the distance, one for the colour, and does not see
-    positions: what it knows of a place is what the encoder said of it. Needs no labels.
+    The field reads the volume in two halves, one for the distance, one for colour and class, and does not see
+    positions: what it knows of a place is what the encoder said of it. The terms of depth, distance and
+    colour need no labels. Where scenes have classes, a rendered embedding is compared with that of the
+    pixel's class, and a voxel's feature with that of its points' classes (PPT's alignment).
+
+    With ``domains`` above one, every data set has its own batch norms in the encoder, steered by a learned
+    embedding of the set (PPT's prompt), and its own list of classes. Equal names have one vector.
 
     Differs from the released code, on purpose:
 
+    * PPT's alignment is part of the loss. Released: computed, logged and dropped.
+    * A class's vector is read by its name. Released: with several prompts per name, the mean mixes names.
+    * All classes are learnt. Released: the first one, the wall, never gets a target.
+    * The rays of other samples are no negatives. Released: all rays of a batch.
+    * A batch may mix data sets; each set's statistics are its own. Released: batches of one set only.
     * The encoder reads position and intensity (the luminance of the pixel a built-in room's point comes
       from): what points carry here. Released: colour and normal.
     * All scenes share one metric cube, and weights are converted (``ponder_indoor_config``). Released: each
@@ -56,7 +72,8 @@ class PonderIndoor(nn.Module):
     * Pixels are drawn per sample from the batch's seeds, on the device. Released: rays of all pixels are made
       and indexed, in loops over samples and views, with a detour over the CPU.
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
-    * No augmentation (released: rotation, scaling, flips), no semantic term and one data set at a time.
+    * No augmentation (released: rotation, scaling, flips). Vectors of classes are random unless a file gives
+      CLIP's.
 
     Args:
         config: See :class:`~renderpretrain.recipes.ponder_indoor_config.PonderIndoorConfig`.
@@ -65,29 +82,53 @@ class PonderIndoor(nn.Module):
     def __init__(self, config: PonderIndoorConfig) -> None:
         super().__init__()
         self.config = config
-        unet, field = config.encoder, config.field
+        unet, weights = config.encoder, config.losses
+        self.vectors = read_vectors(
+            config.embeddings,
+            {"losses.semantic": weights.semantic, "losses.alignment": weights.alignment},
+            unnamed=config.domains > 1,
+        )
         self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
         self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
         self.policy = RandomMask(config.drop_ratio)
+        several = config.domains > 1
+        self.contexts = nn.Embedding(config.domains, config.context_channels) if several else None
         self.encoder = SparseUNet(
-            POINT_COLUMNS, channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
+            POINT_COLUMNS,
+            channels=unet.channels,
+            depths=unet.depths,
+            stem_channels=unet.stem_channels,
+            prompt=(config.domains, config.context_channels) if several else None,
         )
         set_momentum(self.encoder, unet.batch_norm_momentum)
-        self.neck = VolumeUNet(self.encoder.out_channels, field.channels, channels=config.neck_channels)
-        self.renderer = NeuSRenderer(
-            SDFField(
-                self.grid,
-                field.channels,
-                hidden_channels=field.hidden_channels,
-                geometry_channels=field.geometry_channels,
-                sdf_blocks=field.sdf_blocks,
-                rgb_blocks=field.rgb_blocks,
-                extent=max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True)),
-                sharpness=field.sharpness,
-                colour=config.losses.rgb > 0,
-                split=config.losses.rgb > 0,
-                positions=False,
-            ),
+        self.to_classes: nn.Linear | None = None
+        if self.vectors is not None and weights.alignment:
+            self.to_classes = nn.Linear(self.encoder.out_channels, self.vectors.channels)
+        self.neck = VolumeUNet(
+            self.encoder.out_channels, config.field.channels, channels=config.neck_channels
+        )
+        self.renderer = self._renderer()
+
+    def _renderer(self) -> NeuSRenderer:
+        """The field and how its rays are sampled."""
+        field, weights = self.config.field, self.config.losses
+        semantic = self.vectors.channels if self.vectors is not None and weights.semantic else 0
+        sdf = SDFField(
+            self.grid,
+            field.channels,
+            hidden_channels=field.hidden_channels,
+            geometry_channels=field.geometry_channels,
+            sdf_blocks=field.sdf_blocks,
+            rgb_blocks=field.rgb_blocks,
+            extent=max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True)),
+            sharpness=field.sharpness,
+            colour=weights.rgb > 0,
+            semantic_channels=semantic,
+            split=weights.rgb > 0 or semantic > 0,
+            positions=False,
+        )
+        return NeuSRenderer(
+            sdf,
             num_samples=field.num_samples,
             num_importance=field.num_importance,
             near=field.near,
@@ -96,10 +137,22 @@ class PonderIndoor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        targets = self.targets(batch)
-        volume = self.encode(batch, self.hide(batch))
+        weights, targets = self.config.losses, self.targets(batch)
+        voxels, features = self._encode(batch, self.hide(batch))
+        volume = self._lift(voxels, features, batch.size)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
-        return ray_terms(rendered, targets, self.config.losses)
+        terms = ray_terms(rendered, targets, weights)
+        if self.vectors is None:
+            return terms
+        vocabulary = self.vectors.vocabulary(batch)
+        terms |= semantic_terms(rendered, targets, weights, vocabulary)
+        if self.to_classes is not None:
+            several = self.config.domains > 1
+            labels = known_labels(batch, "points", WITHOUT_CLASSES, optional=several)
+            said = self.to_classes(features)
+            aligned = alignment(said, voxels, labels, vocabulary, weights.temperature)
+            terms["alignment"] = weights.alignment * aligned
+        return terms
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
@@ -107,15 +160,40 @@ class PonderIndoor(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
+        return self._lift(*self._encode(batch, hidden), batch.size)
+
+    def _encode(self, batch: Batch, hidden: Hidden | None) -> tuple[Voxels, Tensor]:
+        """The voxels of the points that are left, and the encoder's feature of each."""
         dropped = None if hidden is None else hidden.points
         valid = batch.point_valid if dropped is None else batch.point_valid & ~dropped
         voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.fine)
-        features = self.encoder(voxels.to_sparse()).features
-        return self.neck(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
+        return voxels, self.encoder(voxels.to_sparse(), self._domains(batch)).features
+
+    def _domains(self, batch: Batch) -> Domains | None:
+        """The data set of each sample, where they have their own norms."""
+        if self.contexts is None:
+            return None
+        if max(batch.domains) >= self.config.domains:
+            raise ValueError(
+                f"domains: expected a batch of {self.config.domains} data sets, got scene "
+                f"{batch.names[batch.domains.index(max(batch.domains))]!r} of number {max(batch.domains)}; "
+                f"set domains={max(batch.domains) + 1}"
+            )
+        return Domains(batch.domains, self.contexts(torch.tensor(batch.domains, device=batch.device)))
+
+    def _lift(self, voxels: Voxels, features: Tensor, size: int) -> Tensor:
+        """The volume of encoded voxels."""
+        return self.neck(lift_voxels(features, voxels.coords, self.fine, self.grid, size))
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
         return self.renderer(volume, rays, seeds)
+
+    def classes(self, batch: Batch, rendered: Rendered) -> Int[Tensor, "B R"] | None:
+        """The class every ray shows, by its scene's own numbers; ``None`` where no embedding is rendered."""
+        if self.vectors is None or "semantic" not in rendered.channels:
+            return None
+        return self.vectors.vocabulary(batch).nearest(rendered.channels["semantic"])
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """Pixels with a depth, and what the sensor measured there, from the batch's seeds.
@@ -134,13 +212,20 @@ class PonderIndoor(nn.Module):
         draw = PixelRays(num_rays or self.config.rays_per_view)
         targets = draw(measured, cameras, camera_valid, images, ops.fork(batch.seeds, 4))
         targets = add_depth(targets, depths, measured, cameras)
-        return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
+        targets = replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
+        if self.vectors is None or not self.config.losses.semantic:
+            return targets
+        several = self.config.domains > 1
+        pictures = known_labels(batch, "pixels", WITHOUT_CLASSES, optional=several)
+        labels = read_pixels(pictures, targets.camera, targets.pixels).long()
+        return replace(targets, labels=torch.where(targets.rgb_valid, labels, -1))
 
     def encoders(self) -> dict[str, nn.Module]:
-        """The part that is taken home to be fine-tuned."""
-        return {"point_encoder": self.encoder}
+        """The part that is taken home to be fine-tuned, and what its norms need to know."""
+        prompts = {} if self.contexts is None else {"contexts": self.contexts}
+        return {"point_encoder": self.encoder, **prompts}
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
-        voxels = voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
-        return read_voxels(self.encoder(voxels.to_sparse()).features, voxels, positions)
+        voxels, features = self._encode(batch, None)
+        return read_voxels(features, voxels, positions)

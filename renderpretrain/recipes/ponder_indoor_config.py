@@ -4,14 +4,13 @@ Lengths are metres throughout. The published code shrinks every scene into a uni
 side and measures depth, distance and sharpness there. Here the cube is the same for all scenes, ``SIDE``
 metres wide, and a length or a weight per length is converted with that: the truncation of 0.05 is 0.05 SIDE,
 depth 1, near-surface 10 and free-space 1 per unit are 1 / SIDE, 10 / SIDE and 1 / SIDE per metre, and the
-initial ``inv_s`` of 20.1 and the sharpness of 64 of the importance pass are per SIDE. Colour and eikonal have
-no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` and these alike.
+initial ``inv_s`` of 20.1 and the sharpness of 64 of the importance pass are per SIDE. Colour, eikonal and
+classes have no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` and these alike.
 """
 
 from pydantic import Field
 
-from renderpretrain.recipes.ponder_config import FieldConfig, PonderPart, UNetConfig
-from renderpretrain.recipes.ray_config import RayLossConfig
+from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, PonderPart, UNetConfig
 from renderpretrain.recipes.schedule import OptimizationConfig
 
 SIDE = 6.4
@@ -34,6 +33,14 @@ class SplitFieldConfig(FieldConfig):
     near: float = Field(0.01 * SIDE, ge=0, description="Metres in front of the sensor that hold nothing.")
 
 
+class IndoorLossConfig(LossConfig):
+    """The same with PPT's term."""
+
+    alignment: float = Field(
+        0.0, ge=0, description="Of the encoder's voxels with their points' classes; needs embeddings, too."
+    )
+
+
 class PonderIndoorConfig(PonderPart):
     """Everything ``PonderIndoor`` is built from."""
 
@@ -50,6 +57,11 @@ class PonderIndoorConfig(PonderPart):
     )
     image_size: tuple[int, int] = Field((480, 640), description="Height and width images are resized to.")
     sweeps: int = Field(1, ge=1, description="Sweeps merged into the input; rooms have one.")
+    domains: int = Field(
+        1, ge=1, description="Data sets trained on at once, each with its own normalisation in the encoder."
+    )
+    context_channels: int = Field(256, gt=0, description="Width of a data set's learned embedding.")
+    embeddings: str | None = Field(None, description=EMBEDDINGS)
     drop_ratio: float = Field(0.8, ge=0, le=1, description="Share of the points that is dropped.")
     encoder: UNetConfig = UNetConfig(voxel_size=(0.02, 0.02, 0.02))
     neck_channels: tuple[int, ...] = Field(
@@ -57,7 +69,7 @@ class PonderIndoorConfig(PonderPart):
     )
     field: SplitFieldConfig = SplitFieldConfig()
     rays_per_view: int = Field(256, gt=0, description="Pixels with a depth that are rendered, per view.")
-    losses: RayLossConfig = RayLossConfig(
+    losses: IndoorLossConfig = IndoorLossConfig(
         depth=1 / SIDE,
         rgb=10.0,
         sdf=10 / SIDE,
@@ -72,9 +84,22 @@ SCANNET_SCENES = 1201
 """Scenes of ScanNet's training split: what the published passes count."""
 
 
+STRUCTURED3D_ROOMS = 18348
+"""Rooms of Structured3D's training split, as PPT counts them."""
+
+CLASS_TERMS = {"semantic": 0.1, "alignment": 1.0}
+"""Published weights of the terms that need classes."""
+
+
+def _with_classes(config: PonderIndoorConfig, embeddings: str, **weights: float) -> PonderIndoorConfig:
+    """The same with the terms that need classes."""
+    losses = config.losses.model_copy(update=weights)
+    return config.model_copy(update={"embeddings": embeddings, "losses": losses})
+
+
 def _paper() -> PonderIndoorConfig:
     """ScanNet alone: 2000 passes, eight scenes on each of 4 GPUs, one cycle from a tenth of 2e-3."""
-    return PonderIndoorConfig(
+    config = PonderIndoorConfig(
         optimization=OptimizationConfig(
             steps=2000 * SCANNET_SCENES // 32,
             batch_size=8,
@@ -89,6 +114,18 @@ def _paper() -> PonderIndoorConfig:
             precision="bf16",
         )
     )
+    return _with_classes(config, "hashed:512", **CLASS_TERMS)
+
+
+def _paper_ppt() -> PonderIndoorConfig:
+    """Structured3D, ScanNet and S3DIS, of which the first has four sevenths of the samples, in float32.
+
+    400 passes of the first set, 64 samples a step, one cycle from a tenth of 8e-4.
+    """
+    paper = _paper()
+    changed = {"steps": 400 * STRUCTURED3D_ROOMS * 7 // 4 // 64, "lr": 8e-5, "precision": "fp32"}
+    optimization = paper.optimization.model_copy(update=changed)
+    return paper.model_copy(update={"domains": 3, "optimization": optimization})
 
 
 def _tiny() -> PonderIndoorConfig:
@@ -119,12 +156,21 @@ def _tiny() -> PonderIndoorConfig:
             near=0.1,
         ),
         rays_per_view=128,
-        losses=RayLossConfig(depth=1.0, rgb=10.0, sdf=10.0, free_space=5.0, eikonal=0.01, truncation=0.3),
+        losses=IndoorLossConfig(depth=1.0, rgb=10.0, sdf=10.0, free_space=5.0, eikonal=0.01, truncation=0.3),
         optimization=OptimizationConfig(
             steps=400, lr=5e-3, schedule="cosine", warmup_steps=20, min_lr_ratio=0.01, clip_norm=35
         ),
     )
 
 
-INDOOR_PRESETS = {"tiny": _tiny(), "paper": _paper()}
-"""Configurations by name."""
+INDOOR_PRESETS = {
+    "tiny": _tiny(),
+    "tiny-semantic": _with_classes(_tiny(), "hashed:32", semantic=0.3, alignment=0.3),
+    "paper": _paper(),
+    "paper-ppt": _paper_ppt(),
+}
+"""Configurations by name; ``tiny`` needs no classes, ``paper-ppt`` is for several data sets at once.
+
+The published vectors are CLIP's of the names of classes; ``--set embeddings=FILE.npz`` gives such. As long as
+nobody does, a name has a random vector, always the same.
+"""

@@ -7,7 +7,7 @@ Pre-training Paradigm".
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
@@ -19,7 +19,7 @@ from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
-from renderpretrain.recipes.ponder_terms import hidden_rows, labels_of, read_embeddings, semantic_terms
+from renderpretrain.recipes.ponder_terms import hidden_rows, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
@@ -57,7 +57,8 @@ class PonderOutdoor(nn.Module):
     * A voxel holds the mean of its points. Released: one of them at random.
     * Losses are averaged over the rays of each sample, then over the batch, and other samples' classes are
       no negatives. Released: over all rays of the batch together.
-    * Embeddings come from a file. Released: a CLIP text encoder is downloaded when the model is built.
+    * Embeddings come from a file, by the names of the classes. Released: a CLIP text encoder is downloaded
+      when the model is built.
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
     * No augmentation of points (released: rotation, scaling, shifts and flips).
 
@@ -65,14 +66,17 @@ class PonderOutdoor(nn.Module):
         config: See :class:`~renderpretrain.recipes.ponder_config.PonderOutdoorConfig`.
     """
 
+    scale: Tensor
+
     def __init__(self, config: PonderOutdoorConfig) -> None:
         super().__init__()
         self.config = config
         unet, field, weights = config.encoder, config.field, config.losses
-        self.embeddings = read_embeddings(config.embeddings, weights)
+        self.vectors = read_vectors(config.embeddings, {"losses.semantic": weights.semantic})
         self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
         self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
         self.policy = RandomMask(config.mask.ratio)
+        self.register_buffer("scale", torch.tensor(config.input_scale), persistent=False)
         self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(POINT_COLUMNS), std=0.02))
         self.encoder = SparseUNet(
             POINT_COLUMNS, channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
@@ -91,7 +95,7 @@ class PonderOutdoor(nn.Module):
                 extent=extent,
                 sharpness=field.sharpness,
                 colour=weights.rgb > 0,
-                semantic_channels=self.embeddings.channels if self.embeddings else 0,
+                semantic_channels=self.vectors.channels if self.vectors else 0,
             ),
             num_samples=field.num_samples,
             num_importance=field.num_importance,
@@ -105,7 +109,8 @@ class PonderOutdoor(nn.Module):
         volume = self.encode(batch, self.hide(batch))
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
         weights = self.config.losses
-        semantic = semantic_terms(rendered, targets, weights, self.embeddings)
+        vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
+        semantic = semantic_terms(rendered, targets, weights, vocabulary)
         return ray_terms(rendered, targets, weights) | semantic
 
     def hide(self, batch: Batch) -> Hidden:
@@ -127,12 +132,19 @@ class PonderOutdoor(nn.Module):
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
 
     def _voxels(self, batch: Batch) -> Voxels:
-        """The voxels of all sweeps; each holds the mean of its points."""
-        return voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
+        """The voxels of all sweeps; each holds the mean of its points, scaled."""
+        voxels = voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
+        return replace(voxels, features=voxels.features / self.scale)
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
         return self.renderer(volume, rays, seeds)
+
+    def classes(self, batch: Batch, rendered: Rendered) -> Int[Tensor, "B R"] | None:
+        """The class every ray shows, by its scene's own numbers; ``None`` without embeddings."""
+        if self.vectors is None:
+            return None
+        return self.vectors.vocabulary(batch).nearest(rendered.channels["semantic"])
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """Rays to LiDAR returns of the key sweep, and what the sensors measured, from the batch's seeds.
@@ -143,7 +155,9 @@ class PonderOutdoor(nn.Module):
                 default.
         """
         rays, seeds = self.config.rays, ops.fork(batch.seeds, 4)
-        labels = labels_of(batch) if self.embeddings else None
+        labels = None
+        if self.vectors:
+            labels = known_labels(batch, "points", "losses.semantic=0")
         points = batch.points[..., :3]
         key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
         far_enough = in_range(points, batch.lidar_origins, rays.near_radius, float("inf"))

@@ -1,4 +1,6 @@
-"""What PonderV2's recipes share beside the rays: hidden voxels, classes and their embeddings."""
+"""What PonderV2's recipes share beside the rays: hidden voxels, and the terms that need classes."""
+
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -7,40 +9,61 @@ from torch import Tensor
 from renderpretrain import losses
 from renderpretrain.data import Batch
 from renderpretrain.encoders import Voxels
-from renderpretrain.fields import Embeddings, load_embeddings
+from renderpretrain.recipes.ponder_classes import ClassVectors, Vocabulary
 from renderpretrain.recipes.ponder_config import LossConfig
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import RayTargets
 
 
-def read_embeddings(path: str | None, weights: LossConfig) -> Embeddings | None:
-    """The class embeddings, where a semantic term asks for them.
+def read_vectors(
+    source: str | None, terms: dict[str, float], *, unnamed: bool = False
+) -> ClassVectors | None:
+    """The class embeddings, where a term asks for them.
+
+    Args:
+        source: Where they are; see :class:`ClassVectors`.
+        terms: Weights of the terms that need them, by the names of their settings.
+        unnamed: Whether scenes may come without classes.
 
     Raises:
-        ValueError: If it does and there is no file.
+        ValueError: If one does and there is no source.
     """
-    if not weights.semantic:
+    on = [name for name, weight in terms.items() if weight]
+    if not on:
         return None
-    if path is None:
+    if source is None:
+        off = " ".join(f"{name}=0" for name in on)
         raise ValueError(
-            "embeddings: expected an .npz of class vectors, for losses.semantic is on; got none: "
-            "give the file, or set losses.semantic=0"
+            f"embeddings: expected an .npz of class vectors, for {' and '.join(on)} is on; got none: "
+            f"give the file, or embeddings=hashed:64, or set {off}"
         )
-    return load_embeddings(path)
+    return ClassVectors(source, unnamed=unnamed)
 
 
-def labels_of(batch: Batch) -> Int[Tensor, "B P"]:
-    """The points' classes.
+def known_labels(
+    batch: Batch, what: Literal["points", "pixels"], way_out: str, *, optional: bool = False
+) -> Tensor:
+    """The classes of points or pixels.
+
+    Args:
+        batch: Where they are.
+        what: Of what.
+        way_out: How to do without, for the error message.
+        optional: Whether a batch may have none; then all are -1.
 
     Raises:
         ValueError: If there are none.
     """
-    if batch.point_labels is None:
-        raise ValueError(
-            f"scene {batch.names[0]!r} has no classes of points: the semantic term needs them; "
-            "set losses.semantic=0"
-        )
-    return batch.point_labels
+    labels, shape = batch.point_labels, batch.point_valid
+    if what == "pixels":
+        labels, shape = batch.pixel_labels, shape if batch.z_depth_valid is None else batch.z_depth_valid
+    if labels is not None:
+        return labels
+    if optional:
+        return torch.full_like(shape, -1, dtype=torch.long)
+    raise ValueError(
+        f"scene {batch.names[0]!r} has no classes of {what}: the semantic term needs them; set {way_out}"
+    )
 
 
 def hidden_rows(voxels: Voxels, hidden: Bool[Tensor, "B P"]) -> Bool[Tensor, " M"]:
@@ -52,12 +75,34 @@ def hidden_rows(voxels: Voxels, hidden: Bool[Tensor, "B P"]) -> Bool[Tensor, " M
 
 
 def semantic_terms(
-    rendered: Rendered, targets: RayTargets, weights: LossConfig, embeddings: Embeddings | None
+    rendered: Rendered, targets: RayTargets, weights: LossConfig, vocabulary: Vocabulary | None
 ) -> dict[str, Float[Tensor, ""]]:
-    """The weighted semantic term, where there are embeddings."""
-    if embeddings is None or targets.labels is None:
+    """The weighted term of rendered embeddings, where there is a vocabulary."""
+    if vocabulary is None or targets.labels is None or not weights.semantic:
         return {}
-    wanted, known = embeddings.to(targets.labels.device).targets(targets.labels)
+    wanted, known = vocabulary.embeddings.targets(vocabulary.rows_of(targets.labels))
     features, valid = rendered.channels["semantic"], known & targets.hit
     nce = losses.semantic_info_nce(features, wanted, valid, temperature=weights.temperature)
     return {"semantic": weights.semantic * nce}
+
+
+def alignment(
+    features: Float[Tensor, "M C"],
+    voxels: Voxels,
+    labels: Int[Tensor, "B P"],
+    vocabulary: Vocabulary,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """PPT's term: every point's voxel is told from the other classes of its own data set, by cosine.
+
+    Mean over each sample's points that were voxelised and have a class, then over the batch.
+    """
+    rows, voxel = vocabulary.rows_of(labels), voxels.point_to_voxel
+    known = (rows >= 0) & (voxel >= 0)
+    if not len(features) or not vocabulary.embeddings.names:
+        return 0 * features.sum()
+    allowed = (vocabulary.labels >= 0)[voxels.coords[:, 0].long()]
+    vectors = vocabulary.embeddings.vectors
+    log_p = losses.class_log_probabilities(features, vectors, allowed, temperature=temperature)
+    own = log_p[torch.where(known, voxel, 0), torch.where(known, rows, 0)]
+    return losses.masked_mean(-own, known)

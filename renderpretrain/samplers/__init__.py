@@ -13,6 +13,7 @@ from renderpretrain.samplers.pixels import (
     nearest_per_pixel,
     pixel_candidates,
     pixel_grid,
+    read_pixels,
 )
 from renderpretrain.samplers.rays import (
     LidarBeams,
@@ -38,6 +39,7 @@ __all__ = [
     "occupied_samples",
     "pixel_candidates",
     "pixel_grid",
+    "read_pixels",
     "stratified_positions",
     "uniform_positions",
 ]

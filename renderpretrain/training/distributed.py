@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from renderpretrain.encoders import MaskedBatchNorm2d
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class Process:
             dist.all_reduce(values)
         return values
 
-    def collect(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The names of every process, in rank order."""
+    def collect(self, values: tuple[T, ...]) -> tuple[T, ...]:
+        """The values of every process, such as names, in rank order."""
         if self.world_size == 1:
-            return names
-        gathered: list[tuple[str, ...]] = [()] * self.world_size
-        dist.all_gather_object(gathered, names)
-        return tuple(name for part in gathered for name in part)
+            return values
+        gathered: list[tuple[T, ...]] = [()] * self.world_size
+        dist.all_gather_object(gathered, values)
+        return tuple(value for part in gathered for value in part)
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -13,7 +13,14 @@ from renderpretrain.samplers import RayTargets
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.order import held_out_batch
-from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+from renderpretrain.training.scores import (
+    NUM_SUMS,
+    ClassCount,
+    class_counts,
+    mean_iou,
+    score_sums,
+    scores,
+)
 
 
 @runtime_checkable
@@ -60,7 +67,10 @@ class RenderingRecipe(Protocol):
 def evaluate(
     recipe: nn.Module, dataset: SceneDataset, indices: Sequence[int], *, process: Process, num_rays: int
 ) -> dict[str, float]:
-    """Render the scenes with nothing hidden and compare with the sensors.
+    """Render the scenes with nothing hidden and compare with the sensors, and with classes where there are.
+
+    A recipe that says ``classes(batch, rendered) -> (B, R)`` gets a ``semantic_miou`` on scenes whose rays
+    have ``labels``.
 
     Args:
         recipe: A :class:`RenderingRecipe`, perhaps a :class:`ScoringRecipe`; runs in ``eval()`` mode and is
@@ -78,18 +88,33 @@ def evaluate(
     recipe.eval()
     sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
     own = _own_sums(recipe, process)
+    counts: tuple[ClassCount, ...] = ()
     try:
         with torch.no_grad():
             for seen in _with_targets(renders, dataset, _share(indices, process), process, num_rays):
                 batch, targets = seen
                 volume = renders.encode(batch)
-                depth, rgb = render_rays(renders, volume, targets.rays)
+                parts = render_parts(renders, volume, targets.rays)
+                depth, rgb = depth_and_colour(parts)
                 sums += score_sums(depth, rgb, targets)
+                counts += _class_counts(recipe, batch, parts, targets)
                 if isinstance(recipe, ScoringRecipe):
                     own += recipe.score_sums(batch, volume)
     finally:
         recipe.train(was_training)
-    return scores(process.total(sums)) | _ratios(recipe, process.total(own))
+    miou = mean_iou(process.collect(counts))
+    named = {} if miou is None else {"semantic_miou": miou}
+    return scores(process.total(sums)) | named | _ratios(recipe, process.total(own))
+
+
+def _class_counts(
+    recipe: Any, batch: Batch, parts: Sequence[Any], targets: RayTargets
+) -> tuple[ClassCount, ...]:
+    """Counts of the rendered classes of one scene, where there are any."""
+    if targets.labels is None or not hasattr(recipe, "classes"):
+        return ()
+    said = torch.cat([recipe.classes(batch, part) for part in parts], 1)
+    return class_counts(said[0], targets.labels[0], batch.class_names[0])
 
 
 def evaluate_baseline(
@@ -139,10 +164,14 @@ def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, flo
     return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
 
 
-def render_rays(recipe: Any, volume: Any, rays: Rays) -> tuple[Tensor, Tensor | None]:
-    """Depth ``(B, R)`` and colour ``(B, R, 3)`` of many rays, a few at a time."""
+def render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
+    """Many rays, a few at a time."""
     count = rays.origins.shape[1]
-    parts = [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
+    return [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
+
+
+def depth_and_colour(parts: list[Any]) -> tuple[Tensor, Tensor | None]:
+    """Depth ``(B, R)`` and colour ``(B, R, 3)``, where there is one, of the rays of :func:`render_parts`."""
     depth = torch.cat([part.depth for part in parts], 1)
     return depth, None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
 

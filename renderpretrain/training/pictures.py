@@ -10,7 +10,7 @@ from renderpretrain.data import Batch, Scene, collate
 from renderpretrain.geometry import Rays
 from renderpretrain.masking import hide_patches
 from renderpretrain.renderers import Rendered
-from renderpretrain.viz import depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz import class_colours, depth_colours, error_colours, normal_colours, save_sheet
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 
 RAYS_AT_ONCE = 4096
@@ -25,7 +25,7 @@ Panels = list[tuple[str, Tensor]]
 
 @torch.no_grad()
 def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
-    """Write input, masked input, rendered colour, depth and normals, target depth and error of one scene.
+    """Write input, masked input, rendered colour, depth, normals and classes, and what is true, of one scene.
 
     The volume is encoded from the masked input, as in training.
 
@@ -74,9 +74,11 @@ def _camera_panels(
     if hidden_points is not None:
         kept = view.rasterize(points, cells, visible & ~hidden_points)
         panels.append(("masked input, LiDAR", _depth(*kept)))
-    return panels + _rendered_panels(
-        _render(recipe, volume, view), view, view.rasterize(points, cells, visible)
-    )
+    rendered = _render(recipe, volume, view, batch)
+    panels += _rendered_panels(rendered, view, view.rasterize(points, cells, visible))
+    if "classes" in rendered and batch.pixel_labels is not None:
+        panels.append(("classes", class_colours(batch.pixel_labels[0, n, ::stride, ::stride].cpu())))
+    return panels
 
 
 def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tensor | None) -> Panels:
@@ -89,13 +91,12 @@ def _range_panels(recipe: Any, volume: Tensor, batch: Batch, hidden_points: Tens
     ]
     if hidden_points is not None:
         panels.append(("masked input", _depth(*view.rasterize(points, cells, valid & ~hidden_points))))
-    return panels + _rendered_panels(
-        _render(recipe, volume, view), view, view.rasterize(points, cells, valid)
-    )
+    rendered = _render(recipe, volume, view, batch)
+    return panels + _rendered_panels(rendered, view, view.rasterize(points, cells, valid))
 
 
 def _rendered_panels(rendered: dict[str, Tensor], view: View, target: tuple[Tensor, Tensor]) -> Panels:
-    """Colour (where the field has one), depth, normals, target depth and error."""
+    """Colour (where the field has one), depth, normals, target depth and error, classes."""
     height, width = view.shape
     colour, caption = torch.full((3, height, width), 0.2), "rendered colour (no colour loss)"
     if "rgb" in rendered:
@@ -111,10 +112,12 @@ def _rendered_panels(rendered: dict[str, Tensor], view: View, target: tuple[Tens
     error = (depth - measured).abs() / measured.clamp(min=1.0)
     panels.append(("target depth", _depth(measured, hit)))
     panels.append(("error, red = 50 %", error_colours(error.cpu(), hit.cpu(), worst=0.5)))
+    if "classes" in rendered:
+        panels.append(("rendered classes", class_colours(rendered["classes"].view(height, width).cpu())))
     return panels
 
 
-def _render(recipe: Any, volume: Tensor, view: View) -> dict[str, Tensor]:
+def _render(recipe: Any, volume: Tensor, view: View, batch: Batch) -> dict[str, Tensor]:
     """Render a view in chunks."""
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(view.rays.origins), RAYS_AT_ONCE):
@@ -125,6 +128,7 @@ def _render(recipe: Any, volume: Tensor, view: View) -> dict[str, Tensor]:
             "opacity": rendered.opacity,
             "rgb": rendered.rgb,
             "normals": rendered.normals,
+            "classes": recipe.classes(batch, rendered) if hasattr(recipe, "classes") else None,
         }
         for name, value in found.items():
             if value is not None:

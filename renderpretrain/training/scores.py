@@ -1,9 +1,11 @@
 """How far predicted rays are from what the sensors saw, pooled over rays."""
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from renderpretrain.samplers import RayTargets
@@ -76,3 +78,49 @@ def chamfer(points: Float[Tensor, "P 3"], others: Float[Tensor, "Q 3"]) -> float
         for a, b in ((points, others), (others, points))
     ]
     return float((ways[0] + ways[1]) / 2)
+
+
+class ClassCount(NamedTuple):
+    """How often a class was seen, by its name.
+
+    Attributes:
+        name: Of the class.
+        both: Rays that show it and are said to.
+        said: Rays that are said to show it.
+        true: Rays that show it.
+    """
+
+    name: str
+    both: int
+    said: int
+    true: int
+
+
+def class_counts(
+    said: Int[Tensor, "*rays"], true: Int[Tensor, "*rays"], names: Sequence[str]
+) -> tuple[ClassCount, ...]:
+    """Counts of every class; :func:`mean_iou` turns those of several scenes into a number.
+
+    Args:
+        said: Predicted class.
+        true: The class that is there; rays whose number has no name, such as -1, do not count.
+        names: Of the classes, by number.
+    """
+    valid = (true >= 0) & (true < len(names))
+    said, true = said[valid], true[valid]
+    inside = said[(said >= 0) & (said < len(names))]
+    rows = [torch.bincount(x, minlength=len(names)).tolist() for x in (true[said == true], inside, true)]
+    return tuple(ClassCount(*row) for row in zip(names, *rows, strict=True))
+
+
+def mean_iou(counts: Iterable[ClassCount]) -> float | None:
+    """Mean over the classes that occur of intersection over union; ``None`` if none does.
+
+    Equal names are one class, whichever scene or data set they come from.
+    """
+    total: dict[str, tuple[int, int, int]] = {}
+    for name, *row in counts:
+        both, said, true = total.get(name, (0, 0, 0))
+        total[name] = (both + row[0], said + row[1], true + row[2])
+    ious = [both / (said + true - both) for both, said, true in total.values() if true]
+    return sum(ious) / len(ious) if ious else None

@@ -1,7 +1,7 @@
 """Numbers to colours: ``(3, H, W)`` RGB in [0, 1] on the CPU."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 DEPTH_STOPS = (
@@ -49,3 +49,11 @@ def normal_colours(normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     """Unit normals by axis: red +x, green +y, blue +z around grey; a zero vector is black."""
     length = normals.norm(dim=0, keepdim=True)
     return (0.5 + 0.5 * normals / length.clamp(min=1e-6)) * length.clamp(max=1)
+
+
+def class_colours(labels: Int[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+    """A colour per class, the same everywhere; black for class 0 and below, which is nothing."""
+    turn = 0.618034 * labels.clamp(min=0)  # the golden ratio spreads any number of hues
+    hue = 6 * torch.stack([turn, turn - 1 / 3, turn + 1 / 3]).remainder(1)
+    level = torch.where(labels % 2 == 0, 0.65, 1.0)
+    return ((hue - 3).abs() - 1).clamp(0.1, 1) * level * (labels > 0)

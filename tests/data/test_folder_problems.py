@@ -285,6 +285,21 @@ def test_a_depth_image_with_colour(room):
     fails(path, "d.png: frame 0 (7): expected one integer per pixel, got uint8 (12, 16, 3)")
 
 
+def test_a_picture_of_classes(room):
+    path, content = room
+    classes = np.arange(192).reshape(12, 16) % 3
+    Image.fromarray(classes.astype(np.uint8)).save(path / "s.png")
+    content["frames"][0]["semseg"], content["semseg_classes"] = "s.png", {"1": "wall", "2": "floor"}
+    save(path, content)
+    scene = SceneFolder(path)[0]
+    assert scene.class_names == ("free", "wall", "floor") and validate_scene_folder(path) == []
+    assert np.array_equal(scene.pixel_labels[0].numpy(), classes)
+    assert np.array_equal(scene.point_labels.numpy(), classes.flatten())  # every pixel was measured
+    Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(path / "s.png")
+    message = "s.png: frame 0 (7): expected one integer per pixel, got uint8 (12, 16, 3)"
+    fails(path, message)
+
+
 def test_a_depth_image_without_measurements(room):
     path, _ = room
     Image.fromarray(np.zeros((12, 16), np.uint16)).save(path / "d.png")

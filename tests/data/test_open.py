@@ -20,7 +20,8 @@ def test_a_folder_takes_options_after_its_path(tmp_path):
     assert len(scene.points) == 100 and scene.images.shape == (6, 3, 12, 20)
     assert torch.equal(scene.lidar_origin, torch.tensor([0.0, 0.5, 1.8]))
     with pytest.raises(
-        ValueError, match="expected the options sensor_origin, max_points, views_per_scene, got colour"
+        ValueError,
+        match="expected the options sensor_origin, max_points, views_per_scene, held_out_every, got colour",
     ):
         open_data(f"folder:{tmp_path}?colour=red")
     with pytest.raises(ValueError, match="expected sensor_origin=x,y,z and whole numbers"):
@@ -38,10 +39,8 @@ def test_a_folder_takes_options_after_its_path(tmp_path):
 def test_an_unknown_word_lists_the_kinds_and_the_nearest(spec, hint):
     with pytest.raises(ValueError) as caught:
         open_data(spec)
-    assert (
-        str(caught.value)
-        == f"data: expected one of synthetic, synthetic-room, folder:PATH, got {spec!r}; {hint}"
-    )
+    kinds = "synthetic, synthetic-room, synthetic-room-night, folder:PATH"
+    assert str(caught.value) == f"data: expected one of {kinds}, got {spec!r}; {hint}"
 
 
 def test_a_word_like_nothing_gets_no_hint():

@@ -22,13 +22,22 @@ def test_points_are_padded_and_marked():
     assert batch.size == 2 and batch.images is None
 
 
-def test_classes_of_points_are_padded_with_minus_one_and_absent_if_a_scene_has_none():
+def test_classes_of_points_are_padded_with_minus_one_and_absent_if_no_scene_has_any():
     labelled = [
         dataclasses.replace(scene(2, 1.0), point_labels=torch.tensor([5, 0], dtype=torch.int32)),
         dataclasses.replace(scene(3, 2.0), point_labels=torch.tensor([1, 2, 3])),
     ]
     assert collate(labelled).point_labels.tolist() == [[5, 0, -1], [1, 2, 3]]
-    assert collate([labelled[0], scene(3, 2.0)]).point_labels is None
+    assert collate([labelled[0], scene(3, 2.0)]).point_labels.tolist() == [[5, 0, -1], [-1, -1, -1]]
+    assert collate([scene(2, 1.0), scene(3, 2.0)]).point_labels is None
+
+
+def test_classes_of_pixels_are_padded_with_minus_one_and_absent_if_no_scene_has_any(room):
+    bare = dataclasses.replace(room, pixel_labels=None, class_names=(), domain=2)
+    batch = collate([room, bare])
+    assert torch.equal(batch.pixel_labels[0], room.pixel_labels) and (batch.pixel_labels[1] == -1).all()
+    assert batch.class_names == (room.class_names, ()) and batch.domains == (0, 2)
+    assert collate([bare]).pixel_labels is None
 
 
 def test_fewer_cameras_are_padded_and_marked(room):
@@ -39,12 +48,23 @@ def test_fewer_cameras_are_padded_and_marked(room):
         camera_names=room.camera_names[:2],
         z_depths=room.z_depths[:2],
         z_depth_valid=room.z_depth_valid[:2],
+        pixel_labels=room.pixel_labels[:2],
     )
     batch = collate([room, two])
     assert batch.camera_valid.tolist() == [[True] * 4, [True, True, False, False]]
     assert batch.cameras.shape == (2, 4)
+    assert (batch.pixel_labels[1, 2:] == -1).all() and (batch.pixel_labels[1, :2] > 0).all()
     assert (batch.images[1, 2:] == 0).all() and not batch.z_depth_valid[1, 2:].any()
     assert torch.equal(batch.cameras.camera_to_world[1, 3], torch.eye(4))
+
+
+@pytest.mark.untyped
+def test_classes_that_are_not_of_the_scene_are_named(room):
+    """Where types are checked, such a scene cannot be made."""
+    with pytest.raises(ValueError, match=r"pixel_labels: expected \(4, 24, 32\) of .*, got \(2, 24, 32\)"):
+        collate([dataclasses.replace(room, pixel_labels=room.pixel_labels[:2])])
+    with pytest.raises(ValueError, match=r"point_labels: expected \(9,\) of scene 'room-0-0', got \(50,\)"):
+        collate([dataclasses.replace(room, points=room.points[:9])])
 
 
 def test_seeds_are_the_users_or_the_global_generators():

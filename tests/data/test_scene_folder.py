@@ -90,11 +90,31 @@ def test_rooms_come_back_from_disk(rooms):
         near = torch.cdist(read.points[:500, :3], written.points[:, :3]).min(-1).values
         assert near.median() < 0.05  # 8192 of 12000 pixels were kept on either side
         assert read.points.shape[1] == 5 and (read.points[:, 4] == 0).all()
+        assert torch.equal(read.pixel_labels, written.pixel_labels) and read.class_names == folder.class_names
+        assert folder.class_names == written.class_names
+        # A point's class is that of its pixel: the floor lies low, the ceiling high.
+        floor, ceiling = (read.point_labels == read.class_names.index(n) for n in ("floor", "ceiling"))
+        assert (read.points[floor, 2].abs() < 0.1).all() and floor.sum() > 1000
+        assert (read.points[ceiling, 2] > 2.3).all() and ceiling.sum() > 100
+    small = SceneFolder(path, image_size=(16, 16))[0].pixel_labels
+    assert torch.equal(small, scenes[0].pixel_labels[:, 1::3, 2::4])
 
 
 def test_views_of_two_rooms_never_share_a_scene(rooms):
     folder = SceneFolder(rooms[0], views_per_scene=3)
     assert [len(folder[i].camera_names) for i in range(len(folder))] == [3, 1, 3, 1]
+
+
+def test_every_so_many_th_view_goes_to_scenes_at_the_end(rooms):
+    """Of two rooms with four views each, the third and the sixth."""
+    path, _ = rooms
+    folder = SceneFolder(path, views_per_scene=2, held_out_every=3)
+    every = [name for i in range(len(SceneFolder(path))) for name in SceneFolder(path)[i].camera_names]
+    grouped = [folder[i].camera_names for i in range(len(folder))]
+    named = dict(enumerate(every))
+    assert grouped == [tuple(named[v] for v in group) for group in ((0, 1), (3,), (4, 6), (7,), (2,), (5,))]
+    with pytest.raises(ValueError, match="held_out_every: expected at least 2, got 1"):
+        SceneFolder(path, held_out_every=1)
 
 
 def test_images_shrink_to_their_means_and_cameras_follow(recording):
@@ -143,7 +163,9 @@ def test_a_lidar_without_cameras_and_pictures_without_depth_are_folders_too(reco
     write_scene_folder(tmp_path / "lidar", [bare])
     folder = SceneFolder(tmp_path / "lidar")
     assert folder.index.format == "lidar_sequence" and folder[0].cameras is None
-    posed = dataclasses.replace(rooms[1][0], z_depths=None, z_depth_valid=None, points=torch.zeros(0, 5))
+    posed = dataclasses.replace(
+        rooms[1][0], z_depths=None, z_depth_valid=None, points=torch.zeros(0, 5), point_labels=None
+    )
     write_scene_folder(tmp_path / "rgb", [posed])
     scene = SceneFolder(tmp_path / "rgb")[0]
     assert scene.points.shape == (0, 5) and scene.z_depths is None and scene.images.shape == (4, 3, 48, 64)

@@ -47,6 +47,30 @@ def test_points_lie_on_the_surfaces_of_the_truth(scene):
     assert scene.points[:, 3].min() >= 0 and scene.points[:, 3].max() <= 1
 
 
+def test_classes_are_those_of_the_truth_and_a_point_has_that_of_its_pixel(scene):
+    assert torch.equal(scene.pixel_labels.long(), scene.truth.semantics)
+    assert scene.class_names == scene.truth.class_names
+    agree = torch.zeros(len(scene.points), dtype=torch.bool)
+    for n in range(4):
+        pixels, z_depth, inside = scene.cameras[n].project(scene.points[:, :3])
+        u, v = torch.where(inside[:, None], pixels, 0.0).long().unbind(-1)
+        near = inside & ((scene.z_depths[n, v, u] - z_depth).abs() < 1e-3)
+        agree |= near & (scene.pixel_labels[n, v, u] == scene.point_labels)
+    assert agree.all()
+
+
+def test_a_night_is_another_data_set():
+    day = SyntheticRoom(1, image_size=(48, 64))[0]
+    night = SyntheticRoom(1, image_size=(48, 64), night=True)[0]
+    assert night.images.max() <= 0.4 and day.images.max() > 0.6
+    assert night.class_names == ("free", "floor", "wall", "ceiling", "furniture", "thing")
+    assert torch.equal(night.pixel_labels.long(), night.truth.semantics)
+    assert set(night.truth.occupancy.unique().tolist()) == set(range(6))
+    assert night.truth.semantics.max() == 5 and day.truth.semantics.max() == 10
+    assert night.truth.depth.shape == day.truth.depth.shape
+    assert not torch.equal(night.truth.depth, day.truth.depth)
+
+
 def test_the_lidar_origin_is_the_mean_of_the_camera_centres(scene):
     assert_close(scene.lidar_origin, scene.cameras.camera_to_world[:, :3, 3].mean(0))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.fields import load_embeddings
+from renderpretrain.fields import hashed_embeddings, load_embeddings
 
 NAMES = np.array(["car", "tree", "road"])
 
@@ -66,3 +66,17 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path):
     np.save(path.with_suffix(".npy"), np.eye(3))
     with pytest.raises(ValueError, match="got a single array"):
         load_embeddings(path.with_suffix(".npy"))
+
+
+def test_a_name_always_has_the_same_random_direction():
+    both = hashed_embeddings(["wall", "chair"], 64)
+    assert_close(both.vectors.norm(dim=1), torch.ones(2))
+    assert torch.equal(hashed_embeddings(["chair"], 64).vectors[0], both.vectors[1])
+    # The first number of "wall"; another hash or generator would change what trained heads mean.
+    assert_close(both.vectors[0, 0], torch.tensor(-0.0635908), atol=1e-6, rtol=0)
+    many = hashed_embeddings([f"class {i}" for i in range(50)], 256).vectors
+    cosines = (many @ many.T)[~torch.eye(50, dtype=torch.bool)]
+    # 1 / sqrt(256), from 1225 pairs.
+    assert_close(cosines.std(), torch.tensor(1 / 16), atol=0.006, rtol=0)
+    with pytest.raises(ValueError, match="expected different names"):
+        hashed_embeddings(["wall", "wall"], 8)

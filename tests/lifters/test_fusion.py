@@ -55,6 +55,23 @@ def test_an_empty_cloud_is_an_empty_volume():
     assert volume.shape == (2, 6, 1, 4, 4) and not volume.any()
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_so_few_points_train_with_the_running_statistics_and_leave_them_alone(count):
+    """One point has no variance; PyTorch's own layer refuses it in training."""
+    net, (points, valid) = PillarFeatureNet(GRID, 4, 6), cloud()
+    net.pfn_layers[0].norm.running_mean.normal_()
+    before = {name: value.clone() for name, value in net.pfn_layers[0].norm.state_dict().items()}
+    inside = (valid & GRID.contains(points[..., :3].nan_to_num(99.0))).nonzero()[:count]
+    valid = torch.zeros_like(valid)
+    valid[tuple(inside.T)] = True
+    volume = net(points, valid)
+    volume.square().sum().backward()
+    assert (volume != 0).any() == bool(count)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+    assert all(torch.equal(before[n], v) for n, v in net.pfn_layers[0].norm.state_dict().items())
+    assert torch.equal(volume, net.eval()(points, valid))
+
+
 def test_the_sum_of_volumes():
     volumes = [torch.randn(2, 3, 1, 4, 5) for _ in range(3)]
     assert_close(sum_volumes(volumes), volumes[0] + volumes[1] + volumes[2])

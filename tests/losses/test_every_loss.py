@@ -94,6 +94,7 @@ def evaluate(name, inputs, valid):
 def test_no_loss_is_forgotten():
     functions = {name for name in losses.__all__ if callable(getattr(losses, name))}
     helpers = {"GradNorm", "UncertaintyWeights", "gradient_norms", "masked_mean", "top_surface", "weigh"}
+    helpers |= {"class_log_probabilities"}
     assert functions - helpers == set(CASES) - {"depth_l1_of_maps"}
 
 
@@ -361,6 +362,26 @@ def test_the_top_surface_against_a_loop():
                 assert seen[b, y, x] == bool(from_top)
                 expected = (min(from_top) + 0.5) * 0.4 if from_top else 0.0
                 assert depth[b, y, x].item() == pytest.approx(expected)
+
+
+def test_class_log_probabilities_by_a_slow_loop():
+    features, vectors = torch.randn(5, 4), torch.randn(3, 4)
+    allowed = torch.tensor([[True, True, True], [True, False, True]])[torch.tensor([0, 1, 0, 1, 1])]
+    found = losses.class_log_probabilities(features, vectors, allowed, temperature=0.1)
+    for m in range(5):
+        shares = {}
+        for k in range(3):
+            if allowed[m, k]:
+                cosine = features[m] @ vectors[k] / features[m].norm() / vectors[k].norm()
+                shares[k] = math.exp(cosine / 0.1)
+        for k in range(3):
+            if k in shares:
+                expected = math.log(shares[k] / sum(shares.values()))
+                assert found[m, k].item() == pytest.approx(expected, abs=1e-4)  # float32 at scale 10
+            else:
+                assert found[m, k] < -1e8
+    with pytest.raises(ValueError, match="temperature: expected a positive number, got 0"):
+        losses.class_log_probabilities(features, vectors, allowed, temperature=0)
 
 
 @pytest.mark.parametrize("name", ["semantic_info_nce", "rgb_ssim", "occupancy_focal", "lovasz_softmax"])

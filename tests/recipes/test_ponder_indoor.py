@@ -162,13 +162,28 @@ def test_the_paper_preset_carries_the_published_numbers():
     assert per_cube == pytest.approx((1, 10, 1)) and weights.truncation == pytest.approx(0.05 * side)
     assert (weights.rgb, weights.eikonal) == (10, 0.01)
     field = recipe.renderer.field
-    assert (field.split, field.distance.embed, field.heads.semantic) == (True, None, None)
+    assert (field.split, field.distance.embed) == (True, None)
+    assert (weights.semantic, weights.alignment, weights.temperature) == (0.1, 1.0, 0.01)
+    assert field.heads.semantic.layers[-1].out_features == recipe.to_classes.out_features == 512
+    assert recipe.contexts is None
     optimizer = build_optimizer(recipe, paper.optimization)
     assert isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["nesterov"]
     # A peak of 2e-3; torch's OneCycleLR with div_factor 10 and final_div_factor 1e4.
     cycle = paper.optimization
     assert cycle.lr * cycle.cyclic_peak == pytest.approx(2e-3)
     assert cycle.lr * cycle.cyclic_end == pytest.approx(2e-3 / 10 / 1e4)
+
+
+def test_the_preset_for_several_data_sets_carries_the_published_numbers():
+    paper = ENTRY.presets["paper-ppt"]
+    assert (paper.domains, paper.context_channels) == (3, 256)
+    assert paper.losses == ENTRY.presets["paper"].losses
+    cycle = paper.optimization
+    assert cycle.lr * cycle.cyclic_peak == pytest.approx(8e-4) and cycle.precision == "fp32"
+    # Four of seven samples are the first set's.
+    assert cycle.steps * 64 * 4 / 7 == pytest.approx(400 * 18348, rel=1e-4)
+    recipe = ENTRY.build(paper)
+    assert recipe.contexts.weight.shape == (3, 256) and len(recipe.encoder.conv_input.bn.bns) == 3
 
 
 def test_terms_are_finite_and_near_under_autocast(scenes):

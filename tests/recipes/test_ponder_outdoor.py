@@ -9,11 +9,11 @@ from torch.testing import assert_close
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.data.street_layout import CLASS_NAMES
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import pictures
 
 ENTRY = RECIPES["ponder-outdoor"]
-CLASSES = 12
 
 
 def small(**updates):
@@ -37,8 +37,8 @@ def scenes():
 @pytest.fixture(scope="module")
 def embeddings(tmp_path_factory):
     path = tmp_path_factory.mktemp("embeddings") / "classes.npz"
-    vectors = np.random.default_rng(0).normal(size=(CLASSES, 8)).astype(np.float32)
-    np.savez(path, names=np.array([f"class {i}" for i in range(CLASSES)]), vectors=vectors)
+    vectors = np.random.default_rng(0).normal(size=(len(CLASS_NAMES), 8)).astype(np.float32)
+    np.savez(path, names=np.array(CLASS_NAMES), vectors=vectors)
     return str(path)
 
 
@@ -122,6 +122,20 @@ def test_what_hidden_points_measured_does_not_reach_the_volume_but_where_they_ar
         assert not torch.equal(recipe.encode(batch), recipe.encode(replace(batch, points=brighter)))
         assert not torch.equal(volume, recipe.encode(batch))
         assert not torch.equal(volume, recipe.encode(gone))
+
+
+def test_the_encoder_reads_scaled_columns(scenes):
+    """Dividing the columns and multiplying the stem's weights by the same is nothing."""
+    scale = (20.0, 10.0, 4.0, 0.5)
+    plain = ENTRY.build(small(input_scale=[1, 1, 1, 1])).eval()
+    scaled = ENTRY.build(small(input_scale=scale)).eval()
+    state = plain.state_dict()
+    stem = "encoder.conv_input.0.weight"
+    scaled.load_state_dict(state | {stem: state[stem] * torch.tensor(scale)})
+    with torch.no_grad():
+        volumes = [recipe.encode(batch_of(scenes)) for recipe in (plain, scaled)]
+    # Sums of 125 products in float32, of coordinates up to 25.
+    assert_close(volumes[1], volumes[0], rtol=1e-3, atol=1e-4)
 
 
 def test_everything_hidden_still_gives_a_step(scenes):

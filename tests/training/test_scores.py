@@ -9,7 +9,7 @@ from renderpretrain.samplers import RayTargets
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
-from renderpretrain.training.scores import score_sums, scores
+from renderpretrain.training.scores import class_counts, mean_iou, score_sums, scores
 
 
 def targets(depth, rows, *, camera=0, rgb=None):
@@ -39,6 +39,19 @@ def test_scores_by_hand():
     assert found["depth_rmse"] == pytest.approx(math.sqrt((1 + 16) / 2), abs=1e-6)
     assert found["depth_delta"] == 0.5  # 1.1 is nearly right; 20 / 16 is 1.25, which is not less
     assert found["psnr"] == pytest.approx(-10 * math.log10(0.09 / 3), abs=1e-5)
+
+
+def test_mean_iou_by_hand():
+    names = ("free", "wall", "chair", "lamp")
+    said = torch.tensor([1, 1, 2, 2, 2, 3, 1])
+    true = torch.tensor([1, 2, 2, 2, 1, -1, 9])  # the last two have no class
+    counts = class_counts(said, true, names)
+    # wall: 1 right, 2 said, 2 true; chair: 2 right, 3 said, 3 true; the lamp does not occur.
+    assert mean_iou(counts) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    # Another data set calls the wall by another number.
+    more = class_counts(torch.tensor([0, 0]), torch.tensor([0, 0]), ("wall",))
+    assert mean_iou(counts + more) == pytest.approx((3 / 5 + 2 / 4) / 2)
+    assert mean_iou(class_counts(said, torch.full((7,), -1), names)) is None
 
 
 def test_a_score_without_a_ray_is_absent():

@@ -3,7 +3,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
-from renderpretrain.viz import depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz import class_colours, depth_colours, error_colours, normal_colours, save_sheet
 from renderpretrain.viz.views import camera_cells, camera_view, range_cells, range_view
 
 
@@ -33,6 +33,14 @@ def test_a_large_error_is_red():
     colours = error_colours(torch.tensor([[0.0, 9.0]]), torch.ones(1, 2, dtype=torch.bool), worst=0.5)
     assert colours[0, 0, 1] > 0.8 > 0.2 > colours[1, 0, 1]
     assert colours[:, 0, 0].max() < 0.2
+
+
+def test_every_class_has_its_own_colour_and_nothing_is_black():
+    colours = class_colours(torch.arange(-1, 40)[None])[:, 0].T
+    assert not colours[:2].any() and colours.min() >= 0 and colours.max() <= 1
+    apart = torch.cdist(colours[2:], colours[2:]) + torch.eye(39)
+    assert apart.min() > 0.05
+    assert torch.equal(class_colours(torch.tensor([[7]]))[:, 0, 0], colours[8])
 
 
 def test_an_upward_normal_is_blue():
