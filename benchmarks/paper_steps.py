@@ -67,15 +67,16 @@ def take(name: str, limit: float) -> dict[str, Any]:
     for shrink in (1, 2, 4):
         job, batch = prepare(name, shrink)
         settings: Any = job.config
-        cost = step_cost(without_memory(job.build), batch, settings.optimization)
+        # As training runs on a CPU.
+        optimization = settings.optimization.model_copy(update={"precision": "fp32"})
+        cost = step_cost(without_memory(job.build), batch, optimization)
         if cost.peak <= limit * GIB:
             break
     model = with_random_weights(job)
     optimizer = build_optimizer(model, settings.optimization)
     before, start = peak_memory(), time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.optimization.precision == "bf16"):
-        terms = model(batch)
-        loss = torch.stack([value.float() for value in terms.values()]).sum()
+    terms = model(batch)
+    loss = torch.stack([value.float() for value in terms.values()]).sum()
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), settings.optimization.clip_norm or float("inf"))
     optimizer.step()

@@ -66,7 +66,7 @@ EXPERIMENTS = (
         (*SEMSEG, Probe("semseg", "finetune", ("--labels", "0.01,0.05", "--steps", "40"))),
     ),
     Experiment("ponder-outdoor", "ponder-outdoor", 120, SEMSEG),
-    Experiment("ns-mae", "ns-mae", 100, SEMSEG),
+    Experiment("ns-mae", "ns-mae", 120, SEMSEG, ("--set", "modality=lidar")),
     Experiment("unipad-camera", "unipad-camera", 160, CAMERA),
     Experiment("uniscene", "uniscene", 120, CAMERA),
     Experiment("ponder-indoor", "ponder-indoor", 160, SEMSEG),

@@ -136,6 +136,8 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
         "depth": lambda names: depth(),
     }
     make = choose("task", asked.task, tasks)
+    if "+" in data:
+        raise ValueError(f"data: expected one data set to probe on, got {data!r}; name one with --data")
     synthetic = data.startswith("synthetic")
     train, test = asked.scenes or SCENES, asked.test_scenes or TEST_SCENES
     if synthetic:
@@ -156,9 +158,8 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
     if asked.task == "semseg" and not seen and isinstance(dataset, Recording):
         read = dataset.without_images
     rows = range(len(raw))
-    return make(raw.class_names), ProbeScenes(
-        [read(i) for i in rows[:train]], [read(i) for i in rows[len(rows) - test :]]
-    )
+    scenes = ProbeScenes([read(i) for i in rows[:train]], [read(i) for i in rows[len(rows) - test :]])
+    return make(scenes.train[0].class_names), scenes
 
 
 def _check_streets(job: Job, train: int) -> None:

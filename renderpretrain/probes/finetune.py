@@ -18,7 +18,7 @@ CLIP_NORM = 10.0
 def fine_tune(
     recipe: Any,
     head: Head,
-    labelled: Sequence[tuple[Scene, Int[Tensor, " K"]]],
+    labelled: Sequence[tuple[Scene, Int[Tensor, " K"] | slice]],
     task: Task,
     budget: Budget,
     seed: int,

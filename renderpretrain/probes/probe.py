@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from renderpretrain.data import Scene
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
-from renderpretrain.probes.labels import choose_places, choose_scenes
+from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
 from renderpretrain.probes.norms import estimate_statistics
 from renderpretrain.probes.task import Places, Task
 
@@ -160,8 +160,10 @@ def _finetuned(
     task, budget = plan.task, plan.budget
     seen = scenes.train[: budget.statistics_scenes]
     scale = torch.cat([p.features for p in estimate_statistics(recipe, task, seen, budget.places)])
-    with torch.no_grad():
-        counts = [len(task.read(recipe, scene, budget.places).answers) for scene in scenes.train]
+    counts = [0] * len(scenes.train)
+    if plan.labels == "places":
+        with torch.no_grad():
+            counts = [len(task.read(recipe, scene, budget.places).answers) for scene in scenes.train]
     for fraction, seed, rows, labelled in _choices(plan, counts, arm[1]):
         tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
         given = [(scene, row) for scene, row in zip(scenes.train, rows, strict=True) if row is not None]
@@ -175,7 +177,7 @@ def _finetuned(
 
 def _choices(
     plan: Plan, counts: list[int], seeds: tuple[int, ...]
-) -> Iterator[tuple[float, int, list[Tensor | None], int]]:
+) -> Iterator[tuple[float, int, list[Rows], int]]:
     """Every fraction and seed with its labels."""
     choose = choose_scenes if plan.labels == "scenes" else choose_places
     for fraction in plan.fractions:

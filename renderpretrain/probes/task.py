@@ -40,7 +40,7 @@ class Places:
     features: Float[Tensor, "M C"]
     answers: Shaped[Tensor, " M"]
 
-    def __getitem__(self, rows: Int[Tensor, " K"]) -> "Places":
+    def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "Places":
         """The chosen ones."""
         return Places(self.features[rows], self.answers[rows])
 

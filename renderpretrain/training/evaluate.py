@@ -94,8 +94,9 @@ def evaluate(
             for seen in _with_targets(renders, dataset, _share(indices, process), process, num_rays):
                 batch, targets = seen
                 volume = renders.encode(batch)
-                parts = _render_parts(renders, volume, targets.rays)
-                sums += score_sums(*_joined(parts), targets)
+                parts = render_parts(renders, volume, targets.rays)
+                depth, rgb = depth_and_colour(parts)
+                sums += score_sums(depth, rgb, targets)
                 counts += _class_counts(recipe, batch, parts, targets)
                 if isinstance(recipe, ScoringRecipe):
                     own += recipe.score_sums(batch, volume)
@@ -163,19 +164,14 @@ def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, flo
     return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
 
 
-def render_rays(recipe: Any, volume: Any, rays: Rays) -> tuple[Tensor, Tensor | None]:
-    """Depth ``(B, R)`` and colour ``(B, R, 3)`` of many rays, a few at a time."""
-    return _joined(_render_parts(recipe, volume, rays))
-
-
-def _render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
-    """Rays rendered a few at a time."""
+def render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
+    """Many rays, a few at a time."""
     count = rays.origins.shape[1]
     return [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
 
 
-def _joined(parts: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-    """Depth and colour of all of them."""
+def depth_and_colour(parts: list[Any]) -> tuple[Tensor, Tensor | None]:
+    """Depth ``(B, R)`` and colour ``(B, R, 3)``, where there is one, of the rays of :func:`render_parts`."""
     depth = torch.cat([part.depth for part in parts], 1)
     return depth, None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)
 

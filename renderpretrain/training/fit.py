@@ -14,7 +14,7 @@ from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer
-from renderpretrain.training.step import Stepper
+from renderpretrain.training.step import Stepper, runs_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ def _train(
         start = run.resume() if options.resume else 0
         if process.is_main:
             around.folder.write_config(options.config)
+        if optimization.precision == "bf16" and not runs_in_bfloat16(optimization, process.device.type):
+            say(start, "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe")
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         recipe.train()
         if not run.was_looked_at(start):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from renderpretrain import losses
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
-from renderpretrain.training.evaluate import render_rays
+from renderpretrain.training.evaluate import depth_and_colour, render_parts
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view
@@ -51,7 +51,7 @@ def evaluate_views(
                 error = (rendered - seen).square().mean().clamp(min=1e-10)
                 found["picture_psnr"].append(-10 * float(error.log10()))
             targets = recipe.targets(batch, num_rays)
-            depth, _ = render_rays(recipe, volume, targets.rays)
+            depth, _ = depth_and_colour(render_parts(recipe, volume, targets.rays))
             ends = targets.rays.origins + depth[..., None] * targets.rays.directions
             if targets.hit.any():
                 found["chamfer"].append(chamfer(ends[targets.hit], targets.ends[targets.hit]))
@@ -70,9 +70,9 @@ def _pictures(
     for n in torch.nonzero(batch.camera_valid[0])[:, 0].tolist():
         view = camera_view(batch.cameras[0, n], stride)
         rays = Rays(view.rays.origins[None], view.rays.directions[None])
-        if not pairs and render_rays(recipe, volume, rays[:, :1])[1] is None:
+        if not pairs and recipe.render(volume, rays[:, :1]).rgb is None:
             return pairs
-        _, rgb = render_rays(recipe, volume, rays)
+        _, rgb = depth_and_colour(render_parts(recipe, volume, rays))
         if rgb is None:
             return pairs
         seen = nn.functional.avg_pool2d(batch.images[0, n][None], stride)

@@ -66,6 +66,20 @@ def scores(sums: Float[Tensor, "6"]) -> dict[str, float]:
     return found
 
 
+def chamfer(points: Float[Tensor, "P 3"], others: Float[Tensor, "Q 3"]) -> float:
+    """Mean distance to the nearest of the other points, in metres, averaged over both ways.
+
+    Args:
+        points: At least one.
+        others: At least one.
+    """
+    ways = [
+        torch.cat([torch.cdist(part, b).amin(1) for part in a.split(ROWS)]).mean()
+        for a, b in ((points, others), (others, points))
+    ]
+    return float((ways[0] + ways[1]) / 2)
+
+
 class ClassCount(NamedTuple):
     """How often a class was seen, by its name.
 
@@ -110,17 +124,3 @@ def mean_iou(counts: Iterable[ClassCount]) -> float | None:
         total[name] = (both + row[0], said + row[1], true + row[2])
     ious = [both / (said + true - both) for both, said, true in total.values() if true]
     return sum(ious) / len(ious) if ious else None
-
-
-def chamfer(points: Float[Tensor, "P 3"], others: Float[Tensor, "Q 3"]) -> float:
-    """Mean distance to the nearest of the other points, in metres, averaged over both ways.
-
-    Args:
-        points: At least one.
-        others: At least one.
-    """
-    ways = [
-        torch.cat([torch.cdist(part, b).amin(1) for part in a.split(ROWS)]).mean()
-        for a, b in ((points, others), (others, points))
-    ]
-    return float((ways[0] + ways[1]) / 2)

@@ -121,10 +121,21 @@ def test_accumulation_and_a_large_batch_agree(tmp_path):
         torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=1e-6)  # sums in another order
 
 
-def test_bf16_keeps_weights_in_fp32_and_runs(tmp_path):
-    result = run(tmp_path, precision="bf16")
+class Listening(StandIn):
+    """Remembers in which precision it ran."""
+
+    def forward(self, batch):
+        self.mixed = torch.is_autocast_enabled(batch.device.type)
+        return super().forward(batch)
+
+
+def test_bf16_keeps_weights_in_fp32_and_is_for_accelerators(tmp_path, device, capsys):
+    recipe = Listening()
+    options = RunOptions(holdout=2, device=device.type)
+    result = fit(recipe, Points(), optimization(precision="bf16"), out=tmp_path, options=options)
     model = load_checkpoint(result.folder.checkpoints / "final.pt")["model"]
     assert model["head.weight"].dtype == torch.float32
+    assert recipe.mixed == (device.type != "cpu") == ("precision: fp32" not in capsys.readouterr().out)
 
 
 def test_a_nan_in_a_loss_stops_with_step_term_and_sample(tmp_path):
