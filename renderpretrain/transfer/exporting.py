@@ -101,7 +101,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     content = serialize(tensors, host, plain=plain)
     if options.verify:
         report = replace(report, parts=_verified(pretrained, host, content, reports, options.prefix))
-    return Export(content, report, snippet(pretrained, host, tensors))
+    return Export(content, report, snippet(pretrained, host, tensors, plain=plain))
 
 
 def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:

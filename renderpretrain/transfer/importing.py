@@ -97,8 +97,9 @@ def import_encoders(
     notes = (f"left in the file: {rest}",) if rest else ()
     report = TransferReport(f"from {host.name} ({host.title})", tuple(r for _, r, _ in done), notes=notes)
     report.check(options.min_match)
-    about = {"source": f"{host.name}: {Path(path).name}", "recipe": options.recipe, "preset": options.preset}
-    about = {k: v for k, v in about.items() if options.recipe or k == "source"}
+    about: dict[str, Any] = {"source": f"{host.name}: {Path(path).name}"}
+    if options.recipe is not None:
+        about |= {"recipe": options.recipe, "preset": options.preset, "config": _recipe_config(options)}
     pretrained = Pretrained({r.name: encoder for encoder, r, _ in done}, about)
     if out is not None:
         content = to_bytes(pretrained)
@@ -125,17 +126,21 @@ Targets = Mapping[str, _Target]
 Found = tuple[Encoder, PartReport, set[str]]
 
 
-def _recipe_targets(options: ImportOptions) -> Targets | None:
-    """The recipe's encoders by kind, or ``None`` without a recipe."""
-    if options.recipe is None:
-        return None
+def _recipe_config(options: ImportOptions) -> Mapping[str, Any]:
+    """The settings of the recipe asked for."""
     if options.recipe not in RECIPES:
         raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {options.recipe!r}")
     presets = RECIPES[options.recipe].presets
     if options.preset not in presets:
         raise ValueError(f"preset: expected one of {', '.join(presets)}, got {options.preset!r}")
-    config = options.config or presets[options.preset].model_dump(mode="json")
-    recipe: Any = build_recipe(options.recipe, config)
+    return options.config or presets[options.preset].model_dump(mode="json")
+
+
+def _recipe_targets(options: ImportOptions) -> Targets | None:
+    """The recipe's encoders by kind, or ``None`` without a recipe."""
+    if options.recipe is None:
+        return None
+    recipe: Any = build_recipe(options.recipe, _recipe_config(options))
     targets = {}
     for name, module in recipe.encoders().items():
         spec = describe(module)

@@ -87,6 +87,23 @@ def test_ponderv2s_own_unet_comes_in_computes_and_goes_back_byte_by_byte(golden,
     assert in_bytes(read_as_host(back.content, HOSTS["pointcept"])) == in_bytes(theirs)
 
 
+def test_unipads_own_image_network_comes_in_and_computes(golden, tmp_path):
+    """Their names are mmpretrain's; their mask is True where seen."""
+    numbers = golden("unipad_masked_convnext.npz")
+    params = {k.removeprefix("param:"): v for k, v in numbers.items() if k.startswith("param:")}
+    torch.save({"state_dict": {f"img_backbone.{k}": v for k, v in params.items()}}, tmp_path / "theirs.pth")
+    done = import_encoders(tmp_path / "theirs.pth", "unipad", tmp_path / "ours.safetensors")
+    assert done.report.share == 1.0
+    with torch.no_grad():
+        outs = load_encoder(tmp_path / "ours.safetensors")(numbers["images"], ~numbers["visible_b_1_h_w"])
+    for i, out in enumerate(outs):
+        expected = numbers[f"out{i}"]
+        assert_close(out, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))  # float32, 12 layers
+    back = prepare_export(read_pretrained(tmp_path / "ours.safetensors"), "mmdet3d-0.17", ExportOptions())
+    sent = read_as_host(back.content, HOSTS["mmdet3d-0.17"])
+    assert in_bytes(sent) == in_bytes({f"img_backbone.{k}": v for k, v in params.items()})
+
+
 NETWORKS = {
     "unipad": lambda: {
         "lidar_encoder": unipad_encoder(),
