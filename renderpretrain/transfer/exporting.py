@@ -16,7 +16,7 @@ from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import Encoder, Pretrained, read_pretrained, to_bytes
+from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
 from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, snippet
@@ -38,7 +38,7 @@ class ExportOptions:
     host_checkpoint: Path | None = None
     prefix: str | None = None
     part: str | None = None
-    min_match: float = 0.95
+    min_match: int | float = 0.95
     verify: bool = False
 
 
@@ -133,7 +133,7 @@ def _place_all(
     pretrained: Pretrained, host: Host, prefix: str | None
 ) -> tuple[list[Placed], Mapping[str, str]]:
     """Every encoder the host has a place for, and the kinds of the others."""
-    homes = {name: host.part(_kind(encoder)) for name, encoder in pretrained.encoders.items()}
+    homes = {name: host.part(encoder.kind, encoder.tensors) for name, encoder in pretrained.encoders.items()}
     placed = {name: part for name, part in homes.items() if part is not None}
     if not placed:
         kinds = ", ".join(f"{n} ({e.kind})" for n, e in pretrained.encoders.items())
@@ -148,11 +148,6 @@ def _place_all(
         placed = {name: replace(part, prefix=dotted) for name, part in placed.items()}
     done = [place(name, pretrained.encoders[name], part, host) for name, part in placed.items()]
     return done, {n: e.kind for n, e in pretrained.encoders.items() if n not in placed}
-
-
-def _kind(encoder: Encoder) -> str:
-    """Its class."""
-    return encoder.kind
 
 
 def _verified(

@@ -54,7 +54,7 @@ class ImportOptions:
     preset: str = "paper"
     config: Mapping[str, Any] | None = None
     prefix: str | None = None
-    min_match: float = 0.95
+    min_match: int | float = 0.95
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _bring(
     converted = convert_kernels(known, layout, own) if part.axes else known
     entered = part.enter(converted)
     ours = {str(rename(key, back)): value.contiguous() for key, value in entered.items()}
-    target = _target_of_file(part, ours) if targets is None else targets[part.kind]
+    target = _target_of_file(part, ours, f"{where[0]}: {prefix}") if targets is None else targets[part.kind]
     theirs = {str(rename(key, back)): key for key in entered}
     kept = _fitting(ours, theirs, target, f"{where[0]}: {prefix}")
     fresh = tuple(key for key in target.shapes if key not in kept)
@@ -203,12 +203,15 @@ def _layout(part: Part, known: Tensors, foreign: Foreign, where: tuple[Host, str
     return layout
 
 
-def _target_of_file(part: Part, ours: Tensors) -> _Target:
+def _target_of_file(part: Part, ours: Tensors, where: str) -> _Target:
     """An encoder of the file's own sizes."""
-    spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
-    if part.norm is not None:
-        spec["momentum"] = part.norm[1]
-    return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+    try:
+        spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
+        if part.norm is not None:
+            spec["momentum"] = part.norm[1]
+        return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+    except ValueError as error:
+        raise ValueError(f"{where}: no {part.kind} of ours ({error})") from error
 
 
 def _fitting(ours: Tensors, theirs: Mapping[str, str], target: _Target, where: str) -> Tensors:

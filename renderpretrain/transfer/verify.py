@@ -51,7 +51,7 @@ def verify_part(
         ValueError: If the file lacks a key that the host's network needs.
     """
     encoder = pretrained.encoders[name]
-    part = host.part(encoder.kind)
+    part = host.part(encoder.kind, encoder.tensors)
     check = CHECKS.get(encoder.kind)
     if part is None or check is None or encoder.spec.get("prompt"):
         return None

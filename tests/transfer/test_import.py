@@ -16,6 +16,7 @@ from renderpretrain.encoders import (
     ResNet,
     SparseEncoder,
     SparseTensor,
+    SparseUNet,
     SwinTransformer,
     VolumeNeck,
     spconv_status,
@@ -111,6 +112,11 @@ NETWORKS = {
     },
     "second": lambda: {"lidar_encoder": second_encoder()},
     "unet": lambda: {"point_encoder": unet()},
+    "prompted": lambda: {
+        "point_encoder": SparseUNet(
+            4, channels=(8, 12, 12, 8), depths=(1,) * 4, stem_channels=6, prompt=(3, 16)
+        )
+    },
     "resnet": lambda: {
         "image_backbone": ResNet((1, 2, 1, 1), bottleneck=True, width=8),
         "image_neck": FPN((32, 64, 128, 256), 12, num_outs=5, extra_convs=True),
@@ -297,6 +303,14 @@ def test_files_that_are_no_checkpoints_are_one_line(openpcdet_file, name, tmp_pa
     elif name == "list.pth":
         torch.save([1, 2], path)
     assert refused(path, "openpcdet", tmp_path).startswith(f"{path}: ")
+
+
+def test_an_encoder_that_lacks_its_first_layer_is_named(openpcdet_file, tmp_path):
+    state = torch.load(openpcdet_file, weights_only=True)["model_state"]
+    kept = {k: v for k, v in state.items() if "conv_input.0" not in k}
+    torch.save({"model_state": kept}, tmp_path / "q.pth")
+    said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
+    assert "no SparseEncoder of ours (expected a tensor conv_input.0.weight, found none)" in said
 
 
 def test_a_file_of_something_else_says_what_is_in_it(openpcdet_file, tmp_path):
