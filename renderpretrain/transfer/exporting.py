@@ -69,12 +69,17 @@ def export_encoders(
         options: How strict to be.
 
     Raises:
-        ValueError: If the host has no place for any encoder, shapes differ, too little matches, or the
-            outputs do; nothing is written then.
+        ValueError: If the file's name is of another kind, the host has no place for any encoder, shapes
+            differ, too little matches, or the outputs do; nothing is written then.
     """
     out = Path(out)
+    plain = out.suffix == ".safetensors"
+    if to in HOSTS and HOSTS[to].wrapper is not None and plain:
+        raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
+    if to == "safetensors" and not plain:
+        raise ValueError(f"out: expected a .safetensors file, got {out}")
     pretrained = source if isinstance(source, Pretrained) else read_pretrained(source)
-    done = prepare_export(pretrained, to, options or ExportOptions(), plain=out.suffix == ".safetensors")
+    done = prepare_export(pretrained, to, options or ExportOptions(), plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
     return done

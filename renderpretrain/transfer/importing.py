@@ -159,7 +159,10 @@ def _bring(
         return None
     back = inverted(part.table)
     known = {key: value for key, value in below.items() if rename(key, back) is not None}
-    layout = _layout(part, known, foreign, (host, prefix))
+    try:
+        layout = _layout(part, known, foreign, (host, prefix))
+    except ValueError as error:
+        raise ValueError(f"{where[0]}: {error}") from error
     own = Layout("KRSC", part.axes or "zyx")
     converted = convert_kernels(known, layout, own) if part.axes else known
     entered = part.enter(converted)
