@@ -2,7 +2,7 @@
 
 The four nouns everything speaks are here; the rest is one level down, by concept: ``renderpretrain.masking``,
 ``encoders``, ``lifters``, ``samplers``, ``fields``, ``losses``, ``renderers``, ``data``, ``recipes``,
-``training``.
+``training``, ``transfer``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -58,12 +58,17 @@ def build(spec: Spec) -> nn.Module:
     kind = spec.get("kind")
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {kind}")
-    arguments = {k: v for k, v in spec.items() if k not in ("kind", "momentum")}
+    arguments = {k: _tuples(v) for k, v in spec.items() if k not in ("kind", "momentum")}
     module = KINDS[kind][0](**arguments)
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and "momentum" in spec:
             part.momentum = spec["momentum"]
     return module
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as the tuples that constructors take."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _not_in_weights(module: nn.Module) -> Spec:

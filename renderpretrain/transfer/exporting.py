@@ -16,7 +16,7 @@ from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import Encoder, Pretrained, read_pretrained, to_bytes
+from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
 from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, snippet
@@ -38,7 +38,7 @@ class ExportOptions:
     host_checkpoint: Path | None = None
     prefix: str | None = None
     part: str | None = None
-    min_match: float = 0.95
+    min_match: int | float = 0.95
     verify: bool = False
 
 
@@ -69,12 +69,17 @@ def export_encoders(
         options: How strict to be.
 
     Raises:
-        ValueError: If the host has no place for any encoder, shapes differ, too little matches, or the
-            outputs do; nothing is written then.
+        ValueError: If the file's name is of another kind, the host has no place for any encoder, shapes
+            differ, too little matches, or the outputs do; nothing is written then.
     """
     out = Path(out)
+    plain = out.suffix == ".safetensors"
+    if to in HOSTS and HOSTS[to].wrapper is not None and plain:
+        raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
+    if to == "safetensors" and not plain:
+        raise ValueError(f"out: expected a .safetensors file, got {out}")
     pretrained = source if isinstance(source, Pretrained) else read_pretrained(source)
-    done = prepare_export(pretrained, to, options or ExportOptions(), plain=out.suffix == ".safetensors")
+    done = prepare_export(pretrained, to, options or ExportOptions(), plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
     return done
@@ -101,7 +106,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     content = serialize(tensors, host, plain=plain)
     if options.verify:
         report = replace(report, parts=_verified(pretrained, host, content, reports, options.prefix))
-    return Export(content, report, snippet(pretrained, host, tensors))
+    return Export(content, report, snippet(pretrained, host, tensors, plain=plain))
 
 
 def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:
@@ -133,7 +138,7 @@ def _place_all(
     pretrained: Pretrained, host: Host, prefix: str | None
 ) -> tuple[list[Placed], Mapping[str, str]]:
     """Every encoder the host has a place for, and the kinds of the others."""
-    homes = {name: host.part(_kind(encoder)) for name, encoder in pretrained.encoders.items()}
+    homes = {name: host.part(encoder.kind, encoder.tensors) for name, encoder in pretrained.encoders.items()}
     placed = {name: part for name, part in homes.items() if part is not None}
     if not placed:
         kinds = ", ".join(f"{n} ({e.kind})" for n, e in pretrained.encoders.items())
@@ -148,11 +153,6 @@ def _place_all(
         placed = {name: replace(part, prefix=dotted) for name, part in placed.items()}
     done = [place(name, pretrained.encoders[name], part, host) for name, part in placed.items()]
     return done, {n: e.kind for n, e in pretrained.encoders.items() if n not in placed}
-
-
-def _kind(encoder: Encoder) -> str:
-    """Its class."""
-    return encoder.kind
 
 
 def _verified(

@@ -54,7 +54,7 @@ class ImportOptions:
     preset: str = "paper"
     config: Mapping[str, Any] | None = None
     prefix: str | None = None
-    min_match: float = 0.95
+    min_match: int | float = 0.95
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def import_encoders(
     notes = (f"left in the file: {rest}",) if rest else ()
     report = TransferReport(f"from {host.name} ({host.title})", tuple(r for _, r, _ in done), notes=notes)
     report.check(options.min_match)
-    about = {"source": f"{host.name}: {Path(path).name}", "recipe": options.recipe, "preset": options.preset}
-    about = {k: v for k, v in about.items() if options.recipe or k == "source"}
+    about: dict[str, Any] = {"source": f"{host.name}: {Path(path).name}"}
+    if options.recipe is not None:
+        about |= {"recipe": options.recipe, "preset": options.preset, "config": _recipe_config(options)}
     pretrained = Pretrained({r.name: encoder for encoder, r, _ in done}, about)
     if out is not None:
         content = to_bytes(pretrained)
@@ -125,17 +126,21 @@ Targets = Mapping[str, _Target]
 Found = tuple[Encoder, PartReport, set[str]]
 
 
-def _recipe_targets(options: ImportOptions) -> Targets | None:
-    """The recipe's encoders by kind, or ``None`` without a recipe."""
-    if options.recipe is None:
-        return None
+def _recipe_config(options: ImportOptions) -> Mapping[str, Any]:
+    """The settings of the recipe asked for."""
     if options.recipe not in RECIPES:
         raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {options.recipe!r}")
     presets = RECIPES[options.recipe].presets
     if options.preset not in presets:
         raise ValueError(f"preset: expected one of {', '.join(presets)}, got {options.preset!r}")
-    config = options.config or presets[options.preset].model_dump(mode="json")
-    recipe: Any = build_recipe(options.recipe, config)
+    return options.config or presets[options.preset].model_dump(mode="json")
+
+
+def _recipe_targets(options: ImportOptions) -> Targets | None:
+    """The recipe's encoders by kind, or ``None`` without a recipe."""
+    if options.recipe is None:
+        return None
+    recipe: Any = build_recipe(options.recipe, _recipe_config(options))
     targets = {}
     for name, module in recipe.encoders().items():
         spec = describe(module)
@@ -154,12 +159,15 @@ def _bring(
         return None
     back = inverted(part.table)
     known = {key: value for key, value in below.items() if rename(key, back) is not None}
-    layout = _layout(part, known, foreign, (host, prefix))
+    try:
+        layout = _layout(part, known, foreign, (host, prefix))
+    except ValueError as error:
+        raise ValueError(f"{where[0]}: {error}") from error
     own = Layout("KRSC", part.axes or "zyx")
     converted = convert_kernels(known, layout, own) if part.axes else known
     entered = part.enter(converted)
     ours = {str(rename(key, back)): value.contiguous() for key, value in entered.items()}
-    target = _target_of_file(part, ours) if targets is None else targets[part.kind]
+    target = _target_of_file(part, ours, f"{where[0]}: {prefix}") if targets is None else targets[part.kind]
     theirs = {str(rename(key, back)): key for key in entered}
     kept = _fitting(ours, theirs, target, f"{where[0]}: {prefix}")
     fresh = tuple(key for key in target.shapes if key not in kept)
@@ -198,12 +206,15 @@ def _layout(part: Part, known: Tensors, foreign: Foreign, where: tuple[Host, str
     return layout
 
 
-def _target_of_file(part: Part, ours: Tensors) -> _Target:
+def _target_of_file(part: Part, ours: Tensors, where: str) -> _Target:
     """An encoder of the file's own sizes."""
-    spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
-    if part.norm is not None:
-        spec["momentum"] = part.norm[1]
-    return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+    try:
+        spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
+        if part.norm is not None:
+            spec["momentum"] = part.norm[1]
+        return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+    except ValueError as error:
+        raise ValueError(f"{where}: no {part.kind} of ours ({error})") from error
 
 
 def _fitting(ours: Tensors, theirs: Mapping[str, str], target: _Target, where: str) -> Tensors:

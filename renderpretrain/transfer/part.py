@@ -1,10 +1,10 @@
 """What a host is to us: the file it reads, and where in it each kind of encoder lies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from renderpretrain.transfer.layouts import Axes, Layout, Shapes, Tensors
-from renderpretrain.transfer.tables import SAME, Table
+from renderpretrain.transfer.tables import SAME, Table, rename
 
 
 def as_it_is(tensors: Tensors) -> Tensors:
@@ -70,6 +70,8 @@ class Host:
     outer: str = ""
     trap: str = ""
 
-    def part(self, kind: str) -> Part | None:
-        """Where a kind of encoder lies, if anywhere."""
-        return next((part for part in self.parts if part.kind == kind), None)
+    def part(self, kind: str, keys: Collection[str]) -> Part | None:
+        """Where an encoder lies, if anywhere; of several places the one whose sign its keys have."""
+        places = [part for part in self.parts if part.kind == kind]
+        signed = [p for p in places if p.sign in {rename(key, p.table) for key in keys}]
+        return next(iter(signed + places), None)

@@ -121,7 +121,10 @@ def begin_with(encoders: Mapping[str, nn.Module], path: Path | str) -> list[str]
     """
     found = read_pretrained(path).encoders
     if not set(found) & set(encoders):
-        raise ValueError(f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}")
+        raise ValueError(
+            f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}; "
+            "import with --recipe takes the recipe's names"
+        )
     states, lines = {}, []
     for name, module in encoders.items():
         if name not in found:

@@ -86,7 +86,7 @@ class TransferReport:
         unexpected = sum(_numbers(part.unexpected) for part in self.parts)
         return sum(part.filled for part in self.parts) / max(expected + unexpected, 1)
 
-    def check(self, min_match: float) -> None:
+    def check(self, min_match: int | float) -> None:
         """Refuse a transfer that leaves too much behind.
 
         Raises:

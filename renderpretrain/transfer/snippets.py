@@ -14,15 +14,19 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """What our image networks are fed with, in the hosts' units of 0 to 255, RGB."""
 
 
-def snippet(pretrained: Pretrained, host: Host, tensors: Tensors) -> str:
+def snippet(pretrained: Pretrained, host: Host, tensors: Tensors, *, plain: bool = False) -> str:
     """Lines of the host's configuration with which the exported encoders are built and loaded.
 
     Args:
         pretrained: The encoders.
         host: Where they go.
         tensors: What is written.
+        plain: Whether that is a safetensors file.
     """
     lines = SNIPPETS[host.name](pretrained, tensors)
+    if plain and host.wrapper is None:
+        lines = [line.replace("torch.load('FILE', weights_only=True)", "load_file('FILE')") for line in lines]
+        lines.insert(0, "from safetensors.torch import load_file")
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -47,12 +51,13 @@ def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
     residual = any(".conv1.weight" in key for key in tensors)
     return [
         "# tools/cfgs/<model>.yaml; then: python train.py --cfg_file <model>.yaml --pretrained_model FILE",
-        f"DATA_CONFIG.POINT_CLOUD_RANGE: {list(box)}" if box else "",
-        f"DATA_PROCESSOR.transform_points_to_voxels.VOXEL_SIZE: {list(size)}" if size else "",
+        "DATA_CONFIG:" if box else "",
+        f"    POINT_CLOUD_RANGE: {list(box)}" if box else "",
+        f"    # in DATA_PROCESSOR, transform_points_to_voxels: VOXEL_SIZE: {list(size)}" if size else "",
         "MODEL:",
         "    VFE: {NAME: MeanVFE}",
         f"    BACKBONE_3D: {{NAME: {'VoxelResBackBone8x' if residual else 'VoxelBackBone8x'}}}",
-        "# batch norm: eps 1e-3, momentum 0.01, fixed in the code",
+        "    # its batch norms have eps 1e-3 and momentum 0.01, fixed in the code",
     ]
 
 

@@ -1,7 +1,7 @@
 """Does the file compute what the encoder computes? Both are run on the same random input."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from renderpretrain.encoders.sparse_blocks import strided_specs
 from renderpretrain.encoders.strides import covering_shape
 from renderpretrain.transfer.architecture import describe
 from renderpretrain.transfer.dense_voxels import Cells, Network, openpcdet_backbone, second_encoder, spunet
-from renderpretrain.transfer.image_checks import IMAGE_CHECKS
+from renderpretrain.transfer.host_package import run_host_package
+from renderpretrain.transfer.image_checks import IMAGE_CHECKS, Check, Pair
 from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import Pretrained, encoder_module
 
@@ -50,7 +51,7 @@ def verify_part(
         ValueError: If the file lacks a key that the host's network needs.
     """
     encoder = pretrained.encoders[name]
-    part = host.part(encoder.kind)
+    part = host.part(encoder.kind, encoder.tensors)
     check = CHECKS.get(encoder.kind)
     if part is None or check is None or encoder.spec.get("prompt"):
         return None
@@ -119,7 +120,7 @@ def in_axes(volume: Tensor, axes: str) -> Tensor:
 
 def _check_sparse_encoder(
     module: SparseEncoder, state: dict[str, Tensor], host: Host, generator: torch.Generator
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> Pair:
     """The volume, or the last stage's where the host has another last convolution."""
     x = random_voxels(describe(module)["in_channels"], VOXELS, generator)
     specs = strided_specs(module.encoder_layers)
@@ -136,12 +137,12 @@ def _check_sparse_encoder(
         theirs = openpcdet_backbone(net, cells)
     else:
         theirs = second_encoder(net, cells, strides, paddings)
-    return [ours], [in_axes(theirs[-1].values, axes)]
+    return _with_package(module, state, host, x, ([ours], [in_axes(theirs[-1].values, axes)]))
 
 
 def _check_voxelbackbone8x(
     module: VoxelBackBone8x, state: dict[str, Tensor], host: Host, generator: torch.Generator
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> Pair:
     """All five stages."""
     x = random_voxels(describe(module)["in_channels"], VOXELS, generator)
     net = Network(state, host.layout.kernels)
@@ -150,19 +151,27 @@ def _check_voxelbackbone8x(
         theirs = openpcdet_backbone(net, cells)
     else:
         theirs = second_encoder(net, cells, ((2, 2, 2),) * 3, ((1, 1, 1), (1, 1, 1), (0, 1, 1)))
-    return [y.dense() for y in module.stages(x)], [y.values for y in theirs]
+    ours = [y.dense() for y in module.stages(x)]
+    return _with_package(module, state, host, x, (ours, [y.values for y in theirs]))
 
 
-def _check_unet(
-    module: SparseUNet, state: dict[str, Tensor], host: Host, generator: torch.Generator
-) -> tuple[list[Tensor], list[Tensor]]:
+def _with_package(
+    module: nn.Module, state: dict[str, Tensor], host: Host, x: SparseTensor, outputs: Pair
+) -> Pair:
+    """The outputs, and once more those of the host's own code where it is installed."""
+    own = run_host_package(host.name, describe(module), state, x)
+    if own is None:
+        return outputs
+    return [*outputs[0], outputs[0][-1]], [*outputs[1], own]
+
+
+def _check_unet(module: SparseUNet, state: dict[str, Tensor], host: Host, generator: torch.Generator) -> Pair:
     """The features of all voxels."""
     x = random_voxels(describe(module)["in_channels"], UNET_VOXELS, generator)
     theirs = spunet(Network(state, host.layout.kernels), as_cells(x, UNET_VOXELS, host.layout.axes))
-    return [module(x).dense()], [in_axes(theirs.values, host.layout.axes)]
+    ours = module(x).dense()
+    return _with_package(module, state, host, x, ([ours], [in_axes(theirs.values, host.layout.axes)]))
 
-
-Check = Callable[[Any, dict[str, Tensor], Host, torch.Generator], tuple[list[Tensor], list[Tensor]]]
 
 CHECKS: dict[str, Check] = {
     "SparseEncoder": _check_sparse_encoder,

@@ -7,8 +7,10 @@ import pytest
 import torch
 from networks import second_encoder, shaken, unet, unipad_encoder
 from rich.console import Console
+from safetensors.torch import load_file
 
-from renderpretrain.encoders import SparseEncoder
+from renderpretrain.encoders import ResNet, SparseEncoder, SwinTransformer
+from renderpretrain.recipes import RECIPES
 from renderpretrain.transfer import (
     HOSTS,
     ExportOptions,
@@ -260,6 +262,60 @@ def test_momentum_that_differs_from_the_hosts_is_said():
     console = Console(file=io.StringIO(), width=140)
     print_report(report, console)
     assert "eps, momentum (0.001, 0.1) here, (0.001, 0.01) there" in console.file.getvalue()
+
+
+def test_a_files_name_says_what_is_in_it(tmp_path, second):
+    with pytest.raises(ValueError, match=r"reads what torch\.save writes; expected a \.pth file"):
+        export_encoders(second, "openpcdet", tmp_path / "e.safetensors")
+    with pytest.raises(ValueError, match=r"out: expected a \.safetensors file"):
+        export_encoders(second, "safetensors", tmp_path / "e.pth")
+    assert not list(tmp_path.iterdir())
+    image = of_modules({"image_backbone": shaken(ResNet((1, 1, 1, 1), width=8))})
+    done = export_encoders(image, "timm", tmp_path / "e.safetensors", VERIFIED)
+    assert "load_file('FILE')" in done.snippet and "torch.load" not in done.snippet
+    assert torch.equal(
+        load_file(tmp_path / "e.safetensors")["conv1.weight"],
+        image.encoders["image_backbone"].tensors["conv1.weight"],
+    )
+
+
+def test_timms_resnet_does_not_compute_one_that_strides_first(tmp_path):
+    """The keys and shapes are the same: only the outputs tell."""
+    caffe = ResNet((1, 1, 1, 1), bottleneck=True, width=8, stride_first=True)
+    pretrained = of_modules({"image_backbone": shaken(caffe)})
+    assert "verify: image_backbone: the outputs" in refused(tmp_path, pretrained, "timm", verify=True)
+    notes = prepare_export(pretrained, "timm", ExportOptions()).report.notes
+    assert any("strides in its second" in note for note in notes)
+    report = prepare_export(pretrained, "mmdet3d", VERIFIED).report
+    assert report.parts[0].verified < TOLERANCE
+
+
+def test_verify_finds_swins_merging_in_the_order_of_another_family(tmp_path):
+    """mmdetection reads merged cells in another order; no shape tells."""
+    swin = of_modules({"image_backbone": SwinTransformer((2, 2, 2, 2), 32)})
+    host, good = HOSTS["mmdet3d"], tensors_of(swin, "mmdet3d")
+    assert verify_part(swin, "image_backbone", host, serialize(good, host)) < TOLERANCE
+    wrong = dict(good)
+    for key, value in swin.encoders["image_backbone"].tensors.items():
+        if ".downsample.reduction" in key:
+            stage = int(key.split(".")[1]) - 1
+            wrong[f"img_backbone.stages.{stage}.downsample.reduction.weight"] = value
+    assert verify_part(swin, "image_backbone", host, serialize(wrong, host)) > 1e-2
+
+
+def test_bevfusions_maps_lie_the_other_way(tmp_path):
+    """Its bird's-eye maps are (X, Y): the view transform's last convolutions are turned."""
+    recipe = RECIPES["ns-mae"].build(RECIPES["ns-mae"].presets["tiny"])
+    config = RECIPES["ns-mae"].presets["tiny"].model_dump(mode="json")
+    parts = {"view_transform": shaken(recipe.encoders()["view_transform"])}
+    pretrained = of_modules(parts, {"recipe": "ns-mae", "config": config})
+    host, good = HOSTS["bevfusion"], tensors_of(pretrained, "bevfusion")
+    name = "encoders.camera.vtransform.downsample.0.weight"
+    ours = parts["view_transform"].state_dict()["downsample.0.weight"]
+    assert torch.equal(good[name], ours.transpose(2, 3)) and not torch.equal(good[name], ours)
+    assert verify_part(pretrained, "view_transform", host, serialize(good, host)) < TOLERANCE
+    wrong = {**good, name: ours.contiguous()}
+    assert verify_part(pretrained, "view_transform", host, serialize(wrong, host)) > 1e-2
 
 
 def test_an_empty_report_is_no_match():

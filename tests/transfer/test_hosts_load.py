@@ -4,6 +4,8 @@ Networks are real spconv modules; loaders do what the hosts' do, their silences 
 """
 
 import copy
+import sys
+import types
 
 import pytest
 import torch
@@ -177,3 +179,86 @@ def test_openpcdet_takes_a_file_with_another_prefix_for_nothing_and_says_little(
     before = copy.deepcopy(host.state_dict())
     assert openpcdet(host, path) == set()
     assert all(torch.equal(v, before[k]) for k, v in host.state_dict().items())
+
+
+class FakeOpenPCDet(VoxelResBackBone8x):
+    """The class as the package has it: configuration, channels, grid; a dictionary in and out."""
+
+    def __init__(self, model_cfg, input_channels, grid_size):
+        super().__init__(input_channels)
+        self.shape = [int(grid_size[2]) + 1, int(grid_size[1]), int(grid_size[0])]
+
+    def forward(self, batch):
+        x = spconv.SparseConvTensor(
+            batch["voxel_features"], batch["voxel_coords"], self.shape, batch["batch_size"]
+        )
+        for part in (self.conv_input, self.conv1, self.conv2, self.conv3, self.conv4, self.conv_out):
+            x = part(x)
+        return {"encoded_spconv_tensor": x}
+
+
+class FakeMmdet3d(Mmdet3dSparseEncoder):
+    """The class as the package has it."""
+
+    def __init__(self, channels, shape, *, output_channels, **_):
+        super().__init__(channels, output_channels)
+        self.shape, self.output_channels = shape, output_channels
+
+    def forward(self, features, coors, batch_size):
+        return super().forward(spconv.SparseConvTensor(features, coors, self.shape, batch_size)).flatten(1, 2)
+
+
+class FakePointcept(SpUNet):
+    """The class as the package has it; without classes it has no classifier."""
+
+    def __init__(self, channels, num_classes, base_channels, widths, layers):
+        super().__init__(channels, widths, layers, base_channels, classes=1)
+        del self.final
+
+    def forward(self, batch):
+        places = batch["grid_coord"]
+        coords = torch.cat([torch.zeros(len(places), 1), places], 1).int().contiguous()
+        shape = [int(n) + 96 for n in places.amax(0)]
+        return super().forward(spconv.SparseConvTensor(batch["feat"], coords, shape, 1)).features
+
+
+PACKAGES = {
+    "openpcdet": ("pcdet.models.backbones_3d.spconv_backbone", "VoxelResBackBone8x", FakeOpenPCDet),
+    "mmdet3d": ("mmdet3d.models.middle_encoders", "SparseEncoder", FakeMmdet3d),
+    "pointcept": (
+        "pointcept.models.sparse_unet.spconv_unet_v1m1_base",
+        "SpUNetBase",
+        lambda inside, *, num_classes, base_channels, channels, layers: FakePointcept(
+            inside, num_classes, base_channels, channels, layers
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("host", PACKAGES)
+def test_an_installed_host_is_asked_itself(host, tmp_path, monkeypatch):
+    """A stand-in package whose encoder is broken on purpose is heard."""
+    path, name, cls = PACKAGES[host]
+    module = types.ModuleType(path)
+    asked = []
+    for i in range(len(path.split("."))):
+        monkeypatch.setitem(sys.modules, ".".join(path.split(".")[: i + 1]), types.ModuleType("above"))
+    monkeypatch.setitem(sys.modules, path, module)
+
+    def make(*arguments, **options):
+        asked.append(name)
+        return cls(*arguments, **options)
+
+    setattr(module, name, make)
+    encoder = unet() if host == "pointcept" else second_encoder()
+    done = export_encoders(of_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))
+    assert asked == [name] and done.report.parts[0].verified < 1e-4
+
+    def broken(*arguments, **options):
+        network = make(*arguments, **options)
+        network.conv_input[1].eps = 0.5
+        return network
+
+    setattr(module, name, broken)
+    with pytest.raises(ValueError, match=r"verify: e: the outputs of .* differ"):
+        export_encoders(of_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))

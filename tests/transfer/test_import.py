@@ -16,6 +16,7 @@ from renderpretrain.encoders import (
     ResNet,
     SparseEncoder,
     SparseTensor,
+    SparseUNet,
     SwinTransformer,
     VolumeNeck,
     spconv_status,
@@ -87,6 +88,23 @@ def test_ponderv2s_own_unet_comes_in_computes_and_goes_back_byte_by_byte(golden,
     assert in_bytes(read_as_host(back.content, HOSTS["pointcept"])) == in_bytes(theirs)
 
 
+def test_unipads_own_image_network_comes_in_and_computes(golden, tmp_path):
+    """Their names are mmpretrain's; their mask is True where seen."""
+    numbers = golden("unipad_masked_convnext.npz")
+    params = {k.removeprefix("param:"): v for k, v in numbers.items() if k.startswith("param:")}
+    torch.save({"state_dict": {f"img_backbone.{k}": v for k, v in params.items()}}, tmp_path / "theirs.pth")
+    done = import_encoders(tmp_path / "theirs.pth", "unipad", tmp_path / "ours.safetensors")
+    assert done.report.share == 1.0
+    with torch.no_grad():
+        outs = load_encoder(tmp_path / "ours.safetensors")(numbers["images"], ~numbers["visible_b_1_h_w"])
+    for i, out in enumerate(outs):
+        expected = numbers[f"out{i}"]
+        assert_close(out, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))  # float32, 12 layers
+    back = prepare_export(read_pretrained(tmp_path / "ours.safetensors"), "mmdet3d-0.17", ExportOptions())
+    sent = read_as_host(back.content, HOSTS["mmdet3d-0.17"])
+    assert in_bytes(sent) == in_bytes({f"img_backbone.{k}": v for k, v in params.items()})
+
+
 NETWORKS = {
     "unipad": lambda: {
         "lidar_encoder": unipad_encoder(),
@@ -94,6 +112,11 @@ NETWORKS = {
     },
     "second": lambda: {"lidar_encoder": second_encoder()},
     "unet": lambda: {"point_encoder": unet()},
+    "prompted": lambda: {
+        "point_encoder": SparseUNet(
+            4, channels=(8, 12, 12, 8), depths=(1,) * 4, stem_channels=6, prompt=(3, 16)
+        )
+    },
     "resnet": lambda: {
         "image_backbone": ResNet((1, 2, 1, 1), bottleneck=True, width=8),
         "image_neck": FPN((32, 64, 128, 256), 12, num_outs=5, extra_convs=True),
@@ -280,6 +303,14 @@ def test_files_that_are_no_checkpoints_are_one_line(openpcdet_file, name, tmp_pa
     elif name == "list.pth":
         torch.save([1, 2], path)
     assert refused(path, "openpcdet", tmp_path).startswith(f"{path}: ")
+
+
+def test_an_encoder_that_lacks_its_first_layer_is_named(openpcdet_file, tmp_path):
+    state = torch.load(openpcdet_file, weights_only=True)["model_state"]
+    kept = {k: v for k, v in state.items() if "conv_input.0" not in k}
+    torch.save({"model_state": kept}, tmp_path / "q.pth")
+    said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
+    assert "no SparseEncoder of ours (expected a tensor conv_input.0.weight, found none)" in said
 
 
 def test_a_file_of_something_else_says_what_is_in_it(openpcdet_file, tmp_path):

@@ -23,9 +23,11 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.storage import save_checkpoint
 from renderpretrain.transfer import (
     ExportOptions,
+    ImportOptions,
     Pretrained,
     begin_with,
     export_encoders,
+    import_encoders,
     load_encoder,
     load_encoders,
     of_modules,
@@ -116,6 +118,28 @@ def test_every_recipe_has_hosts_that_compute_what_it_computes(recipe, tmp_path):
         assert {part.name for part in report.parts} == names
         for part in report.parts:
             assert part.name == "lifter" or part.verified < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "host", "source", "part"),
+    [("uniscene", "mmdet3d-0.17", "uniscene", "lifter"), ("ns-mae", "bevfusion", "nsmae", "view_transform")],
+)
+def test_parts_that_only_a_recipe_can_build_come_back_with_it(recipe, host, source, part, tmp_path):
+    """Grids are no weights: those in a file are passed over, and the recipe brings its own."""
+    model = run_folder(tmp_path / "run", recipe)
+    done = export_encoders(tmp_path / "run", host, tmp_path / "e.pth", ExportOptions(min_match=0.8))
+    state = torch.load(tmp_path / "e.pth", weights_only=True)["state_dict"]
+    assert not any(key.endswith((".dx", ".bx", ".nx", ".frustum")) for key in state)
+    torch.save({"state_dict": {**state, "encoders.camera.vtransform.dx": torch.ones(3)}}, tmp_path / "f.pth")
+    options = ImportOptions(recipe=recipe, preset="tiny")
+    import_encoders(tmp_path / "f.pth", source, tmp_path / "ours.safetensors", options)
+    back = load_encoders(tmp_path / "ours.safetensors")
+    assert list(back) and set(back) == {p.name for p in done.report.parts}
+    for name, module in model.encoders().items():
+        unused = next(p.unused for p in done.report.parts if p.name == name)
+        for key, value in module.state_dict().items():
+            assert key in unused or torch.equal(back[name].state_dict()[key], value)
+    assert part in back
 
 
 def test_the_header_says_what_a_stranger_needs(tmp_path):
