@@ -12,7 +12,8 @@ from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolv
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.open import ROOMS, data_sets, open_data
 from renderpretrain.recipes import RECIPES
-from renderpretrain.training import RunFolder, load_checkpoint, newest_checkpoint
+from renderpretrain.storage.checkpoint import trained_checkpoint
+from renderpretrain.training import RunFolder
 
 TRAINING_SCENES = 256
 """Synthetic scenes to train on unless told otherwise."""
@@ -174,18 +175,14 @@ def saved_job(run: Path) -> Tree:
 
 
 def trained(run: Path) -> tuple[Job, dict[str, Any]]:
-    """The job of a run folder, and its newest checkpoint.
+    """The job of a run folder, and what it has learned.
 
     Raises:
         ValueError: If it is no run folder, or has no checkpoint that can be read.
     """
     saved = saved_job(run)
     job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
-    folder = RunFolder(run).checkpoints
-    path = newest_checkpoint(folder)
-    if path is None:
-        raise ValueError(f"{run}: expected a checkpoint in {folder}, found none")
-    return job, load_checkpoint(path)
+    return job, trained_checkpoint(RunFolder(run).checkpoints)[1]
 
 
 def recipe_settings(path: Path) -> Tree:

@@ -3,7 +3,6 @@
 from renderpretrain.probes.classes import occupancy, semseg
 from renderpretrain.probes.depth import depth
 from renderpretrain.probes.head import Budget
-from renderpretrain.probes.norms import estimate_statistics
 from renderpretrain.probes.probe import Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
 from renderpretrain.probes.task import Places, ProbedRecipe, Task
@@ -20,7 +19,6 @@ __all__ = [
     "Trial",
     "compare",
     "depth",
-    "estimate_statistics",
     "occupancy",
     "run_probe",
     "semseg",

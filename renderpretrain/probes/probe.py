@@ -1,7 +1,7 @@
 """Does pre-training pay? The same probe on a pre-trained encoder and on fresh ones, with few labels and many.
 
 Both arms get the same labels, budget, schedule, seeds, and the same treatment of batch-norm statistics
-(:func:`~renderpretrain.probes.norms.estimate_statistics`).
+(:func:`~renderpretrain.recipes.norms.estimate_statistics`).
 """
 
 import copy
@@ -16,8 +16,8 @@ from renderpretrain.data import Scene
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
 from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
-from renderpretrain.probes.norms import estimate_statistics
 from renderpretrain.probes.task import Places, Task
+from renderpretrain.recipes.norms import estimate_statistics
 
 Arm = Literal["scratch", "pretrained"]
 
@@ -135,16 +135,22 @@ def _load(recipe: nn.Module, weights: dict[str, Tensor]) -> None:
     recipe.load_state_dict(weights)
 
 
+def _measure_norms(recipe: nn.Module, plan: Plan, scenes: ProbeScenes) -> None:
+    """Take the batch norms' statistics from the probe's own scenes; no label is looked at."""
+    seen = scenes.train[: plan.budget.statistics_scenes]
+    estimate_statistics(recipe, (plan.task.read(recipe, scene, plan.budget.places) for scene in seen))
+
+
 def _linear(
     plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Arm, tuple[int, ...]]
 ) -> Iterator[Trial]:
     """Heads on features that are computed once per scene."""
     task, budget = plan.task, plan.budget
-    shown = estimate_statistics(recipe, task, scenes.train[: budget.statistics_scenes], budget.places)
+    _measure_norms(recipe, plan, scenes)
     with torch.no_grad():
-        train = shown + [task.read(recipe, scene, budget.places) for scene in scenes.train[len(shown) :]]
+        train = [task.read(recipe, scene, budget.places) for scene in scenes.train]
         test = [task.read(recipe, scene, budget.test_places) for scene in scenes.test]
-    scale = torch.cat([places.features for places in shown])
+    scale = torch.cat([places.features for places in train[: budget.statistics_scenes]])
     for fraction, seed, rows, labelled in _choices(plan, [len(p.answers) for p in train], arm[1]):
         given = [places[row] for places, row in zip(train, rows, strict=True) if row is not None]
         both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
@@ -159,7 +165,9 @@ def _finetuned(
     """Heads and encoders trained together, from the same start for every fraction and seed."""
     task, budget = plan.task, plan.budget
     seen = scenes.train[: budget.statistics_scenes]
-    scale = torch.cat([p.features for p in estimate_statistics(recipe, task, seen, budget.places)])
+    _measure_norms(recipe, plan, scenes)
+    with torch.no_grad():
+        scale = torch.cat([task.read(recipe, scene, budget.places).features for scene in seen])
     counts = [0] * len(scenes.train)
     if plan.labels == "places":
         with torch.no_grad():
@@ -168,7 +176,7 @@ def _finetuned(
         tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
         given = [(scene, row) for scene, row in zip(scenes.train, rows, strict=True) if row is not None]
         fine_tune(tuned, head, given, task, budget, seed)
-        estimate_statistics(tuned, task, seen, budget.places)
+        _measure_norms(tuned, plan, scenes)
         with torch.no_grad():
             test = (task.read(tuned, scene, budget.test_places) for scene in scenes.test)
             scores = _scores(task, head, test)

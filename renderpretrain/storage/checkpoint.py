@@ -60,6 +60,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return next(iter(_newest_first(folder)), None)
 
 
+def trained_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """What a run has learned: ``final.pt``, unless it went on afterwards; then the newest checkpoint.
+
+    Raises:
+        ValueError: If there is none, or it cannot be read.
+    """
+    final, newest = folder / "final.pt", newest_checkpoint(folder)
+    if final.is_file():
+        state = load_checkpoint(final)
+        if newest is None or int(state["step"]) >= _step(newest):
+            return final, state
+    if newest is None:
+        raise ValueError(f"expected a checkpoint in {folder}, found none")
+    return newest, load_checkpoint(newest)
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only data is unpickled.
 
@@ -114,4 +130,9 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 def _newest_first(folder: Path) -> list[Path]:
     """Step checkpoints by falling step."""
     steps = {p: re.fullmatch(r"step_(\d+)\.pt", p.name) for p in folder.glob("step_*.pt")}
-    return sorted((p for p, m in steps.items() if m), key=lambda p: -int(p.stem.removeprefix("step_")))
+    return sorted((p for p, m in steps.items() if m), key=lambda p: -_step(p))
+
+
+def _step(path: Path) -> int:
+    """The number in a step checkpoint's name."""
+    return int(path.stem.removeprefix("step_"))

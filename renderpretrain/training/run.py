@@ -1,6 +1,6 @@
 """A run between its first and its last step: what happens around the optimiser's steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,16 +9,20 @@ import torch
 from torch import nn
 
 from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.norms import statistics_of
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.metrics import Row, append_row, drop_rows_after, read_rows
-from renderpretrain.training.order import MicroBatches
+from renderpretrain.training.order import MicroBatches, held_out_batch
 from renderpretrain.training.prefetch import prefetch
 from renderpretrain.training.run_folder import RunFolder, versions
 from renderpretrain.training.step import Record, Stepper
+
+STATISTICS_SCENES = 4
+"""Training scenes, evenly spread, on which batch norms are measured before weights are scored or final."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,19 @@ class Run:
                         return step
                     self.look(step)
                     stepper.restart_clock()
-        if self.process.is_main:
-            save_final(self.folder.checkpoints, self.state(steps))
+        with statistics_of(self.recipe, self.whole_scenes()):
+            if self.process.is_main:
+                save_final(self.folder.checkpoints, self.state(steps))
         return steps
+
+    def whole_scenes(self) -> Iterator[object]:
+        """Encodes a few training scenes with nothing hidden, as encoders are used."""
+        if not hasattr(self.recipe, "encode"):
+            return
+        training = self.split[0]
+        recipe: Any = self.recipe
+        for index in training[:: -(-len(training) // STATISTICS_SCENES)]:
+            yield recipe.encode(held_out_batch(self.dataset, index).to(self.process.device))
 
     def batches(self) -> MicroBatches:
         """This process's batches."""
@@ -151,7 +165,8 @@ class Run:
     def evaluation(self, step: int) -> Row:
         """Held-out scores of the recipe and, once, of a predictor without geometry."""
         process, num_rays = self.process, self.options.evaluation_rays
-        found = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
+        with statistics_of(self.recipe, self.whole_scenes()):
+            found = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
         row: Row = {"step": step} | {f"eval/{name}": value for name, value in found.items()}
         if step == 0:
             found = evaluate_baseline(

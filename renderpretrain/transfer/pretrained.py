@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage import load_checkpoint, newest_checkpoint
+from renderpretrain.storage.checkpoint import trained_checkpoint
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.reading import read_foreign
@@ -186,10 +186,7 @@ def _read_run(folder: Path) -> Pretrained:
     name = saved.get("recipe")
     if name not in RECIPES:
         raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name}")
-    path = newest_checkpoint(folder / "checkpoints") or folder / "checkpoints" / "final.pt"
-    if not path.is_file():
-        raise ValueError(f"{folder}: expected a checkpoint in {folder / 'checkpoints'}, found none")
-    state = load_checkpoint(path)
+    path, state = trained_checkpoint(folder / "checkpoints")
     model = build_recipe(str(name), saved.get("config", {}))
     model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}

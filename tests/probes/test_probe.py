@@ -11,7 +11,6 @@ from renderpretrain.probes import (
     ProbeScenes,
     Trial,
     compare,
-    estimate_statistics,
     run_probe,
     semseg,
 )
@@ -70,23 +69,6 @@ def test_weights_of_another_recipe_are_refused():
         run_probe(plan, SCENES, StandIn, weights | {"decoder.weight": torch.zeros(2, 4)})
     with pytest.raises(ValueError, match=r"weights: other: expected None, got \(1,\)"):
         run_probe(plan, SCENES, StandIn, weights | {"other": torch.zeros(1)})
-
-
-def test_statistics_are_means_over_the_scenes_whatever_they_were():
-    recipe = StandIn()
-    recipe.encoder[1].running_mean += 100
-    recipe.encoder[1].momentum = 0.5
-    places = estimate_statistics(recipe, TASK, SCENES.train, 50)
-    outputs = []
-    hook = recipe.encoder[0].register_forward_hook(lambda *parts: outputs.append(parts[-1].detach()))
-    again = [TASK.read(recipe, one, 50) for one in SCENES.train]
-    hook.remove()
-    norm = recipe.encoder[1]
-    assert_close(norm.running_mean, torch.stack([x.mean(0) for x in outputs]).mean(0))
-    assert_close(norm.running_var, torch.stack([x.var(0) for x in outputs]).mean(0))
-    assert norm.momentum == 0.5 and not recipe.training
-    for one, other in zip(places, again, strict=True):
-        assert_close(one.features, other.features)
 
 
 @pytest.mark.parametrize("choose", [choose_scenes, choose_places])
