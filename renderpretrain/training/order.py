@@ -45,9 +45,10 @@ def seed_generators(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(mixed) & (2**62 - 1))
 
 
-def held_out_batch(dataset: SceneDataset, index: int) -> Batch:
-    """One scene as a batch whose random numbers depend on its index alone, so that evaluations compare."""
-    return collate([dataset[index]], fork(torch.tensor([index]), HELD_OUT) & (2**62 - 1))
+def held_out_batch(dataset: SceneDataset, *indices: int) -> Batch:
+    """Scenes as a batch whose random numbers depend on their indices alone, so that evaluations compare."""
+    seeds = fork(torch.tensor(indices), HELD_OUT) & (2**62 - 1)
+    return collate([dataset[index] for index in indices], seeds)
 
 
 @dataclass(frozen=True)

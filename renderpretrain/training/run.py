@@ -111,10 +111,13 @@ class Run:
         """Encodes a few training scenes with nothing hidden, as encoders are used."""
         if not hasattr(self.recipe, "encode"):
             return
-        training = self.split[0]
+        training, size = self.split[0], self.optimization.batch_size
+        chosen = training[:: -(-len(training) // STATISTICS_SCENES)]
         recipe: Any = self.recipe
-        for index in training[:: -(-len(training) // STATISTICS_SCENES)]:
-            yield recipe.encode(held_out_batch(self.dataset, index).to(self.process.device))
+        for start in range(0, max(len(chosen) - size + 1, 1), size):
+            # As many as in a step: some norms need more than one.
+            indices = (chosen[(start + k) % len(chosen)] for k in range(size))
+            yield recipe.encode(held_out_batch(self.dataset, *indices).to(self.process.device))
 
     def batches(self) -> MicroBatches:
         """This process's batches."""

@@ -39,7 +39,7 @@ def test_a_run_leaves_its_folder(tmp_path):
     ]  # fmt: skip
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["torch"] == torch.__version__
     assert (tmp_path / "run" / "config.yaml").read_text() == "name: test\n"
-    assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse"]
+    assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse", "depth_delta"]
 
 
 def test_gradient_norms_are_logged_and_change_nothing(tmp_path):
