@@ -1,20 +1,31 @@
 """``renderpretrain render``: a picture from a run's newest checkpoint."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from renderpretrain.data import Batch
+
+RAYS_PER_SENSOR = 4096
+"""Rays per camera, or per sweep without cameras, of a point cloud."""
 
 
 def render(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
+    mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
+    points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
+    refine: Annotated[int, typer.Option(help="Steps of the mesh per voxel.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Draw input, masked input, rendering and error of one scene, and name the picture."""
+    """Draw input, masked input, rendering and error of one scene, and name what was written."""
     from renderpretrain.cli.job import trained
     from renderpretrain.training import RunFolder
     from renderpretrain.training.distributed import choose_device
+    from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
 
     job, state = trained(run)
@@ -26,4 +37,26 @@ def render(
     model.load_state_dict(state["model"])
     picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
     title = f"{job.recipe} {job.preset}, step {state['step']}, frame {index}"
-    typer.echo(save_picture(model.to(choose_device(device)), dataset[index], picture, title=title))
+    model.to(choose_device(device)).eval()
+    typer.echo(save_picture(model, dataset[index], picture, title=title))
+    if mesh or points:
+        for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):
+            typer.echo(written)
+
+
+def _write_shapes(
+    model: Any, batch: "Batch", mesh: Path | None, points: Path | None, refine: int
+) -> Iterator[Path]:
+    """Write what was asked for, of whole inputs."""
+    import torch
+
+    from renderpretrain.viz import extract_mesh, rendered_points, write_ply
+
+    with torch.no_grad():
+        batch = batch.to(next(model.parameters()).device)
+        volume = model.encode(batch)
+        if mesh:
+            yield write_ply(mesh, extract_mesh(model.renderer.field, volume, refine=refine))
+        if points:
+            rays = model.targets(batch, RAYS_PER_SENSOR).rays
+            yield write_ply(points, rendered_points(model.render(volume, rays), rays))

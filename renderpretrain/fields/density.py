@@ -112,6 +112,12 @@ class OccupancyField(nn.Module):
         self.length = min(grid.voxel_size) if length is None else length
         self.channel = channel
 
+    def surface(
+        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
+    ) -> Float[Tensor, "B P"]:
+        """Minus the logits: positive in free space, zero where the probability is a half."""
+        return -ops.grid_sample(volume[:, :1], points, self.grid.scale, self.grid.offset)[..., 0]
+
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
         check_shape("volume", volume, "B C Z Y X")

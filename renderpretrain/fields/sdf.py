@@ -126,6 +126,9 @@ class SDFField(nn.Module):
         features, _ = self._read(volume, points)
         return self.distance(points / self.extent, features)[..., 0] * self.extent
 
+    surface = sdf
+    """Positive in free space, zero on the surface."""
+
     def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """At points ``(B, P, 3)``: distance in metres, its gradient, geometry feature and channel feature."""
         features, others = self._read(volume, points)

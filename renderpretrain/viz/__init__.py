@@ -2,15 +2,21 @@
 
 from renderpretrain.viz.colours import class_colours, depth_colours, error_colours, normal_colours
 from renderpretrain.viz.curves import Curve, Panel, save_label_curves
+from renderpretrain.viz.mesh import extract_mesh, rendered_points
+from renderpretrain.viz.ply import Mesh, write_ply
 from renderpretrain.viz.sheet import save_sheet
 
 __all__ = [
     "Curve",
+    "Mesh",
     "Panel",
     "class_colours",
     "depth_colours",
     "error_colours",
+    "extract_mesh",
     "normal_colours",
+    "rendered_points",
     "save_label_curves",
     "save_sheet",
+    "write_ply",
 ]

@@ -1,0 +1,115 @@
+"""The surface of a field as a mesh, and rendered depth as points."""
+
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from renderpretrain.fields import FieldSamples
+from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
+from renderpretrain.viz.ply import Mesh
+
+AT_ONCE = 2**16
+"""Points the field is asked at a time, which bounds the memory."""
+
+OPAQUE = 0.5
+"""Rays with less opacity meet nothing."""
+
+
+class SurfaceField(Protocol):
+    """What a mesh is made of: :class:`~renderpretrain.fields.SDFField` and its like."""
+
+    grid: VoxelGrid
+
+    def surface(
+        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
+    ) -> Float[Tensor, "B P"]:
+        """Positive in free space, zero on the surface."""
+
+    def __call__(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
+        """The field along rays, with ``"rgb"`` among its channels if it has colour."""
+
+
+@torch.no_grad()
+def extract_mesh(field: SurfaceField, volume: Float[Tensor, "1 C Z Y X"], *, refine: int = 1) -> Mesh:
+    """The zero level of a field between the outermost voxel centres, by marching cubes.
+
+    Colours are the field's, seen along the inward normal. Needs scikit-image (``renderpretrain[mesh]``).
+
+    Args:
+        field: What is there.
+        volume: Of one scene.
+        refine: Steps per voxel and axis.
+
+    Raises:
+        ValueError: If there is no surface, ``refine`` is not positive, or scikit-image is missing.
+    """
+    if refine < 1:
+        raise ValueError(f"refine: expected at least 1, got {refine}")
+    axes = [
+        torch.linspace(low + size / 2, high - size / 2, (count - 1) * refine + 1, device=volume.device)
+        for low, high, size, count in zip(
+            field.grid.lower, field.grid.upper, field.grid.voxel_size, field.grid.shape[::-1], strict=True
+        )
+    ]
+    z, y, x = torch.meshgrid(*axes[::-1], indexing="ij")
+    points = torch.stack([x, y, z], -1).flatten(0, 2)
+    parts = [field.surface(volume, part[None])[0] for part in points.split(AT_ONCE)]
+    values = torch.cat(parts).view(z.shape)
+    if not (values.amin() < 0 < values.amax()):
+        raise ValueError(f"mesh: expected a surface in {field.grid.shape} voxels, found none")
+    steps = tuple(size / refine for size in field.grid.voxel_size[::-1])
+    corners, faces, _, _ = _marching_cubes()(values.float().cpu().numpy(), 0.0, spacing=steps)
+    first = torch.stack([axis[0] for axis in axes]).cpu()
+    vertices = torch.from_numpy(corners.copy()).flip(-1) + first
+    # The order of axes is turned around, which turns the triangles around, too.
+    triangles = torch.from_numpy(faces.copy()).long().flip(-1)
+    return Mesh(vertices, triangles, _colours(field, volume, vertices, vertex_normals(vertices, triangles)))
+
+
+def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tensor, "V 3"]:
+    """Unit normals: means over the triangles around, by their area; outward where these are."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    normals = torch.zeros_like(vertices)
+    across = torch.linalg.cross(b - a, c - a)
+    for k in range(3):
+        normals.index_add_(0, faces[:, k], across)
+    return torch.nn.functional.normalize(normals, dim=-1)
+
+
+def rendered_points(rendered: Any, rays: Rays) -> Mesh:
+    """Where the rays of one scene end, with the colours seen there.
+
+    Args:
+        rendered: Depth and opacity ``(1, R)``, and colour ``(1, R, 3)`` or ``None``.
+        rays: ``(1, R)``.
+    """
+    seen = rendered.opacity[0] > OPAQUE
+    ends = rays.at(rendered.depth[..., None])[0, :, 0]
+    return Mesh(ends[seen], colours=None if rendered.rgb is None else rendered.rgb[0, seen])
+
+
+def _colours(
+    field: SurfaceField, volume: Tensor, vertices: Tensor, normals: Tensor
+) -> Float[Tensor, "V 3"] | None:
+    """The field's colours at vertices, looking inward; ``None`` where it has none."""
+    size = min(field.grid.voxel_size)
+    found = []
+    for at, normal in zip(vertices.split(AT_ONCE), normals.split(AT_ONCE), strict=True):
+        rays = Rays(at[None].to(volume.device), -normal[None].to(volume.device))
+        half = torch.full((*rays.shape, 1), size / 2, device=volume.device)
+        channels = field(volume, rays, RaySamples(-half, half, torch.ones_like(half).bool())).channels
+        if "rgb" not in channels:
+            return None
+        found.append(channels["rgb"][0, :, 0].cpu())
+    return torch.cat(found)
+
+
+def _marching_cubes() -> Any:
+    """scikit-image's function."""
+    try:
+        from skimage.measure import marching_cubes
+    except Exception as error:  # broken installs raise more than ImportError
+        raise ValueError(f"mesh: needs scikit-image ({error}): pip install 'renderpretrain[mesh]'") from error
+    return marching_cubes
