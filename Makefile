@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := spconv,nerfacc,viz,log,av2,stream,dev
+EXTRAS := spconv,nerfacc,viz,mesh,log,av2,stream,dev
 STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)

@@ -62,7 +62,7 @@ def extract_mesh(field: SurfaceField, volume: Float[Tensor, "1 C Z Y X"], *, ref
     steps = tuple(size / refine for size in field.grid.voxel_size[::-1])
     corners, faces, _, _ = _marching_cubes()(values.float().cpu().numpy(), 0.0, spacing=steps)
     first = torch.stack([axis[0] for axis in axes]).cpu()
-    vertices = torch.from_numpy(corners.copy()).flip(-1) + first
+    vertices = torch.from_numpy(corners.copy()).float().flip(-1) + first
     # The order of axes is turned around, which turns the triangles around, too.
     triangles = torch.from_numpy(faces.copy()).long().flip(-1)
     return Mesh(vertices, triangles, _colours(field, volume, vertices, vertex_normals(vertices, triangles)))

@@ -1,6 +1,5 @@
 """Meshes and point clouds as PLY files, which every 3D viewer opens."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,21 +32,7 @@ def write_ply(path: Path, mesh: Mesh) -> Path:
     Raises:
         OSError: If it cannot be written.
     """
-    vertices = np.empty(len(mesh.vertices), [("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
-    for axis, name in enumerate("xyz"):
-        vertices[name] = mesh.vertices[:, axis].cpu().numpy()
-    parts: list[tuple[str, Sequence[str], np.ndarray]] = []
-    if mesh.colours is None:
-        parts.append(("vertex", [f"float {name}" for name in "xyz"], vertices))
-    else:
-        names = ("red", "green", "blue")
-        full = np.empty(len(vertices), [*vertices.dtype.descr, *((name, "u1") for name in names)])
-        for name in "xyz":
-            full[name] = vertices[name]
-        bytes_ = (mesh.colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
-        for channel, name in enumerate(names):
-            full[name] = bytes_[:, channel]
-        parts.append(("vertex", [*(f"float {n}" for n in "xyz"), *(f"uchar {n}" for n in names)], full))
+    parts = [("vertex", *_vertices(mesh))]
     if mesh.faces is not None:
         faces = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
         faces["count"], faces["corners"] = 3, mesh.faces.cpu().numpy()
@@ -64,3 +49,16 @@ def write_ply(path: Path, mesh: Mesh) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, write)
     return path
+
+
+def _vertices(mesh: Mesh) -> tuple[list[str], np.ndarray]:
+    """Properties and rows of the vertices."""
+    places = mesh.vertices.float().cpu().numpy()
+    columns = [(f"float {name}", "<f4", places[:, k]) for k, name in enumerate("xyz")]
+    if mesh.colours is not None:
+        shades = (mesh.colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        columns += [(f"uchar {name}", "u1", shades[:, k]) for k, name in enumerate(("red", "green", "blue"))]
+    rows = np.empty(len(places), [(name, kind) for name, kind, _ in columns])
+    for name, _, values in columns:
+        rows[name] = values
+    return [name for name, _, _ in columns], rows

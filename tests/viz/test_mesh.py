@@ -57,9 +57,9 @@ def test_logits_have_their_surface_at_a_half(mesh):
 
 
 def test_no_surface_is_one_line():
-    with pytest.raises(ValueError, match="mesh: expected a surface in .* found none"):
+    with pytest.raises(ValueError, match=r"mesh: expected a surface in .* found none"):
         extract_mesh(OccupancyField(GRID), torch.full((1, 1, *GRID.shape), -1.0))
-    with pytest.raises(ValueError, match="refine: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"refine: expected at least 1, got 0"):
         extract_mesh(Sphere(), torch.zeros(1, 1, *GRID.shape), refine=0)
 
 
