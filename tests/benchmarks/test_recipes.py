@@ -1,36 +1,35 @@
 """Every recipe is trained, and the table says what its run folder says."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.training import read_rows
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "recipes.py"
+ROWS = [
+    {"step": 0, "eval/depth_abs_rel": 0.5, "eval/baseline_depth_abs_rel": 0.25},
+    *(
+        {"step": k, "loss": 9.0 - k, "loss/depth": 8.0 - k, "loss/rgb": 1.0, "samples_per_second": 2.0 * k}
+        for k in (1, 2, 3)
+    ),
+    {"step": 3, "eval/depth_abs_rel": 0.125},
+]
 
 
 def test_every_recipe_is_trained(benchmark_module):
     assert set(benchmark_module("recipes").STEPS) == set(RECIPES)
 
 
-@pytest.mark.slow
-def test_a_run_is_summed_up(tmp_path):
-    command = [sys.executable, str(SCRIPT), "--quick", "--only", "unipad-lidar", "--out", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    file = tmp_path / "runs.json"
-    done = subprocess.run(
-        [*command, "--json", str(file)], env=environment, capture_output=True, text=True, check=True
+def test_a_run_is_summed_up(benchmark_module, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    recipes = benchmark_module("recipes")
+    found = recipes.summary("unipad-lidar", tmp_path, 90.0)
+    assert found["losses"] == {
+        "loss/depth": (7.0, 6.0),
+        "loss/rgb": (1.0, 1.0),
+    }  # first, mean of the last ten
+    assert found["scores"] == {"depth_abs_rel": (0.5, 0.125, 0.25)}
+    assert (found["steps"], found["minutes"]) == (3, 1.5) and found["scene_s"] == pytest.approx(0.25)
+    assert recipes.line(found) == (
+        "| unipad-lidar | 3 | 1.5 | 0.25 | depth 7 -> 6, rgb 1 -> 1 | depth_abs_rel 0.5 -> 0.125 (0.25) |"
     )
-    found = json.loads(file.read_text())[0]
-    rows = read_rows(tmp_path / "unipad-lidar" / "metrics.jsonl")
-    depths = [row["loss/depth"] for row in rows if "loss/depth" in row]
-    assert found["steps"] == len(depths) == 2
-    assert found["losses"]["loss/depth"] == [depths[0], sum(depths) / 2]
-    scores = [row["eval/depth_abs_rel"] for row in rows if "eval/depth_abs_rel" in row]
-    assert found["scores"]["depth_abs_rel"][:2] == [scores[0], scores[-1]]
-    assert "| unipad-lidar | 2 |" in done.stdout
