@@ -68,7 +68,7 @@ TUNED = Probe(
     ("--labels", "0.05,0.25", "--steps", "40", "--scenes", "20", "--test-scenes", "12"),
 )
 EXPERIMENTS = (
-    Experiment("unipad-lidar", "unipad-lidar", 200, (*SEMSEG, TUNED)),
+    Experiment("unipad-lidar", "unipad-lidar", 150, (*SEMSEG, TUNED)),
     Experiment("ponder-outdoor", "ponder-outdoor", 120, SEMSEG),
     Experiment("ns-mae", "ns-mae", 120, SEMSEG, ("--set", "modality=lidar")),
     Experiment("unipad-camera", "unipad-camera", 120, CAMERA),
