@@ -134,6 +134,13 @@ def test_verify_finds_every_silent_fault(second, to, fault):
         assert difference > 1e-2  # a hundred times the tolerance
 
 
+def test_verify_finds_outputs_that_are_no_numbers(second):
+    host, good = HOSTS["openpcdet"], tensors_of(second, "openpcdet")
+    key = "backbone_3d.conv4.2.bn2.running_mean"
+    wrong = good | {key: torch.full_like(good[key], torch.nan)}
+    assert verify_part(second, "lidar_encoder", host, serialize(wrong, host)) == float("inf")
+
+
 def test_verify_finds_axes_that_change_no_shape_at_all(second):
     """Only cubic kernels in the wrong order: every loader takes it."""
     host, good = HOSTS["openpcdet"], tensors_of(second, "openpcdet")
