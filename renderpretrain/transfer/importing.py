@@ -103,6 +103,7 @@ def import_encoders(
     pretrained = Pretrained({r.name: encoder for encoder, r, _ in done}, about)
     if out is not None:
         content = to_bytes(pretrained)
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(out), lambda file: file.write(content))
     return Import(pretrained, report)
 
