@@ -64,9 +64,8 @@ class Job:
             image_size: Height and width of the images, where they are not to be the recipe's.
         """
         count = None if self.scenes is None else self.scenes + self.holdout
-        return self.prepare(
-            self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size)
-        )
+        raw = self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size)
+        return self.prepare(raw, holdout=self.holdout)
 
     def open_raw(
         self,
@@ -111,9 +110,9 @@ class Job:
             return None
         return held_out_of_each(self.holdout, len(parts))[parts.index(named(data))]
 
-    def prepare(self, dataset: SceneDataset) -> SceneDataset:
-        """Scenes with what the recipe wants beside them."""
-        return RECIPES[self.recipe].prepare(self.config, dataset)
+    def prepare(self, dataset: SceneDataset, *, holdout: int = 0) -> SceneDataset:
+        """Scenes with what the recipe wants beside them, of which the last ones lend the others nothing."""
+        return RECIPES[self.recipe].prepare(self.config, dataset, holdout)
 
 
 def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:

@@ -158,7 +158,7 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
                 f"test_scenes: expected at most the {known} last frames, which the run did not learn from, "
                 f"got {test}"
             )
-    dataset = job.prepare(raw)
+    dataset = job.prepare(raw, holdout=test)
     read = dataset.__getitem__
     seen = any(name.startswith("image") for name in job.build().encoders())  # type: ignore[operator]
     if asked.task == "semseg" and not seen and isinstance(dataset, Recording):

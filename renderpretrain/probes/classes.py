@@ -25,7 +25,6 @@ def semseg(class_names: Sequence[str]) -> Task:
     Args:
         class_names: By class index; 0 is free.
     """
-
     count = len(class_names)
 
     def read(recipe: Any, scene: Scene, limit: int) -> Places:

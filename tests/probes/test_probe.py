@@ -77,7 +77,7 @@ def test_weights_of_another_recipe_are_refused():
 )
 def test_scenes_without_any_label_are_refused(mode, labels):
     blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.train]
-    with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen .* found none"):
+    with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen"):
         run_probe(Plan(TASK, mode, labels=labels), ProbeScenes(blank, SCENES.test), StandIn, seeing())
 
 
