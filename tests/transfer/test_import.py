@@ -310,6 +310,11 @@ def test_an_encoder_that_lacks_its_first_layer_is_named(openpcdet_file, tmp_path
     torch.save({"model_state": kept}, tmp_path / "q.pth")
     said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
     assert "no SparseEncoder of ours (expected a tensor conv_input.0.weight, found none)" in said
+    torch.save(
+        {"model_state": state | {"backbone_3d.conv_input.0.weight": torch.ones(16)}}, tmp_path / "q.pth"
+    )
+    said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
+    assert "(expected more than 4 dimensions of conv_input.0.weight, got (16,))" in said
 
 
 def test_a_file_of_something_else_says_what_is_in_it(openpcdet_file, tmp_path):
