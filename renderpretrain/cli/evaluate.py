@@ -59,14 +59,18 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
     """Print how held-out scenes are rendered, and write ``eval.json``."""
     import json
 
-    from renderpretrain.cli.job import trained
+    from renderpretrain.cli.job import absolute, trained
     from renderpretrain.cli.report import UNITS, print_table
     from renderpretrain.storage.files import write_text
     from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
 
     job, state = trained(run)
-    dataset = job.open() if data is None else job.prepare(job.open_raw(data, count=count, seed=1))
-    held_out = job.holdout if data is None else len(dataset)
+    if data is None:
+        dataset, held_out = job.open(), job.holdout
+    else:
+        dataset = job.prepare(job.open_raw(data, count=count, seed=1))
+        known = job.held_out_of(absolute(data))
+        held_out = len(dataset) if known is None else known
     count = min(count or held_out, held_out)
     if not count:
         raise ValueError(f"{run}: expected held-out scenes, found none; name others with --data")

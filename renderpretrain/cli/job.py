@@ -10,7 +10,8 @@ from torch import nn
 
 from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolve
 from renderpretrain.data import SceneDataset
-from renderpretrain.data.open import ROOMS, data_sets, open_data
+from renderpretrain.data.mixed import held_out_of_each
+from renderpretrain.data.open import ROOMS, data_sets, named, open_data
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.checkpoint import trained_checkpoint
 from renderpretrain.training import RunFolder
@@ -63,9 +64,8 @@ class Job:
             image_size: Height and width of the images, where they are not to be the recipe's.
         """
         count = None if self.scenes is None else self.scenes + self.holdout
-        return self.prepare(
-            self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size)
-        )
+        raw = self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size)
+        return self.prepare(raw, holdout=self.holdout)
 
     def open_raw(
         self,
@@ -99,9 +99,20 @@ class Job:
             with_truth=with_truth,
         )
 
-    def prepare(self, dataset: SceneDataset) -> SceneDataset:
-        """Scenes with what the recipe wants beside them."""
-        return RECIPES[self.recipe].prepare(self.config, dataset)
+    def held_out_of(self, data: str) -> int | None:
+        """How many of the last scenes of a recording the run did not learn from; ``None`` if from no scene.
+
+        Args:
+            data: A folder, by its absolute path, or synthetic scenes, which are others than the run's.
+        """
+        parts = [named(part) for part in data_sets(self.data)]
+        if data.startswith("synthetic") or named(data) not in parts:
+            return None
+        return held_out_of_each(self.holdout, len(parts))[parts.index(named(data))]
+
+    def prepare(self, dataset: SceneDataset, *, holdout: int = 0) -> SceneDataset:
+        """Scenes with what the recipe wants beside them, of which the last ones lend the others nothing."""
+        return RECIPES[self.recipe].prepare(self.config, dataset, holdout)
 
 
 def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
@@ -127,7 +138,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
     data = told.get("data", entry.data)
-    sets = [part.partition("@")[0] for part in data_sets(data)]
+    sets = [named(part) for part in data_sets(data)]
     synthetic = any(part.startswith("synthetic") for part in sets)
     of_data = dict(entry.indoor) if set(sets) & set(ROOMS) else {}
     if len(sets) > 1 and "domains" in entry.config.model_fields:

@@ -149,10 +149,16 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
         with_truth=asked.task == "occupancy",
     )
     if not synthetic:
-        train = asked.scenes or len(raw) - job.holdout
-        test = asked.test_scenes or job.holdout
+        known = job.held_out_of(data)
+        held_out = job.holdout if known is None else known
+        train, test = asked.scenes or len(raw) - held_out, asked.test_scenes or held_out
         _check_frames(train, test, len(raw))
-    dataset = job.prepare(raw)
+        if known is not None and test > known:
+            raise ValueError(
+                f"test_scenes: expected at most the {known} last frames, which the run did not learn from, "
+                f"got {test}"
+            )
+    dataset = job.prepare(raw, holdout=test)
     read = dataset.__getitem__
     seen = any(name.startswith("image") for name in job.build().encoders())  # type: ignore[operator]
     if asked.task == "semseg" and not seen and isinstance(dataset, Recording):

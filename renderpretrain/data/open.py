@@ -89,6 +89,11 @@ def data_sets(spec: str) -> list[str]:
     return PLUS.split(spec)
 
 
+def named(part: str) -> str:
+    """A data set without its share."""
+    return SHARE.fullmatch(part).group(1)  # type: ignore[union-attr]  # it matches everything
+
+
 def _mixed(parts: list[str], holdout: int, training: int, options: dict[str, Any]) -> MixedScenes:
     """Several data sets as one; synthetic ones have ``training`` scenes to train on each."""
     opened, shares = [], []

@@ -19,6 +19,7 @@ class SceneWindows:
         history: Scenes in ``previous``: the ones right before, and at the start of a recording its first
             scene as often as needed.
         near: Returns closer to the sensor than this label nothing, metres.
+        holdout: The beams of the last so many scenes label none of the scenes before them.
     """
 
     recording: Recording
@@ -27,9 +28,10 @@ class SceneWindows:
     reach: int = 2
     history: int = 0
     near: int | float = 0.0
+    holdout: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("reach", "history", "near"):
+        for name in ("reach", "history", "near", "holdout"):
             if getattr(self, name) < 0:
                 raise ValueError(f"SceneWindows: {name}: expected at least 0, got {getattr(self, name)}")
 
@@ -40,7 +42,9 @@ class SceneWindows:
         """Scene ``index``, labelled; raises ``IndexError`` outside the recording."""
         scene = self.recording[index]
         sequence = self.recording.sequence(index)
-        near_by = range(max(sequence[0], index - self.reach), min(sequence[-1], index + self.reach) + 1)
+        border = len(self) - self.holdout
+        end = min(sequence[-1] + 1, border) if index < border else sequence[-1] + 1
+        near_by = range(max(sequence[0], index - self.reach), min(end, index + self.reach + 1))
         frames = [scene if k == index else self.recording.without_images(k) for k in near_by]
         before = [max(sequence[0], index - lag) for lag in range(self.history, 0, -1)]
         return replace(

@@ -25,16 +25,18 @@ def semseg(class_names: Sequence[str]) -> Task:
     Args:
         class_names: By class index; 0 is free.
     """
+    count = len(class_names)
 
     def read(recipe: Any, scene: Scene, limit: int) -> Places:
         if scene.point_labels is None:
             raise ValueError(f"scene {scene.name!r} has no point labels, which semseg needs")
+        if (scene.point_labels >= count).any():
+            last = int(scene.point_labels.max())
+            raise ValueError(f"scene {scene.name!r}: expected point labels below {count}, got {last}")
         counts = (scene.point_labels > 0) & (scene.points[:, 4] == 0)
         rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
         features = recipe.point_features(one_batch(scene), scene.points[None, rows, :3])[0]
         return Places(features, scene.point_labels[rows].long())
-
-    count = len(class_names)
 
     def scores(sums: Tensor) -> dict[str, float]:
         iou = _iou(sums)

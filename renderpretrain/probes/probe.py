@@ -153,6 +153,7 @@ def _linear(
     scale = torch.cat([places.features for places in train[: budget.statistics_scenes]])
     for fraction, seed, rows, labelled in _choices(plan, [len(p.answers) for p in train], arm[1]):
         given = [places[row] for places, row in zip(train, rows, strict=True) if row is not None]
+        _check_labels(task, sum(len(places.answers) for places in given))
         both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
         head = Head(scale, task.outputs, seed)
         fit_head(head, both, task, budget, seed)
@@ -173,14 +174,21 @@ def _finetuned(
         with torch.no_grad():
             counts = [len(task.read(recipe, scene, budget.places).answers) for scene in scenes.train]
     for fraction, seed, rows, labelled in _choices(plan, counts, arm[1]):
-        tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
         given = [(scene, row) for scene, row in zip(scenes.train, rows, strict=True) if row is not None]
+        _check_labels(task, len(given))
+        tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
         fine_tune(tuned, head, given, task, budget, seed)
         _measure_norms(tuned, plan, scenes)
         with torch.no_grad():
             test = (task.read(tuned, scene, budget.test_places) for scene in scenes.test)
             scores = _scores(task, head, test)
         yield Trial(arm[0], fraction, labelled, seed, scores)
+
+
+def _check_labels(task: Task, count: int) -> None:
+    """There must be something to learn from."""
+    if not count:
+        raise ValueError(f"train: expected {task.name} labels in the scenes chosen to have some, found none")
 
 
 def _choices(

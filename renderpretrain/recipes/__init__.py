@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-def _as_it_is(config: BaseModel, dataset: SceneDataset) -> SceneDataset:
+def _as_it_is(config: Any, dataset: SceneDataset, holdout: int) -> SceneDataset:
     """For recipes that learn from single scenes."""
     return dataset
 
@@ -68,7 +68,7 @@ class RecipeEntry:
         sources: Where the numbers of the published presets come from.
         data: The built-in scenes it is tried on, unless told otherwise.
         prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
-            configuration.
+            configuration and how many of the last scenes are held out.
         frames_per_street: Consecutive scenes of a synthetic street.
     """
 
@@ -80,7 +80,7 @@ class RecipeEntry:
     build: Callable[[Any], nn.Module]
     sources: Sources
     data: str = "synthetic"
-    prepare: Callable[[Any, SceneDataset], SceneDataset] = _as_it_is
+    prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _as_it_is
     frames_per_street: int = 1
 
 

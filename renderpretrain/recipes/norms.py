@@ -29,10 +29,13 @@ def estimate_statistics(model: nn.Module, passes: Iterable[object]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the passes
         norm.train()
-    for _ in passes:
-        pass
-    for norm, momentum, buffers in zip(norms, momenta, kept, strict=True):
-        norm.momentum = momentum
+    try:
+        for _ in passes:
+            pass
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, buffers in zip(norms, kept, strict=True):
         if norm.num_batches_tracked is not None and not norm.num_batches_tracked:
             _restore(norm, buffers)
     model.eval()

@@ -229,6 +229,7 @@ class NSMAE(nn.Module):
         sums = torch.zeros(3, 2, dtype=torch.float64, device=batch.device)
         if volume is None:
             return sums
+        batch = self.calibration(batch)
         target, known = self.bev_targets(batch, HiddenInputs())
         sums[2] = error_sums(self.bev_map(volume).depth, target, known)
         _, lifted = self._encode(batch, HiddenInputs())

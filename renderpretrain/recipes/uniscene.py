@@ -232,12 +232,13 @@ class UniScene(nn.Module):
         return self.images(pictures_of(batch, INSTEAD).images)[0]
 
 
-def with_labels(config: UniSceneConfig, dataset: SceneDataset) -> SceneWindows:
+def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0) -> SceneWindows:
     """The scenes with what UniScene learns from: occupancy labels, and the frames before.
 
     Args:
         config: Says the grid, the window and the number of frames.
         dataset: A recording with poses, or single frames where neither is asked for.
+        holdout: The last so many scenes, which label none of those before them.
 
     Raises:
         ValueError: If the scenes do not follow each other, stand alone although frames before them are asked
@@ -262,8 +263,8 @@ def with_labels(config: UniSceneConfig, dataset: SceneDataset) -> SceneWindows:
                 "set labels.reach=0 and attention.history=0"
             )
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-    labels = config.labels
-    return SceneWindows(dataset, grid, reach=labels.reach, history=config.history, near=labels.near)
+    labels, past = config.labels, config.history
+    return SceneWindows(dataset, grid, reach=labels.reach, history=past, near=labels.near, holdout=holdout)
 
 
 Memory = tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B 4 4"], Bool[Tensor, " B"]]

@@ -214,10 +214,13 @@ def _count(state: State, pattern: str, *, first: int = 0) -> int:
 
 
 def _size(state: State, key: str, dimension: int) -> int:
-    """One side of a tensor."""
+    """One side of a tensor; raises a ``ValueError`` if there is none."""
     if key not in state:
         raise ValueError(f"expected a tensor {key}, found none")
-    return state[key].shape[dimension]
+    shape = tuple(state[key].shape)
+    if len(shape) <= dimension:
+        raise ValueError(f"expected more than {dimension} dimensions of {key}, got {shape}")
+    return shape[dimension]
 
 
 KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[[State], Spec]]] = {

@@ -20,6 +20,7 @@ from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_b
 from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, snippet
+from renderpretrain.transfer.tables import dotted
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
 
@@ -93,7 +94,8 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     if to not in HOSTS:
         raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
     host = HOSTS[to]
-    placed, homeless = _place_all(pretrained, host, options.prefix)
+    prefix = dotted(options.prefix)
+    placed, homeless = _place_all(pretrained, host, prefix)
     theirs: Shapes | None = None
     if options.host_checkpoint is not None:
         theirs = shapes_of(read_foreign(options.host_checkpoint).tensors)
@@ -105,7 +107,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     tensors = {key: value for kept, _ in compared for key, value in kept.items()}
     content = serialize(tensors, host, plain=plain)
     if options.verify:
-        report = replace(report, parts=_verified(pretrained, host, content, reports, options.prefix))
+        report = replace(report, parts=_verified(pretrained, host, content, reports, prefix))
     return Export(content, report, snippet(pretrained, host, tensors, plain=plain))
 
 
@@ -149,8 +151,7 @@ def _place_all(
     if prefix is not None:
         if len(placed) > 1:
             raise ValueError(f"prefix: expected one encoder, got {', '.join(placed)}; choose one with --part")
-        dotted = prefix if not prefix or prefix.endswith(".") else prefix + "."
-        placed = {name: replace(part, prefix=dotted) for name, part in placed.items()}
+        placed = {name: replace(part, prefix=prefix) for name, part in placed.items()}
     done = [place(name, pretrained.encoders[name], part, host) for name, part in placed.items()]
     return done, {n: e.kind for n, e in pretrained.encoders.items() if n not in placed}
 

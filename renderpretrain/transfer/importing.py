@@ -22,7 +22,7 @@ from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.pretrained import Encoder, Pretrained, build_recipe, to_bytes
 from renderpretrain.transfer.reading import Foreign, read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.tables import inverted, rename
+from renderpretrain.transfer.tables import dotted, inverted, rename
 
 NAMES = {
     "SparseEncoder": "lidar_encoder",
@@ -103,6 +103,7 @@ def import_encoders(
     pretrained = Pretrained({r.name: encoder for encoder, r, _ in done}, about)
     if out is not None:
         content = to_bytes(pretrained)
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(out), lambda file: file.write(content))
     return Import(pretrained, report)
 
@@ -152,7 +153,8 @@ def _bring(
     part: Part, foreign: Foreign, host: Host, targets: Targets | None, where: tuple[str, str | None]
 ) -> Found | None:
     """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""
-    prefix = part.prefix if where[1] is None else where[1].rstrip(".") + "." * bool(where[1])
+    given = dotted(where[1])
+    prefix = part.prefix if given is None else given
     below = {k.removeprefix(prefix): v for k, v in foreign.tensors.items() if k.startswith(prefix)}
     wanted = part.kind in KINDS if targets is None else part.kind in targets
     if part.sign not in below or not wanted:

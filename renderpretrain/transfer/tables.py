@@ -27,6 +27,11 @@ def inverted(table: Table) -> Table:
     return tuple((theirs, ours) for ours, theirs in table)
 
 
+def dotted(prefix: str | None) -> str | None:
+    """A prefix as keys have it, which users give with or without the dot at its end."""
+    return prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+
+
 @cache
 def _pattern(beginning: str) -> re.Pattern[str]:
     """What matches it."""

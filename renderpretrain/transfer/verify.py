@@ -1,6 +1,7 @@
 """Does the file compute what the encoder computes? Both are run on the same random input."""
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,13 +77,16 @@ def verify_part(
 
 
 def largest_difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """Over the largest output; infinite where shapes differ or nothing came out."""
+    """Over the largest output; infinite where shapes differ, nothing came out, or it is no number."""
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
         scale = float(a.abs().max())
         if a.shape != b.shape or not scale > 0:
             return float("inf")
-        worst = max(worst, float((a - b).abs().max()) / scale)
+        difference = float((a - b).abs().max()) / scale
+        if math.isnan(difference):
+            return float("inf")
+        worst = max(worst, difference)
     return worst
 
 

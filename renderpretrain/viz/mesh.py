@@ -1,6 +1,6 @@
 """The surface of a field as a mesh, and rendered depth as points."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ OPAQUE = 0.5
 """Rays with less opacity meet nothing."""
 
 
+@runtime_checkable
 class SurfaceField(Protocol):
     """What a mesh is made of: :class:`~renderpretrain.fields.SDFField` and its like."""
 

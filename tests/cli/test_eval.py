@@ -5,6 +5,8 @@ import json
 import pytest
 
 from renderpretrain.cli import main
+from renderpretrain.cli.job import make_job
+from renderpretrain.data import SyntheticStreet, write_scene_folder
 
 SMALL = [
     "--set", "image_size=[64, 96]",
@@ -87,3 +89,24 @@ def test_a_mistake_is_one_line(runs, capsys, flags, message):
     assert run("eval", runs / "unipad-lidar", *flags) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+
+
+def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsys):
+    street = SyntheticStreet(4, frames_per_street=4, image_size=(32, 64), points_per_beam=60)
+    write_scene_folder(tmp_path / "data", street, one_recording=True)
+    out, data = tmp_path / "run", f"folder:{tmp_path / 'data'}"
+    assert run("pretrain", "unipad-lidar", "--out", out, "--data", data, *SMALL[:6], *SMALL[8:]) == 0
+    assert run("eval", out, "--data", data) == 0
+    assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
+    probe = ["eval", out, "--probe", "linear", "--labels", "1", "--seeds", "1", "--steps", "2"]
+    assert run(*probe, "--scenes", "2", "--test-scenes", "2") == 1
+    assert "test_scenes: expected at most the 1 last frames" in capsys.readouterr().err
+    assert run(*probe) == 0
+    (record,) = json.loads((out / "probe.json").read_text()).values()
+    assert (len(record["scenes"]), len(record["test_scenes"])) == (3, 1)
+
+
+def test_of_a_mixture_every_set_held_out_its_share():
+    job = make_job("ponder-outdoor", {"data": "folder:/a@b@3+folder:/c", "holdout": 5}, [], saved={})
+    held_out = [job.held_out_of(data) for data in ("folder:/a@b", "folder:/c", "folder:/d", "synthetic")]
+    assert held_out == [3, 2, None, None]

@@ -159,6 +159,25 @@ def test_windows_at_the_ends_of_a_recording():
     assert torch.equal(batch.previous[1].world_to_global[1], streets[7].world_to_global)
 
 
+def test_held_out_scenes_label_none_before_them():
+    """What is known of a scene before the border is what is known where the recording ends there."""
+    street = SyntheticStreet(
+        5, frames_per_street=5, image_size=(8, 16), num_beams=8, points_per_beam=60, with_truth=False
+    )
+    cut = dataclasses.replace(street, num_scenes=3)
+    held, ended, free = (
+        SceneWindows(street, GRID, holdout=2),
+        SceneWindows(cut, GRID),
+        SceneWindows(street, GRID),
+    )
+    for index in range(3):
+        assert torch.equal(held[index].occupancy.observed, ended[index].occupancy.observed)
+        assert torch.equal(held[index].occupancy.occupied, ended[index].occupancy.occupied)
+    assert not torch.equal(held[2].occupancy.observed, free[2].occupancy.observed)
+    for index in (3, 4):
+        assert torch.equal(held[index].occupancy.observed, free[index].occupancy.observed)
+
+
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match=r"^key: expected one of 1 frames, got 1"):
         label_occupancy([scene()], 1, GRID)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -69,6 +70,21 @@ def test_weights_of_another_recipe_are_refused():
         run_probe(plan, SCENES, StandIn, weights | {"decoder.weight": torch.zeros(2, 4)})
     with pytest.raises(ValueError, match=r"weights: other: expected None, got \(1,\)"):
         run_probe(plan, SCENES, StandIn, weights | {"other": torch.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("mode", "labels"), [("linear", "scenes"), ("linear", "places"), ("finetune", "places")]
+)
+def test_scenes_without_any_label_are_refused(mode, labels):
+    blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.train]
+    with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen"):
+        run_probe(Plan(TASK, mode, labels=labels), ProbeScenes(blank, SCENES.test), StandIn, seeing())
+
+
+def test_a_class_without_a_name_is_refused():
+    strange = replace(SCENES.train[0], point_labels=SCENES.train[0].point_labels + 2)
+    with pytest.raises(ValueError, match="scene 'scene-0': expected point labels below 3, got 4"):
+        run_probe(Plan(TASK, "linear"), ProbeScenes([strange], SCENES.test), StandIn, seeing())
 
 
 @pytest.mark.parametrize("choose", [choose_scenes, choose_places])

@@ -128,9 +128,9 @@ def test_a_room_is_taken_or_refused(variant):
         with pytest.raises(
             ValueError, match="expected frames that follow each other, got SyntheticRoom; use"
         ):
-            entry.prepare(config, room())
+            entry.prepare(config, room(), 0)
         return
-    batch = batch_of([entry.prepare(config, room())[0]])
+    batch = batch_of([entry.prepare(config, room(), 0)[0]])
     assert sum(backward(entry.build(config), batch).values()) > 0
 
 
@@ -158,8 +158,8 @@ def test_an_odd_image_size_is_taken_or_named(variant):
 def test_single_frames_are_refused_by_what_remembers():
     entry, alone = RECIPES["uniscene"], street((48, 80), frames_per_street=1)
     with pytest.raises(ValueError, match=r"every scene stands alone; set attention.history=0"):
-        entry.prepare(small("uniscene"), alone)
+        entry.prepare(small("uniscene"), alone, 0)
     settings = {"attention": {"history": 0}}
-    scene = entry.prepare(small("uniscene", **settings), alone)[0]
+    scene = entry.prepare(small("uniscene", **settings), alone, 0)[0]
     assert build("uniscene", **settings)(batch_of([scene]))["occupancy"] > 0
-    assert entry.prepare(small("uniscene lss"), alone)[0].occupancy is not None
+    assert entry.prepare(small("uniscene lss"), alone, 0)[0].occupancy is not None

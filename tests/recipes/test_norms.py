@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
@@ -17,6 +18,12 @@ def network():
 def run(model, inputs):
     """All of it but the last norm."""
     return (model[:4](x) for x in inputs)
+
+
+def interrupted(model, inputs):
+    """One pass, then an error."""
+    yield model[:4](inputs[0])
+    raise OSError("a scene that cannot be read")
 
 
 def test_statistics_are_means_over_the_passes_whatever_they_were():
@@ -41,5 +48,8 @@ def test_for_a_while_means_that_everything_is_put_back():
     with statistics_of(model, run(model, inputs)):
         assert not torch.equal(model[1].running_mean, before["1.running_mean"])
     assert model.training
+    with pytest.raises(OSError, match="cannot be read"), statistics_of(model, interrupted(model, inputs)):
+        pass
+    assert model.training and model[1].momentum == 0.1
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])

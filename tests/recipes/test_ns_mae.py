@@ -241,6 +241,17 @@ def test_its_own_scores_are_errors_of_what_it_renders(scenes):
     assert not found[:2].any() and found[2].all()
 
 
+@torch.no_grad()
+def test_its_own_scores_look_from_where_the_cameras_are_believed_to_be(scenes):
+    plain, refined = build().eval(), build(calibration={"refine": True}).eval()
+    refined.calibration.refinement.deviations += 1
+    batch = batch_of(scenes)
+    moved = refined.calibration(batch)
+    expected = plain.score_sums(moved, plain.encode(moved))
+    assert torch.equal(refined.score_sums(batch, refined.encode(batch)), expected)
+    assert not torch.equal(plain.score_sums(batch, plain.encode(batch))[0], expected[0])
+
+
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_a_batch_without_anything_valid_has_no_loss_and_no_gradient(modality, scenes):
     recipe, batch = build(modality), batch_of(scenes)

@@ -97,7 +97,7 @@ def scenes_for(variant, **more):
         sizes = {"num_views": 3, "num_points": 4096, "with_truth": False}
         rooms = SyntheticRoom(2, image_size=config.image_size, **sizes)
         return [rooms[0], rooms[1]]
-    prepared = RECIPES[name].prepare(config, street(config.image_size))
+    prepared = RECIPES[name].prepare(config, street(config.image_size), 0)
     return [prepared[2], prepared[6]]
 
 

@@ -134,6 +134,13 @@ def test_verify_finds_every_silent_fault(second, to, fault):
         assert difference > 1e-2  # a hundred times the tolerance
 
 
+def test_verify_finds_outputs_that_are_no_numbers(second):
+    host, good = HOSTS["openpcdet"], tensors_of(second, "openpcdet")
+    key = "backbone_3d.conv4.2.bn2.running_mean"
+    wrong = good | {key: torch.full_like(good[key], torch.nan)}
+    assert verify_part(second, "lidar_encoder", host, serialize(wrong, host)) == float("inf")
+
+
 def test_verify_finds_axes_that_change_no_shape_at_all(second):
     """Only cubic kernels in the wrong order: every loader takes it."""
     host, good = HOSTS["openpcdet"], tensors_of(second, "openpcdet")
@@ -202,10 +209,11 @@ def test_another_prefix_is_found_and_can_be_given(second, tmp_path):
         f"{path}: no key begins with 'backbone_3d.'; conv1.0.conv1.weight lies under "
         "--prefix 'model.backbone_3d.'"
     )
-    options = ExportOptions(host_checkpoint=path, prefix="model.backbone_3d.", verify=True)
-    done = export_encoders(second, "openpcdet", tmp_path / "o.pth", options)
-    assert done.report.share == 1.0
-    assert all(k.startswith("model.") for k in read_as_host(done.content, HOSTS["openpcdet"]))
+    for prefix in ("model.backbone_3d.", "model.backbone_3d"):
+        options = ExportOptions(host_checkpoint=path, prefix=prefix, verify=True)
+        done = export_encoders(second, "openpcdet", tmp_path / "o.pth", options)
+        assert done.report.share == 1.0
+        assert all(k.startswith("model.") for k in read_as_host(done.content, HOSTS["openpcdet"]))
 
 
 def test_data_parallel_checkpoints_of_the_host_are_read_without_their_prefix(tmp_path):

@@ -49,18 +49,17 @@ def test_openpcdets_own_backbone_comes_in_computes_and_goes_back_byte_by_byte(go
     theirs = {f"backbone_3d.{k}": v for k, v in golden_state(numbers).items()}
     head = {"dense_head.conv_cls.weight": torch.ones(4, 4)}
     torch.save({"model_state": theirs | head, "epoch": 80, "version": "pcdet+0.5.2"}, tmp_path / "theirs.pth")
-    done = import_encoders(tmp_path / "theirs.pth", "openpcdet", tmp_path / "ours.safetensors")
+    ours = tmp_path / "new folder" / "ours.safetensors"
+    done = import_encoders(tmp_path / "theirs.pth", "openpcdet", ours)
     assert done.report.share == 1.0 and not done.report.parts[0].unused
     assert done.report.notes == ("left in the file: dense_head (1 tensors)",)
-    encoder = load_encoder(tmp_path / "ours.safetensors").eval()
+    encoder = load_encoder(ours).eval()
     x = SparseTensor(numbers["features"], numbers["coords_batch_z_y_x"], (24, 48, 64), 2)
     with torch.no_grad():
         volume = encoder(x)
     expected = numbers["out_dense_b_c_z_y_x"]
     assert_close(volume, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))  # the bar
-    back = export_encoders(
-        tmp_path / "ours.safetensors", "openpcdet", tmp_path / "back.pth", ExportOptions(verify=True)
-    )
+    back = export_encoders(ours, "openpcdet", tmp_path / "back.pth", ExportOptions(verify=True))
     assert in_bytes(read_as_host(back.content, HOSTS["openpcdet"])) == in_bytes(theirs)
     assert back.report.parts[0].verified < 1e-4
 
@@ -311,6 +310,11 @@ def test_an_encoder_that_lacks_its_first_layer_is_named(openpcdet_file, tmp_path
     torch.save({"model_state": kept}, tmp_path / "q.pth")
     said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
     assert "no SparseEncoder of ours (expected a tensor conv_input.0.weight, found none)" in said
+    torch.save(
+        {"model_state": state | {"backbone_3d.conv_input.0.weight": torch.ones(16)}}, tmp_path / "q.pth"
+    )
+    said = refused(tmp_path / "q.pth", "openpcdet", tmp_path)
+    assert "(expected more than 4 dimensions of conv_input.0.weight, got (16,))" in said
 
 
 def test_a_file_of_something_else_says_what_is_in_it(openpcdet_file, tmp_path):
