@@ -19,11 +19,11 @@ from typing import Any
 from renderpretrain.training.metrics import Row, changes, read_rows
 
 STEPS = {
-    "unipad-lidar": 120,
-    "unipad-camera": 120,
-    "unipad-fusion": 90,
+    "unipad-lidar": 130,
+    "unipad-camera": 200,
+    "unipad-fusion": 100,
     "ponder-outdoor": 120,
-    "ponder-indoor": 120,
+    "ponder-indoor": 130,
     "ns-mae": 120,
     "uniscene": 120,
 }
