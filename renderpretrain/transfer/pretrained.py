@@ -161,7 +161,7 @@ def _read_file(path: Path) -> Pretrained:
     """One of our files."""
     foreign = read_foreign(path)
     header = dict(foreign.header)
-    if header.pop("format", None) != FORMAT:
+    if header.pop("format", None) != FORMAT or not {"encoders", "fresh"} <= set(header):
         raise ValueError(
             f"{path}: expected a run folder or a file of renderpretrain's encoders; "
             "bring another framework's checkpoint in with `renderpretrain import`"
