@@ -84,16 +84,19 @@ def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) 
 def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
     """The batch with black images of another size, and cameras and depth images to match.
 
-    Earlier moments' images, too. Depth images are enlarged by repetition.
+    Earlier moments' images, too. Depth images and classes are enlarged by repetition.
     """
     if batch.cameras is None or batch.images is None:
         return batch
-    depths, valid = batch.z_depths, batch.z_depth_valid
+    depths, valid, labels = batch.z_depths, batch.z_depth_valid, batch.pixel_labels
     if depths is not None and valid is not None:
         depths = nn.functional.interpolate(depths, image_size, mode="nearest")
         valid = nn.functional.interpolate(valid.float(), image_size, mode="nearest") > 0
+    if labels is not None:
+        labels = nn.functional.interpolate(labels.float(), image_size, mode="nearest").to(labels.dtype)
     return replace(
         batch,
+        pixel_labels=labels,
         images=batch.images.new_zeros(*batch.images.shape[:-2], *image_size),
         cameras=batch.cameras.resize(image_size),
         z_depths=depths,

@@ -136,5 +136,6 @@ def test_enlarged_images_are_seen_by_the_same_cameras():
     assert large.images.shape == (1, 2, 3, 24, 32) and large.cameras.image_size == (24, 32)
     assert torch.equal(large.z_depths[..., ::2, 1::2], small.z_depths)
     assert torch.equal(large.z_depth_valid[..., 1::2, ::2], small.z_depth_valid)
+    assert torch.equal(large.pixel_labels[..., 1::2, ::2], small.pixel_labels)
     points = small.points[0, :50, :3]
     assert_close(large.cameras[0, 0].project(points)[0], 2 * small.cameras[0, 0].project(points)[0])
