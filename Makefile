@@ -38,7 +38,7 @@ pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4
 	@$(BIN)/renderpretrain pretrain unipad-fusion --preset tiny --data synthetic --steps 100 --out $(RUN) \
 		$$(test -f $(RUN)/checkpoints/latest && echo --resume)
 
-recipes: setup ## trains every recipe for some minutes, and says what each learned; a quarter of an hour
+recipes: setup ## trains every recipe for some minutes, and says what each learned; some twenty minutes
 	@$(BIN)/python benchmarks/recipes.py
 
 test: setup ## every test
@@ -85,7 +85,7 @@ bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py
 
 # Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
-proof: setup ## does pre-training pay? every recipe pre-trained and probed, under 45 minutes on two cores
+proof: setup ## does pre-training pay? every recipe pre-trained and probed; not yet timed as a whole
 	@$(BIN)/python benchmarks/proof.py
 
 proof-quick: setup ## the same path in minutes; its numbers say nothing
