@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# A process per core with one thread each: the tests are many and small.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow"
@@ -42,10 +44,10 @@ recipes: setup ## trains every recipe for some minutes, and says what each learn
 	@$(BIN)/python benchmarks/recipes.py
 
 test: setup ## every test
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-typed: setup ## the tests with the shapes in the annotations checked at run time
-	@$(BIN)/python -m pytest $(TYPED)
+	@$(PYTEST) $(TYPED)
 
 # $(1) what to look for, $(2) its runtime library, $(3) the tests. They run on the best instruction set and on
 # the baseline: only there every access is one that the compiler sees, and not an instruction with a mask.

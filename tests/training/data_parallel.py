@@ -10,6 +10,9 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunOptions, fit
 
 
+RATE = 1e-4
+
+
 def still_recipe():
     """Frozen statistics and no dropout: the two that differ between processes by design."""
     recipe = StandIn()
@@ -37,11 +40,11 @@ def unipad():
 
 
 def short_run(out, batch_size, name="stand-in"):
-    settings = optimization(batch_size=batch_size, accumulate=2)
+    settings = optimization(batch_size=batch_size, accumulate=2, lr=RATE)
     options = RunOptions(holdout=2, device="cpu")
     if name == "stand-in":
         return fit(still_recipe(), Points(), settings, out=out, options=options)
-    settings = settings.model_copy(update={"steps": 2, "lr": 1e-4})
+    settings = settings.model_copy(update={"steps": 2})
     street = SyntheticStreet(10, image_size=(64, 96), points_per_beam=100, with_truth=False)
     return fit(unipad(), street, settings, out=out, options=options)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from data_parallel import short_run
+from data_parallel import RATE, short_run
 
 from renderpretrain.training import load_checkpoint, read_rows
 
@@ -30,8 +30,11 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name, steps):
     one, two = (
         load_checkpoint(tmp_path / name / "checkpoints" / "final.pt")["model"] for name in ("one", "two")
     )
-    for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=0, atol=1e-5)  # gradients summed in another order
+    # Gradients are summed in another order. Adam divides them by their own size: where one is nearly nothing its
+    # rounding moves the weight by a good part of the rate, other scenes would move every weight by all of it.
+    ours, theirs = (torch.cat([state[key].double().flatten() for key in one]) for state in (one, two))
+    assert (theirs - ours).pow(2).mean().sqrt() < 0.01 * RATE
+    assert (theirs - ours).abs().max() < RATE
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("one", "two")]
     for ours, theirs in zip(*rows, strict=True):
         for key in ours.keys() - {"samples_per_second"}:
