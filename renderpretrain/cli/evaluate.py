@@ -19,7 +19,9 @@ def evaluate(
     data: Annotated[str | None, Flag(help="As for pretrain; the run's own kind by default.")] = None,
     scenes: Annotated[int | None, Flag(help="Scenes with labels to probe on.", min=1)] = None,
     test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
-    steps: Annotated[int | None, Flag(help="Of every probe; 400, or 60 in fine-tuning.", min=1)] = None,
+    steps: Annotated[
+        int | None, Flag(help="Updates of fine-tuning, 60; iterations of a linear probe, at most 200.", min=1)
+    ] = None,
     stride: Annotated[int, Flag(help="Pixels between the rendered ones, for SSIM.", min=1)] = 4,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:

@@ -37,7 +37,7 @@ PROBE_SEED = 1
 SCENES, TEST_SCENES = 100, 24
 """Synthetic scenes unless told otherwise: one percent of the labels is one scene."""
 
-FINE_TUNING_STEPS, FINE_TUNING_LR = 60, 2e-3
+FINE_TUNING_STEPS = 60
 """Unless told otherwise."""
 
 
@@ -123,9 +123,7 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
 
 def _budget(asked: Asked) -> Budget:
     """The same for both arms."""
-    if asked.mode == "finetune":
-        return Budget(steps=asked.steps or FINE_TUNING_STEPS, lr=FINE_TUNING_LR)
-    return Budget(steps=asked.steps or Budget.steps)
+    return Budget(steps=asked.steps or (FINE_TUNING_STEPS if asked.mode == "finetune" else Budget.steps))
 
 
 def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
-from renderpretrain.probes.head import Budget, Head, build_optimizer
+from renderpretrain.probes.head import Budget, Head
 from renderpretrain.probes.task import Task
 
 CLIP_NORM = 10.0
@@ -36,7 +36,8 @@ def fine_tune(
     generator = torch.Generator().manual_seed(seed)
     encoders = nn.ModuleList(recipe.encoders().values())
     groups = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in (encoders, head)]
-    optimizer, schedule = build_optimizer(groups, budget)
+    optimizer = torch.optim.AdamW(groups, lr=budget.lr, weight_decay=budget.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
     trained = [parameter for group in groups for parameter in group["params"]]
     recipe.train()
     with torch.random.fork_rng():

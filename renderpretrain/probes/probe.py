@@ -156,7 +156,7 @@ def _linear(
         _check_labels(task, sum(len(places.answers) for places in given))
         both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
         head = Head(scale, task.outputs, seed)
-        fit_head(head, both, task, budget, seed)
+        fit_head(head, both, task, budget)
         yield Trial(arm[0], fraction, labelled, seed, _scores(task, head, iter(test)))
 
 

@@ -19,7 +19,7 @@ from renderpretrain.probes.labels import choose_places, choose_scenes
 
 TASK = semseg(CLASSES)
 SCENES = ProbeScenes([scene(i) for i in range(6)], [scene(i) for i in range(10, 13)])
-BUDGET = Budget(steps=80, lr=5e-2, batch=256)
+BUDGET = Budget(steps=80, lr=5e-2)
 
 
 def probe(mode, **more):
