@@ -9,7 +9,6 @@ from renderpretrain.data import SyntheticStreet
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunOptions, fit
 
-
 RATE = 1e-4
 
 
