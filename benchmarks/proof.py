@@ -1,11 +1,12 @@
 """Does pre-training pay? Pre-trains every recipe for minutes, probes it, and writes one table and one plot.
 
-``python benchmarks/proof.py [--quick] [--out runs/proof] [--only NAME ...] [--realdata FOLDER]``
+``python benchmarks/proof.py [--quick] [--jobs N] [--out runs/proof] [--only NAME ...] [--realdata FOLDER]``
 
 Every line of the table is made by two commands, which it names: ``renderpretrain pretrain`` and
 ``renderpretrain eval --probe``. A run that is there is used, one that was interrupted is resumed, and a probe
 that is in the run's ``probe.json`` is not repeated. The real recording is read from ``--realdata`` or
-``RENDERPRETRAIN_REALDATA`` and skipped where neither is given.
+``RENDERPRETRAIN_REALDATA`` and skipped where neither is given. Experiments share the cores: as many at a time
+as there are, with one thread each.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,9 @@ QUICK = {"unipad-lidar": 12, "unipad-camera": 8, "ponder-indoor": 8}
 
 def main() -> None:
     asked = arguments()
-    began, rows, skipped = time.time(), [], []
+    began, skipped = time.time(), []
     asked.out.mkdir(parents=True, exist_ok=True)
+    given = []
     for experiment in chosen(asked):
         data = data_of(experiment, asked.realdata)
         if data is None:
@@ -99,10 +102,14 @@ def main() -> None:
                 f"RENDERPRETRAIN_REALDATA: a folder that holds {RECORDING})"
             )
             print(skipped[-1], flush=True)
-            continue
-        rows += carry_out(experiment, data, asked)
-        write(asked.out, rows, skipped, time.time() - began)
-    write(asked.out, rows, skipped, time.time() - began)
+        else:
+            given.append((experiment, data))
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        for found in pool.map(lambda pair: carry_out(*pair, asked), given):
+            rows += found
+            write(asked, rows, skipped, time.time() - began)
+    write(asked, rows, skipped, time.time() - began)
     print((asked.out / "proof.md").read_text())
 
 
@@ -112,7 +119,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="runs/proof, or runs/proof-quick")
     parser.add_argument("--only", nargs="*", default=None, help="names of experiments")
     parser.add_argument("--realdata", type=Path, help=f"folder that holds {RECORDING}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else cores)
     asked = parser.parse_args()
+    asked.jobs = max(1, min(asked.jobs, len(EXPERIMENTS)))
+    asked.threads = max(1, cores // asked.jobs)
     asked.out = asked.out or Path("runs") / ("proof-quick" if asked.quick else "proof")
     if asked.realdata is None and "RENDERPRETRAIN_REALDATA" in os.environ:
         asked.realdata = Path(os.environ["RENDERPRETRAIN_REALDATA"])
@@ -148,7 +159,7 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
     finished = run / "checkpoints" / "final.pt"
     if not finished.is_file():
         resume = ["--resume"] if newest_checkpoint(run / "checkpoints") else []
-        call([*pretrain, *resume])
+        call(experiment.name, [*pretrain, *resume], asked.threads)
     rows = []
     for probe in experiment.probes:
         flags = {"--labels": LABELS, "--seeds": "3"} | dict(
@@ -161,16 +172,31 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         evaluate += [part for pair in flags.items() for part in pair]
         record = recorded(run, probe)
         if record is None or record.get("command") != evaluate:
-            call(evaluate)
+            call(experiment.name, evaluate, asked.threads)
             record = remember(run, probe, evaluate)
         rows += [row(experiment, record, line, (pretrain, evaluate)) for line in record["table"]]
     return rows
 
 
-def call(parts: list[str]) -> None:
-    """Run a verb; what it says is shown."""
-    print("$", command(parts), flush=True)
-    subprocess.run([sys.executable, "-m", "renderpretrain", *parts], check=True)
+def call(name: str, parts: list[str], threads: int) -> None:
+    """Run a verb on so many threads; what it says is shown behind the experiment's name.
+
+    Raises:
+        SystemExit: If it failed.
+    """
+    print(f"{name}: $ {command(parts)}", flush=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "renderpretrain", *parts],
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    for said in process.stdout:
+        print(f"{name}: {said}", end="", flush=True)
+    if process.wait():
+        sys.exit(f"{name}: failed: {command(parts)}")
 
 
 def command(parts: list[str]) -> str:
@@ -207,11 +233,13 @@ def row(
     }
 
 
-def write(out: Path, rows: list[dict[str, Any]], skipped: list[str], seconds: float) -> None:
+def write(asked: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[str], seconds: float) -> None:
     """The table for people and for programs, and the plot."""
+    out = asked.out
     about = {
         "seconds": round(seconds),
-        "threads": torch.get_num_threads(),
+        "jobs": asked.jobs,
+        "threads": asked.threads,
         "cpus": os.cpu_count(),
         "torch": str(torch.__version__),
         "platform": platform.platform(),
@@ -243,7 +271,9 @@ def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any])
         "Means and standard deviations over the seeds. `deviations`: the difference in units of the largest "
         "deviation of the three, positive where pre-training helps; for depth less is better."
     )
-    made = f"{about['seconds']} s, {about['threads']} threads, torch {about['torch']}."
+    made = (
+        f"{about['seconds'] / 60:.0f} minutes, {about['jobs']} experiments at a time, torch {about['torch']}."
+    )
     return "\n".join([*lines, "", note, made, *skipped, "", "```", *commands, "```", ""])
 
 

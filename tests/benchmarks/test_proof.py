@@ -35,14 +35,15 @@ def proof(benchmark_module):
 
 @pytest.fixture
 def asked(tmp_path):
-    return Namespace(quick=True, out=tmp_path, only=None, realdata=None)
+    return Namespace(quick=True, out=tmp_path, only=None, realdata=None, jobs=2, threads=1)
 
 
 def verbs(proof, monkeypatch, out):
     """Stands in for the command line: notes what was called, and leaves the files it would leave."""
     called = []
 
-    def call(parts):
+    def call(name, parts, threads):
+        assert (name, threads) == ("unipad-camera", 1)
         called.append(parts[0])
         run = out / "unipad-camera"
         (run / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def test_the_table_names_commands_and_counts_deviations_where_less_is_better(pro
     verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
     rows = proof.carry_out(camera, "", asked)
-    proof.write(asked.out, rows, ["pandaset-lidar: skipped, for no recording was given"], 12.3)
+    proof.write(asked, rows, ["pandaset-lidar: skipped, for no recording was given"], 12.3)
     said = (asked.out / "proof.md").read_text()
     assert "| 1 % (1 scenes) | 0.400 ± 0.020 | 0.300 ± 0.010 | -0.100 ± 0.040 | -25.0 % | 2.5 |" in said
     assert "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-lidar: skipped" in said

@@ -31,7 +31,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name, steps):
         load_checkpoint(tmp_path / name / "checkpoints" / "final.pt")["model"] for name in ("one", "two")
     )
     # Gradients are summed in another order. Adam divides them by their own size: where one is nearly nothing,
-    # rounding moves the weight by a good part of the rate. Other scenes would move every weight by half of it.
+    # rounding moves the weight by a good part of the rate. Other scenes would move all weights by half of it.
     ours, theirs = (torch.cat([state[key].double().flatten() for key in one]) for state in (one, two))
     assert (theirs - ours).pow(2).mean().sqrt() < 0.01 * RATE
     assert (theirs - ours).abs().max() < RATE
