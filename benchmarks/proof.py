@@ -72,7 +72,7 @@ TUNED = Probe(
 EXPERIMENTS = (
     Experiment("unipad-lidar", "unipad-lidar", 150, (*SEMSEG, TUNED)),
     Experiment("ponder-outdoor", "ponder-outdoor", 120, SEMSEG),
-    Experiment("ns-mae", "ns-mae", 120, SEMSEG, ("--set", "modality=lidar")),
+    Experiment("ns-mae", "ns-mae", 140, (*SEMSEG, TUNED), ("--set", "modality=lidar")),
     Experiment("unipad-camera", "unipad-camera", 120, CAMERA),
     Experiment("uniscene", "uniscene", 100, CAMERA),
     Experiment("ponder-indoor", "ponder-indoor", 120, (Probe("semseg", flags=FEW_SCENES),)),
