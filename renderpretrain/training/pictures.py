@@ -10,6 +10,7 @@ from renderpretrain.data import Batch, Scene, collate
 from renderpretrain.geometry import Rays
 from renderpretrain.masking import hide_patches
 from renderpretrain.renderers import Rendered
+from renderpretrain.training.evaluate import refined
 from renderpretrain.viz import class_colours, depth_colours, error_colours, normal_colours, save_sheet
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 
@@ -27,7 +28,8 @@ Panels = list[tuple[str, Tensor]]
 def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
     """Write input, masked input, rendered colour, depth, normals and classes, and what is true, of one scene.
 
-    The volume is encoded from the masked input, as in training.
+    The volume is encoded from the masked input, as in training, and seen from where the recipe believes the
+    cameras to be (``calibration``).
 
     Args:
         recipe: A recipe; its mode (training or not) is left as found.
@@ -41,7 +43,7 @@ def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views
     mode = recipe.training
     recipe.eval()
     hidden = recipe.hide(batch)
-    volume = recipe.encode(batch, hidden)
+    volume, batch = recipe.encode(batch, hidden), refined(recipe, batch)
     points = None if hidden.points is None else hidden.points[0]
     rows = []
     if batch.cameras is None:
