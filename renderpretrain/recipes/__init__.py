@@ -2,7 +2,7 @@
 
 A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``hide(batch)``, ``encode(batch,
 hidden)``, ``render(volume, rays)``, ``targets(batch, num_rays)`` and ``encoders()``; :data:`RECIPES` says
-which there are.
+which there are. One that learns where cameras are also has ``calibration(batch) -> batch``.
 """
 
 from collections.abc import Callable, Mapping

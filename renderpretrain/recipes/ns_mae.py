@@ -284,7 +284,7 @@ class NSMAE(nn.Module):
         if self.lidar:
             grid = self.lidar.out_grid
             return ops.grid_sample(self.lidar.volume(batch, None), positions, grid.scale, grid.offset)
-        seen = pictures_of(batch, "modality=lidar")
+        seen = pictures_of(self.calibration(batch), "modality=lidar")
         return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:

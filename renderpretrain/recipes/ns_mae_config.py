@@ -10,10 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ray_config import RayConfig
-from renderpretrain.recipes.schedule import OptimizationConfig
-
-NUSCENES_SAMPLES = 28130
-"""Samples of the nuScenes training split: what the published epochs count."""
+from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
 
 class _Config(BaseModel):
@@ -139,15 +136,7 @@ def _tiny() -> NSMAEConfig:
         ),
         render=NSMAERenderConfig(num_samples=96, rays_per_camera=128, rays_per_sweep=768),
         losses=NSMAELossConfig(ray_depth=0.3),
-        optimization=OptimizationConfig(
-            steps=400,
-            batch_size=1,
-            lr=2e-3,
-            schedule="cosine",
-            warmup_steps=20,
-            min_lr_ratio=0.01,
-            clip_norm=35,
-        ),
+        optimization=tiny_optimization(2e-3),
     )
 
 

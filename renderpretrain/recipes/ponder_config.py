@@ -9,7 +9,7 @@ the sharpness of 64 of the importance pass are per 108 m.
 from pydantic import BaseModel, ConfigDict, Field
 
 from renderpretrain.recipes.ray_config import RayLossConfig
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
 EMBEDDINGS = "An .npz of class names and vectors, or hashed:C for C random numbers per name."
 
@@ -91,10 +91,6 @@ class PonderOutdoorConfig(PonderPart):
     optimization: OptimizationConfig = OptimizationConfig()
 
 
-NUSCENES_SAMPLES = 28130
-"""Samples of the nuScenes training split: what the published epochs count."""
-
-
 def _paper() -> PonderOutdoorConfig:
     """Depth alone: 24 epochs, four samples on each of 4 GPUs, one cycle from a tenth of 2e-4."""
     return PonderOutdoorConfig(
@@ -143,9 +139,7 @@ def _tiny() -> PonderOutdoorConfig:
         field=FieldConfig(sharpness=120.0, num_samples=48, num_importance=16, near=1.0),
         rays=OutdoorRayConfig(per_camera=128, per_sweep=768),
         losses=LossConfig(depth=1.0, rgb=50.0, sdf=1.0, free_space=1.0, truncation=1.0),
-        optimization=OptimizationConfig(
-            steps=400, lr=5e-3, schedule="cosine", warmup_steps=20, min_lr_ratio=0.01, clip_norm=35
-        ),
+        optimization=tiny_optimization(5e-3),
     )
 
 

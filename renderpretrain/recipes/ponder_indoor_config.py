@@ -12,7 +12,7 @@ from pydantic import Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, PonderPart, UNetConfig
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.schedule import OptimizationConfig, tiny_optimization
 
 SIDE = 6.4
 """Metres: side of the published unit cube here, the largest built-in room."""
@@ -159,9 +159,7 @@ def _tiny() -> PonderIndoorConfig:
         ),
         rays_per_view=128,
         losses=IndoorLossConfig(depth=1.0, rgb=10.0, sdf=10.0, free_space=5.0, eikonal=0.01, truncation=0.3),
-        optimization=OptimizationConfig(
-            steps=400, lr=5e-3, schedule="cosine", warmup_steps=20, min_lr_ratio=0.01, clip_norm=35
-        ),
+        optimization=tiny_optimization(5e-3),
     )
 
 

@@ -4,6 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NUSCENES_SAMPLES = 28130
+"""Samples of the nuScenes training split: what published epochs count."""
+
 
 class OptimizationConfig(BaseModel):
     """An optimiser with a schedule; every published number has a field."""
@@ -50,3 +53,16 @@ class OptimizationConfig(BaseModel):
     log_every: int = Field(10, gt=0, description="Steps between console lines.")
     eval_every: int = Field(100, gt=0, description="Steps between evaluations of held-out scenes.")
     checkpoint_every: int = Field(200, gt=0, description="Steps between checkpoints.")
+
+
+def tiny_optimization(lr: float) -> OptimizationConfig:
+    """Of every ``tiny`` preset: minutes on two cores, a short warm-up, then a cosine; the rate is its own."""
+    return OptimizationConfig(
+        steps=400,
+        batch_size=1,
+        lr=lr,
+        schedule="cosine",
+        warmup_steps=20,
+        min_lr_ratio=0.01,
+        clip_norm=35,
+    )

@@ -176,7 +176,7 @@ class UniPAD(nn.Module):
         """
         if self.lidar:
             return ops.grid_sample(self.lidar(batch, None), positions, self.grid.scale, self.grid.offset)
-        seen = pictures_of(batch, INSTEAD)
+        seen = pictures_of(self.calibration(batch), INSTEAD)
         return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:

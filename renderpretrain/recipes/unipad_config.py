@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
 
 class _Config(BaseModel):
@@ -111,10 +111,6 @@ class UniPADConfig(_Config):
     losses: LossConfig = LossConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     optimization: OptimizationConfig = OptimizationConfig()
-
-
-NUSCENES_SAMPLES = 28130
-"""Samples of the nuScenes training split: what the published epochs count."""
 
 
 def _paper_camera() -> UniPADConfig:
@@ -228,15 +224,7 @@ def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
             truncation=1.0,
             depth_bins=1.0,
         ),
-        optimization=OptimizationConfig(
-            steps=400,
-            batch_size=1,
-            lr=2e-3 if modality == "lidar" else 5e-3,
-            schedule="cosine",
-            warmup_steps=20,
-            min_lr_ratio=0.01,
-            clip_norm=35,
-        ),
+        optimization=tiny_optimization(2e-3 if modality == "lidar" else 5e-3),
     )
 
 

@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.recipes.unipad_config import NUSCENES_SAMPLES
+from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
 
 class _Config(BaseModel):
@@ -179,15 +178,7 @@ def _tiny() -> UniSceneConfig:
         decoder=DecoderConfig(channels=16, hidden_channels=32),
         render=RenderConfig(num_samples=128, length=1.5, rays_per_camera=128),
         losses=LossConfig(alpha=0.5, depth=0.02),
-        optimization=OptimizationConfig(
-            steps=400,
-            batch_size=1,
-            lr=4e-3,
-            schedule="cosine",
-            warmup_steps=20,
-            min_lr_ratio=0.01,
-            clip_norm=35,
-        ),
+        optimization=tiny_optimization(4e-3),
     )
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from renderpretrain.data import Batch
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.flops import flops_of
+from renderpretrain.training.step import runs_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,23 @@ def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) -> StepCost:
-    """Count a step in the configured precision.
+    """Count a step in the configured precision, or in what stands in for it.
 
     Args:
-        model: A recipe, real or :func:`without_memory`; a real one is run, and its gradients are left in it.
+        model: A recipe, real or :func:`without_memory`. A real one is run, as training would run it on its
+            device (a CPU does what is to be bfloat16 in float32), and its gradients are left in it.
         batch: What it sees, on the model's device. How many voxels it occupies decides what sparse
             convolutions cost.
         optimization: Precision and optimiser.
     """
     model.zero_grad(set_to_none=True)
     held, given = [*model.parameters(), *model.buffers()], list(_tensors(batch))
+    device_type, mixed = batch.device.type, optimization.precision == "bf16"
+    if not isinstance(held[0], FakeTensor):
+        mixed = runs_in_bfloat16(optimization, device_type)
     meter = Meter([*held, *given])
     with meter:
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=optimization.precision == "bf16"):
+        with torch.autocast(device_type, torch.bfloat16, enabled=mixed):
             terms = model(batch)
             loss = torch.stack([value.float() for value in terms.values()]).sum()
         forward, kept = meter.flops, meter.now

@@ -164,6 +164,15 @@ def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, flo
     return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
 
 
+def refined(recipe: Any, batch: Batch) -> Batch:
+    """The batch with its cameras where the recipe believes them to be, to look at what it renders.
+
+    A picture is seen from its camera's true place. A recipe that learns where that is says so with
+    ``calibration(batch) -> batch``, which it applies to every batch it is given itself.
+    """
+    return recipe.calibration(batch) if hasattr(recipe, "calibration") else batch
+
+
 def render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
     """Many rays, a few at a time."""
     count = rays.origins.shape[1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from renderpretrain import losses
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
-from renderpretrain.training.evaluate import depth_and_colour, render_parts
+from renderpretrain.training.evaluate import depth_and_colour, refined, render_parts
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view
@@ -22,6 +22,8 @@ def evaluate_views(
     recipe: Any, dataset: SceneDataset, indices: Sequence[int], *, stride: int, num_rays: int
 ) -> dict[str, float]:
     """Render held-out scenes with nothing hidden, picture by picture, and as points.
+
+    Pictures are rendered from where the recipe believes their cameras to be (``calibration``).
 
     Args:
         recipe: A :class:`renderpretrain.training.RenderingRecipe`; runs in ``eval()`` mode and is put back.
@@ -45,7 +47,7 @@ def evaluate_views(
         for index in indices:
             batch = held_out_batch(dataset, index).to(device)
             volume = recipe.encode(batch)
-            for rendered, seen in _pictures(recipe, volume, batch, stride):
+            for rendered, seen in _pictures(recipe, volume, refined(recipe, batch), stride):
                 whole = torch.ones_like(seen[:, 0], dtype=torch.bool)
                 found["ssim"].append(1 - float(losses.rgb_ssim(rendered, seen, whole)))
                 error = (rendered - seen).square().mean().clamp(min=1e-10)

@@ -22,6 +22,8 @@ from renderpretrain.geometry import PoseRefinement, Rays, VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.renderers import NeuSRenderer
 from renderpretrain.samplers import PixelRays, add_depth
+from renderpretrain.training import evaluate_views
+from renderpretrain.training.pictures import save_picture
 
 VIEWS, STEPS = 4, 300
 GRID = VoxelGrid((-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), (0.2, 0.2, 0.2))
@@ -154,11 +156,18 @@ def build(name, **changes):
 
 
 @pytest.fixture(scope="module")
-def batches():
+def scenes():
     street = SyntheticStreet(2, image_size=(64, 96), with_truth=False)
     rooms = SyntheticRoom(2, image_size=(48, 64), num_views=4, num_points=4096, with_truth=False)
-    scenes = {name: rooms if name == "ponder-indoor" else street for name in SMALL}
-    return {name: collate([data[0], data[1]], torch.tensor([1, 2])) for name, data in scenes.items()}
+    return {
+        name: [data[0], data[1]]
+        for name, data in ((name, rooms if name == "ponder-indoor" else street) for name in SMALL)
+    }
+
+
+@pytest.fixture(scope="module")
+def batches(scenes):
+    return {name: collate(both, torch.tensor([1, 2])) for name, both in scenes.items()}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -194,8 +203,32 @@ def test_everything_a_recipe_does_is_with_the_refined_cameras(name, batches):
         for ours, theirs in ((refining.targets(batch), plain.targets(moved)),):
             assert torch.equal(ours.rays.directions, theirs.rays.directions)
             assert torch.equal(ours.depth, theirs.depth)
+        places = (refining, batch), (plain, moved)
+        ours, theirs = (recipe.point_features(seen, seen.points[..., :3]) for recipe, seen in places)
+        assert torch.equal(ours, theirs)
         after, before = refining(batch), plain(moved)
         assert all(torch.equal(after[term], before[term]) for term in before)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_is_scored_and_drawn_is_seen_from_the_refined_cameras(name, scenes, tmp_path):
+    """To the bit as a recipe without refinement does with cameras that are there."""
+    plain, refining = build(name), build(name, calibration={"refine": True})
+    torch.nn.init.normal_(refining.calibration.refinement.deviations)
+    refining.load_state_dict(plain.state_dict(), strict=False)
+    scene = scenes[name][0]
+    with torch.no_grad():
+        batch = refining.calibration(collate([scene], torch.tensor([0])))
+    right = replace(scene, cameras=batch.cameras[0])
+    (ours, drawn), (theirs, wanted), (wrong, unwanted) = (
+        (
+            evaluate_views(recipe, [seen], [0], stride=4, num_rays=64),
+            save_picture(recipe, seen, tmp_path / f"{k}.png", title="t").read_bytes(),
+        )
+        for k, (recipe, seen) in enumerate([(refining, scene), (plain, right), (plain, scene)])
+    )
+    assert ours == theirs and drawn == wanted
+    assert wrong != theirs and unwanted != wanted
 
 
 @pytest.mark.parametrize("name", sorted(ALIGNED))

@@ -1,26 +1,35 @@
 """Every number of a ``paper`` preset says where it comes from, and ``recipes show`` prints it."""
 
 import pytest
+import torch
 import yaml
+from torch.testing import assert_close
+from variants import VARIANTS, batch_of, scenes_for, small
 
 from renderpretrain.cli import main
+from renderpretrain.cli.settings import resolve
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.sources import settings_of, sources_of
-from renderpretrain.recipes.sources.listing import listed
+from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.sources import settings_of, sources_of, unused_in
+from renderpretrain.recipes.sources.listing import UNSCHEDULED, listed
+from renderpretrain.training.schedule import first_beta, lr_factor
 
 KINDS = ("paper", "code", "ours", "unused")
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_setting_has_a_source_and_every_source_a_setting(name):
+def test_every_used_setting_has_a_source_and_every_source_a_setting(name):
     entry = RECIPES[name]
     published = dict(settings_of(entry.presets["paper"]))
-    assert set(entry.sources.paper) == set(published)
-    assert all(source.split()[0].strip(":") in KINDS for source in entry.sources.paper.values())
+    unused = unused_in(published, entry.sources.unused)
+    assert unused.keys() <= published.keys()
+    assert set(entry.sources.paper) == published.keys() - unused.keys()
+    assert all(source.split()[0] in KINDS for source in entry.sources.paper.values())
     for preset, listing in entry.sources.presets.items():
         there = dict(settings_of(entry.presets[preset]))
-        assert set(listing) <= set(there)
-        changed = {key for key, value in there.items() if value != published[key]}
+        used = there.keys() - unused_in(there, entry.sources.unused).keys()
+        assert set(listing) <= used
+        changed = {key for key in used if key in unused or there[key] != published[key]}
         assert changed <= set(listing), f"{preset} differs from paper in a number without a source"
 
 
@@ -31,11 +40,95 @@ def test_what_differs_from_the_paper_is_ours_and_says_what_the_paper_has(name):
     told = sources_of(entry.sources, entry.presets, "tiny")
     assert set(told) == set(tiny)
     for key, source in told.items():
-        if tiny[key] == published[key]:
-            assert source == entry.sources.paper[key]
+        if key in unused_in(tiny, entry.sources.unused):
+            assert source.startswith("unused: ")
+        elif tiny[key] == published[key]:
+            assert source == entry.sources.paper.get(key, "ours (unused in paper)")
         else:
             assert source.startswith("ours")
     assert told["optimization.steps"] == f"ours (paper: {published['optimization.steps']})"
+
+
+def test_what_is_unused_follows_from_the_preset_that_is_shown():
+    """Paper's UniPAD-L has no colour and a cycle; tiny has colour and a warm-up. UniPAD-C has cameras."""
+    lidar, camera = (
+        {
+            preset: sources_of(RECIPES[name].sources, RECIPES[name].presets, preset)
+            for preset in ("paper", "tiny")
+        }
+        for name in ("unipad-lidar", "unipad-camera")
+    )
+    assert lidar["paper"]["render.rgb_blocks"] == "unused: losses.rgb 0"
+    assert lidar["tiny"]["render.rgb_blocks"] == "ours (unused in paper)"
+    assert lidar["paper"]["losses.truncation"] == "unused: losses.sdf 0, losses.free_space 0"
+    assert lidar["tiny"]["losses.truncation"] == "ours (unused in paper)"
+    assert lidar["paper"]["optimization.cyclic_peak"].startswith("code ")
+    assert lidar["tiny"]["optimization.cyclic_peak"] == "unused: optimization.schedule cosine"
+    assert lidar["tiny"]["image.depths"] == "unused: modality lidar"
+    assert camera["tiny"]["image.depths"] == "ours (paper: [3, 3, 27, 3])"
+    assert camera["tiny"]["calibration.weight"] == "unused: calibration.refine false"
+
+
+OTHERWISE = {"convnext": "resnet", "bevformer": "lss", None: "nowhere.npz", "hashed:32": "nowhere.npz"}
+
+
+def other(value):
+    """Another value of the kind, within the bounds that settings have."""
+    if isinstance(value, tuple):
+        return tuple(other(item) for item in value)
+    if isinstance(value, int):
+        return value + 1
+    return value / 2 + 0.01 if isinstance(value, float) else OTHERWISE[value]
+
+
+def with_other(config, names):
+    """The configuration with other values of some settings."""
+    settings, changes = dict(settings_of(config)), {}
+    for name in names:
+        *sections, key = name.split(".")
+        place = changes
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = other(settings[name])
+    return resolve(config, [changes])
+
+
+SWITCHED = {
+    "unipad-lidar": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "render": {"num_importance": 0}},
+    "ponder-outdoor": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "field": {"num_importance": 0}},
+    "ns-mae": {"losses": {"ray_depth": 0}},
+    "uniscene": {
+        "attention": {"history": 0},
+        "losses": {"depth": 0},
+        "grid_mask": {"probability": 0},
+    },
+}
+"""Switches beside those of the variants."""
+
+
+@pytest.mark.parametrize(("variant", "changes"), [(v, {}) for v in VARIANTS] + list(SWITCHED.items()))
+def test_an_unused_setting_changes_nothing(variant, changes):
+    entry, config = RECIPES[variant.split()[0]], small(variant, **changes)
+    unused = unused_in(dict(settings_of(config)), entry.sources.unused)
+    names = {name for name in unused if not name.startswith("optimization.")}
+    batch = batch_of(scenes_for(variant, **changes))
+    terms = []
+    for tried in (config, with_other(config, names)):
+        torch.manual_seed(0)
+        terms.append(entry.build(tried)(batch))
+    assert config != with_other(config, names) or not names
+    assert_close(terms[0], terms[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "cyclic", "constant"])
+def test_an_unused_setting_of_a_schedule_changes_nothing(schedule):
+    config = OptimizationConfig(schedule=schedule, steps=10)
+    unused = unused_in({f"optimization.{k}": v for k, v in settings_of(config)}, UNSCHEDULED)
+    changed = with_other(config, [name.removeprefix("optimization.") for name in unused])
+    assert changed != config
+    for step in range(10):
+        assert lr_factor(config, step) == lr_factor(changed, step)
+        assert first_beta(config, step) == first_beta(changed, step)
 
 
 @pytest.mark.parametrize("preset", ["paper", "tiny"])

@@ -18,17 +18,33 @@ CYCLE = "cyclic_peak cyclic_end cyclic_up cyclic_momentum"
 
 
 @dataclass(frozen=True)
+class Unused:
+    """Settings that nothing reads while others have certain values.
+
+    Attributes:
+        names: The settings.
+        when: The values, all of which are needed, by the settings that have them.
+    """
+
+    names: tuple[str, ...]
+    when: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Sources:
     """Of one recipe.
 
     Attributes:
         code: The authors' repository and the commit that was read.
-        paper: The source of every setting of the ``paper`` preset.
-        presets: Sources of the settings in which other published presets differ from it, by preset.
+        paper: The source of every setting that the ``paper`` preset uses.
+        unused: What turns settings off.
+        presets: Sources of the settings in which other published presets differ from ``paper``, or which it
+            does not use, by preset.
     """
 
     code: str
     paper: Listing
+    unused: tuple[Unused, ...]
     presets: Mapping[str, Listing] = field(default_factory=dict)
 
 
@@ -51,10 +67,36 @@ def listed(groups: Mapping[str, str], section: str = "") -> dict[str, str]:
     return listing
 
 
-CALIBRATION = listed(
-    {"ours": "refine num_cameras rotation_std_deg translation_std_m weight alignment"}, "calibration."
-)
+def unused(names: str, section: str = "", *, when: Mapping[str, Any]) -> Unused:
+    """Settings that nothing reads, from names with spaces between them.
+
+    Args:
+        names: Of the settings.
+        section: What the names belong to, with a dot at its end.
+        when: The values, by full names.
+    """
+    return Unused(tuple(section + name for name in names.split()), when)
+
+
+CALIBRATION = {"calibration.refine": "ours"}
 """Learned camera poses, which no published system has."""
+
+UNREFINED = unused(
+    "num_cameras rotation_std_deg translation_std_m weight alignment",
+    "calibration.",
+    when={"calibration.refine": False},
+)
+"""Where poses can be learned."""
+
+UNSCHEDULED = (
+    unused("warmup_ratio", "optimization.", when={"optimization.warmup_steps": 0}),
+    *(
+        unused(names, "optimization.", when={"optimization.schedule": other})
+        for names, others in (("min_lr_ratio", ("cyclic", "constant")), (CYCLE, ("cosine", "constant")))
+        for other in others
+    ),
+)
+"""What the schedules do not share."""
 
 
 def settings_of(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any]]:
@@ -67,6 +109,16 @@ def settings_of(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any
             yield section + name, value
 
 
+def unused_in(settings: Mapping[str, Any], rules: tuple[Unused, ...]) -> dict[str, str]:
+    """Which settings nothing reads, and what turns each off."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        if all(settings[name] == value for name, value in rule.when.items()):
+            why = ", ".join(f"{name} {_short(value)}" for name, value in rule.when.items())
+            found = dict.fromkeys(rule.names, f"unused: {why}") | found
+    return found
+
+
 def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) -> dict[str, str]:
     """Every setting of a preset with its source; where it is not published, what ``paper`` has instead.
 
@@ -75,22 +127,22 @@ def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) 
         presets: The recipe's.
         preset: One of them.
     """
-    published = dict(settings_of(presets["paper"]))
-    known = dict(sources.paper) | dict(sources.presets.get(preset, {}))
-    told = {}
-    for name, value in settings_of(presets[preset]):
-        source = known[name]
-        if name not in sources.presets.get(preset, {}) and value != published[name]:
-            ours = source.startswith(("ours", "unused"))
-            source = "ours" if ours else f"ours (paper: {_short(published[name])})"
+    published, shown = (dict(settings_of(presets[name])) for name in ("paper", preset))
+    told = unused_in(shown, sources.unused) | dict(sources.presets.get(preset, {}))
+    for name in shown.keys() - told.keys():
+        source = sources.paper.get(name, "ours (unused in paper)")
+        if name in sources.paper and shown[name] != published[name]:
+            source = "ours" if source.startswith("ours") else f"ours (paper: {_short(published[name])})"
         told[name] = source
     return told
 
 
 def _short(value: Any) -> str:
-    """A number without digits that say nothing, a list as YAML has it."""
+    """A number without digits that say nothing, a list or a truth as YAML has it."""
     if isinstance(value, tuple):
         return f"[{', '.join(_short(item) for item in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
     return "null" if value is None else str(value)

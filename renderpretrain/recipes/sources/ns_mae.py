@@ -1,6 +1,15 @@
 """Sources of NS-MAE's numbers."""
 
-from renderpretrain.recipes.sources.listing import CALIBRATION, CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import (
+    CALIBRATION,
+    CYCLE,
+    OURS,
+    UNREFINED,
+    UNSCHEDULED,
+    Sources,
+    listed,
+    unused,
+)
 
 CODE = "Unified-Pretrain-AD, d2963d1; ns_mae.yaml in configs/nuscenes/det/pretrain"
 
@@ -27,8 +36,8 @@ NS_MAE_SOURCES = Sources(
             "code vtransforms/base.py:54-77": "image.depth_bins image.depth_range",
             "code depth_lss_ptr.py:61-86": "image.bev_scale",
             "ours": (
-                "render.near render.rays_per_camera render.rays_per_sweep render.near_radius"
-                " render.far_radius render.stride render.sky render.num_samples losses.ray_depth"
+                "render.near render.near_radius render.far_radius render.stride render.sky"
+                " render.num_samples losses.ray_depth"
             ),
             "ours (code: 10000, ns_mae.yaml:170)": "losses.rgb",
             "ours (code: 0.01, ns_mae.yaml:172)": "losses.depth",
@@ -38,12 +47,34 @@ NS_MAE_SOURCES = Sources(
     | listed(
         {
             "code docs/TRAINING.md:8, 50 epochs on 8 GPUs": "steps batch_size",
-            "code ns_mae.yaml:298-317": "optimizer lr weight_decay schedule clip_norm",
+            "code ns_mae.yaml:298-317": "optimizer lr weight_decay schedule clip_norm warmup_steps",
             "code ns_mae.yaml:298-317, mmcv's defaults": CYCLE,
-            "unused: schedule cyclic": WARM_UP,
             "ours (code: fp16, configs/default.yaml:20-22)": "precision",
             "ours": f"{OURS} lr_multipliers",
         },
         "optimization.",
+    ),
+    (
+        UNREFINED,
+        *UNSCHEDULED,
+        unused(
+            "weights depths width window drop_path neck_channels channels mask_ratio patch_size"
+            " depth_mask_ratio depth_bins depth_range bev_scale",
+            "image.",
+            when={"modality": "lidar"},
+        ),
+        unused("losses.rgb losses.depth calibration.alignment", when={"modality": "lidar"}),
+        unused(
+            "voxel_size mask_ratio channels out_channels batch_norm_momentum",
+            "lidar.",
+            when={"modality": "camera"},
+        ),
+        unused("image.depth_mask_ratio", when={"modality": "camera"}),
+        *(unused("render.rays_per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
+        unused(
+            "rays_per_camera rays_per_sweep",
+            "render.",
+            when={"losses.ray_depth": 0, "calibration.refine": False},
+        ),
     ),
 )

@@ -1,6 +1,15 @@
 """Sources of PonderV2's numbers."""
 
-from renderpretrain.recipes.sources.listing import CALIBRATION, CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import (
+    CALIBRATION,
+    CYCLE,
+    OURS,
+    UNREFINED,
+    UNSCHEDULED,
+    Sources,
+    listed,
+    unused,
+)
 
 CODE = "https://github.com/OpenGVLab/PonderV2, aad65d6; configurations in configs"
 
@@ -19,14 +28,20 @@ _SHARED = listed(
 ) | listed(
     {
         "code ponder/engines/train.py:178-203": "clip_norm sync_batch_norm",
-        "code ponder/utils/scheduler.py:108-143": "cyclic_momentum",
-        "unused: schedule cyclic": WARM_UP,
+        "code ponder/utils/scheduler.py:108-143": "cyclic_momentum warmup_steps",
         "ours": f"{OURS} lr_multipliers".replace(" sync_batch_norm", ""),
     },
     "optimization.",
 )
 
 _CYCLE = CYCLE.replace(" cyclic_momentum", "")
+
+_UNUSED = (
+    *UNSCHEDULED,
+    unused("losses.truncation", when={"losses.sdf": 0, "losses.free_space": 0}),
+    unused("field.rgb_blocks", when={"losses.rgb": 0, "losses.semantic": 0}),
+    unused("field.upsample_sharpness", when={"field.num_importance": 0}),
+)
 
 OUTDOOR_SOURCES = Sources(
     CODE,
@@ -36,21 +51,18 @@ OUTDOOR_SOURCES = Sources(
             f"code {_STREET}:72-76": "point_cloud_range voxel_size",
             "code ponder/datasets/nuscenes.py:139-175": "image_size",
             "code ponder/datasets/nuscenes.py:107-112": "sweeps",
-            "unused: losses.semantic 0": "embeddings losses.temperature",
             f"code {_STREET}": (
                 "encoder.voxel_size losses.rgb losses.free_space losses.sdf losses.eikonal losses.semantic"
             ),
             f"code {_STREET}:22": "mask.ratio mask.block",
             "code ponder/unet3d.py:16-34": "field.channels",
             f"code {_STREET}:37-50": "field.hidden_channels field.sdf_blocks",
-            "unused: losses.rgb 0": "field.rgb_blocks",
             f"code {_STREET}:56-64": "field.num_samples field.num_importance",
             "ours (code: 0.01 of the squeezed box)": "field.near",
             "code ponder/datasets/transform.py:333-348": "rays.per_camera",
             "ours": "rays.per_sweep input_scale losses.inliers",
             f"code {_STREET}:174-178": "rays.near_radius",
             f"code {_STREET}, 10 per 108 m": "losses.depth",
-            "unused: losses.sdf and free_space 0": "losses.truncation",
         }
     )
     | listed(
@@ -61,6 +73,7 @@ OUTDOOR_SOURCES = Sources(
         },
         "optimization.",
     ),
+    (*_UNUSED, unused("embeddings losses.temperature", when={"losses.semantic": 0})),
     {
         "paper-colour": {
             "losses.rgb": "code nuscenes/pretrain-*-base-color.py",
@@ -81,7 +94,6 @@ INDOOR_SOURCES = Sources(
     | CALIBRATION
     | listed(
         {
-            "unused: domains 1": "context_channels",
             "ours (code: CLIP's text encoder, ponder_indoor_base.py:85-118)": "embeddings",
             "code render_utils/models/base_surface_model.py:102-211": "losses.temperature",
             f"code {_ROOM}": "domains",
@@ -89,7 +101,7 @@ INDOOR_SOURCES = Sources(
             "ours (code: every scene's own cube, ponder_indoor_base.py:344-444)": "point_cloud_range",
             f"code {_ROOM}:95": "voxel_size",
             "ours": "image_size losses.inliers",
-            "unused: rooms have one": "sweeps",
+            "ours (rooms have one)": "sweeps",
             f"code {_ROOM}:213-217": "drop_ratio",
             f"code {_ROOM}:205-301": "encoder.voxel_size",
             "code ponder/unet3d.py:562-671": "neck_channels",
@@ -111,9 +123,16 @@ INDOOR_SOURCES = Sources(
         },
         "optimization.",
     ),
+    (
+        *_UNUSED,
+        UNREFINED,
+        unused("context_channels", when={"domains": 1}),
+        unused("embeddings losses.temperature", when={"losses.semantic": 0, "losses.alignment": 0}),
+    ),
     {
         "paper-ppt": {
             "domains": f"code {_ROOMS}: Structured3D, ScanNet, S3DIS as 4:2:1",
+            "context_channels": "code spconv_unet_v1m3_pdnorm.py:23-72",
             **listed({f"code {_ROOMS}": "steps lr precision"}, "optimization."),
         },
     },

@@ -1,6 +1,6 @@
 """Sources of UniScene's numbers."""
 
-from renderpretrain.recipes.sources.listing import CYCLE, OURS, WARM_UP, Sources, listed
+from renderpretrain.recipes.sources.listing import OURS, UNSCHEDULED, WARM_UP, Sources, listed, unused
 
 CODE = "https://github.com/chaytonmin/UniScene, 9e1e95a; occ_bev_sweep2.py in projects/configs/bevformer"
 
@@ -23,12 +23,11 @@ UNISCENE_SOURCES = Sources(
             "code modules/encoder.py:65-75": "attention.num_heights",
             "code occ_bev_sweep2.py:156-167": "attention.num_cameras",
             "code nuscenes_occ.py:54-103": "attention.history attention.history_drop",
-            "unused: lifter bevformer": "splat.depth_bins splat.depth_range",
             "code bevformer_occ.py:52-54": "grid_mask.probability grid_mask.ratio",
             "code grid_mask.py:84-124": "grid_mask.smallest",
             "code docs/prepare_dataset.md": "labels.reach",
             "ours": (
-                "sweeps labels.near render.num_samples render.near render.length render.rays_per_camera"
+                "sweeps labels.near render.num_samples render.near render.length"
                 " render.near_radius render.far_radius render.stride render.sky losses.depth"
             ),
             "code transformer_occ.py:110-136": "decoder.channels decoder.hidden_channels",
@@ -42,9 +41,20 @@ UNISCENE_SOURCES = Sources(
             "code occ_bev_sweep2.py:219-239": (
                 f"optimizer lr weight_decay schedule clip_norm lr_multipliers precision {WARM_UP}"
             ),
-            "unused: schedule cosine": CYCLE,
             "ours": OURS,
         },
         "optimization.",
+    ),
+    (
+        *UNSCHEDULED,
+        unused("splat.depth_bins splat.depth_range", when={"lifter": "bevformer"}),
+        unused(
+            "num_layers num_heads num_heights num_points hidden_channels num_cameras history history_drop",
+            "attention.",
+            when={"lifter": "lss"},
+        ),
+        unused("attention.history_drop", when={"attention.history": 0}),
+        unused("grid_mask.ratio grid_mask.smallest", when={"grid_mask.probability": 0}),
+        unused("render.rays_per_camera", when={"losses.depth": 0}),
     ),
 )

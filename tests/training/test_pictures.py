@@ -1,0 +1,55 @@
+"""The colours of depth in a run's pictures."""
+
+import re
+
+import pytest
+import torch
+
+from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.recipes import RECIPES
+from renderpretrain.training import pictures
+from renderpretrain.training.pictures import DEPTH_SPAN, DepthScale
+from renderpretrain.viz import depth_colours
+
+SMALL = {"num_points": 2048, "num_views": 2, "image_size": (48, 64), "with_truth": False}
+
+
+def test_the_scale_ends_at_the_side_that_is_farthest_from_a_sensor():
+    grid = VoxelGrid((-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), (0.1, 0.1, 0.1))
+    places = torch.tensor([[1.0, -2.0, 1.5], [0.0, 0.0, 1.0]])
+    assert DepthScale.of(grid, places).far == pytest.approx(5.2)
+    deep = VoxelGrid((-1.0, -1.0, -9.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    assert DepthScale.of(deep, places[1:]).far == pytest.approx(10.0)
+
+
+def test_a_panel_says_which_depths_its_colours_stand_for():
+    depth, valid = torch.tensor([[0.5, 1.0, 5.0]]), torch.tensor([[True, True, False]])
+    name, picture = DepthScale(5.0).panel("target depth", depth, valid)
+    assert name == "target depth, 0.5-5 m"
+    assert torch.equal(picture, depth_colours(depth, valid, near=0.5, far=5.0))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data"),
+    [
+        ("ponder-indoor", SyntheticRoom(1, **SMALL)),
+        ("unipad-lidar", SyntheticStreet(1, image_size=(64, 96), with_truth=False)),
+    ],
+)
+def test_what_sensors_see_spreads_over_the_colours(recipe, data, tmp_path, monkeypatch):
+    """Nine tenths of the distances between cameras and points, in rooms and streets, take half of them."""
+    drawn = []
+    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    scene, entry = data[0], RECIPES[recipe]
+    pictures.save_picture(entry.build(entry.presets["tiny"]), scene, tmp_path / "p.png", title="t")
+    captions = [caption for _, panels in drawn for caption, _ in panels]
+    scales = {caption.partition(", ")[2] for caption in captions if " depth, " in caption}
+    assert len(scales) == 1  # of renderings and targets alike
+    near, far = map(float, re.fullmatch(r"(.*)-(.*) m", scales.pop()).groups())
+    assert far / near == pytest.approx(DEPTH_SPAN, rel=0.1)  # two digits each
+    batch = collate([scene], torch.zeros(1, dtype=torch.long))
+    apart = torch.cdist(batch.cameras.centers[0], batch.points[0, :, :3])
+    low, high = torch.quantile(apart, torch.tensor([0.05, 0.95]))
+    shown = high.clamp(near, far).log() - low.clamp(near, far).log()
+    assert shown > 0.5 * torch.tensor(DEPTH_SPAN).log()
