@@ -76,6 +76,7 @@ class Asked:
 def probe_run(run: Path, asked: Asked) -> None:
     """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
     job, state = trained(run)
+    read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(asked.device)
     data = absolute(asked.data or job.data)
     task, scenes = _question(job, data, asked)
@@ -198,10 +199,27 @@ def _tell(task: Task) -> Callable[[Trial], None]:
     return say
 
 
+def read_records(path: Path) -> dict[str, Any]:
+    """What earlier probes left in a ``probe.json``, by task and mode; nothing where there is no file.
+
+    Raises:
+        ValueError: If it is damaged, and would be lost if another were written.
+    """
+    if not path.exists():
+        return {}
+    try:
+        records = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read ({reason}); move it away or mend it, then probe") from error
+    if not isinstance(records, dict):
+        raise ValueError(f"{path}: expected probes by task and mode, got {type(records).__name__}")
+    return records
+
+
 def _keep(path: Path, key: str, record: dict[str, Any]) -> None:
     """Put a record into the file, beside those of other tasks and modes."""
-    records = json.loads(path.read_text()) if path.is_file() else {}
-    write_text(path, json.dumps({**records, key: record}, indent=1) + "\n")
+    write_text(path, json.dumps({**read_records(path), key: record}, indent=1) + "\n")
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:

@@ -63,6 +63,27 @@ def test_a_file_keeps_what_other_probes_wrote(runs):
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"semseg/linear": {"metric"', "cannot be read"),
+        ("[]", "expected probes by task and mode, got list"),
+    ],
+)
+def test_a_damaged_probe_file_is_found_before_anything_is_computed(runs, capsys, content, message):
+    path = runs / "unipad-lidar" / "probe.json"
+    before = path.read_text() if path.is_file() else "{}"
+    path.write_text(content)
+    try:
+        assert run("eval", runs / "unipad-lidar", "--probe", "linear", *FEW) == 1
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {path}: ") and said.err.count("\n") == 1
+        assert message in said.err and said.out == ""  # not one trial was told of
+        assert path.read_text() == content
+    finally:
+        path.write_text(before)
+
+
 def test_held_out_views_are_scored(runs, capsys):
     assert run("eval", runs / "unipad-camera") == 0
     scores = json.loads((runs / "unipad-camera" / "eval.json").read_text())["scores"]
