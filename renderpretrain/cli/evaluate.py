@@ -75,10 +75,9 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
     if not count:
         raise ValueError(f"{run}: expected held-out scenes, found none; name others with --data")
     indices = range(len(dataset) - count, len(dataset))
-    model, rays = job.build(), RunOptions.evaluation_rays
-    model.load_state_dict(state["model"])
+    rays = RunOptions.evaluation_rays
     with process_session(device) as process:
-        model.to(process.device)
+        model = job.load(state, process.device)
         scores = evaluate(model, dataset, indices, process=process, num_rays=rays)
         scores |= evaluate_views(model, dataset, indices, stride=stride, num_rays=rays)
     rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in scores.items()]

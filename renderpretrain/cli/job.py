@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from pydantic import BaseModel
 from torch import nn
 
@@ -13,8 +14,10 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, data_sets, named, open_data
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.checkpoint import trained_checkpoint
-from renderpretrain.training import RunFolder
+from renderpretrain.recipes.norms import estimate_statistics
+from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.training import RunFolder, whole_scenes
+from renderpretrain.transfer.pretrained import check_weights
 
 TRAINING_SCENES = 256
 """Synthetic scenes to train on unless told otherwise."""
@@ -56,6 +59,32 @@ class Job:
         config: Any = self.config
         torch.manual_seed(self.seed if seed is None else seed)
         return RECIPES[self.recipe].build(config)
+
+    def load(self, state: Tree, device: torch.device) -> nn.Module:
+        """The recipe as the run left it, for whole scenes, on a device.
+
+        Where the run has not ended, batch norms are measured on its training scenes, as they are in
+        ``final.pt``, and a line says so.
+
+        Args:
+            state: A checkpoint of the run.
+            device: Where to compute.
+
+        Raises:
+            ValueError: If it is one of another recipe or configuration; names the first weight that differs.
+        """
+        config: Any = self.config
+        model = self.build()
+        what = f"not a checkpoint of {self.recipe} as config.yaml has it"
+        model.load_state_dict(check_weights(model, state["model"], what))
+        model.to(device)
+        if not has_ended(state):
+            typer.echo(f"batch norms: measured on whole scenes, for the run stopped at step {state['step']}")
+            scenes, size = self.open(), config.optimization.batch_size
+            training = len(scenes) - self.holdout
+            passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
+            estimate_statistics(model, passes)
+        return model
 
     def open(self, *, image_size: tuple[int, int] | None = None) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last.

@@ -33,11 +33,9 @@ def render(
     index = frame if frame is not None else min(len(dataset) - job.holdout, len(dataset) - 1)
     if not 0 <= index < len(dataset):
         raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {index}")
-    model = job.build()
-    model.load_state_dict(state["model"])
+    model = job.load(state, choose_device(device)).eval()
     picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
     title = f"{job.recipe} {job.preset}, step {state['step']}, frame {index}"
-    model.to(choose_device(device)).eval()
     typer.echo(save_picture(model, dataset[index], picture, title=title))
     if mesh or points:
         for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):

@@ -19,7 +19,7 @@ from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
 from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.snippets import notes_for, snippet
+from renderpretrain.transfer.snippets import notes_for, snippet, unfinished
 from renderpretrain.transfer.tables import dotted
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
@@ -178,7 +178,8 @@ def _our_file(pretrained: Pretrained) -> Export:
     for name, encoder in pretrained.encoders.items():
         shapes = shapes_of(encoder.tensors)
         reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
-    report = TransferReport("safetensors (load_encoder)", tuple(reports))
+    notes = unfinished(pretrained)
+    report = TransferReport("safetensors (load_encoder)", tuple(reports), notes=notes)
     name = next(iter(pretrained.encoders))
     lines = f'from renderpretrain.transfer import load_encoder\nencoder = load_encoder("FILE", "{name}")\n'
     return Export(to_bytes(pretrained, Layout().kernels), report, lines)

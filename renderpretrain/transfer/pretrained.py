@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.checkpoint import trained_checkpoint
+from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.reading import read_foreign
@@ -50,7 +50,9 @@ class Pretrained:
 
     Attributes:
         encoders: By the names that the recipe's ``encoders()`` gives them.
-        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known.
+        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known; and
+            ``statistics``, those of batch norms: of ``whole`` scenes, or of ``masked`` ones where the run has
+            not ended.
     """
 
     encoders: Mapping[str, Encoder]
@@ -69,7 +71,8 @@ def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None
 def read_pretrained(path: Path | str) -> Pretrained:
     """The encoders of a run folder, or of a file that :func:`write_encoders` made.
 
-    A run's are those of its newest checkpoint.
+    A run's are those of its newest checkpoint. Where it has not ended, the running statistics of batch norms
+    are those of masked scenes; :func:`~renderpretrain.recipes.norms.estimate_statistics` measures others.
 
     Raises:
         ValueError: If it is neither, damaged, or of another recipe than its configuration says.
@@ -176,7 +179,7 @@ def _read_file(path: Path) -> Pretrained:
         )
         for name, spec in specs.items()
     }
-    known = ("recipe", "preset", "data", "commit", "step", "config", "source")
+    known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics")
     return Pretrained(encoders, {k: json.loads(v) for k, v in header.items() if k in known})
 
 
@@ -190,7 +193,8 @@ def _read_run(folder: Path) -> Pretrained:
     model = build_recipe(str(name), saved.get("config", {}))
     model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
-    about |= {"commit": _commit(folder), "step": int(state["step"])}
+    statistics = "whole" if has_ended(state) else "masked"
+    about |= {"commit": _commit(folder), "step": int(state["step"]), "statistics": statistics}
     encoders: Any = model
     return of_modules(encoders.encoders(), about)
 

@@ -43,7 +43,18 @@ def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
     caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
     if caffe and host.wrapper is None:
         notes.append(f"{host.name}'s ResNet strides in its second convolutions, this one in its first")
-    return tuple(notes)
+    return (*notes, *unfinished(pretrained))
+
+
+def unfinished(pretrained: Pretrained) -> tuple[str, ...]:
+    """What is to be known of a run that has not ended, where it has batch norms."""
+    normed = any(k.endswith("running_mean") for e in pretrained.encoders.values() for k in e.tensors)
+    if pretrained.about.get("statistics") != "masked" or not normed:
+        return ()
+    return (
+        f"the run stopped at step {pretrained.about['step']}: its batch norms' running statistics are those "
+        "of masked inputs; `pretrain --resume` to its end measures them on whole ones",
+    )
 
 
 def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:

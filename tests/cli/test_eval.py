@@ -1,6 +1,7 @@
 """``renderpretrain eval``: on runs of two steps it goes through every line and says nothing of any worth."""
 
 import json
+import shutil
 
 import pytest
 
@@ -94,6 +95,22 @@ def test_held_out_views_are_scored(runs, capsys):
     assert run("eval", runs / "unipad-lidar") == 0
     assert "ssim" not in json.loads((runs / "unipad-lidar" / "eval.json").read_text())["scores"]
     assert "1 held-out scenes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "synthetic", "--test-scenes", "1"]])
+def test_a_run_that_was_interrupted_scores_as_if_it_had_ended(runs, tmp_path, capsys, data):
+    """Its last step's weights are those of ``final.pt``: only the batch norms' statistics are not there."""
+    stopped = tmp_path / "run"
+    shutil.copytree(runs / "unipad-lidar", stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    for folder in (runs / "unipad-lidar", stopped):
+        capsys.readouterr()
+        assert run("eval", folder, *data) == 0
+        said = capsys.readouterr().out.splitlines()
+        told = [line for line in said if line.startswith("batch norms: measured on whole scenes")]
+        assert len(told) == (folder == stopped)
+    ended, measured = (json.loads((f / "eval.json").read_text()) for f in (runs / "unipad-lidar", stopped))
+    assert measured["scores"] == ended["scores"]
 
 
 @pytest.mark.parametrize(

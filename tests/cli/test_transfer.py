@@ -1,6 +1,7 @@
 """``export``, ``import`` and ``pretrain --init`` as a user types them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -65,6 +66,22 @@ def test_json_says_the_same(trained, tmp_path, capsys):
     assert 0 <= first["verified"] < 1e-4 and first["filled"] == first["expected"]
     # Two decimal places of momentum: tiny trains with 0.1, hosts with 0.01.
     assert first["norm"] == {"ours": [0.001, 0.1], "host": [0.001, 0.01]}
+
+
+@pytest.mark.parametrize("to", ["mmdet3d-0.17", "safetensors"])
+def test_a_run_that_was_interrupted_says_whose_statistics_go_home(trained, tmp_path, capsys, to):
+    stopped = tmp_path / "run"
+    shutil.copytree(trained, stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    out = tmp_path / ("ours.safetensors" if to == "safetensors" else "theirs.pth")
+    told = "note: the run stopped at step 2: its batch norms' running statistics are those of masked inputs"
+    for folder in (trained, stopped):
+        capsys.readouterr()
+        run("export", folder, "--to", to, "--out", out)
+        assert (told in capsys.readouterr().out) == (folder == stopped)
+    if to == "safetensors":  # the file remembers it
+        run("export", out, "--to", "mmdet3d-0.17", "--out", tmp_path / "theirs.pth")
+        assert told in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line_and_write_nothing(trained, tmp_path, capsys):
