@@ -38,6 +38,7 @@ class Job:
             as many as they have.
         holdout: Scenes at the end that are only evaluated.
         seed: Of the weights, the order and the masks.
+        init: The file or run folder whose encoders it began with; ``None`` where all weights were fresh.
         config: The resolved configuration.
     """
 
@@ -47,6 +48,7 @@ class Job:
     scenes: int | None
     holdout: int
     seed: int
+    init: str | None
     config: BaseModel
 
     def as_tree(self) -> Tree:
@@ -149,7 +151,8 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
 
     Args:
         name: Of the recipe.
-        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``; absent or ``None`` where not given.
+        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``, ``init``; absent or ``None`` where not
+            given.
         files: Configurations of the recipe that change the preset, later ones counting more.
         saved: The job that is resumed, or an empty one; it stands in for flags not given.
 
@@ -160,6 +163,10 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     given = {key: value for key, value in flags.items() if value is not None}
     if "data" in given:
         given["data"] = absolute(given["data"])
+    if saved and "init" in given:
+        raise ValueError(
+            f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {given['init']}"
+        )
     told = {**saved, **given, "recipe": name}
     for key in ("recipe", "preset", "data", "scenes", "holdout"):
         if saved and told.get(key) != saved.get(key):
@@ -184,6 +191,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
         holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
         seed=told.get("seed", 0),
+        init=told.get("init"),
         config=resolve(base, [of_data, saved.get("config", {}), *files]),
     )
 

@@ -41,6 +41,9 @@ FINE_TUNING_STEPS, FINE_TUNING_LR = 60, 2e-3
 """Unless told otherwise."""
 
 
+CLASS_TERMS = ("semantic", "alignment")
+"""Of the losses: those that need class labels."""
+
 Mode = Literal["linear", "finetune"]
 MODES: dict[str, Mode] = {"linear": "linear", "finetune": "finetune"}
 """What the user types, and what it means."""
@@ -93,16 +96,36 @@ def probe_run(run: Path, asked: Asked) -> None:
     trials = run_probe(plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task))
     lines = compare(trials, task.metric)
     title = f"{job.recipe} {job.preset}, {state['step']} steps"
-    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data}
+    notes = advantages(job)
+    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data, "notes": notes}
     _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
     print_comparison(plan, lines)
     print_classes(trials)
+    for note in notes:
+        typer.echo(f"note: {note}")
     plot = run / f"probe-{task.name}-{plan.mode}.png"
     try:
         typer.echo(f"plot       {save_label_curves(plot, [panel(title, task.metric, plan.mode, lines)])}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
     typer.echo(f"numbers    {run / 'probe.json'}")
+
+
+def advantages(job: Job) -> list[str]:
+    """What a run has had beside its own pre-training, and fresh weights have not: a line on each."""
+    losses = getattr(job.config, "losses", None)
+    terms = [f"losses.{name}" for name in CLASS_TERMS if getattr(losses, name, 0)]
+    notes = []
+    if job.init:
+        notes.append(
+            f"the arms are not alike: the run began with the encoders of {job.init} (--init), scratch did not"
+        )
+    if terms:
+        notes.append(
+            f"the arms are not alike: the run learned from class labels ({', '.join(terms)}), scratch sees "
+            "those of the probe alone"
+        )
+    return notes
 
 
 def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, Any]:

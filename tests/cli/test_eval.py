@@ -7,6 +7,7 @@ import pytest
 
 from renderpretrain.cli import main
 from renderpretrain.cli.job import make_job
+from renderpretrain.cli.probing import advantages
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 
 SMALL = [
@@ -142,6 +143,16 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
     assert run(*probe) == 0
     (record,) = json.loads((out / "probe.json").read_text()).values()
     assert (len(record["scenes"]), len(record["test_scenes"])) == (3, 1)
+
+
+def test_class_labels_in_pre_training_are_an_advantage():
+    plain = make_job("ponder-indoor", {}, [], saved={})
+    assert advantages(plain) == []
+    (note,) = advantages(make_job("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
+    assert "learned from class labels (losses.semantic, losses.alignment)" in note
+    aligned = [{"losses": {"alignment": 0.1}, "embeddings": "hashed:8"}]
+    (note,) = advantages(make_job("ponder-indoor", {}, aligned, saved={}))
+    assert "(losses.alignment)" in note
 
 
 def test_of_a_mixture_every_set_held_out_its_share():

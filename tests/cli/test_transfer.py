@@ -114,6 +114,33 @@ def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
         assert torch.equal(mine, theirs)
 
 
+def test_a_resumed_run_takes_no_other_weights(trained, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = ["pretrain", "unipad-lidar", "--out", out, "--resume", "--steps", 3, "--device", "cpu"]
+    said = failure(capsys, *again, "--init", trained)
+    assert said.startswith("init: a resumed run goes on with the weights of its checkpoint; leave out --init")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert "init: expected a file" in failure(
+        capsys, "pretrain", "unipad-lidar", "--init", tmp_path / "nowhere", "--dry-run"
+    )
+
+
+def test_a_probe_says_that_a_run_began_with_weights_that_scratch_has_not(trained, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("pretrain", "unipad-lidar", "--out", out, *SMALL, "--steps", 1, "--init", trained)
+    run("pretrain", "unipad-lidar", "--out", out, "--resume", "--steps", 2, "--device", "cpu")  # remembers it
+    few = ["--probe", "linear", "--labels", 1, "--seeds", 1, "--scenes", 1, "--test-scenes", 1, "--steps", 2]
+    for folder, notes in ((trained, 0), (out, 1)):
+        capsys.readouterr()
+        run("eval", folder, *few)
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+        record = json.loads((folder / "probe.json").read_text())["semseg/linear"]
+        assert [f"note: {note}" for note in record["notes"]] == said and len(said) == notes
+    assert f"began with the encoders of {trained} (--init), scratch did not" in said[0]
+
+
 def test_published_weights_come_in_by_name(tmp_path, capsys):
     encoder = SparseEncoder(5, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
     export_encoders(of_modules({"lidar_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
