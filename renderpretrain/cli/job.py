@@ -163,10 +163,8 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     given = {key: value for key, value in flags.items() if value is not None}
     if "data" in given:
         given["data"] = absolute(given["data"])
-    if saved and "init" in given:
-        raise ValueError(
-            f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {given['init']}"
-        )
+    if "init" in given:
+        given["init"] = _encoders_at(given["init"], resumed=bool(saved))
     told = {**saved, **given, "recipe": name}
     for key in ("recipe", "preset", "data", "scenes", "holdout"):
         if saved and told.get(key) != saved.get(key):
@@ -194,6 +192,17 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         init=told.get("init"),
         config=resolve(base, [of_data, saved.get("config", {}), *files]),
     )
+
+
+def _encoders_at(init: Path, *, resumed: bool) -> str:
+    """The same file or run folder from wherever the run is looked at later."""
+    if resumed:
+        raise ValueError(
+            f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {init}"
+        )
+    if not init.expanduser().exists():
+        raise ValueError(f"init: expected a file of encoders or a run folder, found nothing at {init}")
+    return str(init.expanduser().resolve())
 
 
 def absolute(data: str) -> str:

@@ -46,10 +46,8 @@ def pretrain(
     updates = [recipe_settings(config)] if config else []
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
-    if init and not init.exists():
-        raise ValueError(f"init: expected a file of encoders or a run folder, found nothing at {init}")
     flags = {"preset": preset, "data": data, "seed": seed, "holdout": holdout, "scenes": scenes}
-    flags |= {"init": str(init.expanduser().resolve()) if init else None}
+    flags |= {"init": init}
     job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
     if dry_run:
         _describe(job)

@@ -121,6 +121,11 @@ def test_a_run_that_was_interrupted_scores_as_if_it_had_ended(runs, tmp_path, ca
         (["--probe", "linear", "--task", "semsge"], "did you mean semseg?"),
         (["--probe", "linear", "--labels", "1,x"], "labels: expected shares in (0, 1]"),
         (["--probe", "linear", "--labels", "0"], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--labels", ""], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--stride", "2"], "stride: expected only without --probe, got 2"),
+        (["--task", "depth"], "task: expected only with --probe, got depth"),
+        (["--steps", "9"], "steps: expected only with --probe, got 9"),
+        (["--test-scenes", "99"], "test_scenes: expected at most the 1 scenes of synthetic"),
         (["--probe", "linear", "--task", "depth", *FEW], "unipad-lidar has no image encoder"),
     ],
 )
@@ -136,6 +141,12 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
     out, data = tmp_path / "run", f"folder:{tmp_path / 'data'}"
     assert run("pretrain", "unipad-lidar", "--out", out, "--data", data, *SMALL[:6], *SMALL[8:]) == 0
     assert run("eval", out, "--data", data) == 0
+    assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
+    assert run("eval", out, "--data", data, "--test-scenes", "2") == 1
+    assert f"test_scenes: expected at most the 1 scenes of {data}" in capsys.readouterr().err
+    write_scene_folder(tmp_path / "other", [street[0], street[1]])
+    assert run("eval", out, "--data", f"folder:{tmp_path / 'other'}", "--test-scenes", "99") == 1
+    assert "expected at most the 2 scenes of" in capsys.readouterr().err
     assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
     probe = ["eval", out, "--probe", "linear", "--labels", "1", "--seeds", "1", "--steps", "2"]
     assert run(*probe, "--scenes", "2", "--test-scenes", "2") == 1
