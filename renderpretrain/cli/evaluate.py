@@ -77,10 +77,11 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
 
     from renderpretrain.cli.job import absolute, trained
     from renderpretrain.cli.report import UNITS, print_table
-    from renderpretrain.storage.files import write_text
+    from renderpretrain.storage.files import check_target, write_text
     from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
 
     job, state = trained(run)
+    check_target("run", run / "eval.json")
     if data is None:
         dataset, held_out = job.open(), job.holdout
     else:

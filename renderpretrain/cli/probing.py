@@ -27,7 +27,7 @@ from renderpretrain.probes import (
     semseg,
 )
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.files import write_text
+from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training.distributed import choose_device
 from renderpretrain.viz import Curve, Panel, save_label_curves
 
@@ -79,6 +79,7 @@ class Asked:
 def probe_run(run: Path, asked: Asked) -> None:
     """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
     job, state = trained(run)
+    check_target("run", run / "probe.json")
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(asked.device)
     data = absolute(asked.data or job.data)

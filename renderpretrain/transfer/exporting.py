@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 import renderpretrain
-from renderpretrain.storage import write_atomically
+from renderpretrain.storage import check_target, write_atomically
 from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
@@ -74,6 +74,7 @@ def export_encoders(
             differ, too little matches, or the outputs do; nothing is written then.
     """
     out = Path(out)
+    check_target("out", out)
     plain = out.suffix == ".safetensors"
     if to in HOSTS and HOSTS[to].wrapper is not None and plain:
         raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")

@@ -114,6 +114,20 @@ def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
         assert torch.equal(mine, theirs)
 
 
+def test_a_folder_is_no_file_to_write(trained, tmp_path, capsys):
+    folder = tmp_path / "there.safetensors"
+    folder.mkdir()
+    (tmp_path / "file").write_text("")
+    for out, message in (
+        (folder, f"out: expected a file to write, got the folder {folder}"),
+        (tmp_path / "file" / "x.safetensors", "but " + str(tmp_path / "file") + " is a file"),
+    ):
+        assert message in failure(capsys, "export", trained, "--to", "safetensors", "--out", out)
+        assert message in failure(capsys, "export", trained, "--to", "mmdet3d", "--out", out)
+        assert message in failure(capsys, "import", "theirs.pth", "--from", "openpcdet", "--out", out)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_resumed_run_takes_no_other_weights(trained, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(trained, out)
