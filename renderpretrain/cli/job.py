@@ -16,7 +16,7 @@ from renderpretrain.data.open import ROOMS, data_sets, named, open_data
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
-from renderpretrain.training import RunFolder, whole_scenes
+from renderpretrain.training import RunFolder, whole_scenes, without_memory
 from renderpretrain.transfer.pretrained import check_weights
 
 TRAINING_SCENES = 256
@@ -69,16 +69,12 @@ class Job:
         ``final.pt``, and a line says so.
 
         Args:
-            state: A checkpoint of the run.
+            state: A checkpoint of the run, as :func:`trained` gives it.
             device: Where to compute.
-
-        Raises:
-            ValueError: If it is one of another recipe or configuration; names the first weight that differs.
         """
         config: Any = self.config
         model = self.build()
-        what = f"not a checkpoint of {self.recipe} as config.yaml has it"
-        model.load_state_dict(check_weights(model, state["model"], what))
+        model.load_state_dict(state["model"])
         model.to(device)
         if not has_ended(state):
             typer.echo(f"batch norms: measured on whole scenes, for the run stopped at step {state['step']}")
@@ -223,23 +219,32 @@ def saved_job(run: Path) -> Tree:
     """What a run folder says it was.
 
     Raises:
-        ValueError: If it is not a run folder.
+        ValueError: If it is not a run folder, or its file is damaged.
     """
     path = run / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
-    return read_yaml(path)
+    saved = read_yaml(path)
+    if not isinstance(saved.get("config", {}), dict):
+        raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
+    return saved
 
 
 def trained(run: Path) -> tuple[Job, dict[str, Any]]:
     """The job of a run folder, and what it has learned.
 
     Raises:
-        ValueError: If it is no run folder, or has no checkpoint that can be read.
+        ValueError: If it is no run folder, its configuration is damaged, or it has no checkpoint that can be
+            read and that fits; names the file.
     """
     saved = saved_job(run)
-    job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
-    return job, trained_checkpoint(RunFolder(run).checkpoints)[1]
+    try:
+        job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
+    except ValueError as error:
+        raise ValueError(f"{RunFolder(run).config}: {error}") from error
+    path, state = trained_checkpoint(RunFolder(run).checkpoints)
+    check_weights(without_memory(job.build), state["model"], f"{path}: not a checkpoint of {job.recipe}")
+    return job, state
 
 
 def recipe_settings(path: Path) -> Tree:

@@ -46,8 +46,8 @@ def pretrain(
     updates = [recipe_settings(config)] if config else []
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
-    flags = {"preset": preset, "data": data, "seed": seed, "holdout": holdout, "scenes": scenes}
-    flags |= {"init": init}
+    flags: dict[str, Any] = {"preset": preset, "data": data, "seed": seed, "init": init}
+    flags |= {"holdout": holdout, "scenes": scenes}
     job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
     if dry_run:
         _describe(job)

@@ -55,7 +55,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint ``latest`` names, else the one of the highest step, else ``None``."""
     pointer = folder / "latest"
     if pointer.is_file():
-        path = folder / pointer.read_text().strip()
+        path = folder / pointer.read_text(errors="replace").strip()
         if path.is_file() and path.suffix == ".pt":
             return path
     return next(iter(_newest_first(folder)), None)

@@ -91,6 +91,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     """Everything but the writing; ``plain`` makes a safetensors file where the host reads bare tensors."""
     pretrained = _chosen(pretrained, options.part)
     if to == "safetensors":
+        _check_ours(options)
         return _our_file(pretrained)
     if to not in HOSTS:
         raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
@@ -171,6 +172,20 @@ def _verified(
             )
         done.append(replace(report, verified=difference))
     return tuple(done)
+
+
+def _check_ours(options: ExportOptions) -> None:
+    """What compares with a host has no meaning for our own file."""
+    asked = {
+        "host_checkpoint": options.host_checkpoint,
+        "prefix": options.prefix,
+        "verify": options.verify or None,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}: expected only with a host, for nothing changes in safetensors; got {value}"
+            )
 
 
 def _our_file(pretrained: Pretrained) -> Export:

@@ -15,7 +15,7 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.layouts import Tensors
-from renderpretrain.transfer.reading import read_foreign
+from renderpretrain.transfer.reading import Foreign, read_foreign
 
 FORMAT = "renderpretrain-encoders-1"
 """In the header of our files."""
@@ -162,6 +162,9 @@ def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
 
 def _read_file(path: Path) -> Pretrained:
     """One of our files."""
+    run = path.absolute().parent.parent
+    if path.suffix == ".pt" and (run / "config.yaml").is_file():
+        raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
     foreign = read_foreign(path)
     header = dict(foreign.header)
     if header.pop("format", None) != FORMAT or not {"encoders", "fresh"} <= set(header):
@@ -169,18 +172,25 @@ def _read_file(path: Path) -> Pretrained:
             f"{path}: expected a run folder or a file of renderpretrain's encoders; "
             "bring another framework's checkpoint in with `renderpretrain import`"
         )
-    specs: dict[str, Spec] = json.loads(header.pop("encoders"))
-    fresh = json.loads(header.pop("fresh"))
-    encoders = {
-        name: Encoder(
-            spec,
-            {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")},
-            tuple(fresh.get(name, ())),
-        )
-        for name, spec in specs.items()
-    }
     known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics")
-    return Pretrained(encoders, {k: json.loads(v) for k, v in header.items() if k in known})
+    try:
+        specs: dict[str, Spec] = json.loads(header.pop("encoders"))
+        fresh = {name: tuple(keys) for name, keys in json.loads(header.pop("fresh")).items()}
+        about = {key: json.loads(value) for key, value in header.items() if key in known}
+        encoders = {
+            name: Encoder(spec, _below(name, foreign), fresh.get(name, ())) for name, spec in specs.items()
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: its header is damaged ({error})") from error
+    return Pretrained(encoders, about)
+
+
+def _below(name: str, foreign: Foreign) -> Tensors:
+    """An encoder's tensors in one of our files."""
+    found = {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")}
+    if not found:
+        raise ValueError(f"expected tensors of {name}, found none")
+    return found
 
 
 def _read_run(folder: Path) -> Pretrained:
@@ -190,7 +200,10 @@ def _read_run(folder: Path) -> Pretrained:
     if name not in RECIPES:
         raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name}")
     path, state = trained_checkpoint(folder / "checkpoints")
-    model = build_recipe(str(name), saved.get("config", {}))
+    try:
+        model = build_recipe(str(name), saved.get("config", {}))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.yaml'}: {error}") from error
     model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
     statistics = "whole" if has_ended(state) else "masked"
@@ -206,8 +219,8 @@ def build_recipe(name: str, config: Mapping[str, Any]) -> nn.Module:
         settings: Any = entry.config.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"config.yaml: {where}: {first['msg']}") from error
+        where = ".".join(map(str, ("config", *first["loc"])))
+        raise ValueError(f"{where}: {first['msg']}") from error
     image = getattr(settings, "image", None)
     if image is not None:
         both = ("frozen_stages", "frozen_norms")
@@ -257,7 +270,7 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.parent}: expected a run folder with config.yaml, found none")
     try:
         tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")

@@ -135,6 +135,33 @@ def test_a_mistake_is_one_line(runs, capsys, flags, message):
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
+def test_pictures_too_small_to_compare_are_one_line(runs, capsys):
+    assert run("eval", runs / "unipad-camera", "--stride", "9") == 1
+    said = "stride: expected at least 11 pixels a side for SSIM, got 7 x 10 of 64 x 96, one in 9\n"
+    assert capsys.readouterr().err == f"error: {said}"
+    assert run("eval", runs / "unipad-lidar", "--stride", "9") == 0  # renders no colour: nothing to compare
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "expected text in UTF-8"),
+        (b"recipe: unipad-lidar\nconfig: 5\n", "config: expected settings, got 5"),
+        (b"recipe: unipad-lidar\nconfig: {chanels: 5}\n", "did you mean channels?"),
+        (b"recipe: unipad\n", "recipe: expected one of"),
+        (b"recipe: unipad-camera\n", "not a checkpoint of unipad-camera: "),
+    ],
+)
+def test_a_run_folder_that_does_not_hold_together_is_one_line(runs, tmp_path, capsys, content, message):
+    shutil.copytree(runs / "unipad-lidar", tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_bytes(content)
+    for verb in (["eval"], ["eval", "--probe", "linear", *FEW], ["render"]):
+        assert run(verb[0], tmp_path / "run", *verb[1:]) == 1
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {tmp_path / 'run'}") and said.err.count("\n") == 1
+        assert message in said.err and said.out == ""
+
+
 def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsys):
     street = SyntheticStreet(4, frames_per_street=4, image_size=(32, 64), points_per_beam=60)
     write_scene_folder(tmp_path / "data", street, one_recording=True)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from renderpretrain.cli import main
 from renderpretrain.encoders import SparseEncoder
@@ -112,6 +113,65 @@ def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
     )
     for mine, theirs in zip(before.parameters(), after.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
+    files = {
+        name: tmp_path / name for name in ("text.pth", "none.pth", "header.safetensors", "part.safetensors")
+    }
+    files["text.pth"].write_text("hello\n")
+    torch.save({"state_dict": {}}, files["none.pth"])
+    header = {"format": "renderpretrain-encoders-1", "fresh": "{}"}
+    save_file({"a": torch.ones(2)}, files["header.safetensors"], {**header, "encoders": "{"})
+    save_file(
+        {"a": torch.ones(2)}, files["part.safetensors"], {**header, "encoders": '{"lidar_encoder": {}}'}
+    )
+    out = tmp_path / "out.safetensors"
+    final = trained / "checkpoints" / "final.pt"
+    for file, message in (
+        (files["text.pth"], "not a whole checkpoint (torch.save did not write it)"),
+        (files["none.pth"], "expected tensors by name, got nothing"),
+        (trained, "expected a checkpoint, found a folder"),
+        (trained / "config.yaml", "not a whole checkpoint (torch.save did not write it)"),
+    ):
+        said = failure(capsys, "import", file, "--from", "openpcdet", "--out", out)
+        assert said == f"{file}: {message}"
+    for file, message in (
+        (files["header.safetensors"], "its header is damaged (Expecting property name"),
+        (files["part.safetensors"], "its header is damaged (expected tensors of lidar_encoder, found none)"),
+        (final, f"expected a run folder or a file of encoders; its run folder is {trained}"),
+    ):
+        said = failure(capsys, "export", file, "--to", "safetensors", "--out", out)
+        assert said.startswith(f"{file}: {message}")
+        said = failure(capsys, "pretrain", "unipad-lidar", "--out", tmp_path / "run", *SMALL, "--init", file)
+        assert said.startswith(f"{file}: {message}")
+    assert not out.exists() and not (tmp_path / "run").exists()
+
+
+def test_damaged_run_folders_are_one_line_that_names_the_file(trained, tmp_path, capsys):
+    stopped, out = tmp_path / "run", tmp_path / "out.pth"
+    shutil.copytree(trained, stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    (stopped / "checkpoints" / "latest").write_bytes(b"\xff\xfe")  # the newest is found without it
+    run("export", stopped, "--to", "mmdet3d", "--out", out)
+    out.unlink()
+    for content in (
+        b"\xff\xfe\x00",
+        b"recipe: unipad-lidar\nconfig: 5\n",
+        b"recipe: unipad-lidar\nconfig: {a: 5}\n",
+    ):
+        (stopped / "config.yaml").write_bytes(content)
+        said = failure(capsys, "export", stopped, "--to", "mmdet3d", "--out", out)
+        assert said.startswith(f"{stopped / 'config.yaml'}: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--verify"], ["--prefix", "x"], ["--host-ckpt", "theirs.pth"]])
+def test_our_own_file_is_compared_with_no_host(trained, tmp_path, capsys, flags):
+    said = failure(
+        capsys, "export", trained, "--to", "safetensors", "--out", tmp_path / "x.safetensors", *flags
+    )
+    assert "expected only with a host, for nothing changes in safetensors" in said
 
 
 def test_a_folder_is_no_file_to_write(trained, tmp_path, capsys):
