@@ -274,6 +274,8 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid YAML") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")
+    if not isinstance(tree.get("config", {}), dict):
+        raise ValueError(f"{path}: config: expected settings, got {tree['config']}")
     return tree
 
 
