@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from renderpretrain.training import newest_checkpoint
+from renderpretrain.cli.probing import read_records
+from renderpretrain.storage import newest_checkpoint, write_text
 from renderpretrain.viz import Curve, Panel, save_label_curves
 
 LABELS = "0.01,0.05,0.1,1.0"
@@ -206,15 +207,14 @@ def command(parts: list[str]) -> str:
 
 def recorded(run: Path, probe: Probe) -> dict[str, Any] | None:
     """What ``probe.json`` holds of a probe."""
-    path = run / "probe.json"
-    return json.loads(path.read_text()).get(probe.key) if path.is_file() else None
+    return read_records(run / "probe.json").get(probe.key)
 
 
 def remember(run: Path, probe: Probe, parts: list[str]) -> dict[str, Any]:
     """Note beside a probe's numbers how they were made."""
-    records = json.loads((run / "probe.json").read_text())
+    records = read_records(run / "probe.json")
     records[probe.key]["command"] = parts
-    (run / "probe.json").write_text(json.dumps(records, indent=1) + "\n")
+    write_text(run / "probe.json", json.dumps(records, indent=1) + "\n")
     return records[probe.key]
 
 
@@ -244,8 +244,9 @@ def write(asked: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[s
         "torch": str(torch.__version__),
         "platform": platform.platform(),
     }
-    (out / "proof.json").write_text(json.dumps({**about, "rows": rows, "skipped": skipped}, indent=1) + "\n")
-    (out / "proof.md").write_text(table(rows, skipped, about))
+    numbers = {**about, "rows": rows, "skipped": skipped}
+    write_text(out / "proof.json", json.dumps(numbers, indent=1) + "\n")
+    write_text(out / "proof.md", table(rows, skipped, about))
     panels = [panel([r for r in rows if key(r) == k]) for k in dict.fromkeys(map(key, rows))]
     if panels:
         save_label_curves(out / "proof.png", panels)

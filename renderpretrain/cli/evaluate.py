@@ -1,11 +1,14 @@
 """``renderpretrain eval``: how well a run renders, and what its encoders are worth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 Flag = typer.Option
+
+LABELS = "0.01,0.05,0.1,1.0"
+"""Shares of the labels that a probe looks at unless told otherwise."""
 
 
 def evaluate(
@@ -13,30 +16,36 @@ def evaluate(
     probe: Annotated[
         str | None, Flag(help="linear or finetune: probe the encoders; by default held-out views are scored.")
     ] = None,
-    task: Annotated[str, Flag(help="What is probed: semseg, occupancy or depth.")] = "semseg",
-    labels: Annotated[str, Flag(help="Shares of the labels.")] = "0.01,0.05,0.1,1.0",
-    seeds: Annotated[int, Flag(help="Repetitions.", min=1)] = 3,
+    task: Annotated[
+        str | None, Flag(help="What is probed: semseg, occupancy or depth; semseg by default.")
+    ] = None,
+    labels: Annotated[str | None, Flag(help=f"Shares of the labels; {LABELS} by default.")] = None,
+    seeds: Annotated[int | None, Flag(help="Repetitions of a probe; 3 by default.", min=1)] = None,
     data: Annotated[str | None, Flag(help="As for pretrain; the run's own kind by default.")] = None,
     scenes: Annotated[int | None, Flag(help="Scenes with labels to probe on.", min=1)] = None,
     test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
     steps: Annotated[
         int | None, Flag(help="Updates of fine-tuning, 60; iterations of a linear probe, at most 200.", min=1)
     ] = None,
-    stride: Annotated[int, Flag(help="Pixels between the rendered ones, for SSIM.", min=1)] = 4,
+    stride: Annotated[
+        int | None, Flag(help="Pixels between the rendered ones of views; 4 by default.", min=1)
+    ] = None,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Score held-out views of a run (eval.json), or probe its encoders (probe.json)."""
+    probed = {"task": task, "labels": labels, "seeds": seeds, "scenes": scenes, "steps": steps}
+    _refuse({"stride": stride} if probe else probed, "without --probe" if probe else "with --probe")
     if probe is None:
-        _score_views(run, data, test_scenes, stride, device)
+        _score_views(run, data, test_scenes, stride or 4, device)
         return
     from renderpretrain.cli.probing import MODES, Asked, probe_run
     from renderpretrain.cli.settings import choose
 
     asked = Asked(
         mode=choose("probe", probe, MODES),
-        task=task,
-        fractions=_fractions(labels),
-        seeds=seeds,
+        task=task or "semseg",
+        fractions=_fractions(LABELS if labels is None else labels),
+        seeds=seeds or 3,
         data=data,
         scenes=scenes,
         test_scenes=test_scenes,
@@ -44,6 +53,13 @@ def evaluate(
         device=device,
     )
     probe_run(run, asked)
+
+
+def _refuse(flags: dict[str, Any], where: str) -> None:
+    """Flags that would change nothing."""
+    for name, value in flags.items():
+        if value is not None:
+            raise ValueError(f"{name}: expected only {where}, got {value}")
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -63,24 +79,29 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
 
     from renderpretrain.cli.job import absolute, trained
     from renderpretrain.cli.report import UNITS, print_table
-    from renderpretrain.storage.files import write_text
+    from renderpretrain.storage.files import check_target, write_text
     from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
 
     job, state = trained(run)
+    check_target("run", run / "eval.json")
     if data is None:
         dataset, held_out = job.open(), job.holdout
     else:
         dataset = job.prepare(job.open_raw(data, count=count, seed=1))
         known = job.held_out_of(absolute(data))
         held_out = len(dataset) if known is None else known
-    count = min(count or held_out, held_out)
-    if not count:
+    if not held_out:
         raise ValueError(f"{run}: expected held-out scenes, found none; name others with --data")
+    if count is not None and count > held_out:
+        raise ValueError(
+            f"test_scenes: expected at most the {held_out} scenes of {data or job.data} that the run did not "
+            f"learn from, got {count}"
+        )
+    count = count or held_out
     indices = range(len(dataset) - count, len(dataset))
-    model, rays = job.build(), RunOptions.evaluation_rays
-    model.load_state_dict(state["model"])
+    rays = RunOptions.evaluation_rays
     with process_session(device) as process:
-        model.to(process.device)
+        model = job.load(state, process.device)
         scores = evaluate(model, dataset, indices, process=process, num_rays=rays)
         scores |= evaluate_views(model, dataset, indices, stride=stride, num_rays=rays)
     rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in scores.items()]

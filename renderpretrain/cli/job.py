@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from pydantic import BaseModel
 from torch import nn
 
@@ -13,8 +14,10 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, data_sets, named, open_data
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.checkpoint import trained_checkpoint
-from renderpretrain.training import RunFolder
+from renderpretrain.recipes.norms import estimate_statistics
+from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.training import RunFolder, whole_scenes, without_memory
+from renderpretrain.transfer.pretrained import check_weights
 
 TRAINING_SCENES = 256
 """Synthetic scenes to train on unless told otherwise."""
@@ -35,6 +38,7 @@ class Job:
             as many as they have.
         holdout: Scenes at the end that are only evaluated.
         seed: Of the weights, the order and the masks.
+        init: The file or run folder whose encoders it began with; ``None`` where all weights were fresh.
         config: The resolved configuration.
     """
 
@@ -44,6 +48,7 @@ class Job:
     scenes: int | None
     holdout: int
     seed: int
+    init: str | None
     config: BaseModel
 
     def as_tree(self) -> Tree:
@@ -56,6 +61,28 @@ class Job:
         config: Any = self.config
         torch.manual_seed(self.seed if seed is None else seed)
         return RECIPES[self.recipe].build(config)
+
+    def load(self, state: Tree, device: torch.device) -> nn.Module:
+        """The recipe as the run left it, for whole scenes, on a device.
+
+        Where the run has not ended, batch norms are measured on its training scenes, as they are in
+        ``final.pt``, and a line says so.
+
+        Args:
+            state: A checkpoint of the run, as :func:`trained` gives it.
+            device: Where to compute.
+        """
+        config: Any = self.config
+        model = self.build()
+        model.load_state_dict(state["model"])
+        model.to(device)
+        if not has_ended(state):
+            typer.echo(f"batch norms: measured on whole scenes, for the run stopped at step {state['step']}")
+            scenes, size = self.open(), config.optimization.batch_size
+            training = len(scenes) - self.holdout
+            passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
+            estimate_statistics(model, passes)
+        return model
 
     def open(self, *, image_size: tuple[int, int] | None = None) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last.
@@ -120,7 +147,8 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
 
     Args:
         name: Of the recipe.
-        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``; absent or ``None`` where not given.
+        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``, ``init``; absent or ``None`` where not
+            given.
         files: Configurations of the recipe that change the preset, later ones counting more.
         saved: The job that is resumed, or an empty one; it stands in for flags not given.
 
@@ -131,6 +159,8 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     given = {key: value for key, value in flags.items() if value is not None}
     if "data" in given:
         given["data"] = absolute(given["data"])
+    if "init" in given:
+        given["init"] = _encoders_at(given["init"], resumed=bool(saved))
     told = {**saved, **given, "recipe": name}
     for key in ("recipe", "preset", "data", "scenes", "holdout"):
         if saved and told.get(key) != saved.get(key):
@@ -155,8 +185,20 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
         holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
         seed=told.get("seed", 0),
+        init=told.get("init"),
         config=resolve(base, [of_data, saved.get("config", {}), *files]),
     )
+
+
+def _encoders_at(init: Path, *, resumed: bool) -> str:
+    """The same file or run folder from wherever the run is looked at later."""
+    if resumed:
+        raise ValueError(
+            f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {init}"
+        )
+    if not init.expanduser().exists():
+        raise ValueError(f"init: expected a file of encoders or a run folder, found nothing at {init}")
+    return str(init.expanduser().resolve())
 
 
 def absolute(data: str) -> str:
@@ -177,23 +219,32 @@ def saved_job(run: Path) -> Tree:
     """What a run folder says it was.
 
     Raises:
-        ValueError: If it is not a run folder.
+        ValueError: If it is not a run folder, or its file is damaged.
     """
     path = run / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
-    return read_yaml(path)
+    saved = read_yaml(path)
+    if not isinstance(saved.get("config", {}), dict):
+        raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
+    return saved
 
 
 def trained(run: Path) -> tuple[Job, dict[str, Any]]:
     """The job of a run folder, and what it has learned.
 
     Raises:
-        ValueError: If it is no run folder, or has no checkpoint that can be read.
+        ValueError: If it is no run folder, its configuration is damaged, or it has no checkpoint that can be
+            read and that fits; names the file.
     """
     saved = saved_job(run)
-    job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
-    return job, trained_checkpoint(RunFolder(run).checkpoints)[1]
+    try:
+        job = make_job(str(saved.get("recipe")), {}, [], saved=saved)
+    except ValueError as error:
+        raise ValueError(f"{RunFolder(run).config}: {error}") from error
+    path, state = trained_checkpoint(RunFolder(run).checkpoints)
+    check_weights(without_memory(job.build), state["model"], f"{path}: not a checkpoint of {job.recipe}")
+    return job, state
 
 
 def recipe_settings(path: Path) -> Tree:

@@ -46,16 +46,17 @@ def pretrain(
     updates = [recipe_settings(config)] if config else []
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
-    flags = {"preset": preset, "data": data, "seed": seed, "holdout": holdout, "scenes": scenes}
+    flags: dict[str, Any] = {"preset": preset, "data": data, "seed": seed, "init": init}
+    flags |= {"holdout": holdout, "scenes": scenes}
     job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
     if dry_run:
         _describe(job)
     else:
         options = {"device": device, "resume": resume, "workers": workers}
-        _run(job, folder, options, init=None if resume else init)
+        _run(job, folder, options)
 
 
-def _begin_with(model: "torch.nn.Module", init: Path) -> None:
+def _begin_with(model: "torch.nn.Module", init: str) -> None:
     """Give a recipe's encoders the weights of a file, and say which."""
     from renderpretrain.transfer import begin_with
 
@@ -64,7 +65,7 @@ def _begin_with(model: "torch.nn.Module", init: Path) -> None:
         typer.echo(line)
 
 
-def _run(job: "Job", folder: Path, options: dict[str, Any], *, init: Path | None) -> None:
+def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
     """Train, then say what changed and where to look."""
     import torch
 
@@ -73,8 +74,8 @@ def _run(job: "Job", folder: Path, options: dict[str, Any], *, init: Path | None
     from renderpretrain.training.pictures import save_picture
 
     dataset, model = job.open(), job.build()
-    if init:
-        _begin_with(model, init)
+    if job.init and not options["resume"]:
+        _begin_with(model, job.init)
     shown = min(max(len(dataset) - job.holdout, 0), len(dataset) - 1)
 
     def draw(step: int, recipe: torch.nn.Module) -> None:

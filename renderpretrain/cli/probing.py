@@ -27,7 +27,7 @@ from renderpretrain.probes import (
     semseg,
 )
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.files import write_text
+from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training.distributed import choose_device
 from renderpretrain.viz import Curve, Panel, save_label_curves
 
@@ -40,6 +40,9 @@ SCENES, TEST_SCENES = 100, 24
 FINE_TUNING_STEPS = 60
 """Unless told otherwise."""
 
+
+CLASS_TERMS = ("semantic", "alignment")
+"""Of the losses: those that need class labels."""
 
 Mode = Literal["linear", "finetune"]
 MODES: dict[str, Mode] = {"linear": "linear", "finetune": "finetune"}
@@ -76,6 +79,8 @@ class Asked:
 def probe_run(run: Path, asked: Asked) -> None:
     """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
     job, state = trained(run)
+    check_target("run", run / "probe.json")
+    read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(asked.device)
     data = absolute(asked.data or job.data)
     task, scenes = _question(job, data, asked)
@@ -92,16 +97,36 @@ def probe_run(run: Path, asked: Asked) -> None:
     trials = run_probe(plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task))
     lines = compare(trials, task.metric)
     title = f"{job.recipe} {job.preset}, {state['step']} steps"
-    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data}
+    notes = advantages(job)
+    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data, "notes": notes}
     _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
     print_comparison(plan, lines)
     print_classes(trials)
+    for note in notes:
+        typer.echo(f"note: {note}")
     plot = run / f"probe-{task.name}-{plan.mode}.png"
     try:
         typer.echo(f"plot       {save_label_curves(plot, [panel(title, task.metric, plan.mode, lines)])}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
     typer.echo(f"numbers    {run / 'probe.json'}")
+
+
+def advantages(job: Job) -> list[str]:
+    """What a run has had beside its own pre-training, and fresh weights have not: a line on each."""
+    losses = getattr(job.config, "losses", None)
+    terms = [f"losses.{name}" for name in CLASS_TERMS if getattr(losses, name, 0)]
+    notes = []
+    if job.init:
+        notes.append(
+            f"the arms are not alike: the run began with the encoders of {job.init} (--init), scratch did not"
+        )
+    if terms:
+        notes.append(
+            f"the arms are not alike: the run learned from class labels ({', '.join(terms)}), scratch sees "
+            "those of the probe alone"
+        )
+    return notes
 
 
 def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, Any]:
@@ -196,10 +221,27 @@ def _tell(task: Task) -> Callable[[Trial], None]:
     return say
 
 
+def read_records(path: Path) -> dict[str, Any]:
+    """What earlier probes left in a ``probe.json``, by task and mode; nothing where there is no file.
+
+    Raises:
+        ValueError: If it is damaged, and would be lost if another were written.
+    """
+    if not path.exists():
+        return {}
+    try:
+        records = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read ({reason}); move it away or mend it, then probe") from error
+    if not isinstance(records, dict):
+        raise ValueError(f"{path}: expected probes by task and mode, got {type(records).__name__}")
+    return records
+
+
 def _keep(path: Path, key: str, record: dict[str, Any]) -> None:
     """Put a record into the file, beside those of other tasks and modes."""
-    records = json.loads(path.read_text()) if path.is_file() else {}
-    write_text(path, json.dumps({**records, key: record}, indent=1) + "\n")
+    write_text(path, json.dumps({**read_records(path), key: record}, indent=1) + "\n")
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:

@@ -23,21 +23,26 @@ def render(
 ) -> None:
     """Draw input, masked input, rendering and error of one scene, and name what was written."""
     from renderpretrain.cli.job import trained
+    from renderpretrain.storage import check_target
     from renderpretrain.training import RunFolder
     from renderpretrain.training.distributed import choose_device
     from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
+    from renderpretrain.viz.mesh import marching_cubes
 
+    for name, path in (("mesh", mesh), ("points", points)):
+        if path:
+            check_target(name, path)
+    if mesh:
+        marching_cubes()  # that it is missing is found before anything is computed
     job, state = trained(run)
     dataset = job.open()
     index = frame if frame is not None else min(len(dataset) - job.holdout, len(dataset) - 1)
     if not 0 <= index < len(dataset):
         raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {index}")
-    model = job.build()
-    model.load_state_dict(state["model"])
+    model = job.load(state, choose_device(device)).eval()
     picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
     title = f"{job.recipe} {job.preset}, step {state['step']}, frame {index}"
-    model.to(choose_device(device)).eval()
     typer.echo(save_picture(model, dataset[index], picture, title=title))
     if mesh or points:
         for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):
@@ -47,16 +52,17 @@ def render(
 def _write_shapes(
     model: Any, batch: "Batch", mesh: Path | None, points: Path | None, refine: int
 ) -> Iterator[Path]:
-    """Write what was asked for, of whole inputs."""
+    """Write what was asked for, of whole inputs; points first, for there may be no surface."""
     import torch
 
+    from renderpretrain.training.evaluate import render_parts
     from renderpretrain.viz import extract_mesh, rendered_points, write_ply
 
     with torch.no_grad():
         batch = batch.to(next(model.parameters()).device)
         volume = model.encode(batch)
-        if mesh:
-            yield write_ply(mesh, extract_mesh(model.renderer.field, volume, refine=refine))
         if points:
             rays = model.targets(batch, RAYS_PER_SENSOR).rays
-            yield write_ply(points, rendered_points(model.render(volume, rays), rays))
+            yield write_ply(points, rendered_points(render_parts(model, volume, rays), rays))
+        if mesh:
+            yield write_ply(mesh, extract_mesh(model.renderer.field, volume, refine=refine))

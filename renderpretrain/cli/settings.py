@@ -37,11 +37,13 @@ def read_yaml(path: Path) -> Tree:
     """A YAML mapping.
 
     Raises:
-        ValueError: If it is not YAML or not a mapping; names the line.
+        ValueError: If it is no text, not YAML or not a mapping; names the line.
         OSError: If it cannot be read.
     """
     try:
         tree = yaml.safe_load(path.read_text())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, got byte {error.start} of another kind") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -68,13 +68,12 @@ def import_(
 
 
 def _print(report: "TransferReport") -> None:
-    """The report, wide enough for its table where there is no terminal."""
+    """The report as a table."""
     from rich.console import Console
 
     from renderpretrain.transfer import print_report
 
-    console = Console()
-    print_report(report, console if console.is_terminal else Console(width=140))
+    print_report(report, Console())
 
 
 def _print_json(report: "TransferReport", **beside: Any) -> None:

@@ -5,6 +5,7 @@ A run keeps its last two in ``checkpoints/step_XXXXXX.pt``; the file ``latest`` 
 
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,7 +55,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint ``latest`` names, else the one of the highest step, else ``None``."""
     pointer = folder / "latest"
     if pointer.is_file():
-        path = folder / pointer.read_text().strip()
+        path = folder / pointer.read_text(errors="replace").strip()
         if path.is_file() and path.suffix == ".pt":
             return path
     return next(iter(_newest_first(folder)), None)
@@ -74,6 +75,14 @@ def trained_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
     if newest is None:
         raise ValueError(f"expected a checkpoint in {folder}, found none")
     return newest, load_checkpoint(newest)
+
+
+def has_ended(state: Mapping[str, Any]) -> bool:
+    """Whether weights are those of ``final.pt``, with batch norms measured on whole scenes.
+
+    A checkpoint for resuming keeps the optimiser's state beside them, and the statistics of masked scenes.
+    """
+    return "optimizer" not in state
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -29,6 +29,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     _sync_folder(path.parent)
 
 
+def check_target(name: str, path: Path) -> None:
+    """Refuse a path where no file can be written, before anything is computed for it.
+
+    Args:
+        name: The argument that names the path.
+        path: Its folder need not exist.
+
+    Raises:
+        ValueError: If it is a folder, lies below a file, or in a folder that may not be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"{name}: expected a file to write, got the folder {path}")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{name}: expected {path} to lie in folders, but {above} is a file")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"{name}: cannot write {path}: no permission in {above}")
+
+
 def write_text(path: Path, text: str) -> None:
     """:func:`write_atomically` for text in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -11,6 +11,7 @@ from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.run import RunOptions
 from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor
+from renderpretrain.training.whole_scenes import whole_scenes
 
 __all__ = [
     "Change",
@@ -36,5 +37,6 @@ __all__ = [
     "read_rows",
     "save_checkpoint",
     "step_cost",
+    "whole_scenes",
     "without_memory",
 ]

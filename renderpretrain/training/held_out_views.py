@@ -16,6 +16,9 @@ from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view
 
+WINDOW = 11
+"""Pixels on a side of the window in which SSIM compares."""
+
 
 @torch.no_grad()
 def evaluate_views(
@@ -74,10 +77,21 @@ def _pictures(
         rays = Rays(view.rays.origins[None], view.rays.directions[None])
         if not pairs and recipe.render(volume, rays[:, :1]).rgb is None:
             return pairs
+        seen = _shrunken(batch.images[0, n], stride)
         _, rgb = depth_and_colour(render_parts(recipe, volume, rays))
         if rgb is None:
             return pairs
-        seen = nn.functional.avg_pool2d(batch.images[0, n][None], stride)
         rendered = rgb.view(1, *view.shape, 3).permute(0, 3, 1, 2)
         pairs.append((rendered[..., : seen.shape[2], : seen.shape[3]].float(), seen))
     return pairs
+
+
+def _shrunken(image: Float[Tensor, "3 H W"], stride: int) -> Float[Tensor, "1 3 h w"]:
+    """What a camera saw, at the size at which it is compared."""
+    height, width = image.shape[1:]
+    if min(height, width) // stride < WINDOW:
+        raise ValueError(
+            f"stride: expected at least {WINDOW} pixels a side for SSIM, got {height // stride} x "
+            f"{width // stride} of {height} x {width}, one in {stride}"
+        )
+    return nn.functional.avg_pool2d(image[None], stride)

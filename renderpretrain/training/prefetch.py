@@ -1,6 +1,10 @@
 """Getting the next batches ready while the current one trains; the order stays."""
 
+import pickle
+import traceback
 from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +18,8 @@ DEPTH = 2
 
 def prefetch(batches: MicroBatches, indices: range, workers: int = 0) -> Generator[Batch, None, None]:
     """The batches in order, built ahead of their use.
+
+    A scene that cannot be prepared raises here what it raised in its process.
 
     Args:
         batches: What to draw from; the result does not depend on who draws.
@@ -34,18 +40,45 @@ def prefetch(batches: MicroBatches, indices: range, workers: int = 0) -> Generat
         collate_fn=_identity,
         prefetch_factor=DEPTH,
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, Failure):
+            raise batch.error from RuntimeError(f"in a process that prepares batches:\n{batch.trace}")
+        yield batch
 
 
-class _Map(Dataset[Batch]):
+@dataclass(frozen=True)
+class Failure:
+    """What comes instead of a batch. ``DataLoader``'s own way puts a traceback into the error's message.
+
+    Attributes:
+        error: As it was raised.
+        trace: Where, in the other process.
+    """
+
+    error: Exception
+    trace: str
+
+
+class _Map(Dataset[Any]):
     """The shape of a data set that ``DataLoader`` sends to its processes."""
 
     def __init__(self, batches: MicroBatches) -> None:
         self.batches = batches
 
-    def __getitem__(self, index: int) -> Batch:
-        """Batch ``index``."""
-        return self.batches[index]
+    def __getitem__(self, index: int) -> Batch | Failure:
+        """Batch ``index``, or why there is none."""
+        try:
+            return self.batches[index]
+        except Exception as error:
+            return Failure(_sendable(error), traceback.format_exc())
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself where it survives the way to another process, else one that says the same."""
+    with suppress(Exception):  # what an error's own constructor may raise
+        if str(pickle.loads(pickle.dumps(error))) == str(error):
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _identity(batch: Any) -> Any:

@@ -16,13 +16,11 @@ from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.metrics import Row, append_row, drop_rows_after, read_rows
-from renderpretrain.training.order import MicroBatches, held_out_batch
+from renderpretrain.training.order import MicroBatches
 from renderpretrain.training.prefetch import prefetch
 from renderpretrain.training.run_folder import RunFolder, versions
 from renderpretrain.training.step import Record, Stepper
-
-STATISTICS_SCENES = 4
-"""Training scenes, evenly spread, on which batch norms are measured before weights are scored or final."""
+from renderpretrain.training.whole_scenes import whole_scenes
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,13 @@ class Run:
 
     def whole_scenes(self) -> Iterator[object]:
         """Encodes a few training scenes with nothing hidden, as encoders are used."""
-        if not hasattr(self.recipe, "encode"):
-            return
-        training, size = self.split[0], self.optimization.batch_size
-        chosen = training[:: -(-len(training) // STATISTICS_SCENES)]
-        recipe: Any = self.recipe
-        for start in range(0, max(len(chosen) - size + 1, 1), size):
-            # As many as in a step: some norms need more than one.
-            indices = (chosen[(start + k) % len(chosen)] for k in range(size))
-            yield recipe.encode(held_out_batch(self.dataset, *indices).to(self.process.device))
+        return whole_scenes(
+            self.recipe,
+            self.dataset,
+            training=len(self.split[0]),
+            batch_size=self.optimization.batch_size,
+            device=self.process.device,
+        )
 
     def batches(self) -> MicroBatches:
         """This process's batches."""

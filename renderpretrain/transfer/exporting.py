@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 import renderpretrain
-from renderpretrain.storage import write_atomically
+from renderpretrain.storage import check_target, write_atomically
 from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
@@ -19,7 +19,7 @@ from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
 from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.snippets import notes_for, snippet
+from renderpretrain.transfer.snippets import notes_for, snippet, unfinished
 from renderpretrain.transfer.tables import dotted
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
@@ -74,6 +74,7 @@ def export_encoders(
             differ, too little matches, or the outputs do; nothing is written then.
     """
     out = Path(out)
+    check_target("out", out)
     plain = out.suffix == ".safetensors"
     if to in HOSTS and HOSTS[to].wrapper is not None and plain:
         raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
@@ -90,6 +91,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     """Everything but the writing; ``plain`` makes a safetensors file where the host reads bare tensors."""
     pretrained = _chosen(pretrained, options.part)
     if to == "safetensors":
+        _check_ours(options)
         return _our_file(pretrained)
     if to not in HOSTS:
         raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
@@ -172,13 +174,28 @@ def _verified(
     return tuple(done)
 
 
+def _check_ours(options: ExportOptions) -> None:
+    """What compares with a host has no meaning for our own file."""
+    asked = {
+        "host_checkpoint": options.host_checkpoint,
+        "prefix": options.prefix,
+        "verify": options.verify or None,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}: expected only with a host, for nothing changes in safetensors; got {value}"
+            )
+
+
 def _our_file(pretrained: Pretrained) -> Export:
     """Our own format: nothing is lost."""
     reports = []
     for name, encoder in pretrained.encoders.items():
         shapes = shapes_of(encoder.tensors)
         reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
-    report = TransferReport("safetensors (load_encoder)", tuple(reports))
+    notes = unfinished(pretrained)
+    report = TransferReport("safetensors (load_encoder)", tuple(reports), notes=notes)
     name = next(iter(pretrained.encoders))
     lines = f'from renderpretrain.transfer import load_encoder\nencoder = load_encoder("FILE", "{name}")\n'
     return Export(to_bytes(pretrained, Layout().kernels), report, lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage import write_atomically
+from renderpretrain.storage import check_target, write_atomically
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.hosts import SOURCES
@@ -83,8 +83,10 @@ def import_encoders(
     """
     if source not in SOURCES:
         raise ValueError(f"from: expected one of {', '.join(SOURCES)}, got {source!r}")
-    if out is not None and Path(out).suffix != ".safetensors":
-        raise ValueError(f"out: expected a .safetensors file, got {out}")
+    if out is not None:
+        check_target("out", Path(out))
+        if Path(out).suffix != ".safetensors":
+            raise ValueError(f"out: expected a .safetensors file, got {out}")
     options, host = options or ImportOptions(), SOURCES[source]
     foreign = read_foreign(Path(path))
     wanted = _recipe_targets(options)

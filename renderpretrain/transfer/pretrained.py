@@ -12,10 +12,10 @@ from safetensors.torch import save
 from torch import nn
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.checkpoint import trained_checkpoint
+from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.layouts import Tensors
-from renderpretrain.transfer.reading import read_foreign
+from renderpretrain.transfer.reading import Foreign, read_foreign
 
 FORMAT = "renderpretrain-encoders-1"
 """In the header of our files."""
@@ -50,7 +50,9 @@ class Pretrained:
 
     Attributes:
         encoders: By the names that the recipe's ``encoders()`` gives them.
-        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known.
+        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known; and
+            ``statistics``, those of batch norms: of ``whole`` scenes, or of ``masked`` ones where the run has
+            not ended.
     """
 
     encoders: Mapping[str, Encoder]
@@ -69,7 +71,8 @@ def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None
 def read_pretrained(path: Path | str) -> Pretrained:
     """The encoders of a run folder, or of a file that :func:`write_encoders` made.
 
-    A run's are those of its newest checkpoint.
+    A run's are those of its newest checkpoint. Where it has not ended, the running statistics of batch norms
+    are those of masked scenes; :func:`~renderpretrain.recipes.norms.estimate_statistics` measures others.
 
     Raises:
         ValueError: If it is neither, damaged, or of another recipe than its configuration says.
@@ -159,6 +162,9 @@ def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
 
 def _read_file(path: Path) -> Pretrained:
     """One of our files."""
+    run = path.absolute().parent.parent
+    if path.suffix == ".pt" and (run / "config.yaml").is_file():
+        raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
     foreign = read_foreign(path)
     header = dict(foreign.header)
     if header.pop("format", None) != FORMAT or not {"encoders", "fresh"} <= set(header):
@@ -166,18 +172,25 @@ def _read_file(path: Path) -> Pretrained:
             f"{path}: expected a run folder or a file of renderpretrain's encoders; "
             "bring another framework's checkpoint in with `renderpretrain import`"
         )
-    specs: dict[str, Spec] = json.loads(header.pop("encoders"))
-    fresh = json.loads(header.pop("fresh"))
-    encoders = {
-        name: Encoder(
-            spec,
-            {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")},
-            tuple(fresh.get(name, ())),
-        )
-        for name, spec in specs.items()
-    }
-    known = ("recipe", "preset", "data", "commit", "step", "config", "source")
-    return Pretrained(encoders, {k: json.loads(v) for k, v in header.items() if k in known})
+    known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics")
+    try:
+        specs: dict[str, Spec] = json.loads(header.pop("encoders"))
+        fresh = {name: tuple(keys) for name, keys in json.loads(header.pop("fresh")).items()}
+        about = {key: json.loads(value) for key, value in header.items() if key in known}
+        encoders = {
+            name: Encoder(spec, _below(name, foreign), fresh.get(name, ())) for name, spec in specs.items()
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: its header is damaged ({error})") from error
+    return Pretrained(encoders, about)
+
+
+def _below(name: str, foreign: Foreign) -> Tensors:
+    """An encoder's tensors in one of our files."""
+    found = {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")}
+    if not found:
+        raise ValueError(f"expected tensors of {name}, found none")
+    return found
 
 
 def _read_run(folder: Path) -> Pretrained:
@@ -187,10 +200,14 @@ def _read_run(folder: Path) -> Pretrained:
     if name not in RECIPES:
         raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name}")
     path, state = trained_checkpoint(folder / "checkpoints")
-    model = build_recipe(str(name), saved.get("config", {}))
+    try:
+        model = build_recipe(str(name), saved.get("config", {}))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.yaml'}: {error}") from error
     model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
-    about |= {"commit": _commit(folder), "step": int(state["step"])}
+    statistics = "whole" if has_ended(state) else "masked"
+    about |= {"commit": _commit(folder), "step": int(state["step"]), "statistics": statistics}
     encoders: Any = model
     return of_modules(encoders.encoders(), about)
 
@@ -202,8 +219,8 @@ def build_recipe(name: str, config: Mapping[str, Any]) -> nn.Module:
         settings: Any = entry.config.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"config.yaml: {where}: {first['msg']}") from error
+        where = ".".join(map(str, ("config", *first["loc"])))
+        raise ValueError(f"{where}: {first['msg']}") from error
     image = getattr(settings, "image", None)
     if image is not None:
         both = ("frozen_stages", "frozen_norms")
@@ -253,10 +270,12 @@ def _yaml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.parent}: expected a run folder with config.yaml, found none")
     try:
         tree = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")
+    if not isinstance(tree.get("config", {}), dict):
+        raise ValueError(f"{path}: config: expected settings, got {tree['config']}")
     return tree
 
 

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,16 @@ def read_foreign(path: Path) -> Foreign:
         ValueError: If it is no such file, only half of one, would have to run code, or holds no tensors.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: expected a checkpoint, found no file")
+        found = "a folder" if path.is_dir() else "no file"
+        raise ValueError(f"{path}: expected a checkpoint, found {found}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     loaded = _load(path)
     state = next((loaded[k] for k in WRAPPERS if isinstance(loaded.get(k), dict)), loaded)
     tensors = {str(k): v.detach() for k, v in state.items() if isinstance(v, Tensor)}
     if not tensors:
-        raise ValueError(f"{path}: expected tensors by name, got {', '.join(map(str, list(loaded)[:5]))}")
+        got = ", ".join(map(str, list(state)[:5])) or "nothing"
+        raise ValueError(f"{path}: expected tensors by name, got {got}")
     metadata = getattr(state, "_metadata", None) or {}
     versions = {_bare(k): int(v["version"]) for k, v in metadata.items() if v.get("version") is not None}
     return Foreign({_bare(k): v for k, v in tensors.items()}, versions)
@@ -81,20 +84,22 @@ def _read_safetensors(path: Path) -> Foreign:
 
 def _load(path: Path) -> Mapping[str, Any]:
     """What ``torch.save`` wrote; classes of frameworks become :class:`Inert`, all others are refused."""
+    foreign = _foreign_classes(path)
+    unknown = [name for name in foreign if not name.startswith(HARMLESS)]
+    if unknown:
+        raise ValueError(
+            f"{path}: refused: reading it would run {unknown[0]}; expected tensors, numbers and text"
+        )
     try:
-        foreign = _foreign_classes(path)
-        unknown = [name for name in foreign if not name.startswith(HARMLESS)]
-        if unknown:
-            raise ValueError(
-                f"{path}: refused: reading it would run {unknown[0]}; expected tensors, numbers and text"
-            )
         with torch.serialization.safe_globals([(Inert, name) for name in foreign]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: refused: it holds more than tensors, numbers and text") from error
-    except (OSError, RuntimeError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: not a whole checkpoint ({_first_line(error)})") from error
+    except Exception as error:  # bytes that are no pickle raise whatever they lead to
+        said = isinstance(error, OSError | RuntimeError)
+        reason = _first_line(error) if said else "torch.save did not write it"
+        raise ValueError(f"{path}: not a whole checkpoint ({reason})") from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path}: expected a dictionary of tensors, got {type(loaded).__name__}")
     return loaded
@@ -103,14 +108,10 @@ def _load(path: Path) -> Mapping[str, Any]:
 def _foreign_classes(path: Path) -> list[str]:
     """Names of the classes and functions a file asks for beyond those of tensors."""
     find = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
-    if find is None:
-        return []  # torch before 2.5: whatever is not data alone is refused
-    try:
-        return find(path)
-    except ValueError:
-        return []  # written before torch 1.6; what is not data alone is refused
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not a whole checkpoint ({_first_line(error)})") from error
+    if find is not None:  # torch since 2.5
+        with suppress(Exception):  # written before torch 1.6, or no checkpoint at all
+            return find(path)
+    return []  # whatever is not data alone is refused
 
 
 def _first_line(error: Exception) -> str:

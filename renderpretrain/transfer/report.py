@@ -10,6 +10,9 @@ from rich.table import Table as Rows
 
 from renderpretrain.transfer.layouts import Shape
 
+WIDEST = 1000
+"""Characters of a table where no terminal limits it."""
+
 
 @dataclass(frozen=True)
 class NormReport:
@@ -119,17 +122,17 @@ class TransferReport:
 
 
 def print_report(report: TransferReport, console: Console) -> None:
-    """The report as a table of counts, and what did not simply match, by name."""
-    console.print(f"{report.direction}: {report.share:.1%} of the parameters", highlight=False)
-    rows = Rows(box=SIMPLE_HEAD, pad_edge=False)
-    rows.add_column("part", no_wrap=True)
-    for column in ("matched", "reshaped", "added", "missing", "unexpected", "unused", "verified"):
-        rows.add_column(column, justify="right", no_wrap=True)
-    for part in report.parts:
-        groups = (part.matched, part.reshaped, part.added, part.missing, part.unexpected, part.unused)
-        verified = "" if part.verified is None else f"{part.verified:.0e}"
-        rows.add_row(f"{part.name} -> {part.module}", *(str(len(g)) for g in groups), verified)
-    console.print(rows)
+    """The report as a table of counts, and what did not simply match, by name.
+
+    No heading is cut. Where there is no terminal, the table is as wide as its words.
+    """
+    console.print(
+        f"{report.direction}: {report.share:.1%} of the parameters", highlight=False, soft_wrap=True
+    )
+    rows = _counts(report)
+    if not console.is_terminal:
+        rows.width = console.measure(rows, options=console.options.update(max_width=WIDEST)).maximum
+    console.print(rows, crop=False)
     for part in report.parts:
         for what, keys in (
             ("missing", part.missing),
@@ -139,9 +142,22 @@ def print_report(report: TransferReport, console: Console) -> None:
             _print_keys(console, what, keys)
         _print_norm(console, part)
     for name, kind in report.homeless.items():
-        console.print(f"no place for {name} ({kind})", highlight=False)
+        console.print(f"no place for {name} ({kind})", highlight=False, soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
+
+
+def _counts(report: TransferReport) -> Rows:
+    """How many tensors of every part go which way."""
+    rows = Rows(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    rows.add_column("part", overflow="fold")
+    for column in ("matched", "reshaped", "added", "missing", "unexpected", "unused", "verified"):
+        rows.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+    for part in report.parts:
+        groups = (part.matched, part.reshaped, part.added, part.missing, part.unexpected, part.unused)
+        verified = "" if part.verified is None else f"{part.verified:.0e}"
+        rows.add_row(f"{part.name} -> {part.module}", *(str(len(g)) for g in groups), verified)
+    return rows
 
 
 def _print_keys(console: Console, what: str, keys: Mapping[str, Shape], most: int = 6) -> None:
@@ -159,6 +175,7 @@ def _print_norm(console: Console, part: PartReport) -> None:
             f"batch norm of {part.name}: eps, momentum {part.norm.ours} here, {part.norm.host} there",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 

@@ -1,5 +1,6 @@
 """What to paste into a host's configuration, and what else its user must know."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,7 +44,18 @@ def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
     caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
     if caffe and host.wrapper is None:
         notes.append(f"{host.name}'s ResNet strides in its second convolutions, this one in its first")
-    return tuple(notes)
+    return (*notes, *unfinished(pretrained))
+
+
+def unfinished(pretrained: Pretrained) -> tuple[str, ...]:
+    """What is to be known of a run that has not ended, where it has batch norms."""
+    normed = any(k.endswith("running_mean") for e in pretrained.encoders.values() for k in e.tensors)
+    if pretrained.about.get("statistics") != "masked" or not normed:
+        return ()
+    return (
+        f"the run stopped at step {pretrained.about['step']}: its batch norms' running statistics are those "
+        "of masked inputs; `pretrain --resume` to its end measures them on whole ones",
+    )
 
 
 def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
@@ -96,11 +108,18 @@ def _mm_part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None) ->
             "norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.01)),"
         ]
     if encoder.kind in IMAGE_KINDS:
-        return [f"    img_backbone=dict({_image(encoder)}),"]
+        return [
+            f"    {_no_depth(encoder)}" if _no_depth(encoder) else "",
+            f"    img_backbone=dict({_image(encoder)}),",
+        ]
     if encoder.kind == "FPN":
+        extra = (
+            ", add_extra_convs='on_output', relu_before_extra_convs=True" if spec.get("extra_convs") else ""
+        )
+        start = f", start_level={spec['start_level']}" if spec.get("start_level") else ""
         return [
             f"    img_neck=dict(type='FPN', in_channels={spec['in_channels']}, "
-            f"out_channels={spec['out_channels']}, num_outs={spec['num_outs']}),"
+            f"out_channels={spec['out_channels']}, num_outs={spec['num_outs']}{start}{extra}),"
         ]
     return []
 
@@ -120,7 +139,7 @@ def _bevfusion(pretrained: Pretrained, tensors: Tensors) -> list[str]:
                 f"output_channels: {spec['out_channels']}, encoder_channels: {spec['channels']}}}"
             )
         if encoder.kind in IMAGE_KINDS:
-            lines.append(f"model.encoders.camera.backbone: dict({_image(encoder)})")
+            lines += [_no_depth(encoder), f"model.encoders.camera.backbone: dict({_image(encoder)})"]
     return lines
 
 
@@ -140,21 +159,24 @@ def _pointcept(pretrained: Pretrained, _: Tensors) -> list[str]:
 
 def _timm(pretrained: Pretrained, _: Tensors) -> list[str]:
     encoder = _image_encoder(pretrained)
-    return [
-        "import timm, torch",
-        f"model = timm.create_model('{_size_name(encoder)}', pretrained=False)  # {_image(encoder)}",
-        "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))",
-    ]
+    name = _published(encoder)[0]
+    made = f"timm.create_model('{name}', pretrained=False)" if name else ""
+    return ["import timm, torch", *_loaded(encoder, "timm", made)]
 
 
 def _torchvision(pretrained: Pretrained, _: Tensors) -> list[str]:
     encoder = _image_encoder(pretrained)
-    name = _size_name(encoder).replace("swin_tiny", "swin_t").replace("swin_small", "swin_s")
-    return [
-        "import torch, torchvision",
-        f"model = torchvision.models.{name.split('_patch')[0]}()  # {_image(encoder)}",
-        "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))",
-    ]
+    name = _published(encoder)[1]
+    made = f"torchvision.models.{name}()" if name else ""
+    return ["import torch, torchvision", *_loaded(encoder, "torchvision", made)]
+
+
+def _loaded(encoder: Encoder, library: str, made: str) -> list[str]:
+    """Lines that load the file into a library's model; ``made`` says how that is built, if it can be."""
+    model = [f"model = {made}  # {_image(encoder)}"]
+    if not made:
+        model = [f"# no model of {library} has these sizes; build one: {_image(encoder)}", "model = ..."]
+    return [*model, "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))"]
 
 
 def _image_encoder(pretrained: Pretrained) -> Encoder:
@@ -165,9 +187,13 @@ def _image(encoder: Encoder) -> str:
     """An image network's arguments in mmdetection's words."""
     spec = encoder.spec
     if encoder.kind == "ResNet":
-        depth = RESNETS.get((tuple(spec["depths"]), spec["bottleneck"]), spec["depths"])
+        depths, depth = spec["depths"], _depth(spec)
         style = "caffe" if spec["stride_first"] else "pytorch"
-        return f"type='ResNet', depth={depth}, base_channels={spec['width']}, style='{style}'"
+        stages = f", num_stages={len(depths)}" if len(depths) != 4 else ""
+        return (
+            f"type='ResNet', depth={depth}, base_channels={spec['width']}, style='{style}'{stages}, "
+            f"out_indices={tuple(spec['out_indices'])}"
+        )
     if encoder.kind == "ConvNeXt":
         arch = {"depths": spec["depths"], "channels": spec["widths"]}
         return f"type='mmpretrain.ConvNeXt', arch={arch}, gap_before_final_norm=False"
@@ -178,13 +204,37 @@ def _image(encoder: Encoder) -> str:
     )
 
 
-def _size_name(encoder: Encoder) -> str:
-    """The published size an image network has, or its family."""
+def _depth(spec: Mapping[str, Any]) -> int | None:
+    """The depth of a published ResNet that begins with the same stages."""
+    blocks = tuple(spec["depths"])
+    begins = (
+        n for (b, kind), n in RESNETS.items() if (b[: len(blocks)], kind) == (blocks, spec["bottleneck"])
+    )
+    return next(begins, None)
+
+
+def _no_depth(encoder: Encoder) -> str:
+    """A comment where mmdetection cannot build a ResNet."""
     spec = encoder.spec
+    if encoder.kind != "ResNet" or _depth(spec):
+        return ""
+    kind = "bottlenecks" if spec["bottleneck"] else "basic blocks"
+    sizes = ", ".join(map(str, RESNETS.values()))
+    return f"# none of its ResNets ({sizes}) has stages of {spec['depths']} {kind}"
+
+
+def _published(encoder: Encoder) -> tuple[str, str]:
+    """What timm and torchvision call a model of an image network's sizes; empty where there is none."""
+    spec, depths = encoder.spec, tuple(encoder.spec["depths"])
     if encoder.kind == "ResNet":
-        return f"resnet{RESNETS.get((tuple(spec['depths']), spec['bottleneck']), '50')}"
-    size = "small" if max(spec["depths"]) >= 18 else "tiny"
-    return f"convnext_{size}" if encoder.kind == "ConvNeXt" else f"swin_{size}_patch4_window7_224"
+        depth = RESNETS.get((depths, spec["bottleneck"])) if spec["width"] == 64 else None
+        return (f"resnet{depth}",) * 2 if depth else ("", "")
+    if encoder.kind == "ConvNeXt":
+        doubled = all(b == 2 * a for a, b in itertools.pairwise(spec["widths"]))
+        size = CONVNEXTS.get((depths, spec["widths"][0])) if doubled else None
+        return (f"convnext_{size}",) * 2 if size else ("", "")
+    size = SWINS.get((depths, spec["width"])) if spec["window"] == 7 else None
+    return (f"swin_{size}_patch4_window7_224", f"swin_{size[0]}") if size else ("", "")
 
 
 def _grid(pretrained: Pretrained) -> tuple[Sequence[float] | None, Sequence[float] | None]:
@@ -216,7 +266,19 @@ RESNETS = {
     ((3, 4, 6, 3), False): 34,
     ((3, 4, 6, 3), True): 50,
     ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
 }
+"""Depth by blocks per stage, and whether they are bottlenecks."""
+
+CONVNEXTS = {
+    ((3, 3, 9, 3), 96): "tiny",
+    ((3, 3, 27, 3), 96): "small",
+    ((3, 3, 27, 3), 128): "base",
+    ((3, 3, 27, 3), 192): "large",
+}
+SWINS = {((2, 2, 6, 2), 96): "tiny", ((2, 2, 18, 2), 96): "small", ((2, 2, 18, 2), 128): "base"}
+"""Published size by blocks per stage and the first stage's width."""
+
 SNIPPETS: dict[str, Callable[[Pretrained, Tensors], list[str]]] = {
     "openpcdet": _openpcdet,
     "mmdet3d": _mmdet3d,

@@ -1,5 +1,6 @@
 """The surface of a field as a mesh, and rendered depth as points."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -48,6 +49,7 @@ def extract_mesh(field: SurfaceField, volume: Float[Tensor, "1 C Z Y X"], *, ref
     """
     if refine < 1:
         raise ValueError(f"refine: expected at least 1, got {refine}")
+    polygonise = marching_cubes()
     axes = [
         torch.linspace(low + size / 2, high - size / 2, (count - 1) * refine + 1, device=volume.device)
         for low, high, size, count in zip(
@@ -59,9 +61,10 @@ def extract_mesh(field: SurfaceField, volume: Float[Tensor, "1 C Z Y X"], *, ref
     parts = [field.surface(volume, part[None])[0] for part in points.split(AT_ONCE)]
     values = torch.cat(parts).view(z.shape)
     if not (values.amin() < 0 < values.amax()):
-        raise ValueError(f"mesh: expected a surface in {field.grid.shape} voxels, found none")
+        where = "free" if values.amin() >= 0 else "solid"
+        raise ValueError(f"mesh: expected a surface in {field.grid.shape} voxels, found none: all is {where}")
     steps = tuple(size / refine for size in field.grid.voxel_size[::-1])
-    corners, faces, _, _ = _marching_cubes()(values.float().cpu().numpy(), 0.0, spacing=steps)
+    corners, faces, _, _ = polygonise(values.float().cpu().numpy(), 0.0, spacing=steps)
     first = torch.stack([axis[0] for axis in axes]).cpu()
     vertices = torch.from_numpy(corners.copy()).float().flip(-1) + first
     # The order of axes is turned around, which turns the triangles around, too.
@@ -79,16 +82,24 @@ def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tenso
     return torch.nn.functional.normalize(normals, dim=-1)
 
 
-def rendered_points(rendered: Any, rays: Rays) -> Mesh:
+def rendered_points(parts: Sequence[Any], rays: Rays) -> Mesh:
     """Where the rays of one scene end, with the colours seen there.
 
     Args:
-        rendered: Depth and opacity ``(1, R)``, and colour ``(1, R, 3)`` or ``None``.
-        rays: ``(1, R)``.
+        parts: The rays rendered a few at a time, in order: depth and opacity ``(1, R)`` of each, and colour
+            ``(1, R, 3)`` or ``None``.
+        rays: ``(1, R)``, all of them.
+
+    Raises:
+        ValueError: If no ray meets anything.
     """
-    seen = rendered.opacity[0] > OPAQUE
-    ends = rays.at(rendered.depth[..., None])[0, :, 0]
-    return Mesh(ends[seen], colours=None if rendered.rgb is None else rendered.rgb[0, seen])
+    seen = torch.cat([part.opacity for part in parts], 1)[0] > OPAQUE
+    if not seen.any():
+        raise ValueError(f"points: expected rays that meet something, none of the {len(seen)} does")
+    depth = torch.cat([part.depth for part in parts], 1)
+    ends = rays.at(depth[..., None])[0, :, 0]
+    coloured = parts[0].rgb is not None
+    return Mesh(ends[seen], colours=torch.cat([part.rgb[0] for part in parts])[seen] if coloured else None)
 
 
 def _colours(
@@ -107,10 +118,14 @@ def _colours(
     return torch.cat(found)
 
 
-def _marching_cubes() -> Any:
-    """scikit-image's function."""
+def marching_cubes() -> Any:
+    """scikit-image's function.
+
+    Raises:
+        ValueError: If scikit-image is missing; says how to install it.
+    """
     try:
-        from skimage.measure import marching_cubes
+        from skimage.measure import marching_cubes as cubes
     except Exception as error:  # broken installs raise more than ImportError
         raise ValueError(f"mesh: needs scikit-image ({error}): pip install 'renderpretrain[mesh]'") from error
-    return marching_cubes
+    return cubes

@@ -70,6 +70,23 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     assert called == ["pretrain", "eval", "eval", "eval", "eval"]
 
 
+def test_a_crash_while_noting_leaves_the_old_numbers(proof, tmp_path, monkeypatch):
+    path, probe = tmp_path / "probe.json", proof.Probe("depth")
+    path.write_text(json.dumps({"depth/linear": RECORD}))
+    before = path.read_text()
+
+    def crash(*_):
+        raise OSError("the power went")
+
+    with monkeypatch.context() as power:
+        power.setattr("os.replace", crash)
+        with pytest.raises(OSError, match="the power went"):
+            proof.remember(tmp_path, probe, ["eval"])
+    assert path.read_text() == before and [p.name for p in tmp_path.iterdir()] == ["probe.json"]
+    assert proof.remember(tmp_path, probe, ["eval"])["command"] == ["eval"]
+    assert json.loads(path.read_text())["depth/linear"]["command"] == ["eval"]
+
+
 def test_the_table_names_commands_and_counts_deviations_where_less_is_better(proof, asked, monkeypatch):
     verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")

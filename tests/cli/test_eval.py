@@ -1,11 +1,13 @@
 """``renderpretrain eval``: on runs of two steps it goes through every line and says nothing of any worth."""
 
 import json
+import shutil
 
 import pytest
 
 from renderpretrain.cli import main
 from renderpretrain.cli.job import make_job
+from renderpretrain.cli.probing import advantages
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 
 SMALL = [
@@ -63,6 +65,27 @@ def test_a_file_keeps_what_other_probes_wrote(runs):
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"semseg/linear": {"metric"', "cannot be read"),
+        ("[]", "expected probes by task and mode, got list"),
+    ],
+)
+def test_a_damaged_probe_file_is_found_before_anything_is_computed(runs, capsys, content, message):
+    path = runs / "unipad-lidar" / "probe.json"
+    before = path.read_text() if path.is_file() else "{}"
+    path.write_text(content)
+    try:
+        assert run("eval", runs / "unipad-lidar", "--probe", "linear", *FEW) == 1
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {path}: ") and said.err.count("\n") == 1
+        assert message in said.err and said.out == ""  # not one trial was told of
+        assert path.read_text() == content
+    finally:
+        path.write_text(before)
+
+
 def test_held_out_views_are_scored(runs, capsys):
     assert run("eval", runs / "unipad-camera") == 0
     scores = json.loads((runs / "unipad-camera" / "eval.json").read_text())["scores"]
@@ -75,6 +98,22 @@ def test_held_out_views_are_scored(runs, capsys):
     assert "1 held-out scenes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("data", [[], ["--data", "synthetic", "--test-scenes", "1"]])
+def test_a_run_that_was_interrupted_scores_as_if_it_had_ended(runs, tmp_path, capsys, data):
+    """Its last step's weights are those of ``final.pt``: only the batch norms' statistics are not there."""
+    stopped = tmp_path / "run"
+    shutil.copytree(runs / "unipad-lidar", stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    for folder in (runs / "unipad-lidar", stopped):
+        capsys.readouterr()
+        assert run("eval", folder, *data) == 0
+        said = capsys.readouterr().out.splitlines()
+        told = [line for line in said if line.startswith("batch norms: measured on whole scenes")]
+        assert len(told) == (folder == stopped)
+    ended, measured = (json.loads((f / "eval.json").read_text()) for f in (runs / "unipad-lidar", stopped))
+    assert measured["scores"] == ended["scores"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -82,6 +121,11 @@ def test_held_out_views_are_scored(runs, capsys):
         (["--probe", "linear", "--task", "semsge"], "did you mean semseg?"),
         (["--probe", "linear", "--labels", "1,x"], "labels: expected shares in (0, 1]"),
         (["--probe", "linear", "--labels", "0"], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--labels", ""], "labels: expected shares in (0, 1]"),
+        (["--probe", "linear", "--stride", "2"], "stride: expected only without --probe, got 2"),
+        (["--task", "depth"], "task: expected only with --probe, got depth"),
+        (["--steps", "9"], "steps: expected only with --probe, got 9"),
+        (["--test-scenes", "99"], "test_scenes: expected at most the 1 scenes of synthetic"),
         (["--probe", "linear", "--task", "depth", *FEW], "unipad-lidar has no image encoder"),
     ],
 )
@@ -91,6 +135,33 @@ def test_a_mistake_is_one_line(runs, capsys, flags, message):
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
+def test_pictures_too_small_to_compare_are_one_line(runs, capsys):
+    assert run("eval", runs / "unipad-camera", "--stride", "9") == 1
+    said = "stride: expected at least 11 pixels a side for SSIM, got 7 x 10 of 64 x 96, one in 9\n"
+    assert capsys.readouterr().err == f"error: {said}"
+    assert run("eval", runs / "unipad-lidar", "--stride", "9") == 0  # renders no colour: nothing to compare
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "expected text in UTF-8"),
+        (b"recipe: unipad-lidar\nconfig: 5\n", "config: expected settings, got 5"),
+        (b"recipe: unipad-lidar\nconfig: {chanels: 5}\n", "did you mean channels?"),
+        (b"recipe: unipad\n", "recipe: expected one of"),
+        (b"recipe: unipad-camera\n", "not a checkpoint of unipad-camera: "),
+    ],
+)
+def test_a_run_folder_that_does_not_hold_together_is_one_line(runs, tmp_path, capsys, content, message):
+    shutil.copytree(runs / "unipad-lidar", tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_bytes(content)
+    for verb in (["eval"], ["eval", "--probe", "linear", *FEW], ["render"]):
+        assert run(verb[0], tmp_path / "run", *verb[1:]) == 1
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {tmp_path / 'run'}") and said.err.count("\n") == 1
+        assert message in said.err and said.out == ""
+
+
 def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsys):
     street = SyntheticStreet(4, frames_per_street=4, image_size=(32, 64), points_per_beam=60)
     write_scene_folder(tmp_path / "data", street, one_recording=True)
@@ -98,12 +169,28 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
     assert run("pretrain", "unipad-lidar", "--out", out, "--data", data, *SMALL[:6], *SMALL[8:]) == 0
     assert run("eval", out, "--data", data) == 0
     assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
+    assert run("eval", out, "--data", data, "--test-scenes", "2") == 1
+    assert f"test_scenes: expected at most the 1 scenes of {data}" in capsys.readouterr().err
+    write_scene_folder(tmp_path / "other", [street[0], street[1]])
+    assert run("eval", out, "--data", f"folder:{tmp_path / 'other'}", "--test-scenes", "99") == 1
+    assert "expected at most the 2 scenes of" in capsys.readouterr().err
+    assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
     probe = ["eval", out, "--probe", "linear", "--labels", "1", "--seeds", "1", "--steps", "2"]
     assert run(*probe, "--scenes", "2", "--test-scenes", "2") == 1
     assert "test_scenes: expected at most the 1 last frames" in capsys.readouterr().err
     assert run(*probe) == 0
     (record,) = json.loads((out / "probe.json").read_text()).values()
     assert (len(record["scenes"]), len(record["test_scenes"])) == (3, 1)
+
+
+def test_class_labels_in_pre_training_are_an_advantage():
+    plain = make_job("ponder-indoor", {}, [], saved={})
+    assert advantages(plain) == []
+    (note,) = advantages(make_job("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
+    assert "learned from class labels (losses.semantic, losses.alignment)" in note
+    aligned = [{"losses": {"alignment": 0.1}, "embeddings": "hashed:8"}]
+    (note,) = advantages(make_job("ponder-indoor", {}, aligned, saved={}))
+    assert "(losses.alignment)" in note
 
 
 def test_of_a_mixture_every_set_held_out_its_share():

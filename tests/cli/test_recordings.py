@@ -67,6 +67,21 @@ def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
     assert end(*job) in (0, None)
 
 
+def test_a_process_that_prepares_batches_says_the_same_line(tmp_path, capfd):
+    street = SyntheticStreet(2, image_size=(32, 64), points_per_beam=60, with_truth=False)
+    write_scene_folder(tmp_path / "data", [street[0], street[1]])
+    file = sorted((tmp_path / "data").rglob("*.png"))[0]
+    file.write_bytes(file.read_bytes()[:30])
+    data = ["--data", f"folder:{tmp_path / 'data'}", "--out", tmp_path / "run"]
+    said = []
+    for workers in (0, 1):  # the first picture is of the last frame, which is whole
+        assert end("pretrain", "unipad-camera", *data, *SMALL, "--steps", 2, "--workers", workers) == 1
+        said.append(capfd.readouterr().err)
+        assert len(list((tmp_path / "run" / "pictures").iterdir())) > 0
+    assert said[0] == said[1] and said[0].startswith("error: ") and said[0].count("\n") == 1
+    assert file.name in said[0]
+
+
 def test_a_camera_recipe_without_images_is_one_line(tmp_path, capsys):
     street = SyntheticStreet(1, image_size=(32, 64), points_per_beam=60, with_truth=False)
     write_scene_folder(tmp_path / "data", [bare(street[0])])

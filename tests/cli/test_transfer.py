@@ -1,9 +1,11 @@
 """``export``, ``import`` and ``pretrain --init`` as a user types them."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from renderpretrain.cli import main
 from renderpretrain.encoders import SparseEncoder
@@ -67,6 +69,22 @@ def test_json_says_the_same(trained, tmp_path, capsys):
     assert first["norm"] == {"ours": [0.001, 0.1], "host": [0.001, 0.01]}
 
 
+@pytest.mark.parametrize("to", ["mmdet3d-0.17", "safetensors"])
+def test_a_run_that_was_interrupted_says_whose_statistics_go_home(trained, tmp_path, capsys, to):
+    stopped = tmp_path / "run"
+    shutil.copytree(trained, stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    out = tmp_path / ("ours.safetensors" if to == "safetensors" else "theirs.pth")
+    told = "note: the run stopped at step 2: its batch norms' running statistics are those of masked inputs"
+    for folder in (trained, stopped):
+        capsys.readouterr()
+        run("export", folder, "--to", to, "--out", out)
+        assert (told in capsys.readouterr().out) == (folder == stopped)
+    if to == "safetensors":  # the file remembers it
+        run("export", out, "--to", "mmdet3d-0.17", "--out", tmp_path / "theirs.pth")
+        assert told in capsys.readouterr().out
+
+
 def test_mistakes_are_one_line_and_write_nothing(trained, tmp_path, capsys):
     out = tmp_path / "encoder.pth"
     said = failure(capsys, "export", trained, "--to", "openpcdet", "--out", out)
@@ -95,6 +113,106 @@ def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
     )
     for mine, theirs in zip(before.parameters(), after.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
+    files = {
+        name: tmp_path / name for name in ("text.pth", "none.pth", "header.safetensors", "part.safetensors")
+    }
+    files["text.pth"].write_text("hello\n")
+    torch.save({"state_dict": {}}, files["none.pth"])
+    header = {"format": "renderpretrain-encoders-1", "fresh": "{}"}
+    save_file({"a": torch.ones(2)}, files["header.safetensors"], {**header, "encoders": "{"})
+    save_file(
+        {"a": torch.ones(2)}, files["part.safetensors"], {**header, "encoders": '{"lidar_encoder": {}}'}
+    )
+    out = tmp_path / "out.safetensors"
+    final = trained / "checkpoints" / "final.pt"
+    for file, message in (
+        (files["text.pth"], "not a whole checkpoint (torch.save did not write it)"),
+        (files["none.pth"], "expected tensors by name, got nothing"),
+        (trained, "expected a checkpoint, found a folder"),
+        (trained / "config.yaml", "not a whole checkpoint (torch.save did not write it)"),
+    ):
+        said = failure(capsys, "import", file, "--from", "openpcdet", "--out", out)
+        assert said == f"{file}: {message}"
+    for file, message in (
+        (files["header.safetensors"], "its header is damaged (Expecting property name"),
+        (files["part.safetensors"], "its header is damaged (expected tensors of lidar_encoder, found none)"),
+        (final, f"expected a run folder or a file of encoders; its run folder is {trained}"),
+    ):
+        said = failure(capsys, "export", file, "--to", "safetensors", "--out", out)
+        assert said.startswith(f"{file}: {message}")
+        said = failure(capsys, "pretrain", "unipad-lidar", "--out", tmp_path / "run", *SMALL, "--init", file)
+        assert said.startswith(f"{file}: {message}")
+    assert not out.exists() and not (tmp_path / "run").exists()
+
+
+def test_damaged_run_folders_are_one_line_that_names_the_file(trained, tmp_path, capsys):
+    stopped, out = tmp_path / "run", tmp_path / "out.pth"
+    shutil.copytree(trained, stopped)
+    (stopped / "checkpoints" / "final.pt").unlink()
+    (stopped / "checkpoints" / "latest").write_bytes(b"\xff\xfe")  # the newest is found without it
+    run("export", stopped, "--to", "mmdet3d", "--out", out)
+    out.unlink()
+    for content in (
+        b"\xff\xfe\x00",
+        b"recipe: unipad-lidar\nconfig: 5\n",
+        b"recipe: unipad-lidar\nconfig: {a: 5}\n",
+    ):
+        (stopped / "config.yaml").write_bytes(content)
+        said = failure(capsys, "export", stopped, "--to", "mmdet3d", "--out", out)
+        assert said.startswith(f"{stopped / 'config.yaml'}: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--verify"], ["--prefix", "x"], ["--host-ckpt", "theirs.pth"]])
+def test_our_own_file_is_compared_with_no_host(trained, tmp_path, capsys, flags):
+    said = failure(
+        capsys, "export", trained, "--to", "safetensors", "--out", tmp_path / "x.safetensors", *flags
+    )
+    assert "expected only with a host, for nothing changes in safetensors" in said
+
+
+def test_a_folder_is_no_file_to_write(trained, tmp_path, capsys):
+    folder = tmp_path / "there.safetensors"
+    folder.mkdir()
+    (tmp_path / "file").write_text("")
+    for out, message in (
+        (folder, f"out: expected a file to write, got the folder {folder}"),
+        (tmp_path / "file" / "x.safetensors", "but " + str(tmp_path / "file") + " is a file"),
+    ):
+        assert message in failure(capsys, "export", trained, "--to", "safetensors", "--out", out)
+        assert message in failure(capsys, "export", trained, "--to", "mmdet3d", "--out", out)
+        assert message in failure(capsys, "import", "theirs.pth", "--from", "openpcdet", "--out", out)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_resumed_run_takes_no_other_weights(trained, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = ["pretrain", "unipad-lidar", "--out", out, "--resume", "--steps", 3, "--device", "cpu"]
+    said = failure(capsys, *again, "--init", trained)
+    assert said.startswith("init: a resumed run goes on with the weights of its checkpoint; leave out --init")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert "init: expected a file" in failure(
+        capsys, "pretrain", "unipad-lidar", "--init", tmp_path / "nowhere", "--dry-run"
+    )
+
+
+def test_a_probe_says_that_a_run_began_with_weights_that_scratch_has_not(trained, tmp_path, capsys):
+    out = tmp_path / "run"
+    run("pretrain", "unipad-lidar", "--out", out, *SMALL, "--steps", 1, "--init", trained)
+    run("pretrain", "unipad-lidar", "--out", out, "--resume", "--steps", 2, "--device", "cpu")  # remembers it
+    few = ["--probe", "linear", "--labels", 1, "--seeds", 1, "--scenes", 1, "--test-scenes", 1, "--steps", 2]
+    for folder, notes in ((trained, 0), (out, 1)):
+        capsys.readouterr()
+        run("eval", folder, *few)
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+        record = json.loads((folder / "probe.json").read_text())["semseg/linear"]
+        assert [f"note: {note}" for note in record["notes"]] == said and len(said) == notes
+    assert f"began with the encoders of {trained} (--init), scratch did not" in said[0]
 
 
 def test_published_weights_come_in_by_name(tmp_path, capsys):

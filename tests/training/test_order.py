@@ -1,3 +1,4 @@
+import pytest
 import torch
 from stand_in import Points
 from torch.testing import assert_close
@@ -51,15 +52,35 @@ def test_prefetching_changes_neither_order_nor_content():
             assert torch.equal(batch.points, batches[k].points)
 
 
-def test_an_error_in_a_scene_is_raised_in_the_loop():
-    class Missing(Points):
-        def __getitem__(self, index):
-            raise FileNotFoundError("frame 3: lidar.bin is missing")
+class Stubborn(Exception):
+    """Its constructor takes what its message does not say, so that it cannot be sent as it is."""
 
-    stream = prefetch(MicroBatches(Missing(), 7, seed=1, batch_size=2), range(3))
-    try:
+    def __init__(self, frame, field):
+        super().__init__(f"frame {frame}: {field}\nis missing")
+
+
+class Broken(Points):
+    """Every scene raises."""
+
+    def __init__(self, kind, *arguments):
+        super().__init__()
+        self.kind, self.arguments = kind, arguments
+
+    def __getitem__(self, index):
+        raise self.kind(*self.arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_scene_is_raised_in_the_loop(workers):
+    scenes = Broken(FileNotFoundError, "frame 3: lidar.bin is missing")
+    stream = prefetch(MicroBatches(scenes, 7, seed=1, batch_size=2), range(3), workers)
+    with pytest.raises(FileNotFoundError, match=r"^frame 3: lidar\.bin is missing$") as raised:
         next(stream)
-    except FileNotFoundError as error:
-        assert "frame 3" in str(error)
-    else:
-        raise AssertionError("expected the error of the scene")
+    if workers:  # where it was raised is kept for --debug
+        assert "in __getitem__" in str(raised.value.__cause__)
+
+
+def test_an_error_that_cannot_be_sent_says_the_same():
+    stream = prefetch(MicroBatches(Broken(Stubborn, 3, "lidar"), 7, seed=1, batch_size=2), range(3), 1)
+    with pytest.raises(RuntimeError, match=r"^Stubborn: frame 3: lidar\nis missing$"):
+        next(stream)

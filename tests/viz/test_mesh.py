@@ -57,8 +57,9 @@ def test_logits_have_their_surface_at_a_half(mesh):
 
 
 def test_no_surface_is_one_line():
-    with pytest.raises(ValueError, match=r"mesh: expected a surface in .* found none"):
-        extract_mesh(OccupancyField(GRID), torch.full((1, 1, *GRID.shape), -1.0))
+    for logit, kind in ((-1.0, "free"), (1.0, "solid")):
+        with pytest.raises(ValueError, match=rf"mesh: expected a surface in .* found none: all is {kind}$"):
+            extract_mesh(OccupancyField(GRID), torch.full((1, 1, *GRID.shape), logit))
     with pytest.raises(ValueError, match=r"refine: expected at least 1, got 0"):
         extract_mesh(Sphere(), torch.zeros(1, 1, *GRID.shape), refine=0)
 
@@ -83,11 +84,25 @@ def test_a_file_holds_the_mesh(tmp_path):
 
 
 def test_rays_end_where_they_are_opaque(tmp_path):
-    rays = Rays(torch.zeros(1, 2, 3), torch.tensor([[[1.0, 0, 0], [0, 1.0, 0]]]))
-    rendered = SimpleNamespace(
-        depth=torch.tensor([[2.0, 3.0]]), opacity=torch.tensor([[0.9, 0.1]]), rgb=torch.ones(1, 2, 3)
-    )
-    points = rendered_points(rendered, rays)
-    assert points.vertices.tolist() == [[2.0, 0, 0]] and points.colours.tolist() == [[1.0, 1, 1]]
+    rays = Rays(torch.zeros(1, 3, 3), torch.tensor([[[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]]))
+    depth, opacity = torch.tensor([[2.0, 3.0, 4.0]]), torch.tensor([[0.9, 0.1, 0.6]])
+    colours = torch.tensor([[[1.0, 1, 1], [0, 1, 0], [0, 0, 1]]])
+
+    def parts(rgb):
+        """Two rays, then the third."""
+        return [
+            SimpleNamespace(
+                depth=depth[:, own], opacity=opacity[:, own], rgb=None if rgb is None else rgb[:, own]
+            )
+            for own in (slice(2), slice(2, 3))
+        ]
+
+    points = rendered_points(parts(colours), rays)
+    assert points.vertices.tolist() == [[2.0, 0, 0], [0, 0, 4.0]]
+    assert points.colours.tolist() == [[1.0, 1, 1], [0, 0, 1]]
+    assert rendered_points(parts(None), rays).colours is None
     header, body = read(write_ply(tmp_path / "points.ply", points))
-    assert "element vertex 1" in header and not any("face" in line for line in header) and len(body) == 15
+    assert "element vertex 2" in header and not any("face" in line for line in header) and len(body) == 30
+    opacity.zero_()
+    with pytest.raises(ValueError, match=r"^points: expected rays that meet something, none of the 3 does$"):
+        rendered_points(parts(colours), rays)

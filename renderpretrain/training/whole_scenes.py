@@ -1,0 +1,36 @@
+"""A few training scenes with nothing hidden: what batch norms are measured on before weights are used."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from renderpretrain.data import SceneDataset
+from renderpretrain.training.order import held_out_batch
+
+STATISTICS_SCENES = 4
+"""Training scenes, evenly spread."""
+
+
+def whole_scenes(
+    recipe: nn.Module, dataset: SceneDataset, *, training: int, batch_size: int, device: torch.device
+) -> Iterator[object]:
+    """Encode a few training scenes with nothing hidden, as encoders are used.
+
+    For :func:`~renderpretrain.recipes.norms.estimate_statistics`, which runs it.
+
+    Args:
+        recipe: Its ``encode`` is called; without one nothing happens.
+        dataset: Where the scenes are.
+        training: The first so many scenes are trained on.
+        batch_size: As many as in a step: some norms need more than one.
+        device: Where the recipe is.
+    """
+    if not hasattr(recipe, "encode"):
+        return
+    encodes: Any = recipe
+    chosen = range(training)[:: -(-training // STATISTICS_SCENES)]
+    for start in range(0, max(len(chosen) - batch_size + 1, 1), batch_size):
+        indices = (chosen[(start + k) % len(chosen)] for k in range(batch_size))
+        yield encodes.encode(held_out_batch(dataset, *indices).to(device))
