@@ -24,9 +24,7 @@ def evaluate(
     data: Annotated[str | None, Flag(help="As for pretrain; the run's own kind by default.")] = None,
     scenes: Annotated[int | None, Flag(help="Scenes with labels to probe on.", min=1)] = None,
     test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
-    steps: Annotated[
-        int | None, Flag(help="Updates of fine-tuning, 60; iterations of a linear probe, at most 200.", min=1)
-    ] = None,
+    steps: Annotated[int | None, Flag(help="60 of fine-tuning; up to 200 of a linear fit.", min=1)] = None,
     stride: Annotated[
         int | None, Flag(help="Pixels between the rendered ones of views; 4 by default.", min=1)
     ] = None,
