@@ -40,7 +40,7 @@ pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4
 	@$(BIN)/renderpretrain pretrain unipad-fusion --preset tiny --data synthetic --steps 100 --out $(RUN) \
 		$$(test -f $(RUN)/checkpoints/latest && echo --resume)
 
-recipes: setup ## trains every recipe for some minutes, and says what each learned
+recipes: setup ## trains every recipe for minutes, and says what each learned; 15 minutes on two cores
 	@$(BIN)/python benchmarks/recipes.py
 
 test: setup ## every test

@@ -25,11 +25,11 @@ from renderpretrain.training.metrics import Row, changes, read_rows
 
 STEPS = {
     "unipad-camera": 200,
-    "unipad-fusion": 100,
     "unipad-lidar": 130,
+    "unipad-fusion": 100,
     "uniscene": 120,
-    "ponder-indoor": 130,
     "ponder-outdoor": 120,
+    "ponder-indoor": 130,
     "ns-mae": 120,
 }
 """The longest first, so that none is left alone at the end."""
