@@ -117,6 +117,7 @@ def bare(scene):
 )
 def test_real_recordings_train(recipe, name, realdata, tmp_path):
     job = ["pretrain", recipe, "--data", f"folder:{realdata / name}", "--out", tmp_path / "run", *FEW]
+    job += ["--set", "image_size=[64, 96]"]
     assert end(*job) in (0, None)
     assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss/depth"] > 0
     assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) >= 2
