@@ -6,7 +6,7 @@ Every line of the table is made by two commands, which it names: ``renderpretrai
 ``renderpretrain eval --probe``. A run that is there is used, one that was interrupted is resumed, and a probe
 that is in the run's ``probe.json`` is not repeated. The real recording is read from ``--realdata`` or
 ``RENDERPRETRAIN_REALDATA`` and skipped where neither is given. Experiments share the cores: as many at a time
-as there are, with one thread each.
+as there are, with an equal part of the threads.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def arguments() -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else cores)
     asked = parser.parse_args()
-    asked.jobs = max(1, min(asked.jobs, len(EXPERIMENTS)))
+    asked.jobs = max(1, min(asked.jobs, len(chosen(asked))))
     asked.threads = max(1, cores // asked.jobs)
     asked.out = asked.out or Path("runs") / ("proof-quick" if asked.quick else "proof")
     if asked.realdata is None and "RENDERPRETRAIN_REALDATA" in os.environ:
@@ -150,7 +150,11 @@ def data_of(experiment: Experiment, realdata: Path | None) -> str | None:
 
 
 def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Pre-train and probe, unless that was done; one row per probe and fraction."""
+    """Pre-train and probe, unless that was done; one row per probe and fraction.
+
+    Raises:
+        SystemExit: If what is there was pre-trained for another number of steps.
+    """
     run = asked.out / experiment.name
     steps = QUICK.get(experiment.name, 8) if asked.quick else experiment.steps
     pretrain = ["pretrain", experiment.recipe, "--steps", str(steps), "--out", str(run), *experiment.flags]
@@ -172,6 +176,8 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
         evaluate += [part for pair in flags.items() for part in pair]
         record = recorded(run, probe)
+        if record is not None and record["step"] != steps:
+            sys.exit(f"{run}: was pre-trained for {record['step']} steps, not {steps}; name another --out")
         if record is None or record.get("command") != evaluate:
             call(experiment.name, evaluate, asked.threads)
             record = remember(run, probe, evaluate)
@@ -186,17 +192,16 @@ def call(name: str, parts: list[str], threads: int) -> None:
         SystemExit: If it failed.
     """
     print(f"{name}: $ {command(parts)}", flush=True)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "renderpretrain", *parts],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    assert process.stdout is not None
-    for said in process.stdout:
-        print(f"{name}: {said}", end="", flush=True)
-    if process.wait():
+    ) as process:
+        for said in process.stdout or ():
+            print(f"{name}: {said}", end="", flush=True)
+    if process.returncode:
         sys.exit(f"{name}: failed: {command(parts)}")
 
 
@@ -273,7 +278,8 @@ def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any])
         "deviation of the three, positive where pre-training helps; for depth less is better."
     )
     made = (
-        f"{about['seconds'] / 60:.0f} minutes, {about['jobs']} experiments at a time, torch {about['torch']}."
+        f"The last call took {about['seconds'] / 60:.0f} minutes, {about['jobs']} experiments at a time, "
+        f"torch {about['torch']}."
     )
     return "\n".join([*lines, "", note, made, *skipped, "", "```", *commands, "```", ""])
 

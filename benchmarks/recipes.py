@@ -3,9 +3,9 @@
 ``python benchmarks/recipes.py [--only RECIPE ...] [--jobs N] [--out FOLDER] [--json FILE] [--quick]``
 
 Each run is the command that a user would type, in a process of its own; its folder stays to be looked at, and
-one that exists is gone on with. Runs share the cores: as many at a time as there are, with one thread each.
-The scores are those of scenes that were never trained on. ``--quick`` takes two steps: it shows that
-everything runs, and its numbers say nothing.
+one that exists is gone on with. Runs share the cores: as many at a time as there are, with an equal part of
+the threads. The scores are those of scenes that were never trained on. ``--quick`` takes two steps: it shows
+that everything runs, and its numbers say nothing.
 """
 
 import argparse

@@ -26,7 +26,7 @@ def evaluate(
     test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
     steps: Annotated[int | None, Flag(help="60 of fine-tuning; up to 200 of a linear fit.", min=1)] = None,
     stride: Annotated[
-        int | None, Flag(help="Pixels between the rendered ones of views; 4 by default.", min=1)
+        int | None, Flag(help="Pixels between the rendered ones of views; up to 4.", min=1)
     ] = None,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -34,7 +34,7 @@ def evaluate(
     probed = {"task": task, "labels": labels, "seeds": seeds, "scenes": scenes, "steps": steps}
     _refuse({"stride": stride} if probe else probed, "without --probe" if probe else "with --probe")
     if probe is None:
-        _score_views(run, data, test_scenes, stride or 4, device)
+        _score_views(run, data, test_scenes, stride, device)
         return
     from renderpretrain.cli.probing import MODES, Asked, probe_run
     from renderpretrain.cli.settings import choose
@@ -71,7 +71,7 @@ def _fractions(text: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _score_views(run: Path, data: str | None, count: int | None, stride: int, device: str) -> None:
+def _score_views(run: Path, data: str | None, count: int | None, stride: int | None, device: str) -> None:
     """Print how held-out scenes are rendered, and write ``eval.json``."""
     import json
 
@@ -79,9 +79,12 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int, de
     from renderpretrain.cli.report import UNITS, print_table
     from renderpretrain.storage.files import check_target, write_text
     from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
+    from renderpretrain.training.held_out_views import WINDOW
 
     job, state = trained(run)
     check_target("run", run / "eval.json")
+    config: Any = job.config
+    stride = stride or max(1, min(4, min(config.image_size) // WINDOW))
     if data is None:
         dataset, held_out = job.open(), job.holdout
     else:

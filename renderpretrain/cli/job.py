@@ -66,23 +66,32 @@ class Job:
         """The recipe as the run left it, for whole scenes, on a device.
 
         Where the run has not ended, batch norms are measured on its training scenes, as they are in
-        ``final.pt``, and a line says so.
+        ``final.pt``; where those are gone, they stay what masked scenes made them. A line says which.
 
         Args:
             state: A checkpoint of the run, as :func:`trained` gives it.
             device: Where to compute.
         """
-        config: Any = self.config
         model = self.build()
         model.load_state_dict(state["model"])
         model.to(device)
         if not has_ended(state):
-            typer.echo(f"batch norms: measured on whole scenes, for the run stopped at step {state['step']}")
-            scenes, size = self.open(), config.optimization.batch_size
-            training = len(scenes) - self.holdout
-            passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
-            estimate_statistics(model, passes)
+            typer.echo(
+                f"batch norms: {self._measure(model, device)}, for the run stopped at step {state['step']}"
+            )
         return model
+
+    def _measure(self, model: nn.Module, device: torch.device) -> str:
+        """Take batch norms' statistics from the run's training scenes; says what they are now."""
+        config: Any = self.config
+        try:
+            scenes = self.open()
+        except ValueError as error:
+            return f"of masked scenes ({error})"
+        training, size = len(scenes) - self.holdout, config.optimization.batch_size
+        passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
+        estimate_statistics(model, passes)
+        return "measured on whole scenes"
 
     def open(self, *, image_size: tuple[int, int] | None = None) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last.

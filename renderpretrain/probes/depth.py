@@ -15,7 +15,9 @@ def depth() -> Task:
     """Metres along the optical axis of the nearest return in every cell of the image features.
 
     A head says the distance's logarithm; its loss is the absolute difference. ``abs_rel`` is the mean of
-    ``|d - d*| / d*`` over all cells with a return, ``rmse`` in metres.
+    ``|d - d*| / d*`` over all cells with a return, ``rmse`` in metres. ``abs_rel`` punishes what is too far
+    more than what is too near: of two heads the one that is too near can have the larger loss and the lower
+    ``abs_rel``. Cells are those of the given calibration, whatever a recipe refines.
     """
 
     def read(recipe: Any, scene: Scene, limit: int) -> Places:

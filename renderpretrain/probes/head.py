@@ -15,16 +15,14 @@ LEAST_SPREAD = 1e-6
 HISTORY = 20
 """Steps that L-BFGS remembers."""
 
-FLAT = 1e-5
-"""A head whose loss has no larger slope is fitted."""
-
 
 @dataclass(frozen=True)
 class Budget:
     """What every arm of a probe gets, pre-trained or not.
 
     Attributes:
-        steps: Of a linear probe at most so many iterations, which end at the optimum; updates in fine-tuning.
+        steps: Of a linear probe at most so many iterations, twice of what was ever needed; updates in
+            fine-tuning.
         lr: In fine-tuning, of encoders and head: that of AdamW, on a cosine from ``lr`` to 0.
         weight_decay: In fine-tuning.
         places: At most so many per training scene.
@@ -85,9 +83,10 @@ class Head(nn.Module):
 def fit_head(head: Head, places: Places, task: Task, budget: Budget) -> None:
     """Take a head to the optimum of its loss, on features that do not change.
 
-    The sum of all places' losses and half the squared weights, as logistic regression is usually regularised,
-    divided by the number of places; L-BFGS. A probe must say what the features hold, not how fast a gradient
-    finds it: pre-trained features share large common parts, and along the rest gradient descent hardly moves.
+    The loss, a mean over all places, and half the squared weights over the number of places, as logistic
+    regression is usually regularised; L-BFGS, until float32 sees no improvement. A probe must say what the
+    features hold, not how fast a gradient finds it: pre-trained features share large common parts, and along
+    the rest gradient descent hardly moves.
 
     Args:
         head: Changed in place.
@@ -100,8 +99,8 @@ def fit_head(head: Head, places: Places, task: Task, budget: Budget) -> None:
         head.parameters(),
         max_iter=budget.steps,
         history_size=HISTORY,
+        max_eval=2 * budget.steps,
         line_search_fn="strong_wolfe",
-        tolerance_grad=FLAT,
     )
 
     def loss() -> Tensor:

@@ -21,7 +21,7 @@ RECORD = {
     "less_is_better": True,
     "labels": "scenes",
     "seeds": [0, 1],
-    "step": 7,
+    "step": 8,
     "scenes": ["a", "b"],
     "test_scenes": ["c"],
     "table": [LINE],
@@ -65,9 +65,25 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     assert called == ["pretrain", "eval", "eval"]
     assert proof.carry_out(camera, "", asked) == first
     assert called == ["pretrain", "eval", "eval"]
-    asked.quick = False  # other flags, other numbers
-    proof.carry_out(camera, "", asked)
-    assert called == ["pretrain", "eval", "eval", "eval", "eval"]
+    asked.quick = False  # other steps, other numbers
+    with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 120"):
+        proof.carry_out(camera, "", asked)
+    assert called == ["pretrain", "eval", "eval"]
+
+
+def test_threads_are_shared_among_what_was_asked_for(proof, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for flags, shares in (([], (7, 2)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
+        monkeypatch.setattr("sys.argv", ["proof.py", *flags])
+        asked = proof.arguments()
+        assert (asked.jobs, asked.threads) == shares
+
+
+def test_a_verb_that_fails_ends_the_proof_behind_its_own_words(proof, capfd):
+    with pytest.raises(SystemExit, match="x: failed: renderpretrain eval nowhere"):
+        proof.call("x", ["eval", "nowhere"], 1)
+    assert "x: error: " in capfd.readouterr().out
 
 
 def test_a_crash_while_noting_leaves_the_old_numbers(proof, tmp_path, monkeypatch):
@@ -95,7 +111,7 @@ def test_the_table_names_commands_and_counts_deviations_where_less_is_better(pro
     said = (asked.out / "proof.md").read_text()
     assert "| 1 % (1 scenes) | 0.400 ± 0.020 | 0.300 ± 0.010 | -0.100 ± 0.040 | -25.0 % | 2.5 |" in said
     assert "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-lidar: skipped" in said
-    assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 7
+    assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 8
     assert (asked.out / "proof.png").stat().st_size > 5000
 
 

@@ -72,12 +72,13 @@ def test_a_process_that_prepares_batches_says_the_same_line(tmp_path, capfd):
     write_scene_folder(tmp_path / "data", [street[0], street[1]])
     file = sorted((tmp_path / "data").rglob("*.png"))[0]
     file.write_bytes(file.read_bytes()[:30])
-    data = ["--data", f"folder:{tmp_path / 'data'}", "--out", tmp_path / "run"]
+    job = ["pretrain", "unipad-camera", "--data", f"folder:{tmp_path / 'data'}", *SMALL, "--steps", 2]
     said = []
     for workers in (0, 1):  # the first picture is of the last frame, which is whole
-        assert end("pretrain", "unipad-camera", *data, *SMALL, "--steps", 2, "--workers", workers) == 1
+        run = tmp_path / f"run{workers}"
+        assert end(*job, "--workers", workers, "--out", run) == 1
         said.append(capfd.readouterr().err)
-        assert len(list((tmp_path / "run" / "pictures").iterdir())) > 0
+        assert len(list((run / "pictures").iterdir())) > 0
     assert said[0] == said[1] and said[0].startswith("error: ") and said[0].count("\n") == 1
     assert file.name in said[0]
 
