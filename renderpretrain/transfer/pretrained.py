@@ -189,7 +189,7 @@ def _read_file(path: Path) -> Pretrained:
     return Pretrained(encoders, about)
 
 
-def _encoder(name: str, spec: Spec, foreign: Foreign, fresh: tuple[str, ...]) -> Encoder:
+def _encoder(name: str, spec: Any, foreign: Foreign, fresh: tuple[str, ...]) -> Encoder:
     """An encoder in one of our files; the header must say what its tensors are."""
     found = {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")}
     if not found:
