@@ -1,5 +1,6 @@
 """A job: what a run folder's ``config.yaml`` says, from flags to the recipe and its scenes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,30 @@ def saved_job(run: Path) -> Tree:
     saved = read_yaml(path)
     if not isinstance(saved.get("config", {}), dict):
         raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
+    for name, (fits, expected) in SAVED.items():
+        if name in saved and not fits(saved[name]):
+            raise ValueError(f"{path}: {name}: expected {expected}, got {saved[name]!r}")
     return saved
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "recipe": (_is_text, "a name"),
+    "preset": (_is_text, "a name"),
+    "data": (_is_text, "a data set"),
+    "scenes": (lambda value: value is None or _is_count(value, 1), "a whole number of at least 1, or null"),
+    "holdout": (_is_count, "a whole number of at least 0"),
+    "seed": (lambda value: _is_count(value, -(2**63)), "a whole number"),
+    "init": (lambda value: value is None or _is_text(value), "a path, or null"),
+}
+"""What ``config.yaml`` may say beside the settings."""
 
 
 def trained(run: Path) -> tuple[Job, dict[str, Any]]:

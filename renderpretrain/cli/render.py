@@ -33,6 +33,8 @@ def render(
     for name, path in (("mesh", mesh), ("points", points)):
         if path:
             check_target(name, path)
+    if mesh and points and mesh.resolve() == points.resolve():
+        raise ValueError(f"points: expected another file than the mesh's, got {points}")
     if mesh:
         marching_cubes()  # that it is missing is found before anything is computed
     job, state = trained(run)

@@ -177,7 +177,7 @@ def _verified(
 def _check_ours(options: ExportOptions) -> None:
     """What compares with a host has no meaning for our own file."""
     asked = {
-        "host_checkpoint": options.host_checkpoint,
+        "host_ckpt": options.host_checkpoint,
         "prefix": options.prefix,
         "verify": options.verify or None,
     }

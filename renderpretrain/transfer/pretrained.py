@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pydantic import ValidationError
 from safetensors.torch import save
@@ -14,6 +15,7 @@ from torch import nn
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
+from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.reading import Foreign, read_foreign
 
@@ -174,34 +176,44 @@ def _read_file(path: Path) -> Pretrained:
         )
     known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics")
     try:
-        specs: dict[str, Spec] = json.loads(header.pop("encoders"))
+        specs = json.loads(header.pop("encoders"))
+        if not (isinstance(specs, dict) and specs):
+            raise ValueError(f"encoders: expected some by name, got {specs}")
         fresh = {name: tuple(keys) for name, keys in json.loads(header.pop("fresh")).items()}
         about = {key: json.loads(value) for key, value in header.items() if key in known}
-        encoders = {
-            name: Encoder(spec, _below(name, foreign), fresh.get(name, ())) for name, spec in specs.items()
-        }
-    except (ValueError, AttributeError, TypeError) as error:
+        if not isinstance(about.get("config") or {}, dict):
+            raise ValueError(f"config: expected settings, got {about['config']}")
+        encoders = {name: _encoder(name, spec, foreign, fresh.get(name, ())) for name, spec in specs.items()}
+    except (ValueError, AttributeError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path}: its header is damaged ({error})") from error
     return Pretrained(encoders, about)
 
 
-def _below(name: str, foreign: Foreign) -> Tensors:
-    """An encoder's tensors in one of our files."""
+def _encoder(name: str, spec: Any, foreign: Foreign, fresh: tuple[str, ...]) -> Encoder:
+    """An encoder in one of our files; the header must say what its tensors are."""
     found = {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")}
     if not found:
         raise ValueError(f"expected tensors of {name}, found none")
-    return found
+    known = (*KINDS, *(part.kind for host in HOSTS.values() for part in host.parts))
+    if not isinstance(spec, dict) or spec.get("kind") not in known:
+        raise ValueError(f"{name}: expected the kind of an encoder, got {spec}")
+    if spec["kind"] in KINDS:
+        with torch.device("meta"):  # shapes alone
+            module = build(spec)
+        own = module.state_dict()
+        check_weights(module, found | {key: own[key] for key in fresh if key in own}, name)
+    return Encoder(spec, found, fresh)
 
 
 def _read_run(folder: Path) -> Pretrained:
     """A run folder's encoders."""
     saved = _yaml(folder / "config.yaml")
-    name = saved.get("recipe")
+    name = str(saved.get("recipe"))
     if name not in RECIPES:
         raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name}")
     path, state = trained_checkpoint(folder / "checkpoints")
     try:
-        model = build_recipe(str(name), saved.get("config", {}))
+        model = build_recipe(name, saved.get("config", {}))
     except ValueError as error:
         raise ValueError(f"{folder / 'config.yaml'}: {error}") from error
     model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))

@@ -1,6 +1,7 @@
 """Foreign checkpoints, read without running what they hold."""
 
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -94,15 +95,24 @@ def _load(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals([(Inert, name) for name in foreign]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: refused: it holds more than tensors, numbers and text") from error
     except Exception as error:  # bytes that are no pickle raise whatever they lead to
-        said = isinstance(error, OSError | RuntimeError)
-        reason = _first_line(error) if said else "torch.save did not write it"
-        raise ValueError(f"{path}: not a whole checkpoint ({reason})") from error
+        raise ValueError(f"{path}: {_unreadable(path, error)}") from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path}: expected a dictionary of tensors, got {type(loaded).__name__}")
     return loaded
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why ``torch.load`` could not read a file: refused, cut short, or never a checkpoint."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    ours = start == b"PK" or start.startswith(b"\x80")  # a zip file, a pickle
+    if ours and isinstance(error, pickle.UnpicklingError):
+        return "refused: it holds more than tensors, numbers and text"
+    if not start or (ours and isinstance(error, EOFError | IndexError | struct.error)):
+        return "not a whole checkpoint (it ends too early)"
+    said = isinstance(error, OSError | RuntimeError)
+    return f"not a whole checkpoint ({_first_line(error) if said else 'torch.save did not write it'})"
 
 
 def _foreign_classes(path: Path) -> list[str]:

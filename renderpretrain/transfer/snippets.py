@@ -52,8 +52,9 @@ def unfinished(pretrained: Pretrained) -> tuple[str, ...]:
     normed = any(k.endswith("running_mean") for e in pretrained.encoders.values() for k in e.tensors)
     if pretrained.about.get("statistics") != "masked" or not normed:
         return ()
+    step = pretrained.about.get("step", "(unknown)")
     return (
-        f"the run stopped at step {pretrained.about['step']}: its batch norms' running statistics are those "
+        f"the run stopped at step {step}: its batch norms' running statistics are those "
         "of masked inputs; `pretrain --resume` to its end measures them on whole ones",
     )
 
@@ -110,7 +111,7 @@ def _mm_part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None) ->
     if encoder.kind in IMAGE_KINDS:
         return [
             f"    {_no_depth(encoder)}" if _no_depth(encoder) else "",
-            f"    img_backbone=dict({_image(encoder)}),",
+            f"    {'# ' if _no_depth(encoder) else ''}img_backbone=dict({_image(encoder)}),",
         ]
     if encoder.kind == "FPN":
         extra = (
@@ -139,7 +140,8 @@ def _bevfusion(pretrained: Pretrained, tensors: Tensors) -> list[str]:
                 f"output_channels: {spec['out_channels']}, encoder_channels: {spec['channels']}}}"
             )
         if encoder.kind in IMAGE_KINDS:
-            lines += [_no_depth(encoder), f"model.encoders.camera.backbone: dict({_image(encoder)})"]
+            none = _no_depth(encoder)
+            lines += [none, f"{'# ' if none else ''}model.encoders.camera.backbone: dict({_image(encoder)})"]
     return lines
 
 

@@ -91,3 +91,11 @@ def test_what_cannot_be_written_is_found_before_anything_is_drawn(trained, tmp_p
     said = capsys.readouterr()
     assert said.err == f"error: {flag[2:]}: expected a file to write, got the folder {tmp_path}\n"
     assert said.out == "" and sorted(path for path in trained.rglob("*")) == before
+
+
+def test_one_file_is_not_written_twice(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert end("render", trained, "--mesh", tmp_path / "x.ply", "--points", "x.ply") == 1
+    assert capsys.readouterr().err == "error: points: expected another file than the mesh's, got x.ply\n"
+    assert list(tmp_path.iterdir()) == []

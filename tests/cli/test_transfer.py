@@ -166,12 +166,33 @@ def test_damaged_run_folders_are_one_line_that_names_the_file(trained, tmp_path,
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "recipe: 5", "recipe: [a]", "preset: 5", "preset: [a]", "data: 5", "data: null", "scenes: x",
+        "scenes: 0", "holdout: x", "holdout: -3", "holdout: true", "seed: x", "init: 5",
+    ],
+)  # fmt: skip
+def test_a_damaged_value_of_a_run_is_named_with_file_and_field(trained, tmp_path, capsys, line):
+    run_folder, name = tmp_path / "run", line.partition(":")[0]
+    shutil.copytree(trained, run_folder)
+    config = run_folder / "config.yaml"
+    config.write_text(f"{config.read_text()}\n{line}\n")  # of two values YAML takes the last
+    for verb in (["eval", run_folder], ["pretrain", "unipad-lidar", "--out", run_folder, "--resume"]):
+        assert failure(capsys, *verb).startswith(f"{config}: {name}: expected ")
+    if name == "recipe":
+        out = tmp_path / "out.pth"
+        said = failure(capsys, "export", run_folder, "--to", "mmdet3d", "--out", out)
+        assert said.startswith(f"{run_folder}: recipe: expected one of ")
+
+
 @pytest.mark.parametrize("flags", [["--verify"], ["--prefix", "x"], ["--host-ckpt", "theirs.pth"]])
 def test_our_own_file_is_compared_with_no_host(trained, tmp_path, capsys, flags):
     said = failure(
         capsys, "export", trained, "--to", "safetensors", "--out", tmp_path / "x.safetensors", *flags
     )
-    assert "expected only with a host, for nothing changes in safetensors" in said
+    name = flags[0].removeprefix("--").replace("-", "_")
+    assert said.startswith(f"{name}: expected only with a host, for nothing changes in safetensors")
 
 
 def test_a_folder_is_no_file_to_write(trained, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 from collections import OrderedDict
 
 import pytest
@@ -282,6 +283,30 @@ def test_objects_that_frameworks_leave_in_their_files_are_passed_over(tmp_path, 
     for name in ("mmengine", "mmengine.logging", module.__name__):
         monkeypatch.delitem(sys.modules, name)
     assert import_encoders(tmp_path / "p.pth", "pointcept").report.share == 1.0
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "# Title\n\ntext", "recipe: unipad\nconfig: {}\n"])
+def test_a_text_is_no_checkpoint_and_not_refused_as_one(text, tmp_path):
+    (tmp_path / "t.pth").write_text(text)
+    assert refused(tmp_path / "t.pth", "openpcdet", tmp_path) == (
+        f"{tmp_path / 't.pth'}: not a whole checkpoint (torch.save did not write it)"
+    )
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.03, 0.8])
+def test_a_half_written_file_of_old_torch_says_that_it_ends(share, tmp_path):
+    old = tmp_path / "old.pth"
+    torch.save({"w": torch.ones(1000)}, old, _use_new_zipfile_serialization=False)
+    old.write_bytes(old.read_bytes()[: int(share * old.stat().st_size)])
+    said = refused(old, "openpcdet", tmp_path)
+    assert said.startswith(f"{old}: not a whole checkpoint (")
+    assert "it ends too early" in said or (share == 0.8 and "unexpected EOF" in said)
+
+
+def test_a_pickle_of_something_else_is_refused(tmp_path):
+    (tmp_path / "p.pth").write_bytes(pickle.dumps({"more": Malicious()}))
+    assert "refused: " in refused(tmp_path / "p.pth", "openpcdet", tmp_path)
+    assert not os.path.exists("/tmp/renderpretrain_was_here")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 import yaml
 from networks import second_encoder, shaken, unet
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from renderpretrain.encoders import (
@@ -232,3 +233,35 @@ def test_a_recipe_begins_with_what_a_file_has(tmp_path):
     with pytest.raises(ValueError, match="expected one of lidar_encoder, lidar_neck, got point_encoder"):
         export_encoders(of_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
         begin_with(other.encoders(), tmp_path / "g.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("encoders", "said"),
+    [
+        ({}, "encoders: expected some by name, got {}"),
+        ([1], "encoders: expected some by name, got [1]"),
+        ({"a": {}}, "a: expected the kind of an encoder, got {}"),
+        ({"a": [1]}, "a: expected the kind of an encoder, got [1]"),
+        ({"a": "x"}, "a: expected the kind of an encoder, got x"),
+        ({"a": {"kind": ["SparseEncoder"]}}, "a: expected the kind of an encoder"),
+        ({"a": {"kind": "Nope"}}, "a: expected the kind of an encoder, got {'kind': 'Nope'}"),
+        ({"a": {"kind": "SparseEncoder"}}, ""),
+        ({"a": {"kind": "SparseEncoder", "in_channels": 4}}, "a: conv_input.0.weight: expected "),
+        ({"a": {"kind": "VoxelBackBone8x", "in_channels": -4}}, ""),
+    ],
+)
+def test_a_damaged_header_names_the_file(encoders, said, tmp_path):
+    path = tmp_path / "e.safetensors"
+    header = {"format": "renderpretrain-encoders-1", "fresh": "{}", "encoders": json.dumps(encoders)}
+    save_file({"a.w": torch.ones(2)}, path, header)
+    for to, out in (("safetensors", "out.safetensors"), ("mmdet3d", "out.pth")):
+        with pytest.raises(ValueError) as error:
+            export_encoders(path, to, tmp_path / out)
+        assert str(error.value).startswith(f"{path}: its header is damaged ({said}")
+        assert not (tmp_path / out).exists()
+
+
+def test_a_header_without_the_step_still_warns_of_masked_statistics():
+    pretrained = of_modules({"lidar_encoder": second_encoder()}, {"statistics": "masked"})
+    (note,) = prepare_export(pretrained, "safetensors", ExportOptions()).report.notes
+    assert note.startswith("the run stopped at step (unknown): its batch norms' running statistics")

@@ -75,7 +75,9 @@ def test_mmdetection_is_told_stages_and_levels():
     assert "depth=18" in said and "num_stages=3, out_indices=(1, 2))" in said
     said = lines(ResNet((1, 1, 1, 1)), "mmdet3d")
     assert "    # none of its ResNets (18, 34, 50, 101, 152) has stages of [1, 1, 1, 1] basic blocks" in said
-    assert any("depth=None" in line for line in said)
+    assert any(line.startswith("    # img_backbone=dict(type='ResNet', depth=None") for line in said)
+    said = lines(ResNet((1, 1, 1, 1)), "bevfusion")
+    assert all(line.startswith("# ") for line in said if "depth=None" in line)
     neck = FPN((8, 16, 32), 16, start_level=1, num_outs=4, extra_convs=True)
     (said,) = [x for x in lines(neck, "mmdet3d", "image_neck") if "FPN" in x]
     assert "start_level=1, add_extra_convs='on_output', relu_before_extra_convs=True)" in said
