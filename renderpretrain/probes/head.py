@@ -21,8 +21,7 @@ class Budget:
     """What every arm of a probe gets, pre-trained or not.
 
     Attributes:
-        steps: Of a linear probe at most so many iterations, twice of what was ever needed; updates in
-            fine-tuning.
+        steps: Of a linear probe at most so many iterations; updates in fine-tuning.
         lr: In fine-tuning, of encoders and head: that of AdamW, on a cosine from ``lr`` to 0.
         weight_decay: In fine-tuning.
         places: At most so many per training scene.
