@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TypeVar
 
 import torch
@@ -109,6 +110,9 @@ def process_session(device: str) -> Iterator[Process]:
         torch.cuda.set_device(chosen)
     ours = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if ours:
+        # Its functions keep the group of the moment they were defined, and the group its threads: these would
+        # outlive the interpreter, which can abort a process that has finished. So they are defined before.
+        import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -1,6 +1,8 @@
 """Started by ``torchrun`` in a test: one short run with the batch size and folder of its arguments."""
 
+import os
 import sys
+from pathlib import Path
 
 import torch
 from stand_in import Points, StandIn, optimization
@@ -48,6 +50,13 @@ def short_run(out, batch_size, name="stand-in"):
     return fit(unipad(), street, settings, out=out, options=options)
 
 
+def threads_of_gloo():
+    """Native threads of a process group that still run: they can abort an interpreter that exits."""
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    return sorted(name for task in tasks if "gloo" in (name := (task / "comm").read_text().strip()))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     short_run(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    assert not threads_of_gloo()
