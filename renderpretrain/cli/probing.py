@@ -4,18 +4,17 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 import typer
 
 from renderpretrain.cli.job import Job, absolute, trained
-from renderpretrain.cli.report import print_table
+from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
 from renderpretrain.cli.settings import choose
 from renderpretrain.data import Recording
 from renderpretrain.probes import (
     Budget,
-    Comparison,
+    Example,
     Plan,
     ProbeScenes,
     Task,
@@ -29,7 +28,7 @@ from renderpretrain.probes import (
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training.distributed import choose_device
-from renderpretrain.viz import Curve, Panel, save_label_curves
+from renderpretrain.viz import save_label_curves
 
 PROBE_SEED = 1
 """Of the synthetic scenes a probe sees; runs see those of seed 0."""
@@ -94,22 +93,33 @@ def probe_run(run: Path, asked: Asked) -> None:
         budget=_budget(asked),
     )
     on_device = ProbeScenes(*([s.to(device) for s in part] for part in (scenes.train, scenes.test)))
-    trials = run_probe(plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task))
-    lines = compare(trials, task.metric)
-    title = f"{job.recipe} {job.preset}, {state['step']} steps"
+    gallery = Gallery(scenes.test[0].class_names)
+    trials = run_probe(
+        plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task, gallery)
+    )
     notes = advantages(job)
     about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data, "notes": notes}
     _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
-    print_comparison(plan, lines)
+    print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
     for note in notes:
         typer.echo(f"note: {note}")
-    plot = run / f"probe-{task.name}-{plan.mode}.png"
+    _draw(run, plan, f"{job.recipe} {job.preset}, {state['step']} steps", trials, gallery)
+    typer.echo(f"numbers    {run / 'probe.json'}")
+
+
+def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Gallery) -> None:
+    """The plot over the labels, and the answers where they can be drawn."""
+    name = f"probe-{plan.task.name}-{plan.mode}"
+    lines = compare(trials, plan.task.metric)
     try:
-        typer.echo(f"plot       {save_label_curves(plot, [panel(title, task.metric, plan.mode, lines)])}")
+        plot = save_label_curves(run / f"{name}.png", [panel(title, plan.task.metric, plan.mode, lines)])
+        typer.echo(f"plot       {plot}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
-    typer.echo(f"numbers    {run / 'probe.json'}")
+    sheet = gallery.save(run / f"{name}-answers.png", f"{title}: first test scene from above")
+    if sheet:
+        typer.echo(f"picture    {sheet}")
 
 
 def advantages(job: Job) -> list[str]:
@@ -209,10 +219,11 @@ def _check_frames(train: int, test: int, count: int) -> None:
         )
 
 
-def _tell(task: Task) -> Callable[[Trial], None]:
-    """A line per trial."""
+def _tell(task: Task, gallery: Gallery) -> Callable[[Trial, Example], None]:
+    """A line per trial; its example is kept to be drawn."""
 
-    def say(trial: Trial) -> None:
+    def say(trial: Trial, example: Example) -> None:
+        gallery.add(trial, example)
         typer.echo(
             f"{trial.arm:<10} {100 * trial.fraction:g} % of the labels, seed {trial.seed}: "
             f"{task.metric} {trial.scores[task.metric]:.4f}"
@@ -242,46 +253,3 @@ def read_records(path: Path) -> dict[str, Any]:
 def _keep(path: Path, key: str, record: dict[str, Any]) -> None:
     """Put a record into the file, beside those of other tasks and modes."""
     write_text(path, json.dumps({**read_records(path), key: record}, indent=1) + "\n")
-
-
-def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
-    """One line per fraction."""
-    header = [f"{plan.task.metric}, {plan.mode}", plan.labels, "scratch", "pre-trained", "difference"]
-    rows = [
-        [
-            f"{100 * line.fraction:g} %",
-            str(line.labelled),
-            f"{line.scratch.mean:.4f} ± {line.scratch.deviation:.4f}",
-            f"{line.pretrained.mean:.4f} ± {line.pretrained.deviation:.4f}",
-            f"{line.difference.mean:+.4f} ± {line.difference.deviation:.4f} ({100 * line.relative:+.1f} %)",
-        ]
-        for line in lines
-    ]
-    print_table(header, rows)
-
-
-def print_classes(trials: list[Trial]) -> None:
-    """Per-class scores where there are some: scratch, then pre-trained, at every fraction."""
-    names = [key for key in trials[0].scores if key.startswith("iou/")]
-    fractions = list(dict.fromkeys(trial.fraction for trial in trials))
-
-    def cell(name: str, fraction: float) -> str:
-        means = [
-            fmean(t.scores.get(name, 0.0) for t in trials if t.arm == arm and t.fraction == fraction)
-            for arm in ("scratch", "pretrained")
-        ]
-        return " -> ".join(f"{mean:.3f}" for mean in means)
-
-    if names:
-        rows = [[name.removeprefix("iou/"), *(cell(name, f) for f in fractions)] for name in names]
-        print_table(["IoU, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
-
-
-def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
-    """The lines as a plot."""
-    arms = {"scratch": [line.scratch for line in lines], "pre-trained": [line.pretrained for line in lines]}
-    curves = [
-        Curve(name, [s.mean for s in spreads], [s.deviation for s in spreads])
-        for name, spreads in arms.items()
-    ]
-    return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)

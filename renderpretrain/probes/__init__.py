@@ -3,13 +3,14 @@
 from renderpretrain.probes.classes import occupancy, semseg
 from renderpretrain.probes.depth import depth
 from renderpretrain.probes.head import Budget
-from renderpretrain.probes.probe import Plan, ProbeScenes, Trial, run_probe
+from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
 from renderpretrain.probes.task import Places, ProbedRecipe, Task
 
 __all__ = [
     "Budget",
     "Comparison",
+    "Example",
     "Places",
     "Plan",
     "ProbeScenes",

@@ -35,8 +35,9 @@ def semseg(class_names: Sequence[str]) -> Task:
             raise ValueError(f"scene {scene.name!r}: expected point labels below {count}, got {last}")
         counts = (scene.point_labels > 0) & (scene.points[:, 4] == 0)
         rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
-        features = recipe.point_features(one_batch(scene), scene.points[None, rows, :3])[0]
-        return Places(features, scene.point_labels[rows].long())
+        positions = scene.points[rows, :3]
+        features = recipe.point_features(one_batch(scene), positions[None])[0]
+        return Places(features, scene.point_labels[rows].long(), positions)
 
     def scores(sums: Tensor) -> dict[str, float]:
         iou = _iou(sums)

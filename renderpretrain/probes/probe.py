@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
@@ -69,6 +70,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Example:
+    """What a trial's head says of the first test scene, to look at.
+
+    Attributes:
+        places: The scene's.
+        outputs: Of the head.
+    """
+
+    places: Places
+    outputs: Float[Tensor, "M K"]
+
+
+@dataclass(frozen=True)
 class ProbeScenes:
     """Scenes in memory; no scene is in both.
 
@@ -91,7 +105,7 @@ def run_probe(
     scenes: ProbeScenes,
     build: Callable[[int], nn.Module],
     weights: dict[str, Tensor],
-    say: Callable[[Trial], None] = lambda trial: None,
+    say: Callable[[Trial, Example], None] = lambda trial, example: None,
 ) -> list[Trial]:
     """Probe the pre-trained weights and, for every seed, fresh ones.
 
@@ -101,21 +115,21 @@ def run_probe(
         build: A recipe (:class:`~renderpretrain.probes.task.ProbedRecipe`) with fresh weights of a seed, on
             the device of the scenes.
         weights: The pre-trained recipe's state.
-        say: Told of every trial.
+        say: Told of every trial, and shown an example of it.
 
     Raises:
         ValueError: If the weights do not fit, or the recipe or the scenes lack what the task asks for.
     """
     trials = []
-    for trial in _trials(plan, scenes, build, weights):
-        say(trial)
+    for trial, example in _trials(plan, scenes, build, weights):
+        say(trial, example)
         trials.append(trial)
     return trials
 
 
 def _trials(
     plan: Plan, scenes: ProbeScenes, build: Callable[[int], nn.Module], weights: dict[str, Tensor]
-) -> Iterator[Trial]:
+) -> Iterator[tuple[Trial, Example]]:
     """Arm by arm, so that one encoder's features are in memory at a time."""
     pretrained = build(plan.seeds[0])
     _load(pretrained, weights)
@@ -143,7 +157,7 @@ def _measure_norms(recipe: nn.Module, plan: Plan, scenes: ProbeScenes) -> None:
 
 def _linear(
     plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Arm, tuple[int, ...]]
-) -> Iterator[Trial]:
+) -> Iterator[tuple[Trial, Example]]:
     """Heads on features that are computed once per scene."""
     task, budget = plan.task, plan.budget
     _measure_norms(recipe, plan, scenes)
@@ -157,12 +171,13 @@ def _linear(
         both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
         head = Head(scale, task.outputs, seed)
         fit_head(head, both, task, budget)
-        yield Trial(arm[0], fraction, labelled, seed, _scores(task, head, iter(test)))
+        scores, example = _scores(task, head, iter(test))
+        yield Trial(arm[0], fraction, labelled, seed, scores), example
 
 
 def _finetuned(
     plan: Plan, scenes: ProbeScenes, recipe: Any, arm: tuple[Arm, tuple[int, ...]]
-) -> Iterator[Trial]:
+) -> Iterator[tuple[Trial, Example]]:
     """Heads and encoders trained together, from the same start for every fraction and seed."""
     task, budget = plan.task, plan.budget
     seen = scenes.train[: budget.statistics_scenes]
@@ -181,8 +196,8 @@ def _finetuned(
         _measure_norms(tuned, plan, scenes)
         with torch.no_grad():
             test = (task.read(tuned, scene, budget.test_places) for scene in scenes.test)
-            scores = _scores(task, head, test)
-        yield Trial(arm[0], fraction, labelled, seed, scores)
+            scores, example = _scores(task, head, test)
+        yield Trial(arm[0], fraction, labelled, seed, scores), example
 
 
 def _check_labels(task: Task, count: int) -> None:
@@ -202,9 +217,11 @@ def _choices(
 
 
 @torch.no_grad()
-def _scores(task: Task, head: Head, test: Iterator[Places]) -> dict[str, float]:
-    """Over all test scenes together."""
-    total: Tensor | int = 0
+def _scores(task: Task, head: Head, test: Iterator[Places]) -> tuple[dict[str, float], Example]:
+    """Over all test scenes together; and the first one."""
+    places = next(test)
+    first = Example(places, head(places.features))
+    total = task.sums(first.outputs, places.answers)
     for places in test:
         total = total + task.sums(head(places.features), places.answers)
-    return task.scores(torch.as_tensor(total))
+    return task.scores(total), first

@@ -35,14 +35,17 @@ class Places:
     Attributes:
         features: Of the encoders.
         answers: Classes, or metres.
+        positions: World positions, metres, where a place is a point.
     """
 
     features: Float[Tensor, "M C"]
     answers: Shaped[Tensor, " M"]
+    positions: Float[Tensor, "M 3"] | None = None
 
     def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "Places":
         """The chosen ones."""
-        return Places(self.features[rows], self.answers[rows])
+        positions = None if self.positions is None else self.positions[rows]
+        return Places(self.features[rows], self.answers[rows], positions)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from renderpretrain.viz.curves import Curve, Panel, save_label_curves
 from renderpretrain.viz.mesh import extract_mesh, rendered_points
 from renderpretrain.viz.ply import Mesh, write_ply
 from renderpretrain.viz.sheet import save_sheet
+from renderpretrain.viz.views import labels_from_above
 
 __all__ = [
     "Curve",
@@ -14,6 +15,7 @@ __all__ = [
     "depth_colours",
     "error_colours",
     "extract_mesh",
+    "labels_from_above",
     "normal_colours",
     "rendered_points",
     "save_label_curves",

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain.geometry import Cameras, Rays
@@ -82,3 +82,28 @@ def range_cells(
     azimuth = torch.atan2(x, y) / (2 * math.pi) + 0.5
     elevation = (high - torch.atan2(z, torch.hypot(x, y))) / (high - low)
     return torch.stack([azimuth * shape[1], elevation * shape[0]], -1)
+
+
+def labels_from_above(
+    points: Float[Tensor, "P 3"], labels: Int[Tensor, " P"], *, across: int = 200
+) -> Int[Tensor, "h w"]:
+    """The label of the highest point of every cell: x to the right, y up.
+
+    Args:
+        points: World points, metres. The picture holds all of them, and no more.
+        labels: Of the points; those of class 0 and below are left out.
+        across: Cells along the longer side.
+    """
+    place, extent = points - points.amin(0), points.amax(0) - points.amin(0)
+    cell = (float(extent[:2].max()) / across) or 1.0
+    column, row = (place[:, :2] / cell).floor().long().clamp(max=across - 1).unbind(-1)
+    width, height = (min(int(side / cell) + 1, across) for side in extent[:2].tolist())
+    order = points[:, 2].argsort()
+    order = order[labels[order] > 0]
+    index = (height - 1 - row) * width + column
+    highest = torch.full((height * width,), -1, device=points.device)
+    rank = torch.arange(len(order), device=points.device)
+    highest = highest.scatter_reduce(0, index[order], rank, "amax")
+    shown = torch.zeros_like(highest)
+    shown[highest >= 0] = labels[order[highest[highest >= 0]]]
+    return shown.view(height, width)

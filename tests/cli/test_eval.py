@@ -55,6 +55,8 @@ def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, ta
     assert record["scenes"] == ["street-1-0", "street-1-1"]  # pre-training saw those of seed 0
     assert record["test_scenes"] == ["street-1-2"]
     assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
+    answers = runs / recipe / f"probe-{task}-{mode}-answers.png"
+    assert answers.is_file() == (task == "semseg") == (str(answers) in said)
 
 
 def test_a_file_keeps_what_other_probes_wrote(runs):

@@ -3,7 +3,15 @@ from PIL import Image
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
-from renderpretrain.viz import class_colours, depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz import (
+    class_colours,
+    depth_colours,
+    error_colours,
+    labels_from_above,
+    normal_colours,
+    save_sheet,
+)
+from renderpretrain.viz.sheet import HEADER, SWATCH
 from renderpretrain.viz.views import camera_cells, camera_view, range_cells, range_view
 
 
@@ -20,6 +28,30 @@ def test_a_sheet_is_one_png_with_all_pictures(tmp_path):
         colours = {colour: count for count, colour in image.convert("RGB").getcolors(10**6)}
     assert colours[(255, 0, 0)] == 2 * 20 * 40
     assert colours[(0, 0, 255)] == 20 * 40
+
+
+def test_a_legend_says_every_name_once_in_its_colour(tmp_path):
+    """More names than fit a line: what is below moves down, and nothing is cut off."""
+    black = torch.zeros(3, 20, 200)
+    legend = {f"class {k}": torch.tensor([1.0, k / 255, 0.0]) for k in range(9)}
+    plain, told = tmp_path / "plain.png", tmp_path / "told.png"
+    save_sheet(plain, "title", [("a", [("x", black)])], height=20)
+    save_sheet(told, "title", [("a", [("x", black)])], height=20, legend=legend)
+    with Image.open(plain) as before, Image.open(told) as after:
+        assert after.width == before.width and after.height > before.height + HEADER
+        colours = {colour: count for count, colour in after.convert("RGB").getcolors(10**6)}
+        assert [colours[(255, k, 0)] for k in range(9)] == [(SWATCH + 1) ** 2] * 9
+        assert colours[(0, 0, 0)] >= 20 * 200
+
+
+def test_the_highest_labelled_point_is_seen_from_above():
+    points = torch.tensor([[0.0, 0, 1], [0, 0, 3], [0, 0, 2], [9.9, 4.9, 0], [9.9, 0, 0], [5, 0, 0]])
+    labels = torch.tensor([1, 2, 3, 4, 0, 5])
+    seen = labels_from_above(points, labels, across=10)
+    expected = torch.zeros(5, 10, dtype=torch.long)
+    expected[4, 0], expected[4, 5], expected[0, 9] = 2, 5, 4  # y points up; class 0 is not drawn
+    assert torch.equal(seen, expected)
+    assert torch.equal(labels_from_above(points[:1], labels[:1]), torch.tensor([[1]]))
 
 
 def test_near_is_brighter_than_far_and_unknown_is_black():

@@ -1,0 +1,97 @@
+"""What a probe leaves to look at: tables, a plot over the labels, and its answers drawn from above."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from renderpretrain.cli.report import print_table
+from renderpretrain.probes import Comparison, Example, Plan, Trial
+from renderpretrain.viz import Curve, Panel, class_colours, labels_from_above, save_sheet
+
+
+def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
+    """One line per fraction."""
+    header = [f"{plan.task.metric}, {plan.mode}", plan.labels, "scratch", "pre-trained", "difference"]
+    rows = [
+        [
+            f"{100 * line.fraction:g} %",
+            str(line.labelled),
+            f"{line.scratch.mean:.4f} ± {line.scratch.deviation:.4f}",
+            f"{line.pretrained.mean:.4f} ± {line.pretrained.deviation:.4f}",
+            f"{line.difference.mean:+.4f} ± {line.difference.deviation:.4f} ({100 * line.relative:+.1f} %)",
+        ]
+        for line in lines
+    ]
+    print_table(header, rows)
+
+
+def print_classes(trials: list[Trial]) -> None:
+    """Per-class scores where there are some: scratch, then pre-trained, at every fraction."""
+    names = [key for key in trials[0].scores if key.startswith("iou/")]
+    fractions = list(dict.fromkeys(trial.fraction for trial in trials))
+
+    def cell(name: str, fraction: float) -> str:
+        means = [
+            fmean(t.scores.get(name, 0.0) for t in trials if t.arm == arm and t.fraction == fraction)
+            for arm in ("scratch", "pretrained")
+        ]
+        return " -> ".join(f"{mean:.3f}" for mean in means)
+
+    if names:
+        rows = [[name.removeprefix("iou/"), *(cell(name, f) for f in fractions)] for name in names]
+        print_table(["IoU, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
+
+
+def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
+    """The lines as a plot."""
+    arms = {"scratch": [line.scratch for line in lines], "pre-trained": [line.pretrained for line in lines]}
+    curves = [
+        Curve(name, [s.mean for s in spreads], [s.deviation for s in spreads])
+        for name, spreads in arms.items()
+    ]
+    return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)
+
+
+ARMS = {"labels": "labels", "scratch": "scratch", "pretrained": "pre-trained"}
+"""Columns of the sheet: whose classes, and what a reader calls them."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The first test scene's points in their classes, and in those that the first seed's heads give them.
+
+    Attributes:
+        class_names: By class index.
+        views: Labels from above, of every arm at every fraction, and under ``labels`` at each the true ones.
+    """
+
+    class_names: Sequence[str]
+    views: dict[float, dict[str, Int[Tensor, "h w"]]] = field(default_factory=dict)
+
+    def add(self, trial: Trial, example: Example) -> None:
+        """Keep what a trial says, if it is the first of its kind and says classes of points."""
+        points, row = example.places.positions, self.views.setdefault(trial.fraction, {})
+        if points is None or not len(points) or trial.arm in row:
+            return
+        for name, labels in (("labels", example.places.answers), (trial.arm, example.outputs.argmax(1))):
+            row[name] = labels_from_above(points, labels).cpu()
+
+    def save(self, path: Path, title: str) -> Path | None:
+        """Write the sheet: a row a fraction. Nothing where no trial had points."""
+        rows = [
+            (f"{100 * fraction:g} %", [(name, class_colours(row[arm])) for arm, name in ARMS.items()])
+            for fraction, row in self.views.items()
+            if row
+        ]
+        return save_sheet(path, title, rows, height=300, legend=self._legend()) if rows else None
+
+    def _legend(self) -> dict[str, Float[Tensor, "3"]]:
+        """Of the classes that are seen somewhere."""
+        seen = [labels.flatten() for row in self.views.values() for labels in row.values()]
+        classes = [k for k in torch.cat(seen).unique().tolist() if k > 0] if seen else []
+        return {self.class_names[k]: class_colours(torch.tensor([[k]]))[:, 0, 0] for k in classes}
