@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from renderpretrain.cli.report import print_table
@@ -83,15 +83,26 @@ class Gallery:
 
     def save(self, path: Path, title: str) -> Path | None:
         """Write the sheet: a row a fraction. Nothing where no trial had points."""
+        views = {fraction: row for fraction, row in self.views.items() if row}
+        if not views:
+            return None
+        place = self._places([labels for row in views.values() for labels in row.values()])
         rows = [
-            (f"{100 * fraction:g} %", [(name, class_colours(row[arm])) for arm, name in ARMS.items()])
-            for fraction, row in self.views.items()
-            if row
+            (f"{100 * fraction:g} %", [(name, class_colours(place[row[arm]])) for arm, name in ARMS.items()])
+            for fraction, row in views.items()
         ]
-        return save_sheet(path, title, rows, height=300, legend=self._legend()) if rows else None
+        legend = {
+            self.class_names[k]: class_colours(place[k].view(1, 1))[:, 0, 0]
+            for k in place.argsort().tolist()
+            if place[k] > 0
+        }
+        return save_sheet(path, title, rows, height=300, legend=legend)
 
-    def _legend(self) -> dict[str, Float[Tensor, "3"]]:
-        """Of the classes that are seen somewhere."""
-        seen = [labels.flatten() for row in self.views.values() for labels in row.values()]
-        classes = [k for k in torch.cat(seen).unique().tolist() if k > 0] if seen else []
-        return {self.class_names[k]: class_colours(torch.tensor([[k]]))[:, 0, 0] for k in classes}
+    def _places(self, seen: list[Int[Tensor, "h w"]]) -> Int[Tensor, " K"]:
+        """The frequent classes first, whose colours are furthest apart; 0 for those that are nowhere."""
+        counts = torch.bincount(torch.cat([s.flatten() for s in seen]), minlength=len(self.class_names))
+        counts[0] = 0
+        order = counts.argsort(descending=True, stable=True)
+        place = torch.zeros_like(counts)
+        place[order] = torch.arange(1, len(order) + 1)
+        return place * (counts > 0)
