@@ -87,7 +87,7 @@ bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py
 
 # Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
-proof: setup ## does pre-training pay? every recipe pre-trained and probed
+proof: setup ## does pre-training pay? every recipe pre-trained and probed, 32 minutes on two cores
 	@$(BIN)/python benchmarks/proof.py
 
 proof-quick: setup ## the same path in minutes; its numbers say nothing
