@@ -174,6 +174,7 @@ def test_a_child_computes_that_was_forked_while_other_threads_were_in_a_kernel(t
 @pytest.mark.slow
 @pytest.mark.parametrize("start", sorted({"fork", "spawn"} & {*multiprocessing.get_all_start_methods()}))
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2:UserWarning")  # more than there are cores
 def test_workers_of_a_data_loader_run_kernels(start, threads, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent)
     dataset = importlib.import_module("points_dataset").PointsDataset()
