@@ -60,6 +60,7 @@ define sanitized
 		TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1 \
 		RENDERPRETRAIN_NATIVE=$(CURDIR)/build/$@ OMP_NUM_THREADS=1; \
 	for level in "" default; do \
+		export TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/build/$@/compiled$$level; \
 		$${level:+env ATEN_CPU_CAPABILITY=$$level} $(BIN)/python -c "import sys; from renderpretrain import ops; \
 			sys.exit(None if ops.has_native('cpu') else ops.native_status()['cpu'].why)" && \
 		$${level:+env ATEN_CPU_CAPABILITY=$$level} $(BIN)/python -m pytest --capture=sys $(3) || exit; \
