@@ -67,7 +67,7 @@ define sanitized
 	done
 endef
 
-sanitize: setup ## the operators' tests with memory and undefined behaviour checked in the kernels, 3 minutes
+sanitize: setup ## the operators' tests with memory and undefined behaviour checked in the kernels, 10 minutes
 	$(call sanitized,address$(comma)undefined,libasan,tests/ops)
 
 # Its runtime does not let a forked child start threads where the parent had some.
