@@ -31,6 +31,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 
 $(NATIVE): $(STAMP) $(wildcard csrc/*)
 	@$(BIN)/python setup.py --quiet build_native
+	@echo "setup: done; 'source $(BIN)/activate' puts renderpretrain on your path"
 	@touch $@
 
 setup-card: setup ## also torch-scatter, which compiles for 4-5 minutes

@@ -1,14 +1,13 @@
 # UniPAD on data of your own: write a scene folder (here from synthetic streets), check it, pre-train on it,
-# keep the encoder.
+# take the encoders home.
 import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
 from renderpretrain.data import SceneFolder, SyntheticStreet, validate_scene_folder, write_scene_folder
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunOptions, fit
+from renderpretrain.transfer import export_encoders, load_encoders
 
 work = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
 street = SyntheticStreet(num_scenes=4, frames_per_street=4, image_size=(128, 224))
@@ -20,10 +19,14 @@ config = RECIPES["unipad-lidar"].presets["tiny"]
 scenes = SceneFolder(work / "recording", image_size=config.image_size)
 recipe = RECIPES["unipad-lidar"].build(config)
 optimization = config.optimization.model_copy(update={"steps": 4, "log_every": 1})
-result = fit(recipe, scenes, optimization, out=work / "run", options=RunOptions(holdout=1))
+# What the run folder remembers: with it `renderpretrain render`, `eval` and `export` know what they look at.
+settings = config.model_copy(update={"optimization": optimization}).model_dump(mode="json")
+job = {"recipe": "unipad-lidar", "preset": "tiny", "data": f"folder:{(work / 'recording').absolute()}"}
+job |= {"holdout": 1, "seed": 0, "config": settings}
+result = fit(recipe, scenes, optimization, out=work / "run", options=RunOptions(holdout=1, config=job))
 for change in result.table:
     print(f"{change.metric}: {change.before:.3f} -> {change.after:.3f}")
 
-weights = {name: part.state_dict() for name, part in recipe.encoders().items()}
-torch.save(weights, work / "encoders.pt")
-print("encoders:", ", ".join(weights), "->", work / "encoders.pt")
+export_encoders(work / "run", "safetensors", work / "encoders.safetensors")
+encoders = load_encoders(work / "encoders.safetensors")  # where you fine-tune
+print("encoders:", ", ".join(encoders), "->", work / "encoders.safetensors")

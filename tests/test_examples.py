@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.testing import assert_close
+
+from renderpretrain.transfer import load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +48,10 @@ def test_custom_field_finds_the_ball():
 def test_own_data_leaves_encoders(tmp_path):
     out = run("unipad_own_data.py", tmp_path)
     assert "problem" not in out
-    assert (tmp_path / "encoders.pt").is_file()
+    encoders = load_encoders(tmp_path / "encoders.safetensors")
+    trained = load_encoders(tmp_path / "run")
+    for name, encoder in encoders.items():
+        assert_close(encoder.state_dict(), trained[name].state_dict(), rtol=0, atol=0)
     assert "depth_abs_rel" in out
 
 

@@ -188,6 +188,11 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
             f"scenes: {name} sees {entry.frames_per_street} frames of every street and holds out others; "
             f"expected a multiple of {entry.frames_per_street}, got {told['scenes']}"
         )
+    if not synthetic and told.get("scenes") is not None:
+        raise ValueError(
+            f"scenes: only synthetic data is made in any number; {data} has its own, of which --holdout "
+            f"keeps some out; got {told['scenes']}"
+        )
     return Job(
         recipe=name,
         preset=preset,

@@ -1,5 +1,6 @@
 """``renderpretrain pretrain``: flags in, a run folder out."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,10 +51,22 @@ def pretrain(
     flags |= {"holdout": holdout, "scenes": scenes}
     job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
     if dry_run:
+        _check(job, folder, device, resume)
         _describe(job)
     else:
-        options = {"device": device, "resume": resume, "workers": workers}
-        _run(job, folder, options)
+        _run(job, folder, {"device": device, "resume": resume, "workers": workers})
+
+
+def _check(job: "Job", folder: Path, device: str, resume: bool) -> None:
+    """Refuse what a run would refuse, and touch nothing."""
+    from renderpretrain.training import RunFolder, choose_device, without_memory
+    from renderpretrain.transfer import begin_with
+
+    choose_device(device)
+    RunFolder(folder).check(resume=resume)
+    if job.init and not resume:
+        model: Any = without_memory(job.build)
+        begin_with(model.encoders(), job.init, load=False)
 
 
 def _begin_with(model: "torch.nn.Module", init: str) -> None:
@@ -80,6 +93,7 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
 
     def draw(step: int, recipe: torch.nn.Module) -> None:
         path = RunFolder(folder).pictures / f"step_{step:06d}.png"
+        typer.echo(f"drawing {path}")
         save_picture(recipe, dataset[shown], path, title=f"{job.recipe} {job.preset}, step {step}")
 
     settings: Any = job.config
@@ -94,6 +108,8 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
     )
     if result.is_main:
         print_result(job.recipe, result)
+    if result.stopped_by:
+        raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
 
 
 def _describe(job: "Job") -> None:

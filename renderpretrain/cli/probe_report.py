@@ -10,20 +10,25 @@ from jaxtyping import Int
 from torch import Tensor
 
 from renderpretrain.cli.report import print_table
-from renderpretrain.probes import Comparison, Example, Plan, Trial
+from renderpretrain.probes import Comparison, Example, Plan, Spread, Trial
 from renderpretrain.viz import Curve, Panel, class_colours, labels_from_above, save_sheet
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
-    """One line per fraction."""
+    """One line per fraction; one seed has no deviation."""
+
+    def told(spread: Spread, sign: str = "") -> str:
+        deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
+        return f"{spread.mean:{sign}.4f}{deviation}"
+
     header = [f"{plan.task.metric}, {plan.mode}", plan.labels, "scratch", "pre-trained", "difference"]
     rows = [
         [
             f"{100 * line.fraction:g} %",
             str(line.labelled),
-            f"{line.scratch.mean:.4f} ± {line.scratch.deviation:.4f}",
-            f"{line.pretrained.mean:.4f} ± {line.pretrained.deviation:.4f}",
-            f"{line.difference.mean:+.4f} ± {line.difference.deviation:.4f} ({100 * line.relative:+.1f} %)",
+            told(line.scratch),
+            told(line.pretrained),
+            f"{told(line.difference, '+')} ({100 * line.relative:+.1f} %)",
         ]
         for line in lines
     ]
@@ -57,7 +62,7 @@ def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
     return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)
 
 
-ARMS = {"labels": "labels", "scratch": "scratch", "pretrained": "pre-trained"}
+ARMS = {"truth": "truth", "scratch": "scratch", "pretrained": "pre-trained"}
 """Columns of the sheet: whose classes, and what a reader calls them."""
 
 
@@ -67,7 +72,7 @@ class Gallery:
 
     Attributes:
         class_names: By class index.
-        views: Labels from above, of every arm at every fraction, and under ``labels`` at each the true ones.
+        views: Labels from above, of every arm at every fraction, and under ``truth`` at each the true ones.
     """
 
     class_names: Sequence[str]
@@ -78,7 +83,7 @@ class Gallery:
         points, row = example.places.positions, self.views.setdefault(trial.fraction, {})
         if points is None or not len(points) or trial.arm in row:
             return
-        for name, labels in (("labels", example.places.answers), (trial.arm, example.outputs.argmax(1))):
+        for name, labels in (("truth", example.places.answers), (trial.arm, example.outputs.argmax(1))):
             row[name] = labels_from_above(points, labels).cpu()
 
     def save(self, path: Path, title: str) -> Path | None:
@@ -88,7 +93,10 @@ class Gallery:
             return None
         place = self._places([labels for row in views.values() for labels in row.values()])
         rows = [
-            (f"{100 * fraction:g} %", [(name, class_colours(place[row[arm]])) for arm, name in ARMS.items()])
+            (
+                f"{100 * fraction:g} % of the labels",
+                [(name, class_colours(place[row[arm]])) for arm, name in ARMS.items()],
+            )
             for fraction, row in views.items()
         ]
         legend = {

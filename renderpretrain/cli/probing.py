@@ -27,7 +27,7 @@ from renderpretrain.probes import (
 )
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.files import check_target, write_text
-from renderpretrain.training.distributed import choose_device
+from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves
 
 PROBE_SEED = 1

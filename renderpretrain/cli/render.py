@@ -24,8 +24,7 @@ def render(
     """Draw input, masked input, rendering and error of one scene, and name what was written."""
     from renderpretrain.cli.job import trained
     from renderpretrain.storage import check_target
-    from renderpretrain.training import RunFolder
-    from renderpretrain.training.distributed import choose_device
+    from renderpretrain.training import RunFolder, choose_device
     from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
     from renderpretrain.viz.mesh import marching_cubes

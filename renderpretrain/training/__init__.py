@@ -3,7 +3,7 @@
 from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
-from renderpretrain.training.distributed import Process, process_session
+from renderpretrain.training.distributed import Process, choose_device, process_session
 from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.held_out_views import evaluate_views
@@ -24,6 +24,7 @@ __all__ = [
     "StepCost",
     "build_optimizer",
     "changes",
+    "choose_device",
     "enlarge_images",
     "evaluate",
     "evaluate_baseline",

@@ -92,9 +92,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(f"cuda:{local}" if name == "cuda" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:120]
+        known = name.partition(":")[0] in ("cpu", "cuda")
+        reason = f" ({str(error).splitlines()[0][:120]})" if known else ""
         raise ValueError(
-            f"device: expected auto, cpu, cuda or cuda:N that is present, got {name!r} ({reason})"
+            f"device: expected auto, cpu, cuda or cuda:N that is present, got {name!r}{reason}"
         ) from error
     return device
 

@@ -20,6 +20,9 @@ RAYS_AT_ONCE = 4096
 DEPTH_SPAN = 10.0
 """How many times the near end of the depth colours their far end is."""
 
+OPAQUE = 0.5
+"""Rendered depth is drawn where a ray's opacity is more; errors are drawn wherever there is a target."""
+
 PICTURE_SEED = 7
 """The mask in the pictures is the same from start to end, so that they can be compared."""
 
@@ -43,10 +46,15 @@ class DepthScale:
         return DepthScale(torch.maximum(upper - places, places - lower).max().item())
 
     def panel(self, name: str, depth: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"]) -> tuple[str, Tensor]:
-        """A picture of depths in metres, black where not valid, with the scale in its caption."""
-        near = self.far / DEPTH_SPAN
-        colours = depth_colours(depth.cpu(), valid.cpu(), near=near, far=self.far)
-        return f"{name}, {near:.2g}-{self.far:.2g} m", colours
+        """A picture of depths in metres, black where not valid."""
+        return name, depth_colours(depth.cpu(), valid.cpu(), near=self.far / DEPTH_SPAN, far=self.far)
+
+    def legend(self) -> dict[str, Float[Tensor, "3"]]:
+        """What the colours of the panels mean."""
+        metres = torch.tensor([[self.far / DEPTH_SPAN, self.far / DEPTH_SPAN**0.5, self.far]])
+        colours = self.panel("", metres, torch.ones_like(metres, dtype=torch.bool))[1]
+        named = {f"{float(depth):.2g} m": colours[:, 0, n] for n, depth in enumerate(metres[0])}
+        return named | {f"nothing measured, or rendered opacity below {OPAQUE}": torch.zeros(3)}
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views
         chosen = range(0, count, max(1, -(-count // max_views)))
         rows = [(scene.camera_names[n], _camera_panels(shown, n)) for n in chosen]
     recipe.train(mode)
-    return save_sheet(path, f"{title}   {scene.name}", rows)
+    return save_sheet(path, f"{title}   {scene.name}", rows, legend=shown.scale.legend())
 
 
 def _camera_panels(shown: _Shown, n: int) -> Panels:
@@ -150,7 +158,7 @@ def _rendered_panels(
         colour, caption = rendered["rgb"].view(height, width, 3).permute(2, 0, 1), "rendered colour"
     panels: Panels = [(caption, colour)]
     depth = rendered["depth"].view(height, width)
-    panels.append(scale.panel("rendered depth", depth, rendered["opacity"].view(height, width) > 0.5))
+    panels.append(scale.panel("rendered depth", depth, rendered["opacity"].view(height, width) > OPAQUE))
     if "normals" in rendered:
         panels.append(
             ("normals", normal_colours(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
@@ -158,7 +166,7 @@ def _rendered_panels(
     measured, hit = target
     error = (depth - measured).abs() / measured.clamp(min=1.0)
     panels.append(scale.panel("target depth", measured, hit))
-    panels.append(("error, red = 50 %", error_colours(error.cpu(), hit.cpu(), worst=0.5)))
+    panels.append(("depth error, red = 50 %", error_colours(error.cpu(), hit.cpu(), worst=0.5)))
     if "classes" in rendered:
         panels.append(("rendered classes", class_colours(rendered["classes"].view(height, width).cpu())))
     return panels

@@ -111,12 +111,13 @@ def load_encoder(path: Path | str, part: str | None = None) -> nn.Module:
     return encoder_module(chosen, pretrained)
 
 
-def begin_with(encoders: Mapping[str, nn.Module], path: Path | str) -> list[str]:
+def begin_with(encoders: Mapping[str, nn.Module], path: Path | str, *, load: bool = True) -> list[str]:
     """Load the encoders of a run folder or file into a recipe's, in place, by name.
 
     Args:
         encoders: The recipe's ``encoders()``.
         path: See :func:`read_pretrained`.
+        load: Or only look whether it fits; then the encoders may be without memory.
 
     Returns:
         One line on each encoder.
@@ -139,7 +140,7 @@ def begin_with(encoders: Mapping[str, nn.Module], path: Path | str) -> list[str]
         fresh = {key: own[key] for key in found[name].fresh if key in own}
         states[name] = check_weights(module, found[name].tensors | fresh, f"{path}: {name}")
         lines.append(f"{name}: {len(found[name].tensors)} of {len(own)} tensors from {path}")
-    for name, state in states.items():
+    for name, state in states.items() if load else ():
         encoders[name].load_state_dict(state)
     return lines
 
@@ -151,11 +152,10 @@ def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
         for name, encoder in pretrained.encoders.items()
         for key, value in encoder.tensors.items()
     }
-    axes = {n: "xyz" if e.kind in XYZ else "zyx" for n, e in pretrained.encoders.items()}
     header = {
         "format": FORMAT,
         "layout": layout,
-        "axes": json.dumps(axes),
+        "axes": json.dumps({n: "xyz" if e.kind in XYZ else "zyx" for n, e in pretrained.encoders.items()}),
         "encoders": json.dumps({n: e.spec for n, e in pretrained.encoders.items()}),
         "fresh": json.dumps({n: list(e.fresh) for n, e in pretrained.encoders.items() if e.fresh}),
     }

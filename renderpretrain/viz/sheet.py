@@ -43,7 +43,8 @@ def save_sheet(
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 4), title, INK, font=font)
     for left, line, name, colour in marks:
-        draw.rectangle((left, HEADER + line + 4, left + SWATCH, HEADER + line + 4 + SWATCH), colour)
+        corners = (left, HEADER + line + 4, left + SWATCH, HEADER + line + 4 + SWATCH)
+        draw.rectangle(corners, colour, outline=INK)
         draw.text((left + SWATCH + 4, HEADER + line + 3), name, INK, font=font)
     for (label, _), row in zip(rows, pictures, strict=True):
         left = MARGIN

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from renderpretrain.cli import main
+from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import newest_checkpoint, read_rows
 
@@ -101,6 +102,33 @@ def test_what_exists_is_not_overwritten(tmp_path, capsys):
         capsys, "pretrain", "unipad-lidar", "--out", tmp_path, *SMALL
     )
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_dry_run_refuses_what_a_run_would(tmp_path, capsys, dry):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "precious").write_text("data")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    new = ["--out", tmp_path / "new", *SMALL, *dry]
+    said = [
+        failure(capsys, "pretrain", "unipad-lidar", "--out", tmp_path / "taken", *SMALL, *dry),
+        failure(capsys, "pretrain", "unipad-lidar", "--init", tmp_path / "text.safetensors", *new),
+        failure(capsys, "pretrain", "unipad-lidar", *new, "--device", "gpu"),
+    ]
+    expected = [
+        "expected an empty or new folder",
+        "text.safetensors: not a whole safetensors",
+        "that is present, got 'gpu'",
+    ]
+    assert all(message in line for message, line in zip(expected, said, strict=True)), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "text.safetensors"]
+
+
+def test_a_recording_has_its_own_number_of_scenes(tmp_path, capsys):
+    street = SyntheticStreet(2, image_size=(64, 96), points_per_beam=100)
+    write_scene_folder(tmp_path / "data", [street[0], street[1]])
+    command = ["pretrain", "unipad-lidar", "--data", f"folder:{tmp_path / 'data'}", "--scenes", 1]
+    assert "scenes: only synthetic data is made in any number" in failure(capsys, *command)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
@@ -287,7 +315,7 @@ def test_sigterm_ends_with_a_checkpoint_and_says_how_to_resume(tmp_path):
                 process.send_signal(signal.SIGTERM)
                 break
         said = process.stdout.read()
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGTERM  # what comes after it must not take it for done
     assert "stopped by SIGTERM after step" in said and "--resume" in said
     assert newest_checkpoint(tmp_path / "run" / "checkpoints") is not None
 

@@ -33,7 +33,7 @@ def test_a_class_has_one_colour_in_every_column(tmp_path):
     told(gallery, "scratch", 3, seed=1)  # only the first seed's is drawn
     assert gallery.save(tmp_path / "answers.png", "title") == tmp_path / "answers.png"
     car, road = pixels_of_colours(tmp_path / "answers.png")  # no tree
-    swatch = (SWATCH + 1) ** 2
+    swatch = (SWATCH - 1) ** 2  # in a frame
     assert road - swatch == 2 * (car - swatch) > 0
 
 

@@ -1,7 +1,5 @@
 """The colours of depth in a run's pictures."""
 
-import re
-
 import pytest
 import torch
 
@@ -26,8 +24,12 @@ def test_the_scale_ends_at_the_side_that_is_farthest_from_a_sensor():
 def test_a_panel_says_which_depths_its_colours_stand_for():
     depth, valid = torch.tensor([[0.5, 1.0, 5.0]]), torch.tensor([[True, True, False]])
     name, picture = DepthScale(5.0).panel("target depth", depth, valid)
-    assert name == "target depth, 0.5-5 m"
+    assert name == "target depth"
     assert torch.equal(picture, depth_colours(depth, valid, near=0.5, far=5.0))
+    near, middle, far, none = DepthScale(5.0).legend().items()
+    assert (near[0], middle[0], far[0]) == ("0.5 m", "1.6 m", "5 m")
+    assert torch.equal(near[1], picture[:, 0, 0]) and far[1].sum() < middle[1].sum() < near[1].sum()
+    assert "opacity below 0.5" in none[0] and not none[1].any()
 
 
 @pytest.mark.parametrize(
@@ -40,13 +42,12 @@ def test_a_panel_says_which_depths_its_colours_stand_for():
 def test_what_sensors_see_spreads_over_the_colours(recipe, data, tmp_path, monkeypatch):
     """Nine tenths of the distances between cameras and points, in rooms and streets, take half of them."""
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, *, legend: drawn.append(legend) or path
+    )
     scene, entry = data[0], RECIPES[recipe]
     pictures.save_picture(entry.build(entry.presets["tiny"]), scene, tmp_path / "p.png", title="t")
-    captions = [caption for _, panels in drawn for caption, _ in panels]
-    scales = {caption.partition(", ")[2] for caption in captions if " depth, " in caption}
-    assert len(scales) == 1  # of renderings and targets alike
-    near, far = map(float, re.fullmatch(r"(.*)-(.*) m", scales.pop()).groups())
+    near, _, far = (float(name.removesuffix(" m")) for name in drawn[0] if name.endswith(" m"))
     assert far / near == pytest.approx(DEPTH_SPAN, rel=0.1)  # two digits each
     batch = collate([scene], torch.zeros(1, dtype=torch.long))
     apart = torch.cdist(batch.cameras.centers[0], batch.points[0, :, :3])

@@ -40,7 +40,7 @@ def test_a_legend_says_every_name_once_in_its_colour(tmp_path):
     with Image.open(plain) as before, Image.open(told) as after:
         assert after.width == before.width and after.height > before.height + HEADER
         colours = {colour: count for count, colour in after.convert("RGB").getcolors(10**6)}
-        assert [colours[(255, k, 0)] for k in range(9)] == [(SWATCH + 1) ** 2] * 9
+        assert [colours[(255, k, 0)] for k in range(9)] == [(SWATCH - 1) ** 2] * 9  # in a frame
         assert colours[(0, 0, 0)] >= 20 * 200
 
 
