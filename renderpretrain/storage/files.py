@@ -1,7 +1,7 @@
 """Writing files so that a reader, or a crash, never meets half of one."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +46,24 @@ def check_target(name: str, path: Path) -> None:
         raise ValueError(f"{name}: expected {path} to lie in folders, but {above} is a file")
     if not os.access(above, os.W_OK):
         raise ValueError(f"{name}: cannot write {path}: no permission in {above}")
+
+
+def check_kept(name: str, path: Path, kept: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        name: The argument that names the path.
+        path: Its folder need not exist.
+        kept: Files, and folders in which nothing may be written.
+
+    Raises:
+        ValueError: If it is one of them or lies in one, through whatever links.
+    """
+    target = path.resolve()
+    for own in kept:
+        if own.resolve() in (target, *target.parents):
+            what = f"lies in {own}" if own.is_dir() else "is read itself"
+            raise ValueError(f"{name}: expected a file outside of what is read, got {path}, which {what}")
 
 
 def write_text(path: Path, text: str) -> None:

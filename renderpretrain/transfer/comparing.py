@@ -113,6 +113,19 @@ def compare(
     return kept, report
 
 
+def fixed_sizes(placed: Placed) -> str:
+    """Why an encoder of other widths or stages than the host's code fixes fits none; empty if it fits.
+
+    The last convolution does not count: with another kernel it is left out as another layer.
+    """
+    part, ours = placed.part, shapes_of(placed.tensors)
+    last = f"{part.prefix}conv_out."
+    differs = any(
+        ours.get(k) != placed.stock.get(k) for k in {*ours, *placed.stock} if not k.startswith(last)
+    )
+    return f"; {part.fixed}" if part.fixed and differs else ""
+
+
 def _same(after: Tensor, before: Tensor) -> bool:
     """Whether a tensor went through untouched."""
     return after.shape == before.shape and torch.equal(after, before)
@@ -162,4 +175,5 @@ def _check_shapes(kept: Tensors, expected: Shapes, source: str, placed: Placed) 
                 hint = ": the kernels of two spconv versions; see --to mmdet3d and mmdet3d-0.17"
             raise ValueError(
                 f"{source}: {key}: the host has {expected[key]}, {placed.name} {tuple(value.shape)}{hint}"
+                f"{fixed_sizes(placed) if expected is placed.stock else ''}"
             )

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 
 import renderpretrain
-from renderpretrain.storage import check_target, write_atomically
-from renderpretrain.transfer.comparing import Placed, compare, place, shapes_of
+from renderpretrain.storage import check_kept, check_target, write_atomically
+from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import Host
@@ -70,18 +70,20 @@ def export_encoders(
         options: How strict to be.
 
     Raises:
-        ValueError: If the file's name is of another kind, the host has no place for any encoder, shapes
+        ValueError: If ``out`` is one of the files that are read or lies beside a run's checkpoints, its name
+            is of another kind, the host has no place for any encoder, shapes
             differ, too little matches, or the outputs do; nothing is written then.
     """
-    out = Path(out)
+    out, options = Path(out), options or ExportOptions()
     check_target("out", out)
+    check_kept("out", out, _read_from(source, options))
     plain = out.suffix == ".safetensors"
     if to in HOSTS and HOSTS[to].wrapper is not None and plain:
         raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
     if to == "safetensors" and not plain:
         raise ValueError(f"out: expected a .safetensors file, got {out}")
     pretrained = source if isinstance(source, Pretrained) else read_pretrained(source)
-    done = prepare_export(pretrained, to, options or ExportOptions(), plain=plain)
+    done = prepare_export(pretrained, to, options, plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
     return done
@@ -105,7 +107,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     reports = [report for _, report in compared]
     notes = notes_for(pretrained, host)
     report = TransferReport(f"{host.name} ({host.title})", tuple(reports), homeless, notes)
-    report.check(options.min_match)
+    report.check(options.min_match, "".join(map(fixed_sizes, placed)) if theirs is None else "")
     tensors = {key: value for kept, _ in compared for key, value in kept.items()}
     content = serialize(tensors, host, plain=plain)
     if options.verify:
@@ -127,6 +129,16 @@ def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:
     beside = {"version": maker} if host.wrapper == "model_state" else {"meta": {"made_by": maker}}
     torch.save(state if host.wrapper is None else {host.wrapper: state, **beside}, content)
     return content.getvalue()
+
+
+def _read_from(source: Path | str | Pretrained, options: ExportOptions) -> list[Path]:
+    """The files and the folder of checkpoints that an export reads."""
+    read = [] if options.host_checkpoint is None else [Path(options.host_checkpoint)]
+    if isinstance(source, Pretrained):
+        return read
+    run = Path(source)
+    parts = ("checkpoints", "config.yaml", "environment.json")
+    return [*read, *(run / part for part in parts)] if run.is_dir() else [*read, run]
 
 
 def _chosen(pretrained: Pretrained, part: str | None) -> Pretrained:
@@ -177,14 +189,16 @@ def _verified(
 def _check_ours(options: ExportOptions) -> None:
     """What compares with a host has no meaning for our own file."""
     asked = {
-        "host_ckpt": options.host_checkpoint,
-        "prefix": options.prefix,
-        "verify": options.verify or None,
+        "host_ckpt": (options.host_checkpoint is not None, "there is no host to compare with"),
+        "prefix": (options.prefix is not None, "no key is renamed"),
+        "verify": (options.verify, "there is no host whose outputs could differ"),
     }
-    for name, value in asked.items():
-        if value is not None:
+    for name, (given, reason) in asked.items():
+        if given:
+            flag = f"--{name.replace('_', '-')}"
             raise ValueError(
-                f"{name}: expected only with a host, for nothing changes in safetensors; got {value}"
+                f"{name}: drop {flag}, or name a host with --to: safetensors is our own format, which keeps "
+                f"names and weights as they are, so {reason}"
             )
 
 

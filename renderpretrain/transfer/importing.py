@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage import check_target, write_atomically
+from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.hosts import SOURCES
@@ -78,13 +78,15 @@ def import_encoders(
         options: What to take.
 
     Raises:
-        ValueError: If the file cannot be read safely, holds no encoder that is known, or one of other sizes
-            than the recipe's: the first key that differs, with both shapes. Nothing is written then.
+        ValueError: If ``out`` is the file itself, or that cannot be read safely, holds no encoder that is
+            known, or one of other sizes than the recipe's: the first key that differs, with both shapes.
+            Nothing is written then.
     """
     if source not in SOURCES:
         raise ValueError(f"from: expected one of {', '.join(SOURCES)}, got {source!r}")
     if out is not None:
         check_target("out", Path(out))
+        check_kept("out", Path(out), [Path(path)])
         if Path(out).suffix != ".safetensors":
             raise ValueError(f"out: expected a .safetensors file, got {out}")
     options, host = options or ImportOptions(), SOURCES[source]
@@ -98,7 +100,7 @@ def import_encoders(
     rest = _by_module({k: v for k, v in shapes_of(foreign.tensors).items() if k not in taken})
     notes = (f"left in the file: {rest}",) if rest else ()
     report = TransferReport(f"from {host.name} ({host.title})", tuple(r for _, r, _ in done), notes=notes)
-    report.check(options.min_match)
+    report.check(options.min_match, f"; compared with {_origin(options)}" if options.recipe else "")
     about: dict[str, Any] = {"source": f"{host.name}: {Path(path).name}"}
     if options.recipe is not None:
         about |= {"recipe": options.recipe, "preset": options.preset, "config": _recipe_config(options)}
@@ -118,11 +120,13 @@ class _Target:
         name: Ours.
         spec: What it is.
         shapes: Of its weights.
+        origin: Whose sizes those are, where a recipe was named.
     """
 
     name: str
     spec: Spec
     shapes: Shapes
+    origin: str = ""
 
 
 Targets = Mapping[str, _Target]
@@ -147,8 +151,16 @@ def _recipe_targets(options: ImportOptions) -> Targets | None:
     targets = {}
     for name, module in recipe.encoders().items():
         spec = describe(module)
-        targets[spec["kind"]] = _Target(name, spec, shapes_of(module.state_dict()))
+        targets[spec["kind"]] = _Target(name, spec, shapes_of(module.state_dict()), _origin(options))
     return targets
+
+
+def _origin(options: ImportOptions) -> str:
+    """Which of a recipe's sizes a file is compared with, and how to choose others."""
+    if options.config:
+        return f"the given configuration of {options.recipe}"
+    others = [name for name in RECIPES[str(options.recipe)].presets if name != options.preset]
+    return f"{options.recipe}'s preset {options.preset}; --preset chooses another: {', '.join(others)}"
 
 
 def _bring(
@@ -241,7 +253,7 @@ def _fitting(ours: Tensors, theirs: Mapping[str, str], target: _Target, where: s
         if tuple(value.shape) != target.shapes[key]:
             raise ValueError(
                 f"{where}{theirs[key]}: the file has {tuple(value.shape)} for {key}, "
-                f"{target.name} {target.shapes[key]}"
+                f"{target.name} {target.shapes[key]}{f' in {target.origin}' if target.origin else ''}"
             )
         kept[key] = value
     return kept

@@ -32,6 +32,7 @@ class Part:
         stock: Shapes of the host's module, given those of what is exported, both in our layout.
         axes: Order of kernel axes in our weights; ``None`` if its kernels are not sparse.
         norm: ``eps`` and momentum of the host's batch norms, where it fixes or defaults them.
+        fixed: Why encoders of other sizes than ``stock`` do not fit, where the host's code sets them.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Part:
     stock: Callable[[Shapes], Shapes] = as_exported
     axes: Axes | None = None
     norm: tuple[float, float] | None = None
+    fixed: str = ""
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ class TransferReport:
         unexpected = sum(_numbers(part.unexpected) for part in self.parts)
         return sum(part.filled for part in self.parts) / max(expected + unexpected, 1)
 
-    def check(self, min_match: int | float) -> None:
-        """Refuse a transfer that leaves too much behind.
+    def check(self, min_match: int | float, why: str = "") -> None:
+        """Refuse a transfer that leaves too much behind; ``why`` ends the line.
 
         Raises:
             ValueError: Naming the share, what was asked, and the first key that is missing.
@@ -98,7 +98,7 @@ class TransferReport:
         if self.share < min_match:
             raise ValueError(
                 f"{self.direction}: {self.share:.1%} of the parameters would be filled, --min-match asks for "
-                f"{min_match:.0%}{self._first_gap()}"
+                f"{min_match:.0%}{self._first_gap()}{why}"
             )
 
     def _first_gap(self) -> str:

@@ -101,6 +101,8 @@ OPENPCDET_RESIDUAL = Part(
     stock=voxel_res_backbone,
     axes="zyx",
     norm=SECOND_NORM,
+    fixed="OpenPCDet's code fixes the widths and stages of VoxelResBackBone8x, which only the presets named "
+    "`paper` have",
 )
 OPENPCDET_PLAIN = Part(
     "VoxelBackBone8x",

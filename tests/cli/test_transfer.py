@@ -192,7 +192,9 @@ def test_our_own_file_is_compared_with_no_host(trained, tmp_path, capsys, flags)
         capsys, "export", trained, "--to", "safetensors", "--out", tmp_path / "x.safetensors", *flags
     )
     name = flags[0].removeprefix("--").replace("-", "_")
-    assert said.startswith(f"{name}: expected only with a host, for nothing changes in safetensors")
+    assert said.startswith(
+        f"{name}: drop {flags[0]}, or name a host with --to: safetensors is our own format"
+    )
 
 
 def test_a_folder_is_no_file_to_write(trained, tmp_path, capsys):

@@ -235,7 +235,47 @@ def test_too_little_is_refused_with_the_first_gap(tmp_path):
     said = refused(tmp_path, of_modules({"lidar_encoder": tiny}), "openpcdet")
     assert said.startswith("openpcdet (OpenPCDet): ") and "--min-match asks for 95%" in said
     assert "first missing: backbone_3d.conv1.1.conv1.weight (16, 3, 3, 3, 16)" in said
+    assert said.endswith(FIXED)
     assert prepare_export(of_modules({"e": tiny}), "mmdet3d-0.17", VERIFIED).report.share == 1.0
+
+
+FIXED = (
+    "; OpenPCDet's code fixes the widths and stages of VoxelResBackBone8x, which only the presets named "
+    "`paper` have"
+)
+
+
+def test_fixed_widths_are_the_reason_only_where_they_differ(tmp_path, second, unipad):
+    wide = SparseEncoder(5, channels=((32, 32, 32), (32, 32, 64), (64, 64, 128), (128, 128)))
+    said = refused(tmp_path, of_modules({"lidar_encoder": wide}), "openpcdet")
+    assert said.startswith("openpcdet: backbone_3d.conv_input.0.weight: the host has (16, 3, 3, 3, 5), ")
+    assert said.endswith(f"lidar_encoder (32, 3, 3, 3, 5){FIXED}")
+    assert "code fixes" not in refused(tmp_path, unipad, "openpcdet", min_match=1.0)  # the last layer alone
+    theirs = tensors_of(second, "openpcdet") | {"backbone_3d.more.weight": torch.ones(10**6)}
+    path = host_file(tmp_path / "host.pth", "openpcdet", theirs)
+    assert "code fixes" not in refused(tmp_path, second, "openpcdet", host_checkpoint=path)
+
+
+def test_what_is_read_is_not_written_over(tmp_path, second):
+    """Refused before anything is read: the run's files are none that could be."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(run / "checkpoints")
+    read = [run / "checkpoints" / "final.pt", run / "config.yaml", tmp_path / "host.pth"]
+    for path in read:
+        path.write_text("precious")
+    outs = [*read, run / "checkpoints" / "new.pth", tmp_path / "link" / "final.pt"]
+    for out in outs:
+        with pytest.raises(
+            ValueError, match=r"^out: expected a file outside of what is read, got .*, which "
+        ):
+            export_encoders(run, "mmdet3d", out, ExportOptions(host_checkpoint=read[2]))
+    with pytest.raises(ValueError, match=r"which is read itself$"):
+        export_encoders(read[0], "mmdet3d", read[0])
+    assert all(path.read_text() == "precious" for path in read)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["final.pt"]
+    for _ in range(2):
+        export_encoders(second, "mmdet3d", run / "earlier.pth")
 
 
 def test_an_encoder_without_a_place_is_one_line(tmp_path, second):

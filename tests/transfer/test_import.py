@@ -230,12 +230,24 @@ def test_another_width_is_named_with_both_shapes(openpcdet_file, tmp_path):
     assert "holds SparseEncoder, which ponder-outdoor does not have; it has SparseUNet" in said
     said = refused(openpcdet_file, "openpcdet", tmp_path, recipe="unipad-lidar", preset="tiny")
     assert "--min-match asks for 95%; first missing: encoder_layers.encoder_layer1.1.0.weight" in said
+    assert said.endswith("; compared with unipad-lidar's preset tiny; --preset chooses another: paper")
     narrow = SparseEncoder(4, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
     export_encoders(of_modules({"lidar_encoder": narrow}), "openpcdet", tmp_path / "n.pth")
     assert refused(tmp_path / "n.pth", "openpcdet", tmp_path, recipe="unipad-lidar") == (
         f"{tmp_path / 'n.pth'}: backbone_3d.conv_input.0.weight: the file has (16, 3, 3, 3, 4) for "
-        "conv_input.0.weight, lidar_encoder (16, 3, 3, 3, 5)"
+        "conv_input.0.weight, lidar_encoder (16, 3, 3, 3, 5) in unipad-lidar's preset paper; "
+        "--preset chooses another: tiny"
     )
+
+
+def test_the_file_itself_is_not_written_over(tmp_path):
+    path = tmp_path / "theirs.safetensors"
+    path.write_text("precious")
+    with pytest.raises(
+        ValueError, match=r"^out: expected a file outside of what is read, got .* read itself$"
+    ):
+        import_encoders(path, "openpcdet", path)
+    assert path.read_text() == "precious"
 
 
 def test_a_recipe_takes_what_fits_it_and_begins_the_rest_anew(openpcdet_file, tmp_path):

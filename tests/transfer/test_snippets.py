@@ -1,9 +1,12 @@
 """What a user is told to paste names a model that the weights fit, or says that there is none."""
 
 import pytest
+import yaml
 
-from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SwinTransformer
-from renderpretrain.transfer import ExportOptions, of_modules, prepare_export
+from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, SwinTransformer, VolumeNeck
+from renderpretrain.recipes import RECIPES
+from renderpretrain.transfer import HOSTS, ExportOptions, of_modules, prepare_export
+from renderpretrain.transfer.verify import read_as_host
 
 
 def lines(module, to, name="image_backbone"):
@@ -81,3 +84,95 @@ def test_mmdetection_is_told_stages_and_levels():
     neck = FPN((8, 16, 32), 16, start_level=1, num_outs=4, extra_convs=True)
     (said,) = [x for x in lines(neck, "mmdet3d", "image_neck") if "FPN" in x]
     assert "start_level=1, add_extra_convs='on_output', relu_before_extra_convs=True)" in said
+
+
+def places(keys, to):
+    """Where a host's configuration speaks of the modules that have these keys."""
+    if to.startswith("mmdet3d"):
+        return {key.split(".")[0] for key in keys}
+    if to == "bevfusion":
+        return {".".join(key.split(".")[:3]) for key in keys}
+    return {{"openpcdet": "BACKBONE_3D", "pointcept": "backbone = dict("}.get(to, "model = ")}
+
+
+def dotted(tree, start=""):
+    """Nested keys as ``a.b.c``."""
+    if not isinstance(tree, dict):
+        return set()
+    return {start + k for k in tree} | {n for k, v in tree.items() for n in dotted(v, f"{start}{k}.")}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_exported_part_has_its_lines(recipe):
+    settings = RECIPES[recipe].presets["tiny"]
+    about = {"recipe": recipe, "config": settings.model_dump(mode="json")}
+    pretrained = of_modules(RECIPES[recipe].build(settings).encoders(), about)
+    exported = 0
+    for to, host in HOSTS.items():
+        if not any(host.part(e.kind, e.tensors) for e in pretrained.encoders.values()):
+            continue
+        try:
+            done = prepare_export(pretrained, to, ExportOptions(min_match=0))
+        except ValueError as error:
+            assert to == "openpcdet" and "code fixes" in str(error)  # tiny sizes do not fit
+            continue
+        exported += 1
+        for place in places(read_as_host(done.content, host), to):
+            nested = to == "bevfusion" and f"model.{place}" in dotted(yaml.safe_load(done.snippet))
+            assert nested or place in done.snippet, (to, place)
+            if to == "bevfusion" and not nested:
+                assert f"# model.{place}: " in done.snippet
+        for part in done.report.parts:
+            first, *others = part.module.replace(", or ", " and ").split(" and ")
+            names = [first] if "or " in part.module else [first, *others]
+            assert all(name in done.snippet for name in names), (to, part.module)
+    assert exported
+
+
+def test_the_volume_necks_lines_build_what_is_in_the_file():
+    """UniPAD's modules, by their arguments: branches of (1, 3, 3), and deconvolutions of their stride."""
+    neck = VolumeNeck(24, 12, channels=(8, 16), strides=(1, 2), num_blocks=2)
+    done = prepare_export(of_modules({"lidar_neck": neck}), "mmdet3d-0.17", ExportOptions())
+    said = {}
+    exec(done.snippet, said)
+    down, up = said["model"]["pts_backbone"], said["model"]["pts_neck"]
+    assert (down["type"], up["type"]) == ("SECOND3D", "SECOND3DFPN")
+    expected = {}
+    for i, (inside, width) in enumerate(zip(down["in_channels"], down["out_channels"], strict=True)):
+        for j in range(1 + down["layer_nums"][i]):
+            kernel = down["conv_cfg"]["kernel"]
+            expected[f"pts_backbone.blocks.{i}.{3 * j}.weight"] = (width, width if j else inside, *kernel)
+        step = up["upsample_strides"][i]
+        expected[f"pts_neck.deblocks.{i}.0.weight"] = (width, up["out_channels"][i], 1, step, step)
+    found = read_as_host(done.content, HOSTS["mmdet3d-0.17"])
+    assert {k: tuple(v.shape) for k, v in found.items() if v.ndim == 5} == expected
+    assert down["layer_strides"] == up["upsample_strides"] == [1, 2]
+    assert up["in_channels"] == down["out_channels"] and not down["is_cascade"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "paddings"),
+    [
+        ({}, [[1, 1, [1, 1, 1]], [1, 1, [1, 1, 1]], [1, 1, [1, 1, 0]], [1, 1]]),
+        (
+            {"channels": ((8, 16), (16, 16)), "strides": ((1, 2, 2),), "paddings": ((0, 1, 1),)},
+            [[1, [1, 1, 0]], [1, 1]],
+        ),
+    ],
+)
+def test_bevfusion_is_told_paddings_along_x_y_z(sizes, paddings):
+    """Its strided layers end a stage, and it orders their axes the other way than mmdetection3d."""
+    pretrained = of_modules({"lidar_encoder": SparseEncoder(5, **sizes)})
+    tree = yaml.safe_load(prepare_export(pretrained, "bevfusion", ExportOptions(min_match=0)).snippet)
+    said = tree["model"]["encoders"]["lidar"]["backbone"]
+    assert said["encoder_paddings"] == paddings
+    assert [len(stage) for stage in said["encoder_channels"]] == [len(stage) for stage in paddings]
+    given = {}
+    exec(
+        prepare_export(pretrained, "mmdet3d", ExportOptions(min_match=0)).snippet.replace(
+            "[Z + 1, Y, X]", "0"
+        ),
+        given,
+    )
+    theirs = given["model"]["pts_middle_encoder"]["encoder_paddings"]
+    assert [[p[::-1] if isinstance(p, list) else p for p in stage] for stage in theirs] == paddings
