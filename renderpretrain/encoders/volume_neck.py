@@ -1,7 +1,9 @@
 """Dense 3D convolutions on a volume: UniPAD's multi-scale neck, and one light layer."""
 
+import math
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,7 +12,8 @@ class VolumeNeck(nn.Module):
     """Parallel branches at several horizontal resolutions, brought back to the input's and summed.
 
     The branches are UniPAD's SECOND3D (keys ``blocks.{i}.{j}``), the way back its SECOND3DFPN
-    (``deblocks.{i}.{j}``). Height slices never meet: kernels are (1, 3, 3) and (1, s, s).
+    (``deblocks.{i}.{j}``): a transposed convolution, and for stride 1 a convolution, as its configurations
+    have it (``use_conv_for_no_stride``). Height slices never meet: kernels are (1, 3, 3) and (1, s, s).
 
     Args:
         in_channels: Channels of the volume.
@@ -45,7 +48,11 @@ class VolumeNeck(nn.Module):
                 layers += _conv(width, width, 1)
             self.blocks.append(nn.Sequential(*layers))
             step = (1, stride, stride)
-            up = _Upsampling(width, out_channels, kernel_size=step, stride=step, bias=False)
+            up = (
+                _Pointwise(width, out_channels, kernel_size=1, bias=False)
+                if stride == 1
+                else nn.ConvTranspose3d(width, out_channels, kernel_size=step, stride=step, bias=False)
+            )
             self.deblocks.append(nn.Sequential(up, _norm(out_channels), nn.ReLU(inplace=True)))
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
@@ -76,16 +83,18 @@ class VolumeConv(nn.Module):
         return self.norm(self.conv(volume)).relu()
 
 
-class _Upsampling(nn.ConvTranspose3d):
-    """A transposed convolution whose kernel is its stride; with stride 1 a matrix product.
+class _Pointwise(nn.Conv3d):
+    """A 1x1x1 convolution as the matrix product it is, in the memory format it is given."""
 
-    For that torch takes a slow way, whose result is in another memory format.
-    """
+    def reset_parameters(self) -> None:
+        """Drawn as the transposed convolutions of the other branches draw theirs."""
+        drawn = torch.empty_like(self.weight.transpose(0, 1), memory_format=torch.contiguous_format)
+        nn.init.kaiming_uniform_(drawn, a=math.sqrt(5))
+        with torch.no_grad():
+            self.weight.copy_(drawn.transpose(0, 1))
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if set(self.stride) == {1}:
-            return (x.movedim(1, -1) @ self.weight.flatten(1)).movedim(-1, 1)
-        return super().forward(x, output_size)
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.movedim(1, -1) @ self.weight.flatten(1).T).movedim(-1, 1)
 
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:

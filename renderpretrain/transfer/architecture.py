@@ -195,7 +195,7 @@ def _volume_neck(state: State) -> Spec:
     convs = [k for k, v in state.items() if k.startswith("blocks.0.") and v.ndim == 5]
     return {
         "in_channels": _size(state, "blocks.0.0.weight", 1),
-        "out_channels": _size(state, "deblocks.0.0.weight", 1),
+        "out_channels": _size(state, "deblocks.0.1.weight", 0),
         "channels": [_size(state, f"blocks.{i}.0.weight", 0) for i in range(branches)],
         "strides": [_size(state, f"deblocks.{i}.0.weight", 4) for i in range(branches)],
         "num_blocks": len(convs) - 1,

@@ -240,7 +240,11 @@ def volume_neck(state: State, volume: Tensor) -> Tensor:
             x = nn.functional.conv3d(x, weight, stride=stride, padding=(0, 1, 1))
             x = batch_norm(state, f"pts_backbone.blocks.{i}.{j + 1}", x, 1e-3).relu()
             j += 3
-        x = nn.functional.conv_transpose3d(x, up, stride=(1, up.shape[4], up.shape[4]))
+        side = up.shape[4]
+        if side == 1:  # use_conv_for_no_stride
+            x = nn.functional.conv3d(x, up)
+        else:
+            x = nn.functional.conv_transpose3d(x, up, stride=(1, side, side))
         total = total + batch_norm(state, f"pts_neck.deblocks.{i}.1", x, 1e-3).relu()
         i += 1
     return total

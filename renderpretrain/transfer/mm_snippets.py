@@ -150,9 +150,8 @@ def _volume_neck(spec: Mapping[str, Any]) -> list[str]:
         "    pts_neck=dict(type='SECOND3DFPN',",
         f"        in_channels={widths}, out_channels={[spec['out_channels']] * branches},",
         f"        upsample_strides={strides}, {norm},",
-        "        upsample_cfg=dict(type='deconv3d', bias=False)),",
-        "    # its other arguments are the host's own; deblocks.0 (stride 1) is a deconvolution, too:",
-        "    # it does not fit a host that has a convolution there (use_conv_for_no_stride=True)",
+        "        upsample_cfg=dict(type='deconv3d', bias=False), use_conv_for_no_stride=True),",
+        "    # UniPAD's configurations for fine-tuning add an extra_conv, which starts anew",
     ]
 
 

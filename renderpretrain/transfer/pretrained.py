@@ -19,7 +19,7 @@ from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.reading import Foreign, read_foreign
 
-FORMAT = "renderpretrain-encoders-1"
+FORMAT = "renderpretrain-encoders-2"
 """In the header of our files."""
 
 XYZ = ("SparseUNet",)

@@ -121,7 +121,7 @@ def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
     }
     files["text.pth"].write_text("hello\n")
     torch.save({"state_dict": {}}, files["none.pth"])
-    header = {"format": "renderpretrain-encoders-1", "fresh": "{}"}
+    header = {"format": "renderpretrain-encoders-2", "fresh": "{}"}
     save_file({"a": torch.ones(2)}, files["header.safetensors"], {**header, "encoders": "{"})
     save_file(
         {"a": torch.ones(2)}, files["part.safetensors"], {**header, "encoders": '{"lidar_encoder": {}}'}

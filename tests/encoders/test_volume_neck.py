@@ -18,6 +18,7 @@ def test_keys_are_those_of_the_published_neck():
     assert shapes["blocks.0.0.weight"] == (128, 256, 1, 3, 3)
     assert shapes["blocks.2.15.weight"] == (512, 512, 1, 3, 3)
     assert shapes["blocks.1.16.running_mean"] == (256,)
+    assert shapes["deblocks.0.0.weight"] == (256, 128, 1, 1, 1)  # use_conv_for_no_stride
     assert shapes["deblocks.2.0.weight"] == (512, 256, 1, 4, 4)
     assert shapes["deblocks.0.1.bias"] == (256,)
     assert len(shapes) == 3 * 6 * 6 + 3 * 6  # a weight and five entries of a norm per layer
@@ -36,6 +37,15 @@ def test_branches_are_summed():
     volume = torch.randn(1, 2, 2, 4, 4)
     ways = [up(down(volume)) for down, up in zip(neck.blocks, neck.deblocks, strict=True)]
     assert_close(neck(volume), ways[0] + ways[1])
+
+
+def test_the_branch_that_keeps_its_grid_is_a_convolution():
+    """torch's own, from weights that are drawn as wide as those of the transposed ones beside it."""
+    neck = VolumeNeck(2, 30, channels=(40, 40), strides=(1, 2), num_blocks=0).eval()
+    weight, x = neck.deblocks[0][0].weight, torch.randn(1, 40, 2, 3, 4)
+    assert_close(neck.deblocks[0][0](x), torch.nn.functional.conv3d(x, weight), rtol=1e-5, atol=1e-5)
+    bound = 30**-0.5
+    assert 0.95 * bound < weight.abs().max() <= bound
 
 
 def test_branches_and_strides_must_match():

@@ -252,7 +252,7 @@ def test_a_recipe_begins_with_what_a_file_has(tmp_path):
 )
 def test_a_damaged_header_names_the_file(encoders, said, tmp_path):
     path = tmp_path / "e.safetensors"
-    header = {"format": "renderpretrain-encoders-1", "fresh": "{}", "encoders": json.dumps(encoders)}
+    header = {"format": "renderpretrain-encoders-2", "fresh": "{}", "encoders": json.dumps(encoders)}
     save_file({"a.w": torch.ones(2)}, path, header)
     for to, out in (("safetensors", "out.safetensors"), ("mmdet3d", "out.pth")):
         with pytest.raises(ValueError) as error:

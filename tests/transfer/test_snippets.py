@@ -130,7 +130,7 @@ def test_every_exported_part_has_its_lines(recipe):
 
 
 def test_the_volume_necks_lines_build_what_is_in_the_file():
-    """UniPAD's modules, by their arguments: branches of (1, 3, 3), and deconvolutions of their stride."""
+    """UniPAD's modules, by their arguments: branches of (1, 3, 3), and the way back by their stride."""
     neck = VolumeNeck(24, 12, channels=(8, 16), strides=(1, 2), num_blocks=2)
     done = prepare_export(of_modules({"lidar_neck": neck}), "mmdet3d-0.17", ExportOptions())
     said = {}
@@ -143,7 +143,9 @@ def test_the_volume_necks_lines_build_what_is_in_the_file():
             kernel = down["conv_cfg"]["kernel"]
             expected[f"pts_backbone.blocks.{i}.{3 * j}.weight"] = (width, width if j else inside, *kernel)
         step = up["upsample_strides"][i]
-        expected[f"pts_neck.deblocks.{i}.0.weight"] = (width, up["out_channels"][i], 1, step, step)
+        ends = (width, up["out_channels"][i])
+        ends = ends[::-1] if step == 1 and up["use_conv_for_no_stride"] else ends
+        expected[f"pts_neck.deblocks.{i}.0.weight"] = (*ends, 1, step, step)
     found = read_as_host(done.content, HOSTS["mmdet3d-0.17"])
     assert {k: tuple(v.shape) for k, v in found.items() if v.ndim == 5} == expected
     assert down["layer_strides"] == up["upsample_strides"] == [1, 2]
