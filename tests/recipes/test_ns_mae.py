@@ -344,7 +344,9 @@ def test_the_paper_preset_carries_the_published_numbers():
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_a_picture_has_all_panels(modality, scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     pictures.save_picture(build(modality), scenes[0], tmp_path / "p.png", title="t")
     assert drawn
     for _, panels in drawn:

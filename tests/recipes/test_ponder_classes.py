@@ -226,7 +226,9 @@ def test_held_out_scenes_get_a_semantic_score(mixed):
 
 def test_a_picture_shows_classes(mixed, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     pictures.save_picture(ENTRY.build(small(domains=2)), mixed[2], tmp_path / "p.png", title="t")
     for _, panels in drawn:
         assert [caption for caption, _ in panels][-2:] == ["rendered classes", "classes"]

@@ -158,7 +158,9 @@ def test_the_preset_for_several_data_sets_carries_the_published_numbers():
 
 def test_a_picture_has_all_panels(scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     pictures.save_picture(ENTRY.build(small()), scenes[0], tmp_path / "p.png", title="t")
     assert len(drawn) == 3
     for _, panels in drawn:

@@ -231,7 +231,9 @@ def test_a_room_is_supervised():
 
 def test_a_picture_has_all_panels(scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     recipe = ENTRY.build(small(losses={"rgb": 0}))
     pictures.save_picture(recipe, scenes[0], tmp_path / "p.png", title="t")
     pictures.save_picture(recipe, without_cameras(scenes[0]), tmp_path / "p.png", title="t")

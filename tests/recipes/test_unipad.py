@@ -210,7 +210,9 @@ def test_a_room_is_supervised():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_has_all_panels(name, scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     recipe = RECIPES[name].build(small(name))
     pictures.save_picture(recipe, scenes[0], tmp_path / "p.png", title="t")
     if name == "unipad-lidar":
@@ -223,7 +225,7 @@ def test_a_picture_has_all_panels(name, scenes, tmp_path, monkeypatch):
         "rendered depth",
         "normals",
         "target depth",
-        "error",
+        "depth error",
     )
     for _, panels in drawn:
         captions = [caption for caption, _ in panels]

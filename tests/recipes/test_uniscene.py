@@ -198,10 +198,12 @@ def test_labels_lie_on_the_recipes_grid(scenes):
 @pytest.mark.parametrize("lifter", LIFTERS)
 def test_a_picture_has_all_panels(lifter, scenes, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "save_sheet", lambda path, title, rows: drawn.extend(rows) or path)
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, **legend: drawn.extend(rows) or path
+    )
     scene = scenes[0] if lifter == "bevformer" else replace(scenes[0], previous=())
     pictures.save_picture(build(lifter), scene, tmp_path / "p.png", title="t")
-    wanted = ("input", "masked input", "rendered depth", "target depth", "error")
+    wanted = ("input", "masked input", "rendered depth", "target depth", "depth error")
     captions = [caption for _, panels in drawn for caption, _ in panels]
     assert all(any(caption.startswith(panel) for caption in captions) for panel in wanted)
 
