@@ -11,9 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
-TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow"
+TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
 
-.PHONY: help setup setup-card pretrain recipes test test-typed sanitize sanitize-threads lint format bench proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test test-typed fuzz sanitize sanitize-threads lint format bench proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -49,6 +49,9 @@ test: setup ## every test
 
 test-typed: setup ## the tests with the shapes in the annotations checked at run time
 	@$(PYTEST) $(TYPED)
+
+fuzz: setup ## random folders, settings, weights and calls of operators, for as long as they are worth
+	@$(PYTEST) -m long
 
 # $(1) what to look for, $(2) its runtime library, $(3) the tests. They run on the best instruction set and on
 # the baseline: only there every access is one that the compiler sees, and not an instruction with a mask.
