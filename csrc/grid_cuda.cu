@@ -14,7 +14,7 @@ struct Pass {
   T *values, *volume, *slopes;
 };
 
-// kGroup lanes, a power of two up to a warp, share a point. Whole groups leave together.
+// kGroup lanes, a power of two up to a warp, share a point.
 template <int kGroup, typename T, typename V>
 __global__ void pass_kernel(Pass<T, V> pass, int64_t num_points) {
   const Grid<T>& grid = pass.grid;

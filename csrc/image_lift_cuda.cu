@@ -55,7 +55,7 @@ __global__ void image_lift_backward_kernel(Lift<T> lift, const T* grad, const S*
     for (int k = 0; k < sight.num_cells; ++k) {
       const int64_t place = (image * num_cells + sight.cell[k]) * channels + c;
       if (grad_features != nullptr) atomicAdd(grad_features + place, scale * sight.weight[k] * value);
-      product += value * (sight.weight[k] * to_float(features[place]));
+      if (grad_probabilities != nullptr) product += value * (sight.weight[k] * to_float(features[place]));
     }
   }
   if (grad_probabilities == nullptr) return;

@@ -15,8 +15,9 @@ __device__ inline int64_t thread_index() { return blockIdx.x * static_cast<int64
 template <typename... Parameters, typename... Arguments>
 int launch(void (*kernel)(Parameters...), int64_t count, void* stream, Arguments... arguments) {
   if (count == 0) return RP_OK;
-  const unsigned blocks = static_cast<unsigned>((count + kThreads - 1) / kThreads);
-  kernel<<<blocks, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
+  const int64_t blocks = (count + kThreads - 1) / kThreads;
+  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;  // the largest grid
+  kernel<<<static_cast<unsigned>(blocks), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
   return cudaGetLastError();
 }
 

@@ -14,7 +14,7 @@ __global__ void neus_alphas_kernel(const T* sdf, const T* cosines, const T* delt
   if (i < count) alphas[i] = neus_alpha<T>(sdf[i], cosines[i], deltas[i], *inv_s);
 }
 
-// The sum of a block's numbers, in thread 0.
+// The sum of a block's numbers in thread 0, 0 in the others.
 __device__ inline double sum_of_block(double value) {
   __shared__ double numbers[kThreads];
   numbers[threadIdx.x] = value;
@@ -22,7 +22,7 @@ __device__ inline double sum_of_block(double value) {
     __syncthreads();
     if (threadIdx.x < half) numbers[threadIdx.x] += numbers[threadIdx.x + half];
   }
-  return numbers[0];
+  return threadIdx.x == 0 ? numbers[0] : 0.0;
 }
 
 // A block per part. grad may be one of the results.

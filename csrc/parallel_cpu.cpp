@@ -115,6 +115,7 @@ const char* rp_unusable(void) { return nullptr; }
 
 const char* rp_error_text(int code) {
   if (code == RP_BAD_TYPE) return "expected float32, float64 or, where allowed, half precision";
+  if (code == RP_TOO_LARGE) return "a size is beyond what the kernel is written for";
   return "unknown error";
 }
 

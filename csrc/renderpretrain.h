@@ -23,6 +23,7 @@
 
 #define RP_OK 0
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t
+#define RP_TOO_LARGE (-2)
 
 #define RP_API __attribute__((visibility("default")))
 
@@ -35,6 +36,10 @@ extern "C" {
 RP_API int rp_abi_version(void);
 RP_API const char* rp_error_text(int code);
 RP_API const char* rp_unusable(void);
+
+// Whether the library has code that a card of this compute capability runs, 9 and 0 for an H100. Asks no
+// device: looking at one would start the driver, and CUDA cannot be used in a process forked after that.
+RP_API bool rp_has_code_cuda(int major, int minor);
 
 // Asks the system to back fresh memory with huge pages: the first touch of each small page costs more than
 // most kernels spend on its content. Of no effect where the system has none.

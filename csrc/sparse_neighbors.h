@@ -37,23 +37,43 @@ RP_HOST_DEVICE Range read_row(const rp_window& w, const SparseVoxels& in, const 
   return {in.rows[row], in.rows[row + 1]};
 }
 
+// A range in 32 bits, in which voxels are numbered: every CUDA thread has memory for those of a whole kernel.
+struct OpenRange {
+  int32_t begin, end;
+};
+
+template <int kRows>
+struct KernelRows {};
+
+// Calls run(KernelRows<n>) with a small n that the kernel's rows fit into.
+template <typename Run>
+int with_kernel_rows(const rp_window& w, Run run) {
+  const int64_t num_rows = w.kernel_z * w.kernel_y;
+  if (num_rows <= 9) return run(KernelRows<9>{});
+  if (num_rows <= 25) return run(KernelRows<25>{});
+  if (num_rows <= RP_MAX_KERNEL_ROWS) return run(KernelRows<RP_MAX_KERNEL_ROWS>{});
+  return RP_TOO_LARGE;
+}
+
 // Calls visit(x) for each cell of a row of the output whose kernel reaches some input voxel, in order. Input
-// voxel i is reached from the cells first[i] to last[i]. Kernels have at most RP_MAX_KERNEL_ROWS rows.
-template <typename Visit>
+// voxel i is reached from the cells first[i] to last[i].
+template <int kRows, typename Visit>
 RP_HOST_DEVICE void visit_reached(const rp_window& w, const SparseVoxels& in, const int32_t* first,
                                   const int32_t* last, const OutputRow& row, Visit visit) {
-  Range open[RP_MAX_KERNEL_ROWS];
+  OpenRange open[kRows];
   int num_open = 0;
   for (int64_t kz = 0; kz < w.kernel_z; ++kz) {
     for (int64_t ky = 0; ky < w.kernel_y; ++ky) {
       const Range range = read_row(w, in, row, kz, ky);
-      if (range.begin < range.end) open[num_open++] = range;
+      if (range.begin < range.end) {
+        open[num_open++] = {static_cast<int32_t>(range.begin), static_cast<int32_t>(range.end)};
+      }
     }
   }
   for (int64_t x = 0; x < w.out_x;) {
     int64_t next = w.out_x;
     for (int r = 0; r < num_open; ++r) {
-      Range& range = open[r];
+      OpenRange& range = open[r];
       // Behind us, or in the gap between two kernels further apart than they are wide.
       while (range.begin < range.end && (last[range.begin] < x || last[range.begin] < first[range.begin])) {
         ++range.begin;
@@ -68,18 +88,20 @@ RP_HOST_DEVICE void visit_reached(const rp_window& w, const SparseVoxels& in, co
 }
 
 // How many there are.
-RP_HOST_DEVICE int64_t count_row(const rp_window& w, const SparseVoxels& in, const int32_t* first,
-                                 const int32_t* last, int64_t output_row) {
+template <int kRows>
+RP_HOST_DEVICE int64_t count_row(KernelRows<kRows>, const rp_window& w, const SparseVoxels& in,
+                                 const int32_t* first, const int32_t* last, int64_t output_row) {
   int64_t count = 0;
-  visit_reached(w, in, first, last, {w, output_row}, [&](int64_t) { ++count; });
+  visit_reached<kRows>(w, in, first, last, {w, output_row}, [&](int64_t) { ++count; });
   return count;
 }
 
 // Their (b, z, y, x).
-RP_HOST_DEVICE void list_row(const rp_window& w, const SparseVoxels& in, const int32_t* first,
-                             const int32_t* last, int64_t output_row, int32_t* coords) {
+template <int kRows>
+RP_HOST_DEVICE void list_row(KernelRows<kRows>, const rp_window& w, const SparseVoxels& in,
+                             const int32_t* first, const int32_t* last, int64_t output_row, int32_t* coords) {
   const OutputRow row(w, output_row);
-  visit_reached(w, in, first, last, row, [&](int64_t x) {
+  visit_reached<kRows>(w, in, first, last, row, [&](int64_t x) {
     const int64_t voxel[4] = {row.b, row.z, row.y, x};
     for (int i = 0; i < 4; ++i) *coords++ = static_cast<int32_t>(voxel[i]);
   });

@@ -16,10 +16,12 @@ int rp_sparse_count_outputs_cpu(int64_t type, const int32_t* coords, const int64
                                 const int32_t* first, const int32_t* last, const rp_window* window,
                                 int64_t* counts, int64_t num_threads) {
   if (type != RP_INT32) return RP_BAD_TYPE;
-  return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      counts[row] = count_row(*window, {coords, rows}, first, last, row);
-    }
+  return with_kernel_rows(*window, [&](auto kernel_rows) {
+    return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        counts[row] = count_row(kernel_rows, *window, {coords, rows}, first, last, row);
+      }
+    });
   });
 }
 
@@ -27,10 +29,12 @@ int rp_sparse_list_outputs_cpu(int64_t type, const int32_t* coords, const int64_
                                const int32_t* last, const rp_window* window, const int64_t* out_rows,
                                int32_t* out_coords, int64_t num_threads) {
   if (type != RP_INT32) return RP_BAD_TYPE;
-  return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      list_row(*window, {coords, rows}, first, last, row, out_coords + 4 * out_rows[row]);
-    }
+  return with_kernel_rows(*window, [&](auto kernel_rows) {
+    return parallel_for(num_rows(*window), kGrain, num_threads, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        list_row(kernel_rows, *window, {coords, rows}, first, last, row, out_coords + 4 * out_rows[row]);
+      }
+    });
   });
 }
 

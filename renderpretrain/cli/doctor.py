@@ -46,8 +46,12 @@ def _torch() -> Finding:
 
 def _compiled(device: str) -> Finding:
     """Whether our kernels for a device were loaded."""
+    import torch
+
     from renderpretrain.ops import native_status
 
+    if device == "cuda" and torch.cuda.is_available():
+        torch.cuda.init()  # it is known from then on whether there is code for the cards
     status = native_status()[device]
     return status.ok, status.why
 

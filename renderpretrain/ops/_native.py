@@ -206,6 +206,9 @@ def _open(device_type: str) -> dict[str, Callable[..., Any]]:
     if device_type == "cpu":
         functions["prefer_huge_pages"] = library.rp_prefer_huge_pages_cpu
         library.rp_prefer_huge_pages_cpu.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    else:
+        functions["has_code"] = library.rp_has_code_cuda
+        library.rp_has_code_cuda.restype = ctypes.c_bool
     return functions
 
 
@@ -219,13 +222,31 @@ for _device in ("cpu", "cuda"):
         _STATUS[_device] = NativeStatus(False, f"plain PyTorch: {_error}")
 
 
+def _look_at_cards() -> None:
+    """Leave CUDA to plain PyTorch if the library has no code for one of the cards that PyTorch sees."""
+    for card in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(card)
+        if not _FUNCTIONS["cuda"]["has_code"](major, minor):
+            why = f"plain PyTorch: {_library('cuda').name} has no code for {torch.cuda.get_device_name(card)}"
+            _STATUS["cuda"] = NativeStatus(False, f"{why}, compute capability {major}.{minor}: build it anew")
+            del _FUNCTIONS["cuda"]
+            return
+
+
+if "cuda" in _FUNCTIONS:
+    torch.cuda._lazy_call(_look_at_cards)  # once CUDA starts: asking now would start it
+
+
 def has_native(device_type: str) -> bool:
     """Whether tensors on this type of device (``"cpu"``, ``"cuda"``, ...) meet compiled kernels."""
     return device_type in _FUNCTIONS
 
 
 def native_status() -> dict[str, NativeStatus]:
-    """Per device type: whether its kernels run, and why or why not."""
+    """Per device type: whether its kernels run, and why or why not.
+
+    Whether there is code for the cards is known once CUDA has started, as ``torch.cuda.init()`` does.
+    """
     return dict(_STATUS)
 
 
@@ -257,7 +278,9 @@ def launch(name: str, first: Tensor, *others: Any) -> None:
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
     pointer; numbers and structures go as they are. On CUDA the call returns before the kernel ends.
     """
-    functions = _FUNCTIONS[first.device.type]
+    functions = _FUNCTIONS.get(first.device.type)
+    if functions is None:  # an operator called by its name, where its Python function takes the reference
+        raise RuntimeError(f"renderpretrain: {name} has no kernel here; {_STATUS[first.device.type].why}")
     if len(_FUNCTIONS) > 1:  # elsewhere there is one kind of memory
         _check_together(name, first, others)
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]

@@ -99,6 +99,8 @@ def test_every_sign_of_the_direction_is_served(device):
 
 def test_it_equals_nerfacc(device):
     grid = pytest.importorskip("nerfacc.grid")
+    if device.type == "cuda":
+        pytest.importorskip("nerfacc.csrc", exc_type=ImportError)  # without it, it compiles for minutes
     origins = 1.5 * torch.randn(500, 3, device=device)
     directions = torch.nn.functional.normalize(torch.randn(500, 3, device=device), dim=-1)
     box = torch.tensor([*BOX[0], *BOX[1]], device=device)[None]

@@ -21,7 +21,8 @@ GEOMETRIES = [
     ((2, 2, 2), (3, 3, 3), (0, 0, 0)),  # cells between the kernels are read by none
     ((1, 2, 4), (1, 3, 1), (0, 1, 3)),
     ((3, 3, 3), ONE, (4, 4, 4)),  # wider than the kernel: the outermost outputs reach nothing
-    ((5, 6, 7), ONE, (0, 0, 0)),  # one output
+    ((3, 5, 2), (1, 2, 1), (0, 1, 0)),  # 15 rows; 9, 25 and 64 are kept in memory of their own sizes
+    ((5, 6, 7), ONE, (0, 0, 0)),  # one output, 30 rows
 ]
 
 
