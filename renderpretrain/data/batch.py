@@ -38,6 +38,9 @@ class Batch:
         occupied: As in ``Scene.occupancy``; ``None`` if a scene has none.
         observed: As in ``Scene.occupancy``; ``None`` if a scene has none.
         previous: Earlier moments, oldest first, each a batch of as many samples.
+        columns: What is known of each sample's points, see ``Scene.columns``.
+        colors: As in :class:`Scene`, 0 for padding and samples without any; ``None`` if no sample has any.
+        normals: The same for normals.
     """
 
     names: tuple[str, ...]
@@ -58,6 +61,9 @@ class Batch:
     occupied: Bool[Tensor, "B Z Y X"] | None = None
     observed: Bool[Tensor, "B Z Y X"] | None = None
     previous: tuple["Batch", ...] = ()
+    columns: tuple[tuple[str, ...], ...] = ()
+    colors: Float[Tensor, "B P 3"] | None = None
+    normals: Float[Tensor, "B P 3"] | None = None
 
     @property
     def size(self) -> int:
@@ -106,6 +112,9 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         previous=tuple(
             collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
         ),
+        columns=tuple(scene.columns for scene in scenes),
+        colors=_padded_vectors("colors", scenes),
+        normals=_padded_vectors("normals", scenes),
     )
     return batch if scenes[0].cameras is None else _with_cameras(batch, scenes)
 
@@ -166,6 +175,24 @@ def _padded_labels(scenes: Sequence[Scene]) -> Tensor | None:
         _labels("point_labels", scene, scene.point_labels, scene.points.shape[:1]).long() for scene in scenes
     ]
     return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-1)
+
+
+def _padded_vectors(what: str, scenes: Sequence[Scene]) -> Tensor | None:
+    """The points' colours or normals side by side, 0 where there is none, or ``None`` if no scene has any."""
+    found: list[Tensor | None] = [getattr(scene, what) for scene in scenes]
+    if all(vectors is None for vectors in found):
+        return None
+    rows = []
+    for scene, vectors in zip(scenes, found, strict=True):
+        shape = (len(scene.points), 3)
+        if vectors is None or not shape[0]:
+            vectors = scene.points.new_zeros(shape)
+        if vectors.shape != shape:
+            raise ValueError(
+                f"collate: {what}: expected {shape} of scene {scene.name!r}, got {tuple(vectors.shape)}"
+            )
+        rows.append(vectors)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def _pixel_labels(scenes: Sequence[Scene], count: int) -> Tensor | None:

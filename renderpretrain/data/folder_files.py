@@ -1,7 +1,7 @@
 """The raw files beside ``frames.json``: sweeps, pictures, depth images; a fault names file and frame."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ RING_COLUMNS = ("ring", "laser_number", "laser_id", "beam")
 SCALED = re.compile(r"(intensity|reflectance)(?:_0_([0-9.]+))?")
 """The column name carries the scale: ``intensity_0_255``, ``reflectance_0_1``."""
 
+COLORS = re.compile(r"([rgb])(?:_0_([0-9.]+))?")
+"""The same for colours: ``r``, ``g``, ``b`` in [0, 1], ``r_0_255``."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -25,17 +28,29 @@ class Sweep:
         rings: ``(P,)`` beam numbers, or ``None``.
         labels: ``(P,)`` class numbers, or ``None``.
         dropped: Rows that were left out because a coordinate is not finite.
+        colors: ``(P, 3)`` RGB in [0, 1], or ``None``.
+        normals: ``(P, 3)`` unit normals, 0 where the file has none; or ``None``.
     """
 
     points: np.ndarray
     rings: np.ndarray | None
     labels: np.ndarray | None
     dropped: int
+    colors: np.ndarray | None = None
+    normals: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return sum(a.nbytes for a in (self.points, self.rings, self.labels) if a is not None)
+        held = (self.points, self.rings, self.labels, self.colors, self.normals)
+        return sum(a.nbytes for a in held if a is not None)
+
+    def moved(self, motion: np.ndarray) -> "Sweep":
+        """The sweep in another frame, normals turned along; ``motion`` is 4x4."""
+        points, turn = self.points.copy(), motion[:3, :3].T
+        points[:, :3] = points[:, :3] @ turn + motion[:3, 3]
+        normals = None if self.normals is None else (self.normals @ turn).astype(np.float32)
+        return replace(self, points=points, normals=normals)
 
 
 @dataclass(frozen=True)
@@ -88,11 +103,14 @@ def read_sweep(folder: Path, entry: LidarEntry, frame: str) -> Sweep:
     points = np.concatenate([_coordinates(table, entry), _intensity(table, entry)[:, None]], -1)
     rings = next((table[:, entry.columns.index(c)] for c in RING_COLUMNS if c in entry.columns), None)
     labels = None if entry.semseg_file is None else _labels(folder / entry.semseg_file, frame, len(table))
+    colors, normals = _colors(table, entry, where), _normals(table, entry)
     return Sweep(
         points=points[finite].astype(np.float32),
         rings=None if rings is None else rings[finite].astype(np.int32),
         labels=None if labels is None else labels[finite],
         dropped=int((~finite).sum()),
+        colors=None if colors is None else colors[finite],
+        normals=None if normals is None else normals[finite],
     )
 
 
@@ -183,6 +201,35 @@ def _intensity(table: np.ndarray, entry: LidarEntry) -> np.ndarray:
         if match:
             return np.clip(table[:, column] / float(match[2] or 1.0), 0, 1)
     return np.zeros(len(table), dtype=table.dtype)
+
+
+def _colors(table: np.ndarray, entry: LidarEntry, where: str) -> np.ndarray | None:
+    """RGB in [0, 1], 0 where it is not finite; ``None`` where a column is missing."""
+    found = {
+        m[1]: (column, float(m[2] or 1)) for column, m in enumerate(map(COLORS.fullmatch, entry.columns)) if m
+    }
+    if len(found) < 3:
+        return None
+    places, scales = zip(*(found[name] for name in "rgb"), strict=True)
+    colors = np.nan_to_num((table[:, places] / np.asarray(scales)).astype(np.float32), posinf=0, neginf=0)
+    if len(colors) and (colors.min() < 0 or colors.max() > 1 + 1e-6):
+        column = entry.columns[places[int(np.abs(colors - 0.5).max(0).argmax())]]
+        raise SceneFolderError(
+            f"{where}: lidar.columns: {column}: expected colours from 0 to {max(scales):g}, got "
+            f"{colors.min() * max(scales):g} to {colors.max() * max(scales):g}; a name such as "
+            f"{column[0]}_0_255 says another range"
+        )
+    return colors
+
+
+def _normals(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:
+    """Unit normals, 0 where a row has none; ``None`` where a column is missing."""
+    if not {"nx", "ny", "nz"} <= set(entry.columns):
+        return None
+    rows = table[:, [entry.columns.index(name) for name in ("nx", "ny", "nz")]].astype(np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    known = np.isfinite(length) & (length > 0)
+    return np.where(known, rows / np.where(known, length, 1), 0).astype(np.float32)
 
 
 def _labels(file: Path, frame: str, count: int) -> np.ndarray:

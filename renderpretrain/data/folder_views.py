@@ -1,6 +1,6 @@
 """Indoor scenes: neighbouring posed views of one room, with points back-projected from their depth images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from renderpretrain.geometry import Cameras
 DEFAULT_VIEWS = 4
 """Views per scene where neither the user nor the folder says."""
 
+STEEPEST = 0.1
+"""Cosine between a normal and its ray below which neighbouring pixels lie on two surfaces rather than one."""
+
 DEFAULT_POINTS = 2**15
 """Points per scene where the user does not say: depth images have far more pixels than a voxel grid needs."""
 
@@ -30,6 +33,8 @@ class View:
         image: uint8 ``(3, H, W)``.
         z_depth: ``(H, W)`` metres along the optical axis, 0 = not measured; ``None`` without a depth image.
         points: ``(P, 5)`` in the room's frame.
+        colors: ``(P, 3)`` in [0, 1].
+        normals: ``(P, 3)`` in the room's frame, 0 where the depth image does not tell.
         pixel_labels: int16 ``(H, W)`` classes; ``None`` where the folder has none.
         point_labels: ``(P,)`` the same for the points.
     """
@@ -37,6 +42,8 @@ class View:
     image: torch.Tensor
     z_depth: torch.Tensor | None
     points: torch.Tensor
+    colors: torch.Tensor
+    normals: torch.Tensor
     pixel_labels: torch.Tensor | None = None
     point_labels: torch.Tensor | None = None
 
@@ -93,6 +100,8 @@ def indoor_scene(
         timestamp=first.timestamp_s or 0.0,
         pixel_labels=torch.stack(pixel_labels) if pixel_labels else None,
         point_labels=torch.cat(point_labels) if point_labels else None,
+        colors=torch.cat([view.colors for view in decoded]),
+        normals=torch.cat([view.normals for view in decoded]),
     )
     images = torch.stack([view.image for view in decoded]).float().div_(255)
     names = tuple(str(folder.frames[view].frame_id) for view in views)
@@ -119,12 +128,21 @@ def read_view(path: Path, folder: IndoorFolder, view: int, size: tuple[int, int]
         labels = torch.from_numpy(read_classes(PictureFile(path / frame.semseg, declared, name)))
     pixel_labels = None if labels is None else labels[rows][:, columns]
     if frame.depth is None:
-        return View(image, None, torch.zeros(0, 5), pixel_labels)
-    depth = read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale)
-    colors = torch.from_numpy(read_image(color, declared))
-    points, pixels = back_project(view_camera(folder, view), torch.from_numpy(depth), colors, most, seed=view)
-    point_labels = None if labels is None else labels[pixels.unbind(-1)].long()
-    return View(image, torch.from_numpy(depth[rows][:, columns]), points, pixel_labels, point_labels)
+        none = torch.zeros(0, 5)
+        return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
+    depth = torch.from_numpy(read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale))
+    camera, colors = view_camera(folder, view), torch.from_numpy(read_image(color, declared))
+    points, pixels = back_project(camera, depth, colors, most, seed=view)
+    v, u = pixels.unbind(-1)
+    return View(
+        image,
+        depth[rows][:, columns],
+        points,
+        colors[v, u].float() / 255,
+        depth_normals(camera, depth, pixels),
+        pixel_labels,
+        None if labels is None else labels[v, u].long(),
+    )
 
 
 def back_project(
@@ -154,7 +172,38 @@ def back_project(
     return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1), measured
 
 
+def depth_normals(camera: Cameras, z_depth: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit normals ``(P, 3)`` of the surface seen in some pixels, in the world frame, towards the camera.
+
+    From four pixels around each, a sixty-fourth of the image's width away, so that the sensor's noise is
+    small beside the distance between them; 0 where one was not measured, or where they lie further apart than
+    a surface seen at :data:`STEEPEST` would put them.
+
+    Args:
+        camera: One camera.
+        z_depth: ``(H, W)``, metres along the optical axis, 0 = not measured.
+        pixels: ``(P, 2)``, ``(v, u)``.
+    """
+    size = torch.tensor(z_depth.shape)
+    reach = max(1, round(z_depth.shape[1] / 64))
+    near = pixels + reach * torch.tensor([[[0, -1]], [[0, 1]], [[-1, 0]], [[1, 0]]])
+    inside = ((near >= 0) & (near < size)).all(-1)
+    v, u = near.clamp(min=torch.zeros(2, dtype=torch.long), max=size - 1).unbind(-1)
+    z = z_depth[v, u]
+    measured = (inside & (z > 0)).all(0)
+    rays = camera.rays((torch.stack([u, v], -1) + 0.5).reshape(-1, 2))
+    axis = camera.camera_to_world[:3, 2]
+    ends = rays.origins + (z.flatten() / (rays.directions @ axis).clamp(min=1e-6))[:, None] * rays.directions
+    left, right, above, below = ends.view(4, -1, 3)
+    normals = torch.linalg.cross(below - above, right - left)
+    normals = torch.nn.functional.normalize(normals, dim=-1)
+    towards = torch.nn.functional.normalize((left + right) / 2 - rays.origins[: len(left)], dim=-1)
+    cosines = (normals * towards).sum(-1, keepdim=True)
+    known = measured[:, None] & (cosines.abs() > STEEPEST)
+    return torch.where(known, -normals * cosines.sign(), 0.0)
+
+
 def _nbytes(view: View) -> int:
     """Memory held."""
-    held = (view.image, view.z_depth, view.points, view.pixel_labels, view.point_labels)
+    held = (getattr(view, entry.name) for entry in fields(view))
     return sum(t.numel() * t.element_size() for t in held if t is not None)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from renderpretrain.data.folder_schema import INDEX
-from renderpretrain.data.scene import Boxes, Scene
+from renderpretrain.data.scene import POINT_COLUMNS, Boxes, Scene
 from renderpretrain.geometry import Cameras
 
 FINEST_DEPTH = 5000.0
@@ -29,8 +29,8 @@ def write_scene_folder(
 
     Scenes with depth images become ``posed_rgbd``, with pictures and no points ``posed_rgb``, with pictures
     and points ``multicam_lidar``, without pictures ``lidar_sequence``. Images lose what 8 bits lose. Of
-    ``points`` the key sweep is written (indoors none: they come back from the depth images); ``truth`` is
-    not written.
+    ``points`` the key sweep is written, with its colours and normals (indoors none: they come back from the
+    depth images); ``truth`` is not written.
 
     Args:
         path: The folder; made if it is not there.
@@ -82,10 +82,11 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
     lidar: dict[str, Any] = {
         "file": f"{number:06d}_lidar.bin",
         "dtype": "float32",
-        "columns": ["x", "y", "z", "intensity_0_1"],
+        "columns": ["x", "y", "z", "intensity_0_1", *scene.columns[len(POINT_COLUMNS) :]],
         "sensor_origin": scene.lidar_origin.tolist(),
     }
-    scene.points[key, :4].numpy().astype(np.float32).tofile(folder / lidar["file"])
+    known = [rows for rows in (scene.points[:, :4], scene.colors, scene.normals) if rows is not None]
+    torch.cat(known, -1)[key].numpy().astype(np.float32).tofile(folder / lidar["file"])
     if scene.world_to_global is not None:
         lidar["ego_to_global"] = scene.world_to_global.tolist()
     if scene.point_labels is not None:

@@ -13,6 +13,15 @@ from torch import Tensor
 
 from renderpretrain.geometry import Cameras, VoxelGrid
 
+POINT_COLUMNS = ("x", "y", "z", "intensity", "lag")
+"""What every scene knows of its points: metres, a share of 1, seconds."""
+
+COLOR_COLUMNS = ("r", "g", "b")
+"""What some know, too: in [0, 1]."""
+
+NORMAL_COLUMNS = ("nx", "ny", "nz")
+"""And the unit normal of the surface that a point lies on."""
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -83,6 +92,9 @@ class Scene:
         points: ``x, y, z`` in metres, intensity in [0, 1], time lag in seconds (0 for the key sweep,
             positive for older ones). Always five columns, never NaN; without a LiDAR or depth sensor there
             are no rows.
+        colors: RGB per point in [0, 1], or ``None`` where the recording has none.
+        normals: Unit normal per point in the world frame, 0 where none is known; ``None`` where the recording
+            has none.
         lidar_origin: Where the sensor's rays start, metres.
         images: RGB in [0, 1], or ``None`` without cameras.
         cameras: One per image, or ``None``.
@@ -121,6 +133,14 @@ class Scene:
     occupancy: OccupancyLabels | None = None
     previous: tuple["Scene", ...] = ()
     domain: int = 0
+    colors: Float[Tensor, "P 3"] | None = None
+    normals: Float[Tensor, "P 3"] | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is known of a point, by name."""
+        colored = () if self.colors is None else COLOR_COLUMNS
+        return (*POINT_COLUMNS, *colored, *(() if self.normals is None else NORMAL_COLUMNS))
 
     def with_images(
         self,

@@ -114,17 +114,19 @@ class SceneFolder:
     def _outdoor_scene(self, folder: OutdoorFolder, index: int, *, pictured: bool = True) -> Scene:
         """A frame with what belongs to it."""
         frame = folder.frames[index]
-        points, labels = self._merged(folder, index)
+        merged = self._merged(folder, index)
         pose = lidar_to_global(folder, index)
         scene = Scene(
             name=f"{self.path.name}/{frame.frame_id}",
-            points=points,
+            points=merged["points"],
             lidar_origin=torch.from_numpy(self._origin(folder, index)).float(),
             world_to_global=None if pose is None else torch.from_numpy(pose).float(),
             timestamp=frame.seconds or 0.0,
             boxes=annotated_boxes(frame, self.class_names),
-            point_labels=labels,
+            point_labels=merged.get("labels"),
             class_names=self.class_names,
+            colors=merged.get("colors"),
+            normals=merged.get("normals"),
         )
         if not frame.cameras or self.image_size is None or not pictured:
             return scene
@@ -156,31 +158,33 @@ class SceneFolder:
 
         return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
 
-    def _merged(self, folder: OutdoorFolder, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The frame's points and those of the frames before it, five columns, in the frame's LiDAR frame."""
+    def _merged(self, folder: OutdoorFolder, index: int) -> dict[str, torch.Tensor]:
+        """The points of the frame and of those before it, five columns, in the frame's LiDAR frame.
+
+        Beside them, as rows of the same order, what all these sweeps know: labels, colours, normals.
+        """
         key = lidar_to_global(folder, index)
         now = folder.frames[index].seconds or 0.0
-        points, labels = [], []
+        sweeps = []
         for other in range(index, max(-1, index - self.sweeps), -1):
             frame = folder.frames[other]
             if frame.scene != folder.frames[index].scene:
                 break
             sweep = self._sweep(folder, other)
-            moved = sweep.points.copy()
             pose = lidar_to_global(folder, other)
             if other != index and key is not None and pose is not None:
-                to_key = np.linalg.solve(key, pose)
-                moved[:, :3] = sweep.points[:, :3] @ to_key[:3, :3].T + to_key[:3, 3]
-            lag = np.full((len(moved), 1), now - (frame.seconds or 0.0), dtype=np.float32)
-            points.append(np.concatenate([moved, lag], -1))
-            labels.append(sweep.labels)
-        merged = np.concatenate(points)
-        known = [a for a in labels if a is not None]
-        classes = np.concatenate(known) if len(known) == len(labels) else None
-        if self.max_points is not None and len(merged) > self.max_points:
-            chosen = np.random.default_rng(index).choice(len(merged), self.max_points, replace=False)
-            merged, classes = merged[chosen], None if classes is None else classes[chosen]
-        return torch.from_numpy(merged), None if classes is None else torch.from_numpy(classes)
+                sweep = sweep.moved(np.linalg.solve(key, pose))
+            lag = np.full((len(sweep.points), 1), now - (frame.seconds or 0.0), dtype=np.float32)
+            sweeps.append(replace(sweep, points=np.concatenate([sweep.points, lag], -1)))
+        rows = {"points": np.concatenate([sweep.points for sweep in sweeps])}
+        for name in ("labels", "colors", "normals"):
+            known = [a for a in (getattr(sweep, name) for sweep in sweeps) if a is not None]
+            rows |= {name: np.concatenate(known)} if len(known) == len(sweeps) else {}
+        count = len(rows["points"])
+        if self.max_points is not None and count > self.max_points:
+            chosen = np.random.default_rng(index).choice(count, self.max_points, replace=False)
+            rows = {name: a[chosen] for name, a in rows.items()}
+        return {name: torch.from_numpy(a) for name, a in rows.items()}
 
     def _origin(self, folder: OutdoorFolder, index: int) -> np.ndarray:
         """Where the rays start: as told, else fitted to the first sweep's beams, else the origin."""

@@ -40,9 +40,9 @@ NIGHT_NOISE = 3.0
 class SyntheticRoom:
     """Rooms drawn from ``(seed, index)`` and nothing else; the same index gives the same scene.
 
-    ``points`` are back-projected from the noisy depth images; their intensity is the pixel's luminance and
-    their time lag 0. ``lidar_origin`` is the mean of the camera centres: a stand-in, since each view has
-    its own. ``pixel_labels`` and ``point_labels`` are exact.
+    ``points`` are back-projected from the noisy depth images; their colour is the pixel's, their intensity
+    its luminance, their normal exact and their time lag 0. ``lidar_origin`` is the mean of the camera
+    centres: a stand-in, since each view has its own. ``pixel_labels`` and ``point_labels`` are exact.
 
     Attributes:
         num_scenes: How many.
@@ -103,13 +103,16 @@ class SyntheticRoom:
         if self.night:
             pictures = _at_night(pictures)
         z_depths = _measured(pictures, generator, noise=NIGHT_NOISE if self.night else 1.0)
-        points, labels = self._points(cameras, pictures, z_depths, generator)
+        chosen = self._measured_pixels(z_depths, generator)
+        n, v, u = chosen.unbind(-1)
         scene = Scene(
             name=f"{kind}-{self.seed}-{index}",
-            points=points,
+            points=_points(cameras, pictures, z_depths, chosen),
             lidar_origin=cameras.centers.mean(0),
             world_to_global=torch.eye(4),
-            point_labels=labels,
+            point_labels=pictures.semantics[n, v, u],
+            colors=pictures.images[n, :, v, u],
+            normals=pictures.normals[n, :, v, u],
             pixel_labels=pictures.semantics.to(torch.int16),
             class_names=self.class_names,
             truth=self._truth(solids, pictures) if self.with_truth else None,
@@ -117,21 +120,10 @@ class SyntheticRoom:
         names = tuple(f"view_{n}" for n in range(self.num_views))
         return scene.with_images(pictures.images, cameras, names, z_depths)
 
-    def _points(
-        self, cameras: Cameras, pictures: Pictures, z_depths: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Measured pixels as points of the room, five columns, and their classes."""
+    def _measured_pixels(self, z_depths: Tensor, generator: torch.Generator) -> Tensor:
+        """``(view, v, u)`` of the pixels that become points."""
         measured = torch.nonzero(z_depths > 0)
-        chosen = measured[torch.randperm(len(measured), generator=generator)[: self.num_points]]
-        n, v, u = chosen.unbind(-1)
-        rays = cameras[n].rays(torch.stack([u, v], -1)[:, None] + 0.5)
-        directions = rays.directions[:, 0]
-        axes = cameras.camera_to_world[n, :3, 2]
-        t = z_depths[n, v, u] / (directions * axes).sum(-1)
-        points = rays.origins[:, 0] + t[:, None] * directions
-        intensity = pictures.images[n, :, v, u] @ torch.tensor(LUMINANCE)
-        columns = torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
-        return columns, pictures.semantics[n, v, u]
+        return measured[torch.randperm(len(measured), generator=generator)[: self.num_points]]
 
     def _truth(self, solids: Solids, pictures: Pictures) -> GroundTruth:
         """Pictures and voxels of what was really there."""
@@ -146,6 +138,18 @@ class SyntheticRoom:
             grid=grid,
             class_names=self.class_names,
         )
+
+
+def _points(cameras: Cameras, pictures: Pictures, z_depths: Tensor, pixels: Tensor) -> Tensor:
+    """Measured pixels ``(view, v, u)`` as points of the room, five columns."""
+    n, v, u = pixels.unbind(-1)
+    rays = cameras[n].rays(torch.stack([u, v], -1)[:, None] + 0.5)
+    directions = rays.directions[:, 0]
+    axes = cameras.camera_to_world[n, :3, 2]
+    t = z_depths[n, v, u] / (directions * axes).sum(-1)
+    points = rays.origins[:, 0] + t[:, None] * directions
+    intensity = pictures.images[n, :, v, u] @ torch.tensor(LUMINANCE)
+    return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1)
 
 
 def look_at(center: Tensor, target: Tensor) -> Tensor:
