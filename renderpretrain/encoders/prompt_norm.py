@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm
 
@@ -69,7 +70,7 @@ class PromptNorm(nn.Module):
             raise ValueError(f"indices: expected data sets below {len(self.bns)}, got {tuple(indices)}")
         if len(present) == 1:
             return self.bns[present[0]](x)
-        of_row = torch.tensor(indices, device=x.device)[sample]
+        of_row = ops.constant(indices, sample)[sample]
         rows = [(of_row == i).nonzero()[:, 0] for i in present]
         parts = [self.bns[i](x[of_set]) for i, of_set in zip(present, rows, strict=True)]
         return torch.cat(parts)[torch.cat(rows).argsort()]

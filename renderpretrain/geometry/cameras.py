@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry.poses import apply_matrix, invert_pose, rotate, transform
 from renderpretrain.geometry.rays import Rays
@@ -140,14 +141,14 @@ class Cameras:
             valid = valid & unfolded
         homogeneous = torch.cat([plane, torch.ones_like(plane[..., :1])], -1)
         pixels = apply_matrix(self.intrinsics, homogeneous)[..., :2]
-        size = pixels.new_tensor(self.image_size[::-1])
+        size = ops.constant(self.image_size[::-1], pixels)
         return pixels, z_depth, valid & ((pixels >= 0) & (pixels < size)).all(-1)
 
     def resize(self, image_size: tuple[int, int]) -> "Cameras":
         """The cameras of images resampled to ``(height, width)``."""
         factors = [new / old for new, old in zip(image_size[::-1], self.image_size[::-1], strict=True)]
         # Row by row, for autocast would round a matrix product to bf16.
-        scale = self.intrinsics.new_tensor([*factors, 1.0])[:, None]
+        scale = ops.constant([*factors, 1.0], self.intrinsics)[:, None]
         return replace(self, intrinsics=scale * self.intrinsics, image_size=image_size)
 
     def crop(self, top: int, left: int, image_size: tuple[int, int]) -> "Cameras":
@@ -157,8 +158,8 @@ class Cameras:
 
     def flip(self) -> "Cameras":
         """The cameras of horizontally mirrored images; the focal length in u turns negative."""
-        mirror = self.intrinsics.new_tensor(
-            [[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        mirror = ops.constant(
+            [[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], self.intrinsics
         )
         return replace(self, intrinsics=mirror @ self.intrinsics)
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from renderpretrain import ops
+
 
 def transform(
     a_to_b: Float[Tensor, "*#batch 4 4"], points: Float[Tensor, "*#batch P 3"]
@@ -68,5 +70,5 @@ def pose_from_vectors(
         half = torch.sinc(angle / (2 * math.pi))
         turned = torch.sinc(angle / math.pi) * cross + 0.5 * half.square() * (cross @ cross)
         turned = turned + torch.eye(3, dtype=x.dtype, device=x.device)
-    bottom = turned.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*x.shape, 1, 4)
+    bottom = ops.constant([0.0, 0.0, 0.0, 1.0], turned).expand(*x.shape, 1, 4)
     return torch.cat([torch.cat([turned, translation[..., None]], -1), bottom], -2)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain import ops
+
 
 @dataclass(frozen=True)
 class VoxelGrid:
@@ -101,21 +103,23 @@ class VoxelGrid:
 
     def to_index(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Continuous index ``(x, y, z)``: an integer at a voxel centre. Differentiable."""
-        return points * points.new_tensor(self.scale) + points.new_tensor(self.offset)
+        return points * ops.constant(self.scale, points) + ops.constant(self.offset, points)
 
     def to_world(self, index: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Inverse of :meth:`to_index`."""
-        return (index - index.new_tensor(self.offset)) * index.new_tensor(self.voxel_size)
+        return (index - ops.constant(self.offset, index)) * ops.constant(self.voxel_size, index)
 
     def contains(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
         """Whether a point lies in the box, lower faces included, upper faces not; NaN is outside."""
-        return ((points >= points.new_tensor(self.lower)) & (points < points.new_tensor(self.upper))).all(-1)
+        return (
+            (points >= ops.constant(self.lower, points)) & (points < ops.constant(self.upper, points))
+        ).all(-1)
 
     def cells(self, points: Float[Tensor, "*batch 3"]) -> Int[Tensor, "*batch 3"]:
         """The voxel ``(z, y, x)`` of a point, by rounding down; meaningful where :meth:`contains` holds."""
         inside = self.contains(points)[..., None]
         index = torch.floor(torch.where(inside, self.to_index(points) + 0.5, 0.0)).long()
-        most = index.new_tensor(self.shape[::-1]) - 1
+        most = ops.constant(self.shape[::-1], index) - 1
         return torch.minimum(index.clamp(min=0), most).flip(-1)
 
     def centers(self, device: torch.device | str = "cpu") -> Float[Tensor, "Z Y X 3"]:

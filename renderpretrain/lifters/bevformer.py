@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid, transform
 from renderpretrain.lifters.deformable import SpatialCrossAttention, TemporalSelfAttention
@@ -49,7 +50,7 @@ def warp_bev(
     centers = grid.centers(bev.device)[0].reshape(-1, 3)
     centers = torch.cat([centers[:, :2], torch.zeros_like(centers[:, :1])], -1)
     there = transform(current_to_previous, centers)[..., :2].unflatten(1, (y, x))
-    lower, upper = there.new_tensor(grid.lower[:2]), there.new_tensor(grid.upper[:2])
+    lower, upper = ops.constant(grid.lower[:2], there), ops.constant(grid.upper[:2], there)
     places = 2 * (there - lower) / (upper - lower) - 1
     with torch.autocast(bev.device.type, enabled=False):
         maps = bev.to(places.dtype)

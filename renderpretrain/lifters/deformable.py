@@ -127,7 +127,7 @@ class PillarAttention(nn.Module):
             raise ValueError(f"points: expected heights that divide num_points={num_points}, got {heights}")
         if len(levels) != num_levels:
             raise ValueError(f"levels: expected {num_levels}, got {len(levels)}")
-        sizes = points.new_tensor([level.shape[:-3:-1] for level in levels])
+        sizes = ops.constant([level.shape[:-3:-1] for level in levels], points)
         offsets = self.sampling_offsets(query).to(points.dtype)
         offsets = offsets.unflatten(-1, (heads, num_levels, num_points, 2)) / sizes[:, None]
         reads = points.repeat(1, 1, num_points // heights, 1)[:, :, None, None]
@@ -229,7 +229,7 @@ class TemporalSelfAttention(nn.Module):
         offsets = self.sampling_offsets(chosen_by).float().unflatten(-1, (*self.shape, 2))
         weights = self.attention_weights(chosen_by).float().unflatten(-1, self.shape).softmax(-1)
         places = cell_places(size, query.device)[:, None, None, None]
-        locations = places + offsets / offsets.new_tensor(size[::-1])
+        locations = places + offsets / ops.constant(size[::-1], offsets)
         values = [self.value_proj(values).mT.unflatten(-1, size) for values in maps]
         # The mean over both maps: each has weights that sum to 1.
         return self.output_proj(deformable_attention(values, locations, weights / len(maps)))

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.geometry.cameras import NEAREST_DEPTH
@@ -71,7 +72,7 @@ def pillar_points(
 ) -> Float[Tensor, "Q A 3"]:
     """World points at ``heights`` (metres) above the centres of a grid's columns, in the order ``(y, x)``."""
     ground = grid.centers(device)[0, :, :, :2].flatten(0, 1)
-    z = torch.tensor(heights, device=device)
+    z = ops.constant(heights, ground)
     columns = ground[:, None].expand(-1, len(heights), -1)
     return torch.cat([columns, z[:, None].expand(len(ground), -1, 1)], -1)
 

@@ -31,7 +31,7 @@ def view_coordinates(
         with torch.no_grad():
             return pose_coordinates(cameras, points.expand(*cameras.shape, *points.shape[-2:]), depth_range)
     height, width = cameras.image_size
-    edge_to_edge = cameras.intrinsics.new_tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
+    edge_to_edge = ops.constant([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], cameras.intrinsics)
     columns = apply_matrix(cameras.intrinsics, cameras.world_to_camera[..., :3, :].mT)
     matrices = apply_matrix(edge_to_edge, columns).mT
     if points.ndim > 2:
@@ -52,7 +52,7 @@ def pose_coordinates(
     """
     pixels, z_depth, visible = cameras.project(points)
     near, far = depth_range
-    uv = 2 * pixels / pixels.new_tensor(cameras.image_size[::-1]) - 1
+    uv = 2 * pixels / ops.constant(cameras.image_size[::-1], pixels) - 1
     d = 2 * (z_depth - near) / (far - near) - 1
     return torch.cat([uv, d[..., None]], -1), visible & (d > -1) & (d < 1)
 

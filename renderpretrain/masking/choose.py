@@ -62,7 +62,7 @@ def hide_in_groups(
     rank = _ranks(groups + keys.flatten(1).double())
     sizes = torch.zeros(len(flat), last + 1, dtype=torch.float64, device=flat.device)
     sizes.scatter_add_(1, groups, torch.ones_like(groups, dtype=torch.float64))
-    asked = (sizes * sizes.new_tensor([*ratios, 0.0])).cumsum(1)
+    asked = (sizes * ops.constant([*ratios, 0.0], sizes)).cumsum(1)
     counts = (asked + 0.5).floor().diff(dim=1, prepend=asked.new_zeros(len(asked), 1))
     starts = sizes.cumsum(1) - sizes
     return ((rank < (starts + counts).gather(1, groups)) & flat).view_as(candidates)

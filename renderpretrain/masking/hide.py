@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 
 
@@ -145,5 +146,5 @@ def hidden_voxels(
 
 def _blocks(coords: Tensor, block: tuple[int, int, int]) -> tuple[Tensor, ...]:
     """Batch and block index of each voxel."""
-    cells = coords[:, 1:] // coords.new_tensor(block)
+    cells = coords[:, 1:] // ops.constant(block, coords)
     return coords[:, 0].long(), *cells.long().unbind(1)

@@ -81,7 +81,7 @@ class RangeMask:
         """
         distances = per_candidate("RangeMask: distances", self.distances, candidates)
         seeds = given_or_drawn(seeds, candidates)
-        edges = distances.new_tensor(self.edges)
+        edges = ops.constant(self.edges, distances)
         rings = torch.bucketize(distances.contiguous(), edges, right=True)
         keys = ops.uniform(seeds, tuple(candidates.shape[1:]))
         return hide_in_groups(keys, candidates, rings, self.ratios)

@@ -12,6 +12,7 @@ from renderpretrain.ops.composite_values import (
     composite_values,
     composite_values_reference,
 )
+from renderpretrain.ops.constant import constant
 from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
 from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
 from renderpretrain.ops.grid_sample import (
@@ -84,6 +85,7 @@ __all__ = [
     "composite_reference",
     "composite_values",
     "composite_values_reference",
+    "constant",
     "distortion_loss",
     "distortion_loss_reference",
     "draw_seeds",

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from renderpretrain.ops._library import Shape, Triple, dense
 from renderpretrain.ops._native import TYPE_CODES, Grid, launch, new_memory
+from renderpretrain.ops.constant import constant
 
 Numbers = Sequence[Any]
 """Three sizes or numbers; in a graph with changing shapes, where references are traced, symbols."""
@@ -136,15 +137,15 @@ def _corners(
     points: Tensor, shape: Numbers, scale: Numbers, offset: Numbers, directions: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For each of the eight corners: flat voxel (0 where outside), whether it is inside, and the weight."""
-    size = points.new_tensor(shape[::-1])
-    index = points * points.new_tensor(scale) + points.new_tensor(offset)
+    size = constant(shape[::-1], points)
+    index = points * constant(scale, points) + constant(offset, points)
     near = ((index >= -1) & (index < size)).all(-1)
     index = torch.where(near[..., None], index, 0.0)
     floor = index.detach().floor()
     fraction = index - floor
-    speed = None if directions is None else directions * points.new_tensor(scale)
+    speed = None if directions is None else directions * constant(scale, points)
     for corner in product((0, 1), repeat=3):
-        step = points.new_tensor(corner)
+        step = constant(corner, points)
         voxel = floor + step
         inside = near & ((voxel >= 0) & (voxel < size)).all(-1)
         x, y, z = torch.where(inside[..., None], voxel, 0.0).long().unbind(-1)

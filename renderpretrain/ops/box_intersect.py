@@ -9,6 +9,7 @@ from torch import Tensor
 from renderpretrain.checks import check_box, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import Box, has_native, launch
+from renderpretrain.ops.constant import constant
 
 
 def box_intersect(
@@ -66,7 +67,7 @@ def box_intersect_reference(
     far: float = math.inf,
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"], Bool[Tensor, "*batch"]]:
     """:func:`box_intersect` in plain PyTorch: the definition the kernels are tested against."""
-    low, high = origins.new_tensor(lower), origins.new_tensor(upper)
+    low, high = constant(lower, origins), constant(upper, origins)
     first, second = (low - origins) / directions, (high - origins) / directions
     parallel = directions == 0
     between = (origins >= low) & (origins <= high)

@@ -12,6 +12,7 @@ from renderpretrain.checks import check_frame, check_mask, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
 from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
 from renderpretrain.ops.box_intersect import box_intersect_reference
+from renderpretrain.ops.constant import constant
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -202,8 +203,8 @@ def _all_steps(  # noqa: PLR0913 - the signature of march
     step: float,
 ) -> tuple[Tensor, Tensor]:
     """Borders ``(B, R, n + 1)`` of every step that may lie in the grid, and which steps are samples."""
-    size = origins.new_tensor(occupied.shape[:0:-1])
-    scales, offsets = origins.new_tensor(scale), origins.new_tensor(offset)
+    size = constant(occupied.shape[:0:-1], origins)
+    scales, offsets = constant(scale, origins), constant(offset, origins)
     # A voxel more on every side, for rounding.
     lower = tuple(((-1.5 - offsets) / scales).tolist())
     upper = tuple(((size + 0.5 - offsets) / scales).tolist())

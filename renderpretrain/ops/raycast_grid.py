@@ -9,6 +9,7 @@ from torch import Tensor
 from renderpretrain.checks import check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._library import Shape, Triple, common_float, register
 from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
+from renderpretrain.ops.constant import constant
 
 
 class BeamCounts(NamedTuple):
@@ -81,13 +82,13 @@ def raycast_grid_reference(
     offset: tuple[float, float, float],
 ) -> BeamCounts:
     """:func:`raycast_grid` in plain PyTorch, all beams a voxel further at a time."""
-    scales, offsets = (origins.new_tensor(numbers, dtype=torch.float64) for numbers in (scale, offset))
+    scales, offsets = (constant(numbers, origins, torch.float64) for numbers in (scale, offset))
     p, q = ((points.double() * scales + offsets + 0.5).flatten(0, 1) for points in (origins, ends))
     batch = torch.arange(len(origins), device=p.device).repeat_interleave(origins.shape[1])
     counted = valid.flatten() & ((p.abs() < 1e15) & (q.abs() < 1e15)).all(-1)
     p, q, batch = p[counted], q[counted], batch[counted]
-    size = torch.tensor(shape[::-1], device=p.device)
-    strides = torch.tensor([1, shape[2], shape[2] * shape[1]], device=p.device)
+    size = constant(shape[::-1], batch)
+    strides = constant([1, shape[2], shape[2] * shape[1]], batch)
     first, last = batch * (shape[0] * shape[1] * shape[2]), q.floor().long()
     inside = ((last >= 0) & (last < size)).all(-1)
     target = torch.where(inside, first + (last * strides).sum(-1), -1)

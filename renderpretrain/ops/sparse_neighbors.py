@@ -18,6 +18,7 @@ from torch import Tensor
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
 from renderpretrain.ops._native import INT32_LIMIT, Window, has_native, launch
+from renderpretrain.ops.constant import constant
 
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int]
@@ -107,10 +108,10 @@ def strided_neighbors_reference(
     _check_inside(coords, shape)
     window = _strided_window(shape, kernel_size, stride, padding)
     out_shape = (window.out_z, window.out_y, window.out_x)
-    reached = coords[:, None, 1:].long() + coords.new_tensor(padding) - _cells(kernel_size, coords)
-    outputs = reached.div(reached.new_tensor(stride), rounding_mode="floor")
-    hit = (outputs * reached.new_tensor(stride) == reached) & (outputs >= 0)
-    hit = (hit & (outputs < reached.new_tensor(out_shape))).all(2)
+    reached = coords[:, None, 1:].long() + constant(padding, coords) - _cells(kernel_size, coords)
+    outputs = reached.div(constant(stride, reached), rounding_mode="floor")
+    hit = (outputs * constant(stride, reached) == reached) & (outputs >= 0)
+    hit = (hit & (outputs < constant(out_shape, reached))).all(2)
     candidates = torch.cat([coords[:, None, :1].expand_as(outputs[..., :1]), outputs], 2)[hit]
     out_coords = from_linear_keys(linear_keys(candidates, out_shape).unique(sorted=True), out_shape).int()
     inputs = _search(coords, out_coords, window)
@@ -189,14 +190,14 @@ def _strided_window(shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Si
 
 def _cells(kernel_size: Sizes, like: Tensor) -> Tensor:
     """``(z, y, x)`` of every cell."""
-    return like.new_tensor(list(product(*map(range, kernel_size))), dtype=torch.int64)
+    return constant(list(product(*map(range, kernel_size))), like, torch.int64)
 
 
 def _search(coords: Tensor, out_coords: Tensor, w: Window) -> Tensor:
     """The table of inputs, by binary search among the positions in the padded volume."""
     padded = w.in_z + 2 * w.padding_z, w.in_y + 2 * w.padding_y, w.in_x + 2 * w.padding_x
-    padding = coords.new_tensor([0, w.padding_z, w.padding_y, w.padding_x])
-    stride = coords.new_tensor([1, w.stride_z, w.stride_y, w.stride_x])
+    padding = constant([0, w.padding_z, w.padding_y, w.padding_x], coords)
+    stride = constant([1, w.stride_z, w.stride_y, w.stride_x], coords)
     cells = torch.nn.functional.pad(_cells((w.kernel_z, w.kernel_y, w.kernel_x), coords), (1, 0))
     wanted = linear_keys(cells, padded)[:, None] + linear_keys(out_coords * stride, padded)
     if len(coords) == 0:

@@ -10,6 +10,7 @@ from renderpretrain.checks import check_box, check_frame, check_mask, check_shap
 from renderpretrain.ops._cells import SORT_BLOCK, check_index, sort_cells, sort_reference
 from renderpretrain.ops._library import Shape, Triple, common_float, register
 from renderpretrain.ops._native import Box, Grid, has_native, launch, new_memory
+from renderpretrain.ops.constant import constant
 from renderpretrain.ops.voxel_scatter import ScatterPlan
 
 
@@ -76,10 +77,10 @@ def voxel_index_reference(  # noqa: PLR0913 - the signature of voxel_index
 ) -> Int[Tensor, "B P"]:
     """:func:`voxel_index` in plain PyTorch: the definition the kernels are tested against."""
     points = _prepare(points, valid)
-    low, high, per_metre, origin = (points.new_tensor(three) for three in (lower, upper, scale, offset))
+    low, high, per_metre, origin = (constant(three, points) for three in (lower, upper, scale, offset))
     inside = valid & ((points >= low) & (points < high)).all(-1)
     place = torch.floor(torch.where(inside[..., None], points * per_metre + origin + 0.5, 0.0)).long()
-    last = place.new_tensor(shape[::-1]) - 1
+    last = constant(shape[::-1], place) - 1
     x, y, z = torch.minimum(place.clamp(min=0), last).unbind(-1)
     b = torch.arange(len(points), device=points.device)[:, None]
     return torch.where(inside, ((b * shape[0] + z) * shape[1] + y) * shape[2] + x, -1)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.encoders import Voxels
 from renderpretrain.geometry import Cameras, VoxelGrid
 
@@ -55,7 +56,7 @@ def read_maps(
     """
     pixels, z_depth, inside = cameras.project(positions[:, None])
     seen = inside & camera_valid[..., None]
-    span = pixels.new_tensor(cameras.image_size[::-1])
+    span = ops.constant(cameras.image_size[::-1], pixels)
     places = torch.where(seen[..., None], 2 * pixels / span - 1, 0.0).flatten(0, 1)[:, None]
     read = nn.functional.grid_sample(
         maps.flatten(0, 1).float(), places, padding_mode="border", align_corners=False

@@ -184,7 +184,7 @@ class PonderIndoor(nn.Module):
                 f"{batch.names[batch.domains.index(max(batch.domains))]!r} of number {max(batch.domains)}; "
                 f"set domains={max(batch.domains) + 1}"
             )
-        return Domains(batch.domains, self.contexts(torch.tensor(batch.domains, device=batch.device)))
+        return Domains(batch.domains, self.contexts(ops.constant(batch.domains, batch.seeds)))
 
     def _lift(self, voxels: Voxels, features: Tensor, size: int) -> Tensor:
         """The volume of encoded voxels."""

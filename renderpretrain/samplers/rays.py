@@ -211,7 +211,7 @@ class LidarBeams:
         chosen, hit = draw(point_valid, self.num_rays, seeds)
         targets = points.gather(1, chosen[..., None].expand(-1, -1, 3))
         starts = origins[:, None].expand_as(targets)
-        forward = torch.tensor([1.0, 0.0, 0.0], device=points.device)
+        forward = ops.constant([1.0, 0.0, 0.0], points)
         targets = torch.where(hit[..., None], targets, starts + forward)
         zeros = torch.zeros_like(targets)
         return RayTargets(
