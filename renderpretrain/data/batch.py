@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from renderpretrain.data.scene import Scene, to_device
 from renderpretrain.geometry import Cameras
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,22 +23,24 @@ class Batch:
         lidar_origins: As in :class:`Scene`.
         seeds: One number per sample: all randomness of a training step derives from it, so a sample is
             treated alike whatever batch, rank or device it lands on.
-        images: Padded with black images.
+        images: Padded with black images; ``None`` if no scene has cameras.
         cameras: Padded with identity cameras.
         camera_valid: True for a real camera; ``None`` without cameras.
-        z_depths: As in :class:`Scene`.
-        z_depth_valid: As in :class:`Scene`.
+        z_depths: As in :class:`Scene`, padded with zeros; ``None`` if no scene has any.
+        z_depth_valid: As in :class:`Scene`; False for padding.
         point_labels: As in :class:`Scene`, -1 for padding and scenes without any; ``None`` if none has any.
         pixel_labels: The same for pixels.
         class_names: As in :class:`Scene`, for every sample.
         domains: Number of the data set that each sample comes from.
         world_to_global: As in :class:`Scene`; ``None`` if a scene has none.
-        occupied: As in ``Scene.occupancy``; ``None`` if a scene has none.
-        observed: As in ``Scene.occupancy``; ``None`` if a scene has none.
+        occupied: As in ``Scene.occupancy``; ``None`` if no scene has any.
+        observed: As in ``Scene.occupancy``; False everywhere for a scene without.
         previous: Earlier moments, oldest first, each a batch of as many samples.
         columns: What is known of each sample's points, see ``Scene.columns``.
         colors: As in :class:`Scene`, 0 for padding and samples without any; ``None`` if no sample has any.
         normals: The same for normals.
+        point_key: True for the points of the key sweep, False for padding; ``None`` where a time lag of 0
+            tells.
     """
 
     names: tuple[str, ...]
@@ -64,6 +64,7 @@ class Batch:
     columns: tuple[tuple[str, ...], ...] = ()
     colors: Float[Tensor, "B P 3"] | None = None
     normals: Float[Tensor, "B P 3"] | None = None
+    point_key: Bool[Tensor, "B P"] | None = None
 
     @property
     def size(self) -> int:
@@ -75,6 +76,11 @@ class Batch:
         """Where the tensors are."""
         return self.points.device
 
+    @property
+    def of_key_sweep(self) -> Bool[Tensor, "B P"]:
+        """Real points of the key sweep: the others smear what moves."""
+        return self.point_valid & (self.points[..., 4] == 0 if self.point_key is None else self.point_key)
+
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         return to_device(self, device)
@@ -84,7 +90,8 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
     """Stack scenes into a batch.
 
     Args:
-        scenes: At least one. Either all have cameras or none; image sizes and point columns agree.
+        scenes: At least one. Some may lack cameras, depth images or labels, which are invalid there; image
+            sizes agree.
         seeds: One per sample; drawn from ``torch``'s global generator when absent.
 
     Raises:
@@ -97,68 +104,72 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         seeds = torch.randint(2**62, (len(scenes),))
     batch = Batch(
         names=tuple(scene.name for scene in scenes),
-        points=torch.nn.utils.rnn.pad_sequence([scene.points for scene in scenes], batch_first=True),
-        point_valid=torch.nn.utils.rnn.pad_sequence(
-            [scene.points.new_ones(len(scene.points), dtype=torch.bool) for scene in scenes], batch_first=True
-        ),
+        points=pad_sequence([scene.points for scene in scenes], batch_first=True),
+        point_valid=pad_sequence([torch.ones_like(scene.of_key_sweep) for scene in scenes], batch_first=True),
         lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
         seeds=seeds,
         point_labels=_padded_labels(scenes),
         class_names=tuple(scene.class_names for scene in scenes),
         domains=tuple(scene.domain for scene in scenes),
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
-        occupied=_stacked([scene.occupancy.occupied if scene.occupancy else None for scene in scenes]),
-        observed=_stacked([scene.occupancy.observed if scene.occupancy else None for scene in scenes]),
+        occupied=_voxels("occupied", scenes),
+        observed=_voxels("observed", scenes),
         previous=tuple(
             collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
         ),
         columns=tuple(scene.columns for scene in scenes),
         colors=_padded_vectors("colors", scenes),
         normals=_padded_vectors("normals", scenes),
+        point_key=pad_sequence([scene.of_key_sweep for scene in scenes], batch_first=True),
     )
-    return batch if scenes[0].cameras is None else _with_cameras(batch, scenes)
+    return _with_cameras(batch, scenes) if any(scene.cameras for scene in scenes) else batch
 
 
 def _with_cameras(batch: Batch, scenes: Sequence[Scene]) -> Batch:
     """The batch with what its cameras saw."""
     most = max(len(scene.camera_names) for scene in scenes)
-    images = torch.stack([_pad(_present(scene.images), most) for scene in scenes])
-    camera_valid = torch.stack([torch.arange(most) < len(scene.camera_names) for scene in scenes])
-    batch = replace(
-        batch,
-        images=images,
-        cameras=Cameras.stack([_pad_cameras(_present(scene.cameras), most) for scene in scenes]),
-        camera_valid=camera_valid.to(images.device),
-        pixel_labels=_pixel_labels(scenes, most),
-    )
-    if scenes[0].z_depths is None:
-        return batch
+    size = next(scene.cameras.image_size for scene in scenes if scene.cameras)
+    there = [scene.points.new_ones(len(scene.camera_names), dtype=torch.bool) for scene in scenes]
+    valid = [
+        known if scene.camera_valid is None else scene.camera_valid
+        for scene, known in zip(scenes, there, strict=True)
+    ]
     return replace(
         batch,
-        z_depths=torch.stack([_pad(_present(scene.z_depths), most) for scene in scenes]),
-        z_depth_valid=torch.stack([_pad(_present(scene.z_depth_valid), most) for scene in scenes]),
+        images=_images("images", scenes, most),
+        cameras=Cameras.stack([_pad_cameras(scene.cameras, size, most) for scene in scenes]).to(batch.device),
+        camera_valid=torch.stack([_pad(rows, most) for rows in valid]),
+        pixel_labels=_pixel_labels(scenes, size, most),
+        z_depths=_images("z_depths", scenes, most),
+        z_depth_valid=_images("z_depth_valid", scenes, most),
     )
+
+
+def _images(what: str, scenes: Sequence[Scene], count: int) -> Tensor | None:
+    """What ``count`` cameras saw, zeros where there is nothing, or ``None`` if no scene has any."""
+    found: list[Tensor | None] = [getattr(scene, what) for scene in scenes]
+    known = next((images for images in found if images is not None), None)
+    if known is None:
+        return None
+    return torch.stack([_pad(known[:0] if images is None else images, count) for images in found])
 
 
 def _check_alike(scenes: Sequence[Scene]) -> None:
     """Raise unless the scenes can share a batch."""
     first = scenes[0]
+    seeing = next((scene for scene in scenes if scene.cameras is not None), first)
     for scene in scenes[1:]:
-        for what, a, b in (
-            ("point columns", first.points.shape[1], scene.points.shape[1]),
-            ("having cameras", first.cameras is not None, scene.cameras is not None),
-            (
-                "image size",
-                first.cameras and first.cameras.image_size,
-                scene.cameras and scene.cameras.image_size,
-            ),
-            ("having depth images", first.z_depths is not None, scene.z_depths is not None),
-            ("number of earlier scenes", len(first.previous), len(scene.previous)),
-        ):
-            if a != b:
-                raise ValueError(
-                    f"collate: {what}: scene {first.name!r} has {a}, scene {scene.name!r} has {b}"
-                )
+        size = scene.cameras and scene.cameras.image_size
+        if size and seeing.cameras and size != seeing.cameras.image_size:
+            raise ValueError(
+                f"collate: image size: scene {seeing.name!r} has {seeing.cameras.image_size}, scene "
+                f"{scene.name!r} has {size}"
+            )
+        if len(first.previous) != len(scene.previous):
+            raise ValueError(
+                f"collate: number of earlier scenes: scene {first.name!r} has {len(first.previous)}, scene "
+                f"{scene.name!r} has {len(scene.previous)}"
+            )
 
 
 def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
@@ -167,14 +178,21 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present) if len(present) == len(tensors) else None
 
 
+def _voxels(what: str, scenes: Sequence[Scene]) -> Tensor | None:
+    """The scenes' labels of voxels, False for a scene without, or ``None`` if no scene has any."""
+    found = [None if scene.occupancy is None else getattr(scene.occupancy, what) for scene in scenes]
+    known = next((labels for labels in found if labels is not None), None)
+    if known is None:
+        return None
+    return torch.stack([torch.zeros_like(known) if labels is None else labels for labels in found])
+
+
 def _padded_labels(scenes: Sequence[Scene]) -> Tensor | None:
     """The points' classes side by side, -1 where there is none, or ``None`` if no scene has any."""
     if all(scene.point_labels is None for scene in scenes):
         return None
-    labels = [
-        _labels("point_labels", scene, scene.point_labels, scene.points.shape[:1]).long() for scene in scenes
-    ]
-    return torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-1)
+    labels = [_labels(scene, scene.point_labels, scene.points.shape[:1]).long() for scene in scenes]
+    return pad_sequence(labels, batch_first=True, padding_value=-1)
 
 
 def _padded_vectors(what: str, scenes: Sequence[Scene]) -> Tensor | None:
@@ -192,38 +210,24 @@ def _padded_vectors(what: str, scenes: Sequence[Scene]) -> Tensor | None:
                 f"collate: {what}: expected {shape} of scene {scene.name!r}, got {tuple(vectors.shape)}"
             )
         rows.append(vectors)
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return pad_sequence(rows, batch_first=True)
 
 
-def _pixel_labels(scenes: Sequence[Scene], count: int) -> Tensor | None:
+def _pixel_labels(scenes: Sequence[Scene], size: tuple[int, int], count: int) -> Tensor | None:
     """The pixels' classes of ``count`` cameras, -1 where there is none, or ``None`` if no scene has any."""
     if all(scene.pixel_labels is None for scene in scenes):
         return None
-    shapes = [(len(image), *image.shape[2:]) for image in (_present(scene.images) for scene in scenes)]
     labels = [
-        _labels("pixel_labels", scene, scene.pixel_labels, shape).to(torch.int16)
-        for scene, shape in zip(scenes, shapes, strict=True)
+        _labels(scene, scene.pixel_labels, (len(scene.camera_names), *size)).to(torch.int16)
+        for scene in scenes
     ]
     # Padding is 0 - 1.
     return torch.stack([_pad(rows + 1, count) for rows in labels]) - 1
 
 
-def _labels(what: str, scene: Scene, labels: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+def _labels(scene: Scene, labels: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """The classes of one scene, -1 if it has none."""
-    if labels is None:
-        return torch.full(shape, -1, device=scene.points.device)
-    if labels.shape != shape:
-        raise ValueError(
-            f"collate: {what}: expected {tuple(shape)} of scene {scene.name!r}, got {tuple(labels.shape)}"
-        )
-    return labels
-
-
-def _present(value: T | None) -> T:
-    """Narrow an optional that :func:`_check_alike` has established."""
-    if value is None:
-        raise ValueError("collate: a scene with cameras needs its images, and depth images their valid masks")
-    return value
+    return torch.full(shape, -1, device=scene.points.device) if labels is None else labels
 
 
 def _pad(tensor: Tensor, count: int) -> Tensor:
@@ -232,19 +236,20 @@ def _pad(tensor: Tensor, count: int) -> Tensor:
     return torch.cat([tensor, rows]) if len(rows) else tensor
 
 
-def _pad_cameras(cameras: Cameras, count: int) -> Cameras:
+def _pad_cameras(cameras: Cameras | None, size: tuple[int, int], count: int) -> Cameras:
     """Append identity cameras up to ``count``."""
-    missing = count - cameras.shape[0]
-    if not missing:
-        return cameras
+    missing = count - (0 if cameras is None else cameras.shape[0])
+    blank = Cameras(torch.eye(3).expand(missing, 3, 3), torch.eye(4).expand(missing, 4, 4), size)
+    if cameras is None or not missing:
+        return cameras or blank
 
-    def padded(tensor: Tensor, row: Tensor) -> Tensor:
-        return torch.cat([tensor, row.to(tensor).expand(missing, *row.shape)])
+    def padded(tensor: Tensor, rows: Tensor) -> Tensor:
+        return torch.cat([tensor, rows.to(tensor)])
 
     distortion = cameras.distortion
     return replace(
         cameras,
-        intrinsics=padded(cameras.intrinsics, torch.eye(3)),
-        camera_to_world=padded(cameras.camera_to_world, torch.eye(4)),
-        distortion=None if distortion is None else padded(distortion, torch.zeros(5)),
+        intrinsics=padded(cameras.intrinsics, blank.intrinsics),
+        camera_to_world=padded(cameras.camera_to_world, blank.camera_to_world),
+        distortion=None if distortion is None else padded(distortion, torch.zeros(missing, 5)),
     )

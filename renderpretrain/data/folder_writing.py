@@ -78,7 +78,7 @@ def _kind(scene: Scene) -> str:
 
 def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ...]) -> dict[str, Any]:
     """Write a frame's files and say what they are."""
-    key = scene.points[:, 4] == 0
+    key = scene.of_key_sweep
     lidar: dict[str, Any] = {
         "file": f"{number:06d}_lidar.bin",
         "dtype": "float32",
@@ -99,8 +99,8 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
         "cameras": {},
     }
     if scene.images is not None and scene.cameras is not None:
-        for n, name in enumerate(scene.camera_names):
-            frame["cameras"][name] = {
+        for n in scene.cameras_there:
+            frame["cameras"][scene.camera_names[n]] = {
                 "file": f"{number:06d}_{n}.png",
                 **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
                 "intrinsics": _integer_centres(scene.cameras[n]),
@@ -118,13 +118,13 @@ def _add_views(
     """Write a scene's views and append them to the folder's frames."""
     if scene.cameras is None or scene.images is None:
         raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
-    content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.camera_names))
+    content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.cameras_there))
     content.setdefault("intrinsics", _integer_centres(scene.cameras[0]))
     content.setdefault("distortion", _distortion(scene.cameras[0]))
     if scene.z_depths is not None:
         content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
-    for n, name in enumerate(scene.camera_names):
-        camera = scene.cameras[n]
+    for n in scene.cameras_there:
+        camera, name = scene.cameras[n], scene.camera_names[n]
         if _distortion(camera) != content["distortion"]:
             raise ValueError(
                 f"scenes: expected one distortion in an indoor folder, got another in {scene.name}"

@@ -106,7 +106,7 @@ class _Beams:
 
 def _beams(frame: Scene, near: int | float) -> _Beams:
     """The key sweep of a frame in its own world."""
-    points = frame.points[frame.points[:, 4] == 0, :3]
+    points = frame.points[frame.of_key_sweep, :3]
     points = points[(points - frame.lidar_origin).norm(dim=-1) >= near]
     return _Beams(frame.lidar_origin, points, torch.ones(len(points), dtype=torch.bool, device=points.device))
 

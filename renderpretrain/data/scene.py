@@ -4,6 +4,7 @@ Everything is in the world frame of the point cloud range: the LiDAR or ego fram
 the room frame indoors. A data set is anything with ``__len__`` and ``__getitem__(index) -> Scene``.
 """
 
+import math
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 POINT_COLUMNS = ("x", "y", "z", "intensity", "lag")
@@ -21,6 +23,20 @@ COLOR_COLUMNS = ("r", "g", "b")
 
 NORMAL_COLUMNS = ("nx", "ny", "nz")
 """And the unit normal of the surface that a point lies on."""
+
+SHAPES = {
+    "points": "P 5",
+    "lidar_origin": "3",
+    "images": "N 3 H W",
+    "z_depths": "N H W",
+    "z_depth_valid": "N H W",
+    "world_to_global": "4 4",
+    "point_labels": "P",
+    "pixel_labels": "N H W",
+    "point_key": "P",
+    "camera_valid": "N",
+}
+"""Axes of a scene's tensors; the same letter is the same size."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +106,14 @@ class Scene:
     Attributes:
         name: Says where it came from; error messages and pictures carry it.
         points: ``x, y, z`` in metres, intensity in [0, 1], time lag in seconds (0 for the key sweep,
-            positive for older ones). Always five columns, never NaN; without a LiDAR or depth sensor there
-            are no rows.
+            positive for older ones). Always five columns, always finite; without a LiDAR or depth sensor
+            there are no rows.
         colors: RGB per point in [0, 1], or ``None`` where the recording has none.
         normals: Unit normal per point in the world frame, 0 where none is known; ``None`` where the recording
             has none.
         lidar_origin: Where the sensor's rays start, metres.
-        images: RGB in [0, 1], or ``None`` without cameras.
+        images: RGB in [0, 1], or ``None`` without cameras. The same camera has the same place in all scenes
+            of a recording.
         cameras: One per image, or ``None``.
         camera_names: One per image.
         z_depths: Depth images of an RGB-D sensor, metres along the optical axis.
@@ -113,6 +130,13 @@ class Scene:
         previous: Earlier scenes of the same recording, oldest first, where it gathered them.
         domain: Number of the data set it comes from, where :class:`~renderpretrain.data.MixedScenes` mixes
             several.
+        point_key: True for the points of the key sweep; ``None`` where a time lag of 0 tells, as it
+            does without older sweeps.
+        camera_valid: False for a camera that this moment lacks, whose image is black and whose pose means
+            nothing; ``None`` where all are there.
+
+    Raises:
+        ValueError: If a tensor has another shape than the others ask for, or points are not finite.
     """
 
     name: str
@@ -141,6 +165,46 @@ class Scene:
         """What is known of a point, by name."""
         colored = () if self.colors is None else COLOR_COLUMNS
         return (*POINT_COLUMNS, *colored, *(() if self.normals is None else NORMAL_COLUMNS))
+
+    point_key: Bool[Tensor, " P"] | None = None
+    camera_valid: Bool[Tensor, " N"] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = self._sizes()
+        for name, axes in SHAPES.items():
+            value = getattr(self, name)
+            if value is not None:
+                sizes = check_shape(f"scene {self.name!r}: {name}", value, axes, **sizes)
+        # One pass tells: the sum is finite where every value is. On a device, looking at it would wait.
+        if self.points.device.type == "cpu" and not math.isfinite(self.points.sum()):
+            bad = int((~self.points.isfinite()).any(-1).sum())
+            if bad:
+                raise ValueError(
+                    f"scene {self.name!r}: points: expected finite numbers, got {bad} rows without"
+                )
+
+    def _sizes(self) -> dict[str, int]:
+        """Axes that are known before any tensor is looked at."""
+        if self.cameras is None:
+            return {}
+        if self.cameras.shape != (len(self.camera_names),):
+            raise ValueError(
+                f"scene {self.name!r}: cameras: expected one for each of the {len(self.camera_names)} "
+                f"camera_names, got {tuple(self.cameras.shape)}"
+            )
+        height, width = self.cameras.image_size
+        return {"N": len(self.camera_names), "H": height, "W": width}
+
+    @property
+    def of_key_sweep(self) -> Bool[Tensor, " P"]:
+        """True for the points of the key sweep."""
+        return self.points[:, 4] == 0 if self.point_key is None else self.point_key
+
+    @property
+    def cameras_there(self) -> list[int]:
+        """Places of the cameras that this moment has."""
+        places = range(len(self.camera_names))
+        return [n for n in places if self.camera_valid is None or bool(self.camera_valid[n])]
 
     def with_images(
         self,

@@ -120,10 +120,11 @@ class SyntheticStreet:
         solids = _nearby(
             Solids.stack(street.solids).at_time(seconds).moved(*_inverse(world_to_street, street.yaw))
         )
-        points, labels = self._points(solids, street, Random(f"lidar/{self.seed}/{index}"))
+        points, labels, key = self._points(solids, street, Random(f"lidar/{self.seed}/{index}"))
         scene = Scene(
             name=f"street-{self.seed}-{index}",
             points=points,
+            point_key=key if self.sweeps > 1 else None,
             lidar_origin=torch.zeros(3),
             world_to_global=world_to_street,
             timestamp=seconds,
@@ -133,18 +134,19 @@ class SyntheticStreet:
         )
         return scene, solids
 
-    def _points(self, solids: Solids, street: Street, random: Random) -> tuple[Tensor, Tensor]:
-        """All sweeps in the world frame: five columns, and the class of each point."""
+    def _points(self, solids: Solids, street: Street, random: Random) -> tuple[Tensor, Tensor, Tensor]:
+        """All sweeps in the world frame: five columns, each point's class, and which are of the newest."""
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         spinner = Spinner(self.num_beams, self.points_per_beam)
         velocity = torch.tensor([math.sin(street.yaw), math.cos(street.yaw), 0.0]) * street.ego_speed
-        points, labels = [], []
+        points, labels, newest = [], [], []
         for sweep in range(self.sweeps):
             lag = sweep * SWEEP_SECONDS
             measured, met = spinner.sweep(solids.at_time(-lag), -lag * velocity, generator)
             points.append(torch.cat([measured, torch.full((len(measured), 1), lag)], -1))
             labels.append(met)
-        return torch.cat(points), torch.cat(labels)
+            newest.append(torch.full((len(measured),), sweep == 0))
+        return torch.cat(points), torch.cat(labels), torch.cat(newest)
 
     def _truth(self, solids: Solids, pictures: Pictures) -> GroundTruth:
         """Pictures and voxels of what was really there."""

@@ -33,7 +33,7 @@ def semseg(class_names: Sequence[str]) -> Task:
         if (scene.point_labels >= count).any():
             last = int(scene.point_labels.max())
             raise ValueError(f"scene {scene.name!r}: expected point labels below {count}, got {last}")
-        counts = (scene.point_labels > 0) & (scene.points[:, 4] == 0)
+        counts = (scene.point_labels > 0) & scene.of_key_sweep
         rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
         positions = scene.points[rows, :3]
         features = recipe.point_features(one_batch(scene), positions[None])[0]

@@ -26,8 +26,8 @@ def depth() -> Task:
         if batch.cameras is None or batch.camera_valid is None:
             raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
         cameras = batch.cameras.resize((features.shape[3], features.shape[4]))
-        key = batch.point_valid & (batch.points[..., 4] == 0)
-        seen = depth_pictures(batch.points[..., :3], key, cameras) * batch.camera_valid[..., None, None]
+        seen = depth_pictures(batch.points[..., :3], batch.of_key_sweep, cameras)
+        seen = seen * batch.camera_valid[..., None, None]
         rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
         return Places(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
 

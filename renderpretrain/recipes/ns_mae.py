@@ -25,7 +25,7 @@ from renderpretrain.recipes.ns_mae_branches import (
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.sensors import key_returns, pictures_of, sensor_rays
+from renderpretrain.recipes.sensors import pictures_of, sensor_rays
 from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
 from renderpretrain.samplers import RayTargets, depth_pictures
 
@@ -197,7 +197,7 @@ class NSMAE(nn.Module):
         height, width = (side // FEATURE_STRIDE for side in seen.images.shape[-2:])
         colours = nn.functional.avg_pool2d(seen.images.flatten(0, 1), FEATURE_STRIDE)
         cameras = seen.cameras.resize((height, width))
-        depth = depth_pictures(batch.points[..., :3], key_returns(batch), cameras)
+        depth = depth_pictures(batch.points[..., :3], batch.of_key_sweep, cameras)
         return colours.unflatten(0, seen.valid.shape), depth * seen.valid[..., None, None]
 
     def camera_views(self, lifted: Lifted, batch: Batch) -> CameraViews:
@@ -241,7 +241,7 @@ class NSMAE(nn.Module):
         self, batch: Batch, hidden: HiddenInputs
     ) -> tuple[Float[Tensor, "B Y X"], Bool[Tensor, "B Y X"]]:
         """Depth of the topmost return in every column, and which columns count: those with hidden points."""
-        points, returns = batch.points[..., :3], key_returns(batch)
+        points, returns = batch.points[..., :3], batch.of_key_sweep
         target, known = losses.top_surface(
             occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
         )

@@ -160,9 +160,8 @@ class PonderOutdoor(nn.Module):
         if self.vectors:
             labels = known_labels(batch, "points", "losses.semantic=0")
         points = batch.points[..., :3]
-        key_sweep = batch.point_valid & (batch.points[..., 4] == 0)
         far_enough = in_range(points, batch.lidar_origins, rays.near_radius, float("inf"))
-        usable = key_sweep & far_enough & self.grid.contains(points)
+        usable = batch.of_key_sweep & far_enough & self.grid.contains(points)
         cameras, images = batch.cameras, batch.images
         if cameras is None or images is None or batch.camera_valid is None:
             if self.config.losses.rgb:

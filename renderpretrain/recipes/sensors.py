@@ -107,11 +107,6 @@ def draw_patches(
     return policy(candidates, seeds).unflatten(0, (batch.size, count))
 
 
-def key_returns(batch: Batch) -> Bool[Tensor, "B P"]:
-    """Points of the key sweep: the others smear what moves."""
-    return batch.point_valid & (batch.points[..., 4] == 0)
-
-
 def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int | None = None) -> RayTargets:
     """Camera rays through the key sweep's returns, or the LiDAR's own rays where there are no cameras.
 
@@ -124,7 +119,7 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
         num_rays: Rays per camera, or per sweep where there are no cameras; the choice's number by default.
     """
     seeds, points = ops.fork(batch.seeds, 4), batch.points[..., :3]
-    usable = key_returns(batch) & in_range(points, batch.lidar_origins, choice.near_radius, choice.far_radius)
+    usable = batch.of_key_sweep & in_range(points, batch.lidar_origins, choice.near_radius, choice.far_radius)
     if batch.cameras is None or batch.images is None or batch.camera_valid is None:
         beams = LidarBeams(num_rays or choice.rays_per_sweep)
         targets = beams(points, usable, batch.lidar_origins, seeds)

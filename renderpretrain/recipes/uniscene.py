@@ -16,7 +16,7 @@ from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
 from renderpretrain.lifters import PreviousBEV
 from renderpretrain.masking import FrameMask, GridMask, Sometimes
-from renderpretrain.recipes.sensors import check_points, key_returns, pictures_of
+from renderpretrain.recipes.sensors import check_points, pictures_of
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 from renderpretrain.recipes.uniscene_networks import (
     ImageNetwork,
@@ -208,7 +208,7 @@ class UniScene(nn.Module):
         """
         render, points = self.config.render, batch.points[..., :3]
         seen = pictures_of(batch, INSTEAD)
-        usable = key_returns(batch)
+        usable = batch.of_key_sweep
         usable &= in_range(points, batch.lidar_origins, render.near_radius, render.far_radius)
         guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
         targets = guided(points, usable, seen.cameras, seen.valid, seen.images, ops.fork(batch.seeds, 4))

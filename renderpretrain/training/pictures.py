@@ -100,14 +100,12 @@ def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views
     hidden = recipe.hide(batch)
     volume, batch = recipe.encode(batch, hidden), refined(recipe, batch)
     patches, points = (None if mask is None else mask[0] for mask in (hidden.patches, hidden.points))
-    places = batch.lidar_origins if batch.cameras is None else batch.cameras.centers[0]
+    there = [] if batch.camera_valid is None else torch.nonzero(batch.camera_valid[0])[:, 0].tolist()
+    places = batch.cameras.centers[0, there] if there and batch.cameras else batch.lidar_origins
     shown = _Shown(recipe, volume, batch, patches, points, DepthScale.of(recipe.grid, places))
-    if batch.cameras is None:
-        rows = [("LiDAR", _range_panels(shown))]
-    else:
-        count = len(scene.camera_names)
-        chosen = range(0, count, max(1, -(-count // max_views)))
-        rows = [(scene.camera_names[n], _camera_panels(shown, n)) for n in chosen]
+    chosen = there[:: max(1, -(-len(there) // max_views))]
+    rows = [(scene.camera_names[n], _camera_panels(shown, n)) for n in chosen]
+    rows = rows or [("LiDAR", _range_panels(shown))]
     recipe.train(mode)
     return save_sheet(path, f"{title}   {scene.name}", rows, legend=shown.scale.legend())
 
@@ -122,7 +120,7 @@ def _camera_panels(shown: _Shown, n: int) -> Panels:
     view = camera_view(camera, stride)
     points = batch.points[0, :, :3]
     cells, visible = camera_cells(camera, points, stride)
-    visible = visible & batch.point_valid[0] & (batch.points[0, :, 4] == 0)
+    visible = visible & batch.of_key_sweep[0]
     panels: Panels = [("input", image)]
     if shown.patches is not None:
         panels.append(("masked input", hide_patches(image[None], shown.patches[n][None])[0]))
@@ -141,7 +139,7 @@ def _range_panels(shown: _Shown) -> Panels:
     batch, scale = shown.batch, shown.scale
     origin, points = batch.lidar_origins[0], batch.points[0, :, :3]
     view, cells = range_view(origin), range_cells(origin, points)
-    valid = batch.point_valid[0] & (batch.points[0, :, 4] == 0)
+    valid = batch.of_key_sweep[0]
     panels: Panels = [scale.panel("input", *view.rasterize(points, cells, valid))]
     if shown.points is not None:
         panels.append(scale.panel("masked input", *view.rasterize(points, cells, valid & ~shown.points)))

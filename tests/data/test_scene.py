@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from renderpretrain.data import Scene, SyntheticRoom, collate
+from renderpretrain.data import OccupancyLabels, Scene, SyntheticRoom, collate
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,50 @@ def test_fewer_cameras_are_padded_and_marked(room):
 
 
 @pytest.mark.untyped
-def test_classes_that_are_not_of_the_scene_are_named(room):
-    """Where types are checked, such a scene cannot be made."""
-    with pytest.raises(ValueError, match=r"pixel_labels: expected \(4, 24, 32\) of .*, got \(2, 24, 32\)"):
-        collate([dataclasses.replace(room, pixel_labels=room.pixel_labels[:2])])
-    with pytest.raises(ValueError, match=r"point_labels: expected \(9,\) of scene 'room-0-0', got \(50,\)"):
-        collate([dataclasses.replace(room, points=room.points[:9])])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": torch.zeros(9, 4)}, r"points: expected \(P 5\) .*, got \(9, 4\)"),
+        ({"points": torch.full((50, 5), torch.nan)}, "points: expected finite numbers, got 50 rows without"),
+        ({"points": torch.zeros(9, 5)}, r"point_labels: expected \(P\) with .*P=9.*, got \(50,\)"),
+        ({"pixel_labels": torch.zeros(2, 24, 32)}, r"pixel_labels: expected \(N H W\) .*, got \(2, 24, 32\)"),
+        ({"images": torch.zeros(4, 3, 24, 30)}, r"images: expected \(N 3 H W\) .*, got \(4, 3, 24, 30\)"),
+        ({"camera_names": ("front",)}, r"cameras: expected one for each of the 1 camera_names, got \(4,\)"),
+        ({"point_key": torch.ones(9, dtype=torch.bool)}, r"point_key: expected \(P\) .*, got \(9,\)"),
+    ],
+)
+def test_a_scene_that_cannot_be_is_refused_when_it_is_made(room, changes, message):
+    """Where types are checked, it is refused in other words."""
+    with pytest.raises(ValueError, match=f"scene 'room-0-0': {message}"):
+        dataclasses.replace(room, **changes)
+
+
+def test_scenes_with_and_without_cameras_depth_and_labels_share_a_batch(room):
+    bare = scene(3, 1.0)
+    seen = dataclasses.replace(room, z_depths=None, z_depth_valid=None, pixel_labels=None)
+    occupancy = OccupancyLabels(*torch.ones(2, 2, 3, 4, dtype=torch.bool))
+    batch = collate([bare, room, dataclasses.replace(seen, occupancy=occupancy)])
+    assert batch.images.shape == (3, 4, 3, 24, 32) and torch.equal(batch.images[1], room.images)
+    assert batch.camera_valid.tolist() == [[False] * 4, [True] * 4, [True] * 4]
+    assert batch.z_depth_valid.flatten(1).any(-1).tolist() == [False, True, False]
+    assert torch.equal(batch.z_depths[1], room.z_depths) and (batch.pixel_labels[[0, 2]] == -1).all()
+    assert batch.observed.flatten(1).all(-1).tolist() == [False, False, True]
+    assert torch.equal(batch.cameras.camera_to_world[0], torch.eye(4).expand(4, 4, 4))
+    # Whoever comes first says nothing about the others.
+    assert collate([seen, room]).z_depth_valid[1].any() and collate([room, seen]).z_depth_valid[0].any()
+
+
+def test_a_camera_that_a_scene_lacks_is_invalid_in_its_place(room):
+    lacking = dataclasses.replace(room, camera_valid=torch.tensor([True, False, True, True]))
+    assert collate([room, lacking]).camera_valid.tolist() == [[True] * 4, [True, False, True, True]]
+
+
+def test_the_key_sweep_is_told_by_its_mark_and_not_by_a_lag_of_zero():
+    points = torch.zeros(3, 5)
+    marked = Scene("m", points, torch.zeros(3), point_key=torch.tensor([True, False, True]))
+    batch = collate([marked, scene(2, 0.0), scene(2, 1.0)])
+    assert batch.of_key_sweep.tolist() == [[True, False, True], [True, True, False], [False] * 3]
+    assert torch.equal(dataclasses.replace(batch, point_key=None).of_key_sweep[0], torch.ones(3) > 0)
 
 
 def test_seeds_are_the_users_or_the_global_generators():
@@ -77,8 +115,9 @@ def test_seeds_are_the_users_or_the_global_generators():
 
 
 def test_scenes_that_do_not_fit_are_named(room):
-    with pytest.raises(ValueError, match="having cameras: scene 's' has False, scene 'room-0-0' has True"):
-        collate([scene(1, 0.0), room])
+    small = SyntheticRoom(1, image_size=(12, 16), num_points=50)[0]
+    with pytest.raises(ValueError, match=r"image size: scene 'room-0-0' has \(24, 32\), .* has \(12, 16\)"):
+        collate([scene(1, 0.0), room, small])
     with pytest.raises(ValueError, match="expected at least one scene, got none"):
         collate([])
 

@@ -277,9 +277,8 @@ def test_everything_hidden_still_gives_a_step(modality, scenes):
 
 def test_older_sweeps_are_input_but_never_targets(scenes):
     recipe, batch = build(), batch_of(scenes)
-    aged = batch.points.clone()
-    aged[..., 4] = 0.1
-    old = replace(batch, points=aged)
+    older = torch.zeros_like(batch.point_valid)
+    old = replace(batch, point_key=older)
     assert not recipe.targets(old).hit.any()
     assert not recipe.bev_targets(old, recipe.hide(old))[1].any()
     assert not recipe.perspective_targets(old)[1].any()

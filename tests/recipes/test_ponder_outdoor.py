@@ -154,9 +154,8 @@ def test_rays_go_to_nearest_returns_of_the_key_sweep_in_the_box(scenes):
     places = torch.cat([targets.camera[..., None], targets.pixels.floor()], -1)
     for b in range(2):
         assert len(places[b][targets.hit[b]].unique(dim=0)) == targets.hit[b].sum()  # one ray a pixel
-    aged = batch.points.clone()
-    aged[..., 4] = 0.1
-    assert not recipe.targets(replace(batch, points=aged)).hit.any()
+    older = torch.zeros_like(batch.point_valid)
+    assert not recipe.targets(replace(batch, point_key=older)).hit.any()
 
 
 def test_labels_are_those_of_the_returns(scenes, embeddings):

@@ -110,9 +110,8 @@ def test_without_cameras_the_rays_are_the_lidars_own(scenes):
 def test_older_sweeps_are_input_but_never_targets(scenes):
     recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar"))
     batch = batch_of(scenes)
-    aged = batch.points.clone()
-    aged[..., 4] = 0.1
-    assert not recipe.targets(replace(batch, points=aged)).hit.any()
+    older = torch.zeros_like(batch.point_valid)
+    assert not recipe.targets(replace(batch, point_key=older)).hit.any()
 
 
 def test_depth_is_only_supervised_inside_the_grid(scenes):
