@@ -159,13 +159,6 @@ class Scene:
     domain: int = 0
     colors: Float[Tensor, "P 3"] | None = None
     normals: Float[Tensor, "P 3"] | None = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What is known of a point, by name."""
-        colored = () if self.colors is None else COLOR_COLUMNS
-        return (*POINT_COLUMNS, *colored, *(() if self.normals is None else NORMAL_COLUMNS))
-
     point_key: Bool[Tensor, " P"] | None = None
     camera_valid: Bool[Tensor, " N"] | None = None
 
@@ -194,6 +187,12 @@ class Scene:
             )
         height, width = self.cameras.image_size
         return {"N": len(self.camera_names), "H": height, "W": width}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is known of a point, by name."""
+        colored = () if self.colors is None else COLOR_COLUMNS
+        return (*POINT_COLUMNS, *colored, *(() if self.normals is None else NORMAL_COLUMNS))
 
     @property
     def of_key_sweep(self) -> Bool[Tensor, " P"]:

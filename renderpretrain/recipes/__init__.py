@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
@@ -49,8 +50,10 @@ __all__ = [
 ]
 
 
-def _as_it_is(config: Any, dataset: SceneDataset, holdout: int) -> SceneDataset:
-    """For recipes that learn from single scenes."""
+def _with_columns(config: Any, dataset: SceneDataset, holdout: int) -> SceneDataset:
+    """For recipes that learn from single scenes; raises unless these have the columns that are read."""
+    if getattr(config, "modality", "lidar") != "camera":
+        check_data(config.points, dataset)
     return dataset
 
 
@@ -80,7 +83,7 @@ class RecipeEntry:
     build: Callable[[Any], nn.Module]
     sources: Sources
     data: str = "synthetic"
-    prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _as_it_is
+    prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _with_columns
     frames_per_street: int = 1
 
 

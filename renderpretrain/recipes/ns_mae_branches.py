@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer, Voxels, voxelize
+from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer, Voxels
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters import frustum_points
 from renderpretrain.masking import RandomMask, hide_depth, hide_patches, voxel_candidates
+from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import (
-    POINT_COLUMNS,
     ImageNormalisation,
     check_points,
     draw_patches,
@@ -53,7 +53,7 @@ def sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
     stages = len(config.lidar.channels)
     paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
     return SparseEncoder(
-        POINT_COLUMNS,
+        len(config.points),
         config.lidar.out_channels,
         channels=config.lidar.channels,
         strides=((2, 2, 2),) * (stages - 1),
@@ -73,6 +73,7 @@ class LidarBranch(nn.Module):
         super().__init__()
         lidar = config.lidar
         self.grid = VoxelGrid(config.point_cloud_range, lidar.voxel_size)
+        self.input = PointInput(config.points)
         self.policy = RandomMask(lidar.mask_ratio)
         self.encoder = sparse_encoder(config)
         self.out_grid = self.encoder.output_grid(self.grid)
@@ -89,7 +90,7 @@ class LidarBranch(nn.Module):
 
     def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
         """The voxels of the valid points; each holds their mean."""
-        return voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
+        return self.input(batch, valid, self.grid)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Y X"]:
         """The BEV map of the points that are left: the volume's slices are its channels."""

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
+from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
@@ -80,6 +81,7 @@ class NSMAEConfig(_Config):
     voxel_size: tuple[float, float, float] = Field(description="BEV cells, and the slices of the density.")
     image_size: tuple[int, int] = Field((256, 704), description="Height and width images are resized to.")
     sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep.")
+    points: Columns = Field(SWEEPS, description=MEANING)
     lidar: SparseConfig = SparseConfig()
     image: SwinConfig = SwinConfig()
     render: NSMAERenderConfig = NSMAERenderConfig()

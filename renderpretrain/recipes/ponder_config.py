@@ -8,6 +8,7 @@ the sharpness of 64 of the importance pass are per 108 m.
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from renderpretrain.recipes.columns import INTENSITY, MEANING, Features
 from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
@@ -79,9 +80,11 @@ class PonderOutdoorConfig(PonderPart):
     )
     image_size: tuple[int, int] = Field((900, 1600), description="Height and width images are resized to.")
     sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep.")
+    points: Features = Field(INTENSITY, description=MEANING)
     embeddings: str | None = Field(None, description=EMBEDDINGS)
     input_scale: tuple[float, float, float, float] = Field(
-        (1.0, 1.0, 1.0, 1.0), description="What x, y, z and intensity are divided by before the encoder."
+        (1.0, 1.0, 1.0, 1.0),
+        description="What x, y, z and intensity are divided by before the encoder; other columns are not.",
     )
     encoder: UNetConfig = UNetConfig()
     mask: MaskConfig = MaskConfig()

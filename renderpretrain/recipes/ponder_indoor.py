@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels, voxelize
+from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.calibration import Calibration
+from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
@@ -26,9 +27,6 @@ from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import PixelRays, RayTargets, add_depth, read_pixels
-
-POINT_COLUMNS = 4
-"""x, y, z, intensity."""
 
 WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
 """What does without classes."""
@@ -52,8 +50,8 @@ class PonderIndoor(nn.Module):
     * All classes are learnt. Released: the first one, the wall, never gets a target.
     * The rays of other samples are no negatives. Released: all rays of a batch.
     * A batch may mix data sets; each set's statistics are its own. Released: batches of one set only.
-    * The encoder reads position and intensity (the luminance of the pixel a built-in room's point comes
-      from): what points carry here. Released: colour and normal.
+    * The ``tiny`` presets' encoder reads position and intensity (the pixel's luminance). Released, and in
+      ``paper``: colour and normal, here that of the depth image around a pixel, there that of a mesh.
     * All scenes share one metric cube, and weights are converted (``ponder_indoor_config``). Released: each
       scene is shrunk into a unit cube by its own largest side. Gradient, distance and depth are in the same
       unit; released, the gradient is taken in coordinates 1.101 times as large.
@@ -94,11 +92,12 @@ class PonderIndoor(nn.Module):
         )
         self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
         self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+        self.input = PointInput(config.points)
         self.policy = RandomMask(config.drop_ratio)
         several = config.domains > 1
         self.contexts = nn.Embedding(config.domains, config.context_channels) if several else None
         self.encoder = SparseUNet(
-            POINT_COLUMNS,
+            len(config.points),
             channels=unet.channels,
             depths=unet.depths,
             stem_channels=unet.stem_channels,
@@ -171,7 +170,7 @@ class PonderIndoor(nn.Module):
         check_points(batch, "the encoder", "use unipad-camera")
         dropped = None if hidden is None else hidden.points
         valid = batch.point_valid if dropped is None else batch.point_valid & ~dropped
-        voxels = voxelize(batch.points[..., :POINT_COLUMNS], valid, self.fine)
+        voxels = self.input(batch, valid, self.fine)
         return voxels, self.encoder(voxels.to_sparse(), self._domains(batch)).features
 
     def _domains(self, batch: Batch) -> Domains | None:

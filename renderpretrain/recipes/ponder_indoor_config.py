@@ -11,6 +11,7 @@ classes have no length. For scenes of another size set ``point_cloud_range``, ``
 from pydantic import Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
+from renderpretrain.recipes.columns import COLOR_NORMAL, INTENSITY, MEANING, Features
 from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, PonderPart, UNetConfig
 from renderpretrain.recipes.schedule import OptimizationConfig, tiny_optimization
 
@@ -58,6 +59,7 @@ class PonderIndoorConfig(PonderPart):
     )
     image_size: tuple[int, int] = Field((480, 640), description="Height and width images are resized to.")
     sweeps: int = Field(1, ge=1, description="Sweeps merged into the input; rooms have one.")
+    points: Features = Field(INTENSITY, description=MEANING)
     domains: int = Field(
         1, ge=1, description="Data sets trained on at once, each with its own normalisation in the encoder."
     )
@@ -102,6 +104,7 @@ def _with_classes(config: PonderIndoorConfig, embeddings: str, **weights: float)
 def _paper() -> PonderIndoorConfig:
     """ScanNet alone: 2000 passes, eight scenes on each of 4 GPUs, one cycle from a tenth of 2e-3."""
     config = PonderIndoorConfig(
+        points=COLOR_NORMAL,
         optimization=OptimizationConfig(
             steps=2000 * SCANNET_SCENES // 32,
             batch_size=8,
@@ -114,7 +117,7 @@ def _paper() -> PonderIndoorConfig:
             cyclic_up=0.05,
             clip_norm=None,
             precision="bf16",
-        )
+        ),
     )
     return _with_classes(config, "hashed:512", **CLASS_TERMS)
 

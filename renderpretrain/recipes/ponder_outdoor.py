@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels, voxelize
+from renderpretrain.data.scene import POINT_COLUMNS
+from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
+from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import hidden_rows, known_labels, read_vectors, semantic_terms
@@ -24,9 +26,6 @@ from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
-
-POINT_COLUMNS = 4
-"""x, y, z, intensity."""
 
 
 class PonderOutdoor(nn.Module):
@@ -76,10 +75,13 @@ class PonderOutdoor(nn.Module):
         self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
         self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
         self.policy = RandomMask(config.mask.ratio)
-        self.register_buffer("scale", torch.tensor(config.input_scale), persistent=False)
-        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(POINT_COLUMNS), std=0.02))
+        self.input = PointInput(config.points)
+        scales = dict(zip(POINT_COLUMNS, config.input_scale, strict=False))
+        scale = torch.tensor([scales.get(name, 1.0) for name in config.points])
+        self.register_buffer("scale", scale, persistent=False)
+        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(len(config.points)), std=0.02))
         self.encoder = SparseUNet(
-            POINT_COLUMNS, channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
+            len(config.points), channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
         )
         self.to_field = VolumeConv(self.encoder.out_channels, field.channels)
         for part in (self.encoder, self.to_field):
@@ -134,7 +136,7 @@ class PonderOutdoor(nn.Module):
     def _voxels(self, batch: Batch) -> Voxels:
         """The voxels of all sweeps; each holds the mean of its points, scaled."""
         check_points(batch, "a recipe with LiDAR", "use unipad-camera")
-        voxels = voxelize(batch.points[..., :POINT_COLUMNS], batch.point_valid, self.fine)
+        voxels = self.input(batch, batch.point_valid, self.fine)
         return replace(voxels, features=voxels.features / self.scale)
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:

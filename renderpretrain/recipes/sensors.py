@@ -16,9 +16,6 @@ from renderpretrain.masking import MaskPolicy, patch_candidates
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
-POINT_COLUMNS = 5
-"""x, y, z, intensity, time lag."""
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What published image networks expect of RGB in [0, 1]."""

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, VolumeNeck, Voxels, voxelize
+from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, VolumeNeck, Voxels
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
+from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.sensors import (
-    POINT_COLUMNS,
     ImageNormalisation,
     check_points,
     draw_patches,
@@ -56,6 +56,7 @@ class LidarBranch(nn.Module):
         super().__init__()
         lidar = config.lidar
         self.grid = VoxelGrid(config.point_cloud_range, lidar.voxel_size)
+        self.input = PointInput(config.points)
         self.block = lidar.mask_block
         self.policy = RandomMask(lidar.mask_ratio)
         self.encoder = _sparse_encoder(config)
@@ -79,7 +80,7 @@ class LidarBranch(nn.Module):
     def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
         """The voxels of the valid points; each holds their mean."""
         check_points(batch, "a recipe with LiDAR", "use unipad-camera")
-        return voxelize(batch.points[..., :POINT_COLUMNS], valid, self.grid)
+        return self.input(batch, valid, self.grid)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the points that are left; hidden points are dropped before they become voxels."""
@@ -173,7 +174,7 @@ def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
     stages = len(config.lidar.channels)
     paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
     return SparseEncoder(
-        POINT_COLUMNS,
+        len(config.points),
         config.channels,
         channels=config.lidar.channels,
         strides=((2, 2, 2),) * (stages - 1),

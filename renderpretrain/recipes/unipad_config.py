@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
+from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 
@@ -105,6 +106,7 @@ class UniPADConfig(_Config):
     sweeps: int = Field(
         1, ge=1, description="LiDAR sweeps merged into the input; targets come from the key sweep."
     )
+    points: Columns = Field(SWEEPS, description=MEANING)
     lidar: LidarConfig = LidarConfig()
     image: ImageConfig = ImageConfig()
     render: RenderConfig = RenderConfig()

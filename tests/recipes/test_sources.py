@@ -75,7 +75,7 @@ OTHERWISE = {"convnext": "resnet", "bevformer": "lss", None: "nowhere.npz", "has
 def other(value):
     """Another value of the kind, within the bounds that settings have."""
     if isinstance(value, tuple):
-        return tuple(other(item) for item in value)
+        return value[:-1] if isinstance(value[-1], str) else tuple(other(item) for item in value)
     if isinstance(value, int):
         return value + 1
     return value / 2 + 0.01 if isinstance(value, float) else OTHERWISE[value]

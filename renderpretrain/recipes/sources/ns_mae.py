@@ -22,7 +22,7 @@ NS_MAE_SOURCES = Sources(
             "code ns_mae.yaml:3-4": "point_cloud_range lidar.voxel_size",
             "code ns_mae.yaml:3-4, encoder's stride of 8 in the plane": "voxel_size",
             "code ns_mae.yaml:2": "image_size",
-            "code ns_mae.yaml:17-24": "sweeps",
+            "code ns_mae.yaml:17-24": "sweeps points",
             "code ns_mae.yaml:250": "lidar.mask_ratio",
             "code ns_mae.yaml:233-248": "lidar.channels lidar.out_channels",
             "code masked_sparse_encoder_rend.py:78-102": "lidar.batch_norm_momentum",
@@ -69,7 +69,7 @@ NS_MAE_SOURCES = Sources(
             "lidar.",
             when={"modality": "camera"},
         ),
-        unused("image.depth_mask_ratio", when={"modality": "camera"}),
+        unused("points image.depth_mask_ratio", when={"modality": "camera"}),
         *(unused("render.rays_per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
         unused(
             "rays_per_camera rays_per_sweep",

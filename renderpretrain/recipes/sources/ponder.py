@@ -50,7 +50,7 @@ OUTDOOR_SOURCES = Sources(
         {
             f"code {_STREET}:72-76": "point_cloud_range voxel_size",
             "code ponder/datasets/nuscenes.py:139-175": "image_size",
-            "code ponder/datasets/nuscenes.py:107-112": "sweeps",
+            "code ponder/datasets/nuscenes.py:107-112": "sweeps points",
             f"code {_STREET}": (
                 "encoder.voxel_size losses.rgb losses.free_space losses.sdf losses.eikonal losses.semantic"
             ),
@@ -97,6 +97,7 @@ INDOOR_SOURCES = Sources(
             "ours (code: CLIP's text encoder, ponder_indoor_base.py:85-118)": "embeddings",
             "code render_utils/models/base_surface_model.py:102-211": "losses.temperature",
             f"code {_ROOM}": "domains",
+            f"code {_ROOM}:277,299": "points",
             "code ponder_indoor_base.py:681-692, left out of the sum": "losses.alignment",
             "ours (code: every scene's own cube, ponder_indoor_base.py:344-444)": "point_cloud_range",
             f"code {_ROOM}:95": "voxel_size",

@@ -72,7 +72,8 @@ LIDAR = {
     **listed(
         {
             f"code {_LIDAR}": (
-                "modality sweeps lidar.voxel_size losses.rgb losses.free_space losses.sdf losses.eikonal"
+                "modality sweeps points lidar.voxel_size"
+                " losses.rgb losses.free_space losses.sdf losses.eikonal"
             ),
             f"code {_LIDAR}:11-18": "point_cloud_range voxel_size",
             f"code {_LIDAR}:58-69": "channels lidar.channels",
@@ -127,6 +128,7 @@ UNUSED = (
         "lidar.",
         when={"modality": "camera"},
     ),
+    unused("points", when={"modality": "camera"}),
     *(unused("render.rays_per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
     unused("image.bottleneck", when={"image.backbone": "convnext"}),
     unused("image.drop_path image.layer_scale", when={"image.backbone": "resnet"}),
