@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from renderpretrain.data.scene import Scene, to_device
+from renderpretrain.data.scene import Scene, with_tensors
 from renderpretrain.geometry import Cameras
 
 
@@ -81,9 +81,18 @@ class Batch:
         """Real points of the key sweep: the others smear what moves."""
         return self.point_valid & (self.points[..., 4] == 0 if self.point_key is None else self.point_key)
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return to_device(self, device)
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device.
+
+        Args:
+            device: Which one.
+            non_blocking: Do not wait for the copies; from page-locked memory (:meth:`pin_memory`) to a GPU.
+        """
+        return with_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory, which a GPU reads by itself; ``DataLoader`` asks for this."""
+        return with_tensors(self, Tensor.pin_memory)
 
 
 def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> Batch:

@@ -5,6 +5,7 @@ the room frame indoors. A data set is anything with ``__len__`` and ``__getitem_
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -225,7 +226,7 @@ class Scene:
 
     def to(self, device: torch.device | str) -> "Scene":
         """The same scene on another device."""
-        return to_device(self, device)
+        return with_tensors(self, lambda tensor: tensor.to(device))
 
 
 @runtime_checkable
@@ -250,13 +251,13 @@ class Recording(SceneDataset, Protocol):
         """Scene ``index`` without its pictures, which are the slow part."""
 
 
-def to_device(value: Any, device: torch.device | str) -> Any:
-    """Move every tensor of a dataclass, nested ones and tuples of them included."""
-    if isinstance(value, Tensor | Cameras):
-        return value.to(device)
+def with_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change every tensor of a dataclass, those of nested ones and of tuples included."""
+    if isinstance(value, Tensor):
+        return change(value)
     if isinstance(value, tuple):
-        return tuple(to_device(item, device) for item in value)
+        return tuple(with_tensors(item, change) for item in value)
     if is_dataclass(value) and not isinstance(value, VoxelGrid):
-        moved = {f.name: to_device(getattr(value, f.name), device) for f in fields(value)}
-        return replace(value, **moved)  # type: ignore[type-var]
+        changed = {f.name: with_tensors(getattr(value, f.name), change) for f in fields(value)}
+        return replace(value, **changed)  # type: ignore[type-var]
     return value

@@ -1,6 +1,7 @@
 """A run between its first and its last step: what happens around the optimiser's steps."""
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from renderpretrain.data import SceneDataset
+from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.recipes.norms import statistics_of
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
@@ -17,7 +18,7 @@ from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.metrics import Row, append_row, drop_rows_after, read_rows
 from renderpretrain.training.order import MicroBatches
-from renderpretrain.training.prefetch import prefetch
+from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.run_folder import RunFolder, versions
 from renderpretrain.training.step import Record, Stepper
 from renderpretrain.training.whole_scenes import whole_scenes
@@ -32,7 +33,8 @@ class RunOptions:
         seed: Of the order of scenes and of every sample's random numbers.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: Go on from the newest checkpoint in the run's folder.
-        workers: Processes that prepare batches; 0 prepares them between the steps.
+        workers: Processes that prepare batches; 0 prepares them between the steps, ``None`` means that on a
+            CPU and a few processes for a GPU.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
         config: Saved with the run and with each checkpoint; plain values only.
         on_picture: Called with the step and the recipe at the start, the middle and the end, in the main
@@ -43,7 +45,7 @@ class RunOptions:
     seed: int = 0
     device: str = "auto"
     resume: bool = False
-    workers: int = 0
+    workers: int | None = None
     evaluation_rays: int = 512
     config: Mapping[str, Any] = field(default_factory=dict)
     on_picture: Callable[[int, nn.Module], None] | None = None
@@ -84,7 +86,7 @@ class Run:
         """Take the steps after ``start``; returns how many updates the recipe has seen."""
         steps, parts = self.optimization.steps, self.optimization.accumulate
         waiting: Record | None = None
-        stream = prefetch(self.batches(), range(start * parts, steps * parts), self.options.workers)
+        stream = self.stream(range(start * parts, steps * parts))
         with closing(stream):
             stepper.restart_clock()
             for step in range(start + 1, steps + 1):
@@ -104,6 +106,13 @@ class Run:
             if self.process.is_main:
                 save_final(self.folder.checkpoints, self.state(steps))
         return steps
+
+    def stream(self, indices: range) -> Generator[Batch, None, None]:
+        """This process's batches of these numbers, got ready as suits the device."""
+        device, workers = self.process.device, self.options.workers
+        if workers is None:
+            workers = default_workers(device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        return prefetch(self.batches(), indices, workers, pin=device.type == "cuda")
 
     def whole_scenes(self) -> Iterator[object]:
         """Encodes a few training scenes with nothing hidden, as encoders are used."""

@@ -75,7 +75,9 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
     lr, betas, decay = optimization.lr, optimization.betas, optimization.weight_decay
     if optimization.optimizer == "sgd":
         return torch.optim.SGD(parts, lr=lr, momentum=betas[0], weight_decay=decay, nesterov=True)
-    return torch.optim.AdamW(parts, lr=lr, betas=betas, weight_decay=decay)
+    # On a GPU one kernel updates many parameters; elsewhere torch chooses.
+    fused = True if all(p.is_cuda for group in groups.values() for p in group) else None
+    return torch.optim.AdamW(parts, lr=lr, betas=betas, weight_decay=decay, fused=fused)
 
 
 def set_step(optimizer: torch.optim.Optimizer, optimization: OptimizationConfig, step: int) -> float:

@@ -91,7 +91,7 @@ class Stepper:
         total: Tensor | None = None
         names: tuple[str, ...] = ()
         for part in range(parts):
-            batch = next(batches).to(self.process.device)
+            batch = next(batches).to(self.process.device, non_blocking=True)
             last = part == parts - 1
             terms, pulls = self._accumulate(batch, last=last, measure=last and self._measures(step))
             values = torch.stack([value.detach().float() for value in terms.values()]) / parts
@@ -126,6 +126,8 @@ class Stepper:
         row |= {f"gradient/{name}": value for name, value in zip(record.pulls, pulls, strict=True)}
         samples = len(record.names) * self.process.world_size
         row |= {"lr": record.lr, "grad_norm": grad_norm, "samples_per_second": samples / max(seconds, 1e-9)}
+        if record.copied is not None:
+            row["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.process.device) / 2**30
         return row, stop > 0
 
     def restart_clock(self) -> None:
@@ -166,7 +168,7 @@ class Stepper:
         lr: float,
     ) -> Record:
         """Average over the processes and send to the host without waiting."""
-        asked = values.new_tensor([self.request.signal is not None])
+        asked = torch.full_like(values[:1], self.request.signal is not None)
         values = self.process.total(torch.cat([values, asked])) / self.process.world_size
         copied = None
         if values.is_cuda:

@@ -17,15 +17,16 @@ PACKED = [march_packed, march_packed_reference]
 
 def scene(num_rays, *, share=0.3, dtype=torch.float32, device="cpu"):
     """Rays from in and around GRID, some along axes and on faces, and two occupancies of it."""
-    around = torch.tensor([10.0, 8.0, 4.0], device=device)
-    origins = around * (torch.rand(2, num_rays, 3, device=device) - 0.5)
+    origins = torch.tensor([10.0, 8.0, 4.0]) * (torch.rand(2, num_rays, 3) - 0.5)
     directions = torch.nn.functional.normalize(torch.randn_like(origins), dim=-1)
     directions = torch.where(torch.rand_like(directions) < 0.2, -0.0, directions)
     origins = torch.where(torch.rand_like(origins) < 0.2, origins.round(), origins)
-    near = torch.rand(2, num_rays, device=device)
+    near = torch.rand(2, num_rays)
     far = near + 14 * torch.rand_like(near) - 1
-    occupied = torch.rand(2, *GRID.shape, device=device) < share
-    return origins.to(dtype), directions.to(dtype), near.to(dtype), far.to(dtype), occupied
+    # Drawn on the CPU, whose generator gives every device the same scene.
+    occupied = (torch.rand(2, *GRID.shape) < share).to(device)
+    origins, directions, near, far = (rays.to(device, dtype) for rays in (origins, directions, near, far))
+    return origins, directions, near, far, occupied
 
 
 def slow_march(origin, direction, near, far, occupied, step):
