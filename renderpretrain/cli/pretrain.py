@@ -30,8 +30,7 @@ def pretrain(
     holdout: Annotated[int | None, Flag(help="The last N scenes are only evaluated.", min=0)] = None,
     scenes: Annotated[int | None, Flag(help="Synthetic scenes to train on.", min=1)] = None,
     workers: Annotated[
-        int | None,
-        Flag(help="Processes that prepare batches; by default a few for a GPU, none for a CPU.", min=0),
+        int | None, Flag(help="Processes that prepare batches; some for a GPU, 0 for a CPU.", min=0)
     ] = None,
     init: Annotated[
         Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
