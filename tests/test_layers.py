@@ -8,7 +8,7 @@ import pytest
 import renderpretrain
 
 LAYERS = [
-    {"checks", "storage"},
+    {"checks", "storage", "terminal"},
     {"ops"},
     {"geometry"},
     {"masking", "encoders", "lifters", "samplers", "fields", "losses"},

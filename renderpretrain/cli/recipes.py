@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-recipes = typer.Typer(help="Which recipes there are.", no_args_is_help=True)
+recipes = typer.Typer(help="Which recipes there are.")
+
+
+@recipes.callback(invoke_without_command=True)
+def by_default(context: typer.Context) -> None:
+    """Which recipes there are, and every setting of one; without a verb, the list."""
+    if context.invoked_subcommand is None:
+        list_recipes()
 
 
 @recipes.command("list")

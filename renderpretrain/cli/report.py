@@ -5,12 +5,14 @@ from dataclasses import fields
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.terminal import printable
 from renderpretrain.training import Change, FitResult, StepCost
 
 UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
@@ -39,12 +41,12 @@ def print_changes(table: list[Change]) -> None:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """A table, drawn on a terminal and aligned elsewhere."""
+    """A table, drawn on a terminal and aligned elsewhere; what looks like rich's markup is text."""
     console = Console()
     if console.is_terminal:
-        drawn = Table(*header)
+        drawn = Table(*(Column(Text(printable(name))) for name in header))
         for row in rows:
-            drawn.add_row(*row)
+            drawn.add_row(*(Text(printable(cell)) for cell in row))
         console.print(drawn)
         return
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -5,6 +5,7 @@ weights serve both, and a checkpoint does not know which one trained it.
 """
 
 import importlib
+import logging
 import subprocess
 import sys
 import warnings
@@ -190,9 +191,15 @@ def _engine(spec: ConvSpec, in_channels: int, out_channels: int, device_type: st
 @cache
 def _import_spconv() -> Any:
     """``spconv.pytorch``; what its import warns of concerns its authors, not our users."""
+    logging.getLogger("torch.fx._symbolic_trace").addFilter(_is_for_users)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("spconv.pytorch")
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Not the line about torch's own names that spconv's tensors cause; people take it for a fault."""
+    return "is_fx_tracing will return true" not in record.getMessage()
 
 
 def _try_in_a_process_of_its_own() -> None:

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from renderpretrain.terminal import printable
 from renderpretrain.training.metrics import Row
 
 Say = Callable[[int, str], None]
@@ -38,7 +39,8 @@ def narrator(steps: int, *, quiet: bool) -> Iterator[Say]:
             def say(step: int, line: str) -> None:
                 bar.update(task, completed=step)
                 if line:
-                    bar.console.print(f"[{step}/{steps}] {line}", highlight=False, markup=False)
+                    said = printable(f"[{step}/{steps}] {line}")
+                    bar.console.print(said, highlight=False, markup=False)
 
             yield say
     else:

@@ -7,7 +7,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Rows
+from rich.text import Text
 
+from renderpretrain.terminal import printable
 from renderpretrain.transfer.layouts import Shape
 
 WIDEST = 1000
@@ -126,9 +128,7 @@ def print_report(report: TransferReport, console: Console) -> None:
 
     No heading is cut. Where there is no terminal, the table is as wide as its words.
     """
-    console.print(
-        f"{report.direction}: {report.share:.1%} of the parameters", highlight=False, soft_wrap=True
-    )
+    _print_line(console, f"{report.direction}: {report.share:.1%} of the parameters")
     rows = _counts(report)
     if not console.is_terminal:
         rows.width = console.measure(rows, options=console.options.update(max_width=WIDEST)).maximum
@@ -142,9 +142,14 @@ def print_report(report: TransferReport, console: Console) -> None:
             _print_keys(console, what, keys)
         _print_norm(console, part)
     for name, kind in report.homeless.items():
-        console.print(f"no place for {name} ({kind})", highlight=False, soft_wrap=True)
+        _print_line(console, f"no place for {name} ({kind})")
     for note in report.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        _print_line(console, f"note: {note}")
+
+
+def _print_line(console: Console, line: str) -> None:
+    """A line as it is: keys of a checkpoint may look like rich's markup, or hold control characters."""
+    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _counts(report: TransferReport) -> Rows:
@@ -156,26 +161,24 @@ def _counts(report: TransferReport) -> Rows:
     for part in report.parts:
         groups = (part.matched, part.reshaped, part.added, part.missing, part.unexpected, part.unused)
         verified = "" if part.verified is None else f"{part.verified:.0e}"
-        rows.add_row(f"{part.name} -> {part.module}", *(str(len(g)) for g in groups), verified)
+        name = Text(printable(f"{part.name} -> {part.module}"))
+        rows.add_row(name, *(str(len(g)) for g in groups), verified)
     return rows
 
 
 def _print_keys(console: Console, what: str, keys: Mapping[str, Shape], most: int = 6) -> None:
     """The first few keys of a group."""
     for key in list(keys)[:most]:
-        console.print(f"{what}: {key} {keys[key]}", highlight=False, markup=False, soft_wrap=True)
+        _print_line(console, f"{what}: {key} {keys[key]}")
     if len(keys) > most:
-        console.print(f"{what}: and {len(keys) - most} more", highlight=False)
+        _print_line(console, f"{what}: and {len(keys) - most} more")
 
 
 def _print_norm(console: Console, part: PartReport) -> None:
     """Batch norm constants, where they differ."""
     if part.norm and part.norm.host and part.norm.ours != part.norm.host:
-        console.print(
-            f"batch norm of {part.name}: eps, momentum {part.norm.ours} here, {part.norm.host} there",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        _print_line(
+            console, f"batch norm of {part.name}: eps, momentum {part.norm.ours} here, {part.norm.host} there"
         )
 
 
