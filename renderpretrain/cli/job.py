@@ -13,7 +13,8 @@ from torch import nn
 from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolve
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
-from renderpretrain.data.open import ROOMS, data_sets, named, open_data
+from renderpretrain.data.open import ROOMS, open_data
+from renderpretrain.data.words import data_words, joined
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
@@ -137,15 +138,21 @@ class Job:
         )
 
     def held_out_of(self, data: str) -> int | None:
-        """How many of the last scenes of a recording the run did not learn from; ``None`` if from no scene.
+        """How many of the last scenes of data the run did not learn from; ``None`` if from no scene.
+
+        0 where it learned from these recordings, but perhaps from other scenes of them: options differ, or
+        several mix.
 
         Args:
-            data: A folder, by its absolute path, or synthetic scenes, which are others than the run's.
+            data: Folders by their absolute paths, or synthetic scenes, which are others than the run's.
         """
-        parts = [named(part) for part in data_sets(self.data)]
-        if data.startswith("synthetic") or named(data) not in parts:
+        own, asked = [word.alone for word in data_words(self.data)], data_words(data)
+        seen = {word.path for word in own if word.path}
+        if not any(word.path in seen for word in asked):
             return None
-        return held_out_of_each(self.holdout, len(parts))[parts.index(named(data))]
+        if len(asked) > 1 or asked[0].alone not in own:
+            return 0
+        return held_out_of_each(self.holdout, len(own))[own.index(asked[0].alone)]
 
     def prepare(self, dataset: SceneDataset, *, holdout: int = 0) -> SceneDataset:
         """Scenes with what the recipe wants beside them, of which the last ones lend the others nothing."""
@@ -178,11 +185,11 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
     data = told.get("data", entry.data)
-    sets = [named(part) for part in data_sets(data)]
-    synthetic = any(part.startswith("synthetic") for part in sets)
-    of_data = dict(entry.indoor) if set(sets) & set(ROOMS) else {}
-    if len(sets) > 1 and "domains" in entry.config.model_fields:
-        of_data = of_data | {"domains": len(sets)}
+    words = data_words(data)
+    synthetic = any(word.is_synthetic for word in words)
+    of_data = dict(entry.indoor) if {word.kind for word in words} & set(ROOMS) else {}
+    if len(words) > 1 and "domains" in entry.config.model_fields:
+        of_data = of_data | {"domains": len(words)}
     if data == "synthetic" and (told.get("scenes") or 0) % entry.frames_per_street:
         raise ValueError(
             f"scenes: {name} sees {entry.frames_per_street} frames of every street and holds out others; "
@@ -218,16 +225,7 @@ def _encoders_at(init: Path, *, resumed: bool) -> str:
 
 def absolute(data: str) -> str:
     """The same data from wherever the run is looked at later: paths of folders are made absolute."""
-    return "+".join(_absolute_part(part) for part in data_sets(data))
-
-
-def _absolute_part(data: str) -> str:
-    """The same for one data set."""
-    kind, colon, rest = data.partition(":")
-    if kind != "folder" or not rest:
-        return data
-    path, question, options = rest.partition("?")
-    return f"{kind}{colon}{Path(path).expanduser().resolve()}{question}{options}"
+    return joined(tuple(word.absolute() for word in data_words(data)))
 
 
 def saved_job(run: Path) -> Tree:

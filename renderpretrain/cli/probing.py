@@ -12,6 +12,7 @@ from renderpretrain.cli.job import Job, absolute, trained
 from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
 from renderpretrain.cli.settings import choose
 from renderpretrain.data import Recording
+from renderpretrain.data.words import data_words
 from renderpretrain.probes import (
     Budget,
     Example,
@@ -83,7 +84,7 @@ def probe_run(run: Path, asked: Asked) -> None:
     device = choose_device(asked.device)
     data = absolute(asked.data or job.data)
     task, scenes = _question(job, data, asked)
-    synthetic = data.startswith("synthetic")
+    synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
         task,
         asked.mode,
@@ -169,9 +170,9 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
         "depth": lambda names: depth(),
     }
     make = choose("task", asked.task, tasks)
-    if "+" in data:
+    if len(data_words(data)) > 1:
         raise ValueError(f"data: expected one data set to probe on, got {data!r}; name one with --data")
-    synthetic = data.startswith("synthetic")
+    synthetic = data_words(data)[0].is_synthetic
     train, test = asked.scenes or SCENES, asked.test_scenes or TEST_SCENES
     if synthetic:
         _check_streets(job, train)

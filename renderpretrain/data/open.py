@@ -1,27 +1,21 @@
 """From the word a user types to a data set."""
 
-import re
+import math
+from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
+from renderpretrain.data.folder_schema import INDEX
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import SceneDataset
 from renderpretrain.data.scene_folder import SceneFolder
 from renderpretrain.data.synthetic_room import SyntheticRoom
 from renderpretrain.data.synthetic_street import SyntheticStreet
+from renderpretrain.data.words import DataWord, data_words, folder_options
 
 ROOMS = ("synthetic-room", "synthetic-room-night")
 KINDS = ("synthetic", *ROOMS, "folder:PATH")
-
-PLUS = re.compile(r"\+(?=synthetic|folder:)")
-"""What joins data sets; a plus sign within a path does not."""
-
-SHARE = re.compile(r"(.*?)(?:@(\d+))?")
-"""A data set and its share."""
-
-FOLDER_COUNTS = ("max_points", "views_per_scene", "held_out_every")
-"""Options of a folder that are whole numbers, by the names of its arguments."""
 
 NUM_SCENES = 64
 """Synthetic scenes where the user does not say."""
@@ -45,7 +39,9 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
             Options of a folder may follow its path:
             ``folder:PATH?sensor_origin=0,0.6,1.8&max_points=60000&views_per_scene=4``. Several data sets,
             joined with ``+``, are mixed; after an ``@`` stands how often one occurs relative to the others:
-            ``folder:A@4+folder:B@2+folder:C``. See :class:`MixedScenes`.
+            ``folder:A@4+folder:B@2+folder:C``. See :class:`MixedScenes`. A folder whose own name contains
+            these characters is taken by its name where it exists, and may be written with ``%2B``, ``%40``
+            and ``%3F`` in their place.
         image_size: ``(height, width)``; ``None`` is the simulator's default or the folder's own size.
         seed: Which synthetic scenes.
         sweeps: LiDAR sweeps per scene.
@@ -59,14 +55,14 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
         ValueError: For an unknown word, with the kinds there are and the nearest one.
     """
     count = NUM_SCENES if num_scenes is None else num_scenes
-    parts = data_sets(spec)
-    if len(parts) > 1:
+    words = data_words(spec)
+    if len(words) > 1:
         options = {"image_size": image_size, "seed": seed, "sweeps": sweeps, "with_truth": with_truth}
-        return _mixed(parts, holdout, count - holdout, options | {"frames_per_street": frames_per_street})
-    kind, _, rest = spec.partition(":")
-    if kind == "folder" and rest:
-        return _folder(rest, image_size, sweeps)
-    if spec == "synthetic":
+        return _mixed(words, holdout, count - holdout, options | {"frames_per_street": frames_per_street})
+    (word,) = words
+    if word.kind == "folder" and word.path:
+        return _folder(word, image_size, sweeps)
+    if word.kind == "synthetic":
         size = image_size or (96, 160)
         return SyntheticStreet(
             count,
@@ -76,54 +72,72 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
             frames_per_street=frames_per_street,
             with_truth=with_truth,
         )
-    if spec in ROOMS:
-        size, night = image_size or (96, 128), spec.endswith("night")
+    if word.kind in ROOMS:
+        size, night = image_size or (96, 128), word.kind.endswith("night")
         return SyntheticRoom(count, seed=seed, image_size=size, night=night, with_truth=with_truth)
-    near = get_close_matches(kind, [k.partition(":")[0] for k in KINDS], n=1, cutoff=0.5)
-    hint = f"; did you mean {next(k for k in KINDS if k.partition(':')[0] == near[0])}?" if near else ""
-    raise ValueError(f"data: expected one of {', '.join(KINDS)}, got {spec!r}{hint}")
+    raise ValueError(f"data: expected one of {', '.join(KINDS)}, got {spec!r}{_hint(spec)}")
 
 
-def data_sets(spec: str) -> list[str]:
-    """The data sets that a word joins, in the order of their numbers, with their shares."""
-    return PLUS.split(spec)
+def _hint(spec: str) -> str:
+    """What the user may have meant."""
+    if (Path(spec) / INDEX).is_file():
+        return f"; did you mean folder:{spec}?"
+    names = {name.partition(":")[0]: name for name in KINDS}
+    near = get_close_matches(spec.partition(":")[0], names, n=1, cutoff=0.5)
+    return f"; did you mean {names[near[0]]}?" if near else ""
 
 
-def named(part: str) -> str:
-    """A data set without its share."""
-    return SHARE.fullmatch(part).group(1)  # type: ignore[union-attr]  # it matches everything
-
-
-def _mixed(parts: list[str], holdout: int, training: int, options: dict[str, Any]) -> MixedScenes:
+def _mixed(words: tuple[DataWord, ...], holdout: int, training: int, options: dict[str, Any]) -> MixedScenes:
     """Several data sets as one; synthetic ones have ``training`` scenes to train on each."""
-    opened, shares = [], []
-    for part, held_out in zip(parts, held_out_of_each(holdout, len(parts)), strict=True):
-        name, share = SHARE.fullmatch(part).groups()  # type: ignore[union-attr]  # it matches everything
-        opened.append(open_data(name, num_scenes=training + held_out, **options))
-        shares.append(share)
-    if not any(shares):
+    counts = held_out_of_each(holdout, len(words))
+    opened = [
+        open_data(str(word.alone), num_scenes=training + held_out, **options)
+        for word, held_out in zip(words, counts, strict=True)
+    ]
+    if all(word.share is None for word in words):
         return MixedScenes(opened, holdout=holdout)
-    return MixedScenes(opened, holdout=holdout, shares=[int(share or 1) for share in shares])
+    shares = [1 if word.share is None else word.share for word in words]
+    return MixedScenes(opened, holdout=holdout, shares=shares)
 
 
-def _folder(rest: str, image_size: tuple[int, int] | None, sweeps: int) -> SceneFolder:
+def _count(least: int) -> Callable[[str], int]:
+    """Reads whole numbers from ``least`` on."""
+
+    def read(text: str) -> int:
+        value = int(text) if len(text) < 10 else -1
+        if value < least:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _triple(text: str) -> tuple[float, float, float]:
+    """Reads ``x,y,z``."""
+    x, y, z = (float(part) for part in text.split(","))
+    if not math.isfinite(x + y + z):
+        raise ValueError
+    return x, y, z
+
+
+OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "sensor_origin": (_triple, "x,y,z in metres"),
+    "max_points": (_count(1), "a whole number of at least 1"),
+    "views_per_scene": (_count(1), "a whole number of at least 1"),
+    "held_out_every": (_count(2), "a whole number of at least 2"),
+}
+"""What may follow a folder's path, by the names of the arguments of :class:`SceneFolder`."""
+
+
+def _folder(word: DataWord, image_size: tuple[int, int] | None, sweeps: int) -> SceneFolder:
     """A scene folder with the options after its path."""
-    path, _, query = rest.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    try:
-        origin = options.pop("sensor_origin", None)
-        x, y, z = (float(part) for part in origin.split(",")) if origin else (0.0, 0.0, 0.0)
-        numbers = {name: int(options.pop(name)) for name in FOLDER_COUNTS if name in options}
-    except ValueError:
-        raise ValueError(f"data: {query}: expected sensor_origin=x,y,z and whole numbers") from None
-    if options:
-        raise ValueError(
-            f"data: expected the options sensor_origin, {', '.join(FOLDER_COUNTS)}, got {', '.join(options)}"
-        )
-    return SceneFolder(
-        path,
-        image_size=image_size,
-        sweeps=sweeps,
-        sensor_origin=(x, y, z) if origin else None,
-        **numbers,
-    )
+    values = {}
+    for name, text in folder_options(word.options).items():
+        if name not in OPTIONS:
+            raise ValueError(f"data: expected the options {', '.join(OPTIONS)}, got {name[:40]!r}")
+        read, expected = OPTIONS[name]
+        try:
+            values[name] = read(text)
+        except ValueError:
+            raise ValueError(f"data: {name}: expected {expected}, got {text[:40]!r}") from None
+    return SceneFolder(word.path, image_size=image_size, sweeps=sweeps, **values)

@@ -1,5 +1,6 @@
 """Recordings from the command line: bad ones end in one line and block nothing, real ones train."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -101,6 +102,19 @@ def test_a_camera_recipe_without_images_is_one_line(tmp_path, capsys):
 
 def bare(scene):
     return replace(scene, images=None, cameras=None, camera_names=(), truth=None)
+
+
+@pytest.mark.slow
+def test_a_recording_named_like_a_log_trains_and_is_probed(tmp_path, capsys):
+    """nuScenes' carry their time zone, others a rate; neither is a mixture, nor a share."""
+    street = SyntheticStreet(3, image_size=(32, 64), points_per_beam=60, with_truth=False)
+    log, run = tmp_path / "n000-2030-01-02-03-04-05+0800@10", tmp_path / "run"
+    write_scene_folder(log, [street[i] for i in range(3)])
+    job = ["pretrain", "unipad-lidar", *SMALL, "--data", f"folder:{log}", "--holdout", 1, "--out", run]
+    assert end(*job) in (0, None), capsys.readouterr().err
+    probe = ["--probe", "linear", "--task", "occupancy", "--seeds", 1, "--labels", 1, "--steps", 1]
+    assert end("eval", run, *probe) in (0, None), capsys.readouterr().err
+    assert json.loads((run / "probe.json").read_text())["occupancy/linear"]["data"].endswith("+0800%4010")
 
 
 @pytest.mark.realdata

@@ -19,13 +19,12 @@ def test_a_folder_takes_options_after_its_path(tmp_path):
     scene = folder[0]
     assert len(scene.points) == 100 and scene.images.shape == (6, 3, 12, 20)
     assert torch.equal(scene.lidar_origin, torch.tensor([0.0, 0.5, 1.8]))
-    with pytest.raises(
-        ValueError,
-        match="expected the options sensor_origin, max_points, views_per_scene, held_out_every, got colour",
-    ):
-        open_data(f"folder:{tmp_path}?colour=red")
-    with pytest.raises(ValueError, match="expected sensor_origin=x,y,z and whole numbers"):
-        open_data(f"folder:{tmp_path}?sensor_origin=1,2")
+
+
+def test_a_path_without_its_kind_is_told_the_word(tmp_path):
+    write_scene_folder(tmp_path, [SyntheticStreet(1, image_size=(24, 40), points_per_beam=60)[0]])
+    with pytest.raises(ValueError, match=f"did you mean folder:{tmp_path}"):
+        open_data(str(tmp_path))
 
 
 @pytest.mark.parametrize(
