@@ -53,6 +53,12 @@ class OptimizationConfig(BaseModel):
     log_every: int = Field(10, gt=0, description="Steps between console lines.")
     eval_every: int = Field(100, gt=0, description="Steps between evaluations of held-out scenes.")
     checkpoint_every: int = Field(200, gt=0, description="Steps between checkpoints.")
+    checkpoint_minutes: float = Field(
+        8.0,
+        gt=0,
+        le=10,
+        description="Minutes until a checkpoint is written all the same; the first one comes after a tenth.",
+    )
 
 
 def tiny_optimization(lr: float) -> OptimizationConfig:

@@ -52,13 +52,16 @@ def save_final(folder: Path, state: dict[str, Any]) -> Path:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint ``latest`` names, else the one of the highest step, else ``None``."""
-    pointer = folder / "latest"
+    """The checkpoint ``latest`` names, else the one of the highest step, else ``None``.
+
+    ``latest`` names a file beside it: whatever else it says leads nowhere.
+    """
+    pointer, steps = folder / "latest", _newest_first(folder)
+    named = ""
     if pointer.is_file():
-        path = folder / pointer.read_text(errors="replace").strip()
-        if path.is_file() and path.suffix == ".pt":
-            return path
-    return next(iter(_newest_first(folder)), None)
+        with open(pointer, errors="replace") as file:
+            named = file.read(200).strip()
+    return next((path for path in steps if path.name == named), next(iter(steps), None))
 
 
 def trained_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -125,21 +128,41 @@ def _readable(path: Path) -> bool:
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
-    """Write atomically; torch reports a full disk as a ``RuntimeError``."""
+    """Write atomically; torch hides what a write met, such as a full disk, behind words of its own."""
 
     def write(file: BinaryIO) -> None:
+        watched = _Watched(file)
         try:
-            torch.save(state, file)
+            torch.save(state, watched)
         except RuntimeError as error:
-            raise OSError(str(error).splitlines()[0]) from error
+            raise watched.met or OSError(str(error).splitlines()[0]) from error
 
     write_atomically(path, write)
 
 
+class _Watched:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.met: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.met = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 def _newest_first(folder: Path) -> list[Path]:
-    """Step checkpoints by falling step."""
-    steps = {p: re.fullmatch(r"step_(\d+)\.pt", p.name) for p in folder.glob("step_*.pt")}
-    return sorted((p for p, m in steps.items() if m), key=lambda p: -_step(p))
+    """Step checkpoints by falling step; a link that leads elsewhere is none."""
+    here = folder.resolve()
+    steps = [p for p in folder.glob("step_*.pt") if re.fullmatch(r"step_[0-9]{1,18}\.pt", p.name)]
+    return sorted((p for p in steps if p.resolve().parent == here), key=lambda p: -_step(p))
 
 
 def _step(path: Path) -> int:

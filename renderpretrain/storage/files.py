@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+PARTIAL = ".partial"
+"""What a file's name ends in while it is written."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside ``path``, flush to the disk, then rename over it.
 
@@ -14,17 +18,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: Fills the open file.
 
     Raises:
-        OSError: If the disk is full or not writable; the old file is intact and nothing half-written stays.
+        OSError: If the disk is full or not writable; names the file. The old one is intact and nothing
+            half-written stays.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         with open(partial, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a write does not name its file
         raise
     _sync_folder(path.parent)
 

@@ -54,6 +54,21 @@ class Process:
         dist.all_gather_object(gathered, values)
         return tuple(value for part in gathered for value in part)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What one process cannot do in this block, such as write a file, is raised in all of them after it.
+
+        Else the others would wait for one that has left.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except (ValueError, OSError) as raised:
+            error = raised
+        for met in self.collect((error,)):
+            if met is not None:
+                raise met
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.world_size > 1:

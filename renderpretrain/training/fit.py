@@ -1,5 +1,6 @@
 """``fit``: train a recipe on scenes and leave a run folder."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def fit(
 
     What a step sees follows from the seed and the step alone, so a resumed run repeats the uninterrupted one
     (to the bit on a CPU), and ``n`` processes do what one does with ``n`` times the batch. Works under
-    ``torchrun``. SIGTERM and SIGINT end the run after its step, with a checkpoint.
+    ``torchrun``. SIGTERM, SIGINT and SIGHUP end the run after its step, with a checkpoint. What is refused is
+    refused before anything is written.
 
     Args:
         recipe: ``recipe(batch) -> {term: scalar}``; the loss is the sum. With held-out scenes it is also a
@@ -59,11 +61,11 @@ def fit(
         options: How to carry it out.
 
     Raises:
-        ValueError: If the folder holds files, nothing can be resumed, or the split leaves no scene to train
-            on.
+        ValueError: If the folder holds files or is in use, nothing can be resumed, the split leaves no scene
+            to train on, or the recipe is none.
         OSError: If the folder or a checkpoint cannot be written.
-        FloatingPointError: If a loss term or the gradient is not finite; names the step, the term and the
-            samples.
+        FloatingPointError: If a loss term, the gradient or a weight is not finite; names the step, and the
+            term and the samples, or the weight.
     """
     options = options or RunOptions()
     folder = RunFolder(Path(out))
@@ -72,11 +74,16 @@ def fit(
             f"holdout: expected a number from 0 to {len(dataset) - 1}, for there are {len(dataset)} scenes; "
             f"got {options.holdout}"
         )
-    with process_session(options.device) as process, stop_signals() as request:
-        if process.is_main:
-            folder.check(resume=options.resume)
-            folder.prepare(resume=options.resume)
-        process.wait()
+    check_seed(options.seed)
+    check_renders(recipe, options.holdout)
+    with (
+        process_session(options.device) as process,
+        stop_signals() as request,
+        ExitStack() as claim,
+    ):
+        with process.together():
+            if process.is_main:
+                claim.enter_context(folder.claimed(resume=options.resume))
         step = _train(recipe, dataset, optimization, _Around(process, folder, options, request))
         table = changes(read_rows(folder.metrics))
     return FitResult(
@@ -107,14 +114,30 @@ def _train(
     optimizer = build_optimizer(recipe, optimization)
     with narrator(optimization.steps, quiet=not process.is_main) as say:
         run = Run(recipe, dataset, optimization, optimizer, process, around.folder, options, say)
-        start = run.resume() if options.resume else 0
-        if process.is_main:
-            around.folder.write_config(options.config)
+        start = run.load_newest() if options.resume else 0
+        model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
+        run.open_folder(start)
         if optimization.precision == "bf16" and not runs_in_bfloat16(optimization, process.device.type):
             say(start, "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe")
-        model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         recipe.train()
         if not run.was_looked_at(start):
             run.look(start)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, around.request)
         return run.train(stepper, start)
+
+
+def check_seed(seed: int) -> None:
+    """Raise a ``ValueError`` unless torch can be seeded so."""
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed: expected a whole number from -2**63 to 2**63 - 1, got {seed}")
+
+
+def check_renders(recipe: nn.Module, holdout: int) -> None:
+    """Raise a ``ValueError`` if scenes are held out for a recipe that cannot be scored on them."""
+    needed = ("encode", "render", "targets")
+    lacking = [name for name in needed if not callable(getattr(recipe, name, None))]
+    if holdout and lacking:
+        raise ValueError(
+            f"recipe: held-out scenes are scored with {', '.join(needed)}, but {type(recipe).__name__} has no "
+            f"{', '.join(lacking)}; give it them, or hold out 0 scenes"
+        )

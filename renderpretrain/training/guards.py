@@ -3,40 +3,85 @@
 import math
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+from torch import Tensor
+
+Handler = Callable[[int, FrameType | None], object]
+"""What the system calls with a signal."""
+
 
 class StopRequest:
-    """Whether somebody asked the run to end."""
+    """Whether somebody asked the run to end.
 
-    def __init__(self) -> None:
+    Attributes:
+        signal: The name of the first signal.
+        otherwise: What a second one does.
+    """
+
+    def __init__(self, otherwise: Handler = signal.default_int_handler) -> None:
         self.signal: str | None = None
+        self.otherwise = otherwise
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; a second one interrupts at once."""
+        """Note a signal; a second one interrupts at once, as SIGINT did before the run."""
         if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number).name
+            self.otherwise(number, frame)
+        self.signal = self.signal or signal.Signals(number).name
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a request that the loop honours after its step.
+    """Turn SIGTERM, SIGINT and SIGHUP into a request that the loop honours after its step.
 
-    Elsewhere than in the main thread Python allows no handlers, and the request stays silent.
+    A SIGHUP that is ignored, as under ``nohup``, stays so. Elsewhere than in the main thread Python allows no
+    handlers, and the request stays silent.
     """
-    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield StopRequest()
         return
-    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    interrupted = signal.getsignal(signal.SIGINT)
+    request = StopRequest(interrupted if callable(interrupted) else signal.default_int_handler)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    heard = [n for n in numbers if n != getattr(signal, "SIGHUP", 0) or signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, request) for number in heard}
     try:
         yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class CheckpointClock:
+    """When a checkpoint is overdue, whatever the number of steps: what a crash may cost is time.
+
+    Args:
+        minutes: Between checkpoints; the first one comes after a tenth of it.
+    """
+
+    def __init__(self, minutes: int | float) -> None:
+        self.seconds, self.allowed, self.began = 60 * minutes, 6 * minutes, time.monotonic()
+
+    def restart(self) -> None:
+        """Call after a checkpoint."""
+        self.allowed, self.began = self.seconds, time.monotonic()
+
+    def is_overdue(self) -> bool:
+        """Whether it is time."""
+        return not 0 <= time.monotonic() - self.began < self.allowed  # a clock may be set back
+
+
+def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors with a NaN or an infinity; waits for the device once."""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floating:
+        return []
+    finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    return [name for name, good in zip(floating, finite, strict=True) if not good]
 
 
 def non_finite_message(step: int, terms: dict[str, float], grad_norm: float) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +16,22 @@ def read_rows(path: Path) -> list[Row]:
     """All rows; a last line that a crash cut short is left out.
 
     Raises:
-        ValueError: If another line is not a JSON object.
+        ValueError: If another line is not a JSON object of numbers with a whole one for its step; names the
+            line.
     """
     if not path.is_file():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    if lines == [""]:
+        return []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(_parse(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise ValueError(
-                    f"{path}, line {number}: expected a JSON object with a step, got {line[:60]!r}"
+                    f"{path}, line {number}: expected a JSON object of numbers with a step, got {line[:60]!r}"
                 ) from error
     return rows
 
@@ -41,6 +45,20 @@ def append_row(path: Path, row: Row) -> None:
     except OSError as error:
         hint = "make room, then go on from the last checkpoint with --resume"
         raise OSError(f"{path}: cannot be written ({error.strerror or error}); {hint}") from error
+
+
+def flush_rows(path: Path) -> None:
+    """Make the rows survive a power cut, as the checkpoint does that follows them."""
+    if path.is_file():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def missing_steps(rows: list[Row], step: int) -> list[tuple[int, int]]:
+    """First and last of the steps up to ``step`` that have no row of losses, gap by gap."""
+    there = sorted({row["step"] for row in rows if "loss" in row and 0 < row["step"] <= step})
+    borders = [0, *there, step + 1]
+    return [(int(a) + 1, int(b) - 1) for a, b in zip(borders, borders[1:], strict=False) if b > a + 1]
 
 
 def drop_rows_after(path: Path, step: int) -> list[Row]:
@@ -85,6 +103,13 @@ def changes(rows: list[Row]) -> list[Change]:
 def _parse(line: str) -> Row:
     """One row of the file."""
     row = json.loads(line)
-    if not isinstance(row, dict) or "step" not in row:
+    if not isinstance(row, dict) or not _is_whole(row.get("step")):
         raise ValueError("not a row")
+    if not all(isinstance(value, int | float) for value in row.values()):
+        raise ValueError("not numbers")
     return row
+
+
+def _is_whole(value: object) -> bool:
+    """Whether a step could be that."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

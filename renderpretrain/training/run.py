@@ -16,11 +16,20 @@ from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
-from renderpretrain.training.metrics import Row, append_row, drop_rows_after, read_rows
+from renderpretrain.training.guards import CheckpointClock, non_finite
+from renderpretrain.training.metrics import (
+    Row,
+    append_row,
+    drop_rows_after,
+    flush_rows,
+    missing_steps,
+    read_rows,
+)
+from renderpretrain.training.optimizer_state import OtherOptimizer, optimizer_memory, remember
 from renderpretrain.training.order import MicroBatches
 from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.run_folder import RunFolder, versions
-from renderpretrain.training.step import Record, Stepper
+from renderpretrain.training.step import Asked, Record, Stepper
 from renderpretrain.training.whole_scenes import whole_scenes
 
 
@@ -86,25 +95,29 @@ class Run:
         """Take the steps after ``start``; returns how many updates the recipe has seen."""
         steps, parts = self.optimization.steps, self.optimization.accumulate
         waiting: Record | None = None
+        clock = CheckpointClock(self.optimization.checkpoint_minutes)
         stream = self.stream(range(start * parts, steps * parts))
         with closing(stream):
             stepper.restart_clock()
             for step in range(start + 1, steps + 1):
-                record = stepper.take(step, stream)
-                stop = waiting is not None and self.log(stepper, waiting)
+                record = stepper.take(step, stream, overdue=self.process.is_main and clock.is_overdue())
+                asked = self.log(stepper, waiting) if waiting else Asked()
                 waiting = record
-                if stop or self.is_due(step):
+                if any(asked) or self.is_due(step):
                     # A checkpoint is written only once its own step is known to be finite.
-                    stop = self.log(stepper, record) or stop
-                    waiting = None
-                    self.save(step, stop=stop)
+                    now = self.log(stepper, record)
+                    waiting, stop = None, asked.stop or now.stop
+                    if self.save(step, asked=stop or asked.checkpoint or now.checkpoint):
+                        clock.restart()
                     if stop and step < steps:
                         return step
                     self.look(step)
                     stepper.restart_clock()
         with statistics_of(self.recipe, self.whole_scenes()):
-            if self.process.is_main:
-                save_final(self.folder.checkpoints, self.state(steps))
+            self.check_finite(steps)
+            with self.process.together():
+                if self.process.is_main:
+                    save_final(self.folder.checkpoints, self.state(steps))
         return steps
 
     def stream(self, indices: range) -> Generator[Batch, None, None]:
@@ -144,9 +157,9 @@ class Run:
         )
         return step in (steps, steps // 2) or any(step % n == 0 for n in every)
 
-    def log(self, stepper: Stepper, record: Record) -> bool:
-        """Write a step's row and say it now and then; returns whether the run is to stop."""
-        row, stop = stepper.read(record)
+    def log(self, stepper: Stepper, record: Record) -> Asked:
+        """Write a step's row and say it now and then; returns what some process wants."""
+        row, asked = stepper.read(record)
         if self.process.is_main:
             append_row(self.folder.metrics, row)
             tell = record.step % self.optimization.log_every == 0 or record.step in (
@@ -156,7 +169,7 @@ class Run:
             self.say(record.step, describe(row) if tell else "")
             if row["loss"] == 0 and row["grad_norm"] == 0:
                 self.say(record.step, f"nothing to learn from in {', '.join(record.names)}")
-        return stop
+        return asked
 
     def look(self, step: int) -> None:
         """Evaluate and draw where the step is due for it."""
@@ -193,15 +206,37 @@ class Run:
             "versions": versions(),
         }
 
-    def save(self, step: int, *, stop: bool) -> None:
-        """Write a checkpoint where the step is due for it."""
-        due = stop or step == self.optimization.steps or step % self.optimization.checkpoint_every == 0
-        if due and self.process.is_main:
-            state = self.state(step) | {"optimizer": self.optimizer.state_dict()}
-            save_checkpoint(self.folder.checkpoints, step, state)
+    def save(self, step: int, *, asked: bool) -> bool:
+        """Write a checkpoint where the step is due for it, or it is asked for; returns whether it was.
 
-    def resume(self) -> int:
-        """Load the newest checkpoint and forget what was logged past it; returns its step.
+        Raises:
+            FloatingPointError: If a weight is not finite; nothing is written then.
+            OSError: If it cannot be written.
+        """
+        due = asked or step == self.optimization.steps or step % self.optimization.checkpoint_every == 0
+        if due:
+            self.check_finite(step)
+            with self.process.together():
+                if self.process.is_main:
+                    flush_rows(self.folder.metrics)
+                    memory = optimizer_memory(self.recipe, self.optimizer)
+                    save_checkpoint(self.folder.checkpoints, step, self.state(step) | {"optimizer": memory})
+        return due
+
+    def check_finite(self, step: int) -> None:
+        """Raise a ``FloatingPointError``, in all processes, if a weight or a buffer of one is not finite."""
+        bad = non_finite({**dict(self.recipe.named_parameters()), **dict(self.recipe.named_buffers())})
+        everywhere = self.process.collect(tuple(bad[:1]))
+        if everywhere:
+            good = newest_checkpoint(self.folder.checkpoints)
+            raise FloatingPointError(
+                f"step {step}: the update left weights that are not finite, {everywhere[0]} among them; no "
+                f"checkpoint of it is written: lower optimization.lr ({self.optimization.lr:g}) and "
+                + (f"go on from {good.name} with --resume" if good else "begin again")
+            )
+
+    def load_newest(self) -> int:
+        """Give recipe and optimiser what the newest checkpoint holds; writes nothing. Returns its step.
 
         Raises:
             ValueError: If there is none, it cannot be read, or it does not fit this run.
@@ -219,20 +254,34 @@ class Run:
             raise ValueError(f"steps: expected at least {state['step']}, got {self.optimization.steps}")
         if state["seed"] != self.options.seed:
             raise ValueError(f"seed: expected {state['seed']} as in the resumed run, got {self.options.seed}")
+        read_rows(self.folder.metrics)
         try:
             self.recipe.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            remember(self.recipe, self.optimizer, state["optimizer"])
+        except OtherOptimizer:
+            raise
         except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
                 f"resume: {path} does not fit this recipe and configuration ({reason})"
             ) from error
-        if self.process.is_main:
-            drop_rows_after(self.folder.metrics, state["step"])
-        self.process.wait()
         return state["step"]
+
+    def open_folder(self, start: int) -> None:
+        """Write what is known before the first step, and forget what was logged past ``start``.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with self.process.together():
+            if self.process.is_main:
+                self.folder.prepare(self.options.config, resume=self.options.resume)
+                rows = drop_rows_after(self.folder.metrics, start)
+                for first, last in missing_steps(rows, start):
+                    self.say(start, f"{self.folder.metrics}: the rows of steps {first} to {last} are lost")
 
     def was_looked_at(self, step: int) -> bool:
         """Whether the held-out scores of a step are already in the log."""
         rows = read_rows(self.folder.metrics)
-        return any(row["step"] == step and any(key.startswith("eval/") for key in row) for row in rows)
+        found = any(row["step"] == step and any(key.startswith("eval/") for key in row) for row in rows)
+        return self.process.collect((found,))[0]  # the main process has written the file

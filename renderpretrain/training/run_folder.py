@@ -5,7 +5,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import yaml
 import renderpretrain
 from renderpretrain.ops import native_status
 from renderpretrain.storage.checkpoint import newest_checkpoint
-from renderpretrain.storage.files import write_text
+from renderpretrain.storage.files import PARTIAL, write_text
+from renderpretrain.training.run_lock import check_unlocked, run_lock
 
 
 @dataclass(frozen=True)
@@ -49,46 +51,106 @@ class RunFolder:
         """PNG files by step."""
         return self.path / "pictures"
 
+    @property
+    def environment(self) -> Path:
+        """The machine and the software, written first."""
+        return self.path / "environment.json"
+
+    @property
+    def lock(self) -> Path:
+        """Who trains in the folder, while somebody does."""
+        return self.path / "lock"
+
     def check(self, *, resume: bool) -> None:
-        """Refuse a folder that training would overwrite, or that has nothing to resume.
+        """Refuse a folder that is in use, that training would overwrite, or that has nothing to resume.
 
         Raises:
             ValueError: Saying which, and what to do.
         """
-        if resume and newest_checkpoint(self.checkpoints) is None:
+        check_unlocked(self.lock)
+        self._check_contents(resume)
+
+    def _check_contents(self, resume: bool) -> None:
+        """The same of what lies in it."""
+        found = newest_checkpoint(self.checkpoints)
+        if resume and found is None:
             raise ValueError(f"out: expected a run with a checkpoint to resume in {self.path}, found none")
-        if not resume and self.path.is_dir() and any(self.path.iterdir()) and not self._never_started():
+        if not resume and self.path.is_dir() and not self._never_started():
+            way_out = "" if found is None else "resume the run there with --resume, or "
             raise ValueError(
                 f"out: expected an empty or new folder, got {self.path}, which holds files; "
-                "resume the run there with --resume, or choose another folder"
+                f"{way_out}choose another folder"
             )
 
     def _never_started(self) -> bool:
         """Whether it holds nothing but what a run leaves that ended before its first checkpoint."""
-        ours = {self.config, self.metrics, self.checkpoints, self.pictures, self.path / "environment.json"}
-        started = self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
-        return (self.path / "environment.json").is_file() and set(self.path.iterdir()) <= ours and not started
+        leftovers, found = set(self._leftovers()), set(self.path.iterdir())
+        first = {self.lock, _partial(self.environment), self.checkpoints, self.pictures}
+        later = {self.environment, self.config, self.metrics}
+        if self.checkpoints.is_dir() and set(self.checkpoints.iterdir()) - leftovers:
+            return False
+        return found <= (first | later | leftovers if self.environment in found else first)
 
-    def prepare(self, *, resume: bool) -> None:
-        """Create the folder and write what is known before the first step.
+    def _leftovers(self) -> Iterator[Path]:
+        """Files of ours that a killed run was writing."""
+        for whole in (self.environment, self.config, self.metrics, self.checkpoints / "latest"):
+            yield _partial(whole)
+        for folder, pattern in ((self.checkpoints, "*.pt.partial"), (self.pictures, "*.partial")):
+            yield from folder.glob(pattern)
 
-        Without ``resume``, the log of a run that ended before its first checkpoint is removed.
+    @contextmanager
+    def claimed(self, *, resume: bool) -> Iterator[None]:
+        """Keep other processes out of the folder, which is made where it is not there; else touch nothing.
+
+        Raises:
+            ValueError: As :meth:`check` does.
+            OSError: If the folder cannot be written.
+        """
+        self.check(resume=resume)
+        with ExitStack() as stack:
+            with self._named():
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(run_lock(self.lock))
+            self._check_contents(resume)  # another run may have come and gone since
+            yield
+
+    def prepare(self, config: Mapping[str, Any], *, resume: bool) -> None:
+        """Write what is known before the first step; what a killed run was writing is removed.
+
+        Without ``resume``, so is the log of a run that ended before its first checkpoint.
+
+        Args:
+            config: The resolved configuration, known to fit what is resumed.
+            resume: Whether a run goes on.
 
         Raises:
             OSError: If the folder cannot be written; nothing has been trained then.
         """
-        try:
-            for folder in (self.path, self.checkpoints, self.pictures):
-                folder.mkdir(parents=True, exist_ok=True)
+        with self._named():
+            for folder in (self.checkpoints, self.pictures):
+                folder.mkdir(exist_ok=True)
+            for path in self._leftovers():
+                path.unlink(missing_ok=True)
             if not resume:
                 self.metrics.unlink(missing_ok=True)
-            write_text(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        except OSError as error:
-            raise OSError(f"out: cannot write to {self.path} ({error.strerror or error})") from error
+            write_text(self.environment, json.dumps(environment(), indent=2) + "\n")
+            write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved configuration, once it is known to fit what is resumed."""
-        write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of what cannot be written that it is the run's folder."""
+        try:
+            yield
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise OSError(
+                f"out: cannot write to {self.path} ({error.strerror or error}{where})"
+            ) from error
+
+
+def _partial(path: Path) -> Path:
+    """What a file is called while it is written."""
+    return path.with_name(path.name + PARTIAL)
 
 
 def environment() -> dict[str, Any]:

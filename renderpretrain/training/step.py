@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Record:
         terms: Names of the loss terms.
         pulls: Names of the gradient norms by term and encoder, where this step measured them.
         values: Means over all processes of the terms and the pulls, then the gradient's norm, then how many
-            processes want to stop.
+            processes want to stop, and how many want a checkpoint.
         copied: When the values have arrived, on a GPU.
         names: The scenes this process used.
         lr: Learning rate of the update.
@@ -44,6 +44,18 @@ class Record:
     names: tuple[str, ...]
     lr: float
     returned: float
+
+
+class Asked(NamedTuple):
+    """What some process wants after a step; all processes learn it with the same step.
+
+    Attributes:
+        stop: It was asked to end.
+        checkpoint: One is overdue.
+    """
+
+    stop: bool = False
+    checkpoint: bool = False
 
 
 def runs_in_bfloat16(optimization: OptimizationConfig, device_type: str) -> bool:
@@ -82,8 +94,17 @@ class Stepper:
         self.process, self.seed, self.request = process, seed, request
         self.finished = time.perf_counter()
 
-    def take(self, step: int, batches: Iterator[Batch]) -> Record:
-        """Do update ``step`` (from 1) on the next ``accumulate`` batches."""
+    def take(self, step: int, batches: Iterator[Batch], *, overdue: bool = False) -> Record:
+        """Do update ``step`` (from 1) on the next ``accumulate`` batches.
+
+        Args:
+            step: Which one.
+            batches: What to learn from.
+            overdue: Whether this process wants a checkpoint, which all are told with the values.
+
+        Raises:
+            ValueError: If the recipe gives anything but scalars by name.
+        """
         parts = self.optimization.accumulate
         lr = set_step(self.optimizer, self.optimization, step - 1)
         seed_generators(self.seed, step, self.process.rank)
@@ -103,17 +124,18 @@ class Stepper:
         )
         self.optimizer.step()
         values = torch.cat([total, *(pull[None] for pull in pulls.values()), grad_norm.float()[None]])
-        return self._record(step, (tuple(terms), tuple(pulls)), values, names, lr)
+        asked = Asked(self.request.signal is not None, overdue)
+        return self._record(step, (tuple(terms), tuple(pulls)), values, (names, asked), lr)
 
-    def read(self, record: Record) -> tuple[Row, bool]:
-        """The row of ``metrics.jsonl``, and whether some process was asked to stop.
+    def read(self, record: Record) -> tuple[Row, Asked]:
+        """The row of ``metrics.jsonl``, and what some process wants.
 
         Raises:
             FloatingPointError: If a term or the gradient is not finite; names the step and the samples.
         """
         if record.copied is not None:
             record.copied.synchronize()
-        *values, grad_norm, stop = record.values.tolist()
+        *values, grad_norm, stop, checkpoint = record.values.tolist()
         values, pulls = values[: len(record.terms)], values[len(record.terms) :]
         terms = dict(zip(record.terms, values, strict=True))
         message = non_finite_message(record.step, terms, grad_norm)
@@ -128,7 +150,7 @@ class Stepper:
         row |= {"lr": record.lr, "grad_norm": grad_norm, "samples_per_second": samples / max(seconds, 1e-9)}
         if record.copied is not None:
             row["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.process.device) / 2**30
-        return row, stop > 0
+        return row, Asked(stop > 0, checkpoint > 0)
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step out of the next step's time."""
@@ -149,7 +171,7 @@ class Stepper:
             with torch.autocast(
                 device_type, torch.bfloat16, enabled=runs_in_bfloat16(self.optimization, device_type)
             ):
-                terms = self.model(batch)
+                terms = check_terms(self.model(batch))
                 loss = torch.stack([value.float() for value in terms.values()]).sum()
             pulls = {}
             if measure:
@@ -164,18 +186,40 @@ class Stepper:
         step: int,
         measured: tuple[tuple[str, ...], tuple[str, ...]],
         values: Tensor,
-        names: tuple[str, ...],
+        told: tuple[tuple[str, ...], Asked],
         lr: float,
     ) -> Record:
         """Average over the processes and send to the host without waiting."""
-        asked = torch.full_like(values[:1], self.request.signal is not None)
-        values = self.process.total(torch.cat([values, asked])) / self.process.world_size
+        names, asked = told
+        flags = [torch.full_like(values[:1], flag) for flag in asked]
+        values = self.process.total(torch.cat([values, *flags])) / self.process.world_size
         copied = None
         if values.is_cuda:
             values = values.to("cpu", non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
         return Record(step, *measured, values, copied, names, lr, time.perf_counter())
+
+
+def check_terms(terms: Any) -> dict[str, Tensor]:
+    """What a recipe gave, if it is what a recipe gives.
+
+    Raises:
+        ValueError: If it is anything but a dictionary of scalars by name.
+    """
+    if not isinstance(terms, dict) or not terms:
+        raise ValueError(f"recipe: expected forward to give {{term: scalar}}, got {_described(terms)}")
+    for name, value in terms.items():
+        if not isinstance(value, Tensor) or value.shape or not isinstance(name, str):
+            raise ValueError(f"recipe: loss term {name!r}: expected a scalar, got {_described(value)}")
+    return terms
+
+
+def _described(value: Any) -> str:
+    """What kind of thing somebody's forward gave."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}" + (" of nothing" if value == {} else "")
 
 
 def unwrapped(model: nn.Module) -> Any:
