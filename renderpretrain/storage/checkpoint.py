@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -133,7 +133,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     def write(file: BinaryIO) -> None:
         watched = _Watched(file)
         try:
-            torch.save(state, watched)
+            torch.save(state, cast(BinaryIO, watched))  # it asks for no more
         except RuntimeError as error:
             raise watched.met or OSError(str(error).splitlines()[0]) from error
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-
 PARTIAL = ".partial"
 """What a file's name ends in while it is written."""
 

@@ -1,8 +1,12 @@
 """What a run says while it runs: a progress bar with the time left on a terminal, plain lines elsewhere."""
 
+import io
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +25,47 @@ Say = Callable[[int, str], None]
 """``say(step, line)``: the steps done, and a line to keep (empty for none)."""
 
 
+class Patient(io.TextIOBase):
+    """A stream that may go away, as a closed terminal or pipe does: the run goes on unheard.
+
+    Args:
+        stream: Such as ``sys.stdout``.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write to the stream as long as it is there."""
+        with self._lost():
+            return self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush it, likewise."""
+        with self._lost():
+            self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self.stream.fileno()
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        """Let what cannot be written go nowhere from now on, also at the interpreter's end."""
+        try:
+            yield
+        except OSError:
+            with suppress(OSError, ValueError):  # a stream without a descriptor has nothing to hold back
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
+
+
 @contextmanager
 def narrator(steps: int, *, quiet: bool) -> Iterator[Say]:
     """How the loop reports.
@@ -29,7 +74,7 @@ def narrator(steps: int, *, quiet: bool) -> Iterator[Say]:
         steps: Where the run ends.
         quiet: Every process but the main one.
     """
-    console = Console()
+    console = Console(file=cast(TextIO, Patient(sys.stdout)))
     if quiet:
         yield lambda step, line: None
     elif console.is_terminal:
@@ -78,6 +123,6 @@ def _plain(steps: int) -> Say:
         left = (now - since) / max(step - first, 1) * (steps - step)
         eta = f"  {left / 60:.0f} min left" if left >= 60 else ""
         if line:
-            print(f"[{step}/{steps}] {line}{eta}", flush=True)
+            print(f"[{step}/{steps}] {line}{eta}", flush=True, file=Patient(sys.stdout))
 
     return say

@@ -138,6 +138,6 @@ def check_renders(recipe: nn.Module, holdout: int) -> None:
     lacking = [name for name in needed if not callable(getattr(recipe, name, None))]
     if holdout and lacking:
         raise ValueError(
-            f"recipe: held-out scenes are scored with {', '.join(needed)}, but {type(recipe).__name__} has no "
-            f"{', '.join(lacking)}; give it them, or hold out 0 scenes"
+            f"recipe: held-out scenes are scored with {', '.join(needed)}, but "
+            f"{type(recipe).__name__} has no {', '.join(lacking)}; give it them, or hold out 0 scenes"
         )

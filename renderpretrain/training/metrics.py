@@ -4,6 +4,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from renderpretrain.storage.files import write_text
@@ -58,7 +59,7 @@ def missing_steps(rows: list[Row], step: int) -> list[tuple[int, int]]:
     """First and last of the steps up to ``step`` that have no row of losses, gap by gap."""
     there = sorted({row["step"] for row in rows if "loss" in row and 0 < row["step"] <= step})
     borders = [0, *there, step + 1]
-    return [(int(a) + 1, int(b) - 1) for a, b in zip(borders, borders[1:], strict=False) if b > a + 1]
+    return [(int(a) + 1, int(b) - 1) for a, b in pairwise(borders) if b > a + 1]
 
 
 def drop_rows_after(path: Path, step: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What an optimiser remembers, by the names of the parameters: the numbers it works with are the settings'."""
+"""What an optimiser remembers, by parameter names; the numbers it works with come from the settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,8 +40,12 @@ def remember(model: nn.Module, optimizer: torch.optim.Optimizer, memory: Mapping
     moments, shapes = memory["moments"], {name: p.shape for name, p in model.named_parameters()}
     for name, kept in moments.items():
         for what, value in kept.items():
-            if name not in shapes or (isinstance(value, Tensor) and value.dim() and value.shape != shapes[name]):
-                raise ValueError(f"optimiser: {what} of {name}: expected a parameter of its shape, found none")
+            if name not in shapes or (
+                isinstance(value, Tensor) and value.dim() and value.shape != shapes[name]
+            ):
+                raise ValueError(
+                    f"optimiser: {what} of {name}: expected a parameter of its shape, found none"
+                )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     placed = {

@@ -143,9 +143,7 @@ class RunFolder:
             yield
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
-            raise OSError(
-                f"out: cannot write to {self.path} ({error.strerror or error}{where})"
-            ) from error
+            raise OSError(f"out: cannot write to {self.path} ({error.strerror or error}{where})") from error
 
 
 def _partial(path: Path) -> Path:

@@ -65,7 +65,9 @@ def _take(path: Path) -> int:
             if _is_at(path, descriptor):  # else its holder removed it, while we waited, as it let go
                 os.ftruncate(descriptor, 0)
                 since = time.strftime("%Y-%m-%d %H:%M:%S")
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
+                os.write(
+                    descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode()
+                )
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -82,7 +84,8 @@ def _lock(path: Path, descriptor: int, *, shared: bool = False) -> None:
     except BlockingIOError as error:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
         raise ValueError(
-            f"out: {path.parent} is in use by {ascii(holder)[1:-1]}; wait until it ends, or choose another folder"
+            f"out: {path.parent} is in use by {ascii(holder)[1:-1]}; "
+            "wait until it ends, or choose another folder"
         ) from error
     except OSError:
         return  # a file system without locks

@@ -25,7 +25,7 @@ class Points:
         points = directions * (5 + torch.rand(40, 1, generator=generator))
         points = torch.cat([points, torch.zeros(40, 2)], -1)
         if index in self.broken:
-            points[0, 3] = float("nan")
+            points[0, 3] = 1e30  # its square is not finite
         return Scene(f"scene-{index}", points, torch.zeros(3))
 
 
@@ -67,7 +67,7 @@ class StandIn(nn.Module):
         noise = uniform(fork(batch.seeds, 9), (3,)).mean()
         return {
             "depth": losses.depth_l1(rendered.depth, targets.depth, targets.hit),
-            "noise": noise * self.head.bias.square().sum() + 0 * batch.points[..., 3].sum(),
+            "noise": noise * self.head.bias.square().sum() + 0 * batch.points[..., 3].square().sum(),
         }
 
 

@@ -76,7 +76,7 @@ def test_two_runs_are_the_same_to_the_bit(tmp_path):
     assert rows_of(run(tmp_path / "a")) == rows_of(run(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_in_a_checkpoint_and_the_resumed_run_is_the_same_to_the_bit(tmp_path, number):
     whole = run(tmp_path / "whole", checkpoint_every=3)
 
@@ -92,6 +92,15 @@ def test_a_signal_ends_in_a_checkpoint_and_the_resumed_run_is_the_same_to_the_bi
     assert resumed.table == whole.table
     ours, theirs = (load_checkpoint(r.folder.checkpoints / "final.pt")["model"] for r in (resumed, whole))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_hangup_that_is_ignored_stays_so(tmp_path):
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        result = run(tmp_path, on_picture=lambda step, recipe: os.kill(os.getpid(), signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+    assert (result.step, result.stopped_by) == (8, None)
 
 
 def test_what_was_logged_past_the_last_checkpoint_is_done_again(tmp_path):
@@ -162,35 +171,65 @@ def test_a_nan_in_the_gradient_alone_stops_too(tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*.pt"))
 
 
-def test_a_folder_with_files_is_refused_and_untouched(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"out: expected an empty or new folder.*--resume"):
-        run(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+class Unseen(StandIn):
+    """Has a buffer that no loss looks at."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("unseen", torch.zeros(2))
+
+    def forward(self, batch):
+        self.unseen[0] += float("nan")
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "name"),
+    [(StandIn, {"lr": 1e39}, "encoder.weight"), (Unseen, {}, "unseen")],
+    ids=["weight", "buffer"],
+)
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, recipe, settings, name):
+    with pytest.raises(FloatingPointError, match=rf"step 1: .* weights that are not finite, {name} among"):
+        run(tmp_path, recipe=recipe(), checkpoint_every=1, **settings)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.ones(()), r"expected forward to give \{term: scalar\}, got a tensor of shape \(\)"),
+        ({}, "got a dict of nothing"),
+        ({"depth": torch.ones(3)}, r"'depth': expected a scalar, got a tensor of shape \(3,\)"),
+        ({"depth": 0.5}, "'depth': expected a scalar, got a float"),
+    ],
+)
+def test_a_recipe_that_gives_no_terms_is_told_so(tmp_path, given, said):
+    recipe = StandIn()
+    recipe.forward = lambda batch: given
+    with pytest.raises(ValueError, match=f"^recipe: .*{said}"):
+        run(tmp_path, recipe=recipe, data=Points(3))
+
+
+def test_a_recipe_that_cannot_be_scored_is_told_so(tmp_path):
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, batch):
+            return {"bias": self.bias.square()}
+
+    with pytest.raises(ValueError, match="recipe: .* but Bare has no encode, render, targets; .* hold out 0"):
+        run(tmp_path / "run", recipe=Bare())
+    assert not (tmp_path / "run").exists()
+    options = RunOptions(device="cpu")
+    assert fit(Bare(), Points(), optimization(), out=tmp_path / "run", options=options).step == 8
 
 
 def test_nothing_to_resume_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"a checkpoint to resume .*found none"):
         run(tmp_path / "new", resume=True)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_checkpoint_of_another_model_or_seed_is_an_error(tmp_path):
-    run(tmp_path)
-    other = StandIn()
-    other.head = torch.nn.Linear(11, 2)
-    with pytest.raises(ValueError, match=r"does not fit this recipe .*head.weight"):
-        run(tmp_path, recipe=other, resume=True)
-    with pytest.raises(ValueError, match="steps: expected at least 8, got 3"):
-        run(tmp_path, steps=3, resume=True)
-    with pytest.raises(ValueError, match="seed: expected 0 as in the resumed run, got 1"):
-        fit(
-            StandIn(),
-            Points(),
-            optimization(),
-            out=tmp_path,
-            options=RunOptions(seed=1, resume=True, device="cpu"),
-        )
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

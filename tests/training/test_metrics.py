@@ -11,12 +11,23 @@ def test_rows_come_back(tmp_path):
     assert read_rows(tmp_path / "absent") == []
 
 
-def test_a_line_cut_short_by_a_crash_is_left_out_and_others_are_errors(tmp_path):
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_rows(path) == [{"step": 1}]
-    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(ValueError, match="line 2: expected a JSON object with a step, got 'nonsense'"):
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "[1]", '{"loss": 1}',
+     '{"step": "1"}', '{"step": 1.5}', '{"step": true}', '{"step": -1}',
+     '{"step": 1, "loss": "low"}', '{"step": 1, "loss": null}', '{"step": ' + "9" * 5000 + "}", "[" * 100_000],
+    ids=lambda line: line[:12],
+)  # fmt: skip
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(ValueError, match=r"line 2: expected a JSON object of numbers with a step, got '"):
         read_rows(path)
 
 
