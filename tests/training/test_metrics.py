@@ -21,7 +21,8 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path):
     "line",
     ["nonsense", "[1]", '{"loss": 1}',
      '{"step": "1"}', '{"step": 1.5}', '{"step": true}', '{"step": -1}',
-     '{"step": 1, "loss": "low"}', '{"step": 1, "loss": null}', '{"step": ' + "9" * 5000 + "}", "[" * 100_000],
+     '{"step": 1, "loss": "low"}', '{"step": 1, "loss": null}',
+     '{"step": ' + "9" * 5000 + "}", "[" * 100_000],
     ids=lambda line: line[:12],
 )  # fmt: skip
 def test_a_line_that_is_no_row_is_named(tmp_path, line):
