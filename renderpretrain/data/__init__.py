@@ -1,7 +1,7 @@
 """Scenes and batches, and where they come from."""
 
 from renderpretrain.data.batch import Batch, collate
-from renderpretrain.data.folder_schema import SceneFolderError
+from renderpretrain.data.folder_fields import SceneFolderError
 from renderpretrain.data.folder_validation import validate_scene_folder
 from renderpretrain.data.folder_writing import write_scene_folder
 from renderpretrain.data.miscalibration import Miscalibrated

@@ -1,22 +1,52 @@
-"""The raw files beside ``frames.json``: sweeps, pictures, depth images; a fault names file and frame."""
+"""The sweeps beside ``frames.json``; a fault names file, frame and field."""
 
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-from PIL import Image
 
-from renderpretrain.data.folder_schema import LidarEntry, SceneFolderError
+from renderpretrain.data.folder_access import FolderAccess
+from renderpretrain.data.folder_depths import known_classes
+from renderpretrain.data.folder_fields import (
+    COLORS,
+    FARTHEST,
+    NORMALS,
+    RING_COLUMNS,
+    SCALED,
+    SceneFolderError,
+    brief,
+    is_read,
+)
+from renderpretrain.data.folder_geometry import FAR
+from renderpretrain.data.folder_schema import LidarEntry
 
-RING_COLUMNS = ("ring", "laser_number", "laser_id", "beam")
-"""Columns that say which beam measured a point."""
+SWEEP_BYTES = 2**30
+"""Largest file of a sweep: some fifty million points."""
 
-SCALED = re.compile(r"(intensity|reflectance)(?:_0_([0-9.]+))?")
-"""The column name carries the scale: ``intensity_0_255``, ``reflectance_0_1``."""
+UNUSED = ("t", "time", "timestamp", "lag", "offset_s", "t_minus_timestamp_s", "_", "label", "class")
+"""Columns that nobody takes for a misspelt intensity."""
 
-COLORS = re.compile(r"([rgb])(?:_0_([0-9.]+))?")
-"""The same for colours: ``r``, ``g``, ``b`` in [0, 1], ``r_0_255``."""
+HEADERS = {
+    b"\x93NUMPY": ".npy",
+    b"# .PCD": ".pcd",
+    b"VERSION ": ".pcd",
+    b"ply\n": ".ply",
+    b"ply\r": ".ply",
+    b"PK\x03\x04": ".npz or .zip",
+    b"LASF": ".las",
+    b"\x89HDF": ".hdf5",
+    b"FEA1": ".feather",
+    b"ARROW1": ".feather",
+    b"PAR1": ".parquet",
+    b"\x89PNG": ".png",
+}
+"""How files begin that are no raw rows."""
+
+CLIPPED = 0.01
+"""Share of intensities outside of [0, 1] that is no chance: a retroreflector is clipped, a street is not."""
+
+ENOUGH = 100
+"""Rows from which on intensities that are all alike say something."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +54,12 @@ class Sweep:
     """One decoded sweep.
 
     Attributes:
-        points: ``(P, 4)`` float32: x, y, z in metres in the LiDAR frame, intensity in [0, 1]. Finite.
+        points: ``(P, 4)`` float32: x, y, z in metres in the LiDAR frame less ``offset``, intensity in [0, 1].
+            Finite.
         rings: ``(P,)`` beam numbers, or ``None``.
         labels: ``(P,)`` class numbers, or ``None``.
-        dropped: Rows that were left out because a coordinate is not finite.
+        offset: ``(3,)`` float64, metres: about the middle of a sweep in map coordinates, which float32 cannot
+            hold; 0 for a sweep around its sensor.
         colors: ``(P, 3)`` RGB in [0, 1], or ``None``.
         normals: ``(P, 3)`` unit normals, 0 where the file has none; or ``None``.
     """
@@ -35,7 +67,7 @@ class Sweep:
     points: np.ndarray
     rings: np.ndarray | None
     labels: np.ndarray | None
-    dropped: int
+    offset: np.ndarray
     colors: np.ndarray | None = None
     normals: np.ndarray | None = None
 
@@ -45,162 +77,143 @@ class Sweep:
         held = (self.points, self.rings, self.labels, self.colors, self.normals)
         return sum(a.nbytes for a in held if a is not None)
 
-    def moved(self, motion: np.ndarray) -> "Sweep":
-        """The sweep in another frame, normals turned along; ``motion`` is 4x4."""
-        points, turn = self.points.copy(), motion[:3, :3].T
-        points[:, :3] = points[:, :3] @ turn + motion[:3, 3]
+    def moved(self, motion: np.ndarray, shift: np.ndarray) -> "Sweep":
+        """The sweep in another frame whose origin is then moved, normals turned along.
+
+        Args:
+            motion: 4x4, from this frame to the other.
+            shift: ``(3,)``, where in the other frame the origin comes to lie.
+        """
+        turn = motion[:3, :3].T
+        # In float64, for each of these may be millions of metres; what is left of them is not.
+        step = self.offset @ turn + motion[:3, 3] - shift
+        points = self.points.copy()
+        points[:, :3] = points[:, :3] @ turn + step
         normals = None if self.normals is None else (self.normals @ turn).astype(np.float32)
-        return replace(self, points=points, normals=normals)
+        return replace(self, points=points, normals=normals, offset=np.zeros(3))
 
 
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture as ``frames.json`` declares it.
+def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, named: int) -> Sweep:
+    """Decode a sweep and drop rows in which a number in use is not finite.
 
-    Attributes:
-        file: Where it lies.
-        size: ``(height, width)``, pixels.
+    Args:
+        access: How the folder's files are read.
+        entry: What ``frames.json`` says of it.
         frame: How messages call its frame.
-    """
-
-    file: Path
-    size: tuple[int, int]
-    frame: str
-
-    def check(self, image: Image.Image) -> None:
-        """Raise unless the picture has the declared size."""
-        if (image.height, image.width) != self.size:
-            raise SceneFolderError(
-                f"{self.file}: {self.frame}: expected {self.size[1]} x {self.size[0]} pixels as frames.json "
-                f"declares, got {image.width} x {image.height}"
-            )
-
-    def unreadable(self, error: Exception) -> SceneFolderError:
-        """The error for a file that Pillow cannot read."""
-        reason = _reason(error)
-        return SceneFolderError(f"{self.file}: {self.frame}: expected a readable image, got: {reason}")
-
-
-def read_sweep(folder: Path, entry: LidarEntry, frame: str) -> Sweep:
-    """Decode a sweep and drop what is not finite.
+        named: Class numbers below this have a name; the labels of others are -1.
 
     Raises:
         SceneFolderError: If a file is missing or truncated, or no point is left.
     """
-    file = folder / entry.file
-    where = f"{file}: {frame}"
-    raw = _bytes(file, frame, "lidar.file")
-    width = len(entry.columns) * np.dtype(entry.dtype).itemsize
-    if len(raw) % width:
-        raise SceneFolderError(
-            f"{where}: lidar.file: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
-            f"{entry.dtype}), got {len(raw)} bytes"
-        )
-    table = np.frombuffer(raw, dtype=entry.dtype).reshape(-1, len(entry.columns))
-    finite = np.isfinite(table).all(-1)
+    where = f"{access.path / entry.file}: {frame}: lidar.file"
+    table = _table(access, entry, frame)
+    used = [entry.columns.index(c) for c in "xyz"]
+    scaled = next((i for i, name in enumerate(entry.columns) if SCALED.fullmatch(name)), None)
+    finite = np.isfinite(table[:, used if scaled is None else [*used, scaled]]).all(-1)
     if not finite.any():
-        raise SceneFolderError(f"{where}: lidar.file: expected a finite point, got none in {len(table)} rows")
-    points = np.concatenate([_coordinates(table, entry), _intensity(table, entry)[:, None]], -1)
-    rings = next((table[:, entry.columns.index(c)] for c in RING_COLUMNS if c in entry.columns), None)
-    labels = None if entry.semseg_file is None else _labels(folder / entry.semseg_file, frame, len(table))
-    colors, normals = _colors(table, entry, where), _normals(table, entry)
+        raise SceneFolderError(f"{where}: expected a finite point, got none in {len(table)} rows")
+    coordinates = table[finite][:, used]
+    far = np.abs(coordinates).max()
+    if far > FARTHEST:
+        raise SceneFolderError(f"{where}: expected x, y, z within {FARTHEST:g} m, got {far:.3g}")
+    middle = coordinates[:: 1 + len(coordinates) // 1000].astype(np.float64).mean(0).round()
+    offset = middle if np.abs(middle).max() > FAR else np.zeros(3)
+    points = np.zeros((len(coordinates), 4), dtype=np.float32)
+    points[:, :3] = coordinates - offset if offset.any() else coordinates
+    points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
+    labels = None if entry.semseg_file is None else _labels(access, entry.semseg_file, frame, len(table))
+    if not finite.all():
+        others = f"expected finite points, got {np.count_nonzero(~finite)} others"
+        access.doubt(f"not finite in {entry.file}", entry.file, f"{frame}: lidar.file", others)
+    doubt = partial(_doubt_labels, access, entry, frame)
     return Sweep(
-        points=points[finite].astype(np.float32),
-        rings=None if rings is None else rings[finite].astype(np.int32),
-        labels=None if labels is None else labels[finite],
-        dropped=int((~finite).sum()),
-        colors=None if colors is None else colors[finite],
-        normals=None if normals is None else normals[finite],
+        points=points,
+        rings=_rings(access, entry, frame, table[finite]),
+        labels=None if labels is None else known_classes(labels[finite], named, doubt),
+        offset=offset,
+        colors=_colors(table[finite], entry, f"{access.path / entry.file}: {frame}"),
+        normals=_normals(table[finite], entry),
     )
 
 
-def read_image(entry: PictureFile, image_size: tuple[int, int]) -> np.ndarray:
-    """An RGB picture as uint8 ``(H, W, 3)``, averaged down (or interpolated up) to ``image_size``.
-
-    Raises:
-        SceneFolderError: If the picture is missing, broken or of another size than declared.
-    """
-    height, width = image_size
-    try:
-        with Image.open(entry.file) as image:
-            entry.check(image)
-            # JPEG decodes at 1/2, 1/4 or 1/8 for less work; only an exact division keeps the image edge to
-            # edge.
-            for factor in (8, 4, 2):
-                whole = not image.height % factor and not image.width % factor
-                if whole and image.height >= 2 * factor * height and image.width >= 2 * factor * width:
-                    image.draft("RGB", (image.width // factor, image.height // factor))
-                    break
-            shrinks = height <= image.height and width <= image.width
-            method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-            picture = image.convert("RGB")
-            same = picture.size == (width, height)
-            return np.array(picture if same else picture.resize((width, height), method))
-    except (OSError, SyntaxError) as error:
-        raise entry.unreadable(error) from error
+def _doubt_labels(access: FolderAccess, entry: LidarEntry, frame: str, kind: str, words: str) -> None:
+    """Remark on a sweep's labels."""
+    access.doubt(kind, entry.semseg_file or "", f"{frame}: lidar.semseg_file", words)
 
 
-def read_depth(entry: PictureFile, scale: float) -> np.ndarray:
-    """A 16-bit depth image as float32 metres along the optical axis; 0 where nothing was measured.
-
-    Raises:
-        SceneFolderError: As :func:`read_image`.
-    """
-    return _integers(entry).astype(np.float32) / np.float32(scale)
-
-
-def read_classes(entry: PictureFile) -> np.ndarray:
-    """A picture of class numbers as int16.
-
-    Raises:
-        SceneFolderError: As :func:`read_image`.
-    """
-    return _integers(entry).astype(np.int16)
-
-
-def _integers(entry: PictureFile) -> np.ndarray:
-    """A picture with one integer per pixel."""
-    try:
-        with Image.open(entry.file) as image:
-            entry.check(image)
-            values = np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise entry.unreadable(error) from error
-    if values.ndim != 2 or values.dtype.kind not in "iu":
+def _table(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarray:
+    """The rows of the file, as they are stored."""
+    where = f"{access.path / entry.file}: {frame}: lidar.file"
+    raw = access.read(entry.file, f"{frame}: lidar.file", SWEEP_BYTES)
+    header = next((kind for start, kind in HEADERS.items() if raw.startswith(start)), None)
+    if header is not None:
+        raise SceneFolderError(f"{where}: expected raw rows without a header, got a {header} file")
+    width = len(entry.columns) * np.dtype(entry.dtype).itemsize
+    if len(raw) % width:
         raise SceneFolderError(
-            f"{entry.file}: {entry.frame}: expected one integer per pixel, got {values.dtype} {values.shape}"
+            f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
+            f"{entry.dtype}), got {len(raw)} bytes"
         )
-    return values
+    return np.frombuffer(raw, dtype=np.dtype(entry.dtype).newbyteorder("<")).reshape(-1, len(entry.columns))
 
 
-def _reason(error: Exception) -> str:
-    """Why a file could not be read, without its path."""
-    return "nothing" if isinstance(error, FileNotFoundError) else str(error).replace("\n", " ")
-
-
-def _bytes(file: Path, frame: str, field: str) -> bytes:
-    """A file's content."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = _reason(error)
-        raise SceneFolderError(
-            f"{file}: {frame}: {field}: expected a readable file, got: {reason}"
-        ) from error
-
-
-def _coordinates(table: np.ndarray, entry: LidarEntry) -> np.ndarray:
-    """x, y, z."""
-    return table[:, [entry.columns.index(c) for c in "xyz"]]
-
-
-def _intensity(table: np.ndarray, entry: LidarEntry) -> np.ndarray:
+def _intensity(
+    access: FolderAccess, entry: LidarEntry, frame: str, values: np.ndarray | None
+) -> np.ndarray | float:
     """Intensity in [0, 1]; zeros where the file has none."""
-    for column, name in enumerate(entry.columns):
-        match = SCALED.fullmatch(name)
-        if match:
-            return np.clip(table[:, column] / float(match[2] or 1.0), 0, 1)
-    return np.zeros(len(table), dtype=table.dtype)
+    where = f"{frame}: lidar.columns"
+    if values is None:
+        unread = [c for c in entry.columns if not is_read(c) and c.lower() not in UNUSED]
+        if unread:
+            access.doubt(
+                "no intensity",
+                entry.file,
+                where,
+                f"expected intensity or reflectance among the columns, got neither: {brief(unread[0])} is "
+                "skipped and the intensity is 0 everywhere",
+            )
+        return 0.0
+    name = next(column for column in entry.columns if SCALED.fullmatch(column))
+    match = SCALED.fullmatch(name)
+    scale = entry.intensity_scale or float(match[2] if match and match[2] else 1)
+    scaled = values.astype(np.float64) / scale
+    words = _doubtful(scaled, values, scale)
+    if words is not None:
+        access.doubt("intensity", entry.file, f"{where}.{name}", words)
+    return np.clip(scaled, 0, 1)
+
+
+def _doubtful(scaled: np.ndarray, values: np.ndarray, scale: float) -> str | None:
+    """What makes intensities look as if they were in another unit."""
+    least, most = float(values.min()), float(values.max())
+    above, below = float((scaled > 1.001).mean()), float((scaled < -0.001).mean())
+    if above > CLIPPED:
+        guess = next((top for top in (255, 65535) if top / 2 < most <= top), round(most))
+        return (
+            f"expected values up to {scale:g}, got {above:.0%} above, up to {most:g}: they become 1; "
+            f'"intensity_scale": {guess} (the largest that the sensor gives) divides them'
+        )
+    if below > CLIPPED:
+        return f"expected values from 0 on, got {below:.0%} below, down to {least:g}: they become 0"
+    if len(values) >= ENOUGH and least == most:
+        return f"expected values that differ, got {most:g} only"
+    if scale > 1 and 0 < scaled.max() < 0.01:
+        return f"expected values up to {scale:g}, got none above {most:g}: divided already?"
+    return None
+
+
+def _rings(access: FolderAccess, entry: LidarEntry, frame: str, table: np.ndarray) -> np.ndarray | None:
+    """The beam of each row; ``None`` where no column tells, or one tells something else."""
+    name = next((column for column in RING_COLUMNS if column in entry.columns), None)
+    if name is None:
+        return None
+    rings = table[:, entry.columns.index(name)]
+    if np.isfinite(rings).all() and np.abs(rings).max() < 2**31:
+        return rings.astype(np.int32)
+    access.doubt(
+        "rings", entry.file, f"{frame}: lidar.columns.{name}", "expected beam numbers, got others too"
+    )
+    return None
 
 
 def _colors(table: np.ndarray, entry: LidarEntry, where: str) -> np.ndarray | None:
@@ -224,19 +237,20 @@ def _colors(table: np.ndarray, entry: LidarEntry, where: str) -> np.ndarray | No
 
 def _normals(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:
     """Unit normals, 0 where a row has none; ``None`` where a column is missing."""
-    if not {"nx", "ny", "nz"} <= set(entry.columns):
+    if not set(NORMALS) <= set(entry.columns):
         return None
-    rows = table[:, [entry.columns.index(name) for name in ("nx", "ny", "nz")]].astype(np.float32)
+    rows = table[:, [entry.columns.index(name) for name in NORMALS]].astype(np.float32)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     known = np.isfinite(length) & (length > 0)
     return np.where(known, rows / np.where(known, length, 1), 0).astype(np.float32)
 
 
-def _labels(file: Path, frame: str, count: int) -> np.ndarray:
+def _labels(access: FolderAccess, name: str, frame: str, count: int) -> np.ndarray:
     """One byte per point."""
-    labels = np.frombuffer(_bytes(file, frame, "lidar.semseg_file"), dtype=np.uint8)
+    labels = np.frombuffer(access.read(name, f"{frame}: lidar.semseg_file", SWEEP_BYTES), dtype=np.uint8)
     if len(labels) != count:
         raise SceneFolderError(
-            f"{file}: {frame}: lidar.semseg_file: expected {count} bytes, one per point, got {len(labels)}"
+            f"{access.path / name}: {frame}: lidar.semseg_file: expected {count} bytes, one per point, got "
+            f"{len(labels)}"
         )
-    return labels.astype(np.int64)
+    return labels

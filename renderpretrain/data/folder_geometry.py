@@ -5,15 +5,20 @@ import math
 import numpy as np
 import torch
 
+from renderpretrain.data.folder_fields import NO_OBJECT
 from renderpretrain.data.folder_schema import (
     CameraEntry,
     IndoorFolder,
     LidarEntry,
     OutdoorFolder,
     OutdoorFrame,
+    frame_name,
 )
 from renderpretrain.data.scene import Boxes
 from renderpretrain.geometry import Cameras
+
+FAR = 2000.0
+"""Metres from an origin up to which float32 keeps a tenth of a millimetre."""
 
 
 def nearest_rigid(pose: np.ndarray | list[list[float]]) -> np.ndarray:
@@ -33,8 +38,7 @@ def lidar_to_global(folder: OutdoorFolder, index: int) -> np.ndarray | None:
     frame = folder.frames[index]
     if frame.lidar.ego_to_global is None:
         return None
-    same = (f.lidar.ego_to_global for f in folder.frames if f.scene == frame.scene)
-    first = next(pose for pose in same if pose is not None)
+    first = folder.frames[folder.first_of_scene[frame.scene]].lidar.ego_to_global
     ego = nearest_rigid(frame.lidar.ego_to_global)
     ego[:3, 3] -= np.asarray(first)[:3, 3]
     return ego @ nearest_rigid(frame.lidar.lidar_to_ego)
@@ -60,11 +64,12 @@ def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry) -> np.ndarray:
     return np.linalg.solve(lidar_to_ego, nearest_rigid(camera.camera_to_ego or np.eye(4)))
 
 
-def camera_rows(frame: OutdoorFrame, image_size: tuple[int, int]) -> Cameras:
-    """All cameras of a frame for images of one size, in the LiDAR frame."""
+def camera_rows(frame: OutdoorFrame, image_size: tuple[int, int], shift: np.ndarray) -> Cameras:
+    """All cameras of a frame for images of one size, in the LiDAR frame, its origin moved by ``shift``."""
     rows = []
     for camera in frame.cameras.values():
         pose = camera_to_lidar(camera, frame.lidar)
+        pose[:3, 3] -= shift
         rows.append(pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width)))
     return Cameras.stack([camera.resize(image_size) for camera in rows])
 
@@ -83,31 +88,43 @@ def pinhole(
     )
 
 
+def room_shift(folder: IndoorFolder, room: str) -> np.ndarray:
+    """Where in a room's frame its origin is moved to, whole metres: 0, or the first camera where it is far.
+
+    Map coordinates can be millions of metres, too many for float32.
+    """
+    first = np.asarray(folder.frames[folder.first_of_scene[room]].camera_to_world)[:3, 3].round()
+    return first if np.abs(first).max() > FAR else np.zeros(3)
+
+
 def view_camera(folder: IndoorFolder, view: int) -> Cameras:
-    """The camera of an indoor view at the size of its file."""
+    """The camera of an indoor view at the size of its file, in the room's frame with its origin moved."""
     frame = folder.frames[view]
+    if frame.camera_to_world is None:
+        raise ValueError(f"view: expected one with a pose, got {frame_name(view, frame)}")
     intrinsics = folder.intrinsics if frame.intrinsics is None else frame.intrinsics
     pose = nearest_rigid(frame.camera_to_world)
+    pose[:3, 3] -= room_shift(folder, frame.scene)
     return pinhole(intrinsics, folder.distortion, pose, (frame.height, frame.width))
 
 
-def annotated_boxes(frame: OutdoorFrame, class_names: tuple[str, ...]) -> Boxes | None:
-    """The frame's boxes in the LiDAR frame; ``None`` where nothing was annotated."""
+def annotated_boxes(frame: OutdoorFrame, class_names: tuple[str, ...], shift: np.ndarray) -> Boxes | None:
+    """The frame's boxes in the LiDAR frame with its origin moved; ``None`` where nothing was annotated."""
     rows = [
         (b.center, b.size_lwh, b.yaw, b.label, [*(b.velocity_xy or (0.0, 0.0)), 0.0])
         for b in frame.boxes_lidar_frame
-        if b.label != "DontCare"
+        if b.label != NO_OBJECT
     ]
     rows += _kitti_rows(frame)
     if not rows:
         return None
     centers, sizes, yaws, labels, velocities = zip(*rows, strict=True)
     return Boxes(
-        centers=torch.tensor(centers),
+        centers=torch.from_numpy(np.asarray(centers, dtype=np.float64) - shift).float(),
         sizes=torch.tensor(sizes),
         yaws=torch.tensor(yaws),
         labels=torch.tensor([class_names.index(label) for label in labels]),
-        velocities=torch.nan_to_num(torch.tensor(velocities)),
+        velocities=torch.tensor(velocities),
     )
 
 
@@ -121,7 +138,7 @@ def _kitti_rows(frame: OutdoorFrame) -> list[tuple[list[float], list[float], flo
     to_lidar = np.linalg.inv(nearest_rigid(chains[0]))
     rows = []
     for box in frame.boxes_rectified_cam0:
-        if box.label == "DontCare":
+        if box.label == NO_OBJECT:
             continue
         height, width, length = box.height_width_length
         x, y, z = box.bottom_center

@@ -3,125 +3,80 @@
 Unknown fields are left alone, so that folders may say more than is read here.
 """
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from renderpretrain.data.folder_fields import (
+    MOST_PIXELS,
+    Angle,
+    Classes,
+    Columns,
+    Distortion,
+    File,
+    Intrinsics,
+    Levels,
+    Pixels,
+    Pose,
+    Seconds,
+    TrackedPose,
+    Vector,
+    Velocity,
+    brief,
+    check_sizes,
+    expected,
+    named_lens,
+    within,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
 
-INDEX = "frames.json"
-"""Name of the file that describes a folder."""
-
-ROTATION_TOLERANCE = 1e-2
-"""How far ``R R^T`` may be from the identity: published calibrations are off by 1e-4, wrong ones by more."""
-
-OUTDOOR = ("multicam_lidar", "lidar_sequence")
-INDOOR = ("posed_rgbd", "posed_rgb")
-
-
-class SceneFolderError(ValueError):
-    """A scene folder cannot be read; the message is one line that names file, frame and field."""
-
-
-def _expected(what: str, got: object) -> PydanticCustomError:
-    """An error in the house's form."""
-    text = str(got).replace("\n", " ")
-    got = text if len(text) <= 90 else text[:87] + "..."
-    return PydanticCustomError("expected", "expected {what}, got {got}", {"what": what, "got": got})
-
-
-def _array(value: list[Any], shape: tuple[int, ...], what: str) -> np.ndarray:
-    """The nested list as float64, or an error."""
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise _expected(what, value) from None
-    if array.shape != shape or not np.isfinite(array).all():
-        raise _expected(f"{what} of finite numbers", value)
-    return array
-
-
-def _check_pose(value: list[list[float]]) -> list[list[float]]:
-    """A rigid 4x4 motion."""
-    pose = _array(value, (4, 4), "a 4x4 matrix")
-    rotation = pose[:3, :3]
-    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if off > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
-        raise _expected("an orthonormal right-handed rotation within 0.01", f"an error of {off:.3g}, {value}")
-    if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise _expected("a last row of 0 0 0 1", value[3])
-    return value
-
-
-def _check_intrinsics(value: list[list[float]]) -> list[list[float]]:
-    """An invertible upper triangular 3x3 matrix in pixels."""
-    matrix = _array(value, (3, 3), "a 3x3 matrix")
-    upper = np.abs(np.tril(matrix, -1)).max() < 1e-9 and abs(matrix[2, 2] - 1) < 1e-9
-    if not upper or abs(np.linalg.det(matrix)) < 1e-6:
-        raise _expected("an invertible matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]]", value)
-    return value
-
-
-def _check_vector(value: list[float]) -> list[float]:
-    """Three finite numbers."""
-    _array(value, (3,), "3 numbers")
-    return value
-
-
-def _check_distortion(value: list[float]) -> list[float]:
-    """Five finite numbers."""
-    _array(value, (5,), "k1, k2, p1, p2, k3")
-    return value
-
-
-def _check_columns(value: list[str]) -> list[str]:
-    """Coordinates must be there."""
-    if not {"x", "y", "z"} <= set(value):
-        raise _expected("columns with x, y and z", value)
-    return value
-
-
-Pose = Annotated[list[list[float]], AfterValidator(_check_pose)]
-Intrinsics = Annotated[list[list[float]], AfterValidator(_check_intrinsics)]
-Vector = Annotated[list[float], AfterValidator(_check_vector)]
-Distortion = Annotated[list[float], AfterValidator(_check_distortion)]
-Columns = Annotated[list[str], AfterValidator(_check_columns)]
+Orientation = Literal["stored", "exif"]
+"""Whether pictures are as their pixels are stored, or as their EXIF data turns them."""
 
 
 class LidarEntry(BaseModel):
     """One sweep."""
 
-    file: str
+    file: File
     dtype: Literal["float32", "float64"] = "float32"
     columns: Columns
+    intensity_scale: Annotated[float, within("a number from 1e-6 to 1e9", 1e-6, 1e9)] | None = None
     lidar_to_ego: Pose = np.eye(4).tolist()
     ego_to_global: Pose | None = None
     sensor_origin: Vector | None = None
-    semseg_file: str | None = None
+    semseg_file: File | None = None
 
 
-class CameraEntry(BaseModel):
+class _Picture(BaseModel):
+    """A picture's size, and how it was taken."""
+
+    width: Pixels
+    height: Pixels
+
+    @model_validator(mode="after")
+    def _is_not_huge(self) -> "_Picture":
+        if self.width * self.height > MOST_PIXELS:
+            raise expected(f"at most {MOST_PIXELS} pixels", f"width x height of {self.width} x {self.height}")
+        return self
+
+
+class CameraEntry(_Picture):
     """One picture and how it was taken; ``lidar_to_camera`` wins over the chain through ego and global."""
 
-    file: str
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
+    file: File
     intrinsics: Intrinsics
     distortion: Distortion | None = None
+    orientation: Orientation | None = None
+    levels: Levels | None = None
     lidar_to_camera: Pose | None = None
     camera_to_ego: Pose | None = None
     ego_to_global: Pose | None = None
     camera_to_global: Pose | None = None
     lidar_to_rectified_cam0: Pose | None = None
+
+    _lens = model_validator(mode="before")(named_lens)
 
 
 class BoxEntry(BaseModel):
@@ -130,8 +85,13 @@ class BoxEntry(BaseModel):
     label: str
     center: Vector
     size_lwh: Vector
-    yaw: float
-    velocity_xy: list[float] | None = None
+    yaw: Angle
+    velocity_xy: Velocity | None = None
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> "BoxEntry":
+        check_sizes("size_lwh", self.label, self.size_lwh)
+        return self
 
 
 class KittiBoxEntry(BaseModel):
@@ -140,7 +100,12 @@ class KittiBoxEntry(BaseModel):
     label: str
     height_width_length: Vector
     bottom_center: Vector
-    rotation_y: float
+    rotation_y: Angle
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> "KittiBoxEntry":
+        check_sizes("height_width_length", self.label, self.height_width_length)
+        return self
 
 
 class OutdoorFrame(BaseModel):
@@ -148,9 +113,9 @@ class OutdoorFrame(BaseModel):
 
     frame_id: int | str = ""
     scene: str = ""
-    timestamp_s: float | None = None
-    timestamp_us: int | None = None
-    timestamp_ns: int | None = None
+    timestamp_s: Seconds | None = None
+    timestamp_us: Annotated[int, within("microseconds, within 1e17", -1e17, 1e17)] | None = None
+    timestamp_ns: Annotated[int, within("nanoseconds, within 1e20", -1e20, 1e20)] | None = None
     lidar: LidarEntry
     cameras: dict[str, CameraEntry] = {}
     boxes_lidar_frame: list[BoxEntry] = []
@@ -165,7 +130,7 @@ class OutdoorFrame(BaseModel):
                     "expected",
                     "cameras.{name}: expected lidar_to_camera, camera_to_ego, or camera_to_global with "
                     "lidar.ego_to_global, got none of them",
-                    {"name": name},
+                    {"name": brief(name)},
                 )
         return self
 
@@ -179,100 +144,94 @@ class OutdoorFrame(BaseModel):
         return None if self.timestamp_ns is None else self.timestamp_ns / 1e9
 
 
-class IndoorFrame(BaseModel):
-    """One posed picture, perhaps with depth."""
+class IndoorFrame(_Picture):
+    """One posed picture, perhaps with depth; without a pose where tracking was lost."""
 
     frame_id: int | str = ""
     scene: str = ""
-    timestamp_s: float | None = None
-    color: str
-    depth: str | None = None
-    semseg: str | None = None
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
-    camera_to_world: Pose
+    timestamp_s: Seconds | None = None
+    color: File
+    depth: File | None = None
+    semseg: File | None = None
+    camera_to_world: TrackedPose
     intrinsics: Intrinsics | None = None
 
 
-class OutdoorFolder(BaseModel):
+class _Folder(BaseModel):
+    """What folders of all formats may say."""
+
+    dataset: str = ""
+    scene: str = ""
+    semseg_classes: Classes = {}
+    orientation: Orientation | None = None
+    levels: Levels | None = None
+
+    @property
+    def named_classes(self) -> int:
+        """Class numbers below this have a name, perhaps a made-up one."""
+        return max(self.semseg_classes, default=0) + 1
+
+
+class OutdoorFolder(_Folder):
     """``multicam_lidar`` or ``lidar_sequence``."""
 
     format: Literal["multicam_lidar", "lidar_sequence"]
-    dataset: str = ""
-    scene: str = ""
-    semseg_classes: dict[int, str] = {}
+    intensity_scale: Annotated[float, within("a number from 1e-6 to 1e9", 1e-6, 1e9)] | None = None
     frames: list[OutdoorFrame] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _said_for_all(self) -> "OutdoorFolder":
+        """Give the entries what the folder says for all of them."""
+        for frame in self.frames:
+            if frame.lidar.intensity_scale is None:
+                frame.lidar.intensity_scale = self.intensity_scale
+            for camera in frame.cameras.values():
+                camera.orientation = camera.orientation or self.orientation
+                camera.levels = camera.levels or self.levels
+        return self
 
-class IndoorFolder(BaseModel):
+    @cached_property
+    def first_of_scene(self) -> dict[str, int]:
+        """The first frame of each ``scene`` whose global pose is known."""
+        posed = [i for i, frame in enumerate(self.frames) if frame.lidar.ego_to_global is not None]
+        return {self.frames[i].scene: i for i in reversed(posed)}
+
+
+class IndoorFolder(_Folder):
     """``posed_rgbd`` or ``posed_rgb``."""
 
     format: Literal["posed_rgbd", "posed_rgb"]
-    dataset: str = ""
-    scene: str = ""
-    views_per_scene: int | None = Field(None, ge=1)
+    views_per_scene: Annotated[int, within("1 to 10000 views", 1, 10000)] | None = None
     intrinsics: Intrinsics
-    distortion: Distortion | None = Field(
-        None, validation_alias=AliasChoices("distortion", "distortion_k1k2p1p2k3")
-    )
-    depth_scale: float = Field(1000.0, gt=0)
-    semseg_classes: dict[int, str] = {}
+    distortion: Distortion | None = None
+    depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
+    depth_invalid: int | list[int] | None = None
     frames: list[IndoorFrame] = Field(min_length=1)
 
+    _lens = model_validator(mode="before")(named_lens)
 
-def read_index(path: Path) -> OutdoorFolder | IndoorFolder:
-    """The parsed ``frames.json`` of a folder.
+    @model_validator(mode="after")
+    def _some_view_has_a_pose(self) -> "IndoorFolder":
+        if all(frame.camera_to_world is None for frame in self.frames):
+            raise expected("frames with a finite camera_to_world", "none")
+        return self
 
-    Raises:
-        SceneFolderError: With the first problem.
-    """
-    index, problems = parse_index(path)
-    if index is None:
-        raise SceneFolderError(problems[0])
-    return index
+    @property
+    def unmeasured(self) -> list[int] | None:
+        """Stored numbers that are no depth, besides 0; ``None`` if the folder does not say."""
+        return [self.depth_invalid] if isinstance(self.depth_invalid, int) else self.depth_invalid
 
+    @cached_property
+    def tracked(self) -> list[int]:
+        """The views that have a pose."""
+        return [i for i, frame in enumerate(self.frames) if frame.camera_to_world is not None]
 
-def parse_index(path: Path) -> tuple[OutdoorFolder | IndoorFolder | None, list[str]]:
-    """The parsed ``frames.json``, or everything that is wrong with it, one line each."""
-    file = path / INDEX
-    if not path.is_dir():
-        got = "a file" if path.exists() else "nothing"
-        return None, [f"{path}: expected a folder with {INDEX}, got {got}"]
-    if not file.is_file():
-        return None, [f"{file}: expected a file, got nothing"]
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        return None, [f"{file}: line {error.lineno}, column {error.colno}: expected JSON, got: {error.msg}"]
-    except UnicodeDecodeError as error:
-        return None, [f"{file}: byte {error.start}: expected UTF-8 text, got: {error.reason}"]
-    kind = content.get("format") if isinstance(content, dict) else None
-    if kind not in OUTDOOR + INDOOR:
-        return None, [f"{file}: format: expected one of {', '.join(OUTDOOR + INDOOR)}, got {kind!r}"]
-    try:
-        model: type[OutdoorFolder] | type[IndoorFolder] = OutdoorFolder if kind in OUTDOOR else IndoorFolder
-        return model.model_validate(content), []
-    except ValidationError as error:
-        return None, [f"{file}: {_line(detail, content)}" for detail in error.errors()]
+    @cached_property
+    def first_of_scene(self) -> dict[str, int]:
+        """The first view of each ``scene`` that has a pose."""
+        return {self.frames[i].scene: i for i in reversed(self.tracked)}
 
 
 def frame_name(position: int, frame: OutdoorFrame | IndoorFrame) -> str:
     """How messages call a frame."""
-    return f"frame {position} ({frame.frame_id})"
-
-
-def _line(detail: ErrorDetails, content: dict[str, Any]) -> str:
-    """One validation error as ``frame 3 (id): field: expected ..., got ...``."""
-    location = list(detail["loc"])
-    where = ""
-    if len(location) > 1 and location[0] == "frames" and isinstance(location[1], int):
-        frame = content["frames"][location[1]]
-        name = frame.get("frame_id", "") if isinstance(frame, dict) else ""
-        where = f"frame {location[1]} ({name}): "
-        location = location[2:]
-    field = ".".join(str(part) for part in location) + ": " if location else ""
-    if detail["type"] == "missing":
-        return f"{where}{field}expected a value, got nothing"
-    if detail["type"] == "expected":
-        return f"{where}{field}{detail['msg']}"
-    return f"{where}{field}{_expected(detail['msg'], detail['input']).message()}"
+    return f"frame {position} ({brief(frame.frame_id)})"

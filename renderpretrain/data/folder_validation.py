@@ -1,108 +1,120 @@
-"""Everything that is wrong with a scene folder, found by reading all of it once."""
+"""Everything that is wrong with a scene folder, found by reading all of it once, as training reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-
-from renderpretrain.data.folder_files import (
-    PictureFile,
-    Sweep,
-    read_classes,
-    read_depth,
-    read_image,
-    read_sweep,
-)
-from renderpretrain.data.folder_geometry import camera_to_lidar, pinhole
-from renderpretrain.data.folder_schema import (
-    IndoorFolder,
-    IndoorFrame,
-    OutdoorFolder,
-    OutdoorFrame,
-    SceneFolderError,
-    frame_name,
-    parse_index,
-)
+from renderpretrain.data.folder_access import FolderAccess
+from renderpretrain.data.folder_depths import read_classes, read_depth
+from renderpretrain.data.folder_fields import SceneFolderError
+from renderpretrain.data.folder_files import read_sweep
+from renderpretrain.data.folder_index import INDEX, parse_index
+from renderpretrain.data.folder_pictures import frame_pictures, read_image, view_pictures
+from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, frame_name
+from renderpretrain.data.folder_views import group_views
+from renderpretrain.data.scene import Scene
+from renderpretrain.data.scene_folder import SceneFolder
 
 
-def validate_scene_folder(path: str | Path) -> list[str]:
+def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[str]:
     """Problems of a folder, one line each: file, frame, field, what was expected and what came.
 
-    An empty list means that every frame loads and makes sense. Problems that :class:`SceneFolder` only logs
-    or does not look for are here too: points that are not finite, a frame whose points no camera sees, a
-    camera that has everything behind it, a depth image without a measurement.
+    An empty list means that every frame loads and makes sense: :class:`SceneFolder` itself reads all of them,
+    so whatever it refuses is here, and so is what it only logs: values in another unit, points that are not
+    finite, a depth image without a measurement. What it does not look for is here, too: a frame whose points
+    no camera sees, a camera that has everything behind it.
+
+    Args:
+        path: The folder.
+        outside: Whether ``frames.json`` may name files outside of the folder.
     """
     path = Path(path)
-    index, problems = parse_index(path)
+    index, problems = parse_index(path, outside=outside)
     if index is None:
         return problems
     found: list[str] = []
-    if isinstance(index, OutdoorFolder):
-        for position, moment in enumerate(index.frames):
-            found += _outdoor_problems(path, moment, frame_name(position, moment))
+    folder = SceneFolder(path, image_size=_small(index), outside=outside)
+    folder.access = FolderAccess(path, outside, lambda _, kind, line: found.append(line))
+    if isinstance(index, IndoorFolder):
+        found += _lost_views(path, index)
+        groups = group_views(index, None, None)
     else:
-        for position, view in enumerate(index.frames):
-            found += _indoor_problems(path, index, view, frame_name(position, view))
-    return found
+        groups = [[position] for position in range(len(index.frames))]
+    for number, group in enumerate(groups):
+        try:
+            scene = folder[number]
+        except SceneFolderError as error:
+            found.append(str(error))
+            for position in group:
+                found += _file_problems(_readings(folder.access, index, position))
+        else:
+            if isinstance(index, OutdoorFolder):
+                name = frame_name(number, index.frames[number])
+                found += _sight_problems(path, name, scene)
+    return list(dict.fromkeys(found))
 
 
-def _outdoor_problems(path: Path, frame: OutdoorFrame, name: str) -> Iterator[str]:
-    """Problems of one frame's sweep, pictures and calibration."""
-    try:
-        sweep = read_sweep(path, frame.lidar, name)
-    except SceneFolderError as error:
-        yield str(error)
+def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:
+    """An eighth of a picture's size: enough to see whether one decodes, and points fall on it."""
+    sizes = [(1, 1)]
+    if isinstance(index, IndoorFolder):
+        sizes += [(view.height, view.width) for view in index.frames]
     else:
-        if sweep.dropped:
-            count = sweep.dropped
-            yield f"{path / frame.lidar.file}: {name}: lidar.file: expected finite points, got {count} others"
-        yield from _sight_problems(path, frame, name, sweep)
-    for camera, entry in frame.cameras.items():
-        file = PictureFile(path / entry.file, (entry.height, entry.width), f"{name}: cameras.{camera}")
-        yield from _picture_problems(file)
+        sizes += [(c.height, c.width) for frame in index.frames for c in frame.cameras.values()]
+    height, width = sizes[min(1, len(sizes) - 1)]
+    return max(1, height // 8), max(1, width // 8)
 
 
-def _sight_problems(path: Path, frame: OutdoorFrame, name: str, sweep: Sweep) -> Iterator[str]:
+def _lost_views(path: Path, folder: IndoorFolder) -> Iterator[str]:
+    """Views without a pose: they are in no scene."""
+    for position, view in enumerate(folder.frames):
+        if view.camera_to_world is None:
+            yield (
+                f"{path / INDEX}: {frame_name(position, view)}: camera_to_world: expected a pose, got none: "
+                "tracking was lost, and the view is left out"
+            )
+
+
+def _readings(
+    access: FolderAccess, folder: OutdoorFolder | IndoorFolder, position: int
+) -> Iterator[Callable[[], Any]]:
+    """How each file of a frame is read."""
+    small = _small(folder)
+    if isinstance(folder, OutdoorFolder):
+        moment = folder.frames[position]
+        name = frame_name(position, moment)
+        yield partial(read_sweep, access, moment.lidar, name, folder.named_classes)
+        for file in frame_pictures(access, moment, name):
+            yield partial(read_image, file, small)
+        return
+    view = folder.frames[position]
+    files = view_pictures(access, folder, view, frame_name(position, view))
+    yield partial(read_image, files["color"], small)
+    if "semseg" in files:
+        yield partial(read_classes, files["semseg"], folder.named_classes)
+    if "depth" in files:
+        yield partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
+
+
+def _file_problems(readings: Iterator[Callable[[], Any]]) -> Iterator[str]:
+    """What reading each file says: a scene stops at the first that cannot be read."""
+    for read in readings:
+        try:
+            read()
+        except SceneFolderError as error:
+            yield str(error)
+
+
+def _sight_problems(path: Path, name: str, scene: Scene) -> Iterator[str]:
     """Cameras that face away from all points, and frames that no camera sees."""
-    points = torch.from_numpy(sweep.points[:, :3])
-    seen = not frame.cameras
-    for camera, entry in frame.cameras.items():
-        pose = camera_to_lidar(entry, frame.lidar)
-        view = pinhole(entry.intrinsics, entry.distortion, pose, (entry.height, entry.width))
-        _, z_depth, inside = view.project(points)
+    if scene.cameras is None:
+        return
+    seen = False
+    for number, camera in enumerate(scene.camera_names):
+        _, z_depth, inside = scene.cameras[number].project(scene.points[:, :3])
         seen = seen or bool(inside.any())
         if not bool((z_depth > 0).any()):
             yield f"{path}: {name}: cameras.{camera}: expected points in front of it, got all of them behind"
     if not seen:
         yield f"{path}: {name}: cameras: expected points in at least one image, got none in any"
-
-
-def _indoor_problems(path: Path, folder: IndoorFolder, frame: IndoorFrame, name: str) -> Iterator[str]:
-    """Problems of one view's picture and depth image."""
-    size = (frame.height, frame.width)
-    yield from _picture_problems(PictureFile(path / frame.color, size, f"{name}: color"))
-    if frame.semseg is not None:
-        try:
-            read_classes(PictureFile(path / frame.semseg, size, f"{name}: semseg"))
-        except SceneFolderError as error:
-            yield str(error)
-    if frame.depth is None:
-        if folder.format == "posed_rgbd":
-            yield f"{path}: {name}: depth: expected a file because the format is posed_rgbd, got nothing"
-        return
-    try:
-        depth = read_depth(PictureFile(path / frame.depth, size, f"{name}: depth"), folder.depth_scale)
-    except SceneFolderError as error:
-        yield str(error)
-        return
-    if not np.any(depth > 0):
-        yield f"{path / frame.depth}: {name}: depth: expected measured pixels, got zeros only"
-
-
-def _picture_problems(file: PictureFile) -> Iterator[str]:
-    """Whether a picture decodes; an eighth of its size is enough to see that."""
-    try:
-        read_image(file, (max(1, file.size[0] // 8), max(1, file.size[1] // 8)))
-    except SceneFolderError as error:
-        yield str(error)

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder_files import PictureFile, read_classes, read_depth, read_image
+from renderpretrain.data.folder_access import FolderAccess
+from renderpretrain.data.folder_depths import read_classes, read_depth
 from renderpretrain.data.folder_geometry import view_camera
+from renderpretrain.data.folder_index import INDEX
+from renderpretrain.data.folder_pictures import read_image, view_pictures
 from renderpretrain.data.folder_schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import Scene
 from renderpretrain.data.simulate import LUMINANCE
@@ -17,6 +19,8 @@ from renderpretrain.geometry import Cameras
 
 DEFAULT_VIEWS = 4
 """Views per scene where neither the user nor the folder says."""
+
+NO_DEPTH = "expected a file because the format is posed_rgbd, got nothing"
 
 STEEPEST = 0.1
 """Cosine between a normal and its ray below which neighbouring pixels lie on two surfaces rather than one."""
@@ -53,13 +57,15 @@ def group_views(
 ) -> list[list[int]]:
     """Consecutive views of one room, so many per scene; the last scene of a room may have fewer.
 
+    Views without a pose are in none.
+
     Args:
         folder: Its views.
         views_per_scene: So many; ``None`` takes the folder's word, or :data:`DEFAULT_VIEWS`.
         held_out_every: Every so many-th view shares its scene with its like only, and these scenes come last.
     """
     most = views_per_scene or folder.views_per_scene or DEFAULT_VIEWS
-    views = range(len(folder.frames))
+    views = folder.tracked
     last = set(views[held_out_every - 1 :: held_out_every]) if held_out_every else set()
     groups: list[list[int]] = []
     for view in sorted(views, key=lambda view: view in last):
@@ -73,7 +79,7 @@ def group_views(
 
 
 def indoor_scene(
-    path: Path,
+    access: FolderAccess,
     folder: IndoorFolder,
     views: list[int],
     image_size: tuple[int, int] | None,
@@ -84,7 +90,7 @@ def indoor_scene(
     size = image_size or (folder.frames[views[0]].height, folder.frames[views[0]].width)
     most = (max_points or DEFAULT_POINTS) // len(views)
     decoded = [
-        cache.get(("view", view, most), partial(read_view, path, folder, view, size, most), _nbytes)
+        cache.get(("view", view, most), partial(read_view, access, folder, view, size, most), _nbytes)
         for view in views
     ]
     cameras = Cameras.stack([view_camera(folder, view).resize(size) for view in views])
@@ -93,7 +99,7 @@ def indoor_scene(
     point_labels = _all([view.point_labels for view in decoded])
     first = folder.frames[views[0]]
     scene = Scene(
-        name=f"{path.name}/{first.frame_id}",
+        name=f"{access.path.name}/{first.frame_id}",
         points=torch.cat([view.points for view in decoded]),
         lidar_origin=cameras.centers.mean(0),
         world_to_global=torch.eye(4),
@@ -114,35 +120,46 @@ def _all(tensors: list[torch.Tensor | None]) -> list[torch.Tensor]:
     return present if len(present) == len(tensors) else []
 
 
-def read_view(path: Path, folder: IndoorFolder, view: int, size: tuple[int, int], most: int) -> View:
+def read_view(
+    access: FolderAccess, folder: IndoorFolder, view: int, size: tuple[int, int], most: int
+) -> View:
     """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface."""
     frame = folder.frames[view]
-    name = frame_name(view, frame)
-    declared = (frame.height, frame.width)
-    color = PictureFile(path / frame.color, declared, name)
-    image = torch.from_numpy(read_image(color, size)).permute(2, 0, 1)
-    rows = ((np.arange(size[0]) + 0.5) * declared[0] / size[0]).astype(np.int64)
-    columns = ((np.arange(size[1]) + 0.5) * declared[1] / size[1]).astype(np.int64)
+    files = view_pictures(access, folder, frame, frame_name(view, frame))
+    image = torch.from_numpy(read_image(files["color"], size)).permute(2, 0, 1)
     labels = None
-    if frame.semseg is not None:
-        labels = torch.from_numpy(read_classes(PictureFile(path / frame.semseg, declared, name)))
-    pixel_labels = None if labels is None else labels[rows][:, columns]
-    if frame.depth is None:
+    if "semseg" in files:
+        labels = torch.from_numpy(read_classes(files["semseg"], folder.named_classes))
+    pixel_labels = None if labels is None else _nearest(labels, size).to(torch.int16)
+    if "depth" not in files:
+        if folder.format == "posed_rgbd":
+            access.doubt("no depth", INDEX, f"{frame_name(view, frame)}: depth", NO_DEPTH)
         none = torch.zeros(0, 5)
         return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
-    depth = torch.from_numpy(read_depth(PictureFile(path / frame.depth, declared, name), folder.depth_scale))
-    camera, colors = view_camera(folder, view), torch.from_numpy(read_image(color, declared))
+    depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))
+    full = (depth.shape[0], depth.shape[1])
+    camera = view_camera(folder, view).resize(full)
+    colors = torch.from_numpy(read_image(files["color"], full))
     points, pixels = back_project(camera, depth, colors, most, seed=view)
     v, u = pixels.unbind(-1)
     return View(
         image,
-        depth[rows][:, columns],
+        _nearest(depth, size),
         points,
         colors[v, u].float() / 255,
         depth_normals(camera, depth, pixels),
         pixel_labels,
-        None if labels is None else labels[v, u].long(),
+        None if labels is None else _nearest(labels, full)[v, u].long(),
     )
+
+
+def _nearest(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """An image ``(H, W)`` at another size: the pixel under each new centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for old, new in zip(image.shape, size, strict=True)
+    )
+    return image[rows][:, columns]
 
 
 def back_project(

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from renderpretrain.data.folder_schema import INDEX
+from renderpretrain.data.folder_index import INDEX
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import SceneDataset
 from renderpretrain.data.scene_folder import SceneFolder
@@ -125,6 +125,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "max_points": (_count(1), "a whole number of at least 1"),
     "views_per_scene": (_count(1), "a whole number of at least 1"),
     "held_out_every": (_count(2), "a whole number of at least 2"),
+    "outside": ({"0": False, "1": True}.__getitem__, "0 or 1"),
 }
 """What may follow a folder's path, by the names of the arguments of :class:`SceneFolder`."""
 
@@ -138,6 +139,6 @@ def _folder(word: DataWord, image_size: tuple[int, int] | None, sweeps: int) -> 
         read, expected = OPTIONS[name]
         try:
             values[name] = read(text)
-        except ValueError:
+        except (ValueError, KeyError):
             raise ValueError(f"data: {name}: expected {expected}, got {text[:40]!r}") from None
     return SceneFolder(word.path, image_size=image_size, sweeps=sweeps, **values)

@@ -1,6 +1,5 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,21 +7,16 @@ import numpy as np
 import torch
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder_files import PictureFile, Sweep, read_image, read_sweep
+from renderpretrain.data.folder_access import FolderAccess
+from renderpretrain.data.folder_fields import FARTHEST, SceneFolderError
+from renderpretrain.data.folder_files import Sweep, read_sweep
 from renderpretrain.data.folder_geometry import annotated_boxes, camera_rows, lidar_to_global
-from renderpretrain.data.folder_schema import (
-    INDEX,
-    IndoorFolder,
-    OutdoorFolder,
-    SceneFolderError,
-    frame_name,
-    read_index,
-)
+from renderpretrain.data.folder_index import INDEX, read_index
+from renderpretrain.data.folder_pictures import frame_pictures, read_image
+from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, frame_name
 from renderpretrain.data.folder_views import group_views, indoor_scene
 from renderpretrain.data.lidar_origin import fit_lidar_origin
 from renderpretrain.data.scene import Scene
-
-logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 2**28
 """Decoded files a folder keeps in memory."""
@@ -51,6 +45,7 @@ class SceneFolder:
         views_per_scene: int | None = None,
         held_out_every: int | None = None,
         sensor_origin: tuple[float, float, float] | None = None,
+        outside: bool = False,
     ) -> None:
         """Read ``frames.json``; raw files are read scene by scene.
 
@@ -64,6 +59,7 @@ class SceneFolder:
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
             held_out_every: Every so many-th indoor view goes to scenes of its own kind, which come last.
             sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
+            outside: Whether ``frames.json`` may name files outside of the folder.
 
         Raises:
             SceneFolderError: With one line that names file, frame and field.
@@ -72,8 +68,14 @@ class SceneFolder:
             raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
         if held_out_every is not None and held_out_every < 2:
             raise ValueError(f"held_out_every: expected at least 2, got {held_out_every}")
+        for name, value in (("max_points", max_points), ("views_per_scene", views_per_scene)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
+            raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
         self.path = Path(path)
-        self.index = read_index(self.path)
+        self.access = FolderAccess(self.path, outside)
+        self.index = read_index(self.path, outside=outside)
         self.image_size = self._common_size() if image_size is None else image_size
         self.sweeps = sweeps
         self.max_points = max_points
@@ -97,7 +99,9 @@ class SceneFolder:
             raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
         if isinstance(self.index, IndoorFolder):
             views = self._groups[index]
-            scene = indoor_scene(self.path, self.index, views, self.image_size, self.max_points, self._cache)
+            scene = indoor_scene(
+                self.access, self.index, views, self.image_size, self.max_points, self._cache
+            )
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
@@ -115,14 +119,14 @@ class SceneFolder:
         """A frame with what belongs to it."""
         frame = folder.frames[index]
         merged = self._merged(folder, index)
-        pose = lidar_to_global(folder, index)
+        pose, shift = self._world(folder, index)
         scene = Scene(
             name=f"{self.path.name}/{frame.frame_id}",
             points=merged["points"],
-            lidar_origin=torch.from_numpy(self._origin(folder, index)).float(),
+            lidar_origin=torch.from_numpy(self._origin(folder, index) - shift).float(),
             world_to_global=None if pose is None else torch.from_numpy(pose).float(),
             timestamp=frame.seconds or 0.0,
-            boxes=annotated_boxes(frame, self.class_names),
+            boxes=annotated_boxes(frame, self.class_names, shift),
             point_labels=merged.get("labels"),
             class_names=self.class_names,
             colors=merged.get("colors"),
@@ -134,27 +138,23 @@ class SceneFolder:
             ("images", index), lambda: self._images(folder, index), lambda t: t.numel() * t.element_size()
         )
         return scene.with_images(
-            images.float().div_(255), camera_rows(frame, self.image_size), tuple(frame.cameras)
+            images.float().div_(255), camera_rows(frame, self.image_size, shift), tuple(frame.cameras)
         )
 
     def _images(self, folder: OutdoorFolder, index: int) -> torch.Tensor:
         """All pictures of a frame as uint8 ``(N, 3, H, W)``."""
         frame = folder.frames[index]
-        name = frame_name(index, frame)
         size = self.image_size or (0, 0)
-        files = [PictureFile(self.path / c.file, (c.height, c.width), name) for c in frame.cameras.values()]
+        files = frame_pictures(self.access, frame, frame_name(index, frame))
         pictures = [torch.from_numpy(read_image(file, size)).permute(2, 0, 1) for file in files]
         return torch.stack(pictures)
 
     def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
-        """A decoded sweep, remembered; the first reading says how many points were not finite."""
+        """A decoded sweep, remembered."""
 
         def read() -> Sweep:
             frame = folder.frames[index]
-            sweep = read_sweep(self.path, frame.lidar, frame_name(index, frame))
-            if sweep.dropped:
-                logger.warning("%s: dropped %d points that are not finite", frame.lidar.file, sweep.dropped)
-            return sweep
+            return read_sweep(self.access, frame.lidar, frame_name(index, frame), folder.named_classes)
 
         return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
 
@@ -163,7 +163,7 @@ class SceneFolder:
 
         Beside them, as rows of the same order, what all these sweeps know: labels, colours, normals.
         """
-        key = lidar_to_global(folder, index)
+        key, shift = lidar_to_global(folder, index), self._shift(folder, index)
         now = folder.frames[index].seconds or 0.0
         sweeps = []
         for other in range(index, max(-1, index - self.sweeps), -1):
@@ -172,8 +172,11 @@ class SceneFolder:
                 break
             sweep = self._sweep(folder, other)
             pose = lidar_to_global(folder, other)
+            motion = np.eye(4)
             if other != index and key is not None and pose is not None:
-                sweep = sweep.moved(np.linalg.solve(key, pose))
+                motion = np.linalg.solve(key, pose)
+            if other != index or sweep.offset.any():
+                sweep = sweep.moved(motion, shift)
             lag = np.full((len(sweep.points), 1), now - (frame.seconds or 0.0), dtype=np.float32)
             sweeps.append(replace(sweep, points=np.concatenate([sweep.points, lag], -1)))
         rows = {"points": np.concatenate([sweep.points for sweep in sweeps])}
@@ -186,18 +189,39 @@ class SceneFolder:
             rows = {name: a[chosen] for name, a in rows.items()}
         return {name: torch.from_numpy(a) for name, a in rows.items()}
 
+    def _shift(self, folder: OutdoorFolder, index: int) -> np.ndarray:
+        """Where in a frame's LiDAR frame the world's origin lies: 0, or near a sweep in map coordinates."""
+        offset = self._sweep(folder, index).offset
+        return self._origin(folder, index) if offset.any() else offset
+
+    def _world(self, folder: OutdoorFolder, index: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """A frame's world in the global frame of its scene, and where in the LiDAR frame its origin lies."""
+        pose, shift = lidar_to_global(folder, index), self._shift(folder, index)
+        if pose is None or not shift.any():
+            return pose, shift
+        first = folder.first_of_scene[folder.frames[index].scene]
+        at_first = lidar_to_global(folder, first)
+        pose[:3, 3] += pose[:3, :3] @ shift
+        if at_first is not None:
+            pose[:3, 3] -= at_first[:3, 3] + at_first[:3, :3] @ self._shift(folder, first)
+        return pose, shift
+
     def _origin(self, folder: OutdoorFolder, index: int) -> np.ndarray:
-        """Where the rays start: as told, else fitted to the first sweep's beams, else the origin."""
+        """Where the rays start: as told, else fitted to the first sweep's beams, else the origin.
+
+        A sweep in map coordinates is its own first sweep, and around its middle where no beams tell.
+        """
         told = self._sensor_origin or folder.frames[index].lidar.sensor_origin
         if told is not None:
             return np.asarray(told, dtype=np.float64)
+        first = index if self._sweep(folder, index).offset.any() else 0
 
         def fit() -> np.ndarray:
-            sweep = self._sweep(folder, 0)
+            sweep = self._sweep(folder, first)
             found = None if sweep.rings is None else fit_lidar_origin(sweep.points[:, :3], sweep.rings)
-            return np.zeros(3) if found is None else found
+            return sweep.offset + (np.zeros(3) if found is None else found)
 
-        return self._cache.get("origin", fit, lambda _: 24)
+        return self._cache.get(("origin", first), fit, lambda _: 24)
 
     def _common_size(self) -> tuple[int, int] | None:
         """The image size all cameras share; ``None`` without cameras."""

@@ -131,7 +131,7 @@ def test_points_that_are_not_numbers_are_dropped_and_counted(street, caplog):
     points[7, 0] = np.inf
     points.tofile(path / "0.bin")
     assert SceneFolder(path)[0].points.shape == (18, 5)
-    assert "0.bin: dropped 2 points that are not finite" in caplog.text
+    assert "0.bin: frame 0 (f0): lidar.file: expected finite points, got 2 others" in caplog.text
     assert validate_scene_folder(path) == [
         f"{path / '0.bin'}: frame 0 (f0): lidar.file: expected finite points, got 2 others"
     ]
@@ -148,14 +148,17 @@ def test_labels_of_another_length(street):
 def test_image_of_another_size(street):
     path, _ = street
     Image.fromarray(np.zeros((12, 17, 3), np.uint8)).save(path / "1.png")
-    fails(path, "1.png: frame 1 (f1): expected 16 x 12 pixels as frames.json declares, got 17 x 12")
+    fails(
+        path,
+        "1.png: frame 1 (f1): cameras.front: expected 16 x 12 pixels as frames.json declares, got 17 x 12",
+    )
     assert "got 17 x 12" in validate_scene_folder(path)[0]
 
 
 def test_broken_image(street):
     path, _ = street
     (path / "1.png").write_bytes((path / "1.png").read_bytes()[:30])
-    fails(path, "1.png: frame 1 (f1): expected a readable image")
+    fails(path, "1.png: frame 1 (f1): cameras.front: expected a readable image")
     assert "1.png" in validate_scene_folder(path)[0]
 
 
@@ -176,7 +179,7 @@ def test_broken_image(street):
             "right-handed",
         ),
         ("distortion", [0.1, 0.2], "expected k1, k2, p1, p2, k3"),
-        ("width", 0, "greater than 0"),
+        ("width", 0, "1 to 65535 pixels"),
     ],
 )
 def test_bad_calibration(street, field, value, expected):
@@ -282,7 +285,7 @@ def test_a_wall_at_one_and_a_half_metres(room):
 def test_a_depth_image_with_colour(room):
     path, _ = room
     Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(path / "d.png")
-    fails(path, "d.png: frame 0 (7): expected one integer per pixel, got uint8 (12, 16, 3)")
+    fails(path, "d.png: frame 0 (7): depth: expected one integer per pixel, got uint8 (12, 16, 3)")
 
 
 def test_a_picture_of_classes(room):
@@ -296,7 +299,7 @@ def test_a_picture_of_classes(room):
     assert np.array_equal(scene.pixel_labels[0].numpy(), classes)
     assert np.array_equal(scene.point_labels.numpy(), classes.flatten())  # every pixel was measured
     Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(path / "s.png")
-    message = "s.png: frame 0 (7): expected one integer per pixel, got uint8 (12, 16, 3)"
+    message = "s.png: frame 0 (7): semseg: expected one integer per pixel, got uint8 (12, 16, 3)"
     fails(path, message)
 
 
@@ -309,7 +312,7 @@ def test_a_depth_image_without_measurements(room):
 def test_a_missing_depth_image(room):
     path, content = room
     (path / "d.png").unlink()
-    fails(path, "d.png: frame 0 (7): expected a readable image, got: nothing")
+    fails(path, "d.png: frame 0 (7): depth: expected a readable image, got: nothing")
     content["frames"][0]["depth"] = None
     save(path, content)
     loads_with_problem(

@@ -1,0 +1,105 @@
+"""Opening what ``frames.json`` names: regular files of bounded size that lie within the folder."""
+
+import logging
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from renderpretrain.data.folder_fields import SceneFolderError, printable
+
+logger = logging.getLogger(__name__)
+
+_SAID: set[tuple[str, str]] = set()
+"""Folders, and what was remarked about them."""
+
+
+def remark_once(folder: Path, kind: str, line: str) -> None:
+    """Log what looks wrong with a folder, the first time that it is met in this process.
+
+    Args:
+        folder: Which folder.
+        kind: What is remarked: other lines of this kind are not logged.
+        line: File, frame, field, what was expected and what came, and the cure.
+    """
+    if (str(folder), kind) not in _SAID:
+        _SAID.add((str(folder), kind))
+        logger.warning("%s", line)
+
+
+@dataclass(frozen=True)
+class FolderAccess:
+    """How the files of a folder are read.
+
+    Attributes:
+        path: The folder.
+        outside: Whether files may lie elsewhere.
+        remark: Told of what can be read and looks wrong: the folder, the kind, and one line.
+    """
+
+    path: Path
+    outside: bool = False
+    remark: Callable[[Path, str, str], None] = remark_once
+
+    @cached_property
+    def _home(self) -> Path:
+        """The folder without links."""
+        return Path(os.path.realpath(self.path))
+
+    def doubt(self, kind: str, name: str, where: str, words: str) -> None:
+        """Remark on a file: ``where`` is its frame and field, ``words`` what was expected and what came."""
+        self.remark(self.path, kind, printable(f"{self.path / name}: {where}: {words}"))
+
+    def read(self, name: str, where: str, most: int) -> bytes:
+        """A file's content.
+
+        Raises:
+            SceneFolderError: As :meth:`open`.
+        """
+        with self.open(name, where, most) as stream:
+            try:
+                return stream.read()
+            except OSError as error:
+                raise self._unreadable(name, where, error) from error
+
+    def open(self, name: str, where: str, most: int, what: str = "file") -> BinaryIO:
+        """A file to read from.
+
+        Args:
+            name: Its path, as ``frames.json`` says it.
+            where: Frame and field that name it, for messages.
+            most: Bytes it may have.
+            what: What it should be, for messages.
+
+        Raises:
+            SceneFolderError: If there is none, it lies outside, is no regular file or is too large.
+        """
+        file = self.path / name
+        try:
+            if not self.outside and not Path(os.path.realpath(file)).is_relative_to(self._home):
+                raise SceneFolderError(
+                    f"{file}: {where}: expected a file within the folder (outside=1 allows others), got a "
+                    f"link to {os.path.realpath(file)}"
+                )
+            # Asked before it is opened: a pipe would wait for its writer.
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                kind = "a folder" if file.is_dir() else "a device or pipe"
+                raise SceneFolderError(f"{file}: {where}: expected a regular file, got {kind}")
+            stream = file.open("rb")
+        except (OSError, ValueError) as error:
+            if isinstance(error, SceneFolderError):
+                raise
+            raise self._unreadable(name, where, error, what) from error
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            stream.close()
+            raise SceneFolderError(f"{file}: {where}: expected at most {most} bytes, got {size}")
+        return stream
+
+    def _unreadable(self, name: str, where: str, error: Exception, what: str = "file") -> SceneFolderError:
+        """The error for a file that the system does not give."""
+        reason = "nothing" if isinstance(error, FileNotFoundError) else str(error)
+        return SceneFolderError(f"{self.path / name}: {where}: expected a readable {what}, got: {reason}")

@@ -1,0 +1,97 @@
+"""Depth images and pictures of classes: one integer a pixel; a fault names file, frame and field."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from renderpretrain.data.folder_fields import MOST_PIXELS, SceneFolderError
+from renderpretrain.data.folder_pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
+
+
+def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> np.ndarray:
+    """A depth image as float32 metres along the optical axis; 0 where nothing was measured.
+
+    Its size is its own: any with the shape of ``entry``'s.
+
+    Args:
+        entry: The file.
+        scale: Stored units per metre.
+        invalid: Numbers that say that nothing was measured, besides 0. ``None`` is not known: the largest
+            number that fits is taken for one, and remarked.
+
+    Raises:
+        SceneFolderError: As :func:`read_image`.
+    """
+    values = _integers(entry)
+    if invalid is None:
+        invalid = [255 if values.dtype == np.uint8 else DEEP]
+        share = float((values == invalid[0]).mean())
+        if share > 0:
+            entry.doubt(
+                "depth at the largest integer",
+                f"expected measurements, got {invalid[0]} in {share:.1%} of the pixels, which is taken for "
+                f'"nothing measured"; "depth_invalid": {invalid[0]} says so, "depth_invalid": [] denies it',
+            )
+    measured = ~np.isin(values, [0, *invalid])
+    if not measured.any():
+        entry.doubt(
+            f"no depth in {entry.name}",
+            f"expected measured pixels, got {'none' if values.any() else 'zeros only'}",
+        )
+    return np.where(measured, values, 0).astype(np.float32) / np.float32(scale)
+
+
+def read_classes(entry: PictureFile, named: int) -> np.ndarray:
+    """A picture of class numbers as int64, of any size with the shape of ``entry``'s.
+
+    Args:
+        entry: The file.
+        named: Numbers from this on have no name and become -1.
+
+    Raises:
+        SceneFolderError: As :func:`read_image`.
+    """
+    values = _integers(entry)
+    return known_classes(values, named, entry.doubt)
+
+
+def known_classes(values: np.ndarray, named: int, doubt: Callable[[str, str], None]) -> np.ndarray:
+    """Class numbers as int64, -1 where they have no name; the largest of their type needs none.
+
+    Args:
+        values: Integers of 8 or 16 bits.
+        named: Numbers below this have a name.
+        doubt: Told of others, with a kind and words.
+    """
+    classes = values.astype(np.int64)
+    known = classes < named
+    odd = classes[~known & (classes != np.iinfo(values.dtype).max)]
+    if len(odd):
+        doubt("classes", f"expected class numbers that semseg_classes names, got {odd.max()}: it is no class")
+    return np.where(known, classes, -1)
+
+
+def _integers(entry: PictureFile) -> np.ndarray:
+    """A picture with one integer of at most 16 bits per pixel."""
+    with entry.access.open(entry.name, entry.where, PICTURE_BYTES, "image") as stream:
+        try:
+            image = opened(entry, stream)
+            size = (image.height, image.width)
+            if size[0] * size[1] > MOST_PIXELS or not _alike(size, entry.size):
+                raise of_another_size(entry, size)
+            values = np.asarray(image)
+        except SceneFolderError:
+            raise
+        except Exception as error:  # of someone else's file, Pillow raises anything
+            raise entry.fault(f"expected a readable image, got: {error}") from error
+    if values.ndim != 2 or values.dtype.kind not in "iu":
+        raise entry.fault(f"expected one integer per pixel, got {values.dtype} {values.shape}")
+    if values.min() < 0 or values.max() > DEEP:
+        raise entry.fault(f"expected integers of 16 bits, got {values.min()} to {values.max()}")
+    return values
+
+
+def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one is the other resampled: ScanNet's 640 x 480 is 1296 x 968 within half a percent."""
+    ratio = size[0] * other[1] / (size[1] * other[0])
+    return abs(ratio - 1) < 0.02

@@ -1,0 +1,254 @@
+"""The kinds of values that ``frames.json`` holds, and one line where a value is another."""
+
+import math
+import os
+import re
+import reprlib
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+ROTATION_TOLERANCE = 1e-2
+"""How far ``R R^T`` may be from the identity: published calibrations are off by 1e-4, wrong ones by more."""
+
+FARTHEST = 1e8
+"""Metres from an origin: more than any map's coordinates, which end at 2e7."""
+
+MOST_PIXELS = 2**26
+"""Pixels of a picture: what a decoder is asked for before it is known to be a picture at all."""
+
+MOST_CLASSES = 2**15
+"""Class numbers end below this."""
+
+SCALED = re.compile(r"(intensity|reflectance)(?:_0_(.*))?")
+"""The column name carries the scale: ``intensity_0_255``, ``reflectance_0_1``."""
+
+COLORS = re.compile(r"([rgb])(?:_0_(.*))?")
+"""The same for colours: ``r``, ``g``, ``b`` in [0, 1], ``r_0_255``."""
+
+NORMALS = ("nx", "ny", "nz")
+"""Columns of a normal, of any length."""
+
+RING_COLUMNS = ("ring", "laser_number", "laser_id", "beam")
+"""Columns that say which beam measured a point."""
+
+NO_OBJECT = "DontCare"
+"""KITTI's label of what is no object; its sizes are -1."""
+
+OPENCV = "k1, k2, p1, p2, k3"
+"""The lens model that is read."""
+
+NAMED_LENSES = {
+    "distortion_k1k2p1p2": 4,
+    "distortion_k1k2p1p2k3": 5,
+    "distortion_k1k2p1p2k3k4k5k6": 8,
+    "distortion_k1k2k3k4": 4,
+}
+"""Fields that say by their name which coefficients they hold, and how many."""
+
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxdict = 4, 16, 4
+_BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 90
+
+
+class SceneFolderError(ValueError):
+    """A scene folder cannot be read; the message is one line that names file, frame and field."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text in one line that a terminal may show: what does not print is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def brief(value: object) -> str:
+    """A value as messages show it: one short line."""
+    text = printable(value if isinstance(value, str) else _BRIEFLY.repr(value))
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def expected(what: str, got: object) -> PydanticCustomError:
+    """An error in the house's form."""
+    return PydanticCustomError("expected", "expected {what}, got {got}", {"what": what, "got": brief(got)})
+
+
+def _of_field(field: str, error: PydanticCustomError) -> PydanticCustomError:
+    """The same error of one field of an entry."""
+    return PydanticCustomError("expected", "{field}: {error}", {"field": field, "error": error.message()})
+
+
+def _array(value: list[Any], shape: tuple[int, ...], what: str, largest: float) -> np.ndarray:
+    """The nested list as float64, or an error."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise expected(what, value) from None
+    if array.shape != shape or not np.isfinite(array).all():
+        raise expected(f"{what} of finite numbers", value)
+    if np.abs(array).max() > largest:
+        raise expected(f"{what} of numbers up to {largest:g}", value)
+    return array
+
+
+def _check_pose(value: list[list[float]]) -> list[list[float]]:
+    """A rigid 4x4 motion."""
+    pose = _array(value, (4, 4), "a 4x4 matrix", FARTHEST)
+    rotation = pose[:3, :3]
+    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if off > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise expected("an orthonormal right-handed rotation within 0.01", f"an error of {off:.3g}, {value}")
+    if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise expected("a last row of 0 0 0 1", value[3])
+    return value
+
+
+def _check_tracked_pose(value: list[list[float]] | None) -> list[list[float]] | None:
+    """A pose, or ``None`` where tracking was lost: ScanNet then writes a matrix of infinities."""
+    if value is None or ([len(row) for row in value] == [4] * 4 and not np.isfinite(value[:3]).any()):
+        return None
+    return _check_pose(value)
+
+
+def _check_intrinsics(value: list[list[float]]) -> list[list[float]]:
+    """An invertible upper triangular 3x3 matrix in pixels that mirrors nothing."""
+    matrix = _array(value, (3, 3), "a 3x3 matrix", 1e6)
+    upper = np.abs(np.tril(matrix, -1)).max() < 1e-9 and abs(matrix[2, 2] - 1) < 1e-9
+    if not upper or min(matrix[0, 0], matrix[1, 1]) < 0.1:
+        raise expected(
+            "an invertible matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx and fy of 0.1 pixels or more",
+            value,
+        )
+    return value
+
+
+def _check_vector(value: list[float]) -> list[float]:
+    """Three finite numbers."""
+    _array(value, (3,), "3 numbers", FARTHEST)
+    return value
+
+
+def check_sizes(field: str, label: str, value: list[float]) -> None:
+    """Raise unless a box has three lengths; what is labelled as no object needs none."""
+    if label != NO_OBJECT and not all(0 < length <= 1e4 for length in value):
+        raise _of_field(field, expected("3 lengths above 0 and up to 1e4", value))
+
+
+def _check_velocity(value: list[float | None]) -> list[float]:
+    """Two numbers; 0 where one is unknown: nuScenes writes NaN."""
+    known = [0.0 if number is None or math.isnan(number) else number for number in value]
+    _array(known, (2,), "2 numbers", 1e3)
+    return known
+
+
+def check_lens(value: list[float]) -> list[float]:
+    """Five finite numbers."""
+    if len(value) in (4, 8):
+        names = ", ".join(name for name, count in NAMED_LENSES.items() if count == len(value))
+        raise expected(f"{OPENCV}, or another number of coefficients by name ({names})", value)
+    _array(value, (5,), OPENCV, 1e6)
+    return value
+
+
+def named_lens(content: Any) -> Any:
+    """An entry's content, ``distortion`` taken from the field whose name says which coefficients it has.
+
+    Raises:
+        PydanticCustomError: If two fields say it, or the coefficients are of another model.
+    """
+    if not isinstance(content, dict):
+        return content
+    said = [name for name in ("distortion", *NAMED_LENSES) if content.get(name) is not None]
+    if len(said) > 1:
+        raise expected("one field of distortion", ", ".join(said))
+    if not said or said[0] == "distortion":
+        return content
+    name, value = said[0], content[said[0]]
+    if name == "distortion_k1k2k3k4":
+        raise _of_field(name, expected(f"{OPENCV} (rectify fisheye pictures)", value))
+    number = isinstance(value, list) and all(isinstance(k, int | float) for k in value)
+    if not number or len(value) != NAMED_LENSES[name]:
+        raise _of_field(name, expected(f"{NAMED_LENSES[name]} numbers", value))
+    if any(value[5:]):
+        raise _of_field(name, expected(f"k4, k5, k6 of 0 (undistort the pictures) or {OPENCV}", value))
+    return {**content, "distortion": [*value, 0.0][:5]}
+
+
+def _check_columns(value: list[str]) -> list[str]:
+    """Coordinates must be there, and what is read must be there once."""
+    if not {"x", "y", "z"} <= set(value):
+        raise expected("columns with x, y and z", value)
+    for name in value:
+        if value.count(name) > 1 and is_read(name):
+            raise expected(f"{brief(name)} once among the columns", value)
+        match = SCALED.fullmatch(name) or COLORS.fullmatch(name)
+        if match and match[2] is not None and not _is_scale(match[2]):
+            raise expected("columns whose names end in the largest value, as intensity_0_255", name)
+    return value
+
+
+def is_read(column: str) -> bool:
+    """Whether a sweep's column has a meaning."""
+    if column in ("x", "y", "z", *NORMALS, *RING_COLUMNS):
+        return True
+    return bool(SCALED.fullmatch(column) or COLORS.fullmatch(column))
+
+
+def _is_scale(text: str) -> bool:
+    """Whether a text is a number that intensities may be divided by."""
+    return re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII) is not None and float(text) > 0
+
+
+def _check_file(value: str, info: ValidationInfo) -> str:
+    """A path that a file can have and, unless others are allowed, one within the folder."""
+    if not value or "\0" in value or len(value) > 4096:
+        raise expected("the path of a file", value)
+    outside = bool(info.context and info.context.get("outside"))
+    if not outside and (os.path.isabs(value) or os.path.normpath(value).split(os.sep)[0] == os.pardir):
+        raise expected("a path within the folder (outside=1 allows others)", value)
+    return value
+
+
+def _check_classes(value: dict[int, str]) -> dict[int, str]:
+    """Numbers that a list of names can have."""
+    for number in value:
+        if not 0 <= number < MOST_CLASSES:
+            raise expected(f"class numbers from 0 to {MOST_CLASSES - 1}", number)
+    return value
+
+
+def within(what: str, low: float, high: float) -> AfterValidator:
+    """The check that a number is in ``[low, high]``; NaN never is."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise expected(what, value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_levels(value: list[float]) -> list[float]:
+    """Black below white."""
+    black, white = _array(value, (2,), "2 numbers: what is black and what is white", 65535)
+    if not 0 <= black < white:
+        raise expected("what is black and then what is white, from 0 to 65535", value)
+    return value
+
+
+Pose = Annotated[list[list[float]], AfterValidator(_check_pose)]
+TrackedPose = Annotated[list[list[float]] | None, AfterValidator(_check_tracked_pose)]
+Intrinsics = Annotated[list[list[float]], AfterValidator(_check_intrinsics)]
+Vector = Annotated[list[float], AfterValidator(_check_vector)]
+Velocity = Annotated[list[float | None], AfterValidator(_check_velocity)]
+Angle = Annotated[float, within("radians, within two turns", -4 * math.pi, 4 * math.pi)]
+Seconds = Annotated[float, within("seconds, within 1e11", -1e11, 1e11)]
+Distortion = Annotated[list[float], AfterValidator(check_lens)]
+Columns = Annotated[list[str], AfterValidator(_check_columns)]
+File = Annotated[str, AfterValidator(_check_file)]
+Classes = Annotated[dict[int, str], AfterValidator(_check_classes)]
+Levels = Annotated[list[float], AfterValidator(_check_levels)]
+Pixels = Annotated[int, within("1 to 65535 pixels", 1, 65535)]
