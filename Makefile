@@ -13,7 +13,7 @@ RUN ?= runs/unipad-fusion-tiny
 comma := ,
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
 
-.PHONY: help setup setup-card pretrain recipes test test-typed fuzz sanitize sanitize-threads lint format bench proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test test-typed fuzz sanitize sanitize-threads lint format bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -90,6 +90,9 @@ format: setup ## put the code into its form
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py
+
+gpu-check: ## all there is to learn from a GPU, in 8 minutes at most; says what it skips where there is none
+	@$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu_check.py
 
 # Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
 proof: setup ## does pre-training pay? every recipe pre-trained and probed, 32 minutes on two cores

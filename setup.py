@@ -4,6 +4,7 @@ They go to ``renderpretrain/_native``, to be packed, or used in place by an edit
 is missing or fails costs the kernels and one line, not the install: the operators then run as plain PyTorch.
 ``RENDERPRETRAIN_NATIVE=0`` builds nothing, and a path in its place builds there. ``RENDERPRETRAIN_CXXFLAGS``
 adds flags for the C++ compiler, as ``make sanitize`` does; nvcc would not know them and is then left out.
+``RENDERPRETRAIN_CUDA_ARCHITECTURES``, for example ``"80 90"``, builds CUDA code for these alone.
 """
 
 import os
@@ -57,7 +58,8 @@ class Library(NamedTuple):
 def cuda_targets(nvcc: str) -> list[str]:
     """Machine code for the architectures this compiler knows, and PTX of the last for what comes after."""
     listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout
-    known = [arch for arch in CUDA_ARCHITECTURES if f"compute_{arch}" in listed] or ["80"]
+    asked = os.environ.get("RENDERPRETRAIN_CUDA_ARCHITECTURES", "").split() or CUDA_ARCHITECTURES
+    known = [arch for arch in asked if f"compute_{arch}" in listed] or ["80"]
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in known]
     return [*targets, f"-gencode=arch=compute_{known[-1]},code=compute_{known[-1]}"]
 

@@ -4,8 +4,8 @@
 [--steps N] [--json FILE] [--profile FOLDER]``
 
 One synthetic scene in page-locked memory, batch 1, steps read one late as in training. ``waits`` counts how
-often the host waits for the device within a step, as torch reports it; the JSON names the places. ``--profile``
-also writes where the device's time goes, kernel by kernel.
+often the host waits for the device within a step, as torch reports it; the JSON names the places. With
+``--profile`` the kernels of a step are written down, too.
 """
 
 import argparse

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,10 +23,25 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 PYTEST = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-o", "filterwarnings=default", "--tb=short"]
 SANITIZED = ["tests/ops/test_composite.py", "tests/ops/test_march.py", "tests/ops/test_sparse_conv.py"]
+
+ASKED = """
+import json, platform, torch
+there = torch.cuda.is_available()
+if there:
+    torch.zeros(1, device="cuda")
+from renderpretrain import ops
+print(json.dumps({
+    "card": torch.cuda.get_device_name() if there else None,
+    "architecture": "".join(map(str, torch.cuda.get_device_capability())) if there else None,
+    "torch": torch.__version__,
+    "python": platform.python_version(),
+    "native": ops.has_native("cuda"),
+    "library": ops.native_status()["cuda"].why,
+}))
+"""
 
 
 @dataclass(frozen=True)
@@ -49,37 +65,40 @@ class Part:
 
 def parts(out: Path) -> list[Part]:
     """In the order of what matters most."""
-    memcheck = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "7", *PYTEST]
-    racecheck = ["compute-sanitizer", "--tool", "racecheck", "--error-exitcode", "7", *PYTEST]
-    run, steps, kernels = out / "run", out / "steps.json", out / "kernels.json"
+    checked = ["compute-sanitizer", "--error-exitcode", "7", "--tool"]
+    memory, races = ([*checked, tool, *PYTEST, "-m", "gpu"] for tool in ("memcheck", "racecheck"))
     train = [PYTHON, "-m", "renderpretrain", "pretrain", "unipad-fusion", "--device", "cuda"]
-    train += ["--steps", "1000", "--holdout", "4", "--scenes", "64", "--out", str(run)]
-    card = [PYTHON, str(HERE / "card_steps.py"), "--precisions"]
-    timed = [PYTHON, str(HERE / "kernels.py"), "--device", "cuda", "--seconds", "0.02"]
+    train += ["--steps", "1000", "--holdout", "4", "--scenes", "64", "--out", str(out / "run")]
+    steps = [PYTHON, "benchmarks/card_steps.py", "--profile", str(out / "profiles"), "--precisions"]
+    kernels = [PYTHON, "benchmarks/kernels.py", "--device", "cuda", "--seconds", "0.02", "--json"]
     return [
         Part("tests", [*PYTEST, "-n", "8", "-m", "gpu", "--maxfail", "40", "tests"], 200, beside=True),
-        Part("memcheck", [*memcheck, "-m", "gpu", *SANITIZED], 150, beside=True, tool=memcheck[0]),
-        Part("racecheck", [*racecheck, "-m", "gpu", SANITIZED[0]], 150, beside=True, tool=racecheck[0]),
+        Part("memcheck", [*memory, *SANITIZED], 150, beside=True, tool=memory[0]),
+        Part("racecheck", [*races, SANITIZED[0]], 150, beside=True, tool=races[0]),
         Part("train", train, 200, beside=True),
-        Part("steps", [*card, "bf16", "--json", str(steps), "--profile", str(out / "profiles")], 150),
-        Part("kernels", [*timed, "--json", str(kernels)], 200),
-        Part("steps-fp32", [*card, "fp32", "--presets", "paper", "--json", str(out / "steps-fp32.json")], 90),
+        Part("steps", [*steps, "bf16", "--json", str(out / "steps.json")], 150),
+        Part("kernels", [*kernels, str(out / "kernels.json")], 200),
+        Part("steps-fp32", [*steps, "fp32", "--presets", "paper", "--json", str(out / "fp32.json")], 90),
     ]
 
 
 def card() -> dict[str, Any]:
     """The GPU, and whether our library runs on it; ``why`` where there is none."""
-    asked = (
-        "import json, platform, torch; from renderpretrain import ops; there = torch.cuda.is_available(); "
-        "print(json.dumps({'card': torch.cuda.get_device_name() if there else None, 'torch': torch.__version__, "
-        "'python': platform.python_version(), 'library': ops.native_status()['cuda'].why, "
-        "'native': ops.has_native('cuda')}))"
-    )
-    done = subprocess.run([PYTHON, "-c", asked], capture_output=True, text=True, cwd=ROOT, env=environment())
+    done = subprocess.run([PYTHON, "-c", ASKED], capture_output=True, text=True, cwd=ROOT, env=environment())
     if done.returncode:
         return {"card": None, "why": (done.stderr.strip() or "?").splitlines()[-1]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"why": None if found["card"] else "torch finds no CUDA device"}
+
+
+def with_library() -> dict[str, Any]:
+    """The GPU, and a library that runs on it, built where there is none."""
+    found = card()
+    if found["card"] and not found["native"]:
+        only = {"RENDERPRETRAIN_CUDA_ARCHITECTURES": found["architecture"]}
+        subprocess.run([PYTHON, "setup.py", "--quiet", "build_native"], cwd=ROOT, env=environment() | only)
+        found = card()
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -95,14 +114,14 @@ def execute(part: Part, out: Path, limit: float) -> dict[str, Any]:
     if limit < 10:
         return {"skipped": "no time left"}
     begin, log = time.monotonic(), out / f"{part.name}.log"
-    command = [shutil.which(part.command[0]) or part.command[0], *part.command[1:]]
     with log.open("w") as to:
+        process = subprocess.Popen(
+            part.command, stdout=to, stderr=to, cwd=ROOT, env=environment(), start_new_session=True
+        )
         try:
-            done = subprocess.run(
-                command, stdout=to, stderr=subprocess.STDOUT, cwd=ROOT, env=environment(), timeout=limit
-            )
-            code: int | str = done.returncode
+            code: int | str = process.wait(limit)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
             code = f"ended after {limit:.0f} s"
     lines = [line[:200] for line in log.read_text(errors="replace").splitlines() if line.strip()]
     print(f"{part.name}: {code}, {time.monotonic() - begin:.0f} s", *lines[-3:], sep="\n  ", flush=True)
@@ -112,25 +131,21 @@ def execute(part: Part, out: Path, limit: float) -> dict[str, Any]:
 def report(out: Path, about: dict[str, Any], found: dict[str, Any]) -> None:
     """Both files, as far as there is something to say."""
     (out / "gpu_check.json").write_text(json.dumps({**about, "parts": found}, indent=1) + "\n")
-    lines = [
-        f"# {about.get('card')}, torch {about.get('torch')}, {about['date']}, commit {about['commit']}",
-        "",
-    ]
-    lines += ["| part | exit | seconds | last line |", "|---|---|---|---|"]
+    lines = [f"# {about['card'] or 'no GPU'}, torch {about.get('torch')}, {about['date']}", ""]
+    lines += [f"commit {about['commit']}", "", "| part | exit | seconds | last line |", "|---|---|---|---|"]
     for name, part in found.items():
         last = part.get("skipped") or (part["last"] or [""])[-1].replace("|", "/")
         lines.append(f"| {name} | {part.get('exit', 'skipped')} | {part.get('seconds', '')} | {last} |")
     for name in ("steps", "steps-fp32", "kernels"):
         log = out / f"{name}.log"
-        table = (
-            [line for line in log.read_text().splitlines() if line.startswith("|")] if log.exists() else []
-        )
+        printed = log.read_text().splitlines() if log.exists() else []
+        table = [line for line in printed if line.startswith("|")]
         lines += ["", f"## {name}", "", *table] if table else []
     (out / "gpu_check.md").write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
-    """Run the parts, report after each."""
+    """Run the parts, and report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu_check")
     parser.add_argument("--minutes", type=float, default=8.0)
@@ -140,27 +155,24 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    about = {**card(), "date": str(date.today()), "commit": commit.stdout.strip() or "unknown"}
+    about = {**with_library(), "date": str(date.today()), "commit": commit.stdout.strip() or "unknown"}
     print(json.dumps(about), flush=True)
     asked = [part for part in parts(out) if chosen.only is None or part.name in chosen.only]
     found: dict[str, Any] = {}
     if about["why"]:
-        found = {part.name: {"skipped": about["why"]} for part in asked}
-        report(out, about, found)
-        print(*(f"{name}: skipped, {about['why']}" for name in found), sep="\n")
+        report(out, about, {part.name: {"skipped": about["why"]} for part in asked})
+        print(*(f"{part.name}: skipped, {about['why']}" for part in asked), sep="\n")
         return
-    left = lambda part: min(part.limit, end - time.monotonic())  # noqa: E731
-    together = [part for part in asked if part.beside]
-    with ThreadPoolExecutor(len(together) or 1) as pool:
-        for part, result in zip(
-            together, pool.map(lambda p: execute(p, out, left(p)), together), strict=True
-        ):
-            found[part.name] = result
-    report(out, about, found)
+
+    def run(part: Part) -> None:
+        found[part.name] = execute(part, out, min(part.limit, end - time.monotonic()))
+        report(out, about, dict(found))
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        list(pool.map(run, [part for part in asked if part.beside]))
     for part in asked:
         if not part.beside:
-            found[part.name] = execute(part, out, left(part))
-            report(out, about, found)
+            run(part)
     sys.exit(any(part.get("exit", 0) != 0 for part in found.values()))
 
 
