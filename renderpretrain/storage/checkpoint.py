@@ -1,9 +1,8 @@
-"""Checkpoints: atomic, loaded without running code, and the previous good one is always named.
+"""Checkpoints: atomic, read against their checksums and without running code; a good one is always named.
 
 A run keeps its last two in ``checkpoints/step_XXXXXX.pt``; the file ``latest`` holds the newest one's name.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import torch
 
 from renderpretrain.storage.files import write_atomically, write_text
+from renderpretrain.storage.torch_file import open_torch_file
 
 KEEP = 2
 """Step checkpoints that stay: the newest, and the one to fall back to."""
@@ -106,12 +106,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path}: corrupt or half-written ({reason}); {hint}") from error
 
 
-_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+_UNREADABLE = (OSError, ValueError, RecursionError, MemoryError)
 
 
 def _load(path: Path) -> dict[str, Any]:
     """Read a file and check that it holds what a run needs."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    with open_torch_file(path, data_only=True) as file:
+        state = file.whole()
     missing = {"step", "model"} - set(state) if isinstance(state, dict) else {"step", "model"}
     if missing:
         raise ValueError(f"no {' and no '.join(sorted(missing))} in it")

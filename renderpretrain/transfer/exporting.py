@@ -12,12 +12,12 @@ from safetensors.torch import save
 
 import renderpretrain
 from renderpretrain.storage import check_kept, check_target, write_atomically
+from renderpretrain.storage.weights import read_weights
 from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
-from renderpretrain.transfer.reading import read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, snippet, unfinished
 from renderpretrain.transfer.tables import dotted
@@ -102,7 +102,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     placed, homeless = _place_all(pretrained, host, prefix)
     theirs: Shapes | None = None
     if options.host_checkpoint is not None:
-        theirs = shapes_of(read_foreign(options.host_checkpoint).tensors)
+        theirs = shapes_of(read_weights(options.host_checkpoint).tensors)
     compared = [compare(part, host, theirs, options.host_checkpoint) for part in placed]
     reports = [report for _, report in compared]
     notes = notes_for(pretrained, host)

@@ -7,6 +7,7 @@ from typing import Any
 
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage import check_kept, check_target, write_atomically
+from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.hosts import SOURCES
@@ -20,7 +21,6 @@ from renderpretrain.transfer.layouts import (
 )
 from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.pretrained import Encoder, Pretrained, build_recipe, to_bytes
-from renderpretrain.transfer.reading import Foreign, read_foreign
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.tables import dotted, inverted, rename
 
@@ -90,7 +90,7 @@ def import_encoders(
         if Path(out).suffix != ".safetensors":
             raise ValueError(f"out: expected a .safetensors file, got {out}")
     options, host = options or ImportOptions(), SOURCES[source]
-    foreign = read_foreign(Path(path))
+    foreign = read_weights(Path(path))
     wanted = _recipe_targets(options)
     found = [_bring(part, foreign, host, wanted, (str(path), options.prefix)) for part in host.parts]
     done = [pair for pair in found if pair is not None]
@@ -164,7 +164,7 @@ def _origin(options: ImportOptions) -> str:
 
 
 def _bring(
-    part: Part, foreign: Foreign, host: Host, targets: Targets | None, where: tuple[str, str | None]
+    part: Part, foreign: Weights, host: Host, targets: Targets | None, where: tuple[str, str | None]
 ) -> Found | None:
     """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""
     given = dotted(where[1])
@@ -203,7 +203,7 @@ def _bring(
     return Encoder(target.spec, kept, fresh), report, {prefix + k for k in taken}
 
 
-def _layout(part: Part, known: Tensors, foreign: Foreign, where: tuple[Host, str]) -> Layout:
+def _layout(part: Part, known: Tensors, foreign: Weights, where: tuple[Host, str]) -> Layout:
     """How a file's sparse kernels lie: by its modules' versions, else by their shapes."""
     host, prefix = where
     kernels = {k: tuple(v.shape) for k, v in known.items() if v.ndim == 5}
@@ -264,7 +264,7 @@ def _untouched(value: Any, before: Any) -> bool:
     return before is not None and value.shape == before.shape and bool((value == before).all())
 
 
-def _nothing(foreign: Foreign, host: Host, targets: Targets | None, options: ImportOptions) -> str:
+def _nothing(foreign: Weights, host: Host, targets: Targets | None, options: ImportOptions) -> str:
     """Why no encoder was found."""
     signs = [(part, key) for part in host.parts for key in foreign.tensors if key.endswith("." + part.sign)]
     if signs and options.prefix is None:

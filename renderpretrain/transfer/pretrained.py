@@ -14,10 +14,10 @@ from torch import nn
 
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Tensors
-from renderpretrain.transfer.reading import Foreign, read_foreign
 
 FORMAT = "renderpretrain-encoders-2"
 """In the header of our files."""
@@ -167,7 +167,7 @@ def _read_file(path: Path) -> Pretrained:
     run = path.absolute().parent.parent
     if path.suffix == ".pt" and (run / "config.yaml").is_file():
         raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
-    foreign = read_foreign(path)
+    foreign = read_weights(path)
     header = dict(foreign.header)
     if header.pop("format", None) != FORMAT or not {"encoders", "fresh"} <= set(header):
         raise ValueError(
@@ -189,7 +189,7 @@ def _read_file(path: Path) -> Pretrained:
     return Pretrained(encoders, about)
 
 
-def _encoder(name: str, spec: Any, foreign: Foreign, fresh: tuple[str, ...]) -> Encoder:
+def _encoder(name: str, spec: Any, foreign: Weights, fresh: tuple[str, ...]) -> Encoder:
     """An encoder in one of our files; the header must say what its tensors are."""
     found = {k.removeprefix(f"{name}."): v for k, v in foreign.tensors.items() if k.startswith(f"{name}.")}
     if not found:

@@ -54,6 +54,77 @@ def test_a_damaged_checkpoint_gives_one_line_that_names_the_good_one(tmp_path, d
     assert "\n" not in str(error.value)
 
 
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path):
+    """torch.load looks at none of the checksums that torch.save writes."""
+    for step in (2, 4):
+        path = save_checkpoint(tmp_path, step, state(step, size=300))
+    whole, before, refused = path.read_bytes(), load_checkpoint(path), 0
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_checkpoint(path)
+        except ValueError as error:
+            assert str(error).startswith(f"checkpoint {path}: corrupt or half-written (")
+            assert str(error).endswith("; delete it to resume from step_000002.pt, which is good")
+            refused += 1
+        else:
+            assert loaded["step"] == before["step"] and loaded["config"] == before["config"]
+            assert torch.equal(loaded["model"]["weight"], before["model"]["weight"])
+    numbers = whole.index(torch.full((300,), 4.0).numpy().tobytes())
+    damaged = bytearray(whole)
+    damaged[numbers + 600] ^= 64
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"\(model.weight: damaged: record 'data/0' is not what was saved"):
+        load_checkpoint(path)
+    assert torch.load(path, weights_only=True)["step"] == 4  # what this test is about
+    assert refused > 300 * 4 / 7  # every place among the numbers
+
+
+def test_what_training_keeps_comes_back_as_torch_has_it(tmp_path):
+    """Modules' versions, shared memory, optimisers, every type of number, shapes without numbers."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.randn(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    base = torch.randn(100)
+    kinds = (torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int32, torch.bool)
+    saved = {
+        "step": 1,
+        "model": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "shared": (base[:50], base[10:]),
+        "kinds": [torch.randn(3, 4).to(kind).T for kind in kinds],
+        "empty": torch.empty(0, 3),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "plain": [1, None, 2.5, "x", True, -(2**40), ("a", {})],
+    }
+    save_final(tmp_path, saved)
+    loaded = load_checkpoint(tmp_path / "final.pt")
+    reference = torch.load(tmp_path / "final.pt", weights_only=True)
+    assert loaded.pop("plain") == reference.pop("plain") == saved["plain"]
+    torch.testing.assert_close(loaded, reference, rtol=0, atol=0)
+    assert loaded["model"]._metadata == reference["model"]._metadata
+    assert [v.stride() for v in loaded["kinds"]] == [v.stride() for v in reference["kinds"]]
+    loaded["shared"][0][10] = 7.0
+    assert loaded["shared"][1][0] == 7.0
+    network.load_state_dict(loaded["model"])
+    optimizer.load_state_dict(loaded["optimizer"])
+
+
+@pytest.mark.parametrize("name", ["../other/step_000009.pt", "final.pt", "/etc/hostname", ".", "x" * 1000])
+def test_latest_leads_nowhere_else(tmp_path, name):
+    other = tmp_path / "other"
+    other.mkdir()
+    save_checkpoint(tmp_path / "other", 9, state(9))
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run", 3, state(3))
+    save_final(tmp_path / "run", state(3))
+    (tmp_path / "run" / "latest").write_text(name)
+    assert newest_checkpoint(tmp_path / "run") == tmp_path / "run" / "step_000003.pt"
+
+
 def test_loading_runs_no_code(tmp_path):
     torch.save({"step": 1, "model": {}, "code": Path("x")}, tmp_path / "step_000001.pt")
     with pytest.raises(ValueError, match=r"corrupt .* no other checkpoint is readable"):
@@ -64,10 +135,16 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     save_checkpoint(tmp_path, 2, state(2))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The kernel refuses to let files grow past the limit, as a full disk does.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(OSError, match=r"step_000004.pt: cannot be written .*step_000002.pt, is intact"):
-            save_checkpoint(tmp_path, 4, state(4, size=1_000_000))
+        for limit in (64, 100_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            with pytest.raises(
+                OSError,
+                match=r"step_000004.pt: cannot be written .*File too large: .*02.pt, is intact",
+            ):
+                save_checkpoint(tmp_path, 4, state(4, size=1_000_000))
+            with pytest.raises(OSError, match=rf"File too large: '{tmp_path}/final.pt'"):
+                save_final(tmp_path, state(4, size=1_000_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert names(tmp_path) == ["latest", "step_000002.pt"]
