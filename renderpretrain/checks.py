@@ -16,20 +16,23 @@ def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str,
         name: What the user calls the argument; it starts the message.
         tensor: The argument.
         axes: Axis names separated by blanks, e.g. ``"B R 3"``. A number is an exact size, a name is bound to
-            the size it meets (twice the same name means twice the same size), a leading ``...`` takes any
-            axes.
+            the size it meets (twice the same name means twice the same size), a leading or trailing ``...``
+            takes any axes.
         **sizes: Sizes already known, by axis name.
 
     Returns:
         The size of every named axis.
     """
-    names = axes.split()
-    leading = bool(names) and names[0] == "..."
-    tail = names[1:] if leading else names
-    shape = tuple(tensor.shape)
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name}: expected a tensor ({axes}), got {type(tensor).__name__}")
+    names, shape = axes.split(), tuple(tensor.shape)
+    seen = shape
+    if "..." in names:
+        names = [axis for axis in names if axis != "..."]
+        seen = shape[max(len(shape) - len(names), 0) :] if axes.startswith("...") else shape[: len(names)]
     bound = dict(sizes)
-    fits = len(shape) >= len(tail) if leading else len(shape) == len(tail)
-    for axis, size in zip(tail, shape[len(shape) - len(tail) :], strict=False):
+    fits = len(seen) == len(names)
+    for axis, size in zip(names, seen, strict=False):
         expected = int(axis) if axis.isdigit() else bound.setdefault(axis, size)
         fits = fits and size == expected
     if not fits:
@@ -38,8 +41,55 @@ def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str,
     return bound
 
 
+def check_alike(**tensors: Tensor | None) -> None:
+    """Raise ``ValueError`` unless all have the shape of the first one; broadcasting is a mistake among rays.
+
+    Args:
+        **tensors: By the names that the user knows them by; ``None`` is left out.
+    """
+    (first, model), *others = tensors.items()
+    if not isinstance(model, Tensor):
+        raise ValueError(f"{first}: expected a tensor, got {type(model).__name__}")
+    for name, tensor in others:
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor) or tensor.shape != model.shape:
+            got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"{name}: expected {tuple(model.shape)}, the shape of {first}, got {got}")
+
+
+def check_floating(**tensors: Tensor | None) -> None:
+    """Raise ``ValueError`` unless these hold floating-point numbers, by name; ``None`` is left out."""
+    for name, tensor in tensors.items():
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
+
+
+def check_bool(**masks: Tensor | None) -> None:
+    """Raise ``ValueError`` unless these hold truth values, by name; ``None`` is left out."""
+    for name, mask in masks.items():
+        if mask is not None and mask.dtype != torch.bool:
+            raise ValueError(f"{name}: expected torch.bool, got {mask.dtype}")
+
+
+def check_on_grid(name: str, volume: Tensor, shape: Sequence[int]) -> None:
+    """Raise ``ValueError`` unless ``volume`` is ``(B, C, Z, Y, X)`` with the shape ``(Z, Y, X)`` of its grid.
+
+    An encoder that strides, or an axis order of its own, gives another one, which would be read at wrong
+    places without a word.
+    """
+    check_shape(name, volume, "B C Z Y X")
+    if tuple(volume.shape[2:]) != tuple(shape):
+        raise ValueError(
+            f"{name}: expected (B, C, Z, Y, X) on a grid of {tuple(shape)}, got {tuple(volume.shape)}; the "
+            "grid of a strided encoder's output is encoder.output_grid(grid)"
+        )
+
+
 def check_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.device) -> None:
     """Raise ``ValueError`` unless ``mask`` is bool, of this shape and on this device."""
+    if not isinstance(mask, Tensor):
+        raise ValueError(f"{name}: expected a tensor of torch.bool, got {type(mask).__name__}")
     if mask.dtype != torch.bool or mask.shape != shape or mask.device != device:
         raise ValueError(
             f"{name}: expected torch.bool of shape {tuple(shape)} on {device}, "

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from renderpretrain import ops
 from renderpretrain.data.scene import Scene, with_tensors
 from renderpretrain.geometry import Cameras
 
@@ -110,7 +111,7 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         raise ValueError("collate: expected at least one scene, got none")
     _check_alike(scenes)
     if seeds is None:
-        seeds = torch.randint(2**62, (len(scenes),))
+        seeds = ops.draw_seeds(len(scenes))
     batch = Batch(
         names=tuple(scene.name for scene in scenes),
         points=pad_sequence([scene.points for scene in scenes], batch_first=True),

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from renderpretrain.encoders.drop_path import drop_path
 from renderpretrain.encoders.frozen import freeze
-from renderpretrain.encoders.masked import MaskedConv2d, MaskedLayerNorm2d, hide_cells, resize_mask
+from renderpretrain.encoders.masked import (
+    MaskedConv2d,
+    MaskedLayerNorm2d,
+    check_images,
+    hide_cells,
+    resize_mask,
+)
 from renderpretrain.encoders.perceptron import Perceptron
 
 
@@ -79,6 +85,7 @@ class ConvNeXt(nn.Module):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
+        check_images(images)
         x = self.stem(hide_cells(images, hidden), hidden)
         maps = []
         for i, stage in enumerate(self.stages):

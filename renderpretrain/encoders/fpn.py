@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_shape
+
 
 class FPN(nn.Module):
     """Coarse maps are added to finer ones, all brought to one width.
@@ -36,6 +38,7 @@ class FPN(nn.Module):
         if not used:
             raise ValueError(f"start_level: expected less than {len(in_channels)} maps, got {start_level}")
         self.start_level = start_level
+        self.in_channels = tuple(used)
         num_outs = len(used) if num_outs is None else num_outs
         if num_outs < 1:
             raise ValueError(f"num_outs: expected at least one map, got {num_outs}")
@@ -57,6 +60,8 @@ class FPN(nn.Module):
         expected = len(self.lateral_convs) + self.start_level
         if len(maps) != expected:
             raise ValueError(f"maps: expected {expected} feature maps, got {len(maps)}")
+        for x, channels in zip(maps[self.start_level :], self.in_channels, strict=True):
+            check_shape("maps", x, "B C h w", B=len(maps[0]), C=channels)
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, maps[self.start_level :], strict=True)]
         for fine in range(len(laterals) - 2, -1, -1):
             size = laterals[fine].shape[-2:]

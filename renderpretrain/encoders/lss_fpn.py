@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_shape
+
 
 class LSSFPN(nn.Module):
     """The generalised FPN of lift-splat networks (BEVFusion's GeneralizedLSSFPN, also NS-MAE's).
@@ -26,6 +28,7 @@ class LSSFPN(nn.Module):
         super().__init__()
         if len(in_channels) < 2:
             raise ValueError(f"in_channels: expected at least two maps, got {tuple(in_channels)}")
+        self.in_channels = tuple(in_channels)
         # What comes from below is the coarsest map itself at first, afterwards the last result.
         coarser = [*(out_channels for _ in in_channels[2:]), in_channels[-1]]
         self.lateral_convs = nn.ModuleList(
@@ -45,6 +48,8 @@ class LSSFPN(nn.Module):
         expected = len(self.lateral_convs) + 1
         if len(maps) != expected:
             raise ValueError(f"maps: expected {expected} feature maps, got {len(maps)}")
+        for x, channels in zip(maps, self.in_channels, strict=True):
+            check_shape("maps", x, "B C h w", B=len(maps[0]), C=channels)
         outs = [maps[-1]]
         for i in range(expected - 2, -1, -1):
             coarse = nn.functional.interpolate(outs[0], size=maps[i].shape[-2:], mode="bilinear")

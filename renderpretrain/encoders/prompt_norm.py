@@ -60,6 +60,7 @@ class PromptNorm(nn.Module):
             sample: Number of the sample that each row belongs to.
             domains: Of each sample.
         """
+        check_shape("sample", sample, "M", M=check_shape("x", x, "M C")["M"])
         shift, scale = self.modulation(domains.context).chunk(2, dim=1)
         return self._normalise(x, sample, domains.indices) * (1 + scale[sample]) + shift[sample]
 

@@ -16,6 +16,7 @@ from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
     MaskedConv2d,
     MaskedMaxPool2d,
+    check_images,
     hide_cells,
     resize_mask,
 )
@@ -85,6 +86,7 @@ class ResNet(nn.Module):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
+        check_images(images)
         x = self.bn1(self.conv1(hide_cells(images, hidden), hidden), hidden).relu()
         x = self.maxpool(x, hidden)
         maps = []

@@ -8,7 +8,7 @@ from torch import nn
 
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.sparse_backend import Backend, run_conv
-from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 
 Size = int | Sequence[int]
 
@@ -119,6 +119,7 @@ class SparseInverseConv3d(nn.Module):
 
 def _run(layer: SubMConv3d | SparseConv3d | SparseInverseConv3d, x: SparseTensor) -> SparseTensor:
     """Convolve and add the bias, which spconv itself cannot do on a CPU in evaluation."""
+    check_sparse(x)
     channels = layer.weight.shape[-1]
     if x.features.shape[1] != channels:
         raise ValueError(f"x: expected {channels} channels, got {x.features.shape[1]}")

@@ -15,7 +15,7 @@ from renderpretrain.encoders.sparse_blocks import (
     submanifold_layer,
 )
 from renderpretrain.encoders.sparse_conv import Size
-from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape, output_grid
 from renderpretrain.geometry import VoxelGrid
 
@@ -86,6 +86,7 @@ class SparseEncoder(nn.Module):
         Args:
             x: The visible voxels; none at all is fine.
         """
+        check_sparse(x)
         shape = covering_shape(x.spatial_shape, strided_specs(self.encoder_layers))
         x = SparseTensor(x.features, x.coords, shape, x.batch_size)
         return self.conv_out(self.encoder_layers(self.conv_input(x))).dense()
@@ -127,6 +128,7 @@ class VoxelBackBone8x(nn.Module):
         self, x: SparseTensor
     ) -> tuple[SparseTensor, SparseTensor, SparseTensor, SparseTensor, SparseTensor]:
         """Results of ``conv1`` to ``conv4`` and ``conv_out``, at horizontal strides 1, 2, 4, 8, 8."""
+        check_sparse(x)
         z, y, w = x.spatial_shape
         x1 = self.conv1(self.conv_input(SparseTensor(x.features, x.coords, (z + 1, y, w), x.batch_size)))
         x2 = self.conv2(x1)

@@ -6,6 +6,8 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from renderpretrain.checks import check_integer, check_shape, check_volume
+
 
 @dataclass(frozen=True)
 class SparseTensor:
@@ -27,6 +29,12 @@ class SparseTensor:
     batch_size: int
     rulebooks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        check_shape("SparseTensor.features", self.features, "M C")
+        check_shape("SparseTensor.coords", self.coords, "M 4", M=len(self.features))
+        check_integer("SparseTensor.coords", self.coords)
+        check_volume(self.spatial_shape)
+
     def with_features(self, features: Float[Tensor, "M _"]) -> "SparseTensor":
         """Other features on the same voxels."""
         return replace(self, features=features)
@@ -40,3 +48,9 @@ class SparseTensor:
         rows = self.features.new_zeros(self.batch_size, *self.spatial_shape, self.features.shape[1])
         rows[tuple(self.coords.long().unbind(1))] = self.features
         return rows.permute(0, 4, 1, 2, 3)
+
+
+def check_sparse(x: Any) -> None:
+    """Raise ``ValueError`` unless this is a sparse tensor, and not the voxels it is made from."""
+    if not isinstance(x, SparseTensor):
+        raise ValueError(f"x: expected a SparseTensor, as of voxels.to_sparse(), got {type(x).__name__}")

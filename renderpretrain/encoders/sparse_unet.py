@@ -10,7 +10,7 @@ from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
-from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape
 
 MakeNorm = Callable[[int], nn.Module]
@@ -81,6 +81,7 @@ class SparseUNet(nn.Module):
             x: The visible voxels; none at all is fine.
             domains: Data set of each sample; needed with ``prompt`` and only then.
         """
+        check_sparse(x)
         if (domains is not None) != self.prompted:
             expected = "the data set of each sample" if self.prompted else "None without prompt"
             raise ValueError(f"domains: expected {expected}, got {domains}")

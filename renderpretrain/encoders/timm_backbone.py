@@ -9,6 +9,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.encoders.masked import check_images
+
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,6 +44,7 @@ class TimmBackbone(nn.Module):
         Args:
             images: Normalised images.
         """
+        check_images(images)
         maps = self.network(images)
         return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_shape
+
 
 class VolumeNeck(nn.Module):
     """Parallel branches at several horizontal resolutions, brought back to the input's and summed.
@@ -40,6 +42,7 @@ class VolumeNeck(nn.Module):
             raise ValueError(
                 f"strides: expected one per branch of channels={tuple(channels)}, got {tuple(strides)}"
             )
+        self.in_channels = in_channels
         self.blocks = nn.ModuleList()
         self.deblocks = nn.ModuleList()
         for width, stride in zip(channels, strides, strict=True):
@@ -57,6 +60,7 @@ class VolumeNeck(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """The neck's volume, on the grid of the input. Differentiable."""
+        check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
         height, width = volume.shape[-2:]
         ups = [up(down(volume)) for down, up in zip(self.blocks, self.deblocks, strict=True)]
         total = ups[0][..., :height, :width]
@@ -80,6 +84,7 @@ class VolumeConv(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """Differentiable."""
+        check_shape("volume", volume, "B C Z Y X", C=self.conv.in_channels)
         return self.norm(self.conv(volume)).relu()
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_shape
+
 
 class VolumeUNet(nn.Module):
     """A volume seen at several resolutions, each half the one before along all axes.
@@ -28,6 +30,7 @@ class VolumeUNet(nn.Module):
         self, in_channels: int, out_channels: int = 128, *, channels: Sequence[int] = (32, 64, 128, 256)
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         widths = [in_channels, *channels]
         self.encoders = nn.ModuleList(
             _Encoder(widths[i], widths[i + 1], pool=i > 0) for i in range(len(channels))
@@ -39,6 +42,7 @@ class VolumeUNet(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """The neck's volume, on the grid of the input. Differentiable."""
+        check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
         maps = [volume]
         for encoder in self.encoders:
             maps.append(encoder(maps[-1]))

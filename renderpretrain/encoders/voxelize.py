@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_floating, check_mask, check_shape
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.sparse_neighbors import from_linear_keys
@@ -36,6 +36,7 @@ class Voxels:
         """The voxels as a sparse tensor, without the hidden ones."""
         features, coords = self.features, self.coords
         if hidden is not None:
+            check_mask("hidden", hidden, (len(coords),), coords.device)
             features, coords = features[~hidden], coords[~hidden]
         return SparseTensor(features, coords, self.grid.shape, len(self.point_to_voxel))
 
@@ -59,7 +60,9 @@ def voxelize(
 
     Differs from hard voxelisation in: no limit on the points of a voxel.
     """
-    check_shape("points", points, "B P C")
+    if check_shape("points", points, "B P C")["C"] < 3:
+        raise ValueError(f"points: expected x, y, z and features in the last axis, got {tuple(points.shape)}")
+    check_floating(points=points)
     batch, num_points, _ = points.shape
     box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     index = ops.voxel_index(points[..., :3], valid, *box).flatten()

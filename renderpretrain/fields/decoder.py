@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_shape
+
 
 class InjectedMLP(nn.Module):
     """A multilayer perceptron of the position into which the feature is added before every layer.
@@ -38,6 +40,7 @@ class InjectedMLP(nn.Module):
         position_channels: int = 3,
     ) -> None:
         super().__init__()
+        self.feature_channels = feature_channels
         widths = [hidden_channels] * (num_blocks + 1) + [out_channels]
         self.embed = nn.Linear(position_channels, hidden_channels) if position_channels else None
         self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in widths[:-1])
@@ -49,6 +52,7 @@ class InjectedMLP(nn.Module):
         self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
     ) -> Float[Tensor, "*batch K"]:
         """Decode features at points in units of about 1. Differentiable in both."""
+        check_shape("features", features, "... C", C=self.feature_channels)
         return self._layers(points, features)[-1]
 
     def _layers(self, points: Tensor, features: Tensor) -> list[Tensor]:

@@ -12,7 +12,13 @@ from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import density_alphas, occupancy_densities
-from renderpretrain.fields.samples import FieldSamples, answer_samples, query_points
+from renderpretrain.fields.samples import (
+    FieldSamples,
+    answer_samples,
+    check_query,
+    check_volume,
+    query_points,
+)
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
 
@@ -54,6 +60,7 @@ class DensityField(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.channels = channels
         self.extent = extent
         self.activation = activation
         self.position_frequencies = position_frequencies
@@ -76,6 +83,8 @@ class DensityField(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
+        check_volume(volume, self.grid, self.channels)
+        check_query(volume, rays, samples)
         with torch.autocast(volume.device.type, enabled=False):
             return self._forward(volume.float(), rays, samples)
 
@@ -116,11 +125,14 @@ class OccupancyField(nn.Module):
         self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
     ) -> Float[Tensor, "B P"]:
         """Minus the logits: positive in free space, zero where the probability is a half."""
+        check_volume(volume, self.grid)
+        check_shape("points", points, "B P 3", B=len(volume))
         return -ops.grid_sample(volume[:, :1], points, self.grid.scale, self.grid.offset)[..., 0]
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
-        check_shape("volume", volume, "B C Z Y X")
+        check_volume(volume, self.grid)
+        check_query(volume, rays, samples)
         with torch.autocast(volume.device.type, enabled=False):
             volume = volume if volume.dtype == torch.float64 else volume.float()
             points, _ = query_points(rays, samples)

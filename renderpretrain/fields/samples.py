@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.geometry import Rays, RaySamples
+from renderpretrain.checks import check_on_grid, check_shape
+from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class FieldSamples:
     channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
     sdf: Float[Tensor, "*batch S"] | None = None
     gradients: Float[Tensor, "*batch S 3"] | None = None
+
+
+def check_volume(volume: Tensor, grid: VoxelGrid, channels: int | None = None) -> None:
+    """Raise ``ValueError`` unless a volume lies on its grid and is as wide as a field reads."""
+    check_on_grid("volume", volume, grid.shape)
+    if channels is not None:
+        check_shape("volume", volume, "B C Z Y X", C=channels)
+
+
+def check_query(volume: Tensor, rays: Rays, samples: RaySamples) -> None:
+    """Raise ``ValueError`` unless there are ``(B, R)`` rays for the ``B`` volumes, and samples on them."""
+    check_shape("rays.origins", rays.origins, "B R 3", B=len(volume))
+    batch, count = rays.shape
+    check_shape("samples.valid", samples.valid, "B R S", B=batch, R=count)
 
 
 def query_points(rays: Rays, samples: RaySamples) -> tuple[Float[Tensor, "B P 3"], Float[Tensor, "B P 3"]]:

@@ -8,10 +8,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
+from renderpretrain.checks import check_shape
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import NeuSOpacity
-from renderpretrain.fields.samples import FieldSamples, answer_samples, query_points
+from renderpretrain.fields.samples import (
+    FieldSamples,
+    answer_samples,
+    check_query,
+    check_volume,
+    query_points,
+)
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
 SOFTPLUS_BETA = 100
@@ -96,6 +103,7 @@ class SDFField(nn.Module):
         if split and channels % 2:
             raise ValueError(f"channels: expected an even number to split, got {channels}")
         self.grid = grid
+        self.channels = channels
         self.extent = extent
         self.split = split
         self.opacity = NeuSOpacity(extent, sharpness) if opacity is None else opacity
@@ -123,6 +131,8 @@ class SDFField(nn.Module):
 
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
         """Signed distance alone, metres."""
+        check_volume(volume, self.grid, self.channels)
+        check_shape("points", points, "B P 3", B=len(volume))
         features, _ = self._read(volume, points)
         return self.distance(points / self.extent, features)[..., 0] * self.extent
 
@@ -141,6 +151,8 @@ class SDFField(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
+        check_volume(volume, self.grid, self.channels)
+        check_query(volume, rays, samples)
         with torch.autocast(volume.device.type, enabled=False):
             return self._forward(volume.float(), rays, samples)
 

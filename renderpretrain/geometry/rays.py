@@ -92,6 +92,8 @@ class RaySamples:
         Raises:
             ValueError: Unless ``near < far`` and ``count`` is positive.
         """
+        if isinstance(near, Tensor) or isinstance(far, Tensor):
+            raise ValueError("near, far: expected numbers, the same for all rays, got a tensor")
         if not (near < far and count > 0):
             raise ValueError(
                 f"near, far, count: expected near < far and at least 1, got {near}, {far}, {count}"

@@ -10,6 +10,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid, transform
 from renderpretrain.lifters.deformable import SpatialCrossAttention, TemporalSelfAttention
+from renderpretrain.lifters.maps import check_maps
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, project_pillars
 
 
@@ -46,7 +47,8 @@ def warp_bev(
     map's centre followed by shifted reference points.
     """
     _, y, x = grid.shape
-    check_shape("bev", bev, "B C Y X", Y=y, X=x)
+    sizes = check_shape("bev", bev, "B C Y X", Y=y, X=x)
+    check_shape("current_to_previous", current_to_previous, "B 4 4", B=sizes["B"])
     centers = grid.centers(bev.device)[0].reshape(-1, 3)
     centers = torch.cat([centers[:, :2], torch.zeros_like(centers[:, :1])], -1)
     there = transform(current_to_previous, centers)[..., :2].unflatten(1, (y, x))
@@ -263,12 +265,15 @@ class BEVFormerLifter(nn.Module):
         previous: PreviousBEV | None = None,
     ) -> Float[Tensor, "B D Z Y X"]:
         """The volume. Differentiable in the maps and in the previous volume."""
+        check_maps(levels, cameras, camera_valid, self.bev_embedding.embedding_dim)
         levels = self.transformer.marked(levels)
         batch, size = len(camera_valid), self.grid.shape[1:]
         query = self.bev_embedding.weight.expand(batch, -1, -1)
         position = self.positional_encoding().expand(batch, -1, -1)
         history = query, torch.zeros(batch, dtype=torch.bool, device=query.device)
         if previous is not None:
+            sizes = check_shape("previous.volume", previous.volume, "B D Z Y X", B=batch)
+            check_shape("previous.valid", previous.valid, "B", B=sizes["B"])
             bev = previous.volume.flatten(1, 2)
             warped = warp_bev(bev, previous.current_to_previous, self.grid)
             history = warped.flatten(2).mT, previous.valid

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_alike, check_shape
 from renderpretrain.lifters.pillars import PillarViews
 
 
@@ -174,6 +174,9 @@ class SpatialCrossAttention(nn.Module):
                 :func:`~renderpretrain.lifters.project_pillars`.
         """
         batch, num_queries, channels = check_shape("query", query, "B Q C").values()
+        check_shape("query", query, "B Q C", C=self.output_proj.in_features)
+        for level in levels:
+            check_shape("levels", level, "B N C h w", B=batch, N=views.index.shape[1], C=channels)
         rows = views.rows(num_queries)
         seeing = query.flatten(0, 1)[rows.clamp(min=0)].flatten(0, 1)
         flat = [level.flatten(0, 1) for level in levels]
@@ -224,7 +227,9 @@ class TemporalSelfAttention(nn.Module):
             maps: The previous BEV map in the present frame, and the present one. Differentiable.
             size: ``(Y, X)`` of the maps.
         """
-        check_shape("query", query, "B Q C", Q=size[0] * size[1])
+        check_shape("query", query, "B Q C", Q=size[0] * size[1], C=self.output_proj.in_features)
+        for row in maps:
+            check_alike(query=query, maps=row)
         chosen_by = torch.cat([maps[0], query], -1)
         offsets = self.sampling_offsets(chosen_by).float().unflatten(-1, (*self.shape, 2))
         weights = self.attention_weights(chosen_by).float().unflatten(-1, self.shape).softmax(-1)

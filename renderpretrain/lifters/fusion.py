@@ -57,6 +57,8 @@ class ConcatFusion(nn.Sequential):
 
 def _check_grids(volumes: Sequence[Tensor]) -> None:
     """Raise ``ValueError`` unless there are volumes, all of one batch and one grid."""
+    if isinstance(volumes, Tensor):
+        raise ValueError(f"volumes: expected a list of them, got one tensor {tuple(volumes.shape)}")
     grids = [(volume.shape[0], *volume.shape[2:]) for volume in volumes]
     if len(set(grids)) != 1 or len(grids[0]) != 4:
         raise ValueError(f"volumes: expected at least one, all of one (B, Z, Y, X), got {grids}")

@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
+from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
+from renderpretrain.lifters.maps import check_maps
 
 
 def frustum_points(
@@ -20,6 +22,7 @@ def frustum_points(
         depths: Along the optical axis, metres.
         size: ``(h, w)`` of the feature map; it covers the image edge to edge.
     """
+    check_shape("depths", depths, "D")
     v, u = (
         (torch.arange(count, device=depths.device) + 0.5) * (extent / count)
         for count, extent in zip(size, cameras.image_size, strict=True)
@@ -73,6 +76,7 @@ class LiftSplat(nn.Module):
         self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
     ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D _ _"]]]:
         """The volume, and every level's depth probabilities for losses on them."""
+        check_maps(levels, cameras, camera_valid, self.context.in_channels)
         volumes, probabilities = [], []
         for features in levels:
             plan = self.plan(cameras, camera_valid, (features.shape[3], features.shape[4]))
@@ -94,6 +98,7 @@ class LiftSplat(nn.Module):
         self, features: Float[Tensor, "B N C h w"], plan: ops.LssPlan
     ) -> tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B N D h w"]]:
         """One level's volume and depth probabilities."""
+        check_shape("features", features, "B N C h w", C=self.context.in_channels)
         images = features.flatten(0, 1)
         probabilities = self.depth_head(images).float().softmax(1)
         pooled = ops.lss_pool(probabilities, self.context(images), plan)

@@ -48,6 +48,7 @@ class PillarFeatureNet(nn.Module):
     def __init__(self, grid: VoxelGrid, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.grid = grid
+        self.in_channels = in_channels
         self.pfn_layers = nn.ModuleList([PillarLayer(in_channels + 6, out_channels)])
 
     def forward(
@@ -59,7 +60,7 @@ class PillarFeatureNet(nn.Module):
             points: ``x, y, z`` in metres, then features; those outside the grid are dropped. Differentiable.
             valid: False for padding, which may hold anything.
         """
-        sizes = check_shape("points", points, "B P C")
+        sizes = check_shape("points", points, "B P C", C=self.in_channels)
         grid = self.grid
         box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
         index = ops.voxel_index(points[..., :3], valid, *box).flatten()

@@ -89,6 +89,9 @@ def project_pillars(
         grid: Its columns are the pillars.
         heights: World heights of the reference points, metres.
     """
+    sizes = check_shape("camera_valid", camera_valid, "B N")
+    if tuple(cameras.shape) != (sizes["B"], sizes["N"]):
+        raise ValueError(f"cameras: expected {(sizes['B'], sizes['N'])}, got {tuple(cameras.shape)}")
     points = pillar_points(grid, heights, camera_valid.device).flatten(0, 1)
     coordinates, visible = view_coordinates(cameras, points, (0.0, FARTHEST))
     front = coordinates[..., 2:] > 2 * NEAREST_DEPTH / FARTHEST - 1

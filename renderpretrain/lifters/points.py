@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_floating, check_integer, check_shape
 from renderpretrain.geometry import VoxelGrid
 
 
@@ -32,6 +32,7 @@ def lift_points(
         The volume in ``torch.channels_last_3d`` memory.
     """
     batch, num_points, channels = check_shape("values", values, "B P C").values()
+    check_floating(values=values)
     check_shape("points", points, "B P 3", B=batch, P=num_points)
     box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     index = ops.voxel_index(points, valid, *box).flatten()
@@ -66,6 +67,7 @@ def lift_voxels(
     """
     rows = check_shape("features", features, "M C")["M"]
     check_shape("coords", coords, "M 4", M=rows)
+    check_integer("coords", coords)
     centers = fine.to_world(coords[:, [3, 2, 1]].to(torch.float32))
     box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     cell = ops.voxel_index(centers[None], torch.ones_like(coords[None, :, 0], dtype=torch.bool), *box)[0]

@@ -5,9 +5,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
+from renderpretrain.checks import check_bool, check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.geometry.cameras import NEAREST_DEPTH
 from renderpretrain.geometry.poses import apply_matrix
+from renderpretrain.lifters.maps import check_maps
 
 SMALLEST_PROBABILITY = 1e-6
 """Keeps the logarithm of an excluded depth finite."""
@@ -27,6 +29,7 @@ def view_coordinates(
         ``(u, v, d)``, each -1 at the first edge and 1 at the last; and whether the point is in the frustum.
         Not differentiable.
     """
+    check_shape("points", points, "... P 3")
     if cameras.distortion is not None:
         with torch.no_grad():
             return pose_coordinates(cameras, points.expand(*cameras.shape, *points.shape[-2:]), depth_range)
@@ -98,6 +101,10 @@ def depth_log_likelihood(
         coordinates: Of the measured points, from :func:`view_coordinates` or :func:`pose_coordinates`.
         valid: Which of them count.
     """
+    sizes = check_shape("depth_probabilities", depth_probabilities, "B N D h w")
+    places = check_shape("coordinates", coordinates, "B N K 3", B=sizes["B"], N=sizes["N"])
+    check_shape("valid", valid, "B N K", **places)
+    check_bool(valid=valid)
     uvd = torch.where(valid[..., None], coordinates, torch.nan).flatten(0, 1)
     bins, height, width = depth_probabilities.shape[2:]
     scale = (width / 2, height / 2, bins / 2)
@@ -139,6 +146,7 @@ class ViewLifter(nn.Module):
         self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
     ) -> tuple[Float[Tensor, "B C Z Y X"], list[Float[Tensor, "B N D _ _"]]]:
         """The volume, and every level's depth probabilities for losses on them."""
+        check_maps(levels, cameras, camera_valid, self.depth_head.in_channels)
         centers = self.grid.centers(levels[0].device).reshape(-1, 3)
         coordinates, valid = view_coordinates(cameras, centers, self.depth_range)
         valid = valid & camera_valid[..., None]

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_shape
 from renderpretrain.losses.rays import masked_mean
 
 LUMINANCE_FLOOR = 0.01**2
@@ -33,6 +34,11 @@ def rgb_ssim(
         window: Edge length of the window, odd, pixels; the images are at least that large.
         sigma: Standard deviation of the window, pixels.
     """
+    check_shape("rgb", rgb, "B C H W")
+    check_alike(rgb=rgb, target=target)
+    check_floating(rgb=rgb, target=target)
+    check_alike(**{"rgb of a pixel": rgb[:, 0], "valid": valid})
+    check_bool(valid=valid)
     if window < 1 or window % 2 == 0 or min(rgb.shape[2:]) < window:
         raise ValueError(
             f"window: expected an odd number of pixels that fits into {tuple(rgb.shape[2:])}, got {window}"

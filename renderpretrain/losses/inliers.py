@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from renderpretrain.checks import check_alike, check_bool, check_shape
+
 SMALLEST_SCALE = 1e-12
 """Where more than half of the residuals are zero the others have no weight, and no division fails."""
 
@@ -87,5 +89,8 @@ def trimmed_weights(
 
 def _sizes(residual: Tensor, valid: Tensor, fill: float) -> Tensor:
     """Absolute residuals, without gradient."""
+    check_shape("residual", residual, "B R ...")
+    check_alike(residual=residual, valid=valid)
+    check_bool(valid=valid)
     residual = residual.detach()
     return torch.where(valid, residual.abs(), fill).to(torch.promote_types(residual.dtype, torch.float32))

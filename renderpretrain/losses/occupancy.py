@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from renderpretrain.checks import check_alike, check_bool, check_integer, check_shape
 from renderpretrain.losses.rays import masked_mean
 
 
@@ -61,6 +62,10 @@ def lovasz_softmax(
         labels: In ``[0, K)``; anything where not valid.
         valid: Which cells count.
     """
+    check_shape("probabilities", probabilities, "B K X ...")
+    check_alike(**{"probabilities of a class": probabilities[:, 0], "labels": labels, "valid": valid})
+    check_integer("labels", labels)
+    check_bool(valid=valid)
     seen = valid.flatten(1)[:, None]
     classes = torch.arange(probabilities.shape[1], device=labels.device)[:, None]
     truth = (labels.flatten(1)[:, None] == classes) & seen
@@ -90,6 +95,8 @@ def top_surface(
     Returns:
         Metres from the upper face of the grid down to the voxel's centre, and which columns hold a voxel.
     """
+    check_shape("occupied", occupied, "B Z Y X")
+    check_bool(occupied=occupied)
     from_top = occupied.flip(1).to(torch.uint8).argmax(1)
     seen = occupied.any(1)
     return torch.where(seen, (from_top + 0.5) * voxel_height, 0.0), seen
@@ -97,5 +104,8 @@ def top_surface(
 
 def _towards(logits: Tensor, occupied: Tensor, valid: Tensor) -> Tensor:
     """Logits of the right answer; zero where not valid."""
+    check_shape("logits", logits, "B X ...")
+    check_alike(logits=logits, occupied=occupied, valid=valid)
+    check_bool(occupied=occupied, valid=valid)
     kept = torch.where(valid, logits, 0.0)
     return torch.where(occupied, kept, -kept)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_shape
 
 SMALLEST_WEIGHT = 1e-6
 """Keeps the logarithm of a weight or an opacity finite."""
@@ -32,6 +33,8 @@ def masked_mean(
         weights: How much they do, not negative, in the shape of the values: a sample's mean is
             ``sum(w x) / sum(w)``, 0 where all weigh nothing. Not differentiable.
     """
+    _check_entries(values=values, valid=valid, weights=weights)
+    check_bool(valid=valid)
     return _sample_means(values, valid, weights).mean()
 
 
@@ -45,6 +48,37 @@ def _sample_means(values: Tensor, valid: Tensor, weights: Tensor | None) -> Tens
     return kept.flatten(1).sum(1) / torch.where(total > 0, total, 1)
 
 
+def check_depths(depth: Tensor, target: Tensor, hit: Tensor, inliers: Tensor | None) -> None:
+    """Raise ``ValueError`` unless a rendered depth has a measured one, a mark and, if any, a weight."""
+    _check_entries(depth=depth, target=target, hit=hit, inliers=inliers)
+    check_floating(depth=depth, target=target, inliers=inliers)
+    check_bool(hit=hit)
+
+
+def check_colours(rgb: Tensor, target: Tensor, valid: Tensor, inliers: Tensor | None) -> None:
+    """Raise ``ValueError`` unless rendered colours have seen ones in [0, 1], a mark and, if any, a weight."""
+    check_shape("rgb", rgb, "... R 3")
+    check_alike(rgb=rgb, target=target)
+    check_floating(rgb=rgb, target=target, inliers=inliers)
+    _check_entries(**{"rgb of a ray": rgb[..., 0], "valid": valid, "inliers": inliers})
+    check_bool(valid=valid)
+
+
+def check_intervals(weights: Tensor, t_starts: Tensor, t_ends: Tensor) -> dict[str, int]:
+    """Raise ``ValueError`` unless every weight has its interval; the sizes ``B`` and ``R`` otherwise."""
+    sizes = check_shape("weights", weights, "B R S")
+    check_alike(weights=weights, t_starts=t_starts, t_ends=t_ends)
+    return {"B": sizes["B"], "R": sizes["R"]}
+
+
+def _check_entries(**tensors: Tensor | None) -> None:
+    """Raise ``ValueError`` unless all have one shape, with something behind the batch."""
+    name, tensor = next(iter(tensors.items()))
+    if isinstance(tensor, Tensor) and tensor.dim() < 2:
+        raise ValueError(f"{name}: expected a batch (B, ...) of rays or cells, got {tuple(tensor.shape)}")
+    check_alike(**tensors)
+
+
 def depth_l1(
     depth: Float[Tensor, " B *rays"],
     target: Float[Tensor, " B *rays"],
@@ -55,7 +89,11 @@ def depth_l1(
     """Mean absolute error of the depth, metres, over the rays a sensor measured. Differentiable.
 
     Also of depth maps, such as NS-MAE's bird's-eye depth, whose target is :func:`top_surface`.
+
+    By itself it makes nothing opaque: the rendered depth is divided by the opacity. Surfaces come from
+    :func:`free_space` and :func:`near_surface_sdf`, or from colour.
     """
+    check_depths(depth, target, hit, inliers)
     return masked_mean((depth - torch.where(hit, target, 0.0)).abs(), hit, inliers)
 
 
@@ -67,6 +105,7 @@ def depth_l2(
     inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the depth, square metres, over the rays a sensor measured. Differentiable."""
+    check_depths(depth, target, hit, inliers)
     return masked_mean(torch.where(hit, depth - target, 0.0).square(), hit, inliers)
 
 
@@ -95,6 +134,7 @@ def depth_silog(
         closest: Metres that smaller depths count as; they have no gradient.
         inliers: Weights of the rays, in both sums and in n.
     """
+    check_depths(depth, target, hit, inliers)
     rendered, truth = (torch.where(hit, x, 1.0).clamp(min=closest).log() for x in (depth, target))
     d = rendered - truth
     squares, means = (_sample_means(x, hit, inliers) for x in (d.square(), d))
@@ -132,6 +172,9 @@ def depth_kl(  # noqa: PLR0913  intervals and measurement
     """
     if sigma <= 0:
         raise ValueError(f"sigma: expected a positive number of metres, got {sigma}")
+    sizes = check_intervals(weights, t_starts, t_ends)
+    check_shape("depth", depth, "B R", **sizes)
+    check_depths(depth, depth, hit, inliers)
     kept, starts, ends = (torch.where(hit[..., None], x, 0.0) for x in (weights, t_starts, t_ends))
     with torch.no_grad():
         middle = torch.where(hit, depth, 0.0)[..., None]
@@ -151,6 +194,7 @@ def rgb_l1(
     inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute error of the rendered colour over rays and channels. Differentiable in rgb."""
+    check_colours(rgb, target, valid, inliers)
     return masked_mean((rgb - target).abs(), valid[..., None].expand_as(rgb), _per_channel(inliers, rgb))
 
 
@@ -162,6 +206,7 @@ def rgb_mse(
     inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the rendered colour over rays and channels. Differentiable in rgb."""
+    check_colours(rgb, target, valid, inliers)
     seen = valid[..., None].expand_as(rgb)
     return masked_mean(torch.where(seen, rgb - target, 0.0).square(), seen, _per_channel(inliers, rgb))
 
@@ -177,6 +222,8 @@ def opacity_entropy(opacity: Float[Tensor, "B R"], valid: Bool[Tensor, "B R"]) -
     ``-o log o - (1 - o) log(1 - o)``; within 1e-6 of 0 or 1 there is no gradient. It does what the Beta prior
     of Neural Volumes does (https://arxiv.org/abs/1906.07751), bounded. Differentiable in opacity.
     """
+    _check_entries(opacity=opacity, valid=valid)
+    check_bool(valid=valid)
     o = torch.where(valid, opacity, 0.5).clamp(SMALLEST_WEIGHT, 1 - SMALLEST_WEIGHT)
     return masked_mean(-torch.xlogy(o, o) - torch.xlogy(1 - o, 1 - o), valid)
 
@@ -192,5 +239,7 @@ def distortion(
     See :func:`renderpretrain.ops.distortion_loss`; intervals are near to far. Differentiable in all but
     valid; a ray that is not valid may hold anything, NaN included.
     """
+    check_shape("valid", valid, "B R", **check_intervals(weights, t_starts, t_ends))
+    check_bool(valid=valid)
     kept = (torch.where(valid[..., None], x, 0.0) for x in (weights, t_starts, t_ends))
     return masked_mean(ops.distortion_loss(*kept), valid)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from renderpretrain.checks import check_alike, check_bool, check_shape
 from renderpretrain.losses.rays import masked_mean
 
 EXCLUDED = -1e9
@@ -33,6 +34,7 @@ def semantic_info_nce(
     """
     if temperature <= 0:
         raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    _check_features(features, target, valid)
     with torch.autocast(features.device.type, enabled=False):
         mine, theirs = _directions(features, valid), _directions(target, valid)
         logits = (mine @ theirs.mT / temperature).masked_fill(~valid[:, None], EXCLUDED)
@@ -44,6 +46,7 @@ def semantic_cosine(
     features: Float[Tensor, "B R C"], target: Float[Tensor, "B R C"], valid: Bool[Tensor, "B R"]
 ) -> Float[Tensor, ""]:
     """Mean of one minus the cosine between rendered features and targets. Differentiable in features."""
+    _check_features(features, target, valid)
     return masked_mean(1 - (_directions(features, valid) * _directions(target, valid)).sum(-1), valid)
 
 
@@ -69,9 +72,21 @@ def class_log_probabilities(
     """
     if temperature <= 0:
         raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    sizes = check_shape("features", features, "M C")
+    classes = check_shape("vectors", vectors, "K C", C=sizes["C"])["K"]
+    check_shape("allowed", allowed, "M K", M=sizes["M"], K=classes)
+    check_bool(allowed=allowed)
     with torch.autocast(features.device.type, enabled=False):
         cosines = normalize(features.float(), dim=-1) @ normalize(vectors.float(), dim=-1).mT
         return (cosines / temperature).masked_fill(~allowed, EXCLUDED).log_softmax(-1)
+
+
+def _check_features(features: Tensor, target: Tensor, valid: Tensor) -> None:
+    """Raise ``ValueError`` unless every rendered feature has a target and a mark."""
+    sizes = check_shape("features", features, "B R C")
+    check_alike(features=features, target=target)
+    check_shape("valid", valid, "B R", B=sizes["B"], R=sizes["R"])
+    check_bool(valid=valid)
 
 
 def _directions(features: Tensor, valid: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.losses.rays import masked_mean
+from renderpretrain.checks import check_alike, check_bool, check_shape
+from renderpretrain.losses.rays import check_depths, masked_mean
 
 
 def free_space(
@@ -19,8 +20,10 @@ def free_space(
     """Samples well in front of the measured surface must be at least ``truncation`` from any.
 
     Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in
-    sdf. ``inliers`` are weights of the rays.
+    sdf. Of what was rendered, ``sdf`` is ``rendered.field.sdf`` and ``t`` is ``rendered.samples.t_mids``.
+    ``inliers`` are weights of the rays.
     """
+    _check_samples(sdf, t, depth, hit, inliers)
     front = hit[..., None] & (t < depth[..., None] - truncation)
     return masked_mean((truncation - sdf).clamp(min=0.0), front, _per_sample(inliers, sdf))
 
@@ -39,9 +42,18 @@ def near_surface_sdf(
     Mean of ``|t + sdf - depth|`` over the samples with ``|t - depth| <= truncation``. Differentiable in sdf.
     ``inliers`` are weights of the rays.
     """
+    _check_samples(sdf, t, depth, hit, inliers)
     remaining = depth[..., None] - t
     near = hit[..., None] & (remaining.abs() <= truncation)
     return masked_mean((sdf - remaining).abs(), near, _per_sample(inliers, sdf))
+
+
+def _check_samples(sdf: Tensor, t: Tensor, depth: Tensor, hit: Tensor, inliers: Tensor | None) -> None:
+    """Raise ``ValueError`` unless every sample has its distance, and every ray its measurement."""
+    sizes = check_shape("sdf", sdf, "B R S")
+    check_alike(sdf=sdf, t=t)
+    check_shape("depth", depth, "B R", B=sizes["B"], R=sizes["R"])
+    check_depths(depth, depth, hit, inliers)
 
 
 def _per_sample(inliers: Tensor | None, sdf: Tensor) -> Tensor | None:
@@ -54,6 +66,9 @@ def eikonal(gradients: Float[Tensor, "B R S 3"], valid: Bool[Tensor, "B R S"]) -
 
     The norm's gradient at a zero vector is taken as zero. Differentiable in the gradients.
     """
+    check_shape("gradients", gradients, "B R S 3")
+    check_alike(**{"a gradient": gradients[..., 0], "valid": valid})
+    check_bool(valid=valid)
     squared = torch.where(valid[..., None], gradients, 0.0).square().sum(-1)
     norms = squared.where(squared > 0, 1.0).sqrt() * (squared > 0)
     return masked_mean((norms - 1).square(), valid)
@@ -72,4 +87,6 @@ def sdf_sparsity(
         valid: Which samples count; uniform ones along the rays in the paper.
         sharpness: The paper's tau, 1/m.
     """
+    check_alike(sdf=sdf, valid=valid)
+    check_bool(valid=valid)
     return masked_mean((-sharpness * torch.where(valid, sdf, 0.0).abs()).exp(), valid)

@@ -5,6 +5,11 @@ A policy is any callable ``(candidates, seeds) -> mask`` on boolean tensors ``(B
 whatever the axes count: patches, pixels, voxels, blocks of them, points, frames. What a policy knows about
 them beyond that (distances, azimuths, returns) it is given when it is made.
 
+Policies of different classes draw independently from equal seeds. Two of one class on the same candidates
+would draw the same mask: put them in :class:`Either` or :class:`Compose`, which give each its own seeds, or
+give the second one ``ops.fork(seeds, 1)``. Images of several cameras in one row, ``(B * N, h, w)``, take
+``ops.per_camera(seeds, N)``.
+
 What a mask then does to its tokens: :func:`hide_patches`, :func:`hide_depth`, :func:`hidden_voxels`,
 :func:`hide_features`; hidden points are no longer valid, ``point_valid & ~mask``.
 """

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_bool, check_shape
 
 
 def check_share(name: str, share: float) -> None:
@@ -13,9 +14,24 @@ def check_share(name: str, share: float) -> None:
         raise ValueError(f"{name}: expected a number in [0, 1], got {share}")
 
 
-def given_or_drawn(seeds: Int[Tensor, " B"] | None, candidates: Bool[Tensor, "B ..."]) -> Int[Tensor, " B"]:
-    """The seeds, or without any some from torch's global generator."""
-    return ops.draw_seeds(len(candidates), candidates.device) if seeds is None else seeds
+def policy_seeds(
+    name: str, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None
+) -> Int[Tensor, " B"]:
+    """What the policy of a name draws from: the given seeds, or some from torch's global generator.
+
+    Raises:
+        ValueError: If candidates are no truth values ``(B, ...)``, or seeds not one whole number for each.
+    """
+    check_shape("candidates", candidates, "B T ...")
+    check_bool(candidates=candidates)
+    if seeds is None:
+        seeds = ops.draw_seeds(len(candidates), candidates.device)
+    elif seeds.shape != (len(candidates),):
+        raise ValueError(
+            f"seeds: expected one for each of the {len(candidates)} rows of candidates, got "
+            f"{tuple(seeds.shape)}; cameras in the rows take ops.per_camera(seeds, num_cameras)"
+        )
+    return ops.own_seeds(seeds, len(candidates), name)
 
 
 def per_candidate(

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.masking.choose import check_share, given_or_drawn
+from renderpretrain.masking.choose import check_share, policy_seeds
 from renderpretrain.masking.random import MaskPolicy, RandomMask
 
 
@@ -25,7 +25,7 @@ class Either:
         self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("Either", candidates, seeds)
         masks = [policy(candidates, ops.fork(seeds, i)) for i, policy in enumerate(self.policies)]
         return torch.stack(masks).any(0)
 
@@ -44,7 +44,7 @@ class Compose:
         self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("Compose", candidates, seeds)
         mask = torch.zeros_like(candidates)
         for i, policy in enumerate(self.policies):
             mask = mask | policy(candidates & ~mask, ops.fork(seeds, i))
@@ -70,7 +70,7 @@ class Sometimes:
         self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("Sometimes", candidates, seeds)
         masked = ops.uniform(ops.fork(seeds, 1), (1,))[:, 0] < self.probability
         mask = self.policy(candidates, ops.fork(seeds, 2))
         return mask & masked.view(-1, *(1,) * (mask.dim() - 1))
@@ -101,7 +101,7 @@ class SharedMask:
         """Draw the mask; without seeds they come from torch's global generator."""
         if max(self.axes) >= candidates.dim():
             raise ValueError(f"SharedMask: axes: expected axes of {tuple(candidates.shape)}, got {self.axes}")
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("SharedMask", candidates, seeds)
         lines = candidates.any(dim=self.axes, keepdim=True)
         mask = self.policy(lines.squeeze(self.axes), seeds)
         return candidates & mask.reshape(lines.shape)
@@ -131,7 +131,7 @@ class FrameMask:
         self, candidates: Bool[Tensor, "B T ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B T ..."]:
         """Draw the mask of frames, oldest first; without seeds they come from torch's global generator."""
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("FrameMask", candidates, seeds)
         frames = candidates.flatten(2).any(2) if candidates.dim() > 2 else candidates
         old = torch.arange(frames.shape[1], device=frames.device) < frames.shape[1] - self.keep
         mask = RandomMask(self.ratio)(frames & old, seeds)

@@ -5,13 +5,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_integer, check_shape
 
 
 def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[Tensor, "M h w"]:
-    """All patches of the images; the patch size divides their height and width."""
+    """All patches of the images; the patch size divides their height and width.
+
+    Of a batch's cameras, ``images.flatten(0, 1)``, each gets a mask of its own from
+    ``ops.per_camera(seeds, num_cameras)``.
+    """
+    _check_images(images)
     height, width = images.shape[-2:]
-    if height % patch_size or width % patch_size:
+    if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(
             f"images: expected height and width divisible by patch_size={patch_size}, got ({height}, {width})"
         )
@@ -37,15 +42,21 @@ def hide_patches(
     Raises:
         ValueError: If patches do not tile the images, or the token is neither a patch nor a pixel.
     """
+    _check_images(images)
     check_shape("mask", mask, "M h w", M=len(images))
+    check_bool(mask=mask)
+    rows, columns = mask.shape[1:]
+    if not rows or not columns or images.shape[2] % rows or images.shape[3] % columns:
+        raise ValueError(
+            f"mask: expected patches that tile images of {tuple(images.shape[2:])}, got {rows} x {columns}"
+        )
     hidden = torch.nn.functional.interpolate(mask[:, None].float(), images.shape[-2:], mode="nearest").bool()
     if token is None:
         return images.masked_fill(hidden, 0.0)
-    rows, columns = mask.shape[1:]
-    patch = (images.shape[2] / rows, images.shape[3] / columns)
+    patch = (images.shape[2] // rows, images.shape[3] // columns)
     if token.shape[0] != images.shape[1] or tuple(token.shape[1:]) not in ((1, 1), patch):
         raise ValueError(
-            f"token: expected ({images.shape[1]}, 1, 1) or ({images.shape[1]}, {patch[0]:g}, {patch[1]:g}), "
+            f"token: expected ({images.shape[1]}, 1, 1) or ({images.shape[1]}, {patch[0]}, {patch[1]}), "
             f"one pixel or one patch, got {tuple(token.shape)}"
         )
     if token.shape[1:] != (1, 1):
@@ -64,6 +75,9 @@ def returns_per_patch(
         patch_size: Pixels per patch along each axis.
         shape: ``(h, w)`` in patches.
     """
+    sizes = check_shape("pixels", pixels, "M P 2")
+    check_shape("visible", visible, "M P", **sizes)
+    check_bool(visible=visible)
     cells = torch.where(visible[..., None], pixels, 0.0).div(patch_size).floor().long()
     index = cells[..., 1] * shape[1] + cells[..., 0]
     counts = torch.zeros(len(pixels), shape[0] * shape[1], dtype=torch.int64, device=pixels.device)
@@ -78,6 +92,9 @@ def hide_depth(
     The candidates are the pixels with a measurement, ``depth > 0``. Targets are the given image, which stays
     as it is.
     """
+    check_alike(depth=depth, mask=mask)
+    check_floating(depth=depth)
+    check_bool(mask=mask)
     return depth.masked_fill(mask, 0.0)
 
 
@@ -90,6 +107,10 @@ def hide_features(
     what it looks like. To drop voxels instead: ``voxels.to_sparse(hidden)``. Differentiable in features and
     token.
     """
+    sizes = check_shape("features", features, "M C")
+    check_shape("hidden", hidden, "M", M=sizes["M"])
+    check_bool(hidden=hidden)
+    check_shape("token", token, "C", C=sizes["C"])
     return torch.where(hidden[:, None], token.to(features.dtype), features)
 
 
@@ -110,6 +131,7 @@ def voxel_candidates(
         Which entries of the list hold a voxel, and the place of each voxel in its sample's list: their order
         in ``coords``.
     """
+    _check_coords(coords)
     batch = coords[:, 0].long()
     counts = torch.bincount(batch, minlength=batch_size)
     order = batch.argsort(stable=True)
@@ -130,6 +152,11 @@ def occupied_blocks(
         block: Voxels per block ``(z, y, x)``.
         shape: ``(B, Z, Y, X)`` in blocks.
     """
+    _check_coords(coords)
+    if len(shape) != 4 or len(block) != 3:
+        raise ValueError(
+            f"shape, block: expected (B, Z, Y, X) and three sizes (z, y, x), got {shape} and {block}"
+        )
     occupied = torch.zeros(shape, dtype=torch.bool, device=coords.device)
     b, z, y, x = _blocks(coords, block)
     occupied[b, z, y, x] = True
@@ -140,8 +167,28 @@ def hidden_voxels(
     coords: Int[Tensor, "M 4"], block: tuple[int, int, int], mask: Bool[Tensor, "B Z Y X"]
 ) -> Bool[Tensor, " M"]:
     """Which voxels lie in a hidden block."""
+    _check_coords(coords)
+    check_shape("mask", mask, "B Z Y X")
+    check_bool(mask=mask)
     b, z, y, x = _blocks(coords, block)
     return mask[b, z, y, x]
+
+
+def _check_images(images: Tensor) -> None:
+    """Raise ``ValueError`` unless there are images ``(M, C, H, W)`` of floating-point numbers."""
+    if isinstance(images, Tensor) and images.dim() == 5:
+        raise ValueError(
+            f"images: expected (M, C, H, W), got {tuple(images.shape)}; cameras go in one row: "
+            "images.flatten(0, 1)"
+        )
+    check_shape("images", images, "M C H W")
+    check_floating(images=images)
+
+
+def _check_coords(coords: Tensor) -> None:
+    """Raise ``ValueError`` unless these are voxels ``(b, z, y, x)``."""
+    check_shape("coords", coords, "M 4")
+    check_integer("coords", coords)
 
 
 def _blocks(coords: Tensor, block: tuple[int, int, int]) -> tuple[Tensor, ...]:

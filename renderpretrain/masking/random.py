@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.masking.choose import check_share, given_or_drawn, hide_smallest, per_candidate
+from renderpretrain.masking.choose import check_share, hide_smallest, per_candidate, policy_seeds
 
 MaskPolicy = Callable[[Bool[Tensor, "B ..."], Int[Tensor, " B"]], Bool[Tensor, "B ..."]]
 """``(candidates, seeds) -> mask``; the mask is a subset of the candidates."""
@@ -34,7 +34,7 @@ class RandomMask:
         self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("RandomMask", candidates, seeds)
         return hide_smallest(ops.uniform(seeds, tuple(candidates.shape[1:])), candidates, self.ratio)
 
 
@@ -66,7 +66,7 @@ class WeightedMask:
             ValueError: If the weights are not of the candidates' shape.
         """
         weights = per_candidate("WeightedMask: weights", self.weights, candidates).double()
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("WeightedMask", candidates, seeds)
         # Double precision, so that devices whose logarithms differ in the last bit sort alike.
         waits = -torch.log1p(-ops.uniform(seeds, (weights.shape[1],)).double())
         never = 1e200 * (1 + waits)

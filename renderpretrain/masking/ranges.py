@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.masking.choose import check_share, given_or_drawn, hide_in_groups, per_candidate
+from renderpretrain.masking.choose import check_share, hide_in_groups, per_candidate, policy_seeds
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RangeMask:
             ValueError: If the distances are not of the candidates' shape.
         """
         distances = per_candidate("RangeMask: distances", self.distances, candidates)
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("RangeMask", candidates, seeds)
         edges = ops.constant(self.edges, distances)
         rings = torch.bucketize(distances.contiguous(), edges, right=True)
         keys = ops.uniform(seeds, tuple(candidates.shape[1:]))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
-from renderpretrain.masking.choose import check_share, given_or_drawn, hide_smallest, per_candidate
+from renderpretrain.masking.choose import check_share, hide_smallest, per_candidate, policy_seeds
 
 ANGLE_STEPS = 1 << 20
 """Angles and cosines are compared in these steps: equal ones stay equal whatever a device's rounding."""
@@ -58,7 +58,7 @@ class BlockMask:
             raise ValueError(
                 f"candidates: expected a batch of {len(self.largest)} axes, got {tuple(candidates.shape)}"
             )
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("BlockMask", candidates, seeds)
         first, count = self._first_blocks(shape, seeds)
         scattered = ops.uniform(seeds, shape)
         return hide_smallest(first + torch.where(first == count, scattered, 0.0), candidates, self.ratio)
@@ -124,7 +124,7 @@ class SectorMask:
             ValueError: If the azimuths are not of the candidates' shape.
         """
         azimuths = per_candidate("SectorMask: azimuths", self.azimuths, candidates).double()
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("SectorMask", candidates, seeds)
         turns = azimuths / (2 * math.pi) - ops.uniform(seeds, (1,)).double()
         keys = (turns * ANGLE_STEPS).round().remainder(ANGLE_STEPS)
         return hide_smallest(keys.view(candidates.shape), candidates, self.ratio)
@@ -156,7 +156,7 @@ class ConeMask:
             ValueError: If the directions are not of the candidates' shape.
         """
         parts = [per_candidate("ConeMask: directions", x, candidates) for x in self.directions.unbind(-1)]
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("ConeMask", candidates, seeds)
         directions = torch.nn.functional.normalize(torch.stack(parts, -1).double(), dim=-1)
         if directions.shape[1] == 0:
             return torch.zeros_like(candidates)
@@ -193,7 +193,7 @@ class GridMask:
     ) -> Bool[Tensor, "B h w"]:
         """Draw the mask; without seeds they come from torch's global generator."""
         check_shape("candidates", candidates, "B h w")
-        seeds = given_or_drawn(seeds, candidates)
+        seeds = policy_seeds("GridMask", candidates, seeds)
         low, high = self.periods
         u = ops.uniform(seeds, (3,))
         period = low + (u[:, :1] * (high - low + 1)).floor()

@@ -35,7 +35,7 @@ from renderpretrain.ops.march import (
 from renderpretrain.ops.neus import neus_alphas, neus_alphas_reference
 from renderpretrain.ops.neus_render import neus_render, neus_render_reference
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
-from renderpretrain.ops.noise import draw_seeds, fork, uniform
+from renderpretrain.ops.noise import draw_seeds, fork, own_seeds, per_camera, uniform
 from renderpretrain.ops.raycast_grid import BeamCounts, raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.segment_scan import (
@@ -116,6 +116,8 @@ __all__ = [
     "neus_upsample_reference",
     "occupied_cells",
     "occupied_cells_reference",
+    "own_seeds",
+    "per_camera",
     "raycast_grid",
     "raycast_grid_reference",
     "resample",

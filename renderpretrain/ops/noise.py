@@ -5,22 +5,66 @@ come from its own seed by hashing a counter (the finaliser of splitmix64) instea
 hidden state.
 """
 
+import os
+from hashlib import sha256
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, distributed
+
+from renderpretrain.checks import check_integer, check_shape
 
 GOLDEN_GAMMA = -7046029254386353131
 """0x9E3779B97F4A7C15 as a signed integer: the step of splitmix64."""
 
 
 def draw_seeds(count: int, device: torch.device | str = "cpu") -> Int[Tensor, " B"]:
-    """Seeds from torch's global generator: ``torch.manual_seed`` rules where nobody gives seeds."""
-    return torch.randint(2**62, (count,)).to(device)
+    """Seeds from torch's global generator: ``torch.manual_seed`` rules where nobody gives seeds.
+
+    Ranks of a distributed run draw differently, also where all of them called ``torch.manual_seed(0)``.
+    """
+    seeds, rank = torch.randint(2**62, (count,)), _rank()
+    return (fork(seeds, rank) & (2**62 - 1) if rank else seeds).to(device)
 
 
-def fork(seeds: Int[Tensor, " B"], purpose: int) -> Int[Tensor, " B"]:
-    """Independent seeds for another purpose of the same samples."""
-    return _mix(seeds ^ _mix(torch.full_like(seeds, purpose) * GOLDEN_GAMMA))
+def fork(seeds: Int[Tensor, " B"], purpose: int | str) -> Int[Tensor, " B"]:
+    """Independent seeds for another purpose of the same samples.
+
+    Everything that draws folds the name of its class into the seeds, so that a mask and a sampler given the
+    same seeds draw independently. Two of one kind, on the same candidates, would draw the same: give the
+    second one ``fork(seeds, 1)``.
+
+    Args:
+        seeds: One per sample, or of any shape.
+        purpose: A number below ``2**63``, or a name, which stands for a number of its own.
+    """
+    number = _number(purpose) if isinstance(purpose, str) else purpose
+    return _mix(seeds ^ _mix(torch.full_like(seeds, number) * GOLDEN_GAMMA))
+
+
+def own_seeds(seeds: Int[Tensor, " B"], batch_size: int, name: str) -> Int[Tensor, " B"]:
+    """What the class or function of a name draws from, given its caller's seeds: :func:`fork`, checked.
+
+    Raises:
+        ValueError: Unless there is one whole number per sample.
+    """
+    check_shape("seeds", seeds, "B", B=batch_size)
+    check_integer("seeds", seeds)
+    return fork(seeds, name)
+
+
+def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
+    """Seeds ``(B * N,)`` for the images of a batch in one row: every camera of every sample has its own.
+
+    For masks of ``batch.images.flatten(0, 1)``, whose candidates are ``(B * N, h, w)``.
+
+    Args:
+        seeds: One per sample.
+        num_cameras: ``N``.
+    """
+    check_shape("seeds", seeds, "B")
+    check_integer("seeds", seeds)
+    return torch.stack([fork(seeds, 16 + n) for n in range(num_cameras)], 1).flatten()
 
 
 def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "B ..."]:
@@ -40,6 +84,19 @@ def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "
     for size in shape:
         bits = _mix(bits[..., None] + torch.arange(1, size + 1, device=seeds.device) * GOLDEN_GAMMA)
     return _shift(bits, 40).float() / 2**24
+
+
+@torch.compiler.assume_constant_result
+def _number(name: str) -> int:
+    """A number for a name, the same in every process."""
+    return int.from_bytes(sha256(name.encode()).digest()[:7], "little")
+
+
+def _rank() -> int:
+    """Which process of a distributed run this is, also in a worker of its data loader; else 0."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return int(os.environ.get("RANK", "0"))
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:

@@ -99,9 +99,8 @@ def draw_patches(
 ) -> Bool[Tensor, "B N h w"]:
     """Hidden patches; every image of a sample has its own mask."""
     count = images.shape[1]
-    seeds = torch.stack([ops.fork(batch.seeds, 16 + n) for n in range(count)], 1).flatten()
     candidates = patch_candidates(images.flatten(0, 1), patch_size)
-    return policy(candidates, seeds).unflatten(0, (batch.size, count))
+    return policy(candidates, ops.per_camera(batch.seeds, count)).unflatten(0, (batch.size, count))
 
 
 def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int | None = None) -> RayTargets:

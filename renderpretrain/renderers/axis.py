@@ -22,7 +22,7 @@ class RenderedMap:
     """One value per column, in the layout of images.
 
     Attributes:
-        depth: Expected distance along the axis given a hit, metres; 0 where nothing was hit.
+        depth: Expected distance along the axis given a hit, metres; 0 where the opacity is 0 exactly.
         opacity: Sum of the weights, in [0, 1].
         weights: Share of every cell.
         channels: What was composited, over black, by name.

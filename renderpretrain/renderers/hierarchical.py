@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples
-from renderpretrain.renderers.uniform import grid_span
+from renderpretrain.renderers.uniform import check_rays, grid_span
 from renderpretrain.renderers.volume import Rendered, render
 from renderpretrain.samplers import uniform_positions
 
@@ -33,6 +33,12 @@ class NeuSRenderer(nn.Module):
         sharpness: float = 64.0,
     ) -> None:
         super().__init__()
+        missing = [name for name in ("grid", "extent", "sdf") if not hasattr(field, name)]
+        if missing:
+            raise ValueError(
+                f"field: expected a field of signed distances such as SDFField, got {type(field).__name__} "
+                f"without {', '.join(missing)}; UniformRenderer(field, grid) renders any field"
+            )
         self.field = field
         self.num_samples = num_samples
         self.num_importance = num_importance
@@ -50,6 +56,7 @@ class NeuSRenderer(nn.Module):
         self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
     ) -> RaySamples:
         """Where along the rays to ask the field. No gradient flows through the choice."""
+        seeds = check_rays(volume, self.field.grid, rays, seeds, "NeuSRenderer")
         span = grid_span(self.field.grid, rays, near=self.near)
         positions = uniform_positions(span.near, span.far, self.num_samples, seeds)
         if self.num_importance:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
+from renderpretrain.checks import check_on_grid, check_shape
 from renderpretrain.fields import FieldSamples
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.renderers.volume import Rendered, render
@@ -30,6 +31,17 @@ class Span(NamedTuple):
     def around(self, t: Float[Tensor, "B R S"]) -> RaySamples:
         """Intervals around sorted positions that tile the span; none is valid on a ray that misses."""
         return RaySamples.around(t, self.near, self.far, self.hit[..., None].expand_as(t))
+
+
+def check_rays(volume: Tensor, grid: VoxelGrid, rays: Rays, seeds: Tensor | None, name: str) -> Tensor | None:
+    """What the renderer of a name draws from, if there are seeds.
+
+    Raises:
+        ValueError: Unless there are ``(B, R)`` rays and ``(B,)`` seeds for ``B`` volumes on the grid.
+    """
+    check_on_grid("volume", volume, grid.shape)
+    check_shape("rays.origins", rays.origins, "B R 3", B=len(volume))
+    return None if seeds is None else ops.own_seeds(seeds, len(volume), name)
 
 
 def grid_span(grid: VoxelGrid, rays: Rays, *, near: int | float) -> Span:
@@ -65,6 +77,7 @@ class UniformRenderer(nn.Module):
         self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
     ) -> Rendered:
         """Render ``(B, R)`` rays; with ``seeds`` the samples are jittered, one offset per ray."""
+        seeds = check_rays(volume, self.grid, rays, seeds, "UniformRenderer")
         with torch.no_grad():
             span = grid_span(self.grid, rays, near=self.near)
             samples = span.around(uniform_positions(span.near, span.far, self.num_samples, seeds))

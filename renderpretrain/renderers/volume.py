@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_alike
 from renderpretrain.fields import FieldSamples
 from renderpretrain.geometry import RaySamples
 
@@ -17,7 +18,9 @@ class Rendered:
     """One value per ray.
 
     Attributes:
-        depth: Expected distance along the unit ray given a hit, metres; 0 where nothing was hit.
+        depth: Expected distance along the unit ray given a hit, metres: divided by the opacity, so that it
+            says where a surface would be however faint it is, and by itself asks for none. 0 where the
+            opacity is 0 exactly; where a ray hits something is ``opacity > 0.5``.
         opacity: Sum of the weights, in [0, 1].
         channels: The field's channels, composited over black.
         weights: Share of every sample.
@@ -53,6 +56,9 @@ def render(answer: FieldSamples, samples: RaySamples) -> Rendered:
     middles for ``t``. Differentiable in everything the field gave.
     """
     alphas = answer.alphas
+    check_alike(**{"samples.valid": samples.valid, "answer.alphas": alphas})
+    for name, values in answer.channels.items():
+        check_alike(**{"alphas": alphas, f"channels[{name!r}]": values[..., 0]})
     with torch.autocast(alphas.device.type, enabled=False):
         no_values = alphas.new_empty(*alphas.shape, 0)
         _, depth, opacity, weights = ops.composite_values(alphas, no_values, samples.t_mids)

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_alike, check_bool, check_shape
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
 
@@ -19,11 +20,12 @@ def uniform_positions(
         count: Positions per ray.
         seeds: With seeds, all positions of a ray move together by up to half an interval either way.
     """
+    _check_range(near, far, count)
     step = (far - near)[..., None] / count
     places = torch.arange(count, device=near.device) + 0.5
     if seeds is None:
         return near[..., None] + step * places
-    jitter = ops.uniform(seeds, (near.shape[1], 1)) - 0.5
+    jitter = ops.uniform(ops.own_seeds(seeds, len(near), "uniform_positions"), (near.shape[1], 1)) - 0.5
     return near[..., None] + step * (places + jitter)
 
 
@@ -34,6 +36,8 @@ def stratified_positions(
 
     NeRF (https://arxiv.org/abs/2003.08934), equation 2.
     """
+    _check_range(near, far, count)
+    seeds = ops.own_seeds(seeds, len(near), "stratified_positions")
     step = (far - near)[..., None] / count
     places = torch.arange(count, device=near.device)
     return near[..., None] + step * (places + ops.uniform(seeds, (near.shape[1], count)))
@@ -52,6 +56,7 @@ def disparity_positions(
         count: Positions per ray.
         seeds: With seeds, all ``s`` of a ray move together by up to half an interval either way.
     """
+    _check_range(near, far, count)
     s = uniform_positions(torch.zeros_like(near), torch.ones_like(far), count, seeds)
     near, far = near[..., None], far[..., None]
     below = far * (1 - s) + near * s
@@ -90,6 +95,11 @@ def near_surface_positions(  # noqa: PLR0913 - the range, the measurement, and h
     if width <= 0:
         raise ValueError(f"width: expected a positive number of metres, got {width}")
     gathered = round(count * share)
+    _check_range(near, far, count)
+    check_alike(near=near, depth=depth, hit=hit)
+    check_bool(hit=hit)
+    if seeds is not None:
+        seeds = ops.own_seeds(seeds, len(near), "near_surface_positions")
     use = hit & (depth > near) & (depth < far)
     surface = torch.where(use, depth, near)
     low, high = torch.maximum(surface - width, near), torch.minimum(surface + width, far)
@@ -127,9 +137,12 @@ def occupied_samples(  # noqa: PLR0913 - the ray, the grid and the step
     Raises:
         ValueError: If the grid is not of the voxels' shape.
     """
-    if tuple(occupied.shape[1:]) != grid.shape:
-        raise ValueError(f"occupied: expected (B, Z, Y, X) on {grid.shape}, got {tuple(occupied.shape)}")
+    check_shape("near", near, "B R")
+    check_alike(near=near, far=far, rays=rays.origins[..., 0])
+    if tuple(occupied.shape) != (len(near), *grid.shape):
+        raise ValueError(f"occupied: expected {(len(near), *grid.shape)}, got {tuple(occupied.shape)}")
     if seeds is not None:
+        seeds = ops.own_seeds(seeds, len(near), "occupied_samples")
         near = near + (ops.uniform(seeds, (near.shape[1],)) - 0.5) * step
     starts, ends, valid, _ = ops.march(
         rays.origins,
@@ -143,3 +156,11 @@ def occupied_samples(  # noqa: PLR0913 - the ray, the grid and the step
         capacity=capacity,
     )
     return RaySamples(starts, ends, valid)
+
+
+def _check_range(near: Tensor, far: Tensor, count: int) -> None:
+    """Raise ``ValueError`` unless there are ``(B, R)`` rays, and something to draw on each."""
+    check_shape("near", near, "B R")
+    check_alike(near=near, far=far)
+    if count < 0:
+        raise ValueError(f"count: expected at least zero, got {count}")

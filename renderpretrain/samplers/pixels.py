@@ -5,7 +5,30 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.checks import check_bool, check_floating, check_shape
 from renderpretrain.geometry import Cameras
+
+
+def check_cameras(cameras: Cameras, batch_size: int, num_cameras: int | None = None) -> None:
+    """Raise ``ValueError`` unless there are ``(B, N)`` cameras."""
+    shape = tuple(cameras.shape)
+    if len(shape) != 2 or shape[0] != batch_size or num_cameras not in (None, shape[1]):
+        count = "N" if num_cameras is None else num_cameras
+        raise ValueError(f"cameras: expected a batch of ({batch_size}, {count}), got {shape}")
+
+
+def check_images(images: Tensor, cameras: Cameras, camera_valid: Tensor) -> None:
+    """Raise ``ValueError`` unless the images are RGB in [0, 1], of the cameras and of their size."""
+    batch, count = camera_valid.shape
+    check_cameras(cameras, batch, count)
+    height, width = cameras.image_size
+    if isinstance(images, Tensor) and tuple(images.shape) != (batch, count, 3, height, width):
+        raise ValueError(
+            f"images: expected {(batch, count, 3, height, width)}, as camera_valid and cameras.image_size "
+            f"say, got {tuple(images.shape)}; cameras of resized images are cameras.resize((height, width))"
+        )
+    check_shape("images", images, "B N 3 H W")
+    check_floating(images=images)
 
 
 def pixel_grid(
@@ -18,6 +41,7 @@ def pixel_grid(
         stride: Pixels between neighbours.
         top: Share of the image height to leave out at the top (the sky).
     """
+    _check_stride(stride, top)
     height, width = cameras.image_size
     device = cameras.intrinsics.device
     v = torch.arange(int(height * top), height, stride, device=device) + 0.5
@@ -41,6 +65,9 @@ def read_pixels(
     pictures: Shaped[Tensor, "B N H W"], camera: Int[Tensor, "B R"], pixels: Float[Tensor, "B R 2"]
 ) -> Shaped[Tensor, "B R"]:
     """What the cameras' pictures hold at pixels; positions outside read the border."""
+    sizes = check_shape("pictures", pictures, "B N H W")
+    rays = check_shape("camera", camera, "B R", B=sizes["B"])
+    check_shape("pixels", pixels, "B R 2", **rays)
     height, width = pictures.shape[-2:]
     u = pixels[..., 0].floor().long().clamp(0, width - 1)
     v = pixels[..., 1].floor().long().clamp(0, height - 1)
@@ -55,6 +82,7 @@ def pixel_candidates(cameras: Cameras, *, stride: int = 1, top: float = 0.0) -> 
         stride: Pixels between neighbours.
         top: Share of the image height to leave out at the top (the sky).
     """
+    _check_stride(stride, top)
     height, width = cameras.image_size
     grid = torch.zeros(height, width, dtype=torch.bool, device=cameras.intrinsics.device)
     grid[int(height * top) :: stride, ::stride] = True
@@ -82,6 +110,9 @@ def draw_pixels(
     Raises:
         ValueError: If the cells do not tile the image.
     """
+    check_shape("candidates", candidates, "B N h w")
+    check_bool(candidates=candidates)
+    seeds = ops.own_seeds(seeds, len(candidates), "draw_pixels")
     (height, width), (rows, columns) = image_size, candidates.shape[2:]
     if not rows or not columns or height % rows or width % columns:
         raise ValueError(f"candidates: expected cells that tile {image_size} pixels, got {(rows, columns)}")
@@ -115,6 +146,10 @@ def nearest_per_pixel(
         visible: Which points the camera sees.
         image_size: ``(height, width)``; points further apart than a pixel do not compete.
     """
+    sizes = check_shape("visible", visible, "B N P")
+    check_bool(visible=visible)
+    check_shape("pixels", pixels, "B N P 2", **sizes)
+    check_shape("z_depth", z_depth, "B N P", **sizes)
     height, width = image_size
     u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
     cell = torch.where(visible, v * width + u, height * width)
@@ -140,6 +175,10 @@ def depth_pictures(
         point_valid: Which points count.
         cameras: ``(B, N)``.
     """
+    sizes = check_shape("points", points, "B P 3")
+    check_shape("point_valid", point_valid, "B P", **sizes)
+    check_bool(point_valid=point_valid)
+    check_cameras(cameras, sizes["B"])
     height, width = cameras.image_size
     with torch.no_grad():
         pixels, z_depth, inside = cameras.project(points[:, None])
@@ -168,3 +207,8 @@ def draw(
     missing = (0, count - available)
     found = torch.nn.functional.pad(values[..., :available] < 1.5, missing)
     return torch.where(found, torch.nn.functional.pad(index[..., :available], missing), 0), found
+
+
+def _check_stride(stride: int, top: float) -> None:
+    if stride < 1 or not 0 <= top < 1:
+        raise ValueError(f"stride, top: expected at least 1, and a share in [0, 1), got {stride} and {top}")

@@ -7,9 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_bool, check_floating, check_shape
 from renderpretrain.geometry import Cameras, Rays
 from renderpretrain.samplers.pixels import (
+    check_cameras,
+    check_images,
     colours_at,
     draw,
     draw_pixels,
@@ -42,6 +44,17 @@ class RayTargets:
     camera: Int[Tensor, "B R"]
     pixels: Float[Tensor, "B R 2"]
     labels: Int[Tensor, "B R"] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = check_shape("RayTargets.rays", self.rays.origins, "B R 3")
+        check_bool(hit=self.hit, rgb_valid=self.rgb_valid)
+        check_floating(depth=self.depth, rgb=self.rgb)
+        check_shape("RayTargets.rgb", self.rgb, "B R 3", **sizes)
+        check_shape("RayTargets.pixels", self.pixels, "B R 2", **sizes)
+        for name in ("depth", "hit", "rgb_valid", "camera"):
+            check_shape(f"RayTargets.{name}", getattr(self, name), "B R", **sizes)
+        if self.labels is not None:
+            check_shape("RayTargets.labels", self.labels, "B R", **sizes)
 
     @property
     def ends(self) -> Float[Tensor, "B R 3"]:
@@ -82,7 +95,10 @@ class LidarGuidedRays:
         point_labels: Int[Tensor, "B P"] | None = None,
     ) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample; nothing is differentiable."""
-        batch, num_cameras = camera_valid.shape
+        batch, num_cameras = check_shape("camera_valid", camera_valid, "B N", B=len(points)).values()
+        _check_returns(points, point_valid, point_labels)
+        check_images(images, cameras, camera_valid)
+        seeds = ops.own_seeds(seeds, batch, "LidarGuidedRays")
         points, point_valid = _never_empty(points, point_valid)
         chosen, seen = self._returns(points, point_valid, cameras, camera_valid, ops.fork(seeds, 1))
         targets = (
@@ -147,6 +163,10 @@ class PixelRays:
         seeds: Int[Tensor, " B"],
     ) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample; see :func:`draw_pixels` for the candidates."""
+        sizes = check_shape("camera_valid", camera_valid, "B N")
+        check_shape("candidates", candidates, "B N h w", **sizes)
+        check_images(images, cameras, camera_valid)
+        seeds = ops.own_seeds(seeds, sizes["B"], "PixelRays")
         pixels, found = draw_pixels(candidates, cameras.image_size, self.num_rays, seeds)
         rays = cameras.rays(pixels)
         camera = torch.arange(found.shape[1], device=found.device)[None, :, None].expand_as(found)
@@ -177,6 +197,16 @@ def add_depth(
         z_depth_valid: Where the depth camera measured.
         cameras: The rays' cameras.
     """
+    sizes = check_shape("z_depths", z_depths, "B N H W", B=len(targets.camera))
+    check_shape("z_depth_valid", z_depth_valid, "B N H W", **sizes)
+    check_floating(z_depths=z_depths)
+    check_bool(z_depth_valid=z_depth_valid)
+    check_cameras(cameras, sizes["B"], sizes["N"])
+    if tuple(cameras.image_size) != tuple(z_depths.shape[2:]):
+        raise ValueError(
+            f"z_depths: expected images of {cameras.image_size}, as cameras.image_size says, got "
+            f"{tuple(z_depths.shape[2:])}"
+        )
     camera = targets.camera.clamp(min=0)
     hit = read_pixels(z_depth_valid, camera, targets.pixels) & targets.rgb_valid & (targets.camera >= 0)
     axes = cameras.camera_to_world[..., :3, 2].gather(1, camera[..., None].expand(-1, -1, 3))
@@ -206,7 +236,9 @@ class LidarBeams:
         point_labels: Int[Tensor, "B P"] | None = None,
     ) -> RayTargets:
         """Draw ``num_rays`` beams per sample without replacement; nothing is differentiable."""
+        _check_returns(points, point_valid, point_labels)
         check_shape("origins", origins, "B 3", B=len(points))
+        seeds = ops.own_seeds(seeds, len(points), "LidarBeams")
         points, point_valid = _never_empty(points, point_valid)
         chosen, hit = draw(point_valid, self.num_rays, seeds)
         targets = points.gather(1, chosen[..., None].expand(-1, -1, 3))
@@ -230,8 +262,24 @@ def in_range(
     points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: float, far: float
 ) -> Bool[Tensor, "B P"]:
     """Which returns are between ``near`` and ``far`` metres from their sensor in the plane."""
+    sizes = check_shape("points", points, "B P 3")
+    check_shape("origins", origins, "B 3", B=sizes["B"])
     radius = (points - origins[:, None])[..., :2].norm(dim=-1)
     return (radius > near) & (radius < far)
+
+
+def _check_returns(points: Tensor, point_valid: Tensor, point_labels: Tensor | None) -> None:
+    """Raise ``ValueError`` unless there is a place, a mark and, if any, a class for every return."""
+    if isinstance(points, Tensor) and points.dim() == 3 and points.shape[2] > 3:
+        raise ValueError(
+            f"points: expected (B, P, 3), x, y, z alone, got {tuple(points.shape)}; leave the other columns "
+            "out: points[..., :3]"
+        )
+    sizes = check_shape("points", points, "B P 3")
+    check_shape("point_valid", point_valid, "B P", **sizes)
+    check_bool(point_valid=point_valid)
+    if point_labels is not None:
+        check_shape("point_labels", point_labels, "B P", **sizes)
 
 
 def _labels(point_labels: Tensor | None, chosen: Tensor, found: Tensor) -> Tensor | None:

@@ -11,7 +11,16 @@ import pytest
 from renderpretrain import ops
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kernels.py"
-NOT_TIMED = {"constant", "has_native", "native_status", "draw_seeds", "fork", "uniform"}
+NOT_TIMED = {
+    "constant",
+    "draw_seeds",
+    "fork",
+    "has_native",
+    "native_status",
+    "own_seeds",
+    "per_camera",
+    "uniform",
+}
 
 
 def test_every_operator_is_timed(benchmark_module):

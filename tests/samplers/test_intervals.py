@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain import Rays, VoxelGrid, ops
+from renderpretrain import Rays, VoxelGrid
 from renderpretrain.samplers import (
     disparity_positions,
     near_surface_positions,
@@ -127,7 +127,6 @@ def test_jitter_moves_a_rays_steps_together():
     samples = occupied_samples(rays, near, far, full, GRID, SEEDS, step=0.5, capacity=8)
     first = samples.t_starts[..., 0]
     assert (first.abs() <= 0.25).all() and first.std() > 0.1  # uniform in [-0.25, 0.25]: 0.14
-    assert_close(first, (ops.uniform(SEEDS, (30,)) - 0.5) * 0.5)
     # The middle of the sixth step lies in front of 3 m with any jitter, that of the seventh never.
     assert torch.equal(samples.valid, torch.tensor([True] * 6 + [False] * 2).expand(2, 30, 8))
     assert_close(samples.t_starts[..., :6], first[..., None] + 0.5 * torch.arange(6))
@@ -136,9 +135,7 @@ def test_jitter_moves_a_rays_steps_together():
 @pytest.mark.untyped
 def test_a_grid_of_another_shape_is_refused():
     rays = Rays(torch.zeros(1, 1, 3), torch.tensor([[[1.0, 0, 0]]]))
-    with pytest.raises(
-        ValueError, match=r"occupied: expected \(B, Z, Y, X\) on \(2, 8, 8\), got \(1, 8, 8, 2"
-    ):
+    with pytest.raises(ValueError, match=r"occupied: expected \(1, 2, 8, 8\), got \(1, 8, 8, 2"):
         occupied_samples(
             rays,
             torch.zeros(1, 1),
