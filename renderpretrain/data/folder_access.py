@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from renderpretrain.data.folder_fields import SceneFolderError, printable
+from renderpretrain.data.folder_fields import SceneFolderError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class FolderAccess:
 
     def doubt(self, kind: str, name: str, where: str, words: str) -> None:
         """Remark on a file: ``where`` is its frame and field, ``words`` what was expected and what came."""
-        self.remark(self.path, kind, printable(f"{self.path / name}: {where}: {words}"))
+        self.remark(self.path, kind, one_line(f"{self.path / name}: {where}: {words}"))
 
     def read(self, name: str, where: str, most: int) -> bytes:
         """A file's content.

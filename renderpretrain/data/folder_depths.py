@@ -35,7 +35,7 @@ def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> n
     measured = ~np.isin(values, [0, *invalid])
     if not measured.any():
         entry.doubt(
-            f"no depth in {entry.name}",
+            "no depth",
             f"expected measured pixels, got {'none' if values.any() else 'zeros only'}",
         )
     return np.where(measured, values, 0).astype(np.float32) / np.float32(scale)
@@ -93,5 +93,5 @@ def _integers(entry: PictureFile) -> np.ndarray:
 
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one is the other resampled: ScanNet's 640 x 480 is 1296 x 968 within half a percent."""
-    ratio = size[0] * other[1] / (size[1] * other[0])
-    return abs(ratio - 1) < 0.02
+    off = abs(size[0] * other[1] - size[1] * other[0])
+    return off <= max(0.02 * size[1] * other[0], *other)

@@ -10,6 +10,8 @@ import numpy as np
 from pydantic import AfterValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from renderpretrain.terminal import printable
+
 ROTATION_TOLERANCE = 1e-2
 """How far ``R R^T`` may be from the identity: published calibrations are off by 1e-4, wrong ones by more."""
 
@@ -57,17 +59,17 @@ class SceneFolderError(ValueError):
     """A scene folder cannot be read; the message is one line that names file, frame and field."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(one_line(message))
 
 
-def printable(text: str) -> str:
-    """The text in one line that a terminal may show: what does not print is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def one_line(text: str) -> str:
+    """The text in one line that a terminal may show."""
+    return printable(" ".join(text.split()))
 
 
 def brief(value: object) -> str:
     """A value as messages show it: one short line."""
-    text = printable(value if isinstance(value, str) else _BRIEFLY.repr(value))
+    text = one_line(value if isinstance(value, str) else _BRIEFLY.repr(value))
     return text if len(text) <= 90 else text[:87] + "..."
 
 
@@ -204,7 +206,11 @@ def _is_scale(text: str) -> bool:
 
 def _check_file(value: str, info: ValidationInfo) -> str:
     """A path that a file can have and, unless others are allowed, one within the folder."""
-    if not value or "\0" in value or len(value) > 4096:
+    try:
+        possible = 0 < len(os.fsencode(value)) <= 4096 and "\0" not in value
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
         raise expected("the path of a file", value)
     outside = bool(info.context and info.context.get("outside"))
     if not outside and (os.path.isabs(value) or os.path.normpath(value).split(os.sep)[0] == os.pardir):

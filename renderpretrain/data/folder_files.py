@@ -118,13 +118,17 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, named: int) 
         raise SceneFolderError(f"{where}: expected x, y, z within {FARTHEST:g} m, got {far:.3g}")
     middle = coordinates[:: 1 + len(coordinates) // 1000].astype(np.float64).mean(0).round()
     offset = middle if np.abs(middle).max() > FAR else np.zeros(3)
+    if offset.any() and entry.dtype == "float32":
+        step = np.spacing(np.float32(far))
+        words = f"expected float64 so far from the origin, got float32, which keeps steps of {step:g} m there"
+        access.doubt("far in float32", entry.file, f"{frame}: lidar.dtype", words)
     points = np.zeros((len(coordinates), 4), dtype=np.float32)
     points[:, :3] = coordinates - offset if offset.any() else coordinates
     points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
     labels = None if entry.semseg_file is None else _labels(access, entry.semseg_file, frame, len(table))
     if not finite.all():
         others = f"expected finite points, got {np.count_nonzero(~finite)} others"
-        access.doubt(f"not finite in {entry.file}", entry.file, f"{frame}: lidar.file", others)
+        access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
     doubt = partial(_doubt_labels, access, entry, frame)
     return Sweep(
         points=points,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError, brief, expected, printable
+from renderpretrain.data.folder_fields import SceneFolderError, brief, expected, one_line
 from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder
 
 INDEX = "frames.json"
@@ -50,7 +50,7 @@ def parse_index(
         model: type[OutdoorFolder] | type[IndoorFolder] = OutdoorFolder if kind in OUTDOOR else IndoorFolder
         return model.model_validate(content, context={"outside": outside}), []
     except ValidationError as error:
-        return None, [printable(f"{file}: {_line(detail, content)}") for detail in error.errors()]
+        return None, [one_line(f"{file}: {_line(detail, content)}") for detail in error.errors()]
 
 
 def _content(path: Path) -> Any:

@@ -87,6 +87,10 @@ class SceneFolder:
             if isinstance(self.index, IndoorFolder)
             else []
         )
+        if isinstance(self.index, IndoorFolder) and len(self.index.tracked) < len(self.index.frames):
+            lost, of = len(self.index.frames) - len(self.index.tracked), len(self.index.frames)
+            words = f"expected a pose, got none for {lost} of {of} views, which are left out"
+            self.access.doubt("lost", INDEX, "camera_to_world", words)
         if isinstance(self.index, OutdoorFolder) and sweeps > 1:
             self._check_poses(self.index)
 
