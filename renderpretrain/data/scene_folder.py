@@ -64,13 +64,14 @@ class SceneFolder:
         Raises:
             SceneFolderError: With one line that names file, frame and field.
         """
-        if sweeps < 1:
-            raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
-        if held_out_every is not None and held_out_every < 2:
-            raise ValueError(f"held_out_every: expected at least 2, got {held_out_every}")
-        for name, value in (("max_points", max_points), ("views_per_scene", views_per_scene)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        for name, value, least in (
+            ("sweeps", sweeps, 1),
+            ("max_points", max_points, 1),
+            ("views_per_scene", views_per_scene, 1),
+            ("held_out_every", held_out_every, 2),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{name}: expected at least {least}, got {value}")
         if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
             raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
         self.path = Path(path)
@@ -88,10 +89,8 @@ class SceneFolder:
             else []
         )
         if isinstance(self.index, IndoorFolder) and len(self.index.tracked) < len(self.index.frames):
-            lost, of = len(self.index.frames) - len(self.index.tracked), len(self.index.frames)
-            words = f"expected a pose, got none for {lost} of {of} views, which are left out"
-            self.access.doubt("lost", INDEX, "camera_to_world", words)
-        if isinstance(self.index, OutdoorFolder) and sweeps > 1:
+            self._say_what_is_lost(self.index)
+        elif isinstance(self.index, OutdoorFolder) and sweeps > 1:
             self._check_poses(self.index)
 
     def __len__(self) -> int:
@@ -240,6 +239,12 @@ class SceneFolder:
                 f"image_size=(height, width), got {listed}"
             )
         return next(iter(sizes), None)
+
+    def _say_what_is_lost(self, folder: IndoorFolder) -> None:
+        """Remark on views without a pose."""
+        lost, of = len(folder.frames) - len(folder.tracked), len(folder.frames)
+        words = f"expected a pose, got none for {lost} of {of} views, which are left out"
+        self.access.doubt("lost", INDEX, "camera_to_world", words)
 
     def _check_poses(self, folder: OutdoorFolder) -> None:
         """Merging sweeps needs to know where and when each was taken."""
