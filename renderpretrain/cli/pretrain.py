@@ -59,6 +59,7 @@ def pretrain(
 
 def _check(job: "Job", folder: Path, device: str, resume: bool) -> None:
     """Refuse what a run would refuse, and touch nothing."""
+    from renderpretrain.recipes.columns import columns_read
     from renderpretrain.training import RunFolder, choose_device, without_memory
     from renderpretrain.transfer import begin_with
 
@@ -66,15 +67,16 @@ def _check(job: "Job", folder: Path, device: str, resume: bool) -> None:
     RunFolder(folder).check(resume=resume)
     if job.init and not resume:
         model: Any = without_memory(job.build)
-        begin_with(model.encoders(), job.init, load=False)
+        begin_with(model.encoders(), job.init, columns=columns_read(model), load=False)
 
 
 def _begin_with(model: "torch.nn.Module", init: str) -> None:
     """Give a recipe's encoders the weights of a file, and say which."""
+    from renderpretrain.recipes.columns import columns_read
     from renderpretrain.transfer import begin_with
 
     encoders: Any = model
-    for line in begin_with(encoders.encoders(), init):
+    for line in begin_with(encoders.encoders(), init, columns=columns_read(model)):
         typer.echo(line)
 
 

@@ -26,6 +26,10 @@ def export(
         str | None, Flag(help="Where the encoder lies in the host's model, if not as usual.")
     ] = None,
     part: Annotated[str | None, Flag(help="Only this encoder, e.g. lidar_encoder.")] = None,
+    drop_column: Annotated[
+        list[str] | None,
+        Flag(help="Leave out a column of points, e.g. lag, that was 0 in training."),
+    ] = None,
     min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.95,
     verify: Annotated[bool, Flag("--verify", help="Compare both sides' outputs, from the file.")] = False,
     as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
@@ -33,7 +37,7 @@ def export(
     """Write a run's encoders for the framework where they are fine-tuned, and report on every key."""
     from renderpretrain.transfer import ExportOptions, export_encoders
 
-    options = ExportOptions(host_ckpt, prefix, part, min_match, verify)
+    options = ExportOptions(host_ckpt, prefix, part, min_match, verify, tuple(drop_column or ()))
     done = export_encoders(run, to, out, options)
     text = done.snippet.replace("FILE", str(out))
     if as_json:

@@ -117,6 +117,17 @@ class PointInput(nn.Module):
         self.largest.copy_(torch.maximum(self.largest, reach))
 
 
+def point_input(recipe: nn.Module) -> PointInput | None:
+    """The part of a recipe that reads points, if one does."""
+    return next((part for part in recipe.modules() if isinstance(part, PointInput)), None)
+
+
+def columns_read(recipe: nn.Module) -> tuple[str, ...]:
+    """What a recipe's encoder reads of a point; empty without one that does."""
+    read = point_input(recipe)
+    return () if read is None else read.columns
+
+
 def check_columns(columns: tuple[str, ...], known: tuple[str, ...], whose: str) -> None:
     """Raise a ``ValueError`` unless all columns are known.
 

@@ -5,16 +5,17 @@ that the file computes what the encoder computes. :func:`import_encoders` brings
 :func:`load_encoder` is for plain PyTorch.
 """
 
+from renderpretrain.transfer.beginning import begin_with
 from renderpretrain.transfer.exporting import Export, ExportOptions, export_encoders, prepare_export
 from renderpretrain.transfer.hosts import HOSTS, SOURCES
 from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
 from renderpretrain.transfer.pretrained import (
     Encoder,
     Pretrained,
-    begin_with,
     load_encoder,
     load_encoders,
     of_modules,
+    of_recipe,
     read_pretrained,
 )
 from renderpretrain.transfer.report import PartReport, TransferReport, print_report
@@ -36,6 +37,7 @@ __all__ = [
     "load_encoder",
     "load_encoders",
     "of_modules",
+    "of_recipe",
     "prepare_export",
     "print_report",
     "read_pretrained",

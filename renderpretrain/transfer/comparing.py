@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from renderpretrain.transfer.columns import INPUT_KERNELS, columns_of
 from renderpretrain.transfer.layouts import (
     Layout,
+    Shape,
     Shapes,
     Tensors,
     convert_kernels,
@@ -37,6 +39,7 @@ class Placed:
         stock: Shapes of the host's own module.
         unused: What has no place there, by our keys.
         norm: Batch norm constants.
+        columns: What it reads of a point, if it does.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Placed:
     stock: Shapes
     unused: Shapes
     norm: NormReport | None
+    columns: tuple[str, ...] = ()
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
@@ -74,6 +78,7 @@ def place(name: str, encoder: Encoder, part: Part, host: Host) -> Placed:
         {part.prefix + key: shape for key, shape in stock.items()},
         {k: tuple(encoder.tensors[k].shape) for k in encoder.tensors if k not in ours.values()},
         _norm(encoder, part),
+        columns_of(encoder),
     )
 
 
@@ -166,11 +171,27 @@ def _other_layers(tensors: Tensors, expected: Shapes, layout: Layout) -> list[st
     return other
 
 
+def _columns_hint(key: str, ours: Shape, theirs: Shape, placed: Placed) -> str:
+    """What to do where a host reads fewer columns of a point."""
+    differing = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
+    count, columns = len(placed.columns), placed.columns
+    if placed.ours.get(key) not in INPUT_KERNELS or len(differing) != 1 or differing[0][0] != count:
+        return ""
+    there = differing[0][1]
+    hint = f"; the host reads {there} columns of a point, {placed.name} {', '.join(columns)}"
+    if there < count:
+        hint += (
+            f": --drop-column {columns[-1]} leaves one out that was 0 throughout training, "
+            f"and pre-training with points=[{','.join(columns[:there])}] does without"
+        )
+    return hint
+
+
 def _check_shapes(kept: Tensors, expected: Shapes, source: str, placed: Placed) -> None:
     """Raise on the first key that is there in another shape."""
     for key, value in kept.items():
         if key in expected and tuple(value.shape) != expected[key] and value.numel() > 1:
-            hint = ""
+            hint = _columns_hint(key, tuple(value.shape), expected[key], placed)
             if value.ndim == 5 and sorted(value.shape) == sorted(expected[key]):
                 hint = ": the kernels of two spconv versions; see --to mmdet3d and mmdet3d-0.17"
             raise ValueError(

@@ -13,6 +13,7 @@ from safetensors.torch import save
 import renderpretrain
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.weights import read_weights
+from renderpretrain.transfer.columns import columns_note, drop_columns
 from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
@@ -34,6 +35,7 @@ class ExportOptions:
         part: Only this encoder.
         min_match: Least share of the host's parameters that must be filled.
         verify: Run our encoder and a re-statement of the host's on the file, and compare.
+        drop_columns: Columns of points that the host does not have and that were 0 in training.
     """
 
     host_checkpoint: Path | None = None
@@ -41,6 +43,7 @@ class ExportOptions:
     part: str | None = None
     min_match: int | float = 0.95
     verify: bool = False
+    drop_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def export_encoders(
 
     Raises:
         ValueError: If ``out`` is one of the files that are read or lies beside a run's checkpoints, its name
-            is of another kind, the host has no place for any encoder, shapes
+            is of another kind, the host has no place for any encoder, a column cannot be left out, shapes
             differ, too little matches, or the outputs do; nothing is written then.
     """
     out, options = Path(out), options or ExportOptions()
@@ -91,10 +94,10 @@ def export_encoders(
 
 def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, plain: bool = False) -> Export:
     """Everything but the writing; ``plain`` makes a safetensors file where the host reads bare tensors."""
-    pretrained = _chosen(pretrained, options.part)
+    pretrained, dropped = drop_columns(_chosen(pretrained, options.part), options.drop_columns)
     if to == "safetensors":
         _check_ours(options)
-        return _our_file(pretrained)
+        return _our_file(pretrained, dropped)
     if to not in HOSTS:
         raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
     host = HOSTS[to]
@@ -105,7 +108,7 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
         theirs = shapes_of(read_weights(options.host_checkpoint).tensors)
     compared = [compare(part, host, theirs, options.host_checkpoint) for part in placed]
     reports = [report for _, report in compared]
-    notes = notes_for(pretrained, host)
+    notes = (*dropped, *notes_for(pretrained, host))
     report = TransferReport(f"{host.name} ({host.title})", tuple(reports), homeless, notes)
     report.check(options.min_match, "".join(map(fixed_sizes, placed)) if theirs is None else "")
     tensors = {key: value for kept, _ in compared for key, value in kept.items()}
@@ -202,13 +205,13 @@ def _check_ours(options: ExportOptions) -> None:
             )
 
 
-def _our_file(pretrained: Pretrained) -> Export:
+def _our_file(pretrained: Pretrained, dropped: tuple[str, ...]) -> Export:
     """Our own format: nothing is lost."""
     reports = []
     for name, encoder in pretrained.encoders.items():
         shapes = shapes_of(encoder.tensors)
         reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
-    notes = unfinished(pretrained)
+    notes = (*dropped, *columns_note(pretrained), *unfinished(pretrained))
     report = TransferReport("safetensors (load_encoder)", tuple(reports), notes=notes)
     name = next(iter(pretrained.encoders))
     lines = f'from renderpretrain.transfer import load_encoder\nencoder = load_encoder("FILE", "{name}")\n'

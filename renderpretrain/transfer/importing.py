@@ -1,14 +1,16 @@
 """Published encoders in: a host's checkpoint becomes a file that :func:`load_encoder` and recipes take."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.columns import columns_read
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
+from renderpretrain.transfer.columns import columns_of, enter_columns
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.hosts import SOURCES
 from renderpretrain.transfer.layouts import (
@@ -20,7 +22,8 @@ from renderpretrain.transfer.layouts import (
     kernel_size,
 )
 from renderpretrain.transfer.part import Host, Part
-from renderpretrain.transfer.pretrained import Encoder, Pretrained, build_recipe, to_bytes
+from renderpretrain.transfer.pretrained import POINT_KINDS, Encoder, Pretrained, to_bytes
+from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.tables import dotted, inverted, rename
 
@@ -121,12 +124,14 @@ class _Target:
         spec: What it is.
         shapes: Of its weights.
         origin: Whose sizes those are, where a recipe was named.
+        columns: What it reads of a point; empty where it reads none, or what the file does.
     """
 
     name: str
     spec: Spec
     shapes: Shapes
     origin: str = ""
+    columns: tuple[str, ...] = ()
 
 
 Targets = Mapping[str, _Target]
@@ -148,10 +153,11 @@ def _recipe_targets(options: ImportOptions) -> Targets | None:
     if options.recipe is None:
         return None
     recipe: Any = build_recipe(options.recipe, _recipe_config(options))
-    targets = {}
+    targets, read = {}, columns_read(recipe)
     for name, module in recipe.encoders().items():
-        spec = describe(module)
-        targets[spec["kind"]] = _Target(name, spec, shapes_of(module.state_dict()), _origin(options))
+        spec, shapes = describe(module), shapes_of(module.state_dict())
+        columns = read if spec["kind"] in POINT_KINDS else ()
+        targets[spec["kind"]] = _Target(name, spec, shapes, _origin(options), columns)
     return targets
 
 
@@ -184,6 +190,7 @@ def _bring(
     entered = part.enter(converted)
     ours = {str(rename(key, back)): value.contiguous() for key, value in entered.items()}
     target = _target_of_file(part, ours, f"{where[0]}: {prefix}") if targets is None else targets[part.kind]
+    ours, notes = enter_columns(part.kind, ours, target.columns, f"{where[0]}: {prefix}")
     theirs = {str(rename(key, back)): key for key in entered}
     kept = _fitting(ours, theirs, target, f"{where[0]}: {prefix}")
     fresh = tuple(key for key in target.shapes if key not in kept)
@@ -198,9 +205,11 @@ def _bring(
             for k, v in below.items()
             if prefix and (k not in known or (k in entered and rename(k, back) not in kept))
         },
+        notes=notes,
     )
     taken = below if prefix else [k for k in known if k not in entered or rename(k, back) in kept]
-    return Encoder(target.spec, kept, fresh), report, {prefix + k for k in taken}
+    encoder = Encoder(target.spec, kept, fresh, target.columns)
+    return replace(encoder, columns=columns_of(encoder)), report, {prefix + k for k in taken}
 
 
 def _layout(part: Part, known: Tensors, foreign: Weights, where: tuple[Host, str]) -> Layout:

@@ -8,6 +8,7 @@ import yaml
 
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.strides import covering_shape
+from renderpretrain.transfer.columns import read_by, use_dim
 from renderpretrain.transfer.image_words import IMAGE_KINDS, MEAN, STD, image_arguments, image_words, no_depth
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.pretrained import Encoder, Pretrained
@@ -18,7 +19,12 @@ def mmdet3d_lines(pretrained: Pretrained, tensors: Tensors) -> list[str]:
     box, size = grid_of(pretrained)
     lines = ["load_from = 'FILE'", f"point_cloud_range = {list(box)}" if box else ""]
     lines += [f"voxel_size = {list(size)}" if size else ""]
+    columns = read_by(pretrained)
+    if use_dim(columns):
+        lines.append(f"# LoadPointsFromFile: use_dim={use_dim(columns)}")
     lines += ["model = dict("]
+    if columns:
+        lines.append(f"    pts_voxel_encoder=dict(type='HardSimpleVFE', num_features={len(columns)}),")
     for encoder in pretrained.encoders.values():
         lines += _mm_part(encoder, tensors, _cells(box, size))
     if any(e.kind in IMAGE_KINDS for e in pretrained.encoders.values()):
@@ -106,6 +112,8 @@ def bevfusion_lines(pretrained: Pretrained, tensors: Tensors) -> list[str]:
     tree: dict[str, Any] = {"load_from": "FILE"}
     tree |= {"point_cloud_range": list(box)} if box else {}
     tree |= {"voxel_size": list(size)} if size else {}
+    places = use_dim(read_by(pretrained))
+    tree |= {"use_dim": len(places) if places == list(range(len(places))) else places} if places else {}
     tree |= {"model": {"encoders": built}} if built else {}
     text = yaml.dump(tree, Dumper=_Nested, default_flow_style=None, sort_keys=False, width=math.inf)
     return ["# configs/...yaml", *said, *text.splitlines()]

@@ -1,26 +1,30 @@
 """What a run is worth taking home: its encoders, without the code and the run they come from."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
-from pydantic import ValidationError
 from safetensors.torch import save
 from torch import nn
 
 from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.columns import Column, point_input
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Tensors
+from renderpretrain.transfer.recipe import build_recipe
 
 FORMAT = "renderpretrain-encoders-2"
 """In the header of our files."""
+
+POINT_KINDS = ("SparseEncoder", "VoxelBackBone8x", "SparseUNet")
+"""Kinds that read voxels of points."""
 
 XYZ = ("SparseUNet",)
 """Kinds whose kernels are ``(x, y, z)`` here, too."""
@@ -34,11 +38,15 @@ class Encoder:
         spec: What it is; see :mod:`architecture`.
         tensors: Its weights under our keys.
         fresh: Keys that a file it was imported from did not have; they start anew.
+        columns: What it reads of a point, where that is known.
+        largest: How far each of these went in training, where that is known; 0 is a column of zeros.
     """
 
     spec: Spec
     tensors: Tensors
     fresh: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    largest: tuple[float, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -68,6 +76,17 @@ def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None
         state = {k: v.detach().cpu().clone().contiguous() for k, v in module.state_dict().items()}
         encoders[name] = Encoder(describe(module), state)
     return Pretrained(encoders, dict(about or {}))
+
+
+def of_recipe(recipe: nn.Module, about: Mapping[str, Any] | None = None) -> Pretrained:
+    """The encoders of a recipe in memory, and what its point encoder reads; weights are copied."""
+    parts: Any = recipe
+    pretrained, read = of_modules(parts.encoders(), about), point_input(recipe)
+    if read is None:
+        return pretrained
+    said: dict[str, Any] = {"columns": read.columns, "largest": tuple(read.largest.tolist())}
+    encoders = {n: replace(e, **said) if e.kind in POINT_KINDS else e for n, e in pretrained.encoders.items()}
+    return replace(pretrained, encoders=encoders)
 
 
 def read_pretrained(path: Path | str) -> Pretrained:
@@ -100,6 +119,10 @@ def load_encoder(path: Path | str, part: str | None = None) -> nn.Module:
         path: A run folder, or a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote.
         part: Its name, such as ``lidar_encoder``; not needed where there is one alone.
 
+    Returns:
+        The module. Its ``about`` is a mapping: ``columns``, what it reads of a point, where it does and they
+        are known, and what :class:`Pretrained` knows of its training.
+
     Raises:
         ValueError: If there are several or none of that name; see also :func:`read_pretrained`.
     """
@@ -108,41 +131,10 @@ def load_encoder(path: Path | str, part: str | None = None) -> nn.Module:
     chosen = names[0] if part is None and len(names) == 1 else part
     if chosen not in names:
         raise ValueError(f"part: expected one of {', '.join(names)} in {path}, got {part}")
-    return encoder_module(chosen, pretrained)
-
-
-def begin_with(encoders: Mapping[str, nn.Module], path: Path | str, *, load: bool = True) -> list[str]:
-    """Load the encoders of a run folder or file into a recipe's, in place, by name.
-
-    Args:
-        encoders: The recipe's ``encoders()``.
-        path: See :func:`read_pretrained`.
-        load: Or only look whether it fits; then the encoders may be without memory.
-
-    Returns:
-        One line on each encoder.
-
-    Raises:
-        ValueError: If no name is a recipe's, or on the first shape that differs; nothing is changed.
-    """
-    found = read_pretrained(path).encoders
-    if not set(found) & set(encoders):
-        raise ValueError(
-            f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}; "
-            "import with --recipe takes the recipe's names"
-        )
-    states, lines = {}, []
-    for name, module in encoders.items():
-        if name not in found:
-            lines.append(f"{name}: anew")
-            continue
-        own = module.state_dict()
-        fresh = {key: own[key] for key in found[name].fresh if key in own}
-        states[name] = check_weights(module, found[name].tensors | fresh, f"{path}: {name}")
-        lines.append(f"{name}: {len(found[name].tensors)} of {len(own)} tensors from {path}")
-    for name, state in states.items() if load else ():
-        encoders[name].load_state_dict(state)
-    return lines
+    module = encoder_module(chosen, pretrained)
+    columns = pretrained.encoders[chosen].columns
+    vars(module)["about"] = {**pretrained.about, **({"columns": columns} if columns else {})}
+    return module
 
 
 def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
@@ -158,6 +150,8 @@ def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
         "axes": json.dumps({n: "xyz" if e.kind in XYZ else "zyx" for n, e in pretrained.encoders.items()}),
         "encoders": json.dumps({n: e.spec for n, e in pretrained.encoders.items()}),
         "fresh": json.dumps({n: list(e.fresh) for n, e in pretrained.encoders.items() if e.fresh}),
+        "columns": json.dumps({n: list(e.columns) for n, e in pretrained.encoders.items() if e.columns}),
+        "largest": json.dumps({n: list(e.largest) for n, e in pretrained.encoders.items() if e.largest}),
     }
     return save(tensors, header | {k: json.dumps(v) for k, v in pretrained.about.items()})
 
@@ -184,6 +178,11 @@ def _read_file(path: Path) -> Pretrained:
         if not isinstance(about.get("config") or {}, dict):
             raise ValueError(f"config: expected settings, got {about['config']}")
         encoders = {name: _encoder(name, spec, foreign, fresh.get(name, ())) for name, spec in specs.items()}
+        columns, largest = (json.loads(header.get(key, "{}")) for key in ("columns", "largest"))
+        encoders = {
+            name: _reading(encoder, columns.get(name, ()), largest.get(name, ()))
+            for name, encoder in encoders.items()
+        }
     except (ValueError, AttributeError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path}: its header is damaged ({error})") from error
     return Pretrained(encoders, about)
@@ -205,6 +204,16 @@ def _encoder(name: str, spec: Any, foreign: Weights, fresh: tuple[str, ...]) -> 
     return Encoder(spec, found, fresh)
 
 
+def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[float]) -> Encoder:
+    """The encoder with what a header says of its columns."""
+    count = int(encoder.spec.get("in_channels") or 0) if encoder.kind in POINT_KINDS else 0
+    if len(columns) not in (0, count) or len(largest) not in (0, len(columns)):
+        raise ValueError(f"columns: expected {count} names of what {encoder.kind} reads, got {columns}")
+    if not set(columns) <= set(get_args(Column)):
+        raise ValueError(f"columns: expected some of {', '.join(get_args(Column))}, got {columns}")
+    return replace(encoder, columns=tuple(columns), largest=tuple(map(float, largest)))
+
+
 def _read_run(folder: Path) -> Pretrained:
     """A run folder's encoders."""
     saved = _yaml(folder / "config.yaml")
@@ -220,26 +229,7 @@ def _read_run(folder: Path) -> Pretrained:
     about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
     statistics = "whole" if has_ended(state) else "masked"
     about |= {"commit": _commit(folder), "step": int(state["step"]), "statistics": statistics}
-    encoders: Any = model
-    return of_modules(encoders.encoders(), about)
-
-
-def build_recipe(name: str, config: Mapping[str, Any]) -> nn.Module:
-    """A recipe's module whose weights are about to be loaded: it needs no file of initial ones."""
-    entry = RECIPES[name]
-    try:
-        settings: Any = entry.config.model_validate(config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("config", *first["loc"])))
-        raise ValueError(f"{where}: {first['msg']}") from error
-    image = getattr(settings, "image", None)
-    if image is not None:
-        both = ("frozen_stages", "frozen_norms")
-        frozen = {k: type(getattr(image, k))(0) for k in both if hasattr(image, k)}
-        image = image.model_copy(update={"weights": None, **frozen})
-        settings = settings.model_copy(update={"image": image})
-    return entry.build(settings)
+    return of_recipe(model, about)
 
 
 def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:

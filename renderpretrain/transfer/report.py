@@ -44,6 +44,7 @@ class PartReport:
         unused: Ours, by our keys, that have no place there.
         norm: Batch norm constants, if it has any.
         verified: Largest difference of outputs over the largest output, once compared.
+        notes: What else to know.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PartReport:
     unused: Mapping[str, Shape] = field(default_factory=dict)
     norm: NormReport | None = None
     verified: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def filled(self) -> int:
@@ -143,7 +145,7 @@ def print_report(report: TransferReport, console: Console) -> None:
         _print_norm(console, part)
     for name, kind in report.homeless.items():
         _print_line(console, f"no place for {name} ({kind})")
-    for note in report.notes:
+    for note in (*(note for part in report.parts for note in part.notes), *report.notes):
         _print_line(console, f"note: {note}")
 
 

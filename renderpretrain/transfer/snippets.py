@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from renderpretrain.transfer.columns import columns_note, openpcdet_names, pointcept_names, read_by
 from renderpretrain.transfer.image_words import IMAGE_KINDS, MEAN, STD, image_words, published_names
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.mm_snippets import bevfusion_lines, grid_of, mmdet3d_lines
@@ -30,11 +31,7 @@ def snippet(pretrained: Pretrained, host: Host, tensors: Tensors, *, plain: bool
 def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
     """What no loader checks: units of the inputs, and the host's own trap."""
     notes = [host.trap] if host.trap else []
-    sparse = [e for e in pretrained.encoders.values() if e.kind in ("SparseEncoder", "SparseUNet")]
-    if sparse:
-        columns = sparse[0].spec["in_channels"]
-        names = ("x", "y", "z", "intensity in 0 to 1 (nuScenes stores 0 to 255)", "time lag in seconds")
-        notes.append(f"a voxel is the mean of its points' {', '.join(names[:columns])}")
+    notes += columns_note(pretrained)
     if any(e.kind == "FPN" or e.kind in IMAGE_KINDS for e in pretrained.encoders.values()):
         notes.append(f"images are RGB, mean {MEAN}, std {STD}")
     caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
@@ -58,10 +55,12 @@ def unfinished(pretrained: Pretrained) -> tuple[str, ...]:
 def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
     box, size = grid_of(pretrained)
     residual = any(".conv1.weight" in key for key in tensors)
+    columns = openpcdet_names(read_by(pretrained))
     return [
         "# tools/cfgs/<model>.yaml; then: python train.py --cfg_file <model>.yaml --pretrained_model FILE",
-        "DATA_CONFIG:" if box else "",
+        "DATA_CONFIG:" if box or columns else "",
         f"    POINT_CLOUD_RANGE: {list(box)}" if box else "",
+        f"    POINT_FEATURE_ENCODING: {{used_feature_list: [{', '.join(columns)}]}}" if columns else "",
         f"    # in DATA_PROCESSOR, transform_points_to_voxels: VOXEL_SIZE: {list(size)}" if size else "",
         "MODEL:",
         "    VFE: {NAME: MeanVFE}",
@@ -73,6 +72,7 @@ def _openpcdet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
 def _pointcept(pretrained: Pretrained, _: Tensors) -> list[str]:
     spec = next(e.spec for e in pretrained.encoders.values() if e.kind == "SparseUNet")
     size = grid_of(pretrained)[1]
+    read = pointcept_names(read_by(pretrained))
     kind = "SpUNet-v1m3" if spec.get("prompt") else "SpUNet-v1m1"
     return [
         "weight = 'FILE'",
@@ -80,6 +80,7 @@ def _pointcept(pretrained: Pretrained, _: Tensors) -> list[str]:
         f"backbone = dict(type='{kind}', in_channels={spec['in_channels']}, num_classes=NUM_CLASSES,",
         f"    base_channels={spec['stem_channels']}, channels={tuple(spec['channels'])},",
         f"    layers={tuple(spec['depths'])})",
+        f"# in Collect: feat_keys={read}" if read else "",
         "hooks = [dict(type='CheckpointLoader', keywords='module.', replacement='module.')]",
     ]
 

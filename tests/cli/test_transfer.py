@@ -57,6 +57,18 @@ def test_a_run_goes_home_verified(trained, tmp_path, capsys):
     assert "pts_middle_encoder.conv_input.0.weight" in keys and "pts_neck.deblocks.2.0.weight" in keys
 
 
+def test_a_column_that_was_constant_can_be_left_at_home(trained, tmp_path, capsys):
+    """A run of single sweeps has a time lag of 0, and intensities that are not."""
+    out = tmp_path / "encoder.pth"
+    run("export", trained, "--to", "mmdet3d", "--out", out, "--drop-column", "lag", "--verify")
+    said = capsys.readouterr().out
+    assert "note: lidar_encoder: lag is left out: it was 0 throughout training" in said
+    assert "in_channels=4," in said and "num_features=4" in said and "use_dim=[0, 1, 2, 3]" in said
+    assert load_encoder(trained, "lidar_encoder").about["columns"] == ("x", "y", "z", "intensity", "lag")
+    said = failure(capsys, "export", trained, "--to", "mmdet3d", "--out", out, "--drop-column", "intensity")
+    assert "drop_column: lidar_encoder: intensity: expected a column that was 0 throughout training" in said
+
+
 def test_json_says_the_same(trained, tmp_path, capsys):
     out = tmp_path / "encoder.pth"
     run("export", trained, "--to", "mmdet3d-0.17", "--out", out, "--verify", "--json")

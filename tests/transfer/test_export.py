@@ -192,7 +192,9 @@ def test_a_host_of_another_width_is_named_with_both_shapes(second, tmp_path):
     path = host_file(tmp_path / "host.pth", "openpcdet", theirs)
     assert refused(tmp_path, second, "openpcdet", host_checkpoint=path) == (
         f"{path}: backbone_3d.conv_input.0.weight: the host has (16, 3, 3, 3, 4), "
-        "lidar_encoder (16, 3, 3, 3, 5)"
+        "lidar_encoder (16, 3, 3, 3, 5); the host reads 4 columns of a point, lidar_encoder x, y, z, "
+        "intensity, lag: --drop-column lag leaves one out that was 0 throughout training, and pre-training "
+        "with points=[x,y,z,intensity] does without"
     )
 
 

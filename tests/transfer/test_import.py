@@ -231,10 +231,10 @@ def test_another_width_is_named_with_both_shapes(openpcdet_file, tmp_path):
     said = refused(openpcdet_file, "openpcdet", tmp_path, recipe="unipad-lidar", preset="tiny")
     assert "--min-match asks for 95%; first missing: encoder_layers.encoder_layer1.1.0.weight" in said
     assert said.endswith("; compared with unipad-lidar's preset tiny; --preset chooses another: paper")
-    narrow = SparseEncoder(4, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
-    export_encoders(of_modules({"lidar_encoder": narrow}), "openpcdet", tmp_path / "n.pth")
+    wide = SparseEncoder(7, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
+    export_encoders(of_modules({"lidar_encoder": wide}), "openpcdet", tmp_path / "n.pth")
     assert refused(tmp_path / "n.pth", "openpcdet", tmp_path, recipe="unipad-lidar") == (
-        f"{tmp_path / 'n.pth'}: backbone_3d.conv_input.0.weight: the file has (16, 3, 3, 3, 4) for "
+        f"{tmp_path / 'n.pth'}: backbone_3d.conv_input.0.weight: the file has (16, 3, 3, 3, 7) for "
         "conv_input.0.weight, lidar_encoder (16, 3, 3, 3, 5) in unipad-lidar's preset paper; "
         "--preset chooses another: tiny"
     )

@@ -263,5 +263,6 @@ def test_a_damaged_header_names_the_file(encoders, said, tmp_path):
 
 def test_a_header_without_the_step_still_warns_of_masked_statistics():
     pretrained = of_modules({"lidar_encoder": second_encoder()}, {"statistics": "masked"})
-    (note,) = prepare_export(pretrained, "safetensors", ExportOptions()).report.notes
+    columns, note = prepare_export(pretrained, "safetensors", ExportOptions()).report.notes
+    assert columns.startswith("a voxel is the mean of its points' x, y, z, intensity in 0 to 1")
     assert note.startswith("the run stopped at step (unknown): its batch norms' running statistics")

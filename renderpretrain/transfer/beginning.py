@@ -1,0 +1,55 @@
+"""A recipe that begins with the encoders of a file or of another run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from renderpretrain.transfer.columns import fit_columns
+from renderpretrain.transfer.pretrained import check_weights, read_pretrained
+
+
+def begin_with(
+    encoders: Mapping[str, nn.Module],
+    path: Path | str,
+    *,
+    columns: Sequence[str] = (),
+    load: bool = True,
+) -> list[str]:
+    """Load the encoders of a run folder or file into a recipe's, in place, by name.
+
+    An encoder that reads fewer columns of a point gets the others with weights 0.
+
+    Args:
+        encoders: The recipe's ``encoders()``.
+        path: See :func:`~renderpretrain.transfer.read_pretrained`.
+        columns: What the recipe reads of a point; without, the file's columns must be those.
+        load: Or only look whether it fits; then the encoders may be without memory.
+
+    Returns:
+        One line on each encoder.
+
+    Raises:
+        ValueError: If no name is a recipe's, an encoder reads a column that the recipe does not, or on the
+            first shape that differs; nothing is changed.
+    """
+    found = read_pretrained(path).encoders
+    if not set(found) & set(encoders):
+        raise ValueError(
+            f"{path}: expected one of {', '.join(encoders)}, got {', '.join(found)}; "
+            "import with --recipe takes the recipe's names"
+        )
+    states, lines = {}, []
+    for name, module in encoders.items():
+        if name not in found:
+            lines.append(f"{name}: anew")
+            continue
+        own = module.state_dict()
+        encoder, added = fit_columns(found[name], columns, f"{path}: {name}")
+        fresh = {key: own[key] for key in encoder.fresh if key in own}
+        states[name] = check_weights(module, encoder.tensors | fresh, f"{path}: {name}")
+        anew = f"; its weights for {', '.join(added)} are 0" if added else ""
+        lines.append(f"{name}: {len(encoder.tensors)} of {len(own)} tensors from {path}{anew}")
+    for name, state in states.items() if load else ():
+        encoders[name].load_state_dict(state)
+    return lines
