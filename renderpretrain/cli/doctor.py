@@ -56,11 +56,15 @@ def _compiled(device: str) -> Finding:
     return status.ok, status.why
 
 
-def _spconv() -> Finding:
-    """Whether spconv passes its self-test."""
+def _spconv(device: str) -> Finding:
+    """Whether spconv passes its self-test on a device."""
+    import torch
+
     from renderpretrain.encoders import spconv_status
 
-    status = spconv_status()
+    if device == "cuda" and not torch.cuda.is_available():
+        return False, "no CUDA device is visible to torch"
+    status = spconv_status(device)
     return bool(status["ok"]), str(status["why"])
 
 
@@ -96,7 +100,8 @@ LOOKS: dict[str, Callable[[], Finding]] = {
     "torch": _torch,
     "compiled_cpu": lambda: _compiled("cpu"),
     "compiled_cuda": lambda: _compiled("cuda"),
-    "spconv": _spconv,
+    "spconv_cpu": lambda: _spconv("cpu"),
+    "spconv_cuda": lambda: _spconv("cuda"),
     "nerfacc": _nerfacc,
     "torch_scatter": _scatter,
     "devices": _devices,

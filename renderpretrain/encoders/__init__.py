@@ -16,7 +16,7 @@ from renderpretrain.encoders.masked import (
 )
 from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
-from renderpretrain.encoders.sparse_backend import Backend, sparse_backend, spconv_status
+from renderpretrain.encoders.sparse_backend import Backend, agree_on, sparse_backend, spconv_status
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, SparseBasicBlock, SparseSequential
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_encoder import SparseEncoder, VoxelBackBone8x
@@ -58,6 +58,7 @@ __all__ = [
     "VoxelBackBone8x",
     "Voxels",
     "WindowAttention",
+    "agree_on",
     "convnext_small",
     "convnext_tiny",
     "hide_cells",

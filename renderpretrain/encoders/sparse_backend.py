@@ -30,25 +30,48 @@ def sparse_backend(device: torch.device | str) -> str:
     takes half as long again and more there (OpenPCDet's encoder on 75 000 voxels, forward and backward, one
     thread: 1.1 against 0.6 s) and fails under a CPU's autocast in backward.
     """
-    kind = torch.device(device).type
-    return "spconv" if kind == "cuda" and spconv_status("cuda")["ok"] else "builtin"
+    on_card = torch.device(device).type == "cuda"
+    return "spconv" if on_card and spconv_status(device)["ok"] else "builtin"
 
 
-@cache
-def spconv_status(device_type: str = "cpu") -> dict[str, Any]:
-    """Whether spconv computes right on a kind of device; tried once per process.
+def spconv_status(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Whether spconv computes right on a device; tried once per process, unless :func:`agree_on` was told.
 
     Args:
-        device_type: ``"cpu"`` or ``"cuda"``.
+        device: Such as ``"cpu"`` or ``"cuda:1"``.
 
     Returns:
         ``ok``, and in ``why`` the version that works or what went wrong.
     """
+    place = _numbered(device)
+    if place not in _STATUS:
+        _STATUS[place] = _tried(place)
+    return _STATUS[place]
+
+
+def agree_on(device: torch.device | str, status: dict[str, Any]) -> None:
+    """Take another process's word for :func:`spconv_status`: those that train together compute alike."""
+    _STATUS[_numbered(device)] = status
+
+
+_STATUS: dict[torch.device, dict[str, Any]] = {}
+
+
+def _numbered(device: torch.device | str) -> torch.device:
+    """The device with its number, where CUDA is there to number them."""
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is None and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return place
+
+
+def _tried(place: torch.device) -> dict[str, Any]:
+    """The self-test's outcome."""
     try:
-        if device_type == "cuda":
-            _try_in_a_process_of_its_own()
+        if place.type == "cuda":
+            _try_in_a_process_of_its_own(place)
         else:
-            self_test(device_type)
+            self_test(str(place))
         return {"ok": True, "why": f"spconv {importlib.import_module('spconv').__version__} works"}
     except Exception as error:
         # Not only ImportError: a broken binary package raises anything.
@@ -79,7 +102,7 @@ def run_conv(
 
 
 @torch.enable_grad()
-def self_test(device_type: str) -> None:
+def self_test(device: str) -> None:
     """Raise unless spconv, forward and backward, agrees with the built-in convolution on a small input."""
     generator = torch.Generator().manual_seed(0)
     coords = torch.rand(2, 4, 4, 4, generator=generator).lt(0.5).nonzero().int()
@@ -87,9 +110,9 @@ def self_test(device_type: str) -> None:
     weight = torch.rand(8, 3, 3, 3, 8, generator=generator)
     for spec in (ConvSpec("submanifold", (3, 3, 3)), ConvSpec("strided", (3, 3, 3), (2, 2, 2), (1, 1, 1))):
         results = []
-        for run, device in ((_run_spconv, device_type), (_run_builtin, "cpu")):
-            w = weight.to(device).requires_grad_()
-            y = run(SparseTensor(features.to(device), coords.to(device), (4, 4, 4), 2), w, spec).dense()
+        for run, place in ((_run_spconv, device), (_run_builtin, "cpu")):
+            w = weight.to(place).requires_grad_()
+            y = run(SparseTensor(features.to(place), coords.to(place), (4, 4, 4), 2), w, spec).dense()
             results.append((y.detach().cpu(), torch.autograd.grad(y.square().sum(), w)[0].cpu()))
         # Reduced precision (TF32) is fine, a wrong layout or a broken kernel is not.
         if not all(
@@ -108,7 +131,7 @@ def _chosen(x: SparseTensor, spec: ConvSpec, backend: Backend) -> str:
         return "builtin"
     if backend == "auto":
         return sparse_backend(x.features.device)
-    status = spconv_status(x.features.device.type)
+    status = spconv_status(x.features.device)
     if not status["ok"]:
         raise RuntimeError(f"backend: expected spconv to work on {x.features.device}, got {status['why']}")
     return "spconv"
@@ -202,9 +225,9 @@ def _is_for_users(record: logging.LogRecord) -> bool:
     return "is_fx_tracing will return true" not in record.getMessage()
 
 
-def _try_in_a_process_of_its_own() -> None:
+def _try_in_a_process_of_its_own(place: torch.device) -> None:
     """Run the CUDA self-test where it may crash: a mismatched spconv ends the process instead of raising."""
-    program = "from renderpretrain.encoders.sparse_backend import self_test; self_test('cuda')"
+    program = f"from renderpretrain.encoders.sparse_backend import self_test; self_test({str(place)!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"ended with signal {-done.returncode}"]

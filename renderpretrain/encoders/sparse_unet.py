@@ -88,7 +88,8 @@ class SparseUNet(nn.Module):
         if domains is not None and len(domains.indices) != x.batch_size:
             raise ValueError(f"domains: expected {x.batch_size} samples, got {len(domains.indices)}")
         z, y, w = covering_shape(x.spatial_shape[::-1], strided_specs(self))
-        finest = SparseTensor(x.features, x.coords[:, [0, 3, 2, 1]], (z, y, w), x.batch_size)
+        coords = torch.cat([x.coords[:, :1], x.coords[:, 1:].flip(1)], 1)
+        finest = SparseTensor(x.features, coords, (z, y, w), x.batch_size)
         maps = [self.conv_input(finest, domains)]
         for down, blocks in zip(self.down, self.enc, strict=True):
             maps.append(blocks(down(maps[-1], domains), domains))

@@ -68,7 +68,7 @@ def lift_voxels(
     rows = check_shape("features", features, "M C")["M"]
     check_shape("coords", coords, "M 4", M=rows)
     check_integer("coords", coords)
-    centers = fine.to_world(coords[:, [3, 2, 1]].to(torch.float32))
+    centers = fine.to_world(coords[:, 1:].flip(1).to(torch.float32))
     box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
     cell = ops.voxel_index(centers[None], torch.ones_like(coords[None, :, 0], dtype=torch.bool), *box)[0]
     index = torch.where(cell >= 0, cell + coords[:, 0].long() * grid.num_voxels, -1)

@@ -115,12 +115,20 @@ def occupied_cells_reference(index: Int[Tensor, " P"], num_cells: int) -> Occupi
 
 
 def _distinct(cells: Tensor, order: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    found, row, counts = cells.unique_consecutive(return_inverse=True, return_counts=True)
-    occupied = found < num_cells
+    """What :func:`occupied_cells` gives, from the cells in ascending order; waits for their number alone."""
+    begins = torch.ones_like(cells, dtype=torch.bool)
+    begins[1:] = cells[1:] != cells[:-1]
+    inside = cells < num_cells
+    row = begins.cumsum(0) - 1
+    total = int((begins & inside).sum())
+    # What lies outside comes last, in a row that is cut off again.
+    row = torch.where(inside, row, total)
+    found = cells.new_empty(total + 1).scatter_(0, row, cells)[:total]
+    places = torch.arange(len(cells), device=cells.device)
+    starts = places.new_full((total + 1,), len(cells)).scatter_reduce_(0, row, places, "amin")
     rows = torch.empty_like(cells)
-    rows[order.long()] = torch.where(cells < num_cells, row, -1)
-    ends = counts[occupied].cumsum(0)
-    return found[occupied], rows, order, torch.cat([ends.new_zeros(1), ends]).int()
+    rows[order.long()] = torch.where(inside, row, -1)
+    return found, rows, order, starts.int()
 
 
 def _index(  # noqa: PLR0913 - the schema of the operator

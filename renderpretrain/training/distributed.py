@@ -16,9 +16,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from renderpretrain.encoders import MaskedBatchNorm2d
+from renderpretrain.encoders import (
+    MaskedBatchNorm2d,
+    SparseConv3d,
+    SubMConv3d,
+    agree_on,
+    sparse_backend,
+    spconv_status,
+)
 
 T = TypeVar("T")
+
+
+def agree_on_sparse_backend(recipe: nn.Module, process: "Process") -> str | None:
+    """Ask once a machine, before the first step, which code multiplies sparse convolutions on a GPU.
+
+    Returns:
+        Which one and why, in words; ``None`` without a GPU, or where the recipe leaves no choice.
+    """
+    layers = (layer for layer in recipe.modules() if isinstance(layer, SubMConv3d | SparseConv3d))
+    if process.device.type != "cuda" or all(layer.backend != "auto" for layer in layers):
+        return None
+    asks = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    answers = process.collect((spconv_status(process.device) if asks else None,))
+    given = [answer for answer in answers if answer is not None]
+    # Where it fails on one machine, all do without it.
+    status = next((answer for answer in given if not answer["ok"]), given[0])
+    agree_on(process.device, status)
+    return f"sparse convolutions: {sparse_backend(process.device)} ({status['why']})"
 
 
 @dataclass(frozen=True)

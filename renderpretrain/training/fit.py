@@ -9,7 +9,7 @@ from torch import nn
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.console import narrator
-from renderpretrain.training.distributed import Process, process_session
+from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.run import Run, RunOptions
@@ -119,6 +119,9 @@ def _train(
         run.open_folder(start)
         if optimization.precision == "bf16" and not runs_in_bfloat16(optimization, process.device.type):
             say(start, "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe")
+        backend = agree_on_sparse_backend(recipe, process)
+        if backend:
+            say(start, backend)
         recipe.train()
         if not run.was_looked_at(start):
             run.look(start)

@@ -12,6 +12,7 @@ from renderpretrain.encoders import (
     SparseSequential,
     SparseTensor,
     SubMConv3d,
+    agree_on,
     sparse_backend,
     spconv_status,
 )
@@ -254,6 +255,14 @@ def test_on_a_cpu_auto_is_the_builtin_and_cuda_answers_without_a_device():
     if not torch.cuda.is_available():
         assert not spconv_status("cuda")["ok"]
         assert sparse_backend("cuda") == "builtin"
+        assert spconv_status("cuda:1")["why"] == spconv_status("cuda")["why"]
+
+
+def test_processes_that_train_together_take_one_word_for_all():
+    agree_on("cuda:7", {"ok": True, "why": "spconv 2 works"})
+    assert sparse_backend("cuda:7") == "spconv"
+    agree_on("cuda:7", {"ok": False, "why": "no memory on the first GPU"})
+    assert sparse_backend("cuda:7") == "builtin"
 
 
 @pytest.mark.gpu
