@@ -5,7 +5,7 @@ the room frame indoors. A data set is anything with ``__len__`` and ``__getitem_
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -244,8 +244,11 @@ class SceneDataset(Protocol):
 class Recording(SceneDataset, Protocol):
     """A data set that knows which of its scenes follow each other."""
 
-    def sequence(self, index: int) -> range:
-        """All scenes of the recording that a scene belongs to, in order of time."""
+    def sequence(self, index: int) -> Sequence[int]:
+        """All scenes of the recording that a scene belongs to, in order of time.
+
+        What a long gap in time parts is two recordings.
+        """
 
     def without_images(self, index: int) -> Scene:
         """Scene ``index`` without its pictures, which are the slow part."""

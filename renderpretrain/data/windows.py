@@ -1,6 +1,7 @@
 """Scenes with their neighbours in time: labels from several frames, and frames to remember."""
 
 from dataclasses import KW_ONLY, dataclass, replace
+from itertools import islice
 
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.scene import Recording, Scene
@@ -14,12 +15,12 @@ class SceneWindows:
     Attributes:
         recording: Where the scenes come from.
         grid: What is labelled, in each scene's own world.
-        reach: Frames on either side whose beams label a scene, as far as the recording goes; the published
-            UniScene takes 2.
-        history: Scenes in ``previous``: the ones right before, and at the start of a recording its first
-            scene as often as needed.
+        reach: Frames before and after in time whose beams label a scene, as far as the recording goes; the
+            published UniScene takes 2.
+        history: Scenes in ``previous``: the ones right before in time, and at the start of a recording its
+            first scene as often as needed.
         near: Returns closer to the sensor than this label nothing, metres.
-        holdout: The beams of the last so many scenes label none of the scenes before them.
+        holdout: The last so many scenes of the data set label none of the others, nor are remembered by them.
     """
 
     recording: Recording
@@ -41,14 +42,25 @@ class SceneWindows:
     def __getitem__(self, index: int) -> Scene:
         """Scene ``index``, labelled; raises ``IndexError`` outside the recording."""
         scene = self.recording[index]
-        sequence = self.recording.sequence(index)
-        border = len(self) - self.holdout
-        end = min(sequence[-1] + 1, border) if index < border else sequence[-1] + 1
-        near_by = range(max(sequence[0], index - self.reach), min(end, index + self.reach + 1))
-        frames = [scene if k == index else self.recording.without_images(k) for k in near_by]
-        before = [max(sequence[0], index - lag) for lag in range(self.history, 0, -1)]
+        before, after = self._neighbours(index)
+        labelling = [*before[: self.reach][::-1], index, *after]
+        frames = [scene if k == index else self.recording.without_images(k) for k in labelling]
+        past = before[: self.history]
+        past += [before[-1] if before else index] * (self.history - len(past))
         return replace(
             scene,
-            occupancy=label_occupancy(frames, near_by.index(index), self.grid, near=self.near),
-            previous=tuple(scene if k == index else self.recording[k] for k in before),
+            occupancy=label_occupancy(frames, labelling.index(index), self.grid, near=self.near),
+            previous=tuple(scene if k == index else self.recording[k] for k in reversed(past)),
         )
+
+    def _neighbours(self, index: int) -> tuple[list[int], list[int]]:
+        """Scenes before and after one in time, the nearest first, as many as are needed."""
+        sequence = self.recording.sequence(index)
+        place, border = sequence.index(index), len(self) - self.holdout
+
+        def nearest(places: range, count: int) -> list[int]:
+            usable = (sequence[k] for k in places if index >= border or sequence[k] < border)
+            return list(islice(usable, count))
+
+        before = nearest(range(place - 1, -1, -1), max(self.reach, self.history))
+        return before, nearest(range(place + 1, len(sequence)), self.reach)

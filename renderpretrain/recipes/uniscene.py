@@ -249,7 +249,7 @@ def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0)
             f"uniscene: expected frames that follow each other, got {type(dataset).__name__}; "
             "use --data synthetic or folder:PATH"
         )
-    together = len(dataset.sequence(0))
+    together = max((len(dataset.sequence(i)) for i in range(len(dataset))), default=0)
     if together == 1 and config.history:
         raise ValueError(
             "attention.history: expected frames before each other, but every scene stands alone; "
