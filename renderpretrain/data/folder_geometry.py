@@ -64,14 +64,24 @@ def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry) -> np.ndarray:
     return np.linalg.solve(lidar_to_ego, nearest_rigid(camera.camera_to_ego or np.eye(4)))
 
 
-def camera_rows(frame: OutdoorFrame, image_size: tuple[int, int], shift: np.ndarray) -> Cameras:
-    """All cameras of a frame for images of one size, in the LiDAR frame, its origin moved by ``shift``."""
+def camera_rows(
+    frame: OutdoorFrame, names: tuple[str, ...], image_size: tuple[int, int], shift: np.ndarray
+) -> Cameras:
+    """The cameras of these names for images of one size, in the LiDAR frame, its origin moved by ``shift``.
+
+    One that the frame lacks is the identity.
+    """
     rows = []
-    for camera in frame.cameras.values():
+    for name in names:
+        camera = frame.cameras.get(name)
+        if camera is None:
+            rows.append(Cameras(torch.eye(3), torch.eye(4), image_size))
+            continue
         pose = camera_to_lidar(camera, frame.lidar)
         pose[:3, 3] -= shift
-        rows.append(pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width)))
-    return Cameras.stack([camera.resize(image_size) for camera in rows])
+        view = pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width))
+        rows.append(view.resize(image_size))
+    return Cameras.stack(rows)
 
 
 def pinhole(
@@ -101,11 +111,22 @@ def view_camera(folder: IndoorFolder, view: int) -> Cameras:
     """The camera of an indoor view at the size of its file, in the room's frame with its origin moved."""
     frame = folder.frames[view]
     if frame.camera_to_world is None:
-        raise ValueError(f"view: expected one with a pose, got {frame_name(view, frame)}")
+        raise ValueError(f"view: expected one with a pose, got {frame_name(frame)}")
     intrinsics = folder.intrinsics if frame.intrinsics is None else frame.intrinsics
     pose = nearest_rigid(frame.camera_to_world)
     pose[:3, 3] -= room_shift(folder, frame.scene)
     return pinhole(intrinsics, folder.distortion, pose, (frame.height, frame.width))
+
+
+def all_class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:
+    """``free``, then the point classes by their number, then box labels that are not among them."""
+    known = {0: "free", **index.semseg_classes}
+    names = [known.get(i, f"class_{i}") for i in range(max(known) + 1)]
+    if isinstance(index, IndoorFolder):
+        return tuple(names)
+    boxes = {box.label for frame in index.frames for box in frame.boxes_lidar_frame}
+    boxes |= {box.label for frame in index.frames for box in frame.boxes_rectified_cam0}
+    return (*names, *sorted(boxes - set(names) - {NO_OBJECT}))
 
 
 def annotated_boxes(frame: OutdoorFrame, class_names: tuple[str, ...], shift: np.ndarray) -> Boxes | None:

@@ -1,6 +1,7 @@
 """Reading ``frames.json``: everything that is wrong with it, one line each; see ``docs/scene_folder.md``."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +22,66 @@ OUTDOOR = ("multicam_lidar", "lidar_sequence")
 INDOOR = ("posed_rgbd", "posed_rgb")
 
 
-def read_index(path: Path, *, outside: bool = False) -> OutdoorFolder | IndoorFolder:
-    """The parsed ``frames.json`` of a folder; ``outside`` allows files that lie elsewhere.
+def read_index(
+    path: Path, *, outside: bool = False, skip: Collection[int] = ()
+) -> OutdoorFolder | IndoorFolder:
+    """The parsed ``frames.json`` of a folder.
+
+    Args:
+        path: The folder.
+        outside: Whether files may lie elsewhere.
+        skip: Frames to leave out, by their position in the list.
 
     Raises:
         SceneFolderError: With the first problem.
     """
-    index, problems = parse_index(path, outside=outside)
+    index, problems = parse_index(path, outside=outside, skip=skip)
     if index is None:
         raise SceneFolderError(problems[0])
     return index
 
 
 def parse_index(
-    path: Path, *, outside: bool = False
+    path: Path, *, outside: bool = False, skip: Collection[int] = ()
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[str]]:
-    """The parsed ``frames.json``, or everything that is wrong with it, one line each."""
+    """The parsed ``frames.json``, or all that is wrong with it, one line each; as :func:`read_index`."""
+    index, problems = placed_problems(path, outside=outside, skip=skip)
+    return index, [line for _, line in problems]
+
+
+def placed_problems(
+    path: Path, *, outside: bool = False, skip: Collection[int] = ()
+) -> tuple[OutdoorFolder | IndoorFolder | None, list[tuple[int | None, str]]]:
+    """As :func:`parse_index`; each problem with the position of its frame, or ``None`` where it has none."""
     file = path / INDEX
     try:
         content = _content(path)
     except SceneFolderError as error:
-        return None, [str(error)]
+        return None, [(None, str(error))]
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in OUTDOOR + INDOOR:
         got = brief([kind])[1:-1]
-        return None, [f"{file}: format: expected one of {', '.join(OUTDOOR + INDOOR)}, got {got}"]
+        return None, [(None, f"{file}: format: expected one of {', '.join(OUTDOOR + INDOOR)}, got {got}")]
+    if isinstance(content.get("frames"), list):
+        content["frames"] = _placed(content["frames"], skip)
     try:
         model: type[OutdoorFolder] | type[IndoorFolder] = OutdoorFolder if kind in OUTDOOR else IndoorFolder
         return model.model_validate(content, context={"outside": outside}), []
     except ValidationError as error:
-        return None, [one_line(f"{file}: {_line(detail, content)}") for detail in error.errors()]
+        found = ((_frame_of(detail, content), _line(detail, content)) for detail in error.errors())
+        return None, [
+            (None if frame is None else frame["position"], one_line(f"{file}: {line}"))
+            for frame, line in found
+        ]
+
+
+def _placed(frames: list[Any], skip: Collection[int]) -> list[dict[str, Any]]:
+    """The frames that are not skipped; each knows its position in the list."""
+    kept = ((position, frame) for position, frame in enumerate(frames) if position not in skip)
+    return [
+        {**frame, "position": position} if isinstance(frame, dict) else {"position": position}
+        for position, frame in kept
+    ]
 
 
 def _content(path: Path) -> Any:
@@ -76,14 +107,20 @@ def _content(path: Path) -> Any:
         raise SceneFolderError(f"{file}: expected JSON, got brackets hundreds of levels deep") from error
 
 
+def _frame_of(detail: ErrorDetails, content: dict[str, Any]) -> dict[str, Any] | None:
+    """The frame that a validation error is about."""
+    location = detail["loc"]
+    if len(location) > 1 and location[0] == "frames" and isinstance(location[1], int):
+        return content["frames"][location[1]]
+    return None
+
+
 def _line(detail: ErrorDetails, content: dict[str, Any]) -> str:
     """One validation error as ``frame 3 (id): field: expected ..., got ...``."""
     location = list(detail["loc"])
-    where = ""
-    if len(location) > 1 and location[0] == "frames" and isinstance(location[1], int):
-        frame = content["frames"][location[1]]
-        name = frame.get("frame_id", "") if isinstance(frame, dict) else ""
-        where = f"frame {location[1]} ({brief(name)}): "
+    where, frame = "", _frame_of(detail, content)
+    if frame is not None:
+        where = f"frame {frame['position']} ({brief(frame.get('frame_id', ''))}): "
         location = location[2:]
     field = ".".join(str(part) for part in location) + ": " if location else ""
     if detail["type"] == "missing":

@@ -71,10 +71,10 @@ class PictureFile:
         self.access.doubt(kind, self.name, self.where, words)
 
 
-def frame_pictures(access: FolderAccess, frame: OutdoorFrame, name: str) -> list[PictureFile]:
-    """The pictures of an outdoor frame's cameras."""
-    return [
-        PictureFile(
+def frame_pictures(access: FolderAccess, frame: OutdoorFrame, name: str) -> dict[str, PictureFile]:
+    """The pictures of an outdoor frame's cameras, by their names."""
+    return {
+        camera: PictureFile(
             access,
             entry.file,
             (entry.height, entry.width),
@@ -83,7 +83,7 @@ def frame_pictures(access: FolderAccess, frame: OutdoorFrame, name: str) -> list
             entry.levels,
         )
         for camera, entry in frame.cameras.items()
-    ]
+    }
 
 
 def view_pictures(

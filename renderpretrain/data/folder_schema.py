@@ -109,8 +109,12 @@ class KittiBoxEntry(BaseModel):
 
 
 class OutdoorFrame(BaseModel):
-    """One moment of a recording with a LiDAR."""
+    """One moment of a recording with a LiDAR.
 
+    ``position`` is its place in the list, whatever the file says.
+    """
+
+    position: int = 0
     frame_id: int | str = ""
     scene: str = ""
     timestamp_s: Seconds | None = None
@@ -145,8 +149,12 @@ class OutdoorFrame(BaseModel):
 
 
 class IndoorFrame(_Picture):
-    """One posed picture, perhaps with depth; without a pose where tracking was lost."""
+    """One posed picture, perhaps with depth; without a pose where tracking was lost.
 
+    ``position`` is its place in the list, whatever the file says.
+    """
+
+    position: int = 0
     frame_id: int | str = ""
     scene: str = ""
     timestamp_s: Seconds | None = None
@@ -232,6 +240,6 @@ class IndoorFolder(_Folder):
         return {self.frames[i].scene: i for i in reversed(self.tracked)}
 
 
-def frame_name(position: int, frame: OutdoorFrame | IndoorFrame) -> str:
+def frame_name(frame: OutdoorFrame | IndoorFrame) -> str:
     """How messages call a frame."""
-    return f"frame {position} ({brief(frame.frame_id)})"
+    return f"frame {frame.position} ({brief(frame.frame_id)})"

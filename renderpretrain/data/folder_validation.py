@@ -50,7 +50,7 @@ def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[st
                 found += _file_problems(_readings(folder.access, index, position))
         else:
             if isinstance(index, OutdoorFolder):
-                name = frame_name(number, index.frames[number])
+                name = frame_name(index.frames[number])
                 found += _sight_problems(path, name, scene)
     return list(dict.fromkeys(found))
 
@@ -68,10 +68,10 @@ def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:
 
 def _lost_views(path: Path, folder: IndoorFolder) -> Iterator[str]:
     """Views without a pose: they are in no scene."""
-    for position, view in enumerate(folder.frames):
+    for view in folder.frames:
         if view.camera_to_world is None:
             yield (
-                f"{path / INDEX}: {frame_name(position, view)}: camera_to_world: expected a pose, got none: "
+                f"{path / INDEX}: {frame_name(view)}: camera_to_world: expected a pose, got none: "
                 "tracking was lost, and the view is left out"
             )
 
@@ -83,13 +83,13 @@ def _readings(
     small = _small(folder)
     if isinstance(folder, OutdoorFolder):
         moment = folder.frames[position]
-        name = frame_name(position, moment)
+        name = frame_name(moment)
         yield partial(read_sweep, access, moment.lidar, name, folder.named_classes)
-        for file in frame_pictures(access, moment, name):
+        for file in frame_pictures(access, moment, name).values():
             yield partial(read_image, file, small)
         return
     view = folder.frames[position]
-    files = view_pictures(access, folder, view, frame_name(position, view))
+    files = view_pictures(access, folder, view, frame_name(view))
     yield partial(read_image, files["color"], small)
     if "semseg" in files:
         yield partial(read_classes, files["semseg"], folder.named_classes)
@@ -111,7 +111,8 @@ def _sight_problems(path: Path, name: str, scene: Scene) -> Iterator[str]:
     if scene.cameras is None:
         return
     seen = False
-    for number, camera in enumerate(scene.camera_names):
+    for number in scene.cameras_there:
+        camera = scene.camera_names[number]
         _, z_depth, inside = scene.cameras[number].project(scene.points[:, :3])
         seen = seen or bool(inside.any())
         if not bool((z_depth > 0).any()):

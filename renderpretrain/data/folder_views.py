@@ -57,6 +57,7 @@ def group_views(
 ) -> list[list[int]]:
     """Consecutive views of one room, so many per scene; the last scene of a room may have fewer.
 
+    Views follow each other as their time stamps say, and as they are listed in a room where one has none.
     Views without a pose are in none.
 
     Args:
@@ -68,7 +69,8 @@ def group_views(
     views = folder.tracked
     last = set(views[held_out_every - 1 :: held_out_every]) if held_out_every else set()
     groups: list[list[int]] = []
-    for view in sorted(views, key=lambda view: view in last):
+    order = _by_room_and_time(folder)
+    for view in sorted(views, key=lambda view: (view in last, order[view])):
         frame, group = folder.frames[view], groups[-1] if groups else []
         fits = 0 < len(group) < most and folder.frames[group[0]].scene == frame.scene
         if fits and (group[0] in last) == (view in last):
@@ -76,6 +78,15 @@ def group_views(
         else:
             groups.append([view])
     return groups
+
+
+def _by_room_and_time(folder: IndoorFolder) -> list[tuple[int, float]]:
+    """What sorts a folder's views: their room's number and their time."""
+    untimed = {frame.scene for frame in folder.frames if frame.timestamp_s is None}
+    times = [0.0 if frame.scene in untimed else frame.timestamp_s or 0.0 for frame in folder.frames]
+    rooms: dict[str, int] = {}
+    numbers = [rooms.setdefault(frame.scene, len(rooms)) for frame in folder.frames]
+    return list(zip(numbers, times, strict=True))
 
 
 def indoor_scene(
@@ -94,9 +105,11 @@ def indoor_scene(
         for view in views
     ]
     cameras = Cameras.stack([view_camera(folder, view).resize(size) for view in views])
-    depths = _all([view.z_depth for view in decoded])
-    pixel_labels = _all([view.pixel_labels for view in decoded])
-    point_labels = _all([view.point_labels for view in decoded])
+    depths = _filled([view.z_depth for view in decoded], [torch.zeros(size)] * len(views))
+    unknown = [torch.full(size, -1, dtype=torch.int16)] * len(views)
+    pixel_labels = _filled([view.pixel_labels for view in decoded], unknown)
+    unknown = [torch.full((len(view.points),), -1) for view in decoded]
+    point_labels = _filled([view.point_labels for view in decoded], unknown)
     first = folder.frames[views[0]]
     scene = Scene(
         name=f"{access.path.name}/{first.frame_id}",
@@ -114,10 +127,11 @@ def indoor_scene(
     return scene.with_images(images, cameras, names, torch.stack(depths) if depths else None)
 
 
-def _all(tensors: list[torch.Tensor | None]) -> list[torch.Tensor]:
-    """The tensors of all views, or none where one lacks it."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    return present if len(present) == len(tensors) else []
+def _filled(tensors: list[torch.Tensor | None], blanks: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors of all views, a blank one where a view lacks it; none where all do."""
+    if all(tensor is None for tensor in tensors):
+        return []
+    return [blank if tensor is None else tensor for tensor, blank in zip(tensors, blanks, strict=True)]
 
 
 def read_view(
@@ -125,7 +139,7 @@ def read_view(
 ) -> View:
     """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface."""
     frame = folder.frames[view]
-    files = view_pictures(access, folder, frame, frame_name(view, frame))
+    files = view_pictures(access, folder, frame, frame_name(frame))
     image = torch.from_numpy(read_image(files["color"], size)).permute(2, 0, 1)
     labels = None
     if "semseg" in files:
@@ -133,7 +147,7 @@ def read_view(
     pixel_labels = None if labels is None else _nearest(labels, size).to(torch.int16)
     if "depth" not in files:
         if folder.format == "posed_rgbd":
-            access.doubt("no depth", INDEX, f"{frame_name(view, frame)}: depth", NO_DEPTH)
+            access.doubt("no depth", INDEX, f"{frame_name(frame)}: depth", NO_DEPTH)
         none = torch.zeros(0, 5)
         return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
     depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))

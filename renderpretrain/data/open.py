@@ -120,11 +120,29 @@ def _triple(text: str) -> tuple[float, float, float]:
     return x, y, z
 
 
+def _seconds(text: str) -> float:
+    """Reads a duration."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Reads ``a,b,c``."""
+    names = tuple(text.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "sensor_origin": (_triple, "x,y,z in metres"),
     "max_points": (_count(1), "a whole number of at least 1"),
     "views_per_scene": (_count(1), "a whole number of at least 1"),
     "held_out_every": (_count(2), "a whole number of at least 2"),
+    "max_gap": (_seconds, "a positive number of seconds"),
+    "cameras": (_names, "different names with commas"),
     "outside": ({"0": False, "1": True}.__getitem__, "0 or 1"),
 }
 """What may follow a folder's path, by the names of the arguments of :class:`SceneFolder`."""

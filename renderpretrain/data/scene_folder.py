@@ -1,5 +1,6 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.folder_access import FolderAccess
 from renderpretrain.data.folder_fields import FARTHEST, SceneFolderError
 from renderpretrain.data.folder_files import Sweep, read_sweep
-from renderpretrain.data.folder_geometry import annotated_boxes, camera_rows, lidar_to_global
+from renderpretrain.data.folder_geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder_index import INDEX, read_index
+from renderpretrain.data.folder_order import MAX_GAP, Timeline, chosen_cameras, packed
 from renderpretrain.data.folder_pictures import frame_pictures, read_image
 from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, frame_name
 from renderpretrain.data.folder_views import group_views, indoor_scene
@@ -33,6 +35,7 @@ class SceneFolder:
         index: Its parsed ``frames.json``.
         image_size: ``(height, width)`` of the images; ``None`` without cameras.
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
+        camera_names: Names of the outdoor cameras, in their places; one that a frame lacks is invalid there.
     """
 
     def __init__(  # noqa: PLR0913  one keyword per property of the data
@@ -46,6 +49,9 @@ class SceneFolder:
         held_out_every: int | None = None,
         sensor_origin: tuple[float, float, float] | None = None,
         outside: bool = False,
+        max_gap: float = MAX_GAP,
+        cameras: tuple[str, ...] | None = None,
+        skip: Collection[int] = (),
     ) -> None:
         """Read ``frames.json``; raw files are read scene by scene.
 
@@ -53,45 +59,43 @@ class SceneFolder:
             path: The folder.
             image_size: ``(height, width)`` all images are resized to, cameras included; ``None`` keeps
                 their size, which must then be the same everywhere.
-            sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` frames before it.
+            sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` before it in time.
             max_points: At most so many points per scene, chosen by chance that depends on the scene only;
                 ``None`` keeps all of a LiDAR and 32768 of depth images.
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
             held_out_every: Every so many-th indoor view goes to scenes of its own kind, which come last.
             sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
             outside: Whether ``frames.json`` may name files outside of the folder.
+            max_gap: Frames further apart in time, seconds, do not follow each other: no sweep is merged and
+                no label made across such a gap.
+            cameras: Which cameras, and in which order; by default all that a frame names, in the order in
+                which they are first named. A frame that lacks one has it invalid in its place.
+            skip: Frames to leave out, by their position in ``frames.json``.
 
         Raises:
             SceneFolderError: With one line that names file, frame and field.
         """
-        for name, value, least in (
-            ("sweeps", sweeps, 1),
-            ("max_points", max_points, 1),
-            ("views_per_scene", views_per_scene, 1),
-            ("held_out_every", held_out_every, 2),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
-        if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
-            raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
+        counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
+        _check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
         self.path = Path(path)
         self.access = FolderAccess(self.path, outside)
-        self.index = read_index(self.path, outside=outside)
+        self.index = read_index(self.path, outside=outside, skip=skip)
         self.image_size = self._common_size() if image_size is None else image_size
         self.sweeps = sweeps
         self.max_points = max_points
-        self.class_names = _class_names(self.index)
+        self.class_names = all_class_names(self.index)
         self._cache = MemoryCache(CACHE_BYTES)
         self._sensor_origin = sensor_origin
-        self._groups = (
-            group_views(self.index, views_per_scene, held_out_every)
-            if isinstance(self.index, IndoorFolder)
-            else []
-        )
-        if isinstance(self.index, IndoorFolder) and len(self.index.tracked) < len(self.index.frames):
+        self._groups: list[list[int]] = []
+        self.camera_names: tuple[str, ...] = ()
+        if isinstance(self.index, IndoorFolder):
+            self._groups = group_views(self.index, views_per_scene, held_out_every)
             self._say_what_is_lost(self.index)
-        elif isinstance(self.index, OutdoorFolder) and sweeps > 1:
+        else:
+            self._timeline = Timeline(self.index.frames, max_gap)
+            self.camera_names = chosen_cameras(self.index.frames, cameras)
             self._check_poses(self.index)
+        self.index = packed(self.index)
 
     def __len__(self) -> int:
         return len(self._groups) if isinstance(self.index, IndoorFolder) else len(self.index.frames)
@@ -108,9 +112,9 @@ class SceneFolder:
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
-    def sequence(self, index: int) -> range:
-        """All frames: a folder is one recording. Indoors every scene stands alone."""
-        return range(index, index + 1) if isinstance(self.index, IndoorFolder) else range(len(self))
+    def sequence(self, index: int) -> Sequence[int]:
+        """Frames of the same ``scene`` in order of time up to the next long gaps; a room's scene alone."""
+        return [index] if isinstance(self.index, IndoorFolder) else self._timeline.sequence(index)
 
     def without_images(self, index: int) -> Scene:
         """Scene ``index``; outdoors without its pictures."""
@@ -131,48 +135,51 @@ class SceneFolder:
             timestamp=frame.seconds or 0.0,
             boxes=annotated_boxes(frame, self.class_names, shift),
             point_labels=merged.get("labels"),
+            point_key=merged.get("key"),
             class_names=self.class_names,
             colors=merged.get("colors"),
             normals=merged.get("normals"),
         )
-        if not frame.cameras or self.image_size is None or not pictured:
+        if not self.camera_names or self.image_size is None or not pictured:
             return scene
         images = self._cache.get(
             ("images", index), lambda: self._images(folder, index), lambda t: t.numel() * t.element_size()
         )
-        return scene.with_images(
-            images.float().div_(255), camera_rows(frame, self.image_size, shift), tuple(frame.cameras)
-        )
+        cameras = camera_rows(frame, self.camera_names, self.image_size, shift)
+        scene = scene.with_images(images.float().div_(255), cameras, self.camera_names)
+        there = torch.tensor([name in frame.cameras for name in self.camera_names])
+        return scene if there.all() else replace(scene, camera_valid=there)
 
     def _images(self, folder: OutdoorFolder, index: int) -> torch.Tensor:
-        """All pictures of a frame as uint8 ``(N, 3, H, W)``."""
-        frame = folder.frames[index]
-        size = self.image_size or (0, 0)
-        files = frame_pictures(self.access, frame, frame_name(index, frame))
-        pictures = [torch.from_numpy(read_image(file, size)).permute(2, 0, 1) for file in files]
-        return torch.stack(pictures)
+        """All pictures of a frame as uint8 ``(N, 3, H, W)``, black where it lacks the camera."""
+        frame, size = folder.frames[index], self.image_size or (0, 0)
+        files = frame_pictures(self.access, frame, frame_name(frame))
+        pictures = torch.zeros(len(self.camera_names), 3, *size, dtype=torch.uint8)
+        for place, name in enumerate(self.camera_names):
+            if name in files:
+                pictures[place] = torch.from_numpy(read_image(files[name], size)).permute(2, 0, 1)
+        return pictures
 
     def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
         """A decoded sweep, remembered."""
 
         def read() -> Sweep:
             frame = folder.frames[index]
-            return read_sweep(self.access, frame.lidar, frame_name(index, frame), folder.named_classes)
+            return read_sweep(self.access, frame.lidar, frame_name(frame), folder.named_classes)
 
         return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
 
     def _merged(self, folder: OutdoorFolder, index: int) -> dict[str, torch.Tensor]:
         """The points of the frame and of those before it, five columns, in the frame's LiDAR frame.
 
-        Beside them, as rows of the same order, what all these sweeps know: labels, colours, normals.
+        Beside them, as rows of the same order, which are the frame's own (``key``), and what all these sweeps
+        know: labels, colours, normals.
         """
         key, shift = lidar_to_global(folder, index), self._shift(folder, index)
         now = folder.frames[index].seconds or 0.0
         sweeps = []
-        for other in range(index, max(-1, index - self.sweeps), -1):
+        for other in self._timeline.up_to(index, self.sweeps):
             frame = folder.frames[other]
-            if frame.scene != folder.frames[index].scene:
-                break
             sweep = self._sweep(folder, other)
             pose = lidar_to_global(folder, other)
             motion = np.eye(4)
@@ -187,6 +194,8 @@ class SceneFolder:
             known = [a for a in (getattr(sweep, name) for sweep in sweeps) if a is not None]
             rows |= {name: np.concatenate(known)} if len(known) == len(sweeps) else {}
         count = len(rows["points"])
+        if len(sweeps) > 1:
+            rows["key"] = np.arange(count) < len(sweeps[0].points)
         if self.max_points is not None and count > self.max_points:
             chosen = np.random.default_rng(index).choice(count, self.max_points, replace=False)
             rows = {name: a[chosen] for name, a in rows.items()}
@@ -242,30 +251,35 @@ class SceneFolder:
 
     def _say_what_is_lost(self, folder: IndoorFolder) -> None:
         """Remark on views without a pose."""
+        if len(folder.tracked) == len(folder.frames):
+            return
         lost, of = len(folder.frames) - len(folder.tracked), len(folder.frames)
         words = f"expected a pose, got none for {lost} of {of} views, which are left out"
         self.access.doubt("lost", INDEX, "camera_to_world", words)
 
     def _check_poses(self, folder: OutdoorFolder) -> None:
         """Merging sweeps needs to know where and when each was taken."""
-        for position, frame in enumerate(folder.frames):
+        for frame in folder.frames:
             for field, value in (
                 ("lidar.ego_to_global", frame.lidar.ego_to_global),
                 ("timestamp", frame.seconds),
             ):
-                if value is None and len(folder.frames) > 1:
+                if value is None and self.sweeps > 1 and len(folder.frames) > 1:
                     raise SceneFolderError(
-                        f"{self.path / INDEX}: {frame_name(position, frame)}: {field}: expected a value "
+                        f"{self.path / INDEX}: {frame_name(frame)}: {field}: expected a value "
                         f"because sweeps={self.sweeps}, got nothing"
                     )
 
 
-def _class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:
-    """``free``, then the point classes by their number, then box labels that are not among them."""
-    known = {0: "free", **index.semseg_classes}
-    names = [known.get(i, f"class_{i}") for i in range(max(known) + 1)]
-    if isinstance(index, IndoorFolder):
-        return tuple(names)
-    boxes = {box.label for frame in index.frames for box in frame.boxes_lidar_frame}
-    boxes |= {box.label for frame in index.frames for box in frame.boxes_rectified_cam0}
-    return (*names, *sorted(boxes - set(names) - {"DontCare"}))
+def _check_options(
+    counts: dict[str, int | None], sensor_origin: tuple[float, float, float] | None, max_gap: float
+) -> None:
+    """Raise unless the options of a folder make sense."""
+    for name, value in counts.items():
+        least = 2 if name == "held_out_every" else 1
+        if value is not None and value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
+        raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
+    if not max_gap > 0:
+        raise ValueError(f"max_gap: expected a positive number of seconds, got {max_gap}")
