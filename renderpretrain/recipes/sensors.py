@@ -90,8 +90,15 @@ class ImageNormalisation(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
-        """Differentiable."""
-        return (images - self.mean) / self.std
+        """Differentiable. On a GPU the channels come last in memory, as its convolutions want in bf16."""
+        images = (images - self.mean) / self.std
+        return channels_last(images) if images.is_cuda else images
+
+
+def channels_last(images: Float[Tensor, "*batch C H W"]) -> Float[Tensor, "*batch C H W"]:
+    """The same numbers in ``torch.channels_last`` memory, which every layer that follows keeps."""
+    flat = images.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+    return flat.unflatten(0, images.shape[:-3])
 
 
 def draw_patches(
