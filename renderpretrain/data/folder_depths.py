@@ -32,6 +32,10 @@ def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> n
                 f"expected measurements, got {invalid[0]} in {share:.1%} of the pixels, which is taken for "
                 f'"nothing measured"; "depth_invalid": {invalid[0]} says so, "depth_invalid": [] denies it',
             )
+    if values.dtype == np.uint8 and scale > 255:
+        entry.doubt(
+            "depth bits", f"expected 16 bits, got 8: at most {255 / scale:.2g} m; a picture of depth?"
+        )
     measured = ~np.isin(values, [0, *invalid])
     if not measured.any():
         entry.doubt(

@@ -139,10 +139,12 @@ def _turned(entry: PictureFile, image_size: tuple[int, int]) -> Image.Image:
     with entry.access.open(entry.name, entry.where, PICTURE_BYTES, "image") as stream:
         try:
             image = opened(entry, stream)
+            # Of colours of 16 bits Pillow keeps the upper byte, and says so nowhere else.
+            deep = any(";16" in str(tile) for tile in image.tile)
             stored = _stored_size(image)
             turn = _turn(entry, image, stored)
             _shrink(image, image_size if _upright(stored, turn) == stored else image_size[::-1])
-            return _transposed(_eight_bits(entry, image), TURNS.get(turn))
+            return _transposed(_eight_bits(entry, image, deep), TURNS.get(turn))
         except SceneFolderError:
             raise
         except Exception as error:  # of someone else's file, Pillow raises anything
@@ -207,8 +209,8 @@ def _shrink(image: ImageFile, image_size: tuple[int, int]) -> None:
             return
 
 
-def _eight_bits(entry: PictureFile, image: ImageFile) -> Image.Image:
-    """The pixels as stored, RGB or (of 16 bits) float in 0 to 255."""
+def _eight_bits(entry: PictureFile, image: ImageFile, deep: bool) -> Image.Image:
+    """The pixels as stored, RGB or (grey of 16 bits) float in 0 to 255; ``deep`` if they have 16 bits."""
     tag = _exif_orientation(image) if isinstance(image, TiffImageFile) else 1
     image.load()
     picture = _transposed(image, TURNED_BACK.get(tag))
@@ -216,10 +218,14 @@ def _eight_bits(entry: PictureFile, image: ImageFile) -> Image.Image:
         return _sixteen_bits(entry, np.asarray(picture))
     if picture.mode == "F":
         raise entry.fault("expected 8 or 16 bits a channel, got floating point numbers")
-    rgb = picture.convert("RGB")
+    rgb = (picture.convert("RGBA") if "transparency" in picture.info else picture).convert("RGB")
     if entry.levels is None:
+        if deep and np.asarray(rgb).max() < FLAT * 255:
+            entry.doubt(
+                "levels", "expected colours that span their 16 bits, got nearly black ones: write 8 bits"
+            )
         return rgb
-    black, white = entry.levels
+    black, white = np.asarray(entry.levels) / (257 if deep else 1)
     table = ((np.arange(256) - black) / (white - black) * 255).round().clip(0, 255)
     return rgb.point(table.astype(int).tolist() * 3)
 

@@ -33,9 +33,17 @@ def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[st
     index, problems = parse_index(path, outside=outside)
     if index is None:
         return problems
+    try:
+        folder = SceneFolder(path, image_size=_small(index), outside=outside)
+    except SceneFolderError as error:
+        return [str(error)]
+    return list(dict.fromkeys(_scene_problems(path, folder, index)))
+
+
+def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | IndoorFolder) -> list[str]:
+    """What reading all scenes of a folder says; some of it twice."""
     found: list[str] = []
-    folder = SceneFolder(path, image_size=_small(index), outside=outside)
-    folder.access = FolderAccess(path, outside, lambda _, kind, line: found.append(line))
+    folder.access = FolderAccess(path, folder.access.outside, lambda _, kind, line: found.append(line))
     if isinstance(index, IndoorFolder):
         found += _lost_views(path, index)
         groups = group_views(index, None, None)
@@ -52,7 +60,7 @@ def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[st
             if isinstance(index, OutdoorFolder):
                 name = frame_name(index.frames[number])
                 found += _sight_problems(path, name, scene)
-    return list(dict.fromkeys(found))
+    return found
 
 
 def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def write_scene_folder(
         if kind in ("multicam_lidar", "lidar_sequence"):
             frame = _outdoor_frame(folder, number, scene, names)
             content["frames"].append(frame if one_recording else {"scene": scene.name, **frame})
-            content["semseg_classes"] = {str(i): name for i, name in enumerate(names)}
+            _name_classes(content, names, scene.point_labels)
         else:
             _add_views(folder, number, scene, names, content)
     if not content["frames"]:
@@ -91,7 +91,10 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
         lidar["ego_to_global"] = scene.world_to_global.tolist()
     if scene.point_labels is not None:
         lidar["semseg_file"] = f"{number:06d}_semseg.u8"
-        scene.point_labels[key].numpy().astype(np.uint8).tofile(folder / lidar["semseg_file"])
+        labels = scene.point_labels[key].numpy()
+        if len(labels) and labels.max() > 254:
+            raise ValueError(f"scenes: expected point_labels up to 254, got {labels.max()} ({scene.name})")
+        labels.astype(np.uint8).tofile(folder / lidar["semseg_file"])  # -1 is 255, which has no name
     frame: dict[str, Any] = {
         "frame_id": scene.name,
         "timestamp_s": scene.timestamp,
@@ -144,10 +147,19 @@ def _add_views(
             Image.fromarray(units.numpy().astype(np.uint16)).save(folder / frame["depth"])
         if scene.pixel_labels is not None:
             frame["semseg"] = f"{number:06d}_{n}_semseg.png"
-            classes = scene.pixel_labels[n].clamp(min=0).numpy().astype(np.uint16)
+            classes = scene.pixel_labels[n].numpy().astype(np.uint16)  # -1 is 65535, which has no name
             Image.fromarray(classes).save(folder / frame["semseg"])
-            content["semseg_classes"] = {str(i): label for i, label in enumerate(class_names)}
+            _name_classes(content, class_names, scene.pixel_labels)
         content["frames"].append(frame)
+
+
+def _name_classes(content: dict[str, Any], names: tuple[str, ...], labels: Tensor | None) -> None:
+    """Say what classes are called; those that occur need a name."""
+    classes = content.setdefault("semseg_classes", {})
+    classes |= {str(i): name for i, name in enumerate(names)}
+    most = -1 if labels is None or not labels.numel() else int(labels.max())
+    for i in range(most + 1):
+        classes.setdefault(str(i), f"class_{i}")
 
 
 def _write_image(file: Path, image: Tensor) -> dict[str, int]:

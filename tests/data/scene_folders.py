@@ -1,6 +1,8 @@
 """Small scene folders to spoil, and what reader and validator make of them."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -80,3 +82,18 @@ def loads_with_problem(path, part):
     problems = validate_scene_folder(path)
     assert any(part in problem for problem in problems), problems
     return scenes
+
+
+def png(width, height, depth=8, kind=0, rows=b""):
+    """A PNG file that claims a size, whatever its rows are."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )

@@ -3,14 +3,12 @@
 import io
 import json
 import os
-import struct
 import time
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
-from scene_folders import AHEAD, INTRINSICS, fails, load, save
+from scene_folders import AHEAD, INTRINSICS, fails, load, png, save
 
 from renderpretrain.data import SceneFolder, SceneFolderError, open_data, validate_scene_folder
 
@@ -247,21 +245,6 @@ def test_points_beyond_every_map(street):
     content["frames"][0]["lidar"]["dtype"] = "float64"
     save(path, content)
     fails(path, "0.bin: frame 0 (f0): lidar.file: expected x, y, z within 1e+08 m, got 1e+300")
-
-
-def png(width, height, depth=8, kind=0, rows=b""):
-    """A PNG file that claims a size, whatever its rows are."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("size", [(100000, 100000), (13000, 13000), (9000, 9000)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from scene_folders import INTRINSICS, load, loads_with_problem, save
+from scene_folders import INTRINSICS, load, loads_with_problem, png, save
 from torch.testing import assert_close
 
 from renderpretrain.data import SceneFolder, SceneFolderError, validate_scene_folder
@@ -290,3 +290,36 @@ def test_classes_without_a_name_are_none(street, room):
     assert load(path)[0].pixel_labels.unique().tolist() == [-1, 1] and validate_scene_folder(path) == []
     assert SceneFolder(path, image_size=(6, 8))[0].pixel_labels.shape == (1, 6, 8)
     assert content["intrinsics"] == INTRINSICS
+
+
+@pytest.mark.parametrize("levels", [None, [0, 4095]])
+def test_colours_of_12_bits_in_16(street, levels):
+    """Nearly black and said to be, or spread from the upper bytes that Pillow keeps."""
+    path, content = street
+    values = np.linspace(0, 4095, 12 * 16 * 3).astype(">u2").reshape(12, 16, 3)
+    (path / "0.png").write_bytes(png(16, 12, 16, 2, b"".join(b"\0" + row.tobytes() for row in values)))
+    content["levels"] = levels
+    save(path, content)
+    read = load(path)[0].images[0].permute(1, 2, 0).double()
+    white = 65535 if levels is None else 4095
+    # The upper byte of 16 bits is a sixteenth of what is white here.
+    step = 1.01 / 255 if levels is None else 1.02 / 16
+    assert_close(read, torch.from_numpy(values / white), atol=step, rtol=0)
+    said = ["expected colours that span their 16 bits, got nearly black ones"] if levels is None else []
+    problems = validate_scene_folder(path)
+    assert len(problems) == len(said) and all(part in line for part, line in zip(said, problems, strict=True))
+
+
+def test_a_palette_with_transparency_is_a_picture(street):
+    path, _ = street
+    image = Image.fromarray(UPRIGHT).quantize(8)
+    image.save(path / "0.png", transparency=bytes([0, 100, 255, 255, 255, 255, 255, 255]))
+    expected = np.asarray(image.convert("RGB"))
+    read = (load(path)[0].images[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    assert np.array_equal(read, expected) and validate_scene_folder(path) == []
+
+
+def test_a_picture_of_the_depth_is_no_depth_image(room):
+    path, _ = room
+    Image.fromarray(np.full((12, 16), 150, np.uint8)).save(path / "d.png")
+    loads_with_problem(path, "d.png: frame 0 (7): depth: expected 16 bits, got 8: at most 0.26 m")

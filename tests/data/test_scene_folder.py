@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_ego_motion_comes_back_up_to_the_choice_of_the_global_origin(recording):
     expected = invert_pose(scenes[0].world_to_global) @ scenes[2].world_to_global
     assert_close(invert_pose(a) @ b, expected, atol=1e-5, rtol=0)  # float32 at ten metres
     assert_close(a[:3, 3], torch.zeros(3))
+
+
+def test_classes_come_back_named_or_not_and_none_stays_none(recording, tmp_path):
+    scene = dataclasses.replace(recording[1][0], class_names=(), truth=None)
+    labels = scene.point_labels.clone()
+    labels[:5] = -1
+    write_scene_folder(tmp_path / "a", [dataclasses.replace(scene, point_labels=labels)])
+    read = SceneFolder(tmp_path / "a")[0]
+    assert torch.equal(read.point_labels, labels) and read.class_names[1] == "class_1"
+    labels[0] = 255
+    with pytest.raises(ValueError, match="expected point_labels up to 254, got 255"):
+        write_scene_folder(tmp_path / "b", [dataclasses.replace(scene, point_labels=labels)])
 
 
 def test_older_sweeps_land_on_the_static_world_with_their_time_lag(recording):
@@ -157,8 +170,6 @@ def test_a_folder_survives_being_sent_to_a_worker(recording):
 
 
 def test_a_lidar_without_cameras_and_pictures_without_depth_are_folders_too(recording, rooms, tmp_path):
-    import dataclasses
-
     bare = dataclasses.replace(recording[1][0], images=None, cameras=None, camera_names=())
     write_scene_folder(tmp_path / "lidar", [bare])
     folder = SceneFolder(tmp_path / "lidar")
