@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 from torch import nn
 
-from renderpretrain.cli.settings import Tree, as_tree, choose, read_yaml, resolve
+from renderpretrain.cli.settings import Tree, as_tree, choose, resolve
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, open_data
@@ -18,8 +18,9 @@ from renderpretrain.data.words import data_words, joined
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.training import RunFolder, whole_scenes, without_memory
-from renderpretrain.transfer.pretrained import check_weights
+from renderpretrain.transfer.encoder import check_weights
 
 TRAINING_SCENES = 256
 """Synthetic scenes to train on unless told otherwise."""
@@ -237,7 +238,7 @@ def saved_job(run: Path) -> Tree:
     path = run / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
-    saved = read_yaml(path)
+    saved = read_yaml_mapping(path)
     if not isinstance(saved.get("config", {}), dict):
         raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
     for name, (fits, expected) in SAVED.items():
@@ -285,5 +286,5 @@ def trained(run: Path) -> tuple[Job, dict[str, Any]]:
 
 def recipe_settings(path: Path) -> Tree:
     """The recipe's configuration in a file: the file itself, or the ``config`` of a run folder's file."""
-    tree = read_yaml(path)
+    tree = read_yaml_mapping(path)
     return tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree

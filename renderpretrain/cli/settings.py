@@ -2,11 +2,12 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+
+from renderpretrain.storage.yaml_text import parse_yaml
 
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,28 +32,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean ...?`` where something is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def read_yaml(path: Path) -> Tree:
-    """A YAML mapping.
-
-    Raises:
-        ValueError: If it is no text, not YAML or not a mapping; names the line.
-        OSError: If it cannot be read.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8, got byte {error.start} of another kind") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path}: expected a YAML mapping, got {type(tree).__name__}")
-    return tree
 
 
 def write_yaml(tree: Tree) -> str:
@@ -100,9 +79,9 @@ def parse_assignment(text: str) -> Tree:
     if not equals or not all(key.split(".")):
         raise ValueError(f"--set: expected key.of.the.setting=value, got {text!r}")
     try:
-        tree = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {key}: {value!r} is not a YAML value") from error
+        tree = parse_yaml(value, f"--set {key}")
+    except ValueError as error:
+        raise ValueError(f"--set {key}: {value[:80]!r} is not a YAML value ({error})") from error
     for part in reversed(key.split(".")):
         tree = {part: tree}
     return tree

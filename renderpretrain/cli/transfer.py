@@ -39,12 +39,11 @@ def export(
 
     options = ExportOptions(host_ckpt, prefix, part, min_match, verify, tuple(drop_column or ()))
     done = export_encoders(run, to, out, options)
-    text = done.snippet.replace("FILE", str(out))
     if as_json:
-        _print_json(done.report, file=str(out), snippet=text)
+        _print_json(done.report, file=str(out), snippet=done.snippet)
     else:
         _print(done.report)
-        typer.echo(f"\n{text}\n{out}")
+        typer.echo(f"\n{done.snippet}\n{out}")
 
 
 def import_(

@@ -6,18 +6,11 @@ that the file computes what the encoder computes. :func:`import_encoders` brings
 """
 
 from renderpretrain.transfer.beginning import begin_with
+from renderpretrain.transfer.encoder import Encoder, Pretrained, of_modules, of_recipe
 from renderpretrain.transfer.exporting import Export, ExportOptions, export_encoders, prepare_export
 from renderpretrain.transfer.hosts import HOSTS, SOURCES
 from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
-from renderpretrain.transfer.pretrained import (
-    Encoder,
-    Pretrained,
-    load_encoder,
-    load_encoders,
-    of_modules,
-    of_recipe,
-    read_pretrained,
-)
+from renderpretrain.transfer.pretrained import load_encoder, load_encoders, read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport, print_report
 
 __all__ = [

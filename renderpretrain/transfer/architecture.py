@@ -30,10 +30,11 @@ SECOND_PADDINGS = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
 
 
 def describe(module: nn.Module) -> Spec:
-    """What a module is. One that is no encoder of ours, such as a lifter, has its kind alone."""
+    """What a module is. One that is no encoder of ours has its kind alone: a lifter, or a class of yours."""
     kind = type(module).__name__
-    if kind not in KINDS:
-        return {"kind": kind}
+    if kind not in KINDS or type(module) is not KINDS[kind][0]:
+        ours = type(module).__module__.startswith("renderpretrain.")
+        return {"kind": kind if ours else f"{type(module).__module__}.{kind}"}
     spec = {"kind": kind, **read_sizes(kind, module.state_dict()), **_not_in_weights(module)}
     norm = next((m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None)
     return spec if norm is None else {**spec, "momentum": norm.momentum}

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from renderpretrain.transfer.columns import fit_columns
-from renderpretrain.transfer.pretrained import check_weights, read_pretrained
+from renderpretrain.transfer.encoder import check_weights
+from renderpretrain.transfer.pretrained import read_pretrained
 
 
 def begin_with(

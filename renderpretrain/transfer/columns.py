@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from renderpretrain.recipes.columns import COLOR_NORMAL, SWEEPS
+from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
 from renderpretrain.transfer.layouts import Tensors
-from renderpretrain.transfer.pretrained import POINT_KINDS, Encoder, Pretrained
 
 INPUT_KERNELS = ("conv_input.0.weight", "conv_input.conv.weight")
 """Of these; their last axis is the columns'."""

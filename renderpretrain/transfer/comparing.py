@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from renderpretrain.transfer.columns import INPUT_KERNELS, columns_of
+from renderpretrain.transfer.encoder import Encoder
 from renderpretrain.transfer.layouts import (
     Layout,
     Shape,
@@ -18,7 +19,6 @@ from renderpretrain.transfer.layouts import (
     kernel_size,
 )
 from renderpretrain.transfer.part import Host, Part
-from renderpretrain.transfer.pretrained import Encoder
 from renderpretrain.transfer.report import NormReport, PartReport
 from renderpretrain.transfer.tables import inverted, rename
 

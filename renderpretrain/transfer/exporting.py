@@ -3,24 +3,26 @@
 import io
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 import renderpretrain
 from renderpretrain.storage import check_kept, check_target, write_atomically
-from renderpretrain.storage.weights import read_weights
+from renderpretrain.storage.safetensors_file import pack_tensors
+from renderpretrain.storage.weights import check_finite, read_weights
 from renderpretrain.transfer.columns import columns_note, drop_columns
 from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
+from renderpretrain.transfer.encoder import Pretrained
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
+from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import Pretrained, read_pretrained, to_bytes
+from renderpretrain.transfer.pretrained import read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.snippets import notes_for, snippet, unfinished
+from renderpretrain.transfer.snippets import notes_for, own_snippet, snippet, unfinished, with_path
 from renderpretrain.transfer.tables import dotted
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
@@ -53,10 +55,10 @@ class Export:
     Attributes:
         content: The file.
         report: What arrives.
-        snippet: Lines of the host's configuration.
+        snippet: Lines of the host's configuration; ``FILE`` stands for a file that is not written yet.
     """
 
-    content: bytes
+    content: bytes = field(repr=False)
     report: TransferReport
     snippet: str
 
@@ -75,7 +77,8 @@ def export_encoders(
     Raises:
         ValueError: If ``out`` is one of the files that are read or lies beside a run's checkpoints, its name
             is of another kind, the host has no place for any encoder, a column cannot be left out, shapes
-            differ, too little matches, or the outputs do; nothing is written then.
+            differ, too little matches, weights are NaN or infinite, or the outputs differ; nothing is
+            written then.
     """
     out, options = Path(out), options or ExportOptions()
     check_target("out", out)
@@ -89,12 +92,14 @@ def export_encoders(
     done = prepare_export(pretrained, to, options, plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
-    return done
+    return replace(done, snippet=with_path(done.snippet, out))
 
 
 def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, plain: bool = False) -> Export:
     """Everything but the writing; ``plain`` makes a safetensors file where the host reads bare tensors."""
     pretrained, dropped = drop_columns(_chosen(pretrained, options.part), options.drop_columns)
+    for name, encoder in pretrained.encoders.items():
+        check_finite(encoder.tensors, name, "such weights are not exported")
     if to == "safetensors":
         _check_ours(options)
         return _our_file(pretrained, dropped)
@@ -122,7 +127,7 @@ def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:
     """The file a host reads: its wrapping, its prefix for parallel training, its layout's version."""
     state: OrderedDict[str, Any] = OrderedDict((host.outer + k, v.contiguous()) for k, v in tensors.items())
     if host.wrapper is None and plain:
-        return save(dict(state))
+        return pack_tensors(state, {})
     if host.versions:
         # As nn.Module.state_dict keeps it; the loader asks for the version of every sparse convolution.
         modules = {k.removesuffix(".weight") for k, v in state.items() if v.ndim == 5}
@@ -213,6 +218,5 @@ def _our_file(pretrained: Pretrained, dropped: tuple[str, ...]) -> Export:
         reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
     notes = (*dropped, *columns_note(pretrained), *unfinished(pretrained))
     report = TransferReport("safetensors (load_encoder)", tuple(reports), notes=notes)
-    name = next(iter(pretrained.encoders))
-    lines = f'from renderpretrain.transfer import load_encoder\nencoder = load_encoder("FILE", "{name}")\n'
-    return Export(to_bytes(pretrained, Layout().kernels), report, lines)
+    snippet = own_snippet(pretrained)
+    return Export(to_bytes(pretrained, Layout().kernels), report, snippet)

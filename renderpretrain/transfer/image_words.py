@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from renderpretrain.transfer.pretrained import Encoder
+from renderpretrain.transfer.encoder import Encoder
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """What our image networks are fed with, in the hosts' units of 0 to 255, RGB."""

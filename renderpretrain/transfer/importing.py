@@ -12,6 +12,7 @@ from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
 from renderpretrain.transfer.columns import columns_of, enter_columns
 from renderpretrain.transfer.comparing import shapes_of
+from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
 from renderpretrain.transfer.hosts import SOURCES
 from renderpretrain.transfer.layouts import (
     Layout,
@@ -21,8 +22,8 @@ from renderpretrain.transfer.layouts import (
     guess_kernels,
     kernel_size,
 )
+from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host, Part
-from renderpretrain.transfer.pretrained import POINT_KINDS, Encoder, Pretrained, to_bytes
 from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.tables import dotted, inverted, rename

@@ -9,9 +9,9 @@ import yaml
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.strides import covering_shape
 from renderpretrain.transfer.columns import read_by, use_dim
+from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.image_words import IMAGE_KINDS, MEAN, STD, image_arguments, image_words, no_depth
 from renderpretrain.transfer.layouts import Tensors
-from renderpretrain.transfer.pretrained import Encoder, Pretrained
 
 
 def mmdet3d_lines(pretrained: Pretrained, tensors: Tensors) -> list[str]:

@@ -49,12 +49,12 @@ class PartReport:
 
     name: str
     module: str
-    matched: Mapping[str, Shape] = field(default_factory=dict)
-    reshaped: Mapping[str, Shape] = field(default_factory=dict)
-    added: Mapping[str, Shape] = field(default_factory=dict)
-    missing: Mapping[str, Shape] = field(default_factory=dict)
-    unexpected: Mapping[str, Shape] = field(default_factory=dict)
-    unused: Mapping[str, Shape] = field(default_factory=dict)
+    matched: Mapping[str, Shape] = field(default_factory=dict, repr=False)
+    reshaped: Mapping[str, Shape] = field(default_factory=dict, repr=False)
+    added: Mapping[str, Shape] = field(default_factory=dict, repr=False)
+    missing: Mapping[str, Shape] = field(default_factory=dict, repr=False)
+    unexpected: Mapping[str, Shape] = field(default_factory=dict, repr=False)
+    unused: Mapping[str, Shape] = field(default_factory=dict, repr=False)
     norm: NormReport | None = None
     verified: float | None = None
     notes: tuple[str, ...] = ()

@@ -1,14 +1,19 @@
 """What to paste into a host's configuration, and what else its user must know."""
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from keyword import iskeyword
+from pathlib import Path
 
+from renderpretrain.transfer.architecture import KINDS
 from renderpretrain.transfer.columns import columns_note, openpcdet_names, pointcept_names, read_by
+from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.image_words import IMAGE_KINDS, MEAN, STD, image_words, published_names
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.mm_snippets import bevfusion_lines, grid_of, mmdet3d_lines
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import Encoder, Pretrained
 
 
 def snippet(pretrained: Pretrained, host: Host, tensors: Tensors, *, plain: bool = False) -> str:
@@ -26,6 +31,26 @@ def snippet(pretrained: Pretrained, host: Host, tensors: Tensors, *, plain: bool
         lines = [line.replace("torch.load('FILE', weights_only=True)", "load_file('FILE')") for line in lines]
         lines.insert(0, "from safetensors.torch import load_file")
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def own_snippet(pretrained: Pretrained) -> str:
+    """Lines that load every encoder of our own file."""
+    lines = ["from renderpretrain.transfer import load_encoder"]
+    for name, encoder in pretrained.encoders.items():
+        variable = name if name.isidentifier() and not iskeyword(name) else "encoder"
+        alone = encoder.kind in KINDS or bool(pretrained.about.get("config"))
+        into = "" if alone else f", into=...)  # a {encoder.kind} of yours"
+        lines.append(f"{variable} = load_encoder('FILE', {name!r}{into or ')'}")
+    return "\n".join(lines) + "\n"
+
+
+def with_path(text: str, path: Path) -> str:
+    """A snippet with the file's path where ``FILE`` stands for it."""
+    return re.sub(
+        r"'FILE'|\bFILE\b",
+        lambda found: repr(str(path)) if found[0] == "'FILE'" else shlex.quote(str(path)),
+        text,
+    )
 
 
 def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from renderpretrain.encoders.sparse_blocks import strided_specs
 from renderpretrain.encoders.strides import covering_shape
 from renderpretrain.transfer.architecture import describe
 from renderpretrain.transfer.dense_voxels import Cells, Network, openpcdet_backbone, second_encoder, spunet
+from renderpretrain.transfer.encoder import Pretrained
 from renderpretrain.transfer.host_package import run_host_package
 from renderpretrain.transfer.image_checks import IMAGE_CHECKS, Check, Pair
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import Pretrained, encoder_module
+from renderpretrain.transfer.pretrained import encoder_module
 
 TOLERANCE = 1e-4
 """Of the largest output: float32 rounding through some thirty layers is a tenth of it, one wrong kernel a

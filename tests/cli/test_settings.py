@@ -6,7 +6,6 @@ from renderpretrain.cli.settings import (
     choose,
     merged,
     parse_assignment,
-    read_yaml,
     resolve,
     write_commented_yaml,
     write_yaml,
@@ -84,18 +83,6 @@ def test_an_unknown_name_suggests_the_nearest():
     assert choose("recipe", "unipad-camera", known) == 2
     with pytest.raises(ValueError, match=r"recipe: .*got 'unipda-lidar'; did you mean unipad-lidar\?"):
         choose("recipe", "unipda-lidar", known)
-
-
-def test_a_file_that_is_not_a_yaml_mapping_is_an_error(tmp_path):
-    path = tmp_path / "settings.yaml"
-    path.write_text("")
-    assert read_yaml(path) == {}
-    path.write_text("a: 1\nb: [1, 2\n")
-    with pytest.raises(ValueError, match=r"settings.yaml, line 3, column 1: not valid YAML"):
-        read_yaml(path)
-    path.write_text("- 1\n")
-    with pytest.raises(ValueError, match="expected a YAML mapping, got list"):
-        read_yaml(path)
 
 
 def test_comments_stand_beside_settings_or_above_them_where_a_page_ends():

@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from renderpretrain.cli import main
 from renderpretrain.encoders import SparseEncoder
+from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.transfer import export_encoders, load_encoder, of_modules
+from renderpretrain.transfer.our_file import FORMAT
 
 SMALL = [
     "--set", "image_size=[32, 64]",
@@ -133,11 +134,9 @@ def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
     }
     files["text.pth"].write_text("hello\n")
     torch.save({"state_dict": {}}, files["none.pth"])
-    header = {"format": "renderpretrain-encoders-2", "fresh": "{}"}
-    save_file({"a": torch.ones(2)}, files["header.safetensors"], {**header, "encoders": "{"})
-    save_file(
-        {"a": torch.ones(2)}, files["part.safetensors"], {**header, "encoders": '{"lidar_encoder": {}}'}
-    )
+    for name, encoders in (("header.safetensors", "{"), ("part.safetensors", '{"lidar_encoder": {}}')):
+        header = {"format": FORMAT, "fresh": "{}", "encoders": encoders}
+        files[name].write_bytes(pack_tensors({"a": torch.ones(2)}, header))
     out = tmp_path / "out.safetensors"
     final = trained / "checkpoints" / "final.pt"
     for file, message in (

@@ -1,0 +1,110 @@
+"""Encoders as plain values: what each is, and its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from renderpretrain.recipes.columns import point_input
+from renderpretrain.transfer.architecture import Spec, describe
+from renderpretrain.transfer.layouts import Tensors
+
+POINT_KINDS = ("SparseEncoder", "VoxelBackBone8x", "SparseUNet")
+"""Kinds that read voxels of points."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder as plain values.
+
+    Attributes:
+        spec: What it is; see :mod:`architecture`.
+        tensors: Its weights under our keys.
+        fresh: Keys that a file it was imported from did not have; they start anew.
+        columns: What it reads of a point, where that is known.
+        largest: How far each of these went in training, where that is known; 0 is a column of zeros.
+    """
+
+    spec: Spec
+    tensors: Tensors = field(repr=False)
+    fresh: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    largest: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Its class."""
+        return str(self.spec["kind"])
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Encoders, and where they come from.
+
+    Attributes:
+        encoders: By the names that the recipe's ``encoders()`` gives them.
+        about: ``recipe``, ``preset``, ``data``, ``commit``, ``step`` and ``config``, as far as known; and
+            ``statistics``, those of batch norms: of ``whole`` scenes, or of ``masked`` ones where the run has
+            not ended.
+    """
+
+    encoders: Mapping[str, Encoder]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None = None) -> Pretrained:
+    """The encoders of a model in memory, for instance ``recipe.encoders()``; weights are copied.
+
+    Modules of classes that are not ours travel as their weights, and come back with
+    ``load_encoder(path, into=module)``.
+
+    Raises:
+        ValueError: If a module has no weights or such as no file can hold, or a name has a dot in it.
+    """
+    encoders = {}
+    for name, module in modules.items():
+        if not name or "." in name or not name.isprintable():
+            raise ValueError(f"modules: expected names without dots, got {name!r}")
+        state = {key: _copied(f"{name}.{key}", value) for key, value in module.state_dict().items()}
+        if not state:
+            raise ValueError(f"{name}: expected a module with weights, got a {type(module).__name__} without")
+        encoders[name] = Encoder(describe(module), state)
+    return Pretrained(encoders, dict(about or {}))
+
+
+def of_recipe(recipe: nn.Module, about: Mapping[str, Any] | None = None) -> Pretrained:
+    """The encoders of a recipe in memory, and what its point encoder reads; weights are copied."""
+    parts: Any = recipe
+    pretrained, read = of_modules(parts.encoders(), about), point_input(recipe)
+    if read is None:
+        return pretrained
+    said: dict[str, Any] = {"columns": read.columns, "largest": tuple(read.largest.tolist())}
+    encoders = {n: replace(e, **said) if e.kind in POINT_KINDS else e for n, e in pretrained.encoders.items()}
+    return replace(pretrained, encoders=encoders)
+
+
+def _copied(name: str, value: Any) -> Tensor:
+    """Numbers of a module as they go into a file."""
+    if not isinstance(value, Tensor) or value.is_meta or value.layout != torch.strided or value.is_quantized:
+        got = f"a {type(value).__name__}" if not isinstance(value, Tensor) else "one without plain numbers"
+        raise ValueError(f"{name}: expected a dense tensor in memory, got {got}")
+    return value.detach().cpu().clone().contiguous()
+
+
+def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:
+    """The weights of a module, all of them and no others.
+
+    Raises:
+        ValueError: Beginning with ``what``, naming the first key that does not fit, and both shapes.
+    """
+    own = module.state_dict()
+    for key, value in own.items():
+        if key not in state or state[key].shape != value.shape:
+            got = tuple(state[key].shape) if key in state else "nothing"
+            raise ValueError(f"{what}: {key}: expected {tuple(value.shape)}, got {got}")
+    extra = next((key for key in state if key not in own), None)
+    if extra:
+        raise ValueError(f"{what}: {extra}: expected no such key, got {tuple(state[extra].shape)}")
+    return state
