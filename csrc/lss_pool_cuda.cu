@@ -8,20 +8,34 @@ constexpr int kWarps = kThreads / kWarp;
 constexpr int kRegisters = 4;  // channels of a lane at a time
 constexpr int64_t kTogether = kWarp * kRegisters;
 
+// What a plan may name: nobody has looked at it on this device.
+struct Limits {
+  int64_t cells, pixels, points;
+
+  explicit Limits(const rp_frustum& frustum)
+      : cells(frustum.num_cells),
+        pixels(frustum.num_images * frustum.height * frustum.width),
+        points(pixels * frustum.num_bins) {}
+};
+
 // The warps of a block take every eighth point of its cell, and their sums are added in order of the warps.
 template <typename T, typename V>
 __global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t* order,
                                 const int32_t* starts, const int32_t* pixels, const int32_t* bins,
-                                Frustum frustum, T* out) {
+                                Frustum frustum, Limits limits, T* out) {
   __shared__ T part[kWarps][kTogether];
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
-  const int64_t cell = order[blockIdx.x], begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+  const int64_t cell = order[blockIdx.x];
+  if (cell < 0 || cell >= limits.cells) return;  // the whole block
+  const int64_t begin = starts[blockIdx.x] > 0 ? starts[blockIdx.x] : 0;
+  const int64_t end = starts[blockIdx.x + 1] < limits.points ? starts[blockIdx.x + 1] : limits.points;
   const int64_t channels = frustum.channels;
   for (int64_t c = 0; c < channels; c += kTogether) {
     T total[kRegisters] = {};
     for (int64_t i = begin + warp; i < end; i += kWarps) {
-      const int64_t pixel = pixels[i];
-      const T weight = depth[frustum.place(pixel, bins[i])];
+      const int64_t pixel = pixels[i], bin = bins[i];
+      if (pixel < 0 || pixel >= limits.pixels || bin < 0 || bin >= frustum.num_bins) continue;
+      const T weight = depth[frustum.place(pixel, bin)];
       const V* const feature = features + pixel * channels + c;
       for (int r = 0; r < kRegisters; ++r) {
         const int64_t channel = lane + r * kWarp;
@@ -42,10 +56,10 @@ __global__ void lss_pool_kernel(const T* depth, const V* features, const int32_t
 
 template <typename T, typename V>
 __global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V* features,
-                                         const int32_t* cells, Frustum frustum, int64_t count, T* grad_depth,
+                                         const int32_t* cells, Frustum frustum, Limits limits, T* grad_depth,
                                          T* grad_features) {
   const int64_t pixel = thread_index() / kWarp;
-  if (pixel >= count) return;  // whole warps leave together
+  if (pixel >= limits.pixels) return;  // whole warps leave together
   const int lane = threadIdx.x % kWarp;
   const int64_t channels = frustum.channels, place = frustum.place(pixel, 0);
   for (int64_t c = 0; c < channels; c += kTogether) {
@@ -57,7 +71,7 @@ __global__ void lss_pool_backward_kernel(const T* grad, const T* depth, const V*
     for (int64_t bin = 0; bin < frustum.num_bins; ++bin) {
       const int64_t cell = cells[pixel * frustum.num_bins + bin], here = place + bin * frustum.bin_stride;
       T product = 0;
-      if (cell >= 0) {
+      if (cell >= 0 && cell < limits.cells) {
         const T weight = depth[here];
         for (int r = 0; r < kRegisters; ++r) {
           const int64_t channel = c + lane + r * kWarp;
@@ -88,7 +102,7 @@ int rp_lss_pool_cuda(int64_t type, const void* depth, int64_t stored_type, const
     using V = decltype(stored);
     return launch(lss_pool_kernel<T, V>, frustum->num_cells * kThreads, stream, static_cast<const T*>(depth),
                   static_cast<const V*>(features), order, starts, pixels, bins, Frustum(*frustum),
-                  static_cast<T*>(out));
+                  Limits(*frustum), static_cast<T*>(out));
   });
 }
 
@@ -98,9 +112,9 @@ int rp_lss_pool_backward_cuda(int64_t type, const void* grad, const void* depth,
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);
-    const int64_t count = frustum->num_images * frustum->height * frustum->width;
-    return launch(lss_pool_backward_kernel<T, V>, count * kWarp, stream, static_cast<const T*>(grad),
+    const Limits limits(*frustum);
+    return launch(lss_pool_backward_kernel<T, V>, limits.pixels * kWarp, stream, static_cast<const T*>(grad),
                   static_cast<const T*>(depth), static_cast<const V*>(features), cells, Frustum(*frustum),
-                  count, static_cast<T*>(grad_depth), static_cast<T*>(grad_features));
+                  limits, static_cast<T*>(grad_depth), static_cast<T*>(grad_features));
   });
 }

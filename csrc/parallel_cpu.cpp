@@ -116,6 +116,7 @@ const char* rp_unusable(void) { return nullptr; }
 const char* rp_error_text(int code) {
   if (code == RP_BAD_TYPE) return "expected float32, float64 or, where allowed, half precision";
   if (code == RP_TOO_LARGE) return "a size is beyond what the kernel is written for";
+  if (code == RP_OUT_OF_RANGE) return "a number of a row is out of range";
   return "unknown error";
 }
 

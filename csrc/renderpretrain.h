@@ -12,7 +12,7 @@
 
 // Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
-#define RP_ABI_VERSION 4
+#define RP_ABI_VERSION 5
 
 #define RP_FLOAT32 0
 #define RP_FLOAT64 1
@@ -24,6 +24,7 @@
 #define RP_OK 0
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t
 #define RP_TOO_LARGE (-2)
+#define RP_OUT_OF_RANGE (-3)
 
 #define RP_API __attribute__((visibility("default")))
 
@@ -44,6 +45,17 @@ RP_API bool rp_has_code_cuda(int major, int minor);
 // Asks the system to back fresh memory with huge pages: the first touch of each small page costs more than
 // most kernels spend on its content. Of no effect where the system has none.
 RP_API void rp_prefer_huge_pages_cpu(void* data, int64_t num_bytes);
+
+// Whether integers, int32 or int64, may be followed by the functions below: RP_OUT_OF_RANGE if not.
+//   check_rows:      every number lies in [low, high)
+//   check_rising:    low <= numbers[0] <= numbers[1] <= ... <= high, of at least one number
+//   check_each_once: int32 numbers are 0, ..., count - 1 in any order; seen (count) is scratch
+RP_API int rp_check_rows_cpu(int64_t type, const void* numbers, int64_t count, int64_t low, int64_t high,
+                             int64_t num_threads);
+RP_API int rp_check_rising_cpu(int64_t type, const void* numbers, int64_t count, int64_t low, int64_t high,
+                               int64_t num_threads);
+RP_API int rp_check_each_once_cpu(int64_t type, const int32_t* numbers, int64_t count, bool* seen,
+                                  int64_t num_threads);
 
 // composite: weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]). All arrays are (rays, samples); valid may
 // be null, then all samples count. scratch is RP_RAY_SCRATCH numbers on the CPU, null on CUDA.
@@ -304,6 +316,9 @@ RP_API int rp_voxel_index_cpu(int64_t type, const void* points, const bool* vali
 RP_API int rp_voxel_index_cuda(int64_t type, const void* points, const bool* valid, const rp_grid* grid,
                                const rp_box* box, int64_t* index, void* stream);
 
+// Integers that name rows, here and below, are followed as they are on the CPU, where the caller has checked
+// them. On CUDA, where a look would wait for the device, one out of range is left out.
+//
 // sort_cells: the points in the order of their cells, `index`, and within a cell in their own; those of a
 // negative cell come behind the others, as if in cell num_cells, and last those past the last cell, as if in
 // num_cells + 1. `cells` are the sorted cells, `order` the points. All arrays have `count` entries; the spare
@@ -335,11 +350,11 @@ RP_API int rp_occupied_cells_cpu(int64_t type, const int64_t* cells, const int32
 #define RP_MEAN 1
 #define RP_MAX 2
 RP_API int rp_voxel_scatter_cpu(int64_t type, void* out, int64_t stored_type, const void* values,
-                                const int32_t* order, const int32_t* offsets, int64_t num_cells,
-                                int64_t channels, int64_t reduce, int64_t num_threads);
+                                const int32_t* order, const int32_t* offsets, int64_t num_points,
+                                int64_t num_cells, int64_t channels, int64_t reduce, int64_t num_threads);
 RP_API int rp_voxel_scatter_cuda(int64_t type, void* out, int64_t stored_type, const void* values,
-                                 const int32_t* order, const int32_t* offsets, int64_t num_cells,
-                                 int64_t channels, int64_t reduce, void* stream);
+                                 const int32_t* order, const int32_t* offsets, int64_t num_points,
+                                 int64_t num_cells, int64_t channels, int64_t reduce, void* stream);
 RP_API int rp_voxel_scatter_backward_cpu(int64_t type, const void* grad, int64_t stored_type,
                                          const void* values, const int32_t* order, const int32_t* offsets,
                                          int64_t num_points, int64_t num_cells, int64_t channels,

@@ -63,9 +63,9 @@ void sort_by(Digit digit, int64_t count, CellOf cell_of, PointOf point_of, int64
   });
 }
 
-int bits_of(int64_t value) {
+int bits_of(uint64_t value) {
   int bits = 1;
-  while (value >> bits) ++bits;
+  while (bits < 64 && value >> bits) ++bits;
   return bits;
 }
 

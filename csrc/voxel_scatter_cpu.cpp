@@ -183,8 +183,8 @@ int64_t rows_together(int64_t channels) { return std::max<int64_t>(1, kGrain / (
 }  // namespace
 
 int rp_voxel_scatter_cpu(int64_t type, void* out, int64_t stored_type, const void* values,
-                         const int32_t* order, const int32_t* offsets, int64_t num_cells, int64_t channels,
-                         int64_t reduce, int64_t num_threads) {
+                         const int32_t* order, const int32_t* offsets, int64_t num_points, int64_t num_cells,
+                         int64_t channels, int64_t reduce, int64_t num_threads) {
   return with_types(type, stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
     using V = decltype(stored);

@@ -24,13 +24,17 @@ struct Voxelizer {
   // also where rounding of its index says otherwise.
   RP_HOST_DEVICE int64_t voxel_of(const T* point, bool valid) const {
     bool inside = valid;
-    for (int axis = 0; axis < 3; ++axis) inside &= point[axis] >= lower[axis] & point[axis] < upper[axis];
+    for (int axis = 0; axis < 3; ++axis) {
+      inside &= point[axis] >= lower[axis] & point[axis] < upper[axis] & size[axis] > 0;
+    }
     int64_t voxel = 0;
     for (int axis = 2; axis >= 0; --axis) {
       const T place = std::floor(point[axis] * scale[axis] + offset[axis] + T(0.5));
-      const int64_t step = static_cast<int64_t>(inside ? place : T(0));
       const int64_t last = size[axis] - 1;
-      voxel = voxel * size[axis] + (step < 0 ? 0 : step > last ? last : step);
+      // Compared before it is an integer, which infinities and what is beyond 2^63 cannot be.
+      const int64_t step =
+          place < static_cast<T>(last) ? static_cast<int64_t>(place > 0 ? place : T(0)) : last;
+      voxel = voxel * size[axis] + step;
     }
     return inside ? voxel : -1;
   }

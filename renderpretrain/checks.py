@@ -127,7 +127,7 @@ def check_box(lower: Sequence[float], upper: Sequence[float]) -> None:
         raise ValueError(f"lower: expected no coordinate above upper {upper}, got {lower}")
 
 
-def check_volume(shape: Sequence[int]) -> None:
+def check_volume(shape: Sequence[int | torch.SymInt]) -> None:
     """Raise ``ValueError`` unless ``shape`` has the three sizes (Z, Y, X) of a volume, which may be empty."""
     if len(shape) != 3 or min(shape) < 0:
         raise ValueError(f"shape: expected three sizes (Z, Y, X), got {shape}")

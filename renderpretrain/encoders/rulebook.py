@@ -10,7 +10,7 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.encoders.sparse_tensor import SparseTensor
-from renderpretrain.ops.sparse_neighbors import Triple, strided_shape
+from renderpretrain.ops.neighbor_search import Triple, strided_shape
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_floating, check_mask, check_shape
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.ops.sparse_neighbors import from_linear_keys
+from renderpretrain.ops.neighbor_search import from_linear_keys
 
 
 @dataclass(frozen=True)

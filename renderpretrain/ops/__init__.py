@@ -38,6 +38,7 @@ from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_refere
 from renderpretrain.ops.noise import draw_seeds, fork, own_seeds, per_camera, uniform
 from renderpretrain.ops.raycast_grid import BeamCounts, raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
+from renderpretrain.ops.scatter_plan import ScatterPlan, scatter_plan, scatter_plan_reference
 from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod,
     segment_exclusive_prod_reference,
@@ -53,13 +54,7 @@ from renderpretrain.ops.sparse_neighbors import (
     submanifold_neighbors_reference,
 )
 from renderpretrain.ops.splat import splat, splat_reference
-from renderpretrain.ops.voxel_scatter import (
-    ScatterPlan,
-    scatter_plan,
-    scatter_plan_reference,
-    voxel_scatter,
-    voxel_scatter_reference,
-)
+from renderpretrain.ops.voxel_scatter import voxel_scatter, voxel_scatter_reference
 from renderpretrain.ops.voxelize import (
     OccupiedCells,
     occupied_cells,

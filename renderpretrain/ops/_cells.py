@@ -20,6 +20,15 @@ def check_index(index: Tensor, num_cells: int) -> None:
         raise ValueError(f"index: expected at most {MOST} points, got {index.shape[0]}")
     if num_cells < 0:
         raise ValueError(f"num_cells: expected at least 0, got {num_cells}")
+    if num_cells >= 2**63:
+        raise ValueError(f"num_cells: expected less than 2^63, got {num_cells}")
+
+
+def check_plannable(index: Tensor, num_cells: int) -> None:
+    """:func:`check_index` for a plan that numbers all cells, occupied or not."""
+    check_index(index, num_cells)
+    if num_cells > MOST:
+        raise ValueError(f"num_cells: expected at most {MOST}, got {num_cells}")
 
 
 def rows_of(index: Tensor, num_cells: int) -> Tensor:

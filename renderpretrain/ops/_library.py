@@ -1,17 +1,15 @@
 """Registration: native functions become PyTorch operators of the namespace ``renderpretrain``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from renderpretrain.ops._contract import HALF, Contract
 from renderpretrain.ops._native import has_native
 
 LIBRARY = torch.library.Library("renderpretrain", "DEF")
-
-HALF = (torch.float16, torch.bfloat16)
-"""Types a kernel may read but does not compute in."""
 
 Triple = Sequence[float]
 """Three numbers (x, y, z); a tuple from the user is a list behind PyTorch's dispatcher."""
@@ -21,23 +19,37 @@ Shape = Sequence[int | torch.SymInt]
 
 
 def register(
-    schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], stored: Sequence[int] = ()
+    schema: str,
+    implementation: Callable[..., Any],
+    fake: Callable[..., Any],
+    tensors: Mapping[str, str],
+    check: Callable[..., object] | None = None,
 ) -> None:
     """Define an operator whose implementation serves every device that has a native library.
 
-    Under autocast the operator runs in float32: half-precision arguments are widened, others pass unchanged.
+    Under autocast the operator runs in float32: half-precision arguments are widened, but those that the
+    kernel reads as they are stored pass unchanged.
 
     Args:
         schema: ``"name(Tensor x, ...) -> Tensor"``.
-        implementation: Takes tensors of float32 or float64.
+        implementation: Takes what keeps the contract.
         fake: Shapes of the result without computing it.
-        stored: Positions of the arguments that the kernel also reads in half precision; they pass unchanged.
+        tensors: What each tensor must be; see :class:`~renderpretrain.ops._contract.Contract`.
+        check: Raises ``ValueError`` on arguments whose fault no line about a tensor can tell.
     """
     LIBRARY.define(schema)
-    name = schema.split("(")[0]
+    contract = Contract(schema, tensors)
+
+    def run(*arguments: Any) -> Any:
+        given = contract(arguments)
+        if check is not None:
+            check(*given)
+        return implementation(*given)
+
+    name, stored = contract.operator, {entry.place for entry in contract.entries if entry.kind == "stored"}
     for device_type in ("cpu", "cuda"):
         if has_native(device_type):
-            LIBRARY.impl(name, implementation, device_type.upper())
+            LIBRARY.impl(name, run, device_type.upper())
             LIBRARY.impl(name, _widening(name, device_type, stored), "Autocast" + device_type.upper())
     torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
 
@@ -49,7 +61,7 @@ def register_gradient(
     torch.library.register_autograd(f"renderpretrain::{name}", backward, setup_context=save, lib=LIBRARY)
 
 
-def _widening(name: str, device_type: str, stored: Sequence[int]) -> Callable[..., Any]:
+def _widening(name: str, device_type: str, stored: Container[int]) -> Callable[..., Any]:
     """The operator's autocast rule."""
 
     def widened(place: int, value: Any) -> Any:

@@ -12,6 +12,8 @@ from renderpretrain.ops._trilinear import Numbers, gather_reference, scatter_ref
 
 def read_maps(maps: Tensor, places: Tensor) -> Tensor:
     """Bi- or trilinear reading: ``(B, P, C)``. Places keep full precision under autocast."""
+    if maps.shape[2:].numel() == 0:  # which torch refuses
+        return places.new_zeros(*places.shape[:2], maps.shape[1]) + maps.sum()
     with torch.autocast(maps.device.type, enabled=False):
         grid = places[:, None] if places.shape[-1] == 2 else places[:, None, None]
         read = torch.nn.functional.grid_sample(

@@ -1,7 +1,7 @@
 """The compiled libraries, one per device, and the call of their functions.
 
 They know nothing of torch: plain C functions over pointers and sizes, declared in ``csrc/renderpretrain.h``
-and listed again in :data:`SIGNATURES`. They are loaded once, when this module is imported.
+and listed again in ``_signatures.py``. They are loaded once, when this module is imported.
 """
 
 import ctypes
@@ -13,119 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-ABI_VERSION = 4
+from renderpretrain.ops._signatures import CPU_SIGNATURES, SIGNATURES, Box, Frustum, Grid, Lift, Rays, Window
+
+ABI_VERSION = 5
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
-
-class Grid(ctypes.Structure):
-    """``rp_grid``: sizes of a volume and its points, voxels per metre, index of the world's origin."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "channels", "z", "y", "x", "num_points")),
-        *((f"{name}_{axis}", ctypes.c_double) for name in ("scale", "offset") for axis in "xyz"),
-    ]
-
-
-class Box(ctypes.Structure):
-    """``rp_box``: two corners in metres, and the part of the rays that counts."""
-
-    _fields_ = [
-        *((f"{name}_{axis}", ctypes.c_double) for name in ("lower", "upper") for axis in "xyz"),
-        ("near", ctypes.c_double),
-        ("far", ctypes.c_double),
-    ]
-
-
-class Frustum(ctypes.Structure):
-    """``rp_frustum``: sizes of a frustum of points for every image, and of what they are pooled into."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("images", "bins", "height", "width", "channels", "cells")),
-        ("bins_last", ctypes.c_bool),
-    ]
-
-
-class Window(ctypes.Structure):
-    """``rp_window``: sizes of the volumes a 3D kernel connects, and how it walks."""
-
-    _fields_ = [
-        ("batch", ctypes.c_int64),
-        *(
-            (f"{name}_{axis}", ctypes.c_int64)
-            for name in ("in", "out", "kernel", "stride", "padding")
-            for axis in "zyx"
-        ),
-    ]
-
-
-class Lift(ctypes.Structure):
-    """``rp_lift``: sizes of maps, depth distributions and points, and how they lie in memory."""
-
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            *("batch", "views", "channels", "depths", "height", "width", "num_points"),
-            *("feature_type", "probability_type", "cell_stride", "depth_stride", "mean"),
-        )
-    ]
-
-
-class Rays(ctypes.Structure):
-    """``rp_rays``: sizes of the values along rays, how they are stored, and where rays end."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("rays", "samples", "channels", "stored_type")),
-        ("early_stop", ctypes.c_double),
-    ]
-
-
-SIGNATURES = {
-    "accumulate": "ppyp",
-    "accumulate_backward": "pppypp",
-    "box_intersect": "ppnbppp",
-    "composite": "ppnnp",
-    "composite_backward": "pppnnpp",
-    "composite_values": "ppppypppp",
-    "composite_values_backward": "pppppppppppyppp",
-    "distortion_loss": "ppppnnp",
-    "distortion_loss_backward": "pppppnnppp",
-    "frustum_coordinates": "pnpnndddpp",
-    "grid_sample": "pnpgp",
-    "grid_sample_backward": "pppnpgppp",
-    "image_lift": "pppplp",
-    "image_lift_backward": "ppppplpp",
-    "lss_pool": "pnpppppfp",
-    "lss_pool_backward": "ppnppfpp",
-    "march": "pppppgdnpppp",
-    "march_count": "pppppgdp",
-    "march_fill": "pppppgdpppp",
-    "neus_alphas": "ppppnp",
-    "neus_alphas_backward": "pppppnppppp",
-    "neus_render": "pppppppypppp",
-    "neus_render_backward": "ppppppppppppppyppppppp",
-    "neus_upsample": "pppnnnndpp",
-    "raycast_grid": "pppgpp",
-    "resample": "pppnnnpp",
-    "segment_scan": "ppppnnn",
-    "sparse_conv3d": "pppnnnnnpp",
-    "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
-    "sparse_count_outputs": "ppppwp",
-    "sparse_list_outputs": "ppppwpp",
-    "sparse_pairs": "ppppwnnpp",
-    "voxel_index": "ppgbp",
-    "voxel_scatter": "pnpppnnn",
-    "voxel_scatter_backward": "pnpppnnnnp",
-}
-"""Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, and a structure by its
-pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays. A type code goes before
-them, the number of threads (CPU) or the stream (CUDA) behind them."""
-
-CPU_SIGNATURES = {
-    "cell_offsets": "pnnp",
-    "occupied_cells": "ppnnppppp",
-    "sort_cells": "pnnppppp",
-}
-"""Those the CPU has alone: elsewhere PyTorch sorts well."""
 
 _LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -147,6 +39,9 @@ TYPE_CODES = {
     torch.int32: 5,
 }
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
+
+OUT_OF_RANGE = -3
+"""``RP_OUT_OF_RANGE``."""
 
 INT32_LIMIT = 2**31
 """Points, rows, voxels and cells are numbered in 32 bits: there are fewer than this."""
@@ -278,6 +173,22 @@ def launch(name: str, first: Tensor, *others: Any) -> None:
     Tensors are passed as pointers, so they must be dense in the order the function reads; ``None`` is a null
     pointer; numbers and structures go as they are. On CUDA the call returns before the kernel ends.
     """
+    code = _call(name, first, *others)
+    if code != 0:
+        text = _FUNCTIONS[first.device.type]["error_text"](code).decode()
+        raise RuntimeError(f"renderpretrain: {name} failed on {first.device}: {text}")
+
+
+def answer(name: str, first: Tensor, *others: Any) -> bool:
+    """What a native function says of its arguments: false where something is out of range."""
+    code = _call(name, first, *others)
+    if code not in (0, OUT_OF_RANGE):
+        raise RuntimeError(f"renderpretrain: {name} failed with code {code}")
+    return code == 0
+
+
+def _call(name: str, first: Tensor, *others: Any) -> int:
+    """The error code of a native function."""
     functions = _FUNCTIONS.get(first.device.type)
     if functions is None:  # an operator called by its name, where its Python function takes the reference
         raise RuntimeError(f"renderpretrain: {name} has no kernel here; {_STATUS[first.device.type].why}")
@@ -287,9 +198,5 @@ def launch(name: str, first: Tensor, *others: Any) -> None:
     arguments = (TYPE_CODES[first.dtype], first.data_ptr(), *values)
     if first.is_cuda:
         with torch.cuda.device(first.device):
-            code = functions[name](*arguments, torch.cuda.current_stream().cuda_stream)
-    else:
-        code = functions[name](*arguments, torch.get_num_threads())
-    if code != 0:
-        text = functions["error_text"](code).decode()
-        raise RuntimeError(f"renderpretrain: {name} failed on {first.device}: {text}")
+            return int(functions[name](*arguments, torch.cuda.current_stream().cuda_stream))
+    return int(functions[name](*arguments, torch.get_num_threads()))

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._library import Shape, Triple, dense
-from renderpretrain.ops._native import TYPE_CODES, Grid, launch, new_memory
+from renderpretrain.ops._library import Shape, Triple
+from renderpretrain.ops._native import TYPE_CODES, launch, new_memory
+from renderpretrain.ops._signatures import Grid
 from renderpretrain.ops.constant import constant
 
 Numbers = Sequence[Any]
@@ -38,7 +39,7 @@ def read(volume: Tensor, points: Tensor, scale: Triple, offset: Triple) -> Tenso
     volume = volume.contiguous(memory_format=torch.channels_last_3d)
     out = new_memory(points, *points.shape[:2], volume.shape[1])
     grid = Grid(*volume.shape, points.shape[1], *scale, *offset)
-    launch("grid_sample", points.contiguous(), TYPE_CODES[volume.dtype], volume, grid, out)
+    launch("grid_sample", points, TYPE_CODES[volume.dtype], volume, grid, out)
     return out
 
 
@@ -73,8 +74,6 @@ def adjoint(  # noqa: PLR0913 - two tensors, where they meet, and what is asked 
             ``torch.use_deterministic_algorithms`` asks for it.
         directions: See above.
     """
-    points, values = points.contiguous(), values.contiguous()
-    directions = dense(directions)
     if volume is not None:
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
     none = values.new_empty(0)
@@ -105,8 +104,9 @@ def gather_reference(volume: Tensor, points: Tensor, scale: Numbers, offset: Num
     """The values in plain PyTorch, differentiable to any order."""
     rows = volume.flatten(2).mT
     total = points.new_zeros(*points.shape[:2], volume.shape[1])
-    if rows.shape[1] == 0:
-        return total
+    if rows.shape[1] == 0:  # zeros that still lead back to what they do not depend on
+        nothing = torch.where(torch.zeros_like(points, dtype=torch.bool), points, 0.0)
+        return total + nothing.sum(-1, keepdim=True) + volume.sum()
     for voxel, inside, weight in _corners(points, volume.shape[2:], scale, offset):
         row = rows.gather(1, voxel[..., None].expand_as(total))
         total = total + weight[..., None] * torch.where(inside[..., None], row, 0.0)

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
-from renderpretrain.ops._native import TYPE_CODES, Rays, has_native, launch, new_memory
+from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
+from renderpretrain.ops._signatures import Rays
 
 
 def accumulate(
@@ -54,7 +55,6 @@ def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:
 
 
 def _accumulate(weights: Tensor, values: Tensor) -> Tensor:
-    weights, values = weights.contiguous(), values.contiguous()
     out = _fake(weights, values)
     launch("accumulate", weights, values, rays_of(weights, values), out)
     return out
@@ -64,7 +64,6 @@ def _accumulate_backward(
     grad: Tensor, weights: Tensor, values: Tensor, needed: list[bool]
 ) -> tuple[Tensor, Tensor]:
     """Gradients by weights and values; one that is not needed is an empty tensor."""
-    grad, weights, values = grad.contiguous(), weights.contiguous(), values.contiguous()
     found = _fake_backward(grad, weights, values, needed)
     launch("accumulate_backward", grad, weights, values, rays_of(weights, values), *chosen(found, needed))
     return found
@@ -103,12 +102,13 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     return *bilinear_again(forward, backward, ctx.saved_tensors, chosen(along, ctx.needed)), None
 
 
-register("accumulate(Tensor weights, Tensor values) -> Tensor", _accumulate, _fake, stored=(1,))
+_SAMPLES = {"weights": "float ... S", "values": "stored ... S C"}
+register("accumulate(Tensor weights, Tensor values) -> Tensor", _accumulate, _fake, _SAMPLES)
 register(
     "accumulate_backward(Tensor grad, Tensor weights, Tensor values, bool[2] needed) -> (Tensor, Tensor)",
     _accumulate_backward,
     _fake_backward,
-    stored=(2,),
+    {"grad": "float ... C", **_SAMPLES},
 )
 register_gradient("accumulate", _gradient, _save)
 register_gradient("accumulate_backward", _second_gradient, _save_backward)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from renderpretrain.checks import check_box, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
-from renderpretrain.ops._native import Box, has_native, launch
+from renderpretrain.ops._native import has_native, launch
+from renderpretrain.ops._signatures import Box
 from renderpretrain.ops.constant import constant
 
 
@@ -47,9 +48,7 @@ def box_intersect(
         raise ValueError(
             f"directions: expected the shape of origins {tuple(origins.shape)}, got {tuple(directions.shape)}"
         )
-    check_box(lower, upper)
-    if not (abs(near) < math.inf and near <= far):
-        raise ValueError(f"near: expected a finite number that is at most far {far}, got {near}")
+    _check_box(lower, upper, near, far)
     origins, directions = common_float(origins=origins.detach(), directions=directions.detach())
     if not has_native(origins.device.type):
         return box_intersect_reference(origins, directions, lower, upper, near=near, far=far)
@@ -78,13 +77,18 @@ def box_intersect_reference(
     return torch.where(hit, enter, near), torch.where(hit, leave, near), hit
 
 
+def _check_box(lower: Triple, upper: Triple, near: float, far: float) -> None:
+    check_box(lower, upper)
+    if not (abs(near) < math.inf and near <= far):
+        raise ValueError(f"near: expected a finite number that is at most far {far}, got {near}")
+
+
 def _box_intersect(
     origins: Tensor, directions: Tensor, lower: Triple, upper: Triple, near: float, far: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     t_near, t_far, hit = _fake(origins, directions, lower, upper, near, far)
-    num_rays = t_near.numel()
-    rays = origins.contiguous(), directions.contiguous()
-    launch("box_intersect", *rays, num_rays, Box(*lower, *upper, near, far), t_near, t_far, hit)
+    box = Box(*lower, *upper, near, far)
+    launch("box_intersect", origins, directions, t_near.numel(), box, t_near, t_far, hit)
     return t_near, t_far, hit
 
 
@@ -100,4 +104,6 @@ register(
     " -> (Tensor, Tensor, Tensor)",
     _box_intersect,
     _fake,
+    {"origins": "float ... 3", "directions": "float ... 3"},
+    lambda origins, directions, *box: _check_box(*box),
 )

@@ -9,7 +9,6 @@ from torch import Tensor
 from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import (
     common_float,
-    dense,
     differentiate_again,
     register,
     register_gradient,
@@ -71,14 +70,12 @@ def _num_rays(alphas: Tensor) -> int:
 
 
 def _composite(alphas: Tensor, valid: Tensor | None) -> Tensor:
-    alphas, valid = alphas.contiguous(), dense(valid)
     weights = torch.empty_like(alphas)
     launch("composite", alphas, valid, _num_rays(alphas), alphas.shape[-1], weights)
     return weights
 
 
 def _composite_backward(grad_weights: Tensor, alphas: Tensor, valid: Tensor | None) -> Tensor:
-    alphas, grad_weights, valid = alphas.contiguous(), grad_weights.contiguous(), dense(valid)
     grad_alphas = torch.empty_like(alphas)
     sizes = _num_rays(alphas), alphas.shape[-1]
     scratch = None if alphas.is_cuda else ray_scratch(alphas)
@@ -111,11 +108,13 @@ def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
     return by_grad, by_alphas, None
 
 
-register("composite(Tensor alphas, Tensor? valid) -> Tensor", _composite, _fake)
+_SAMPLES = {"alphas": "float ... S", "valid": "bool ... S"}
+register("composite(Tensor alphas, Tensor? valid) -> Tensor", _composite, _fake, _SAMPLES)
 register(
     "composite_backward(Tensor grad_weights, Tensor alphas, Tensor? valid) -> Tensor",
     _composite_backward,
     _fake_backward,
+    {"grad_weights": "float ... S", **_SAMPLES},
 )
 register_gradient("composite", _gradient, _save)
 register_gradient("composite_backward", _second_gradient, _save)

@@ -10,7 +10,6 @@ from torch import Tensor
 from renderpretrain.checks import check_mask
 from renderpretrain.ops._library import (
     common_float,
-    dense,
     differentiate_again,
     register,
     register_gradient,
@@ -21,6 +20,18 @@ from renderpretrain.ops.composite import ray_scratch, transmittance
 
 OPACITY_EPSILON = 1e-10
 """Keeps the expected depth of an empty ray at 0 instead of 0/0."""
+
+
+COMPOSITED_AND_GRADIENTS = {
+    "depth": "float ...",
+    "opacity": "float ...",
+    "weights": "float ... S",
+    "grad_values": "float ... C",
+    "grad_depth": "float ...",
+    "grad_opacity": "float ...",
+    "grad_weights": "float ... S",
+}
+"""What a backward operator of rendering takes besides the inputs; see :func:`register`."""
 
 
 class Composited(NamedTuple):
@@ -99,6 +110,11 @@ def check_samples(alphas: Tensor, t: Tensor, valid: Tensor | None, early_stop: f
         raise ValueError(f"t: expected {tuple(alphas.shape)}, got {tuple(t.shape)}")
     if valid is not None:
         check_mask("valid", valid, alphas.shape, alphas.device)
+    check_early_stop(early_stop)
+
+
+def check_early_stop(early_stop: float) -> None:
+    """Raise ``ValueError`` unless it is a transmittance that ends a ray."""
     if not 0 <= early_stop < 1:
         raise ValueError(f"early_stop: expected a transmittance in [0, 1), got {early_stop}")
 
@@ -124,9 +140,8 @@ def gradient_by_t(weights: Tensor, opacity: Tensor, grad_depth: Tensor | None) -
 def _composite_values(
     alphas: Tensor, values: Tensor, t: Tensor, valid: Tensor | None, early_stop: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    alphas, values, t = alphas.contiguous(), values.contiguous(), t.contiguous()
     out = new_outputs(alphas, values)
-    launch("composite_values", alphas, values, t, dense(valid), rays_of(alphas, values, early_stop), *out)
+    launch("composite_values", alphas, values, t, valid, rays_of(alphas, values, early_stop), *out)
     return out
 
 
@@ -146,13 +161,12 @@ def _composite_values_backward(  # noqa: PLR0913  the operator's inputs, outputs
     need_values: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradients by alphas and values; the latter is empty if not needed."""
-    alphas, values, t = alphas.contiguous(), values.contiguous(), t.contiguous()
     by_alphas = new_memory(alphas, *alphas.shape)
     by_values = new_memory(alphas, *(values.shape if need_values else (0,)))
     launch(
         "composite_values_backward",
-        *(alphas, values, t, dense(valid), depth.contiguous(), opacity.contiguous(), weights.contiguous()),
-        *(dense(grad) for grad in (grad_values, grad_depth, grad_opacity, grad_weights)),
+        *(alphas, values, t, valid, depth, opacity, weights),
+        *(grad_values, grad_depth, grad_opacity, grad_weights),
         rays_of(alphas, values, early_stop),
         torch.empty_like(alphas) if alphas.is_cuda else ray_scratch(alphas),
         *(by_alphas, by_values if need_values else None),
@@ -209,12 +223,19 @@ def _second_gradient(
     return *by_inputs, None, None, None, None, *by_grads, None, None
 
 
+_SAMPLES = {
+    "alphas": "float ... S",
+    "values": "stored ... S C",
+    "t": "float ... S",
+    "valid": "bool ... S",
+}
 register(
     "composite_values(Tensor alphas, Tensor values, Tensor t, Tensor? valid, float early_stop)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _composite_values,
     _fake,
-    stored=(1,),
+    _SAMPLES,
+    lambda *arguments: check_early_stop(arguments[-1]),
 )
 register(
     "composite_values_backward(Tensor alphas, Tensor values, Tensor t, Tensor? valid, Tensor depth,"
@@ -222,7 +243,8 @@ register(
     " Tensor? grad_weights, float early_stop, bool need_values) -> (Tensor, Tensor)",
     _composite_values_backward,
     _fake_backward,
-    stored=(1,),
+    {**_SAMPLES, **COMPOSITED_AND_GRADIENTS},
+    lambda *arguments: check_early_stop(arguments[-2]),
 )
 register_gradient("composite_values", _gradient, _save)
 register_gradient("composite_values_backward", _second_gradient, _save_backward)

@@ -9,7 +9,6 @@ from torch import Tensor
 from renderpretrain.ops._library import (
     chosen,
     common_float,
-    dense,
     on_tape,
     register,
     register_gradient,
@@ -73,8 +72,7 @@ def distortion_loss_reference(
 
 def _distortion_loss(weights: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor | None) -> Tensor:
     losses = _fake(weights, t_starts, t_ends, offsets)
-    inputs = (dense(x) for x in (weights, t_starts, t_ends, offsets))
-    launch("distortion_loss", *inputs, *sizes(weights, offsets), losses)
+    launch("distortion_loss", weights, t_starts, t_ends, offsets, *sizes(weights, offsets), losses)
     return losses
 
 
@@ -83,8 +81,11 @@ def _distortion_loss_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by weights, starts and ends; the last two are empty unless they are needed."""
     results = _fake_backward(grad, weights, t_starts, t_ends, offsets, ends_needed)
-    inputs = (dense(x) for x in (grad, weights, t_starts, t_ends, offsets))
+    if grad.is_cuda and offsets is not None:
+        for result in results:  # nobody has looked whether the offsets lead to all samples
+            result.zero_()
     pointers = chosen(results, [True, ends_needed, ends_needed])
+    inputs = (grad, weights, t_starts, t_ends, offsets)
     launch("distortion_loss_backward", *inputs, *sizes(weights, offsets), *pointers)
     return results
 
@@ -151,16 +152,32 @@ def _shares(weights: Tensor, t_starts: Tensor, t_ends: Tensor, offsets: Tensor |
     return weights * (2 * spread + weights * (t_ends - t_starts) / 3)
 
 
+def _check_backward(grad: Tensor, weights: Tensor, *rest: Any) -> None:
+    offsets = rest[2]
+    check_layout("weights", weights, offsets)
+    losses = weights.shape[:-1] if offsets is None else (len(offsets) - 1,)
+    if grad.shape != losses:
+        raise ValueError(f"grad: expected one number per ray {tuple(losses)}, got {tuple(grad.shape)}")
+
+
+_TENSORS = {
+    **dict.fromkeys(("weights", "t_starts", "t_ends"), "float ... S"),
+    "offsets": "int64 E",
+}
 register(
     "distortion_loss(Tensor weights, Tensor t_starts, Tensor t_ends, Tensor? offsets) -> Tensor",
     _distortion_loss,
     _fake,
+    _TENSORS,
+    lambda weights, t_starts, t_ends, offsets: check_layout("weights", weights, offsets),
 )
 register(
     "distortion_loss_backward(Tensor grad, Tensor weights, Tensor t_starts, Tensor t_ends, Tensor? offsets,"
     " bool ends_needed) -> (Tensor, Tensor, Tensor)",
     _distortion_loss_backward,
     _fake_backward,
+    {"grad": "float *", **_TENSORS},
+    _check_backward,
 )
 register_gradient("distortion_loss", _gradient, _save)
 register_gradient("distortion_loss_backward", _second_gradient, _save_backward)

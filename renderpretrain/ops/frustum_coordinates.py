@@ -36,8 +36,7 @@ def frustum_coordinates(
         check_shape("points", points, "N P 3", N=len(matrices))
     points, matrices = common_float(points=points.detach(), matrices=matrices.detach())
     near, far = depth_range
-    if not near < far:
-        raise ValueError(f"depth_range: expected the nearest depth before the farthest, got {depth_range}")
+    _check_range(near, far)
     if not has_native(points.device.type):
         return frustum_coordinates_reference(points, matrices, depth_range, nearest)
     coordinates, valid = torch.ops.renderpretrain.frustum_coordinates(points, matrices, near, far, nearest)
@@ -62,10 +61,20 @@ def frustum_coordinates_reference(
     return torch.cat([uv, d[..., None]], -1), front & inside
 
 
+def _check_range(near: float, far: float) -> None:
+    if not near < far:
+        raise ValueError(f"depth_range: expected the nearest depth before the farthest, got {(near, far)}")
+
+
+def _check(points: Tensor, matrices: Tensor, near: float, far: float, nearest: float) -> None:
+    if points.shape[:-2] not in ((), (len(matrices),)):
+        raise ValueError(f"points: expected (P 3) or (N P 3), N={len(matrices)}, got {tuple(points.shape)}")
+    _check_range(near, far)
+
+
 def _frustum_coordinates(
     points: Tensor, matrices: Tensor, near: float, far: float, nearest: float
 ) -> tuple[Tensor, Tensor]:
-    points, matrices = points.contiguous(), matrices.contiguous()
     views, count = len(matrices), points.shape[-2]
     coordinates = new_memory(points, views, count, 3)
     valid = new_memory(points, views, count, dtype=torch.bool)
@@ -85,4 +94,6 @@ register(
     " -> (Tensor, Tensor)",
     _frustum_coordinates,
     _fake,
+    {"points": "float ... P 3", "matrices": "float N 3 4"},
+    _check,
 )

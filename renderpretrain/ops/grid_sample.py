@@ -261,31 +261,36 @@ def _vjp_second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None
 
 
 _FRAME = "float[3] scale, float[3] offset"
+_TENSORS = {"volume": "stored~ B C Z Y X", "points": "float B P 3"}
 register(
     f"grid_sample(Tensor volume, Tensor points, {_FRAME}) -> Tensor",
     _trilinear.read,
     _fake_sample,
-    stored=[0],
+    _TENSORS,
+    lambda *arguments: check_frame(*arguments[-2:]),
 )
 register(
     f"grid_sample_backward(Tensor grad, Tensor volume, Tensor points, {_FRAME}, bool[2] needed)"
     " -> (Tensor, Tensor)",
     _grid_sample_backward,
     _fake_backward,
-    stored=[1],
+    {"grad": "float B P C", **_TENSORS},
+    lambda *arguments: check_frame(*arguments[-3:-1]),
 )
 register(
     f"grid_sample_vjp(Tensor volume, Tensor points, Tensor cotangents, {_FRAME}) -> Tensor",
     _grid_sample_vjp,
     _fake_vjp,
-    stored=[0],
+    {**_TENSORS, "cotangents": "float B P C"},
+    lambda *arguments: check_frame(*arguments[-2:]),
 )
 register(
     "grid_sample_vjp_backward(Tensor directions, Tensor volume, Tensor points, Tensor cotangents,"
     f" {_FRAME}, bool[3] needed) -> (Tensor, Tensor, Tensor)",
     _grid_sample_vjp_backward,
     _fake_vjp_backward,
-    stored=[1],
+    {"directions": "float B P 3", **_TENSORS, "cotangents": "float B P C"},
+    lambda *arguments: check_frame(*arguments[-3:-1]),
 )
 register_gradient("grid_sample", _gradient, _save)
 register_gradient("grid_sample_backward", _second_gradient, _save_backward)

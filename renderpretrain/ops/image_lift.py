@@ -18,7 +18,8 @@ from renderpretrain.ops._library import (
     stored_float,
 )
 from renderpretrain.ops._maps import add, read_by_gathers, read_maps
-from renderpretrain.ops._native import TYPE_CODES, Lift, has_native, launch, new_memory
+from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
+from renderpretrain.ops._signatures import Lift
 
 REDUCTIONS = ("sum", "mean")
 
@@ -145,7 +146,6 @@ def _image_lift(
     rows: Tensor, probabilities: Tensor | None, coordinates: Tensor, valid: Tensor, mean: bool
 ) -> Tensor:
     """From maps ``(B, N, h, w, C)``."""
-    rows, coordinates, valid = rows.contiguous(), coordinates.contiguous(), valid.contiguous()
     probabilities = _dense(probabilities)
     out = new_memory(coordinates, *coordinates.shape[::2], rows.shape[-1])
     sizes = _sizes(rows, probabilities, coordinates, mean)
@@ -163,7 +163,6 @@ def _image_lift_backward(  # noqa: PLR0913 - the op's arguments and what is aske
     needed: list[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients by maps and probabilities; one that is not needed is an empty tensor."""
-    rows, coordinates, valid = rows.contiguous(), coordinates.contiguous(), valid.contiguous()
     probabilities = _dense(probabilities)
     grad_rows, grad_probabilities = coordinates.new_empty(0), coordinates.new_empty(0)
     if needed[0]:
@@ -179,7 +178,7 @@ def _image_lift_backward(  # noqa: PLR0913 - the op's arguments and what is aske
         _add_in_fixed_order(grad, *inputs, mean, *outputs)
     else:
         sizes = _sizes(rows, probabilities, coordinates, mean)
-        launch("image_lift_backward", *inputs, grad.contiguous(), sizes, *outputs)
+        launch("image_lift_backward", *inputs, grad, sizes, *outputs)
     return grad_rows, grad_probabilities
 
 
@@ -267,18 +266,24 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     return *by_grad, by_rows, by_probabilities, None, None, None, None
 
 
+_TENSORS = {
+    "rows": "stored B N h w C",
+    "probabilities": "stored~ B N D h w",
+    "coordinates": "float B N P 3",
+    "valid": "bool B N P",
+}
 register(
     "image_lift(Tensor rows, Tensor? probabilities, Tensor coordinates, Tensor valid, bool mean) -> Tensor",
     _image_lift,
     _fake_lift,
-    stored=(0, 1),
+    _TENSORS,
 )
 register(
     "image_lift_backward(Tensor grad, Tensor rows, Tensor? probabilities, Tensor coordinates, Tensor valid,"
     " bool mean, bool[2] needed) -> (Tensor, Tensor)",
     _image_lift_backward,
     _fake_backward,
-    stored=(1, 2),
+    {"grad": "float B P C", **_TENSORS},
 )
 register_gradient("image_lift", _gradient, _save)
 register_gradient("image_lift_backward", _second_gradient, _save_backward)

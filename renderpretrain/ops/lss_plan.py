@@ -1,6 +1,6 @@
 """Which points of camera frustums lie in which cell: what lift-splat pooling needs to know of geometry."""
 
-from dataclasses import dataclass, fields
+from dataclasses import InitVar, dataclass, fields
 
 import torch
 from jaxtyping import Float, Int, Int32
@@ -9,11 +9,15 @@ from torch import Tensor
 from renderpretrain.checks import check_frame, check_integer, check_shape, check_type, check_volume
 from renderpretrain.ops._library import common_float
 from renderpretrain.ops._native import INT32_LIMIT
+from renderpretrain.ops._rows import EACH_ONCE, remember
 
 
 @dataclass(frozen=True)
 class LssPlan:
     """The points of all frustums, pixel by pixel and cell by cell; made by :func:`lss_plan`.
+
+    One that is put together by hand is compared with what :func:`lss_plan` makes of its cells, for which it
+    waits for the device.
 
     Attributes:
         cells: The cell of every point, -1 where it is dropped.
@@ -21,6 +25,9 @@ class LssPlan:
         starts: Where their points begin in ``pixels`` and ``bins``; one more, where those of the last end.
         pixels: The pixel of every point, counted over all images, cell after cell; the dropped ones are last.
         bins: The depth bin of the same points.
+
+    Raises:
+        ValueError: If it is not the plan of its cells.
     """
 
     cells: Int32[Tensor, "N H W D"]
@@ -29,9 +36,23 @@ class LssPlan:
     pixels: Int32[Tensor, " P"]
     bins: Int32[Tensor, " P"]
 
-    def __post_init__(self) -> None:
+    is_made: InitVar[bool] = False
+
+    def __post_init__(self, is_made: bool) -> None:
+        if is_made:
+            if not torch.compiler.is_compiling():
+                remember(self.order, EACH_ONCE)
+            return
         for field in fields(self):
             check_type(field.name, getattr(self, field.name), torch.int32, self.cells.device)
+        if self.cells.is_meta or type(self.cells) is not Tensor:
+            return  # without numbers, nobody can follow them
+        check_shape("cells", self.cells, "N H W D")
+        check_shape("order", self.order, "cells")
+        expected = lss_plan(self.cells.permute(0, 3, 1, 2), len(self.order))
+        for field in fields(self):
+            if not torch.equal(getattr(self, field.name), getattr(expected, field.name)):
+                raise ValueError(f"{field.name}: expected those of the cells, from lss_plan, got others")
 
     @property
     def num_cells(self) -> int:
@@ -40,7 +61,7 @@ class LssPlan:
 
     def to(self, device: torch.device | str) -> "LssPlan":
         """The same plan on another device."""
-        return LssPlan(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return LssPlan(**{f.name: getattr(self, f.name).to(device) for f in fields(self)}, is_made=True)
 
 
 def frustum_cells(
@@ -122,4 +143,5 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
         starts=torch.searchsorted(sorted_turns, count[: num_cells + 1].int(), out_int32=True),
         pixels=pixels,
         bins=points - pixels * cells.shape[3],
+        is_made=True,
     )

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
-from renderpretrain.ops._native import TYPE_CODES, Frustum, has_native, launch, new_memory
+from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
+from renderpretrain.ops._rows import EACH_ONCE, check_each_once, check_rising, check_rows, is_known
+from renderpretrain.ops._signatures import Frustum
 from renderpretrain.ops.lss_plan import LssPlan
 
 
@@ -76,6 +78,17 @@ def _frustum(depth: Tensor, features: Tensor, num_cells: int) -> Frustum:
     return Frustum(images, bins, height, width, features.shape[1], num_cells, not depth.is_contiguous())
 
 
+def _check_plan(cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bins: Tensor) -> None:
+    """What the kernel follows; every cell has a row of the result, so that each occurs."""
+    if pixels.numel() != cells.numel():
+        raise ValueError(f"pixels: expected {cells.numel()}, one per point in cells, got {pixels.numel()}")
+    check_rows("pixels", pixels, cells[..., 0].numel() if cells.shape[-1] else 0)
+    check_rows("bins", bins, cells.shape[-1])
+    check_rising("starts", starts, len(pixels))
+    check_each_once("order", order)
+    check_rows("order", order, len(order))  # also where it is remembered: memory can be written to uncounted
+
+
 def _lss_pool(  # noqa: PLR0913 - the fields of the plan
     depth: Tensor,
     features: Tensor,
@@ -87,6 +100,8 @@ def _lss_pool(  # noqa: PLR0913 - the fields of the plan
 ) -> Tensor:
     depth, features = _dense(depth), features.contiguous(memory_format=torch.channels_last)
     out = new_memory(depth, len(order), features.shape[1])
+    if out.is_cuda and not is_known(order, EACH_ONCE):
+        out.zero_()  # nobody has looked whether every cell is there
     frustum = _frustum(depth, features, len(order))
     launch("lss_pool", depth, TYPE_CODES[features.dtype], features, order, starts, pixels, bins, frustum, out)
     return out
@@ -113,7 +128,7 @@ def _lss_pool_backward(  # noqa: PLR0913 - those of _lss_pool and what is asked 
         return grad_depth.zero_(), grad_features
     launch(
         "lss_pool_backward",
-        grad.contiguous(),
+        grad,
         depth,
         TYPE_CODES[features.dtype],
         features,
@@ -190,19 +205,30 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     return *found, *(None,) * 6
 
 
+_TENSORS = {
+    "depth_probabilities": "float~ N D H W",
+    "features": "stored~ N C H W",
+    "cells": "int32 N H W D",
+    "order": "int32 M",
+    "starts": "int32 M+1",
+    "pixels": "int32 P",
+    "bins": "int32 P",
+}
 register(
     "lss_pool(Tensor depth_probabilities, Tensor features, Tensor cells, Tensor order, Tensor starts,"
     " Tensor pixels, Tensor bins) -> Tensor",
     _lss_pool,
     _fake,
-    stored=(1,),
+    _TENSORS,
+    lambda depth, features, *plan: _check_plan(*plan),
 )
 register(
     "lss_pool_backward(Tensor grad, Tensor depth_probabilities, Tensor features, Tensor cells,"
     " Tensor order, Tensor starts, Tensor pixels, Tensor bins, bool[2] needed) -> (Tensor, Tensor)",
     _lss_pool_backward,
     _fake_backward,
-    stored=(2,),
+    {"grad": "float M C", **_TENSORS},
+    lambda grad, depth, features, cells, *rest: check_rows("cells", cells, len(grad), lowest=-1),
 )
 register_gradient("lss_pool", _gradient, _save)
 register_gradient("lss_pool_backward", _second_gradient, _save_backward)

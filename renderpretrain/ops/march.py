@@ -10,14 +10,11 @@ from torch import Tensor
 
 from renderpretrain.checks import check_frame, check_mask, check_shape
 from renderpretrain.ops._library import Triple, common_float, register
-from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
-from renderpretrain.ops.box_intersect import box_intersect_reference
-from renderpretrain.ops.constant import constant
+from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
+from renderpretrain.ops._signatures import Grid
+from renderpretrain.ops._steps import all_steps, check_most
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
-
-MOST_STEPS = 1 << 23
-"""Steps of a ray that are looked at: float32 counts no further in halves."""
 
 
 class Marched(NamedTuple):
@@ -84,7 +81,7 @@ def march(  # noqa: PLR0913 - the ray, the grid and the step
         occupied: Where to sample, one grid for every element of the batch.
         scale: Voxels per metre; positive. ``index = point * scale + offset`` is whole at a voxel's centre.
         offset: Index of the world's origin.
-        step: Length of an interval; positive.
+        step: Length of an interval; a positive number in the type of the rays.
         capacity: Slots per ray. A ray with more samples keeps the nearest.
 
     Returns:
@@ -94,8 +91,7 @@ def march(  # noqa: PLR0913 - the ray, the grid and the step
         ValueError: If shapes do not fit, the step or a scale is not positive, or a grid has 2^31 voxels.
     """
     rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
-    if capacity < 0:
-        raise ValueError(f"capacity: expected at least zero, got {capacity}")
+    _check_capacity(capacity)
     if not has_native(origins.device.type):
         return march_reference(*rays, occupied, scale, offset, step, capacity=capacity)
     return Marched(*torch.ops.renderpretrain.march(*rays, occupied, scale, offset, step, capacity))
@@ -116,6 +112,9 @@ def march_packed(  # noqa: PLR0913 - the ray, the grid and the step
     Returns:
         The samples in float32 or float64; without gradient. The length of the list is not known before the
         rays were marched: on CUDA the host waits for it.
+
+    Raises:
+        ValueError: As for :func:`march`, and if a ray has 2^23 samples.
     """
     rays = _checked((origins, directions, t_near, t_far), occupied, scale, offset, step)
     if not has_native(origins.device.type):
@@ -130,18 +129,30 @@ def _checked(rays: Four, occupied: Tensor, scale: Triple, offset: Triple, step: 
     check_shape("directions", directions, "B R 3", **sizes)
     check_shape("t_near", t_near, "B R", **sizes)
     check_shape("t_far", t_far, "B R", **sizes)
-    grid = check_shape("occupied", occupied, "B Z Y X", B=sizes["B"])
+    check_shape("occupied", occupied, "B Z Y X", B=sizes["B"])
     check_mask("occupied", occupied, occupied.shape, origins.device)
-    if grid["Z"] * grid["Y"] * grid["X"] >= INT32_LIMIT:
+    names = ("origins", "directions", "t_near", "t_far")
+    same_type = common_float(**{name: tensor.detach() for name, tensor in zip(names, rays, strict=True)})
+    _check_grid(same_type[2], same_type[3], occupied, scale, offset, step)
+    return same_type[0], same_type[1], same_type[2], same_type[3]
+
+
+def _check_grid(
+    t_near: Tensor, t_far: Tensor, occupied: Tensor, scale: Triple, offset: Triple, step: float
+) -> None:
+    if math.prod(occupied.shape[1:]) >= INT32_LIMIT:
         raise ValueError(f"occupied: expected fewer than 2^31 voxels in a grid, got {tuple(occupied.shape)}")
-    if not 0 < step < math.inf:
+    smallest = torch.finfo(t_near.dtype).tiny
+    if not smallest <= step < math.inf:
         raise ValueError(f"step: expected a positive number, got {step}")
     check_frame(scale, offset)
     if not all(factor > 0 for factor in scale):
         raise ValueError(f"scale: expected positive numbers, got {scale}")
-    names = ("origins", "directions", "t_near", "t_far")
-    same_type = common_float(**{name: tensor.detach() for name, tensor in zip(names, rays, strict=True)})
-    return same_type[0], same_type[1], same_type[2], same_type[3]
+
+
+def _check_capacity(capacity: int) -> None:
+    if capacity < 0:
+        raise ValueError(f"capacity: expected at least zero, got {capacity}")
 
 
 @torch.no_grad()
@@ -158,7 +169,7 @@ def march_reference(  # noqa: PLR0913 - the signature of march
     capacity: int,
 ) -> Marched:
     """:func:`march` in plain PyTorch, looking at every step: what the kernels are tested against."""
-    borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
+    borders, found = all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
     rank = found.cumsum(-1) - 1
     slot = torch.where(found, rank, capacity).clamp(max=capacity)  # one slot more, for what nobody wants
     counts = found.sum(-1).clamp(max=capacity)
@@ -186,51 +197,24 @@ def march_packed_reference(  # noqa: PLR0913 - the signature of march_packed
     step: float,
 ) -> PackedSamples:
     """:func:`march_packed` in plain PyTorch."""
-    borders, found = _all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
+    borders, found = all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
     borders, found = borders.flatten(0, 1), found.flatten(0, 1)
     offsets = torch.cat([found.new_zeros(1, dtype=torch.int64), found.sum(-1).cumsum(0)])
+    check_most(int(offsets.diff().amax()) if len(found) else 0)
     return PackedSamples(offsets, found.nonzero()[:, 0], borders[:, :-1][found], borders[:, 1:][found])
 
 
-def _all_steps(  # noqa: PLR0913 - the signature of march
-    origins: Tensor,
-    directions: Tensor,
-    t_near: Tensor,
-    t_far: Tensor,
-    occupied: Tensor,
-    scale: Triple,
-    offset: Triple,
-    step: float,
-) -> tuple[Tensor, Tensor]:
-    """Borders ``(B, R, n + 1)`` of every step that may lie in the grid, and which steps are samples."""
-    size = constant(occupied.shape[:0:-1], origins)
-    scales, offsets = constant(scale, origins), constant(offset, origins)
-    # A voxel more on every side, for rounding.
-    lower = tuple(((-1.5 - offsets) / scales).tolist())
-    upper = tuple(((size + 0.5 - offsets) / scales).tolist())
-    _, leave, hit = box_intersect_reference(origins, directions, lower, upper, near=-math.inf)
-    still = (directions == 0).all(-1)
-    num_steps = torch.where(hit & ~still, (torch.minimum(leave, t_far) - t_near) / step, 0.0)
-    most = int(num_steps.nan_to_num(0.0).clamp(0, MOST_STEPS).max().ceil()) + 1 if t_near.numel() else 0
-    i = torch.arange(most + 1, device=origins.device, dtype=origins.dtype)
-    t = t_near[..., None] + (i[:-1] + 0.5) * step
-    points = origins[..., None, :] + t[..., None] * directions[..., None, :]
-    coordinates = points * scales + offsets + 0.5
-    inside = ((coordinates >= 0) & (coordinates < size)).all(-1) & (t < t_far[..., None]) & ~still[..., None]
-    x, y, z = torch.where(inside[..., None], coordinates, 0.0).long().unbind(-1)
-    voxels = occupied.flatten(1)
-    if voxels.shape[1] == 0:
-        return t_near[..., None] + i * step, inside
-    flat = (z * occupied.shape[2] + y) * occupied.shape[3] + x
-    return t_near[..., None] + i * step, inside & voxels.gather(1, flat.flatten(1)).reshape(flat.shape)
+def _check_march(*arguments: Any) -> None:
+    *_, capacity = arguments
+    _check_grid(*arguments[2:-1])
+    _check_capacity(capacity)
 
 
 def _launch(name: str, arguments: Sequence[Any], *outputs: Tensor | int) -> None:
     """Call a native function with the arguments that march and march_packed share, and what comes behind."""
     *rays, occupied, scale, offset, step = arguments
     grid = Grid(occupied.shape[0], 1, *occupied.shape[1:], rays[0].shape[1], *scale, *offset)
-    first, *others = (tensor.contiguous() for tensor in (*rays, occupied))
-    launch(name, first, *others, grid, step, *outputs)
+    launch(name, *rays, occupied, grid, step, *outputs)
 
 
 def _march(*arguments: Any) -> Four:
@@ -253,7 +237,8 @@ def _march_packed(*arguments: Any) -> Four:
     counts = t_near.new_empty(t_near.numel(), dtype=torch.int64)
     _launch("march_count", arguments, counts)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    total = int(offsets[-1])
+    total, most = torch.stack([offsets[-1], offsets.diff().amax() if len(counts) else offsets[-1]]).tolist()
+    check_most(most)
     ray_indices = new_memory(counts, total)
     t_starts, t_ends = new_memory(t_near, total), new_memory(t_near, total)
     _launch("march_fill", arguments, offsets, ray_indices, t_starts, t_ends)
@@ -272,7 +257,24 @@ _RAYS_AND_GRID = (
     "Tensor origins, Tensor directions, Tensor t_near, Tensor t_far, Tensor occupied, float[3] scale,"
     " float[3] offset, float step"
 )
-register(f"march({_RAYS_AND_GRID}, SymInt capacity) -> (Tensor, Tensor, Tensor, Tensor)", _march, _fake_march)
+_TENSORS = {
+    "origins": "float B R 3",
+    "directions": "float B R 3",
+    "t_near": "float B R",
+    "t_far": "float B R",
+    "occupied": "bool B Z Y X",
+}
 register(
-    f"march_packed({_RAYS_AND_GRID}) -> (Tensor, Tensor, Tensor, Tensor)", _march_packed, _fake_march_packed
+    f"march({_RAYS_AND_GRID}, SymInt capacity) -> (Tensor, Tensor, Tensor, Tensor)",
+    _march,
+    _fake_march,
+    _TENSORS,
+    _check_march,
+)
+register(
+    f"march_packed({_RAYS_AND_GRID}) -> (Tensor, Tensor, Tensor, Tensor)",
+    _march_packed,
+    _fake_march_packed,
+    _TENSORS,
+    lambda *arguments: _check_grid(*arguments[2:]),
 )

@@ -77,16 +77,15 @@ def num_parts(count: int) -> int:
 
 
 def _neus_alphas(sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor) -> Tensor:
-    inputs = sdf.contiguous(), cosines.contiguous(), deltas.contiguous()
     alphas = new_memory(sdf, *sdf.shape)
-    launch("neus_alphas", *inputs, inv_s, sdf.numel(), alphas)
+    launch("neus_alphas", sdf, cosines, deltas, inv_s, sdf.numel(), alphas)
     return alphas
 
 
 def _neus_alphas_backward(
     grad: Tensor, sdf: Tensor, cosines: Tensor, deltas: Tensor, inv_s: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    inputs = grad.contiguous(), sdf.contiguous(), cosines.contiguous(), deltas.contiguous()
+    inputs = grad, sdf, cosines, deltas
     found = _fake_backward(grad, sdf, cosines, deltas, inv_s)
     parts = sdf.new_empty(num_parts(sdf.numel()), dtype=torch.float64)
     launch("neus_alphas_backward", *inputs, inv_s, sdf.numel(), *found[:3], parts, found[3])
@@ -123,14 +122,19 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     return *by_grads, *by_inputs
 
 
+_TENSORS = {"sdf": "float ...", "cosines": "float ...", "deltas": "float ...", "inv_s": "float"}
 register(
-    "neus_alphas(Tensor sdf, Tensor cosines, Tensor deltas, Tensor inv_s) -> Tensor", _neus_alphas, _fake
+    "neus_alphas(Tensor sdf, Tensor cosines, Tensor deltas, Tensor inv_s) -> Tensor",
+    _neus_alphas,
+    _fake,
+    _TENSORS,
 )
 register(
     "neus_alphas_backward(Tensor grad, Tensor sdf, Tensor cosines, Tensor deltas, Tensor inv_s)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _neus_alphas_backward,
     _fake_backward,
+    {"grad": "float ...", **_TENSORS},
 )
 register_gradient("neus_alphas", _gradient, _save)
 register_gradient("neus_alphas_backward", _second_gradient, _save_backward)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from renderpretrain.ops._library import (
     common_float,
-    dense,
     differentiate_again,
     register,
     register_gradient,
@@ -18,7 +17,9 @@ from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops.accumulate import check_values, rays_of
 from renderpretrain.ops.composite import RAY_GROUP, ray_scratch
 from renderpretrain.ops.composite_values import (
+    COMPOSITED_AND_GRADIENTS,
     Composited,
+    check_early_stop,
     check_samples,
     composite_values_reference,
     gradient_by_t,
@@ -84,7 +85,7 @@ def neus_render_reference(  # noqa: PLR0913  an interval has four numbers
 
 def _neus_render(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *tensors, early_stop = inputs
-    sdf, cosines, deltas, t, inv_s, values, valid = (dense(tensor) for tensor in tensors)
+    sdf, cosines, deltas, t, inv_s, values, valid = tensors
     out = new_outputs(sdf, values)
     rays = rays_of(sdf, values, early_stop)
     launch("neus_render", sdf, cosines, deltas, inv_s, values, t, valid, rays, *out)
@@ -93,7 +94,7 @@ def _neus_render(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _neus_render_backward(*inputs: Any) -> tuple[Tensor, ...]:
     """Gradients by sdf, cosines, deltas, inv_s and values; the last is empty if not needed."""
-    *tensors, early_stop, need_values = (dense(x) if isinstance(x, Tensor) else x for x in inputs)
+    *tensors, early_stop, need_values = inputs
     sdf, cosines, deltas, t, inv_s, values, valid, depth, opacity, weights, *grads = tensors
     *found, grad_values = _fake_backward(*inputs)
     count = num_parts(sdf.numel()) if sdf.is_cuda else -(-sdf.shape[:-1].numel() // RAY_GROUP)
@@ -155,11 +156,18 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
 
 
 _INTERVALS = "Tensor sdf, Tensor cosines, Tensor deltas, Tensor t, Tensor inv_s, Tensor values, Tensor? valid"
+_TENSORS = {
+    **dict.fromkeys(("sdf", "cosines", "deltas", "t"), "float ... S"),
+    "inv_s": "float",
+    "values": "stored ... S C",
+    "valid": "bool ... S",
+}
 register(
     f"neus_render({_INTERVALS}, float early_stop) -> (Tensor, Tensor, Tensor, Tensor)",
     _neus_render,
     _fake,
-    stored=(5,),
+    _TENSORS,
+    lambda *arguments: check_early_stop(arguments[-1]),
 )
 register(
     f"neus_render_backward({_INTERVALS}, Tensor depth, Tensor opacity, Tensor weights,"
@@ -167,7 +175,8 @@ register(
     " float early_stop, bool need_values) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _neus_render_backward,
     _fake_backward,
-    stored=(5,),
+    {**_TENSORS, **COMPOSITED_AND_GRADIENTS},
+    lambda *arguments: check_early_stop(arguments[-2]),
 )
 register_gradient("neus_render", _gradient, _save)
 register_gradient("neus_render_backward", _second_gradient, _save_backward)

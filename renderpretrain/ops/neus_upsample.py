@@ -96,10 +96,17 @@ def _middles(count: int, like: Tensor) -> Tensor:
     return (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5) / max(count, 1)
 
 
+def _check(positions: Tensor, sdf: Tensor, inv_s: float, u: Tensor) -> None:
+    if positions.shape[-1] < 2:
+        raise ValueError(f"positions: expected at least two on a ray, got {tuple(positions.shape)}")
+    if u.shape[:-1] not in ((), positions.shape[:-1]) or u.dim() == 0:
+        raise ValueError(f"u: expected (n) or {(*positions.shape[:-1], 'n')}, got {tuple(u.shape)}")
+
+
 def _neus_upsample(positions: Tensor, sdf: Tensor, inv_s: float, u: Tensor) -> Tensor:
     """With sorted quantiles, the same for all rays ``(count,)`` or each ray's own ``(..., count)``."""
     out = _fake(positions, sdf, inv_s, u)
-    inputs = positions.contiguous(), sdf.contiguous(), u.contiguous()
+    inputs = positions, sdf, u
     num_rays, count = positions.shape[:-1].numel(), u.shape[-1]
     stride = count if u.dim() == positions.dim() > 1 else 0
     mass = torch.empty((num_rays, positions.shape[-1] - 1), dtype=torch.float64, device=positions.device)
@@ -112,5 +119,9 @@ def _fake(positions: Tensor, sdf: Tensor, inv_s: float, u: Tensor) -> Tensor:
 
 
 register(
-    "neus_upsample(Tensor positions, Tensor sdf, float inv_s, Tensor u) -> Tensor", _neus_upsample, _fake
+    "neus_upsample(Tensor positions, Tensor sdf, float inv_s, Tensor u) -> Tensor",
+    _neus_upsample,
+    _fake,
+    {"positions": "float ... S", "sdf": "float ... S", "u": "float *"},
+    _check,
 )

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from renderpretrain.checks import check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._library import Shape, Triple, common_float, register
-from renderpretrain.ops._native import INT32_LIMIT, Grid, has_native, launch, new_memory
+from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
+from renderpretrain.ops._signatures import Grid
 from renderpretrain.ops.constant import constant
 
 
@@ -60,12 +61,7 @@ def raycast_grid(
     sizes = check_shape("origins", origins, "B R 3")
     check_shape("ends", ends, "B R 3", **sizes)
     check_mask("valid", valid, origins.shape[:2], origins.device)
-    if sizes["R"] >= INT32_LIMIT:
-        raise ValueError(f"origins: expected fewer than 2^31 beams, got {tuple(origins.shape)}")
-    check_volume(shape)
-    check_frame(scale, offset)
-    if not all(factor > 0 for factor in scale):
-        raise ValueError(f"scale: expected positive numbers, got {scale}")
+    _check_grid(origins, shape, scale, offset)
     origins, ends = common_float(origins=origins.detach(), ends=ends.detach())
     if not has_native(origins.device.type):
         return raycast_grid_reference(origins, ends, valid, shape, scale, offset)
@@ -138,11 +134,20 @@ class _Walk:
             setattr(self, name, getattr(self, name)[wanted])
 
 
+def _check_grid(origins: Tensor, shape: Shape, scale: Triple, offset: Triple) -> None:
+    if origins.shape[1] >= INT32_LIMIT:
+        raise ValueError(f"origins: expected fewer than 2^31 beams, got {tuple(origins.shape)}")
+    check_volume(shape)
+    check_frame(scale, offset)
+    if not all(factor > 0 for factor in scale):
+        raise ValueError(f"scale: expected positive numbers, got {scale}")
+
+
 def _raycast_grid(*arguments: Any) -> tuple[Tensor, Tensor]:
     origins, ends, valid, shape, scale, offset = arguments
     passed, hits = (counts.zero_() for counts in _fake(*arguments))
     grid = Grid(origins.shape[0], 1, *shape, origins.shape[1], *scale, *offset)
-    launch("raycast_grid", *(tensor.contiguous() for tensor in (origins, ends, valid)), grid, passed, hits)
+    launch("raycast_grid", origins, ends, valid, grid, passed, hits)
     return passed, hits
 
 
@@ -158,4 +163,6 @@ register(
     " float[3] offset) -> (Tensor, Tensor)",
     _raycast_grid,
     _fake,
+    {"origins": "float B R 3", "ends": "float B R 3", "valid": "bool B R"},
+    lambda origins, ends, valid, *grid: _check_grid(origins, *grid),
 )

@@ -29,8 +29,7 @@ def resample(
     """
     bins = check_shape("weights", weights, "... S")["S"]
     batch = tuple(weights.shape[:-1])
-    if bins == 0:
-        raise ValueError(f"weights: expected at least one bin, got {tuple(weights.shape)}")
+    _check_bins(weights)
     if tuple(edges.shape) != (*batch, bins + 1):
         raise ValueError(
             f"edges: expected {(*batch, bins + 1)}, one more than weights, got {tuple(edges.shape)}"
@@ -64,11 +63,17 @@ def resample_reference(
     return torch.where(past | (position > high), high, position).to(edges.dtype)
 
 
+def _check_bins(weights: Tensor) -> None:
+    if weights.shape[-1] == 0:
+        raise ValueError(f"weights: expected at least one bin, got {tuple(weights.shape)}")
+
+
 def _resample(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     out = _fake(edges, weights, u)
     cdf = torch.empty(weights.shape, dtype=torch.float64, device=weights.device)
-    inputs = edges.contiguous(), weights.contiguous(), u.contiguous()
-    launch("resample", *inputs, weights.shape[:-1].numel(), weights.shape[-1], u.shape[-1], cdf, out)
+    launch(
+        "resample", edges, weights, u, weights.shape[:-1].numel(), weights.shape[-1], u.shape[-1], cdf, out
+    )
     return out
 
 
@@ -76,4 +81,10 @@ def _fake(edges: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return torch.empty_like(u, memory_format=torch.contiguous_format)
 
 
-register("resample(Tensor edges, Tensor weights, Tensor u) -> Tensor", _resample, _fake)
+register(
+    "resample(Tensor edges, Tensor weights, Tensor u) -> Tensor",
+    _resample,
+    _fake,
+    {"edges": "float ... S+1", "weights": "float ... S", "u": "float ... n"},
+    lambda edges, weights, u: _check_bins(weights),
+)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from renderpretrain.ops._library import common_float, dense, register, register_gradient
+from renderpretrain.ops._library import common_float, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 from renderpretrain.ops._segments import check_layout, sizes, to_rows
 
@@ -87,8 +87,9 @@ def _segment_scan(
 
     Without factors they are 1 and a ray starts at 0; without values they are 0 and it starts at 1.
     """
-    factors, values, offsets = dense(factors), dense(values), dense(offsets)
     states = _fake(factors, values, offsets, reverse)
+    if states.is_cuda and offsets is not None:
+        states.zero_()  # nobody has looked whether the offsets lead to all samples
     launch("segment_scan", states, factors, values, offsets, *sizes(states, offsets), int(reverse))
     return states
 
@@ -112,9 +113,18 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_factors, behind if ctx.has_values else None, None, None
 
 
+def _check(factors: Tensor | None, values: Tensor | None, offsets: Tensor | None, reverse: bool) -> None:
+    x = factors if values is None else values
+    if x is None:
+        raise ValueError("segment_scan: expected factors, values or both, got neither")
+    check_layout("x", x, offsets)
+
+
 register(
     "segment_scan(Tensor? factors, Tensor? values, Tensor? offsets, bool reverse) -> Tensor",
     _segment_scan,
     _fake,
+    {"factors": "float ... S", "values": "float ... S", "offsets": "int64 E"},
+    _check,
 )
 register_gradient("segment_scan", _gradient, _save)

@@ -66,8 +66,7 @@ def _checked(
 ) -> tuple[Tensor, Tensor]:
     """Features and kernel in one type."""
     sizes = check_shape("features", features, "M C")
-    if sizes["M"] >= INT32_LIMIT:
-        raise ValueError(f"features: expected fewer than 2^31 rows, got {sizes['M']}")
+    _check_count(features)
     sizes = check_shape("kernel", kernel, "K C D", **sizes)
     sizes = check_shape("inputs", inputs, "K N", K=sizes["K"])
     if outputs is None and sizes["N"] != len(features):
@@ -117,9 +116,15 @@ def _pairs(inputs: Tensor, num_in: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(inputs[cell, outputs].long().split(counts), outputs.split(counts), strict=True))
 
 
+def _check_count(*tensors: Tensor) -> None:
+    for rows in tensors:
+        if len(rows) >= INT32_LIMIT:
+            raise ValueError(f"features: expected fewer than 2^31 rows, got {len(rows)}")
+
+
 def _convolve(features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
     """The native sum of one table."""
-    features, kernel, inputs = features.contiguous(), kernel.contiguous(), inputs.contiguous()
+    kernel = kernel.contiguous()
     num_cells, channels, width = kernel.shape
     num_out, panels = inputs.shape[1], None
     if features.device.type == "cpu":
@@ -136,7 +141,6 @@ def _sparse_conv3d(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Te
 
 def _kernel_gradient(grad: Tensor, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
     """The native sum of ``features[inputs[k, n]]^T grad[n]`` over outputs."""
-    grad, features, inputs = grad.contiguous(), features.contiguous(), inputs.contiguous()
     num_slabs = min(-(-len(grad) // SLAB), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1))
     partial = new_memory(kernel, max(num_slabs, 1), *kernel.shape)
     out = new_memory(kernel, *kernel.shape)
@@ -210,16 +214,26 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     return *found, None, None, None
 
 
+_TENSORS = {
+    "features": "float M C",
+    "kernel": "float K C D",
+    "inputs": "int32 K N",
+    "outputs": "int32 K M",
+}
 register(
     "sparse_conv3d(Tensor features, Tensor kernel, Tensor inputs, Tensor? outputs) -> Tensor",
     _sparse_conv3d,
     _fake,
+    _TENSORS,
+    lambda features, *rest: _check_count(features),
 )
 register(
     "sparse_conv3d_backward(Tensor grad, Tensor features, Tensor kernel, Tensor inputs, Tensor? outputs,"
     " bool[2] needed) -> (Tensor, Tensor)",
     _sparse_conv3d_backward,
     _fake_backward,
+    {"grad": "float N D", **_TENSORS},
+    lambda grad, features, *rest: _check_count(grad, features),
 )
 register_gradient("sparse_conv3d", _gradient, _save)
 register_gradient("sparse_conv3d_backward", _second_gradient, _save_backward)

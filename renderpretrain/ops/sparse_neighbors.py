@@ -7,8 +7,7 @@ with the number of voxels and of the volume's rows along x.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import torch
@@ -17,16 +16,24 @@ from torch import Tensor
 
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
-from renderpretrain.ops._native import INT32_LIMIT, Window, has_native, launch
-from renderpretrain.ops.constant import constant
+from renderpretrain.ops._native import INT32_LIMIT, has_native, launch
+from renderpretrain.ops._rows import is_known, remember
+from renderpretrain.ops._signatures import Window
+from renderpretrain.ops.neighbor_search import (
+    Sizes,
+    Triple,
+    Volume,
+    check_inside,
+    linear_keys,
+    search_strided,
+    search_submanifold,
+    strided_shape,
+    strided_window,
+    submanifold_window,
+)
 
-Triple = tuple[int, int, int]
-Volume = tuple[int, int, int, int]
-Sizes = Sequence[int]
-"""A triple or a volume; a tuple from the user is a list behind PyTorch's dispatcher."""
-
-MAX_KERNEL_ROWS = 64
-"""``RP_MAX_KERNEL_ROWS``: larger kernels are searched by the references."""
+MAX_KERNEL_ROWS, MOST_ROWS = 64, 1 << 26
+"""``RP_MAX_KERNEL_ROWS``, and rows of a volume along x: what is larger is searched by the references."""
 
 
 class StridedNeighbors(NamedTuple):
@@ -57,12 +64,11 @@ def submanifold_neighbors(
         kernel_size: Odd.
 
     Raises:
-        ValueError: If a size is out of range, or a voxel outside; to know, this waits for the device.
+        ValueError: If a size is out of range, the volume has 2^63 voxels or an axis of 2^31, or a voxel is
+            outside; to know, this waits for the device.
     """
-    _check(coords, shape, kernel_size)
-    if any(k % 2 == 0 for k in kernel_size):
-        raise ValueError(f"kernel_size: expected odd sizes for a submanifold convolution, got {kernel_size}")
-    if not _by_kernel(coords, kernel_size):
+    _check_submanifold(coords, shape, kernel_size)
+    if not has_native(coords.device.type):
         return submanifold_neighbors_reference(coords, shape, kernel_size)
     return torch.ops.renderpretrain.submanifold_neighbors(coords, shape, kernel_size)
 
@@ -71,8 +77,7 @@ def submanifold_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple
 ) -> Int32[Tensor, "K M"]:
     """:func:`submanifold_neighbors` in plain PyTorch, by searching for every neighbour."""
-    _check_inside(coords, shape)
-    return _search(coords, coords, _submanifold_window(shape, kernel_size))
+    return search_submanifold(coords, shape, kernel_size)
 
 
 def strided_neighbors(
@@ -93,11 +98,12 @@ def strided_neighbors(
     Raises:
         ValueError: As for :func:`submanifold_neighbors`.
     """
-    _check(coords, shape, kernel_size, stride, padding)
-    strided_shape(shape[1:], kernel_size, stride, padding)
-    if not _by_kernel(coords, kernel_size):
+    _check_strided(coords, shape, kernel_size, stride, padding)
+    if not has_native(coords.device.type):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
     found = torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
+    if not torch.compiler.is_compiling():
+        remember(found[0], _placed(shape[0], *strided_shape(shape[1:], kernel_size, stride, padding)))
     return StridedNeighbors(*found)
 
 
@@ -105,47 +111,7 @@ def strided_neighbors_reference(
     coords: Int[Tensor, "M 4"], shape: Volume, kernel_size: Triple, stride: Triple, padding: Triple
 ) -> StridedNeighbors:
     """:func:`strided_neighbors` in plain PyTorch: all outputs each input reaches, then a search."""
-    _check_inside(coords, shape)
-    window = _strided_window(shape, kernel_size, stride, padding)
-    out_shape = (window.out_z, window.out_y, window.out_x)
-    reached = coords[:, None, 1:].long() + constant(padding, coords) - _cells(kernel_size, coords)
-    outputs = reached.div(constant(stride, reached), rounding_mode="floor")
-    hit = (outputs * constant(stride, reached) == reached) & (outputs >= 0)
-    hit = (hit & (outputs < constant(out_shape, reached))).all(2)
-    candidates = torch.cat([coords[:, None, :1].expand_as(outputs[..., :1]), outputs], 2)[hit]
-    out_coords = from_linear_keys(linear_keys(candidates, out_shape).unique(sorted=True), out_shape).int()
-    inputs = _search(coords, out_coords, window)
-    cell, output = (inputs >= 0).nonzero(as_tuple=True)
-    converse = inputs.new_full((len(inputs), len(coords)), -1)
-    converse[cell, inputs[cell, output].long()] = output.int()
-    return StridedNeighbors(out_coords, inputs, converse)
-
-
-def strided_shape(spatial_shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Triple:
-    """``floor((n + 2 padding - kernel) / stride) + 1`` cells per axis, at least one."""
-    z, y, x = (
-        (n + 2 * p - k) // s + 1
-        for n, k, s, p in zip(spatial_shape, kernel_size, stride, padding, strict=True)
-    )
-    if min(z, y, x) < 1:
-        raise ValueError(
-            f"spatial_shape: expected at least one output cell per axis of kernel {kernel_size}, stride "
-            f"{stride}, padding {padding}, got {spatial_shape}"
-        )
-    return z, y, x
-
-
-def linear_keys(coords: Int[Tensor, "M 4"], shape: Triple) -> Int[Tensor, " M"]:
-    """Position of each voxel in a batch of volumes ``(Z, Y, X)`` laid out ``(B, Z, Y, X)``."""
-    b, z, y, x = coords.long().unbind(1)
-    return ((b * shape[0] + z) * shape[1] + y) * shape[2] + x
-
-
-def from_linear_keys(keys: Int[Tensor, " M"], shape: Triple) -> Int[Tensor, "M 4"]:
-    """Inverse of :func:`linear_keys`."""
-    x, rest = keys % shape[2], keys // shape[2]
-    y, rest = rest % shape[1], rest // shape[1]
-    return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)
+    return StridedNeighbors(*search_strided(coords, shape, kernel_size, stride, padding))
 
 
 def _check(
@@ -167,56 +133,64 @@ def _check(
             raise ValueError(f"{name}: expected three sizes (z, y, x) of at least {least}, got {sizes}")
 
 
-def _check_inside(coords: Tensor, shape: Sizes) -> None:
-    if len(coords) == 0:
-        return
-    lowest, highest = torch.stack(coords.aminmax(dim=0)).tolist()
-    if min(lowest) < 0 or any(last >= size for last, size in zip(highest, shape, strict=True)):
-        raise ValueError(f"coords: expected voxels inside {tuple(shape)}, got {lowest} to {highest}")
+def _check_volume(shape: Sizes, kernel_size: Sizes, padding: Sizes) -> None:
+    """Voxels are counted in 64 bits, kernel and padding around the volume included."""
+    sides = [n + 2 * p + k for n, k, p in zip(shape[1:], kernel_size, padding, strict=True)]
+    if shape[0] * math.prod(sides) >= 2**63:
+        raise ValueError(f"shape: expected fewer than 2^63 voxels with their padding, got {tuple(shape)}")
 
 
-def _by_kernel(coords: Tensor, kernel_size: Sizes) -> bool:
-    return has_native(coords.device.type) and kernel_size[0] * kernel_size[1] <= MAX_KERNEL_ROWS
+def _check_submanifold(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> None:
+    _check(coords, shape, kernel_size)
+    if any(k % 2 == 0 for k in kernel_size):
+        raise ValueError(f"kernel_size: expected odd sizes for a submanifold convolution, got {kernel_size}")
+    _check_volume(shape, kernel_size, [k // 2 for k in kernel_size])
 
 
-def _submanifold_window(shape: Sizes, kernel_size: Sizes) -> Window:
-    return Window(*shape, *shape[1:], *kernel_size, 1, 1, 1, *(k // 2 for k in kernel_size))
-
-
-def _strided_window(shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> Window:
+def _check_strided(coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> None:
+    _check(coords, shape, kernel_size, stride, padding)
+    _check_volume(shape, kernel_size, padding)
     out_shape = strided_shape(shape[1:], kernel_size, stride, padding)
-    return Window(*shape, *out_shape, *kernel_size, *stride, *padding)
+    if max(shape[0], *out_shape) >= INT32_LIMIT:
+        raise ValueError(f"shape: expected outputs below 2^31 on every axis, got {(shape[0], *out_shape)}")
 
 
-def _cells(kernel_size: Sizes, like: Tensor) -> Tensor:
-    """``(z, y, x)`` of every cell."""
-    return constant(list(product(*map(range, kernel_size))), like, torch.int64)
-
-
-def _search(coords: Tensor, out_coords: Tensor, w: Window) -> Tensor:
-    """The table of inputs, by binary search among the positions in the padded volume."""
-    padded = w.in_z + 2 * w.padding_z, w.in_y + 2 * w.padding_y, w.in_x + 2 * w.padding_x
-    padding = constant([0, w.padding_z, w.padding_y, w.padding_x], coords)
-    stride = constant([1, w.stride_z, w.stride_y, w.stride_x], coords)
-    cells = torch.nn.functional.pad(_cells((w.kernel_z, w.kernel_y, w.kernel_x), coords), (1, 0))
-    wanted = linear_keys(cells, padded)[:, None] + linear_keys(out_coords * stride, padded)
-    if len(coords) == 0:
-        return torch.full_like(wanted, -1, dtype=torch.int32)
-    ordered, order = linear_keys(coords + padding, padded).sort()
-    place = torch.searchsorted(ordered, wanted).clamp(max=len(coords) - 1)
-    return torch.where(ordered[place] == wanted, order[place], -1).int()
+def _fits_kernel(shape: Sizes, kernel_size: Sizes, padding: Sizes) -> bool:
+    """Whether numbers of 32 bits hold a voxel, and memory an entry for every row of the volume."""
+    b, z, y, x = shape
+    rows = b * (z + 2 * padding[0]) * (y + 2 * padding[1])
+    reach = x + 2 * padding[2] + 2 * kernel_size[2]
+    return rows <= MOST_ROWS and reach < INT32_LIMIT and kernel_size[0] * kernel_size[1] <= MAX_KERNEL_ROWS
 
 
 def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | None]:
     """The voxels by position, where the volume's rows begin among them, and the order if it was another."""
-    _check_inside(coords, (window.batch, window.in_z, window.in_y, window.in_x))
-    keys, order = linear_keys(coords, (window.in_z, window.in_y, window.in_x)), None
-    if not bool((keys[1:] > keys[:-1]).all()):
-        keys, order = keys.sort()
-        coords = coords[order]
+    shape = (window.batch, window.in_z, window.in_y, window.in_x)
+    keys, order = linear_keys(coords, shape[1:]), None
+    if not is_known(coords, _placed(*shape)):
+        check_inside(coords, shape)
+        if bool((keys[1:] > keys[:-1]).all()):
+            remember(coords, _placed(*shape))
+        else:
+            keys, order = keys.sort()
+            coords = coords[order]
+            if bool((keys[1:] == keys[:-1]).any()):
+                raise ValueError("coords: expected no voxel twice, got some that occur again")
+    return coords.int().contiguous(), _rows_of(keys, window), order
+
+
+def _placed(*shape: int) -> Hashable:
+    """What is remembered of voxels that lie inside a volume, in its order."""
+    return "placed", shape
+
+
+def _rows_of(keys: Tensor, window: Window) -> Tensor:
+    """Where the volume's rows along x begin among sorted voxels."""
     num_rows = window.batch * window.in_z * window.in_y
-    rows = _starts(torch.bincount(keys // window.in_x, minlength=num_rows))
-    return coords.int().contiguous(), rows, order
+    if keys.is_cuda:  # where counting waits for the largest
+        edges = torch.arange(num_rows + 1, device=keys.device) * window.in_x
+        return torch.searchsorted(keys, edges)
+    return _starts(torch.bincount(keys // max(window.in_x, 1), minlength=num_rows))
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -230,7 +204,9 @@ def _original(table: Tensor, order: Tensor) -> Tensor:
 
 
 def _submanifold_neighbors(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> Tensor:
-    window = _submanifold_window(shape, kernel_size)
+    window = submanifold_window(shape, kernel_size)
+    if not _fits_kernel(shape, kernel_size, (0, 0, 0)):
+        return search_submanifold(coords, shape, kernel_size)
     coords, rows, order = _sorted(coords, window)
     table = coords.new_full((math.prod(kernel_size), len(coords)), -1)
     launch("sparse_pairs", coords, rows, coords, rows, window, len(coords), len(coords), table, None)
@@ -244,7 +220,9 @@ def _submanifold_neighbors(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> 
 def _strided_neighbors(
     coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
-    window = _strided_window(shape, kernel_size, stride, padding)
+    window = strided_window(shape, kernel_size, stride, padding)
+    if not _fits_kernel(shape, kernel_size, padding):
+        return search_strided(coords, shape, kernel_size, stride, padding)
     coords, rows, order = _sorted(coords, window)
     reached = coords[:, 3] + window.padding_x
     first = (reached - window.kernel_x + window.stride_x).div(window.stride_x, rounding_mode="floor")
@@ -287,10 +265,14 @@ register(
     "submanifold_neighbors(Tensor coords, int[4] shape, int[3] kernel_size) -> Tensor",
     _submanifold_neighbors,
     _fake_submanifold,
+    {"coords": "integer M 4"},
+    _check_submanifold,
 )
 register(
     "strided_neighbors(Tensor coords, int[4] shape, int[3] kernel_size, int[3] stride, int[3] padding)"
     " -> (Tensor, Tensor, Tensor)",
     _strided_neighbors,
     _fake_strided,
+    {"coords": "integer M 4"},
+    _check_strided,
 )

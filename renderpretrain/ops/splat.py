@@ -75,6 +75,11 @@ def _prepare(values: Tensor, points: Tensor, valid: Tensor | None) -> tuple[Tens
     return values, points
 
 
+def _check(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> None:
+    check_volume(shape)
+    check_frame(scale, offset)
+
+
 def _splat(values: Tensor, points: Tensor, shape: Shape, scale: Triple, offset: Triple) -> Tensor:
     wanted = _trilinear.Wanted(volume=True)
     return _trilinear.adjoint(values, None, points, shape, scale, offset, wanted)[1]
@@ -105,5 +110,7 @@ register(
     "splat(Tensor values, Tensor points, SymInt[3] shape, float[3] scale, float[3] offset) -> Tensor",
     _splat,
     _fake,
+    {"values": "float B P C", "points": "float B P 3"},
+    _check,
 )
 register_gradient("splat", _gradient, _save)

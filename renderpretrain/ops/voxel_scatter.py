@@ -1,69 +1,20 @@
 """Sum, mean or maximum of what lies in each cell."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from renderpretrain.checks import check_shape, check_type
-from renderpretrain.ops._cells import MOST, check_index, rows_of, sort_cells, sort_reference
+from renderpretrain.checks import check_shape
+from renderpretrain.ops._cells import check_index, rows_of
 from renderpretrain.ops._library import common_float, common_type, register, register_gradient
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
+from renderpretrain.ops._rows import EACH_ONCE, check_each_once, check_rising, check_rows, is_known
+from renderpretrain.ops.scatter_plan import ScatterPlan, check_belongs, scatter_plan
 
 REDUCTIONS = {"sum": 0, "mean": 1, "max": 2}
 """``RP_SUM`` and so on."""
-
-
-@dataclass(frozen=True)
-class ScatterPlan:
-    """Which points lie in each cell; good for any values on these points.
-
-    Attributes:
-        order: The points, cell by cell, within a cell in their own order; dropped points come last.
-        offsets: Where in ``order`` each cell begins, and after the last cell where it ends.
-    """
-
-    order: Int[Tensor, " P"]
-    offsets: Int[Tensor, " edges"]
-
-    def __post_init__(self) -> None:
-        check_type("order", self.order, torch.int32, self.offsets.device)
-        check_type("offsets", self.offsets, torch.int32, self.offsets.device)
-
-    @property
-    def num_cells(self) -> int:
-        """Cells, occupied or not."""
-        return self.offsets.shape[0] - 1
-
-    @property
-    def counts(self) -> Int[Tensor, " cells"]:
-        """Points in each cell."""
-        return self.offsets.diff()
-
-
-def scatter_plan(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
-    """Sort points by cell, for :func:`voxel_scatter` to use again and again.
-
-    Args:
-        index: The cell of each point; a negative one drops the point. One of ``num_cells`` or more is a
-            ``ValueError`` on the CPU; elsewhere it drops the point, for this plan is made in every step, and
-            looking would wait for the device (:func:`lss_plan`, made once for many steps, does look).
-        num_cells: Number of cells; like the number of points below 2^31 - 1.
-    """
-    check_shape("index", index, "P")
-    check_index(index, num_cells)
-    if num_cells > MOST:
-        raise ValueError(f"num_cells: expected at most {MOST}, got {num_cells}")
-    if not has_native(index.device.type):
-        return scatter_plan_reference(index, num_cells)
-    return ScatterPlan(*torch.ops.renderpretrain.scatter_plan(index, num_cells))
-
-
-def scatter_plan_reference(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
-    """:func:`scatter_plan` in plain PyTorch."""
-    return ScatterPlan(*_planned(*sort_reference(index, num_cells), num_cells))
 
 
 def voxel_scatter(
@@ -136,40 +87,45 @@ def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: Sca
     check_index(index, num_cells)
     if index.device != values.device:
         raise ValueError(f"index: expected a tensor on {values.device} like values, got {index.device}")
+    _check_reduce(reduce)
+    if plan is not None:
+        if plan.order.device != values.device:
+            raise ValueError(f"plan: expected one on {values.device} like values, got {plan.order.device}")
+        if (len(plan.order), plan.num_cells) != (num_points, num_cells):
+            raise ValueError(
+                f"plan: expected one of {num_points} points and {num_cells} cells, "
+                f"got {len(plan.order)} and {plan.num_cells}"
+            )
+        check_belongs(plan, index)
+
+
+def _check_reduce(reduce: str) -> None:
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
-    if plan is not None and plan.order.device != values.device:
-        raise ValueError(f"plan: expected one on {values.device} like values, got {plan.order.device}")
-    if plan is not None and (len(plan.order), plan.num_cells) != (num_points, num_cells):
-        raise ValueError(
-            f"plan: expected one of {num_points} points and {num_cells} cells, "
-            f"got {len(plan.order)} and {plan.num_cells}"
-        )
 
 
-def _planned(cells: Tensor, order: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-    edges = torch.arange(num_cells + 1, device=cells.device)
-    return order, torch.searchsorted(cells, edges, out_int32=True)
+def _check_plan(order: Tensor, offsets: Tensor, reduce: str) -> None:
+    """What the kernels follow."""
+    _check_reduce(reduce)
+    check_rows("order", order, len(order))
+    check_rising("offsets", offsets, len(order))
 
 
-def _plan(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-    cells, order = sort_cells(index, num_cells)
-    if index.is_cuda:
-        return _planned(cells, order, num_cells)
-    offsets = new_memory(order, num_cells + 1)
-    launch("cell_offsets", cells, len(cells), num_cells, offsets)
-    return order, offsets
-
-
-def _plan_fake(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-    return index.new_empty(index.shape, dtype=torch.int32), index.new_empty(num_cells + 1, dtype=torch.int32)
+def _check_backward(grad: Tensor, values: Tensor | None, order: Tensor, *rest: Any) -> None:
+    """Every point has a gradient, so that each occurs, and those without a cell come behind the others."""
+    offsets, reduce = rest
+    _check_plan(order, offsets, reduce)
+    check_each_once("order", order)
+    if offsets.is_cpu and int(offsets[0]) != 0:
+        raise ValueError(f"offsets: expected to begin with 0, got {offsets}")
+    if values is None and reduce == "max":
+        raise ValueError("values: expected what the maximum was taken of, got nothing")
 
 
 def _scatter(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
-    values = values.contiguous()
     num_cells, channels = len(offsets) - 1, values.shape[1]
     out = new_memory(values, num_cells, channels, dtype=common_type(values=values))
-    plan = order, offsets, num_cells, channels, REDUCTIONS[reduce]
+    plan = order, offsets, len(order), num_cells, channels, REDUCTIONS[reduce]
     launch("voxel_scatter", out, TYPE_CODES[values.dtype], values, *plan)
     return out
 
@@ -179,10 +135,11 @@ def _scatter_fake(values: Tensor, order: Tensor, offsets: Tensor, reduce: str) -
 
 
 def _backward(grad: Tensor, values: Tensor | None, order: Tensor, offsets: Tensor, reduce: str) -> Tensor:
-    grad = grad.contiguous()
     num_cells, channels = grad.shape
-    read = grad if values is None else values.contiguous()
+    read = grad if values is None else values
     grad_values = new_memory(grad, len(order), channels)
+    if grad.is_cuda and not is_known(order, EACH_ONCE):
+        grad_values.zero_()  # nobody has looked whether the plan has every point
     plan = order, offsets, len(order), num_cells, channels, REDUCTIONS[reduce]
     launch("voxel_scatter_backward", grad, TYPE_CODES[read.dtype], read, *plan, grad_values)
     return grad_values
@@ -224,18 +181,20 @@ def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
     return gather(torch.where(attains, along, 0.0), *plan, "sum"), None, None, None, None
 
 
-register("scatter_plan(Tensor index, SymInt num_cells) -> (Tensor, Tensor)", _plan, _plan_fake)
+_PLAN = {"order": "int32 P", "offsets": "int32 M+1"}
 register(
     "voxel_scatter(Tensor values, Tensor order, Tensor offsets, str reduce) -> Tensor",
     _scatter,
     _scatter_fake,
-    stored=(0,),
+    {"values": "stored P C", **_PLAN},
+    lambda values, *plan: _check_plan(*plan),
 )
 register(
     "voxel_scatter_backward(Tensor grad, Tensor? values, Tensor order, Tensor offsets, str reduce) -> Tensor",
     _backward,
     _backward_fake,
-    stored=(1,),
+    {"grad": "float M C", "values": "stored P C", **_PLAN},
+    _check_backward,
 )
 register_gradient("voxel_scatter", _gradient, _save)
 register_gradient("voxel_scatter_backward", _second_gradient, _save_backward)

@@ -9,9 +9,10 @@ from torch import Tensor
 from renderpretrain.checks import check_box, check_frame, check_mask, check_shape, check_volume
 from renderpretrain.ops._cells import SORT_BLOCK, check_index, sort_cells, sort_reference
 from renderpretrain.ops._library import Shape, Triple, common_float, register
-from renderpretrain.ops._native import Box, Grid, has_native, launch, new_memory
+from renderpretrain.ops._native import has_native, launch, new_memory
+from renderpretrain.ops._signatures import Box, Grid
 from renderpretrain.ops.constant import constant
-from renderpretrain.ops.voxel_scatter import ScatterPlan
+from renderpretrain.ops.scatter_plan import ScatterPlan, made_plan
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,9 @@ def voxel_index(  # noqa: PLR0913 - points, and the grid they go to
     Returns:
         ``((b * Z + z) * Y + y) * X + x``; -1 outside, where NaN and infinity are. Without gradient.
     """
-    check_volume(shape)
-    check_box(lower, upper)
-    check_frame(scale, offset)
-    points = _prepare(points, valid)
     where = shape, lower, upper, scale, offset
+    _check_grid(*where)
+    points = _prepare(points, valid)
     if not has_native(points.device.type):
         return voxel_index_reference(points, valid, *where)
     return torch.ops.renderpretrain.voxel_index(points, valid, *where)
@@ -78,10 +77,11 @@ def voxel_index_reference(  # noqa: PLR0913 - the signature of voxel_index
     """:func:`voxel_index` in plain PyTorch: the definition the kernels are tested against."""
     points = _prepare(points, valid)
     low, high, per_metre, origin = (constant(three, points) for three in (lower, upper, scale, offset))
-    inside = valid & ((points >= low) & (points < high)).all(-1)
-    place = torch.floor(torch.where(inside[..., None], points * per_metre + origin + 0.5, 0.0)).long()
-    last = constant(shape[::-1], place) - 1
-    x, y, z = torch.minimum(place.clamp(min=0), last).unbind(-1)
+    inside = valid & ((points >= low) & (points < high)).all(-1) & (min(shape) > 0)
+    place = torch.floor(torch.where(inside[..., None], points * per_metre + origin + 0.5, 0.0))
+    last = (constant(shape[::-1], place, torch.int64) - 1).clamp(min=0)
+    before = place < last  # and not beyond what an integer holds
+    x, y, z = torch.where(before, torch.where(before, place, 0.0).clamp(min=0).long(), last).unbind(-1)
     b = torch.arange(len(points), device=points.device)[:, None]
     return torch.where(inside, ((b * shape[0] + z) * shape[1] + y) * shape[2] + x, -1)
 
@@ -105,13 +105,13 @@ def occupied_cells(index: Int[Tensor, " P"], num_cells: int) -> OccupiedCells:
     if not has_native(index.device.type):
         return occupied_cells_reference(index, num_cells)
     cells, rows, order, offsets = torch.ops.renderpretrain.occupied_cells(index, num_cells)
-    return OccupiedCells(cells, rows, ScatterPlan(order, offsets))
+    return OccupiedCells(cells, rows, made_plan(order, offsets, rows))
 
 
 def occupied_cells_reference(index: Int[Tensor, " P"], num_cells: int) -> OccupiedCells:
     """:func:`occupied_cells` in plain PyTorch."""
     cells, rows, order, offsets = _distinct(*sort_reference(index, num_cells), num_cells)
-    return OccupiedCells(cells, rows, ScatterPlan(order, offsets))
+    return OccupiedCells(cells, rows, made_plan(order, offsets, rows))
 
 
 def _distinct(cells: Tensor, order: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -131,6 +131,12 @@ def _distinct(cells: Tensor, order: Tensor, num_cells: int) -> tuple[Tensor, Ten
     return found, rows, order, starts.int()
 
 
+def _check_grid(shape: Shape, lower: Triple, upper: Triple, scale: Triple, offset: Triple) -> None:
+    check_volume(shape)
+    check_box(lower, upper)
+    check_frame(scale, offset)
+
+
 def _index(  # noqa: PLR0913 - the schema of the operator
     points: Tensor,
     valid: Tensor,
@@ -143,7 +149,7 @@ def _index(  # noqa: PLR0913 - the schema of the operator
     batch, num_points = valid.shape
     grid = Grid(batch, 1, *shape, num_points, *scale, *offset)
     index = new_memory(points, batch, num_points, dtype=torch.int64)
-    launch("voxel_index", points.contiguous(), valid.contiguous(), grid, Box(*lower, *upper, 0.0, 0.0), index)
+    launch("voxel_index", points, valid, grid, Box(*lower, *upper, 0.0, 0.0), index)
     return index
 
 
@@ -151,8 +157,14 @@ def _index_fake(points: Tensor, valid: Tensor, *grid: Shape | Triple) -> Tensor:
     return points.new_empty(valid.shape, dtype=torch.int64)
 
 
+_SORTABLE = 2**62
+"""Cells from which on the sort has no numbers for points without one."""
+
+
 def _occupied(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cells, order = sort_cells(index, num_cells)
+    if num_cells > _SORTABLE:
+        num_cells = int(index.max()) + 1 if len(index) else 0  # no cell above changes anything
+    cells, order = sort_cells(index, max(num_cells, 0))
     if index.is_cuda:
         return _distinct(cells, order, num_cells)
     count = len(cells)
@@ -175,9 +187,13 @@ register(
     "float[3] scale, float[3] offset) -> Tensor",
     _index,
     _index_fake,
+    {"points": "float B P 3", "valid": "bool B P"},
+    lambda points, valid, *grid: _check_grid(*grid),
 )
 register(
     "occupied_cells(Tensor index, SymInt num_cells) -> (Tensor, Tensor, Tensor, Tensor)",
     _occupied,
     _occupied_fake,
+    {"index": "integer P"},
+    check_index,
 )

@@ -133,6 +133,6 @@ def test_plans_are_of_one_type_and_on_one_device():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs two devices with kernels")
 def test_a_kernel_is_not_given_addresses_of_two_devices():
-    with pytest.raises(ValueError, match="composite: expected tensors on one device, got cpu and cuda"):
+    with pytest.raises(ValueError, match="composite: valid: expected the device of the others, got cuda"):
         valid = torch.ones(3, dtype=torch.bool, device="cuda")
         torch.ops.renderpretrain.composite(torch.rand(3), valid)

@@ -1,0 +1,62 @@
+"""Integers that name rows: looked at before a kernel follows them.
+
+Only on the CPU, where a look costs a few percent of what the kernels do. On CUDA it would wait for the
+device, and the kernels there leave out what is out of range.
+"""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from renderpretrain.ops._native import answer
+
+
+def check_rows(name: str, rows: Tensor, limit: int, lowest: int = 0) -> None:
+    """Raise ``ValueError`` unless all of the dense int32 or int64 ``rows`` lie in [lowest, limit)."""
+    if rows.is_cpu and not answer("check_rows", rows, rows.numel(), lowest, limit):
+        raise ValueError(
+            f"{name}: expected numbers from {lowest} to {limit - 1}, got "
+            f"{int(rows.min())} to {int(rows.max())}"
+        )
+
+
+def check_rising(name: str, offsets: Tensor, last: int, first: int = 0) -> None:
+    """Raise ``ValueError`` unless the dense ``offsets`` never fall and stay in [first, last]."""
+    if offsets.is_cpu and not answer("check_rising", offsets, offsets.numel(), first, last):
+        raise ValueError(f"{name}: expected numbers that never fall, from {first} to {last}, got {offsets}")
+
+
+def check_each_once(name: str, rows: Tensor) -> None:
+    """Raise ``ValueError`` unless the dense int32 ``rows`` are 0, 1, 2, ... in any order.
+
+    That costs as much as some kernels, so the answer is remembered for as long as nobody writes to ``rows``.
+    """
+    if is_known(rows, EACH_ONCE) or not rows.is_cpu:
+        return
+    seen = torch.empty(len(rows), dtype=torch.bool)
+    if not answer("check_each_once", rows, len(rows), seen):
+        raise ValueError(f"{name}: expected each number from 0 to {len(rows) - 1} once, got {rows}")
+    remember(rows, EACH_ONCE)
+
+
+EACH_ONCE = "0, 1, 2, ... in some order"
+_MARK = "_renderpretrain_facts"
+
+
+def remember(rows: Tensor, fact: Hashable) -> None:
+    """Note a fact about a tensor's numbers at the tensor, good until it is written to."""
+    facts = dict(getattr(rows, _MARK, {}))
+    facts[fact] = count_writes(rows)
+    setattr(rows, _MARK, facts)
+
+
+def is_known(rows: Tensor, fact: Hashable) -> bool:
+    """Whether :func:`remember` was told, and the tensor has not been written to since."""
+    facts = getattr(rows, _MARK, None)
+    return facts is not None and fact in facts and facts[fact] == count_writes(rows)
+
+
+def count_writes(rows: Tensor) -> int | None:
+    """How often a tensor was written to; ``None`` in inference mode, where nobody counts."""
+    return None if rows.is_inference() else int(rows._version)
