@@ -25,6 +25,9 @@ class VoxelGrid:
     voxel_size: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        for name in ("point_cloud_range", "voxel_size"):
+            if isinstance(getattr(self, name), list):  # as YAML has them; a grid is hashable
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.point_cloud_range) != 6 or len(self.voxel_size) != 3:
             raise ValueError(
                 "VoxelGrid: expected 6 numbers for point_cloud_range and 3 for voxel_size, "
