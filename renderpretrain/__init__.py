@@ -5,6 +5,7 @@ The four nouns everything speaks are here; the rest is one level down, by concep
 ``training``, ``transfer``.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,3 +22,18 @@ def __getattr__(name: str) -> Any:
     from renderpretrain import geometry
 
     return getattr(geometry, name)
+
+
+def _check_every_call() -> None:
+    """Have every function of the package check its arguments against its annotations, shapes included."""
+    from importlib.util import find_spec
+
+    from jaxtyping import install_import_hook
+
+    if find_spec("beartype") is None:
+        raise ImportError("RENDERPRETRAIN_CHECK needs beartype: pip install beartype", name="beartype")
+    install_import_hook("renderpretrain", "beartype.beartype")
+
+
+if os.environ.get("RENDERPRETRAIN_CHECK", "0") not in ("", "0"):
+    _check_every_call()

@@ -44,8 +44,8 @@ class ConvNeXt(nn.Module):
         depths: Sequence[int] = (3, 3, 9, 3),
         widths: Sequence[int] = (96, 192, 384, 768),
         *,
-        layer_scale: float = 1e-6,
-        drop_path: float = 0.0,
+        layer_scale: int | float = 1e-6,
+        drop_path: int | float = 0.0,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = 0,
     ) -> None:
@@ -104,7 +104,7 @@ class ConvNeXtBlock(nn.Module):
         drop_path: Probability of skipping the branch for a sample while training.
     """
 
-    def __init__(self, width: int, *, layer_scale: float, drop_path: float) -> None:
+    def __init__(self, width: int, *, layer_scale: int | float, drop_path: int | float) -> None:
         super().__init__()
         self.conv_dw = nn.Conv2d(width, width, kernel_size=7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -124,14 +124,14 @@ class ConvNeXtBlock(nn.Module):
 
 
 def convnext_tiny(
-    *, drop_path: float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), frozen_stages: int = 0
+    *, drop_path: int | float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), frozen_stages: int = 0
 ) -> ConvNeXt:
     """ConvNeXt-T: 28 M parameters, widths 96 to 768. The options are :class:`ConvNeXt`'s."""
     return ConvNeXt(drop_path=drop_path, out_indices=out_indices, frozen_stages=frozen_stages)
 
 
 def convnext_small(
-    *, drop_path: float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), frozen_stages: int = 0
+    *, drop_path: int | float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), frozen_stages: int = 0
 ) -> ConvNeXt:
     """ConvNeXt-S: 50 M parameters, 27 blocks in the third stage. The options are :class:`ConvNeXt`'s."""
     depths = (3, 3, 27, 3)

@@ -71,7 +71,7 @@ class MaskedLayerNorm2d(nn.LayerNorm):
         eps: Added to the variance.
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+    def __init__(self, channels: int, *, eps: int | float = 1e-6) -> None:
         super().__init__(channels, eps=eps)
 
     def forward(
@@ -92,7 +92,7 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         momentum: Weight of the newest batch in the running statistics.
     """
 
-    def __init__(self, channels: int, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, channels: int, *, eps: int | float = 1e-5, momentum: int | float = 0.1) -> None:
         super().__init__(channels, eps=eps, momentum=momentum)
 
     def forward(

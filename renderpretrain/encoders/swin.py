@@ -49,7 +49,7 @@ class SwinTransformer(nn.Module):
         width: int = 96,
         *,
         window: int = 7,
-        drop_path: float = 0.0,
+        drop_path: int | float = 0.0,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         mask_token: bool = False,
     ) -> None:
@@ -114,7 +114,7 @@ class SwinBlock(nn.Module):
         drop_path: Probability of skipping a branch for a sample while training.
     """
 
-    def __init__(self, width: int, *, window: int, shifted: bool, drop_path: float) -> None:
+    def __init__(self, width: int, *, window: int, shifted: bool, drop_path: int | float) -> None:
         super().__init__()
         heads = max(1, width // HEAD_WIDTH)
         self.norm1 = nn.LayerNorm(width)
@@ -131,14 +131,14 @@ class SwinBlock(nn.Module):
 
 
 def swin_tiny(
-    *, drop_path: float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), mask_token: bool = False
+    *, drop_path: int | float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), mask_token: bool = False
 ) -> SwinTransformer:
     """Swin-T, window 7: 28 M parameters. The options are :class:`SwinTransformer`'s."""
     return SwinTransformer(drop_path=drop_path, out_indices=out_indices, mask_token=mask_token)
 
 
 def swin_small(
-    *, drop_path: float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), mask_token: bool = False
+    *, drop_path: int | float = 0.0, out_indices: Sequence[int] = (0, 1, 2, 3), mask_token: bool = False
 ) -> SwinTransformer:
     """Swin-S, window 7: 50 M parameters, 18 blocks in the third layer, options as :func:`swin_tiny`."""
     depths = (2, 2, 18, 2)

@@ -206,7 +206,7 @@ class Cameras:
         )
 
 
-def _principal_shift(intrinsics: Tensor, u: float, v: float) -> Tensor:
+def _principal_shift(intrinsics: Tensor, u: int | float, v: int | float) -> Tensor:
     """A matrix to add to the intrinsics that moves the principal point by ``(u, v)`` pixels."""
     shift = torch.zeros_like(intrinsics)
     shift[..., 0, 2], shift[..., 1, 2] = u, v

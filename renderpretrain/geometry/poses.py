@@ -40,7 +40,7 @@ def invert_pose(a_to_b: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 
 
 
 def pose_from_yaw(
-    yaw: float, translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw: int | float, translation: tuple[int | float, int | float, int | float] = (0.0, 0.0, 0.0)
 ) -> Float[Tensor, "4 4"]:
     """The motion that turns by ``yaw`` radians about +z (counter-clockwise from above), then translates."""
     c, s = math.cos(yaw), math.sin(yaw)

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from renderpretrain import ops
 
+Metres = int | float
+"""A length, as people write it: 32 or 32.5."""
+
 
 @dataclass(frozen=True)
 class VoxelGrid:
@@ -21,13 +24,15 @@ class VoxelGrid:
         voxel_size: ``(x, y, z)``, metres; divides the range to one part in a thousand of a voxel.
     """
 
-    point_cloud_range: tuple[float, float, float, float, float, float]
-    voxel_size: tuple[float, float, float]
+    point_cloud_range: tuple[Metres, Metres, Metres, Metres, Metres, Metres]
+    voxel_size: tuple[Metres, Metres, Metres]
 
     def __post_init__(self) -> None:
         for name in ("point_cloud_range", "voxel_size"):
-            if isinstance(getattr(self, name), list):  # as YAML has them; a grid is hashable
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if isinstance(given, (list, tuple)):  # lists as YAML has them; a grid is hashable
+                numbers = tuple(float(x) if isinstance(x, int) else x for x in given)
+                object.__setattr__(self, name, numbers)
         if len(self.point_cloud_range) != 6 or len(self.voxel_size) != 3:
             raise ValueError(
                 "VoxelGrid: expected 6 numbers for point_cloud_range and 3 for voxel_size, "
@@ -45,7 +50,7 @@ class VoxelGrid:
 
     @staticmethod
     def corner_aligned(
-        point_cloud_range: tuple[float, float, float, float, float, float], shape: tuple[int, int, int]
+        point_cloud_range: tuple[Metres, Metres, Metres, Metres, Metres, Metres], shape: tuple[int, int, int]
     ) -> "VoxelGrid":
         """The grid whose first and last voxel centres lie on the faces of the range.
 

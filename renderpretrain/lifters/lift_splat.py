@@ -57,12 +57,13 @@ class LiftSplat(nn.Module):
         channels: int,
         *,
         depth_bins: int = 64,
-        depth_range: tuple[float, float] = (0.0, 64.0),
+        depth_range: tuple[int | float, int | float] = (0.0, 64.0),
     ) -> None:
         super().__init__()
         self.grid = grid
         self.depth_bins = depth_bins
-        self.depth_range = depth_range
+        near, far = depth_range
+        self.depth_range = (float(near), float(far))
         self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)
         self.context = nn.Conv2d(channels, channels, kernel_size=1)
 

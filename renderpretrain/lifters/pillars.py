@@ -57,7 +57,7 @@ class PillarViews:
         return torch.where(self.valid, self.index + first[:, None, None], -1)
 
 
-def pillar_heights(grid: VoxelGrid, count: int, *, margin: int | float = 0.5) -> tuple[float, ...]:
+def pillar_heights(grid: VoxelGrid, count: int, *, margin: int | float = 0.5) -> tuple[int | float, ...]:
     """Evenly spaced heights, ``margin`` metres from the bottom and the top of a grid: BEVFormer's anchors."""
     low, high = grid.lower[2] + margin, grid.upper[2] - margin
     if count < 1 or not low < high:
@@ -68,7 +68,7 @@ def pillar_heights(grid: VoxelGrid, count: int, *, margin: int | float = 0.5) ->
 
 
 def pillar_points(
-    grid: VoxelGrid, heights: tuple[float, ...], device: torch.device | str = "cpu"
+    grid: VoxelGrid, heights: tuple[int | float, ...], device: torch.device | str = "cpu"
 ) -> Float[Tensor, "Q A 3"]:
     """World points at ``heights`` (metres) above the centres of a grid's columns, in the order ``(y, x)``."""
     ground = grid.centers(device)[0, :, :, :2].flatten(0, 1)
@@ -79,7 +79,7 @@ def pillar_points(
 
 @torch.no_grad()
 def project_pillars(
-    cameras: Cameras, camera_valid: Bool[Tensor, "B N"], grid: VoxelGrid, heights: tuple[float, ...]
+    cameras: Cameras, camera_valid: Bool[Tensor, "B N"], grid: VoxelGrid, heights: tuple[int | float, ...]
 ) -> PillarViews:
     """Where the cameras see the columns of a grid; cameras that never move need it once.
 

@@ -16,7 +16,7 @@ SMALLEST_PROBABILITY = 1e-6
 
 
 def view_coordinates(
-    cameras: Cameras, points: Float[Tensor, "... P 3"], depth_range: tuple[float, float]
+    cameras: Cameras, points: Float[Tensor, "... P 3"], depth_range: tuple[int | float, int | float]
 ) -> tuple[Float[Tensor, "*batch P 3"], Bool[Tensor, "*batch P"]]:
     """Where points lie in each camera's frustum, edge to edge in [-1, 1].
 
@@ -46,7 +46,7 @@ def view_coordinates(
 
 
 def pose_coordinates(
-    cameras: Cameras, points: Float[Tensor, "*batch P 3"], depth_range: tuple[float, float]
+    cameras: Cameras, points: Float[Tensor, "*batch P 3"], depth_range: tuple[int | float, int | float]
 ) -> tuple[Float[Tensor, "*batch P 3"], Bool[Tensor, "*batch P"]]:
     """:func:`view_coordinates` in several passes, and differentiable in points and cameras: for few points.
 
@@ -129,11 +129,12 @@ class ViewLifter(nn.Module):
         channels: int,
         *,
         depth_bins: int = 64,
-        depth_range: tuple[float, float] = (0.0, 64.0),
+        depth_range: tuple[int | float, int | float] = (0.0, 64.0),
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.depth_range = depth_range
+        near, far = depth_range
+        self.depth_range = (float(near), float(far))
         self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)
 
     def forward(

@@ -87,7 +87,7 @@ def trimmed_weights(
     return (valid & (size <= threshold)).to(size.dtype)
 
 
-def _sizes(residual: Tensor, valid: Tensor, fill: float) -> Tensor:
+def _sizes(residual: Tensor, valid: Tensor, fill: int | float) -> Tensor:
     """Absolute residuals, without gradient."""
     check_shape("residual", residual, "B R ...")
     check_alike(residual=residual, valid=valid)

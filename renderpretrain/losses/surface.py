@@ -14,7 +14,7 @@ def free_space(
     depth: Float[Tensor, "B R"],
     hit: Bool[Tensor, "B R"],
     *,
-    truncation: float,
+    truncation: int | float,
     inliers: Float[Tensor, "B R"] | None = None,
 ) -> Float[Tensor, ""]:
     """Samples well in front of the measured surface must be at least ``truncation`` from any.
@@ -34,7 +34,7 @@ def near_surface_sdf(
     depth: Float[Tensor, "B R"],
     hit: Bool[Tensor, "B R"],
     *,
-    truncation: float,
+    truncation: int | float,
     inliers: Float[Tensor, "B R"] | None = None,
 ) -> Float[Tensor, ""]:
     """Within ``truncation`` of the measured surface the distance is what remains along the ray.

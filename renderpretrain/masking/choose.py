@@ -8,7 +8,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_bool, check_shape
 
 
-def check_share(name: str, share: float) -> None:
+def check_share(name: str, share: int | float) -> None:
     """Raise ``ValueError`` unless a share lies in [0, 1]."""
     if not 0 <= share <= 1:
         raise ValueError(f"{name}: expected a number in [0, 1], got {share}")
@@ -49,7 +49,7 @@ def per_candidate(
 
 
 def hide_smallest(
-    keys: Float[Tensor, "B ..."], candidates: Bool[Tensor, "B ..."], ratio: float
+    keys: Float[Tensor, "B ..."], candidates: Bool[Tensor, "B ..."], ratio: int | float
 ) -> Bool[Tensor, "B ..."]:
     """Hide ``ratio`` of each sample's candidates, rounded to whole tokens: those with the smallest keys.
 
@@ -65,7 +65,7 @@ def hide_in_groups(
     keys: Float[Tensor, "B ..."],
     candidates: Bool[Tensor, "B ..."],
     groups: Int[Tensor, "B T"],
-    ratios: tuple[float, ...],
+    ratios: tuple[int | float, ...],
 ) -> Bool[Tensor, "B ..."]:
     """Hide ``ratios[g]`` of the candidates of every group ``g``: those with the smallest keys in [0, 1).
 

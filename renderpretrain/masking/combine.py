@@ -61,7 +61,7 @@ class Sometimes:
     """
 
     policy: MaskPolicy
-    probability: float
+    probability: int | float
 
     def __post_init__(self) -> None:
         check_share("Sometimes: probability", self.probability)
@@ -119,7 +119,7 @@ class FrameMask:
         keep: Newest frames that are never hidden.
     """
 
-    ratio: float
+    ratio: int | float
     keep: int = 1
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ class RandomMask:
         ratio: Share to hide, in [0, 1].
     """
 
-    ratio: float
+    ratio: int | float
 
     def __post_init__(self) -> None:
         check_share("RandomMask: ratio", self.ratio)
@@ -52,7 +52,7 @@ class WeightedMask:
     """
 
     weights: Float[Tensor, "..."]
-    ratio: float
+    ratio: int | float
 
     def __post_init__(self) -> None:
         check_share("WeightedMask: ratio", self.ratio)
@@ -79,7 +79,9 @@ def no_mask(candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"]) -> Bool
     return torch.zeros_like(candidates)
 
 
-def lidar_guided(returns: Int[Tensor, "M h w"], ratio: float, *, odds: float = 10.0) -> WeightedMask:
+def lidar_guided(
+    returns: Int[Tensor, "M h w"], ratio: int | float, *, odds: int | float = 10.0
+) -> WeightedMask:
     """A policy for image patches that prefers those a LiDAR sees: there the rendered depth has a target.
 
     Args:

@@ -28,8 +28,8 @@ class RangeMask:
     """
 
     distances: Float[Tensor, "..."]
-    edges: tuple[float, ...]
-    ratios: tuple[float, ...]
+    edges: tuple[int | float, ...]
+    ratios: tuple[int | float, ...]
 
     def __post_init__(self) -> None:
         if len(self.ratios) != len(self.edges) + 1:
@@ -45,8 +45,8 @@ class RangeMask:
     @staticmethod
     def linear(
         distances: Float[Tensor, "..."],
-        near: tuple[float, float],
-        far: tuple[float, float],
+        near: tuple[int | float, int | float],
+        far: tuple[int | float, int | float],
         *,
         rings: int = 16,
     ) -> "RangeMask":
@@ -67,7 +67,7 @@ class RangeMask:
         middles = [first + (last - first) * (i + 0.5) / rings for i in range(rings)]
         return RangeMask(distances, tuple(edges), (first, *middles, last))
 
-    def ratio_at(self, distance: float) -> float:
+    def ratio_at(self, distance: int | float) -> float:
         """The share to hide at a distance in metres."""
         return self.ratios[bisect(self.edges, distance)]
 

@@ -30,7 +30,7 @@ class BlockMask:
         largest: Most tokens along every axis; sizes in between are equally likely.
     """
 
-    ratio: float
+    ratio: int | float
     smallest: tuple[int, ...]
     largest: tuple[int, ...]
 
@@ -110,7 +110,7 @@ class SectorMask:
     """
 
     azimuths: Float[Tensor, "..."]
-    ratio: float
+    ratio: int | float
 
     def __post_init__(self) -> None:
         check_share("SectorMask: ratio", self.ratio)
@@ -141,7 +141,7 @@ class ConeMask:
     """
 
     directions: Float[Tensor, "... 3"]
-    ratio: float
+    ratio: int | float
 
     def __post_init__(self) -> None:
         check_share("ConeMask: ratio", self.ratio)
@@ -181,7 +181,7 @@ class GridMask:
     """
 
     periods: tuple[int, int]
-    ratio: float = 0.5
+    ratio: int | float = 0.5
 
     def __post_init__(self) -> None:
         check_share("GridMask: ratio", self.ratio)

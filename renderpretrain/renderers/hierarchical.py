@@ -29,8 +29,8 @@ class NeuSRenderer(nn.Module):
         *,
         num_samples: int = 72,
         num_importance: int = 24,
-        near: float = 1.0,
-        sharpness: float = 64.0,
+        near: int | float = 1.0,
+        sharpness: int | float = 64.0,
     ) -> None:
         super().__init__()
         missing = [name for name in ("grid", "extent", "sdf") if not hasattr(field, name)]

@@ -32,7 +32,7 @@ def check_images(images: Tensor, cameras: Cameras, camera_valid: Tensor) -> None
 
 
 def pixel_grid(
-    cameras: Cameras, stride: int, *, top: float = 0.0
+    cameras: Cameras, stride: int, *, top: int | float = 0.0
 ) -> tuple[Float[Tensor, "P 2"], tuple[int, int]]:
     """Every ``stride``-th pixel's centre in reading order, and the shape ``(h, w)`` of that picture.
 
@@ -74,7 +74,9 @@ def read_pixels(
     return pictures.flatten(1).gather(1, (camera * height + v) * width + u)
 
 
-def pixel_candidates(cameras: Cameras, *, stride: int = 1, top: float = 0.0) -> Bool[Tensor, "*batch H W"]:
+def pixel_candidates(
+    cameras: Cameras, *, stride: int = 1, top: int | float = 0.0
+) -> Bool[Tensor, "*batch H W"]:
     """The pixels of :func:`pixel_grid` as a picture for every camera: all of them with a stride of one.
 
     Args:
@@ -209,6 +211,6 @@ def draw(
     return torch.where(found, torch.nn.functional.pad(index[..., :available], missing), 0), found
 
 
-def _check_stride(stride: int, top: float) -> None:
+def _check_stride(stride: int, top: int | float) -> None:
     if stride < 1 or not 0 <= top < 1:
         raise ValueError(f"stride, top: expected at least 1, and a share in [0, 1), got {stride} and {top}")

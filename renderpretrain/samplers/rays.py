@@ -80,7 +80,7 @@ class LidarGuidedRays:
 
     num_rays: int = 512
     stride: int = 4
-    sky: float = 0.4
+    sky: int | float = 0.4
     nearest: bool = False
 
     def __call__(  # noqa: PLR0913  the returns, and the cameras that see them
@@ -259,7 +259,7 @@ class LidarBeams:
 
 
 def in_range(
-    points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: float, far: float
+    points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: int | float, far: int | float
 ) -> Bool[Tensor, "B P"]:
     """Which returns are between ``near`` and ``far`` metres from their sensor in the plane."""
     sizes = check_shape("points", points, "B P 3")
