@@ -1,12 +1,15 @@
 # A masking policy of your own: hide what is far away, and some of the rest. Any callable (candidates, seeds)
-# -> mask will do.
+# -> mask will do. What is left goes through a strided sparse encoder and is rendered.
 import torch
 from torch import Tensor
 
 from renderpretrain import VoxelGrid
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.encoders import SparseEncoder, voxelize
-from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
+from renderpretrain.fields import SDFField
+from renderpretrain.masking import Either, RandomMask, hidden_voxels, occupied_blocks
+from renderpretrain.renderers import NeuSRenderer
+from renderpretrain.samplers import LidarBeams
 
 
 class HideBeyond:
@@ -20,17 +23,25 @@ class HideBeyond:
 
 
 grid = VoxelGrid((-51.2, -51.2, -4.0, 51.2, 51.2, 4.8), voxel_size=(0.4, 0.4, 0.4))
-blocks = VoxelGrid(grid.point_cloud_range, voxel_size=(3.2, 3.2, 4.4))  # 8 x 8 x 11 voxels hidden together
-far, some = HideBeyond(blocks, radius=20.0), RandomMask(ratio=0.5)
+blocks = VoxelGrid(grid.point_cloud_range, voxel_size=(3.2, 3.2, 4.4))  # metres, (x, y, z)
+block = (11, 8, 8)  # the voxels of a block, in the order of tensors: (z, y, x)
+policy = Either((HideBeyond(blocks, radius=20.0), RandomMask(ratio=0.5)))  # each with seeds of its own
 
 batch = collate([SyntheticStreet(num_scenes=1)[0]])
 voxels = voxelize(batch.points, batch.point_valid, grid)
-occupied = occupied_blocks(voxels.coords, (11, 8, 8), (1, *blocks.shape))
-mask = far(occupied, batch.seeds) | some(occupied, batch.seeds)  # policies compose
-hidden = hidden_voxels(voxels.coords, (11, 8, 8), mask)
+occupied = occupied_blocks(voxels.coords, block, (1, *blocks.shape))
+hidden = hidden_voxels(voxels.coords, block, policy(occupied, batch.seeds))
 
 encoder = SparseEncoder(5, 32, channels=((16, 32), (32, 32)), strides=((2, 2, 2),), paddings=((1, 1, 1),))
 volume = encoder(voxels.to_sparse(hidden))
 print(f"{len(hidden)} voxels, {hidden.float().mean():.0%} hidden, volume {tuple(volume.shape)}")
 distance = torch.linalg.vector_norm(voxels.features[~hidden][:, :2], dim=1)
 print(f"farthest visible voxel: {distance.max():.1f} m")
+
+# The encoder strides, so its volume lies on a grid of its own: that is what is rendered.
+field = SDFField(encoder.output_grid(grid), channels=32, extent=51.2)
+beams = LidarBeams(num_rays=512)(batch.points[..., :3], batch.point_valid, batch.lidar_origins, batch.seeds)
+rendered = NeuSRenderer(field)(volume, beams.rays, batch.seeds)
+print(
+    f"depth of {rendered.depth.shape[1]} beams before any training: {rendered.depth.mean():.1f} m on average"
+)

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Cameras", "RaySamples", "Rays", "VoxelGrid", "__version__"]
 
+IN_A_LOOP = (
+    "data.batch",
+    "encoders",
+    "fields",
+    "geometry",
+    "lifters",
+    "losses",
+    "masking",
+    "ops",
+    "renderers",
+    "samplers",
+    "viz",
+)
+"""What ``RENDERPRETRAIN_CHECK=1`` looks at: the parts that people put together themselves."""
+
 
 def __getattr__(name: str) -> Any:
     """Import the four nouns when they are asked for: the command line answers before torch is loaded."""
@@ -25,14 +40,14 @@ def __getattr__(name: str) -> Any:
 
 
 def _check_every_call() -> None:
-    """Have every function of the package check its arguments against its annotations, shapes included."""
+    """Have the functions of those parts check their arguments against their annotations, shapes included."""
     from importlib.util import find_spec
 
     from jaxtyping import install_import_hook
 
     if find_spec("beartype") is None:
         raise ImportError("RENDERPRETRAIN_CHECK needs beartype: pip install beartype", name="beartype")
-    install_import_hook("renderpretrain", "beartype.beartype")
+    install_import_hook([f"renderpretrain.{part}" for part in IN_A_LOOP], "beartype.beartype")
 
 
 if os.environ.get("RENDERPRETRAIN_CHECK", "0") not in ("", "0"):

@@ -7,7 +7,7 @@ import reprlib
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from renderpretrain.terminal import printable
@@ -204,7 +204,7 @@ def _is_scale(text: str) -> bool:
     return re.fullmatch(r"\d{1,12}(\.\d{1,12})?", text, re.ASCII) is not None and float(text) > 0
 
 
-def _check_file(value: str, info: ValidationInfo) -> str:
+def _check_file(value: str, info: Any) -> str:  # pydantic's ValidationInfo cannot be checked at run time
     """A path that a file can have and, unless others are allowed, one within the folder."""
     try:
         possible = 0 < len(os.fsencode(value)) <= 4096 and "\0" not in value

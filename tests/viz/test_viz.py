@@ -1,14 +1,18 @@
+import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from renderpretrain import Cameras
+from renderpretrain import Cameras, RaySamples
+from renderpretrain.fields import FieldSamples
+from renderpretrain.renderers import Rendered
 from renderpretrain.viz import (
     class_colours,
     depth_colours,
     error_colours,
     labels_from_above,
     normal_colours,
+    save_rendering,
     save_sheet,
 )
 from renderpretrain.viz.sheet import HEADER, SWATCH
@@ -109,3 +113,30 @@ def test_the_nearest_point_of_a_cell_is_drawn():
     view = camera_view(camera, 1)
     depth, _ = view.rasterize(points, *camera_cells(camera, points, 1))
     assert depth.item() == 3.0
+
+
+def test_a_view_of_a_volume_is_drawn_pixel_by_pixel(tmp_path):
+    """A wall 4 m ahead that covers the right half of the view."""
+    intrinsics = torch.tensor([[16.0, 0, 16.0], [0, 16.0, 8.0], [0, 0, 1]])
+    camera = Cameras(intrinsics, torch.eye(4), (16, 32))
+
+    def wall(volume, rays):
+        seen = (rays.directions[..., 0] > 0).float()
+        depth = 4 / rays.directions[..., 2] * seen
+        samples = RaySamples(depth[..., None], depth[..., None], torch.ones_like(depth[..., None]).bool())
+        answer = FieldSamples(seen[..., None])
+        return Rendered(
+            depth, seen, seen[..., None], samples, answer, {"rgb": seen[..., None].expand(-1, -1, 3)}
+        )
+
+    volume = torch.zeros(1, 1, 2, 2, 2)
+    path = save_rendering(tmp_path / "new" / "view.png", wall, volume, camera, image=torch.zeros(3, 16, 32))
+    with Image.open(path) as sheet:
+        pixels = torch.tensor(list(sheet.convert("L").tobytes())).view(sheet.height, sheet.width)
+    row = pixels[sheet.height // 2]
+    panels = [row[6 + 306 * n : 306 * (n + 1)] for n in range(4)]  # 16 x 32 pixels as 150 x 300
+    assert panels[0].max() == 0
+    for panel in panels[1:]:
+        assert panel[:140].max() == 0 and panel[160:290].min() > 20
+    with pytest.raises(ValueError, match="camera: expected a single one"):
+        save_rendering(path, wall, volume, camera[None])
