@@ -1,6 +1,5 @@
 """A job: what a run folder's ``config.yaml`` says, from flags to the recipe and its scenes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import typer
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.cli.saved import check_begun, check_flags, check_same, saved_job
 from renderpretrain.cli.settings import Tree, as_tree, choose, resolve
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
@@ -180,9 +180,8 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     if "init" in given:
         given["init"] = _encoders_at(given["init"], resumed=bool(saved))
     told = {**saved, **given, "recipe": name}
-    for key in ("recipe", "preset", "data", "scenes", "holdout"):
-        if saved and told.get(key) != saved.get(key):
-            raise ValueError(f"{key}: expected {saved.get(key)}, as in the resumed run, got {told.get(key)}")
+    check_flags(told, "")
+    check_same(told, saved)
     preset = told.get("preset", "tiny")
     base = choose(f"preset of {name}", preset, entry.presets)
     data = told.get("data", entry.data)
@@ -209,8 +208,16 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
         seed=told.get("seed", 0),
         init=told.get("init"),
-        config=resolve(base, [of_data, saved.get("config", {}), *files]),
+        config=_resolved(resolve(base, [of_data, saved.get("config", {})]), files, resumed=bool(saved)),
     )
+
+
+def _resolved(before: BaseModel, files: list[Tree], *, resumed: bool) -> BaseModel:
+    """Settings with what is told; a resumed run is not told what it would not look at."""
+    config = resolve(before, files)
+    if resumed:
+        check_begun(before, config)
+    return config
 
 
 def _encoders_at(init: Path, *, resumed: bool) -> str:
@@ -227,44 +234,6 @@ def _encoders_at(init: Path, *, resumed: bool) -> str:
 def absolute(data: str) -> str:
     """The same data from wherever the run is looked at later: paths of folders are made absolute."""
     return joined(tuple(word.absolute() for word in data_words(data)))
-
-
-def saved_job(run: Path) -> Tree:
-    """What a run folder says it was.
-
-    Raises:
-        ValueError: If it is not a run folder, or its file is damaged.
-    """
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{run}: expected a run folder with config.yaml, found none")
-    saved = read_yaml_mapping(path)
-    if not isinstance(saved.get("config", {}), dict):
-        raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
-    for name, (fits, expected) in SAVED.items():
-        if name in saved and not fits(saved[name]):
-            raise ValueError(f"{path}: {name}: expected {expected}, got {saved[name]!r}")
-    return saved
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "recipe": (_is_text, "a name"),
-    "preset": (_is_text, "a name"),
-    "data": (_is_text, "a data set"),
-    "scenes": (lambda value: value is None or _is_count(value, 1), "a whole number of at least 1, or null"),
-    "holdout": (_is_count, "a whole number of at least 0"),
-    "seed": (lambda value: _is_count(value, -(2**63)), "a whole number"),
-    "init": (lambda value: value is None or _is_text(value), "a path, or null"),
-}
-"""What ``config.yaml`` may say beside the settings."""
 
 
 def trained(run: Path) -> tuple[Job, dict[str, Any]]:
@@ -286,5 +255,7 @@ def trained(run: Path) -> tuple[Job, dict[str, Any]]:
 
 def recipe_settings(path: Path) -> Tree:
     """The recipe's configuration in a file: the file itself, or the ``config`` of a run folder's file."""
+    if not path.is_file():
+        raise ValueError(f"config: expected a YAML file of settings, found none at {path}")
     tree = read_yaml_mapping(path)
     return tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree

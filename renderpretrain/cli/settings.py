@@ -1,7 +1,8 @@
 """From preset, file and flags to one validated configuration; what is wrong is said in one line."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import yaml
@@ -12,6 +13,9 @@ from renderpretrain.storage.yaml_text import parse_yaml
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
+
+DEEPEST, MOST_MEANT = 16, 3
+"""Sections within sections, and settings that are suggested at once."""
 
 WIDEST, PAGE = 46, 110
 """Characters of a setting's line that others are aligned with, and of one with what is said beside it."""
@@ -76,8 +80,8 @@ def parse_assignment(text: str) -> Tree:
         ValueError: If there is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ValueError(f"--set: expected key.of.the.setting=value, got {text!r}")
+    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
+        raise ValueError(f"--set: expected key.of.the.setting=value, got {text[:80]!r}")
     try:
         tree = parse_yaml(value, f"--set {key}")
     except ValueError as error:
@@ -119,13 +123,36 @@ def as_tree(config: BaseModel) -> Tree:
 def _explain(config: type[BaseModel], error: ValidationError) -> str:
     """The first problem in one line; an unknown key before others, for it is often their cause."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    path = problems[0]["loc"]
-    key = ".".join(str(part) for part in path)
+    path, said = problems[0]["loc"], problems[0]["msg"]
+    key = ".".join(str(part) for part in path)[:200]
     if problems[0]["type"] == "extra_forbidden":
         known = _fields(config, path[:-1])
-        return f"{key}: unknown setting{nearest(str(path[-1]), known)} (allowed: {', '.join(known)})"
-    got = str(problems[0]["input"])
-    return f"{key}: {problems[0]['msg'][:1].lower()}{problems[0]['msg'][1:]}, got {got[:80]}"
+        return f"{key}: unknown setting{_meant(config, path)} (allowed: {', '.join(known)})"
+    if not path:  # said of several settings together
+        return said
+    return f"{key}: {said[:1].lower()}{said[1:]}, got {_shown(problems[0]['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """A value somebody gave, as far as it fits in the line."""
+    return reprlib.repr(value) if isinstance(value, dict | list | tuple | set) else str(value)[:80]
+
+
+def _meant(config: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """``; did you mean ...?``: the setting of that name in another section, else the nearest in this one."""
+    name = str(path[-1])
+    elsewhere = [known for known in _names(config) if known.endswith(f".{name}")]
+    if 0 < len(elsewhere) <= MOST_MEANT:
+        return f"; did you mean {' or '.join(elsewhere)}?"
+    return nearest(name, _fields(config, path[:-1]))
+
+
+def _names(config: type[BaseModel], section: str = "") -> Iterator[str]:
+    """Dotted names of all settings."""
+    for name, field in config.model_fields.items():
+        yield section + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _names(field.annotation, f"{section}{name}.")
 
 
 def _fields(config: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

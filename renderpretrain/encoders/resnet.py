@@ -51,6 +51,8 @@ class ResNet(nn.Module):
             raise ValueError("stride_first: expected False without bottleneck, got True")
         if not set(out_indices) <= set(range(len(depths))):
             raise ValueError(f"out_indices: expected stages below {len(depths)}, got {tuple(out_indices)}")
+        if not 0 <= frozen_stages <= len(depths):
+            raise ValueError(f"frozen_stages: expected at most {len(depths)}, got {frozen_stages}")
         self.out_indices = tuple(out_indices)
         self.conv1 = MaskedConv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = MaskedBatchNorm2d(width)

@@ -15,23 +15,22 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from renderpretrain import losses
 from renderpretrain.data import Batch
 from renderpretrain.geometry import PoseRefinement
 from renderpretrain.lifters import depth_log_likelihood, pose_coordinates
+from renderpretrain.recipes.settings import Count, Settings
 from renderpretrain.samplers import RayTargets
 
 
-class CalibrationConfig(BaseModel):
+class CalibrationConfig(Settings):
     """Refinement of the cameras' poses; off, nothing of it exists."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     refine: bool = Field(False, description="Learn a correction of every camera's pose, one for all scenes.")
-    num_cameras: int = Field(6, gt=0, description="Places in the rig; scenes may have fewer.")
+    num_cameras: Count = Field(6, gt=0, description="Places in the rig; scenes may have fewer.")
     rotation_std_deg: float = Field(1.0, gt=0, description="Expected error per axis, degrees.")
     translation_std_m: float = Field(0.2, gt=0, description="Expected error per axis, metres.")
     weight: float = Field(0.1, ge=0, description="Of the prior in the loss.")

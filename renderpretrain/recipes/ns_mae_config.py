@@ -6,59 +6,67 @@ metre here is five times as large as one per slice there.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
+from renderpretrain.recipes.settings import (
+    Box,
+    Count,
+    Depths,
+    ImageSize,
+    Settings,
+    Span,
+    VoxelSize,
+    WeightsFile,
+    Width,
+    Widths,
+)
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SwinConfig(_Config):
+class SwinConfig(Settings):
     """The camera branch: patch masking, Swin, pyramid, depth net, lift and splat."""
 
-    weights: str | None = Field(
+    weights: WeightsFile = Field(
         None, description="Pre-trained backbone with timm's keys: .pth or .safetensors; published: none."
     )
-    depths: tuple[int, ...] = Field((2, 2, 6, 2), description="Blocks per stage.")
-    width: int = Field(96, gt=0, description="Channels of the first stage.")
-    window: int = Field(7, gt=0)
+    depths: Depths = Field((2, 2, 6, 2), description="Blocks per stage.")
+    width: Width = Field(96, gt=0, description="Channels of the first stage.")
+    window: Count = Field(7, gt=0)
     drop_path: float = Field(0.2, ge=0, lt=1)
-    neck_channels: int = Field(256, gt=0)
-    channels: int = Field(80, gt=0, description="Width of the lifted context and of the camera's BEV map.")
+    neck_channels: Width = Field(256, gt=0)
+    channels: Width = Field(80, gt=0, description="Width of the lifted context and of the camera's BEV map.")
     mask_ratio: float = Field(0.5, ge=0, le=1, description="Share of patches replaced by the token.")
-    patch_size: int = Field(8, gt=0, description="Pixels.")
+    patch_size: Count = Field(8, gt=0, description="Pixels.")
     depth_mask_ratio: float = Field(
         0.9, ge=0, le=1, description="Share of the depth pixels hidden from the depth net; fusion only."
     )
-    depth_bins: int = Field(118, gt=0)
-    depth_range: tuple[float, float] = Field((0.75, 59.75), description="Outer edges of the bins.")
-    bev_scale: int = Field(2, ge=1, description="BEV cells are splatted this much finer, then strided.")
+    depth_bins: Count = Field(118, gt=0)
+    depth_range: Span = Field((0.75, 59.75), description="Outer edges of the bins.")
+    bev_scale: Count = Field(2, ge=1, description="BEV cells are splatted this much finer, then strided.")
 
 
-class SparseConfig(_Config):
+class SparseConfig(Settings):
     """The point branch: voxels, voxel masking, sparse encoder."""
 
-    voxel_size: tuple[float, float, float] = (0.075, 0.075, 0.2)
+    voxel_size: VoxelSize = (0.075, 0.075, 0.2)
     mask_ratio: float = Field(0.9, ge=0, le=1, description="Share of the occupied voxels that is dropped.")
-    channels: tuple[tuple[int, ...], ...] = Field(
+    channels: tuple[Widths, ...] = Field(
         ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)), description="Widths per stage."
     )
-    out_channels: int = Field(128, gt=0, description="Width of the encoder's slices.")
+    out_channels: Width = Field(128, gt=0, description="Width of the encoder's slices.")
     batch_norm_momentum: float = Field(0.01, gt=0, le=1)
 
 
 class NSMAERenderConfig(RayConfig):
     """Rays for evaluation, pictures and ``losses.ray_depth``; the published terms need none."""
 
-    num_samples: int = Field(192, gt=0, description="Even samples of a ray through the density volume.")
+    num_samples: Count = Field(192, gt=0, description="Even samples of a ray through the density volume.")
 
 
-class NSMAELossConfig(_Config):
+class NSMAELossConfig(Settings):
     """Weights, ours; published: rgb 1e4, depth 0.01, bev_depth 0.01 per slice of 0.2 m.
 
     With the published ones a colour error of 0.03 counts 300 and a depth error of ten metres 0.1, and the
@@ -73,14 +81,16 @@ class NSMAELossConfig(_Config):
     )
 
 
-class NSMAEConfig(_Config):
+class NSMAEConfig(Settings):
     """Everything ``NSMAE`` is built from."""
 
     modality: Literal["fusion", "camera", "lidar"] = "fusion"
-    point_cloud_range: tuple[float, float, float, float, float, float]
-    voxel_size: tuple[float, float, float] = Field(description="BEV cells, and the slices of the density.")
-    image_size: tuple[int, int] = Field((256, 704), description="Height and width images are resized to.")
-    sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep.")
+    point_cloud_range: Box
+    voxel_size: VoxelSize = Field(description="BEV cells, and the slices of the density.")
+    image_size: ImageSize = Field((256, 704), description="Height and width images are resized to.")
+    sweeps: Count = Field(
+        1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep."
+    )
     points: Columns = Field(SWEEPS, description=MEANING)
     lidar: SparseConfig = SparseConfig()
     image: SwinConfig = SwinConfig()

@@ -6,62 +6,72 @@ of what a weight belongs to: depth 10 there is ``10 / 108`` per metre, and the i
 the sharpness of 64 of the importance pass are per 108 m.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from renderpretrain.recipes.columns import INTENSITY, MEANING, Features
 from renderpretrain.recipes.ray_config import RayLossConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
+from renderpretrain.recipes.settings import (
+    Block,
+    Blocks,
+    Box,
+    Count,
+    Depths,
+    Distance,
+    ImageSize,
+    Initial,
+    Settings,
+    VoxelSize,
+    Width,
+    Widths,
+)
 
 EMBEDDINGS = "An .npz of class names and vectors, or hashed:C for C random numbers per name."
 
 
-class PonderPart(BaseModel):
-    """A section of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class UNetConfig(PonderPart):
+class UNetConfig(Settings):
     """The sparse U-Net that is pre-trained, and its voxels."""
 
-    voxel_size: tuple[float, float, float] = (0.1, 0.1, 0.1)
-    stem_channels: int = Field(32, gt=0, description="Width of the stem.")
-    channels: tuple[int, ...] = Field(
+    voxel_size: VoxelSize = (0.1, 0.1, 0.1)
+    stem_channels: Width = Field(32, gt=0, description="Width of the stem.")
+    channels: Widths = Field(
         (32, 64, 128, 256, 256, 128, 96, 96), description="Width per stage, down, then up."
     )
-    depths: tuple[int, ...] = Field((2, 3, 4, 6, 2, 2, 2, 2), description="Residual blocks per stage.")
+    depths: Depths = Field((2, 3, 4, 6, 2, 2, 2, 2), description="Residual blocks per stage.")
     batch_norm_momentum: float = Field(
         0.01, gt=0, le=1, description="Weight of the newest batch in the running statistics."
     )
 
 
-class MaskConfig(PonderPart):
+class MaskConfig(Settings):
     """Blocks of voxels whose features are replaced by a token."""
 
     ratio: float = Field(0.8, ge=0, le=1, description="Share of occupied blocks.")
-    block: tuple[int, int, int] = Field((8, 8, 8), description="Voxels per block (z, y, x).")
+    block: Block = Field((8, 8, 8), description="Voxels per block (z, y, x).")
 
 
-class FieldConfig(PonderPart):
+class FieldConfig(Settings):
     """Field, and samples along a ray."""
 
-    channels: int = Field(32, gt=0, description="Width of the rendered volume.")
-    hidden_channels: int = Field(16, gt=0, description="Width of the networks.")
-    sdf_blocks: int = Field(5, ge=0, description="Hidden layers of the distance network.")
-    rgb_blocks: int = Field(3, ge=0, description="Hidden layers of the colour and the embedding network.")
-    sharpness: float = Field(20.0855, gt=0, description="Initial inv_s in 1/extent: exp(10 * 0.3).")
+    channels: Width = Field(32, gt=0, description="Width of the rendered volume.")
+    hidden_channels: Width = Field(16, gt=0, description="Width of the networks.")
+    sdf_blocks: Blocks = Field(5, ge=0, description="Hidden layers of the distance network.")
+    rgb_blocks: Blocks = Field(3, ge=0, description="Hidden layers of the colour and the embedding network.")
+    sharpness: Initial = Field(20.0855, gt=0, description="Initial inv_s in 1/extent: exp(10 * 0.3).")
     upsample_sharpness: float = Field(64.0, gt=0, description="inv_s of the importance pass in 1/extent.")
-    num_samples: int = Field(72, gt=0, description="Even samples along a ray.")
-    num_importance: int = Field(24, ge=0, description="Samples added near the surface.")
-    near: float = Field(0.01, ge=0, description="Metres in front of the sensor that hold nothing.")
+    num_samples: Count = Field(72, gt=0, description="Even samples along a ray.")
+    num_importance: Count = Field(24, ge=0, description="Samples added near the surface.")
+    near: Distance = Field(0.01, ge=0, description="Metres in front of the sensor that hold nothing.")
 
 
-class OutdoorRayConfig(PonderPart):
+class OutdoorRayConfig(Settings):
     """Which LiDAR returns are rendered."""
 
-    per_camera: int = Field(512, gt=0, description="Rays per camera.")
-    per_sweep: int = Field(3072, gt=0, description="Rays where there are no cameras.")
-    near_radius: float = Field(3.0, ge=0, description="Returns nearer than that in the plane are not used.")
+    per_camera: Count = Field(512, gt=0, description="Rays per camera.")
+    per_sweep: Count = Field(3072, gt=0, description="Rays where there are no cameras.")
+    near_radius: Distance = Field(
+        3.0, ge=0, description="Returns nearer than that in the plane are not used."
+    )
 
 
 class LossConfig(RayLossConfig):
@@ -71,15 +81,15 @@ class LossConfig(RayLossConfig):
     temperature: float = Field(0.01, gt=0, description="Of the softmax over classes.")
 
 
-class PonderOutdoorConfig(PonderPart):
+class PonderOutdoorConfig(Settings):
     """Everything ``PonderOutdoor`` is built from."""
 
-    point_cloud_range: tuple[float, float, float, float, float, float] = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
-    voxel_size: tuple[float, float, float] = Field(
-        (0.6, 0.6, 1.6), description="Voxels of the rendered volume."
+    point_cloud_range: Box = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
+    voxel_size: VoxelSize = Field((0.6, 0.6, 1.6), description="Voxels of the rendered volume.")
+    image_size: ImageSize = Field((900, 1600), description="Height and width images are resized to.")
+    sweeps: Count = Field(
+        1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep."
     )
-    image_size: tuple[int, int] = Field((900, 1600), description="Height and width images are resized to.")
-    sweeps: int = Field(1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep.")
     points: Features = Field(INTENSITY, description=MEANING)
     embeddings: str | None = Field(None, description=EMBEDDINGS)
     input_scale: tuple[float, float, float, float] = Field(

@@ -12,8 +12,19 @@ from pydantic import Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.columns import COLOR_NORMAL, INTENSITY, MEANING, Features
-from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, PonderPart, UNetConfig
+from renderpretrain.recipes.ponder_config import EMBEDDINGS, FieldConfig, LossConfig, UNetConfig
 from renderpretrain.recipes.schedule import OptimizationConfig, tiny_optimization
+from renderpretrain.recipes.settings import (
+    Blocks,
+    Box,
+    Count,
+    Distance,
+    ImageSize,
+    Settings,
+    VoxelSize,
+    Width,
+    Widths,
+)
 
 SIDE = 6.4
 """Metres: side of the published unit cube here, the largest built-in room."""
@@ -25,14 +36,16 @@ FLOOR = -0.2
 class SplitFieldConfig(FieldConfig):
     """A field whose distance and colour read different halves of the volume."""
 
-    channels: int = Field(128, gt=0, description="Width of the rendered volume; half of it per network.")
-    hidden_channels: int = Field(128, gt=0, description="Width of the networks.")
-    geometry_channels: int = Field(64, gt=0, description="Width of what the distance tells the colour.")
-    sdf_blocks: int = Field(1, ge=0, description="Hidden layers of the distance network.")
-    rgb_blocks: int = Field(0, ge=0, description="Hidden layers of the colour network; with 0 it is linear.")
-    num_samples: int = Field(96, gt=0, description="Even samples along a ray.")
-    num_importance: int = Field(36, ge=0, description="Samples added near the surface.")
-    near: float = Field(0.01 * SIDE, ge=0, description="Metres in front of the sensor that hold nothing.")
+    channels: Width = Field(128, gt=0, description="Width of the rendered volume; half of it per network.")
+    hidden_channels: Width = Field(128, gt=0, description="Width of the networks.")
+    geometry_channels: Width = Field(64, gt=0, description="Width of what the distance tells the colour.")
+    sdf_blocks: Blocks = Field(1, ge=0, description="Hidden layers of the distance network.")
+    rgb_blocks: Blocks = Field(
+        0, ge=0, description="Hidden layers of the colour network; with 0 it is linear."
+    )
+    num_samples: Count = Field(96, gt=0, description="Even samples along a ray.")
+    num_importance: Count = Field(36, ge=0, description="Samples added near the surface.")
+    near: Distance = Field(0.01 * SIDE, ge=0, description="Metres in front of the sensor that hold nothing.")
 
 
 class IndoorLossConfig(LossConfig):
@@ -43,10 +56,10 @@ class IndoorLossConfig(LossConfig):
     )
 
 
-class PonderIndoorConfig(PonderPart):
+class PonderIndoorConfig(Settings):
     """Everything ``PonderIndoor`` is built from."""
 
-    point_cloud_range: tuple[float, float, float, float, float, float] = (
+    point_cloud_range: Box = (
         -SIDE / 2,
         -SIDE / 2,
         FLOOR,
@@ -54,24 +67,27 @@ class PonderIndoorConfig(PonderPart):
         SIDE / 2,
         FLOOR + SIDE,
     )
-    voxel_size: tuple[float, float, float] = Field(
+    voxel_size: VoxelSize = Field(
         (SIDE / 128, SIDE / 128, SIDE / 32), description="Voxels of the rendered volume."
     )
-    image_size: tuple[int, int] = Field((480, 640), description="Height and width images are resized to.")
-    sweeps: int = Field(1, ge=1, description="Sweeps merged into the input; rooms have one.")
+    image_size: ImageSize = Field((480, 640), description="Height and width images are resized to.")
+    sweeps: Count = Field(1, ge=1, description="Sweeps merged into the input; rooms have one.")
     points: Features = Field(INTENSITY, description=MEANING)
-    domains: int = Field(
-        1, ge=1, description="Data sets trained on at once, each with its own normalisation in the encoder."
+    domains: Count = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Data sets trained on at once, each with its own normalisation in the encoder.",
     )
-    context_channels: int = Field(256, gt=0, description="Width of a data set's learned embedding.")
+    context_channels: Width = Field(256, gt=0, description="Width of a data set's learned embedding.")
     embeddings: str | None = Field(None, description=EMBEDDINGS)
     drop_ratio: float = Field(0.8, ge=0, le=1, description="Share of the points that is dropped.")
     encoder: UNetConfig = UNetConfig(voxel_size=(0.02, 0.02, 0.02))
-    neck_channels: tuple[int, ...] = Field(
+    neck_channels: Widths = Field(
         (32, 64, 128, 256), description="Width of the dense U-Net's levels, fine to coarse."
     )
     field: SplitFieldConfig = SplitFieldConfig()
-    rays_per_view: int = Field(256, gt=0, description="Pixels with a depth that are rendered, per view.")
+    rays_per_view: Count = Field(256, gt=0, description="Pixels with a depth that are rendered, per view.")
     losses: IndoorLossConfig = IndoorLossConfig(
         depth=1 / SIDE,
         rgb=10.0,

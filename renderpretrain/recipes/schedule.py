@@ -1,29 +1,34 @@
 """How a recipe is optimised: the numbers a paper's training section gives."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from renderpretrain.recipes.settings import Settings, Share
+
+Multiplier = Annotated[float, Field(ge=0, le=1e6)]
+"""Of a learning rate."""
 
 NUSCENES_SAMPLES = 28130
 """Samples of the nuScenes training split: what published epochs count."""
 
 
-class OptimizationConfig(BaseModel):
+class OptimizationConfig(Settings):
     """An optimiser with a schedule; every published number has a field."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     steps: int = Field(400, gt=0, description="Optimiser steps.")
-    batch_size: int = Field(1, gt=0, description="Scenes per process and step.")
-    accumulate: int = Field(1, gt=0, description="Batches whose gradients are summed into one step.")
+    batch_size: int = Field(1, gt=0, le=2**16, description="Scenes per process and step.")
+    accumulate: int = Field(
+        1, gt=0, le=2**16, description="Batches whose gradients are summed into one step."
+    )
     lr: float = Field(
-        2e-4, gt=0, description="Learning rate; the start of the cycle for the cyclic schedule."
+        2e-4, gt=0, le=1e6, description="Learning rate; the start of the cycle for the cyclic schedule."
     )
     optimizer: Literal["adamw", "sgd"] = Field(
         "adamw", description="sgd is Nesterov's, with the first beta for its momentum."
     )
     weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     schedule: Literal["cosine", "cyclic", "constant"] = "cosine"
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="Learning rate at step 0 as a share of lr.")
@@ -33,13 +38,13 @@ class OptimizationConfig(BaseModel):
     cyclic_peak: float = Field(10.0, gt=0, description="Peak of the cyclic schedule as a multiple of lr.")
     cyclic_end: float = Field(1e-4, gt=0, description="End of the cyclic schedule as a multiple of lr.")
     cyclic_up: float = Field(0.4, gt=0, lt=1, description="Share of the steps that go up.")
-    cyclic_momentum: tuple[float, float] | None = Field(
+    cyclic_momentum: tuple[Share, Share] | None = Field(
         (0.95, 0.85), description="First beta at the ends and at the peak of the cycle; null keeps betas."
     )
     clip_norm: float | None = Field(
         35.0, gt=0, description="L2 norm the gradient is clipped to; null never clips."
     )
-    lr_multipliers: dict[str, float] = Field(
+    lr_multipliers: dict[str, Multiplier] = Field(
         default_factory=dict, description="Learning-rate factors by prefix of the parameter name."
     )
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -7,79 +7,88 @@ Lengths are metres throughout. The published code works in metres times ``1 / ma
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
+from renderpretrain.recipes.settings import (
+    Block,
+    Blocks,
+    Box,
+    Count,
+    Depths,
+    ImageSize,
+    Initial,
+    Settings,
+    Span,
+    VoxelSize,
+    WeightsFile,
+    Width,
+    Widths,
+)
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LidarConfig(_Config):
+class LidarConfig(Settings):
     """The point branch: voxels, block masking, sparse encoder, dense neck."""
 
-    voxel_size: tuple[float, float, float] = Field(
+    voxel_size: VoxelSize = Field(
         (0.075, 0.075, 0.2), description="Encoder voxels; blocks of mask_block of them are hidden together."
     )
     mask_ratio: float = Field(0.8, ge=0, le=1, description="Share of occupied blocks that is dropped.")
-    mask_block: tuple[int, int, int] = Field((8, 8, 8), description="Voxels per block (z, y, x).")
+    mask_block: Block = Field((8, 8, 8), description="Voxels per block (z, y, x).")
     batch_norm_momentum: float = Field(
         0.01,
         gt=0,
         le=1,
         description="Weight of the newest batch in the running statistics of the 3D networks.",
     )
-    channels: tuple[tuple[int, ...], ...] = Field(
+    channels: tuple[Widths, ...] = Field(
         ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
         description="Widths per stage of the encoder.",
     )
-    neck_blocks: int = Field(5, ge=0, description="Further convolutions in each neck branch.")
-    neck_channels: tuple[int, ...] = Field(
+    neck_blocks: Blocks = Field(5, ge=0, description="Further convolutions in each neck branch.")
+    neck_channels: Widths = Field(
         (128, 256, 512), description="Width of the neck's branches, strides 1, 2, 4."
     )
 
 
-class ImageConfig(_Config):
+class ImageConfig(Settings):
     """The camera branch: patch masking, masked backbone, pyramid, depth-weighted lifting."""
 
     backbone: Literal["convnext", "resnet"] = "convnext"
-    weights: str | None = Field(
+    weights: WeightsFile = Field(
         None,
         description="Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys.",
     )
-    depths: tuple[int, ...] = Field((3, 3, 27, 3), description="Blocks per stage.")
-    widths: tuple[int, ...] = Field(
-        (96, 192, 384, 768), description="Channels per stage; a ResNet takes the first."
-    )
+    depths: Depths = Field((3, 3, 27, 3), description="Blocks per stage.")
+    widths: Widths = Field((96, 192, 384, 768), description="Channels per stage; a ResNet takes the first.")
     bottleneck: bool = Field(False, description="ResNet with bottleneck blocks, as in ResNet-50.")
     drop_path: float = Field(0.2, ge=0, lt=1)
-    layer_scale: float = Field(1e-6, gt=0, description="Initial weight of ConvNeXt's residual branches.")
-    frozen_stages: int = Field(
+    layer_scale: Initial = Field(1e-6, gt=0, description="Initial weight of ConvNeXt's residual branches.")
+    frozen_stages: Count = Field(
         1, ge=0, description="Stages that keep their weights; 0 trains all, the stem included."
     )
-    first_level: int = Field(1, ge=0, description="First stage the pyramid uses.")
-    num_levels: int = Field(4, ge=1, description="Levels of the pyramid, finest first.")
+    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses.")
+    num_levels: Count = Field(4, ge=1, description="Levels of the pyramid, finest first.")
     mask_ratio: float = Field(0.3, ge=0, le=1, description="Share of patches that is set to the mean colour.")
-    patch_size: int = Field(32, gt=0, description="Pixels.")
-    depth_bins: int = Field(64, gt=0)
-    depth_range: tuple[float, float] = (0.0, 64.0)
+    patch_size: Count = Field(32, gt=0, description="Pixels.")
+    depth_bins: Count = Field(64, gt=0)
+    depth_range: Span = (0.0, 64.0)
 
 
 class RenderConfig(RayConfig):
     """Field, samples along a ray, choice of rays."""
 
-    channels: int = Field(32, gt=0, description="Width of the rendered volume.")
-    hidden_channels: int = 16
-    sdf_blocks: int = 5
-    rgb_blocks: int = 3
-    sharpness: float = Field(20.0855, gt=0, description="Initial inv_s in 1/max|range|: exp(10 * 0.3).")
+    channels: Width = Field(32, gt=0, description="Width of the rendered volume.")
+    hidden_channels: Width = 16
+    sdf_blocks: Blocks = 5
+    rgb_blocks: Blocks = 3
+    sharpness: Initial = Field(20.0855, gt=0, description="Initial inv_s in 1/max|range|: exp(10 * 0.3).")
     upsample_sharpness: float = Field(64.0, gt=0, description="inv_s of the importance pass in 1/max|range|.")
-    num_samples: int = Field(72, gt=0)
-    num_importance: int = Field(24, ge=0)
+    num_samples: Count = Field(72, gt=0)
+    num_importance: Count = Field(24, ge=0)
 
 
 class LossConfig(RayLossConfig):
@@ -93,17 +102,15 @@ class LossConfig(RayLossConfig):
     truncation: float = Field(0.2, gt=0, description="Metres around a measured surface.")
 
 
-class UniPADConfig(_Config):
+class UniPADConfig(Settings):
     """Everything ``UniPAD`` is built from."""
 
     modality: Literal["lidar", "camera", "fusion"]
-    point_cloud_range: tuple[float, float, float, float, float, float]
-    voxel_size: tuple[float, float, float] = Field(description="Voxels of the rendered volume.")
-    channels: int = Field(256, gt=0, description="Width of the lifted volume.")
-    image_size: tuple[int, int] = Field(
-        (928, 1600), description="Height and width the images are resized to."
-    )
-    sweeps: int = Field(
+    point_cloud_range: Box
+    voxel_size: VoxelSize = Field(description="Voxels of the rendered volume.")
+    channels: Width = Field(256, gt=0, description="Width of the lifted volume.")
+    image_size: ImageSize = Field((928, 1600), description="Height and width the images are resized to.")
+    sweeps: Count = Field(
         1, ge=1, description="LiDAR sweeps merged into the input; targets come from the key sweep."
     )
     points: Columns = Field(SWEEPS, description=MEANING)

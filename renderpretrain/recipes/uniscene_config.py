@@ -6,95 +6,104 @@ says ``ours``.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
+from renderpretrain.recipes.settings import (
+    Blocks,
+    Box,
+    Count,
+    Depths,
+    Distance,
+    ImageSize,
+    Settings,
+    Span,
+    VoxelSize,
+    WeightsFile,
+    Width,
+)
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ImageConfig(_Config):
+class ImageConfig(Settings):
     """The image network: ResNet and pyramid."""
 
-    weights: str | None = Field(
+    weights: WeightsFile = Field(
         None,
         description="Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys.",
     )
-    depths: tuple[int, ...] = Field((3, 4, 23, 3), description="Blocks per stage; ResNet-101.")
-    width: int = Field(64, gt=0, description="Channels of the first stage.")
+    depths: Depths = Field((3, 4, 23, 3), description="Blocks per stage; ResNet-101.")
+    width: Width = Field(64, gt=0, description="Channels of the first stage.")
     bottleneck: bool = Field(True, description="Bottleneck blocks, as in ResNet-50 and ResNet-101.")
-    frozen_stages: int = Field(
+    frozen_stages: Count = Field(
         1, ge=0, description="Stages that keep their weights; 0 trains all, the stem included."
     )
     frozen_norms: bool = Field(True, description="All batch norms of the backbone keep what was loaded.")
-    first_level: int = Field(1, ge=0, description="First stage the pyramid uses.")
-    num_levels: int = Field(4, ge=1, description="Levels of the pyramid, finest first.")
+    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses.")
+    num_levels: Count = Field(4, ge=1, description="Levels of the pyramid, finest first.")
 
 
-class AttentionConfig(_Config):
+class AttentionConfig(Settings):
     """Lifting by attention (``lifter: bevformer``)."""
 
-    num_layers: int = Field(6, ge=1)
-    num_heads: int = Field(8, ge=1)
-    num_heights: int = Field(4, ge=1, description="Reference points of a pillar.")
-    num_points: int = Field(8, ge=1, description="Reads per head and level, a multiple of num_heights.")
-    hidden_channels: int = Field(512, gt=0, description="Width of the feed-forward networks.")
-    num_cameras: int = Field(6, ge=1)
-    history: int = Field(4, ge=0, description="Frames before the present one that are remembered.")
+    num_layers: Blocks = Field(6, ge=1)
+    num_heads: Count = Field(8, ge=1)
+    num_heights: Count = Field(4, ge=1, description="Reference points of a pillar.")
+    num_points: Count = Field(8, ge=1, description="Reads per head and level, a multiple of num_heights.")
+    hidden_channels: Width = Field(512, gt=0, description="Width of the feed-forward networks.")
+    num_cameras: Count = Field(6, ge=1)
+    history: Count = Field(4, ge=0, description="Frames before the present one that are remembered.")
     history_drop: float = Field(
         0.25, ge=0, le=1, description="Share of them that a training step leaves out."
     )
 
 
-class SplatConfig(_Config):
+class SplatConfig(Settings):
     """Lifting by a depth distribution (``lifter: lss``); the numbers are ours, none is released."""
 
-    depth_bins: int = Field(59, gt=0)
-    depth_range: tuple[float, float] = (1.0, 60.0)
+    depth_bins: Count = Field(59, gt=0)
+    depth_range: Span = (1.0, 60.0)
 
 
-class GridMaskConfig(_Config):
+class GridMaskConfig(Settings):
     """Stripes of squares that training hides from the image network."""
 
     probability: float = Field(0.7, ge=0, le=1, description="Of a sample being masked at all.")
     ratio: float = Field(0.5, ge=0, le=1, description="Share of a period that stays visible, per axis.")
-    smallest: int = Field(2, ge=2, description="Pixels; the largest period is the image's height.")
+    smallest: Count = Field(2, ge=2, description="Pixels; the largest period is the image's height.")
 
 
-class LabelConfig(_Config):
+class LabelConfig(Settings):
     """Occupancy labels from LiDAR frames."""
 
-    reach: int = Field(2, ge=0, description="Frames on either side whose beams label a scene.")
-    near: float = Field(
+    reach: Count = Field(2, ge=0, description="Frames on either side whose beams label a scene.")
+    near: Distance = Field(
         2.0, ge=0, description="Closer returns label nothing, metres; ours: the recording car."
     )
 
 
-class DecoderConfig(_Config):
+class DecoderConfig(Settings):
     """From the volume to logits; thrown away after pre-training."""
 
-    channels: int = Field(32, gt=0)
-    hidden_channels: int = Field(64, gt=0)
+    channels: Width = Field(32, gt=0)
+    hidden_channels: Width = Field(64, gt=0)
 
 
-class RenderConfig(_Config):
+class RenderConfig(Settings):
     """Rendering the logits, to score and to look at them. All ours."""
 
-    num_samples: int = Field(192, gt=0)
-    near: float = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
+    num_samples: Count = Field(192, gt=0)
+    near: Distance = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
     length: float | None = Field(
         None, gt=0, description="Metres at which a voxel is opaque with its probability; null: its edge."
     )
-    rays_per_camera: int = Field(512, gt=0)
-    near_radius: float = 3.0
-    far_radius: float = 50.0
-    stride: int = Field(4, gt=0, description="Pixels between the filler's grid points.")
+    rays_per_camera: Count = Field(512, gt=0)
+    near_radius: Distance = 3.0
+    far_radius: Distance = 50.0
+    stride: Count = Field(4, gt=0, description="Pixels between the filler's grid points.")
     sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
 
 
-class LossConfig(_Config):
+class LossConfig(Settings):
     """Focal loss on observed voxels, and rendered depth (per metre), which is ours."""
 
     occupancy: float = Field(1.0, ge=0)
@@ -103,16 +112,14 @@ class LossConfig(_Config):
     depth: float = Field(0.0, ge=0, description="Weight of the rendered logits' depth error; ours.")
 
 
-class UniSceneConfig(_Config):
+class UniSceneConfig(Settings):
     """Everything ``UniScene`` is built from."""
 
     lifter: Literal["bevformer", "lss"] = "bevformer"
-    point_cloud_range: tuple[float, float, float, float, float, float]
-    voxel_size: tuple[float, float, float]
-    channels: int = Field(256, gt=0, description="Of the bird's-eye view; a multiple of its heights.")
-    image_size: tuple[int, int] = Field(
-        (928, 1600), description="Height and width the images are resized to."
-    )
+    point_cloud_range: Box
+    voxel_size: VoxelSize
+    channels: Width = Field(256, gt=0, description="Of the bird's-eye view; a multiple of its heights.")
+    image_size: ImageSize = Field((928, 1600), description="Height and width the images are resized to.")
     sweeps: Literal[1] = Field(1, description="Labels take whole frames: older sweeps lack an origin.")
     image: ImageConfig = ImageConfig()
     attention: AttentionConfig = AttentionConfig()

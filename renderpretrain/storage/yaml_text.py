@@ -37,7 +37,13 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ValueError(f"{where}{line}: not valid YAML ({problem})") from error
     except RecursionError as error:
         raise ValueError(f"{where}: not valid YAML (too many brackets)") from error
-    except (ValueError, OverflowError, TypeError) as error:
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as error:  # of a tag's own reader
         raise ValueError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
 
 

@@ -9,7 +9,10 @@ from pydantic import BaseModel
 Listing = Mapping[str, str]
 """From a setting's dotted name to its source."""
 
-OURS = "accumulate betas sync_batch_norm gradient_norms_every log_every eval_every checkpoint_every"
+OURS = (
+    "accumulate betas sync_batch_norm gradient_norms_every log_every eval_every checkpoint_every "
+    "checkpoint_minutes"
+)
 """Settings of the optimisation of which no released configuration is known to say anything."""
 
 WARM_UP = "warmup_steps warmup_ratio min_lr_ratio"

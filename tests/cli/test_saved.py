@@ -1,0 +1,72 @@
+"""What a resumed run may be told, and what its ``config.yaml`` may say."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from renderpretrain.cli.job import make_job
+from renderpretrain.cli.saved import saved_job
+from renderpretrain.cli.settings import parse_assignment
+
+
+def resumed(name, *told, **flags):
+    saved = make_job(name, {"scenes": 8}, [], saved={}).as_tree()
+    return make_job(name, flags, [parse_assignment(text) for text in told], saved=saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("unipad-camera", "image.weights=other.pth"),
+        ("unipad-camera", "image.layer_scale=0.5"),
+        ("unipad-lidar", "render.sharpness=3"),
+        ("ponder-indoor", "field.sharpness=3"),
+        ("ns-mae", "image.weights=other.pth"),
+        ("uniscene", "image.weights=other.pth"),
+    ],
+)
+def test_what_only_fresh_weights_look_at_cannot_change(name, told):
+    setting = told.partition("=")[0]
+    with pytest.raises(
+        ValueError, match=f"^{setting}: expected .*, as in the resumed run, whose weights have"
+    ):
+        resumed(name, told)
+
+
+def test_what_a_step_looks_at_can(name="unipad-lidar"):
+    job = resumed(name, "lidar.mask_ratio=0.25", "optimization.weight_decay=3", "losses.depth=2")
+    assert (job.config.lidar.mask_ratio, job.config.optimization.weight_decay) == (0.25, 3)
+    assert job.config.losses.depth == 2
+
+
+@pytest.mark.parametrize("flag", [{"seed": 1}, {"scenes": 4}, {"holdout": 1}, {"preset": "paper"}], ids=str)
+def test_another_run_is_not_resumed(flag):
+    with pytest.raises(ValueError, match=f"^{next(iter(flag))}: expected .*, as in the resumed run, got"):
+        resumed("unipad-lidar", **flag)
+
+
+@pytest.mark.parametrize("flag", [{"seed": 2**63}, {"seed": -(2**63) - 1}, {"scenes": 10**12}], ids=str)
+def test_numbers_that_nothing_can_take_are_refused(flag):
+    with pytest.raises(ValueError, match=f"^{next(iter(flag))}: expected a whole number from .*, got"):
+        make_job("unipad-lidar", flag, [], saved={})
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+TREES = st.recursive(
+    SCALARS, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=3), t), max_leaves=6
+)
+KEYS = ["recipe", "preset", "data", "scenes", "holdout", "seed", "init", "config"]
+
+
+@given(changes=st.dictionaries(st.sampled_from(KEYS), TREES, min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_any_saved_file_is_taken_or_refused_in_one_line(tmp_path_factory, changes):
+    folder = tmp_path_factory.mktemp("run")
+    saved = make_job("unipad-lidar", {"scenes": 8}, [], saved={}).as_tree() | changes
+    (folder / "config.yaml").write_text(yaml.safe_dump(saved))
+    try:
+        tree = saved_job(folder)
+        make_job(str(tree.get("recipe")), {}, [], saved=tree)
+    except ValueError as error:
+        assert "\n" not in str(error)
