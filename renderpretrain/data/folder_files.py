@@ -19,6 +19,7 @@ from renderpretrain.data.folder_fields import (
 )
 from renderpretrain.data.folder_geometry import FAR
 from renderpretrain.data.folder_schema import LidarEntry
+from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 SWEEP_BYTES = 2**30
 """Largest file of a sweep: some fifty million points."""
@@ -91,6 +92,13 @@ class Sweep:
         points[:, :3] = points[:, :3] @ turn + step
         normals = None if self.normals is None else (self.normals @ turn).astype(np.float32)
         return replace(self, points=points, normals=normals, offset=np.zeros(3))
+
+
+def known_columns(entry: LidarEntry) -> tuple[str, ...]:
+    """What is known of a sweep's points, see ``Scene.columns``."""
+    colors = {match[1] for match in map(COLORS.fullmatch, entry.columns) if match}
+    known = (*POINT_COLUMNS, *(COLOR_COLUMNS if len(colors) == 3 else ()))
+    return (*known, *(NORMAL_COLUMNS if set(NORMALS) <= set(entry.columns) else ()))
 
 
 def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, named: int) -> Sweep:

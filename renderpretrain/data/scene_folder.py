@@ -1,6 +1,6 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +10,15 @@ import torch
 from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.folder_access import FolderAccess
 from renderpretrain.data.folder_fields import FARTHEST, SceneFolderError
-from renderpretrain.data.folder_files import Sweep, read_sweep
+from renderpretrain.data.folder_files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder_geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder_index import INDEX, read_index
 from renderpretrain.data.folder_order import MAX_GAP, Timeline, chosen_cameras, packed
 from renderpretrain.data.folder_pictures import frame_pictures, read_image
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, frame_name
+from renderpretrain.data.folder_schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
 from renderpretrain.data.folder_views import group_views, indoor_scene
 from renderpretrain.data.lidar_origin import fit_lidar_origin
-from renderpretrain.data.scene import Scene
+from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS, Scene
 
 CACHE_BYTES = 2**28
 """Decoded files a folder keeps in memory."""
@@ -121,6 +121,13 @@ class SceneFolder:
         if isinstance(self.index, IndoorFolder):
             return self[index]
         return self._outdoor_scene(self.index, index, pictured=False)
+
+    def columns(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """How messages call each frame, and what is known of its points, without reading them."""
+        for frame in self.index.frames:
+            everything = (*POINT_COLUMNS, *COLOR_COLUMNS, *NORMAL_COLUMNS)
+            known = everything if isinstance(frame, IndoorFrame) else known_columns(frame.lidar)
+            yield f"{self.path / INDEX}: {frame_name(frame)}", known
 
     def _outdoor_scene(self, folder: OutdoorFolder, index: int, *, pictured: bool = True) -> Scene:
         """A frame with what belongs to it."""

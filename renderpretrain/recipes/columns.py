@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
-from renderpretrain.data import Batch, MixedScenes, Recording, SceneDataset
+from renderpretrain.data import Batch, MixedScenes, Recording, SceneDataset, SceneFolder
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 from renderpretrain.encoders import Voxels, voxelize
 from renderpretrain.geometry import VoxelGrid
@@ -72,7 +72,10 @@ class PointInput(nn.Module):
     """Where the columns lie in a table of all that are known."""
 
     largest: Tensor
-    """Largest absolute value of every column in training; 0 says that the column was always 0."""
+    """Largest absolute value of every column in training; 0 says that the column was always 0.
+
+    Of several processes, what the first one has seen.
+    """
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         super().__init__()
@@ -146,15 +149,20 @@ def check_columns(columns: tuple[str, ...], known: tuple[str, ...], whose: str) 
 
 
 def check_data(columns: tuple[str, ...], dataset: SceneDataset) -> None:
-    """Raise a ``ValueError`` unless the first scene of a data set has all columns; of a mixture, all sets.
+    """Raise a ``ValueError`` unless a data set has all columns; of a mixture, all sets.
 
+    Of a folder all frames are looked at, as ``frames.json`` describes them, of other data the first scene.
     Nothing is read where the columns are those that every scene has.
     """
     if set(columns) <= set(POINT_COLUMNS):
         return
     for one in dataset.datasets if isinstance(dataset, MixedScenes) else (dataset,):
-        scene = one.without_images(0) if isinstance(one, Recording) else one[0]
-        check_columns(columns, scene.columns, f"scene {scene.name!r}")
+        if isinstance(one, SceneFolder):
+            for whose, known in one.columns():
+                check_columns(columns, known, whose)
+        else:
+            scene = one.without_images(0) if isinstance(one, Recording) else one[0]
+            check_columns(columns, scene.columns, f"scene {scene.name!r}")
 
 
 def _known(batch: Batch) -> tuple[tuple[str, ...], ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renderpretrain.recipes.columns import COLOR_NORMAL, SWEEPS
+from renderpretrain.recipes.columns import COLOR_NORMAL, SWEEPS, TOGETHER
 from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
 from renderpretrain.transfer.layouts import Tensors
 
@@ -155,7 +155,8 @@ def _why_exact(encoder: Encoder, name: str, part: str) -> str:
     known = (
         "nothing is known of its values in training" if not reach else f"it went to {reach:.3g} in training"
     )
-    left = ",".join(other for other in have if other != name)
+    group: Sequence[str] = next((group for group in TOGETHER if name in group), (name,))
+    left = ",".join(other for other in have if other not in group) or ",".join(TOGETHER[0])
     raise ValueError(
         f"drop_column: {part}: {name}: expected a column that was 0 throughout training, or weights of 0; "
         f"{known}, so the encoder would compute something else (a constant cannot be folded into a sparse "

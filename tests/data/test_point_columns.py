@@ -17,6 +17,7 @@ from renderpretrain.data import (
 )
 from renderpretrain.data.folder_views import depth_normals
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
+from renderpretrain.recipes.columns import check_data
 
 EVERYTHING = (*POINT_COLUMNS, *COLOR_COLUMNS, *NORMAL_COLUMNS)
 UNMOVED = np.eye(4).tolist()
@@ -65,7 +66,7 @@ def test_a_choice_of_points_keeps_rows_together(tmp_path):
     assert_close(scene.colors, scene.points[:, :3])
 
 
-def test_colours_beyond_their_range_are_refused_and_two_of_three_are_none(tmp_path):
+def test_colours_beyond_their_range_are_refused_and_what_is_no_number_is_0(tmp_path):
     folder = recording(tmp_path / "a", list("xyzrgb"), [[0, 0, 0, 0.5, 200, 1]])
     with pytest.raises(
         SceneFolderError,
@@ -73,7 +74,22 @@ def test_colours_beyond_their_range_are_refused_and_two_of_three_are_none(tmp_pa
         "a name such as g_0_255 says another range",
     ):
         SceneFolder(folder)[0]
+    unknown = recording(tmp_path / "c", [*"xyzrgb", *NORMAL_COLUMNS], [[0, 0, 0, 1, np.nan, 1, 0, np.nan, 1]])
+    scene = SceneFolder(unknown)[0]
+    assert scene.colors.tolist() == [[1, 0, 1]] and scene.normals.tolist() == [[0, 0, 0]]
     assert SceneFolder(recording(tmp_path / "b", list("xyzrg"), [[0, 0, 0, 0, 0]]))[0].colors is None
+
+
+def test_what_each_frame_knows_is_told_without_reading_it(tmp_path):
+    folder = recording(tmp_path / "a", list("xyzrgb"), [[0] * 6], (UNMOVED, UNMOVED))
+    index = json.loads((folder / "frames.json").read_text())
+    index["frames"][1]["lidar"] |= {"columns": ["x", "y", "z", *NORMAL_COLUMNS], "file": "absent.bin"}
+    (folder / "frames.json").write_text(json.dumps(index))
+    (first, known), (second, others) = SceneFolder(folder).columns()
+    assert first == f"{folder}/frames.json: frame 0 (0)" and second.endswith("frame 1 (1)")
+    assert known == (*POINT_COLUMNS, *COLOR_COLUMNS) and others == (*POINT_COLUMNS, *NORMAL_COLUMNS)
+    with pytest.raises(ValueError, match=r"points: .*frames.json: frame 1 \(1\) has no r, g, b, it has x, y"):
+        check_data(("x", "y", "z", "r", "g", "b"), SceneFolder(folder))
 
 
 def test_a_mixed_batch_pads_what_a_scene_lacks():
