@@ -54,6 +54,14 @@ def register(
     torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
 
 
+def register_plain(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Define an operator of plain PyTorch on every device: a compiler calls it and does not look inside."""
+    LIBRARY.define(schema)
+    name = schema.split("(")[0]
+    LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
+
+
 def register_gradient(
     name: str, backward: Callable[..., Any], save: Callable[..., None] | None = None
 ) -> None:

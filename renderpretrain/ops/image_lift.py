@@ -238,10 +238,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    rows, probabilities, _, _ = ctx.saved_tensors
+    tensors = ctx.saved_tensors  # read once: a checkpoint computes them anew, and gives them away
+    rows, probabilities, _, _ = tensors
     needed = [ctx.needs_input_grad[0], probabilities is not None and ctx.needs_input_grad[1]]
     backward = torch.ops.renderpretrain.image_lift_backward
-    grad_rows, grad_probabilities = backward(grad, *ctx.saved_tensors, ctx.mean, needed)
+    grad_rows, grad_probabilities = backward(grad, *tensors, ctx.mean, needed)
     if needed[1]:
         grad_probabilities = grad_probabilities.to(probabilities.dtype)
     return *chosen((grad_rows.to(rows.dtype), grad_probabilities), needed), None, None, None

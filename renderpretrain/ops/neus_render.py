@@ -127,10 +127,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    *_, values, _, _, opacity, weights = ctx.saved_tensors
+    tensors = ctx.saved_tensors  # read once: a checkpoint computes them anew, and gives them away
+    *_, values, _, _, opacity, weights = tensors
     need_values = ctx.needs_input_grad[5] and grads[0] is not None
     *intervals, grad_inv_s, grad_values = torch.ops.renderpretrain.neus_render_backward(
-        *ctx.saved_tensors, *grads, ctx.early_stop, need_values
+        *tensors, *grads, ctx.early_stop, need_values
     )
     grad_t = gradient_by_t(weights, opacity, grads[1]) if ctx.needs_input_grad[3] else None
     grad_values = grad_values.to(values.dtype) if need_values else None

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, distributed
 
 from renderpretrain.checks import check_integer, check_shape
+from renderpretrain.ops._library import Shape, register_plain
 
 GOLDEN_GAMMA = -7046029254386353131
 """0x9E3779B97F4A7C15 as a signed integer: the step of splitmix64."""
@@ -39,7 +40,8 @@ def fork(seeds: Int[Tensor, " B"], purpose: int | str) -> Int[Tensor, " B"]:
         purpose: A number below ``2**63``, or a name, which stands for a number of its own.
     """
     number = _number(purpose) if isinstance(purpose, str) else purpose
-    return _mix(seeds ^ _mix(torch.full_like(seeds, number) * GOLDEN_GAMMA))
+    forked: Tensor = torch.ops.renderpretrain.fork(seeds, number)
+    return forked
 
 
 def own_seeds(seeds: Int[Tensor, " B"], batch_size: int, name: str) -> Int[Tensor, " B"]:
@@ -80,10 +82,8 @@ def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "
     Returns:
         ``(B, *shape)``.
     """
-    bits = _mix(seeds)
-    for size in shape:
-        bits = _mix(bits[..., None] + torch.arange(1, size + 1, device=seeds.device) * GOLDEN_GAMMA)
-    return _shift(bits, 40).float() / 2**24
+    numbers: Tensor = torch.ops.renderpretrain.uniform(seeds, shape)
+    return numbers
 
 
 @torch.compiler.assume_constant_result
@@ -109,3 +109,27 @@ def _mix(bits: Tensor) -> Tensor:
     bits = (bits ^ _shift(bits, 30)) * -4658895280553007687
     bits = (bits ^ _shift(bits, 27)) * -7723592293110705685
     return bits ^ _shift(bits, 31)
+
+
+def _fork(seeds: Tensor, number: int) -> Tensor:
+    return _mix(seeds ^ _mix(torch.full_like(seeds, number) * GOLDEN_GAMMA))
+
+
+def _uniform(seeds: Tensor, shape: list[int]) -> Tensor:
+    bits = _mix(seeds)
+    for size in shape:
+        bits = _mix(bits[..., None] + torch.arange(1, size + 1, device=seeds.device) * GOLDEN_GAMMA)
+    return _shift(bits, 40).float() / 2**24
+
+
+def _fake_fork(seeds: Tensor, number: int) -> Tensor:
+    return torch.empty_like(seeds)
+
+
+def _fake_uniform(seeds: Tensor, shape: Shape) -> Tensor:
+    return seeds.new_empty((*seeds.shape, *shape), dtype=torch.float32)
+
+
+# Operators, for torch's compiler on the CPU makes code of these products that kills the process.
+register_plain("fork(Tensor seeds, int number) -> Tensor", _fork, _fake_fork)
+register_plain("uniform(Tensor seeds, SymInt[] shape) -> Tensor", _uniform, _fake_uniform)

@@ -30,6 +30,8 @@ def example(name, device):
     return {
         "composite": (alphas, None),
         "composite_backward": (random(4, 7), alphas, None),
+        "fork": (index, 3),
+        "uniform": (index, (3, 5)),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
         "grid_sample_vjp": (volume, points, values, *FRAME),
@@ -50,6 +52,7 @@ NAMES = [
     "box_intersect",
     "composite",
     "composite_backward",
+    "fork",
     "grid_sample",
     "grid_sample_backward",
     "grid_sample_vjp",
@@ -59,16 +62,19 @@ NAMES = [
     "resample",
     "scatter_plan",
     "splat",
+    "uniform",
     "voxel_index",
     "voxel_scatter",
     "voxel_scatter_backward",
 ]
 WITHOUT_GRADIENT = {
     "box_intersect",
+    "fork",
     "neus_upsample",
     "occupied_cells",
     "resample",
     "scatter_plan",
+    "uniform",
     "voxel_index",
 }
 
