@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from renderpretrain.data.consistency import geometry_problems
 from renderpretrain.data.folder_access import FolderAccess
 from renderpretrain.data.folder_depths import read_classes, read_depth
 from renderpretrain.data.folder_fields import SceneFolderError
@@ -23,7 +24,8 @@ def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[st
     An empty list means that every frame loads and makes sense: :class:`SceneFolder` itself reads all of them,
     so whatever it refuses is here, and so is what it only logs: values in another unit, points that are not
     finite, a depth image without a measurement. What it does not look for is here, too: a frame whose points
-    no camera sees, a camera that has everything behind it.
+    no camera sees, a camera that has everything behind it, and poses, axes, intrinsics or units that a known
+    mistake explains better than what is given.
 
     Args:
         path: The folder.
@@ -60,6 +62,7 @@ def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | Indo
             if isinstance(index, OutdoorFolder):
                 name = frame_name(index.frames[number])
                 found += _sight_problems(path, name, scene)
+    found += geometry_problems(folder.access, index)
     return found
 
 

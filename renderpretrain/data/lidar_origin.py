@@ -1,4 +1,7 @@
-"""Where a spinning LiDAR's rays start, from its points: each beam sweeps a cone with its apex there."""
+"""Where a spinning LiDAR's rays start, from its points: each beam sweeps a cone with its apex there.
+
+And whether a place that is taken for it can be right: a sensor stands above the ground and looks down at it.
+"""
 
 from itertools import product
 
@@ -12,6 +15,22 @@ NEAREST = 2.0
 
 STARTS = tuple(product((-1.5, 0.0, 1.5), (-1.5, 0.0, 1.5), (0.0, 1.8)))
 """First guesses, metres: the angles are far from linear in an apex two metres off."""
+
+ON_GROUND = 0.15
+"""Metres above the ground from which no sensor measures its surroundings."""
+
+LOW, SHALLOW = 0.8, -8.0
+"""A sensor that stands lower than so many metres sees the ground right before it: its lowest returns lie
+further below the horizon than so many degrees. From the ground below a sensor on a roof they lie 4 below."""
+
+AROUND = (3.0, 15.0)
+"""Metres around a sensor in which the ground is looked for."""
+
+MOST_LOOKED_AT = 30000
+"""Points that the ground is looked for with."""
+
+ENOUGH_CELLS = 20
+"""Cells of 2 m with points, below which there is no telling where the ground is."""
 
 WORST_SPREAD = np.deg2rad(0.3)
 """Radians; if the beams are not this sharp, they are no cones and there is no answer."""
@@ -44,6 +63,64 @@ def fit_lidar_origin(points: np.ndarray, rings: np.ndarray) -> np.ndarray | None
     best = min(tried, key=lambda result: result[1])[0]
     best, spread = _descend(points, rings, best, 40)
     return best[:3] if spread < WORST_SPREAD else None
+
+
+def doubtful_origin(points: np.ndarray, origin: np.ndarray) -> str | None:
+    """What speaks against rays that start at a place, in words; ``None`` where nothing does.
+
+    A place on the ground or below it is doubted; so is one up to 0.8 m above it that sees nothing of the
+    ground near by. Of a level street, beams from there would run through the road.
+
+    Args:
+        points: ``(P, 3)`` one sweep, z up, metres.
+        origin: ``(3,)`` in the frame of the points.
+    """
+    offsets = points[:: 1 + len(points) // MOST_LOOKED_AT].astype(np.float64) - origin
+    ground = _ground_below(offsets)
+    if ground is None:
+        return None
+    distances = np.linalg.norm(offsets, axis=-1)
+    near = offsets[(distances > NEAREST) & (distances < 30)]
+    elevations = np.rad2deg(np.arcsin(near[:, 2] / np.linalg.norm(near, axis=-1)))
+    lowest = float(np.percentile(elevations, 1))
+    if -ground >= LOW or (-ground >= ON_GROUND and lowest <= SHALLOW):
+        return None
+    x, y, z = (
+        round(float(value), 2) for value in (origin[0], origin[1], origin[2] + _sharpest(near, ground))
+    )
+    return (
+        f"expected rays that start where the sensor is, got {tuple(np.round(origin, 2).tolist())}, "
+        f"{-ground:.2f} m above the ground and with the lowest returns {-lowest:.1f} degrees below the "
+        f'horizon: say where it is ("sensor_origin", or ?sensor_origin=x,y,z behind the folder); about '
+        f"{x},{y},{z} by the sharpness of the beams"
+    )
+
+
+def _ground_below(offsets: np.ndarray) -> float | None:
+    """Height of the ground around a place, relative to it; ``None`` where there are too few points."""
+    across = np.linalg.norm(offsets[:, :2], axis=-1)
+    around = offsets[(across > AROUND[0]) & (across < AROUND[1])]
+    if not len(around):
+        return None
+    _, cells, counts = np.unique(
+        np.floor(around[:, :2] / 2).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    lowest = np.full(len(counts), np.inf)
+    np.minimum.at(lowest, cells.reshape(-1), around[:, 2])
+    lowest = lowest[counts > 3]
+    return float(np.median(lowest)) if len(lowest) >= ENOUGH_CELLS else None
+
+
+def _sharpest(offsets: np.ndarray, ground: float) -> float:
+    """How much higher than a place elevations gather most in beams: 0.3 to 3 m above the ground."""
+
+    def sharpness(height: float) -> float:
+        moved = offsets - (0, 0, height)
+        elevations = np.rad2deg(np.arcsin(moved[:, 2] / np.maximum(np.linalg.norm(moved, axis=-1), 1e-6)))
+        counts = np.bincount(((elevations + 90) / 0.05).astype(np.int64))
+        return float((counts.astype(np.float64) ** 2).sum())
+
+    return max((ground + above for above in np.arange(0.3, 3.05, 0.1)), key=sharpness)
 
 
 def _descend(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
+from renderpretrain.data.lidar_origin import doubtful_origin
 from renderpretrain.data.scene import Boxes, OccupancyLabels, Scene
 from renderpretrain.geometry import VoxelGrid, invert_pose, rotate, transform
 
@@ -55,11 +56,13 @@ def label_occupancy(
         near: Returns closer to the sensor than this say nothing, metres: the recording car itself.
 
     Raises:
-        ValueError: If a frame has no pose, or the key is none of them.
+        ValueError: If a frame has no pose, the key is none of them, or the points of the key frame say that
+            its beams cannot start at its ``lidar_origin``.
     """
     if not 0 <= key < len(frames):
         raise ValueError(f"key: expected one of {len(frames)} frames, got {key}")
     now = frames[key]
+    _check_origin(now)
     current = _moving(now.boxes)
     fine = VoxelGrid(grid.point_cloud_range, _divided(grid.voxel_size))
     hits = torch.zeros(fine.num_voxels, dtype=torch.bool, device=now.points.device)
@@ -80,6 +83,14 @@ def label_occupancy(
     occupied = _parts(hits, grid).any(-1)
     free = _parts(passed, grid).float().mean(-1) >= FREE_PARTS
     return OccupancyLabels(occupied, occupied | free)
+
+
+def _check_origin(frame: Scene) -> None:
+    """Free space is what beams passed: from a wrong place they run through the road."""
+    returns = _beams(frame, 0.0)
+    doubt = doubtful_origin(returns.ends.cpu().numpy(), returns.origin.cpu().numpy())
+    if doubt is not None:
+        raise ValueError(f"{frame.name}: lidar_origin: {doubt}")
 
 
 def _divided(size: tuple[float, float, float]) -> tuple[float, float, float]:

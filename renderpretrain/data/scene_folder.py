@@ -14,10 +14,10 @@ from renderpretrain.data.folder_files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder_geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder_index import INDEX, read_index
 from renderpretrain.data.folder_order import MAX_GAP, Timeline, chosen_cameras, packed
+from renderpretrain.data.folder_origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder_pictures import frame_pictures, read_image
 from renderpretrain.data.folder_schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
 from renderpretrain.data.folder_views import group_views, indoor_scene
-from renderpretrain.data.lidar_origin import fit_lidar_origin
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS, Scene
 
 CACHE_BYTES = 2**28
@@ -232,15 +232,22 @@ class SceneFolder:
         """
         told = self._sensor_origin or folder.frames[index].lidar.sensor_origin
         if told is not None:
-            return np.asarray(told, dtype=np.float64)
+            return self._looked_at(folder, index, np.asarray(told, dtype=np.float64))
         first = index if self._sweep(folder, index).offset.any() else 0
 
-        def fit() -> np.ndarray:
-            sweep = self._sweep(folder, first)
-            found = None if sweep.rings is None else fit_lidar_origin(sweep.points[:, :3], sweep.rings)
-            return sweep.offset + (np.zeros(3) if found is None else found)
+        found = self._cache.get(
+            ("origin", first), lambda: fitted_origin(self._sweep(folder, first)), lambda _: 24
+        )
+        return self._looked_at(folder, first, found)
 
-        return self._cache.get(("origin", first), fit, lambda _: 24)
+    def _looked_at(self, folder: OutdoorFolder, index: int, origin: np.ndarray) -> np.ndarray:
+        """The origin, which is compared with the points of a sweep once."""
+        self._cache.get(
+            ("origin looked at", *origin.tolist()),
+            lambda: look_at_origin(self.access, folder.frames[index], self._sweep(folder, index), origin),
+            lambda _: 1,
+        )
+        return origin
 
     def _common_size(self) -> tuple[int, int] | None:
         """The image size all cameras share; ``None`` without cameras."""

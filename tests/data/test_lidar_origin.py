@@ -1,7 +1,15 @@
+import json
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from renderpretrain.data.lidar_origin import fit_lidar_origin
+from renderpretrain import VoxelGrid
+from renderpretrain.data import SyntheticStreet, validate_scene_folder, write_scene_folder
+from renderpretrain.data.lidar_origin import doubtful_origin, fit_lidar_origin
+from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.scene_folder import SceneFolder
 
 
@@ -53,6 +61,86 @@ def test_rings_that_are_no_cones_have_no_apex():
     points, rings = spin(np.zeros(3))
     assert fit_lidar_origin(points, np.random.default_rng(0).permutation(rings)) is None
     assert fit_lidar_origin(points[:50], rings[:50]) is None
+
+
+@pytest.fixture
+def street():
+    """A sweep whose sensor stands 1.8 m above the street, at the origin."""
+    return SyntheticStreet(1, image_size=(32, 64), with_truth=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("height", "doubted"), [(0.0, True), (0.35, True), (-0.5, True), (1.0, False), (1.8, False), (3.0, False)]
+)
+def test_an_origin_on_the_ground_is_doubted(street, height, doubted):
+    """Frames that lie on the ground, or at the rear axle; rows of numbers do not say where the sensor is."""
+    above = np.array([0.0, 0.0, 1.8 - height])
+    words = doubtful_origin(street.points[:, :3].numpy() + above, np.zeros(3))
+    assert (words is not None) == doubted
+    if doubted:
+        x, y, z = map(float, re.search(r"about (\S+),(\S+),(\S+) by", words).groups())
+        # Beams are 0.2 m apart in height at 10 m for one degree; the search goes in steps of 0.1 m.
+        assert (x, y) == (0, 0) and abs(z - above[2]) < 0.25
+        assert f"{height:.1f}"[:3] in words or height < 0
+
+
+def test_few_points_and_a_low_sensor_are_no_reason_for_doubt(street):
+    points = street.points[:, :3].numpy()
+    assert doubtful_origin(points[:200], np.array([0.0, 0.0, -1.8])) is None
+    # A robot's sensor at 0.4 m: all is as much smaller.
+    assert doubtful_origin(points * (0.4 / 1.8), np.zeros(3)) is None
+
+
+def on_the_ground(path, street, **said):
+    """A recording of the street in a frame that lies on the ground, which says so or not."""
+    write_scene_folder(path, [street])
+    content = json.loads((path / "frames.json").read_text())
+    lidar = content["frames"][0]["lidar"]
+    points = np.fromfile(path / lidar["file"], np.float32).reshape(-1, 4)
+    points[:, 2] += 1.8
+    points.tofile(path / lidar["file"])
+    for camera in content["frames"][0]["cameras"].values():
+        pose = np.array(camera["lidar_to_camera"])
+        pose[:3, 3] -= pose[:3, 2] * 1.8
+        camera["lidar_to_camera"] = pose.tolist()
+    del lidar["sensor_origin"]
+    lidar.update(said)
+    (path / "frames.json").write_text(json.dumps(content))
+    return path
+
+
+def test_the_reader_and_the_validator_say_what_to_set(tmp_path, street, caplog):
+    path = on_the_ground(tmp_path / "silent", street)
+    SceneFolder(path)[0]
+    (line,) = caplog.messages
+    assert (
+        f"frame 0 ({street.name}): lidar.sensor_origin: expected rays that start where the sensor is" in line
+    )
+    assert "?sensor_origin=x,y,z" in line and line in validate_scene_folder(path)
+    caplog.clear()
+    told = on_the_ground(tmp_path / "told", street, sensor_origin=[0.0, 0.0, 1.8])
+    assert SceneFolder(path, sensor_origin=(0.0, 0.0, 1.8))[0].lidar_origin[2] == pytest.approx(1.8)
+    assert validate_scene_folder(told) == [] and caplog.messages == []
+
+
+def test_labels_are_refused_where_the_points_contradict_the_origin(tmp_path, street):
+    scene = SceneFolder(on_the_ground(tmp_path / "data", street))[0]
+    grid = VoxelGrid((-12.8, -12.8, -1.0, 12.8, 12.8, 5.4), (0.8, 0.8, 0.8))
+    with pytest.raises(ValueError, match=f"{scene.name}: lidar_origin: expected rays that start where the"):
+        label_occupancy([scene], 0, grid)
+    label_occupancy([replace(scene, lidar_origin=torch.tensor([0.0, 0.0, 1.8]))], 0, grid)
+
+
+@pytest.mark.realdata
+def test_pandaset_lies_on_the_ground_and_argoverse_at_the_rear_axle(realdata):
+    (line,) = (p for p in validate_scene_folder(realdata / "pandaset_002") if "sensor_origin" in p)
+    assert "0.38 m above the ground" in line
+    z = float(re.search(r"about 0.0,0.0,(\S+) by", line)[1])
+    assert abs(z - 1.8) < 0.2  # the recordings' own notes say 1.8
+    two = SceneFolder(realdata / "argoverse2_7fab2350")[0]
+    points = two.points[:, :3].numpy()
+    assert doubtful_origin(points, two.lidar_origin.numpy()) is None
+    assert "lowest returns 4.3 degrees" in doubtful_origin(points, np.zeros(3))
 
 
 @pytest.mark.realdata
