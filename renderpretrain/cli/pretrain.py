@@ -122,6 +122,7 @@ def _describe(job: "Job") -> None:
     from renderpretrain.cli.settings import write_yaml
     from renderpretrain.data import collate
     from renderpretrain.training import enlarge_images, step_cost, without_memory
+    from renderpretrain.training.overlap import check_overlap, look_at
 
     settings: Any = job.config
     height, width = settings.image_size
@@ -137,6 +138,8 @@ def _describe(job: "Job") -> None:
     scenes = [dataset[i % len(dataset)] for i in range(count)]
     batch = enlarge_images(collate(scenes, torch.arange(count)), (height, width))
     model = without_memory(job.build)
+    warning = check_overlap(look_at(model, dataset, len(dataset) - job.holdout, draw=False), model)
+    typer.echo(warning) if warning else None
     cost = step_cost(model, batch, settings.optimization)
     for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:
         typer.echo(line)

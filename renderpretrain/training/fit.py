@@ -12,6 +12,7 @@ from renderpretrain.training.console import narrator
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.metrics import Change, changes, read_rows
+from renderpretrain.training.overlap import check_overlap, look_at
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer
@@ -62,7 +63,7 @@ def fit(
 
     Raises:
         ValueError: If the folder holds files or is in use, nothing can be resumed, the split leaves no scene
-            to train on, or the recipe is none.
+            to train on, the recipe is none, or its ranges and the data have nothing in common.
         OSError: If the folder or a checkpoint cannot be written.
         FloatingPointError: If a loss term, the gradient or a weight is not finite; names the step, and the
             term and the samples, or the weight.
@@ -81,10 +82,12 @@ def fit(
         stop_signals() as request,
         ExitStack() as claim,
     ):
+        recipe.to(process.device)
+        warning = check_overlap(look_at(recipe, dataset, len(dataset) - options.holdout), recipe)
         with process.together():
             if process.is_main:
                 claim.enter_context(folder.claimed(resume=options.resume))
-        step = _train(recipe, dataset, optimization, _Around(process, folder, options, request))
+        step = _train(recipe, dataset, optimization, _Around(process, folder, options, request, warning))
         table = changes(read_rows(folder.metrics))
     return FitResult(
         folder,
@@ -103,6 +106,7 @@ class _Around:
     folder: RunFolder
     options: RunOptions
     request: StopRequest
+    warning: str
 
 
 def _train(
@@ -110,13 +114,14 @@ def _train(
 ) -> int:
     """Put the run together and take it to its end; returns the updates done."""
     process, options = around.process, around.options
-    recipe.to(process.device)
     optimizer = build_optimizer(recipe, optimization)
     with narrator(optimization.steps, quiet=not process.is_main) as say:
         run = Run(recipe, dataset, optimization, optimizer, process, around.folder, options, say)
         start = run.load_newest() if options.resume else 0
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(start)
+        if around.warning:
+            say(start, around.warning)
         if optimization.precision == "bf16" and not runs_in_bfloat16(optimization, process.device.type):
             say(start, "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe")
         backend = agree_on_sparse_backend(recipe, process)

@@ -27,6 +27,7 @@ from renderpretrain.training.metrics import (
 )
 from renderpretrain.training.optimizer_state import OtherOptimizer, optimizer_memory, remember
 from renderpretrain.training.order import MicroBatches
+from renderpretrain.training.overlap import look_at
 from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.run_folder import RunFolder, versions
 from renderpretrain.training.step import Asked, Record, Stepper
@@ -167,6 +168,9 @@ class Run:
                 self.optimization.steps,
             )
             self.say(record.step, describe(row) if tell else "")
+            for what in stepper.silence.news():
+                seen = look_at(self.recipe, self.dataset, len(self.split[0]))
+                self.say(record.step, f"{what}: {seen.reason or seen.figures}")
             if row["loss"] == 0 and row["grad_norm"] == 0:
                 self.say(record.step, f"nothing to learn from in {', '.join(record.names)}")
         return asked

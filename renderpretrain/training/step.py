@@ -18,6 +18,7 @@ from renderpretrain.training.guards import StopRequest, non_finite_message
 from renderpretrain.training.metrics import Row
 from renderpretrain.training.order import seed_generators
 from renderpretrain.training.schedule import set_step
+from renderpretrain.training.silence import GRADIENTS_EVERY, Silence, gradient_sizes, trained_parts
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class Record:
         step: Updates done with it.
         terms: Names of the loss terms.
         pulls: Names of the gradient norms by term and encoder, where this step measured them.
-        values: Means over all processes of the terms and the pulls, then the gradient's norm, then how many
-            processes want to stop, and how many want a checkpoint.
+        parts: Names of the gradients by part, where this step looked at them.
+        values: Means over all processes of the terms, the pulls and the parts, then the gradient's norm, then
+            how many processes want to stop, and how many want a checkpoint.
         copied: When the values have arrived, on a GPU.
         names: The scenes this process used.
         lr: Learning rate of the update.
@@ -39,6 +41,7 @@ class Record:
     step: int
     terms: tuple[str, ...]
     pulls: tuple[str, ...]
+    parts: tuple[str, ...]
     values: Tensor
     copied: torch.cuda.Event | None
     names: tuple[str, ...]
@@ -93,6 +96,7 @@ class Stepper:
         self.model, self.optimizer, self.optimization = model, optimizer, optimization
         self.process, self.seed, self.request = process, seed, request
         self.finished = time.perf_counter()
+        self.silence, self.parts = Silence(), trained_parts(unwrapped(model))
 
     def take(self, step: int, batches: Iterator[Batch], *, overdue: bool = False) -> Record:
         """Do update ``step`` (from 1) on the next ``accumulate`` batches.
@@ -122,10 +126,12 @@ class Stepper:
         grad_norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optimization.clip_norm or float("inf")
         )
+        sizes = gradient_sizes(self.parts) if step % GRADIENTS_EVERY == 1 else {}
         self.optimizer.step()
-        values = torch.cat([total, *(pull[None] for pull in pulls.values()), grad_norm.float()[None]])
+        measured = [*pulls.values(), *sizes.values(), grad_norm.float()]
+        values = torch.cat([total, *(value[None] for value in measured)])
         asked = Asked(self.request.signal is not None, overdue)
-        return self._record(step, (tuple(terms), tuple(pulls)), values, (names, asked), lr)
+        return self._record(step, (tuple(terms), tuple(pulls), tuple(sizes)), values, (names, asked), lr)
 
     def read(self, record: Record) -> tuple[Row, Asked]:
         """The row of ``metrics.jsonl``, and what some process wants.
@@ -137,6 +143,7 @@ class Stepper:
             record.copied.synchronize()
         *values, grad_norm, stop, checkpoint = record.values.tolist()
         values, pulls = values[: len(record.terms)], values[len(record.terms) :]
+        pulls, sizes = pulls[: len(record.pulls)], pulls[len(record.pulls) :]
         terms = dict(zip(record.terms, values, strict=True))
         message = non_finite_message(record.step, terms, grad_norm)
         if message:
@@ -146,6 +153,8 @@ class Stepper:
         row = {"step": record.step, "loss": sum(values)}
         row |= {f"loss/{name}": value for name, value in terms.items()}
         row |= {f"gradient/{name}": value for name, value in zip(record.pulls, pulls, strict=True)}
+        losses = {key: value for key, value in row.items() if key.startswith("loss/")}
+        self.silence.listen(record.step, losses | dict(zip(record.parts, sizes, strict=True)))
         samples = len(record.names) * self.process.world_size
         row |= {"lr": record.lr, "grad_norm": grad_norm, "samples_per_second": samples / max(seconds, 1e-9)}
         if record.copied is not None:
@@ -184,7 +193,7 @@ class Stepper:
     def _record(
         self,
         step: int,
-        measured: tuple[tuple[str, ...], tuple[str, ...]],
+        measured: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
         values: Tensor,
         told: tuple[tuple[str, ...], Asked],
         lr: float,

@@ -1,0 +1,63 @@
+"""A run that learns nothing says so: terms and gradients that stay 0."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+PATIENCE = 20
+"""Steps after which a term that was always 0 is told."""
+
+GRADIENTS_EVERY = 10
+"""Steps between looks at the gradient of every part; it is told after ``PATIENCE`` steps, too."""
+
+
+class Silence:
+    """Remembers what has been 0 ever since it was first seen, and tells it once."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, int] = {}
+        self.heard: set[str] = set()
+        self._news: list[str] = []
+
+    def listen(self, step: int, values: Mapping[str, float]) -> None:
+        """Take in what a step measured.
+
+        Args:
+            step: Which one.
+            values: Loss terms by ``loss/NAME``, and norms of gradients by ``gradient of PART``.
+        """
+        for name, value in values.items():
+            if value:
+                self.heard.add(name)
+            since = step - self.first.setdefault(name, step)
+            if name not in self.heard and since >= PATIENCE:
+                self.heard.add(name)
+                self._news.append(f"{name} has been 0 for {since} steps")
+
+    def news(self) -> list[str]:
+        """What has become known since this was last asked."""
+        told, self._news = self._news, []
+        return told
+
+
+def trained_parts(recipe: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by encoder, and by whatever else the recipe has at its top; each of them once."""
+    encoders = recipe.encoders() if hasattr(recipe, "encoders") else {}  # type: ignore[operator]
+    taken: set[int] = set()
+    parts = {}
+    for name, part in {**encoders, **dict(recipe.named_children())}.items():
+        own = [p for p in part.parameters() if p.requires_grad and id(p) not in taken]
+        taken |= {id(p) for p in own}
+        if own:
+            parts[f"gradient of {name}"] = own
+    return parts
+
+
+def gradient_sizes(parts: Mapping[str, list[nn.Parameter]]) -> dict[str, Tensor]:
+    """The largest entry of every part's gradient, ``()`` each; a part without one has 0. Does not wait."""
+    sizes = {}
+    for name, parameters in parts.items():
+        found = [p.grad.detach().abs().max().float() for p in parameters if p.grad is not None]
+        sizes[name] = torch.stack(found).max() if found else torch.zeros((), device=parameters[0].device)
+    return sizes
