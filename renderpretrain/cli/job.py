@@ -1,6 +1,7 @@
 """A job: what a run folder's ``config.yaml`` says, from flags to the recipe and its scenes."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Job:
         seed: Of the weights, the order and the masks.
         init: The file or run folder whose encoders it began with; ``None`` where all weights were fresh.
         config: The resolved configuration.
+        skipped: Bad frames that are left out, by the word of their recording and their positions in it.
     """
 
     recipe: str
@@ -53,10 +55,11 @@ class Job:
     seed: int
     init: str | None
     config: BaseModel
+    skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def as_tree(self) -> Tree:
         """Plain values for ``config.yaml``."""
-        flags = {field.name: getattr(self, field.name) for field in fields(self)}
+        flags = {each.name: getattr(self, each.name) for each in fields(self)}
         return flags | {"config": as_tree(self.config)}
 
     def build(self, seed: int | None = None) -> nn.Module:
@@ -136,6 +139,7 @@ class Job:
             holdout=holdout,
             frames_per_street=RECIPES[self.recipe].frames_per_street,
             with_truth=with_truth,
+            skip=self.skipped,
         )
 
     def held_out_of(self, data: str) -> int | None:
@@ -209,6 +213,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         seed=told.get("seed", 0),
         init=told.get("init"),
         config=_resolved(resolve(base, [of_data, saved.get("config", {})]), files, resumed=bool(saved)),
+        skipped=saved.get("skipped", {}),
     )
 
 

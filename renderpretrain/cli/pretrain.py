@@ -17,9 +17,7 @@ Flag = typer.Option
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
     preset: Annotated[str | None, Flag(help="tiny (default) or paper.")] = None,
-    data: Annotated[
-        str | None, Flag(help="synthetic, synthetic-room, folder:PATH, or several joined by +.")
-    ] = None,
+    data: Annotated[str | None, Flag(help="synthetic, synthetic-room, folder:PATH; several: +.")] = None,
     out: Annotated[Path | None, Flag(help="Run folder; runs/RECIPE-PRESET by default.")] = None,
     steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
@@ -36,10 +34,12 @@ def pretrain(
         Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
     ] = None,
     resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    skip_bad: Annotated[bool, Flag("--skip-bad", help="Leave out frames that are bad.")] = False,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
     from renderpretrain.cli.job import make_job, recipe_settings, saved_job
+    from renderpretrain.cli.preflight import checked
     from renderpretrain.cli.settings import parse_assignment
 
     folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
@@ -47,9 +47,9 @@ def pretrain(
     updates = [recipe_settings(config)] if config else []
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
-    flags: dict[str, Any] = {"preset": preset, "data": data, "seed": seed, "init": init}
-    flags |= {"holdout": holdout, "scenes": scenes}
+    flags = {"preset": preset, "data": data, "seed": seed, "init": init, "holdout": holdout, "scenes": scenes}
     job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
+    job = checked(job, skip_bad=skip_bad, resumed=resume)
     if dry_run:
         _check(job, folder, device, resume)
         _describe(job)

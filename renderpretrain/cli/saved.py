@@ -72,6 +72,11 @@ def _is_count(value: Any, least: int = 0, most: int = 2**31 - 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def _is_positions(value: Any) -> bool:
+    lists = value.values() if isinstance(value, dict) else [None]
+    return all(isinstance(each, list) and all(map(_is_count, each)) for each in lists)
+
+
 SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe": (_is_text, "a name"),
     "preset": (_is_text, "a name"),
@@ -80,5 +85,6 @@ SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "holdout": (_is_count, "a whole number from 0"),
     "seed": (lambda value: _is_count(value, -(2**63), 2**63 - 1), "a whole number from -2**63 to 2**63 - 1"),
     "init": (lambda value: value is None or _is_text(value), "a path, or null"),
+    "skipped": (_is_positions, "positions of frames by their recording"),
 }
 """What ``config.yaml`` may say beside the settings."""

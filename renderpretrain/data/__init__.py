@@ -4,6 +4,7 @@ from renderpretrain.data.batch import Batch, collate
 from renderpretrain.data.folder_fields import SceneFolderError
 from renderpretrain.data.folder_validation import validate_scene_folder
 from renderpretrain.data.folder_writing import write_scene_folder
+from renderpretrain.data.inspection import FrameFacts, Needs, faults, inspect_folder, missing
 from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
@@ -17,9 +18,11 @@ from renderpretrain.data.windows import SceneWindows
 __all__ = [
     "Batch",
     "Boxes",
+    "FrameFacts",
     "GroundTruth",
     "Miscalibrated",
     "MixedScenes",
+    "Needs",
     "OccupancyLabels",
     "Recording",
     "Scene",
@@ -30,7 +33,10 @@ __all__ = [
     "SyntheticRoom",
     "SyntheticStreet",
     "collate",
+    "faults",
+    "inspect_folder",
     "label_occupancy",
+    "missing",
     "open_data",
     "validate_scene_folder",
     "write_scene_folder",

@@ -57,7 +57,7 @@ def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | Indo
         except SceneFolderError as error:
             found.append(str(error))
             for position in group:
-                found += _file_problems(_readings(folder.access, index, position))
+                found += _file_problems(file_readings(folder.access, index, position))
         else:
             if isinstance(index, OutdoorFolder):
                 name = frame_name(index.frames[number])
@@ -67,14 +67,18 @@ def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | Indo
 
 
 def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:
-    """An eighth of a picture's size: enough to see whether one decodes, and points fall on it."""
+    """An eighth of the first picture's size: enough to see whether one decodes, and points fall on it."""
     sizes = [(1, 1)]
     if isinstance(index, IndoorFolder):
         sizes += [(view.height, view.width) for view in index.frames]
     else:
         sizes += [(c.height, c.width) for frame in index.frames for c in frame.cameras.values()]
-    height, width = sizes[min(1, len(sizes) - 1)]
-    return max(1, height // 8), max(1, width // 8)
+    return _eighth(sizes[min(1, len(sizes) - 1)])
+
+
+def _eighth(size: tuple[int, int]) -> tuple[int, int]:
+    """A picture's size, eight times smaller."""
+    return max(1, size[0] // 8), max(1, size[1] // 8)
 
 
 def _lost_views(path: Path, folder: IndoorFolder) -> Iterator[str]:
@@ -87,30 +91,35 @@ def _lost_views(path: Path, folder: IndoorFolder) -> Iterator[str]:
             )
 
 
-def _readings(
+def file_readings(
     access: FolderAccess, folder: OutdoorFolder | IndoorFolder, position: int
-) -> Iterator[Callable[[], Any]]:
-    """How each file of a frame is read."""
-    small = _small(folder)
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What each file of a frame is (``sweep``, ``image``, ``classes``, ``depth``), and how it is read.
+
+    Args:
+        access: How the folder's files are read.
+        folder: Its index.
+        position: Of the frame among the index's.
+    """
     if isinstance(folder, OutdoorFolder):
         moment = folder.frames[position]
         name = frame_name(moment)
-        yield partial(read_sweep, access, moment.lidar, name, folder.named_classes)
+        yield "sweep", partial(read_sweep, access, moment.lidar, name, folder.named_classes)
         for file in frame_pictures(access, moment, name).values():
-            yield partial(read_image, file, small)
+            yield "image", partial(read_image, file, _eighth(file.size))
         return
     view = folder.frames[position]
     files = view_pictures(access, folder, view, frame_name(view))
-    yield partial(read_image, files["color"], small)
+    yield "image", partial(read_image, files["color"], _eighth(files["color"].size))
     if "semseg" in files:
-        yield partial(read_classes, files["semseg"], folder.named_classes)
+        yield "classes", partial(read_classes, files["semseg"], folder.named_classes)
     if "depth" in files:
-        yield partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
+        yield "depth", partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
 
 
-def _file_problems(readings: Iterator[Callable[[], Any]]) -> Iterator[str]:
+def _file_problems(readings: Iterator[tuple[str, Callable[[], Any]]]) -> Iterator[str]:
     """What reading each file says: a scene stops at the first that cannot be read."""
-    for read in readings:
+    for _, read in readings:
         try:
             read()
         except SceneFolderError as error:

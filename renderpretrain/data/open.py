@@ -1,7 +1,7 @@
 """From the word a user types to a data set."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     holdout: int = 0,
     frames_per_street: int = 1,
     with_truth: bool = True,
+    skip: Mapping[str, Collection[int]] | None = None,
 ) -> SceneDataset:
     """The data set a word names.
 
@@ -50,6 +51,7 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
         holdout: How many of the last scenes are held out: a mixture takes them from all its sets.
         frames_per_street: Consecutive scenes that show one synthetic street; other data is as it is.
         with_truth: Whether synthetic scenes carry exact answers, which training does not need.
+        skip: Frames of folders to leave out, by the word that names the folder and their positions.
 
     Raises:
         ValueError: For an unknown word, with the kinds there are and the nearest one.
@@ -57,17 +59,23 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     count = NUM_SCENES if num_scenes is None else num_scenes
     words = data_words(spec)
     if len(words) > 1:
-        options = {"image_size": image_size, "seed": seed, "sweeps": sweeps, "with_truth": with_truth}
-        return _mixed(words, holdout, count - holdout, options | {"frames_per_street": frames_per_street})
+        options: dict[str, Any] = {
+            "image_size": image_size,
+            "seed": seed,
+            "sweeps": sweeps,
+            "with_truth": with_truth,
+        }
+        options |= {"frames_per_street": frames_per_street, "skip": skip}
+        return _mixed(words, holdout, count - holdout, options)
     (word,) = words
     if word.kind == "folder" and word.path:
-        return _folder(word, image_size, sweeps)
+        left_out = (skip or {}).get(str(word.alone), ())
+        return _folder(word, image_size=image_size, sweeps=sweeps, skip=left_out)
     if word.kind == "synthetic":
-        size = image_size or (96, 160)
         return SyntheticStreet(
             count,
             seed=seed,
-            image_size=size,
+            image_size=image_size or (96, 160),
             sweeps=sweeps,
             frames_per_street=frames_per_street,
             with_truth=with_truth,
@@ -148,9 +156,8 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
 """What may follow a folder's path, by the names of the arguments of :class:`SceneFolder`."""
 
 
-def _folder(word: DataWord, image_size: tuple[int, int] | None, sweeps: int) -> SceneFolder:
+def _folder(word: DataWord, **values: Any) -> SceneFolder:
     """A scene folder with the options after its path."""
-    values = {}
     for name, text in folder_options(word.options).items():
         if name not in OPTIONS:
             raise ValueError(f"data: expected the options {', '.join(OPTIONS)}, got {name[:40]!r}")
@@ -159,4 +166,4 @@ def _folder(word: DataWord, image_size: tuple[int, int] | None, sweeps: int) -> 
             values[name] = read(text)
         except (ValueError, KeyError):
             raise ValueError(f"data: {name}: expected {expected}, got {text[:40]!r}") from None
-    return SceneFolder(word.path, image_size=image_size, sweeps=sweeps, **values)
+    return SceneFolder(word.path, **values)

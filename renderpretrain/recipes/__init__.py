@@ -12,8 +12,15 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from renderpretrain.data import SceneDataset
+from renderpretrain.data import Needs, SceneDataset
 from renderpretrain.recipes.columns import check_data
+from renderpretrain.recipes.needs import (
+    ns_mae_needs,
+    ponder_indoor_needs,
+    ponder_outdoor_needs,
+    unipad_needs,
+    uniscene_needs,
+)
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
@@ -69,6 +76,7 @@ class RecipeEntry:
         indoor: Settings that a room changes in them.
         build: Makes the module.
         sources: Where the numbers of the published presets come from.
+        needs: What it cannot do without, given the configuration.
         data: The built-in scenes it is tried on, unless told otherwise.
         prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
             configuration and how many of the last scenes are held out.
@@ -82,6 +90,7 @@ class RecipeEntry:
     indoor: Mapping[str, Any]
     build: Callable[[Any], nn.Module]
     sources: Sources
+    needs: Callable[[Any], Needs]
     data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _with_columns
     frames_per_street: int = 1
@@ -89,7 +98,9 @@ class RecipeEntry:
 
 def _unipad(name: str, summary: str) -> RecipeEntry:
     """One of UniPAD's three."""
-    return RecipeEntry(name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD, UNIPAD_SOURCES[name])
+    return RecipeEntry(
+        name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD, UNIPAD_SOURCES[name], unipad_needs
+    )
 
 
 ENTRIES = (
@@ -113,6 +124,7 @@ ENTRIES = (
         OUTDOOR_IN_A_ROOM,
         PonderOutdoor,
         OUTDOOR_SOURCES,
+        ponder_outdoor_needs,
     ),
     RecipeEntry(
         "ponder-indoor",
@@ -122,6 +134,7 @@ ENTRIES = (
         {},
         PonderIndoor,
         INDOOR_SOURCES,
+        ponder_indoor_needs,
         data="synthetic-room",
     ),
     RecipeEntry(
@@ -132,6 +145,7 @@ ENTRIES = (
         NS_MAE_INDOOR,
         NSMAE,
         NS_MAE_SOURCES,
+        ns_mae_needs,
     ),
     RecipeEntry(
         "uniscene",
@@ -141,6 +155,7 @@ ENTRIES = (
         {},
         UniScene,
         UNISCENE_SOURCES,
+        uniscene_needs,
         prepare=with_labels,
         frames_per_street=4,
     ),

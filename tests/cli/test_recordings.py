@@ -1,12 +1,13 @@
 """Recordings from the command line: bad ones end in one line and block nothing, real ones train."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 from renderpretrain.cli import main
-from renderpretrain.data import SyntheticStreet, write_scene_folder
+from renderpretrain.data import SyntheticStreet, inspect_folder, write_scene_folder
 from renderpretrain.training import read_rows
 
 FEW = [
@@ -69,10 +70,14 @@ def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
 
 
 def test_a_process_that_prepares_batches_says_the_same_line(tmp_path, capfd):
+    """A picture that is damaged behind the back of the check, which trusts sizes and dates."""
     street = SyntheticStreet(2, image_size=(32, 64), points_per_beam=60, with_truth=False)
     write_scene_folder(tmp_path / "data", [street[0], street[1]])
+    inspect_folder(tmp_path / "data")
     file = sorted((tmp_path / "data").rglob("*.png"))[0]
-    file.write_bytes(file.read_bytes()[:30])
+    told, whole = file.stat(), file.read_bytes()
+    file.write_bytes(whole[:30] + bytes(len(whole) - 30))
+    os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
     job = ["pretrain", "unipad-camera", "--data", f"folder:{tmp_path / 'data'}", *SMALL, "--steps", 2]
     said = []
     for workers in (0, 1):  # the first picture is of the last frame, which is whole
@@ -97,7 +102,7 @@ def test_a_camera_recipe_without_images_is_one_line(tmp_path, capsys):
         *SMALL,
     ]
     assert end(*job) == 1
-    assert "has no images" in capsys.readouterr().err
+    assert "has no images" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def bare(scene):

@@ -1,0 +1,277 @@
+"""All frames of a recording, looked at before any is learned from: what cannot be read, what is missing."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from renderpretrain.data.folder_access import FolderAccess
+from renderpretrain.data.folder_fields import SceneFolderError, brief
+from renderpretrain.data.folder_index import INDEX, placed_problems
+from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
+from renderpretrain.data.folder_validation import file_readings
+from renderpretrain.storage import write_text
+
+VERSION = 1
+"""Of what is remembered about a recording; another one is looked at again."""
+
+THREADS = 16
+"""Most frames that are looked at at the same time."""
+
+ODD_SHARE = 0.05
+"""Frames with other cameras than all others have are of another rig where they are less than this share."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a recipe learns from, and cannot do without.
+
+    Attributes:
+        images: Pictures of cameras.
+        points: Points of a LiDAR or of depth images.
+        depths: Depth images.
+        labels: Classes of points or pixels.
+        poses: Where each frame was in a frame common to the recording.
+        most_cameras: Places for cameras, and the setting that says how many; ``None`` for any number.
+        ways: How to do without one of these, as a setting, by its name.
+    """
+
+    images: bool = False
+    points: bool = False
+    depths: bool = False
+    labels: bool = False
+    poses: bool = False
+    most_cameras: tuple[int, str] | None = None
+    ways: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FrameFacts:
+    """What a frame of a recording has.
+
+    Attributes:
+        position: In ``frames.json``.
+        name: How messages call it.
+        faults: What cannot be read, one line each.
+        files: What it names, as ``frames.json`` says it.
+        cameras: Names of its cameras; ``color`` for a view of a room.
+        images: Whether it has a picture.
+        points: Whether something was measured.
+        depths: Whether it has a depth image with a measurement.
+        labels: Whether its points or pixels have classes.
+        poses: Whether its place and time are known.
+    """
+
+    position: int
+    name: str
+    faults: Sequence[str] = ()
+    files: Sequence[str] = ()
+    cameras: Sequence[str] = ()
+    images: bool = False
+    points: bool = False
+    depths: bool = False
+    labels: bool = False
+    poses: bool = False
+
+
+def inspect_folder(
+    path: str | Path, *, outside: bool = False, say: Callable[[str], None] = lambda line: None
+) -> list[FrameFacts]:
+    """Facts about every frame of a scene folder; all files are decoded, several at a time.
+
+    What was found is remembered in the user's cache, under a digest of ``frames.json`` and of the sizes and
+    dates of all files. Views without a pose are in no scene and left out here, too.
+
+    Args:
+        path: The folder.
+        outside: Whether ``frames.json`` may name files outside of the folder.
+        say: Told what takes time.
+
+    Raises:
+        SceneFolderError: If ``frames.json`` cannot be read, or none of its frames.
+    """
+    path = Path(path)
+    memory = _memory(path)
+    with _alone(memory):
+        known = _remembered(memory, path)
+        if known is None:
+            known = _inspected(path, outside, say)
+            _remember(memory, path, known)
+    return known
+
+
+def _inspected(path: Path, outside: bool, say: Callable[[str], None]) -> list[FrameFacts]:
+    """The facts, from the files."""
+    index, broken = _readable(path, outside)
+    access = FolderAccess(path, outside)
+    whole = range(len(index.frames)) if isinstance(index, OutdoorFolder) else index.tracked
+    say(f"checking {len(whole) + len(broken)} frames of {path}")
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(lambda place: _facts(access, index, place), whole))
+    return sorted([*found, *broken], key=lambda frame: frame.position)
+
+
+def missing(frames: Sequence[FrameFacts], needs: Needs) -> list[str]:
+    """What is needed and no frame has, by the names of :class:`Needs`; readers ask for poses themselves."""
+    names = ("images", "points", "depths", "labels")
+    return [name for name in names if getattr(needs, name) and not any(getattr(f, name) for f in frames)]
+
+
+def faults(path: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> dict[int, list[str]]:
+    """What is wrong with frames of which others are right, one line each, by the frames' positions.
+
+    Args:
+        path: The folder.
+        frames: Of one recording.
+        needs: What is learned from; it is :func:`missing` nothing.
+    """
+    rig = list(dict.fromkeys(name for frame in frames for name in frame.cameras))
+    needs = replace(needs, poses=needs.poses and any(frame.poses for frame in frames))
+    strangers = _strangers(frames, needs)
+    found = {}
+    for frame in frames:
+        where = f"{Path(path) / INDEX}: {frame.name}"
+        lines = list(frame.faults)
+        if not lines:
+            lines += [f"{where}: {line}" for line in _lacking(frame, needs, rig)]
+        extra = [name for name in frame.cameras if name in strangers]
+        if extra:
+            usual = ", ".join(brief(name) for name in rig if name not in strangers)
+            lines.append(f"{where}: cameras: expected {usual}, as in other frames, got {brief(extra[0])}")
+        if lines:
+            found[frame.position] = lines
+    return found
+
+
+WORDS = {
+    "points": "expected points or measured depths, got none",
+    "depths": "depth: expected a depth image with measured pixels, got none",
+    "labels": "expected classes (semseg), as other frames have, got none",
+    "poses": "expected ego_to_global and a time stamp, as other frames have, got none",
+}
+"""What is said about a frame that lacks what is needed."""
+
+
+def _lacking(frame: FrameFacts, needs: Needs, rig: Sequence[str]) -> list[str]:
+    """What a frame that can be read lacks."""
+    lines = []
+    if rig and not frame.images:
+        names = ", ".join(map(brief, rig[:8]))
+        lines.append(f"cameras: expected at least one of {names}, as in other frames, got none")
+    return lines + [
+        words for name, words in WORDS.items() if getattr(needs, name) and not getattr(frame, name)
+    ]
+
+
+def _strangers(frames: Sequence[FrameFacts], needs: Needs) -> set[str]:
+    """Cameras of another rig: of few frames, which have no others, or where there are more than places."""
+    counts = Counter(name for frame in frames for name in frame.cameras)
+    few = {name for name, count in counts.items() if count <= max(1, ODD_SHARE * len(frames))}
+    if len(few) == len(counts):
+        return set()
+    if needs.most_cameras and len(counts) > needs.most_cameras[0]:
+        return few
+    return {name for frame in frames if set(frame.cameras) <= few for name in frame.cameras}
+
+
+def _readable(path: Path, outside: bool) -> tuple[OutdoorFolder | IndoorFolder, list[FrameFacts]]:
+    """The frames that ``frames.json`` describes rightly, and facts about the others."""
+    index, problems = placed_problems(path, outside=outside)
+    lines: dict[int, list[str]] = {}
+    for position, line in problems:
+        if position is None:
+            raise SceneFolderError(line)
+        lines.setdefault(position, []).append(line)
+    if index is None:
+        index, left = placed_problems(path, outside=outside, skip=lines)
+        if index is None:
+            raise SceneFolderError(problems[0][1] if problems else left[0][1])
+    return index, [FrameFacts(position, f"frame {position}", faults) for position, faults in lines.items()]
+
+
+def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int) -> FrameFacts:
+    """What reading a frame's files says."""
+    frame, lines, measured = index.frames[place], [], False
+    for kind, read in file_readings(access, index, place):
+        try:
+            value = read()
+        except SceneFolderError as error:
+            lines.append(str(error))
+        else:
+            measured = measured or kind == "sweep" or (kind == "depth" and bool(np.any(value > 0)))
+    of_frame: dict[str, Any] = {"position": frame.position, "name": frame_name(frame), "faults": lines}
+    if isinstance(frame, OutdoorFrame):
+        files = [frame.lidar.file, frame.lidar.semseg_file, *(c.file for c in frame.cameras.values())]
+        of_frame |= {"cameras": list(frame.cameras), "images": bool(frame.cameras), "points": measured}
+        of_frame |= {"labels": frame.lidar.semseg_file is not None}
+        of_frame |= {"poses": frame.lidar.ego_to_global is not None and frame.seconds is not None}
+    else:
+        files = [frame.color, frame.depth, frame.semseg]
+        of_frame |= {"cameras": ["color"], "images": True, "points": measured, "depths": measured}
+        of_frame |= {"labels": frame.semseg is not None, "poses": True}
+    return FrameFacts(**of_frame, files=[file for file in files if file is not None])
+
+
+def _memory(path: Path) -> Path:
+    """Where what is known of a folder is remembered."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    return cache / "renderpretrain" / "checked" / f"{name}.json"
+
+
+@contextmanager
+def _alone(memory: Path) -> Iterator[None]:
+    """Processes of one run wait for the first that looks, where the system can, and know what it found."""
+    try:
+        import fcntl
+
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        lock = memory.with_suffix(".lock").open("w")
+    except (ImportError, OSError):
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(path: Path, files: Collection[str]) -> str:
+    """What changes when ``frames.json`` or a file that it names does."""
+    digest = hashlib.sha256((path / INDEX).read_bytes())
+    for name in files:
+        try:
+            told = os.stat(path / name)
+            digest.update(f"{told.st_size} {told.st_mtime_ns}\n".encode())
+        except (OSError, ValueError):
+            digest.update(b"none\n")
+    return digest.hexdigest()
+
+
+def _remembered(memory: Path, path: Path) -> list[FrameFacts] | None:
+    """What was found the last time, if nothing has changed since then."""
+    try:
+        record = json.loads(memory.read_text())
+        facts = [FrameFacts(**frame) for frame in record["frames"]]
+        same = record["digest"] == _digest(path, [name for frame in facts for name in frame.files])
+        return facts if same and record["version"] == VERSION else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _remember(memory: Path, path: Path, facts: Sequence[FrameFacts]) -> None:
+    """Write down what was found; where that is impossible, it is found again the next time."""
+    digest = _digest(path, [name for frame in facts for name in frame.files])
+    record = {"version": VERSION, "digest": digest, "frames": [asdict(frame) for frame in facts]}
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_text(memory, json.dumps(record))
+    except OSError:
+        return
