@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from renderpretrain import __version__
+from renderpretrain.cli.data import data
 from renderpretrain.cli.doctor import doctor
 from renderpretrain.cli.evaluate import evaluate
 from renderpretrain.cli.pretrain import pretrain
@@ -77,6 +78,7 @@ app.command()(render)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command("import")(import_)
+app.add_typer(data, name="data")
 app.command()(doctor)
 
 

@@ -4,6 +4,7 @@ from renderpretrain.viz.colours import class_colours, depth_colours, error_colou
 from renderpretrain.viz.curves import Curve, Panel, save_label_curves
 from renderpretrain.viz.mesh import extract_mesh, rendered_points
 from renderpretrain.viz.ply import Mesh, write_ply
+from renderpretrain.viz.points import points_on_image
 from renderpretrain.viz.rendering import save_rendering
 from renderpretrain.viz.sheet import save_sheet
 from renderpretrain.viz.views import labels_from_above
@@ -18,6 +19,7 @@ __all__ = [
     "extract_mesh",
     "labels_from_above",
     "normal_colours",
+    "points_on_image",
     "rendered_points",
     "save_label_curves",
     "save_rendering",
