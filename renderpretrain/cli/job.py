@@ -15,8 +15,8 @@ from renderpretrain.cli.settings import Tree, as_tree, choose, resolve
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, open_data
-from renderpretrain.data.words import data_words, joined
-from renderpretrain.recipes import RECIPES
+from renderpretrain.data.words import DataWord, data_words, joined
+from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -61,6 +61,11 @@ class Job:
         """Plain values for ``config.yaml``."""
         flags = {each.name: getattr(self, each.name) for each in fields(self)}
         return flags | {"config": as_tree(self.config)}
+
+    def remark(self) -> str:
+        """A line that says which settings of the preset the data changes; empty where it changes none."""
+        changed = _of_data(RECIPES[self.recipe], data_words(self.data))
+        return f"{self.data} changes {', '.join(changed)} of the preset" if changed else ""
 
     def build(self, seed: int | None = None) -> nn.Module:
         """The recipe with fresh weights that follow from a seed, the run's own by default."""
@@ -191,9 +196,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
     data = told.get("data", entry.data)
     words = data_words(data)
     synthetic = any(word.is_synthetic for word in words)
-    of_data = dict(entry.indoor) if {word.kind for word in words} & set(ROOMS) else {}
-    if len(words) > 1 and "domains" in entry.config.model_fields:
-        of_data = of_data | {"domains": len(words)}
+    of_data = _of_data(entry, words)
     if data == "synthetic" and (told.get("scenes") or 0) % entry.frames_per_street:
         raise ValueError(
             f"scenes: {name} sees {entry.frames_per_street} frames of every street and holds out others; "
@@ -215,6 +218,14 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         config=_resolved(resolve(base, [of_data, saved.get("config", {})]), files, resumed=bool(saved)),
         skipped=saved.get("skipped", {}),
     )
+
+
+def _of_data(entry: RecipeEntry, words: tuple[DataWord, ...]) -> Tree:
+    """What the data changes of a recipe's presets: rooms are smaller, and several kinds are told apart."""
+    changed = dict(entry.indoor) if {word.kind for word in words} & set(ROOMS) else {}
+    if len(words) > 1 and "domains" in entry.config.model_fields:
+        changed |= {"domains": len(words)}
+    return changed
 
 
 def _resolved(before: BaseModel, files: list[Tree], *, resumed: bool) -> BaseModel:

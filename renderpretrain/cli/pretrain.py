@@ -1,5 +1,6 @@
 """``renderpretrain pretrain``: flags in, a run folder out."""
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,6 +100,8 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
         save_picture(recipe, dataset[shown], path, title=f"{job.recipe} {job.preset}, step {step}")
 
     settings: Any = job.config
+    if job.remark() and os.environ.get("RANK", "0") == "0":
+        typer.echo(job.remark())
     result = fit(
         model,
         dataset,
@@ -133,6 +136,7 @@ def _describe(job: "Job") -> None:
             f"holdout: expected less than the {len(dataset)} scenes there are, got {job.holdout}"
         )
     typer.echo(write_yaml(job.as_tree()))
+    typer.echo(job.remark()) if job.remark() else None
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
     count = settings.optimization.batch_size
     scenes = [dataset[i % len(dataset)] for i in range(count)]

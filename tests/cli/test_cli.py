@@ -153,6 +153,22 @@ def test_a_dry_run_prints_configuration_parameters_and_shapes(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_range_without_data_is_refused_before_the_folder_is_made(tmp_path, capsys, dry):
+    sky = ["--set", "point_cloud_range=[-12.8, -12.8, 44.0, 12.8, 12.8, 52.8]"]
+    said = failure(capsys, "pretrain", "unipad-lidar", "--out", tmp_path / "run", *SMALL, *sky, *dry)
+    assert re.search(
+        r"point_cloud_range: none of [\d,]+ points lies in x -13 to 12.6, .* they span x -\d", said
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_room_changes_is_told(tmp_path, capsys):
+    room = ["--data", "synthetic-room", "--scenes", 1, "--holdout", 0, "--device", "cpu"]
+    run("pretrain", "unipad-lidar", *room, "--out", tmp_path / "run", "--dry-run")
+    assert "synthetic-room changes point_cloud_range, voxel_size, " in capsys.readouterr().out
+
+
 def test_flags_beat_the_file_and_the_file_beats_the_preset(tmp_path, capsys):
     path = tmp_path / "settings.yaml"
     path.write_text("optimization: {lr: 0.25, steps: 9}\n")

@@ -56,10 +56,6 @@ def test_three_interrupts_leave_no_traceback(tmp_path):
         said, wrong = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in said + wrong and "KeyboardInterrupt" not in said + wrong
-    assert (
-        not list(tmp_path.rglob("*.pt.partial"))
-        or newest_checkpoint(tmp_path / "run" / "checkpoints") is None
-    )
 
 
 @pytest.mark.slow
