@@ -42,11 +42,13 @@ class VoxelGrid:
             if not (high > low and size > 0):
                 raise ValueError(
                     f"VoxelGrid: {axis}: expected max > min and a positive voxel size, "
-                    f"got [{low}, {high}], {size}"
+                    f"got [{low:g}, {high:g}], {size:g}"
                 )
             count = (high - low) / size
             if abs(count - round(count)) > 1e-3:
-                raise ValueError(f"voxel_size: {size} m does not divide the {axis} extent [{low}, {high}] m")
+                raise ValueError(
+                    f"voxel_size: {size:g} m does not divide the {axis} extent [{low:g}, {high:g}] m"
+                )
 
     @staticmethod
     def corner_aligned(
