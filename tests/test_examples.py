@@ -119,9 +119,20 @@ def test_the_readmes_loop_learns_a_scene_that_can_be_seen(tmp_path, monkeypatch,
 def test_the_readmes_loop_passes_every_check(tmp_path):
     """``RENDERPRETRAIN_CHECK=1``, and what it says of a mistake."""
     code = readme_loop().replace("num_scenes=40", "num_scenes=1")
-    wrong = code + "\nrgb_l1(rendered.rgb, (255 * target.rgb).byte(), target.rgb_valid)\n"
+    wrong = (
+        code
+        + """
+from renderpretrain import Rays
+try:
+    Rays(target.rays.origins, 3 * target.rays.directions)
+except ValueError as error:
+    print(error)
+rgb_l1(rendered.rgb, (255 * target.rgb).byte(), target.rgb_valid)
+"""
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDERPRETRAIN_CHECK": "1"}
     command = [sys.executable, "-c", wrong]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path)
     assert (tmp_path / "street.png").exists(), done.stderr
+    assert "expected directions of length 1, got lengths from 3 to 3" in done.stdout
     assert "TypeCheckError" in done.stderr and "target" in done.stderr

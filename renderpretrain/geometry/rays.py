@@ -1,5 +1,6 @@
 """Rays and the intervals along them. Directions are unit, so ``t`` is metres from the origin."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,12 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 
+VALUES_ARE_CHECKED = os.environ.get("RENDERPRETRAIN_CHECK", "0") not in ("", "0")
+"""Whether checks may look at numbers, not only at shapes."""
+
+UNIT_TO = 1e-3
+"""How far from 1 the length of a direction may be: float16 is rounded by half of that."""
+
 
 @dataclass(frozen=True)
 class Rays:
@@ -15,7 +22,8 @@ class Rays:
 
     Attributes:
         origins: Where the rays start, metres.
-        directions: Unit vectors.
+        directions: Unit vectors, or zero for no ray. Their length is looked at only with
+            ``RENDERPRETRAIN_CHECK=1``: on a GPU the step would wait for the answer.
     """
 
     origins: Float[Tensor, "*batch 3"]
@@ -27,6 +35,13 @@ class Rays:
                 "Rays: expected origins and directions of one shape (..., 3), "
                 f"got {tuple(self.origins.shape)} and {tuple(self.directions.shape)}"
             )
+        if VALUES_ARE_CHECKED:
+            lengths = self.directions.detach().norm(dim=-1)
+            if not (((lengths - 1).abs() < UNIT_TO) | (lengths == 0)).all():
+                raise ValueError(
+                    "Rays: expected directions of length 1, got lengths from "
+                    f"{lengths.min():.3g} to {lengths.max():.3g}; Rays.through(origins, points) makes them so"
+                )
 
     @staticmethod
     def through(origins: Float[Tensor, "*batch 3"], points: Float[Tensor, "*batch 3"]) -> "Rays":
