@@ -32,21 +32,21 @@ class Timeline:
         scenes: dict[str, list[tuple[float | None, int]]] = {}
         for index, frame in enumerate(frames):
             scenes.setdefault(frame.scene, []).append((frame.seconds, index))
-        self._sequences = [part for scene in scenes.values() for part in _parts(scene, max_gap)]
-        count = sum(len(part) for part in self._sequences)
+        parts = [part for scene in scenes.values() for part in _parts(scene, max_gap)]
+        count = sum(len(part) for part in parts)
         self._number, self._place = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-        for number, part in enumerate(self._sequences):
+        for number, part in enumerate(parts):
             self._number[part], self._place[part] = number, np.arange(len(part))
+        self._sequences: list[list[int]] = [part.tolist() for part in parts]
 
     def sequence(self, index: int) -> Sequence[int]:
         """The frames that follow each other around a frame, in order of time."""
-        return [int(frame) for frame in self._sequences[self._number[index]]]
+        return self._sequences[self._number[index]]
 
     def up_to(self, index: int, count: int) -> list[int]:
         """A frame and the ones before it in time, the newest first, at most ``count``."""
         place = int(self._place[index])
-        part = self._sequences[self._number[index]][max(0, place + 1 - count) : place + 1]
-        return [int(frame) for frame in part[::-1]]
+        return self._sequences[self._number[index]][max(0, place + 1 - count) : place + 1][::-1]
 
 
 def _parts(frames: list[tuple[float | None, int]], max_gap: float) -> list[np.ndarray]:

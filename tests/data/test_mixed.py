@@ -1,11 +1,22 @@
 """Several data sets as one: who comes when, what is held out, and the word that names a mixture."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
+import torch
 
 from renderpretrain.cli.job import make_job
-from renderpretrain.data import MixedScenes, SceneFolder, SyntheticRoom, open_data, write_scene_folder
+from renderpretrain.data import (
+    MixedScenes,
+    SceneFolder,
+    SyntheticRoom,
+    SyntheticStreet,
+    collate,
+    open_data,
+    write_scene_folder,
+)
+from renderpretrain.data.mixed import common_places
 from renderpretrain.training.order import MicroBatches
 
 
@@ -95,3 +106,23 @@ def test_a_job_on_a_mixture_has_norms_for_every_set(tmp_path, monkeypatch):
     # What a room changes in a preset made for streets, it changes in a mixture.
     outdoor = make_job("ponder-outdoor", {"data": "synthetic-room+synthetic-room-night"}, [], saved={})
     assert outdoor.config.rays.near_radius == 0
+
+
+def test_cameras_of_one_name_share_a_place_whatever_their_recordings_list():
+    rigs = [("front", "left", "right"), ("right", "front"), ("a", "b"), (), ("left", "a", "c")]
+    found = common_places(rigs)
+    assert found == [("front", "left", "right"), ("front", "", "right"), ("a", "b"), (), ("a", "left", "c")]
+
+
+def test_recordings_of_one_rig_have_their_cameras_in_the_same_places(tmp_path):
+    scene = SyntheticStreet(1, image_size=(8, 16), num_beams=4, points_per_beam=30, with_truth=False)[0]
+    kept = [4, 0, 2]
+    chosen = {"images": scene.images[kept], "cameras": scene.cameras[kept]}
+    names = tuple(scene.camera_names[n] for n in kept)
+    write_scene_folder(tmp_path / "a", [scene])
+    write_scene_folder(tmp_path / "b", [dataclasses.replace(scene, **chosen, camera_names=names)])
+    mixed = MixedScenes([SceneFolder(tmp_path / "a"), SceneFolder(tmp_path / "b")])
+    batch = collate([mixed[0], mixed[1]])
+    assert batch.camera_valid.tolist() == [[True] * 6, [n in kept for n in range(5)] + [False]]
+    assert torch.equal(batch.images[0, kept], batch.images[1, kept])
+    assert torch.equal(batch.cameras[0].camera_to_world[kept], batch.cameras[1].camera_to_world[kept])
