@@ -72,10 +72,7 @@ class PointInput(nn.Module):
     """Where the columns lie in a table of all that are known."""
 
     largest: Tensor
-    """Largest absolute value of every column in training; 0 says that the column was always 0.
-
-    Of several processes, what the first one has seen.
-    """
+    """Largest absolute value of every column in training; 0 says that the column was always 0."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from renderpretrain.encoders import (
     sparse_backend,
     spconv_status,
 )
+from renderpretrain.recipes.columns import point_input
 
 T = TypeVar("T")
 
@@ -44,6 +45,19 @@ def agree_on_sparse_backend(recipe: nn.Module, process: "Process") -> str | None
     status = next((answer for answer in given if not answer["ok"]), given[0])
     agree_on(process.device, status)
     return f"sparse convolutions: {sparse_backend(process.device)} ({status['why']})"
+
+
+def share_columns(recipe: nn.Module, process: "Process") -> None:
+    """Let every process know how far the columns of points went in the scenes of all of them."""
+    read = point_input(recipe)
+    if read is not None and process.world_size > 1:
+        dist.all_reduce(read.largest, op=dist.ReduceOp.MAX)
+
+
+def _own_buffers(recipe: nn.Module) -> list[str]:
+    """Names of buffers that every process keeps for itself until :func:`share_columns`."""
+    read = point_input(recipe)
+    return [name for name, buffer in recipe.named_buffers() if read is not None and buffer is read.largest]
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,7 @@ class Process:
             return recipe
         if sync_batch_norm:
             nn.SyncBatchNorm.convert_sync_batchnorm(recipe)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(recipe, _own_buffers(recipe))
         # A batch without points, or without a camera that sees any, leaves parameters without a gradient.
         return DistributedDataParallel(recipe, find_unused_parameters=True)
 

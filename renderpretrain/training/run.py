@@ -14,7 +14,7 @@ from renderpretrain.recipes.norms import statistics_of
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.training.console import Say, describe
-from renderpretrain.training.distributed import Process
+from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.guards import CheckpointClock, non_finite
 from renderpretrain.training.metrics import (
@@ -220,6 +220,7 @@ class Run:
         due = asked or step == self.optimization.steps or step % self.optimization.checkpoint_every == 0
         if due:
             self.check_finite(step)
+            share_columns(self.recipe, self.process)
             with self.process.together():
                 if self.process.is_main:
                     flush_rows(self.folder.metrics)
