@@ -200,7 +200,7 @@ def _doubtful(scaled: np.ndarray, values: np.ndarray, scale: float) -> str | Non
     least, most = float(values.min()), float(values.max())
     above, below = float((scaled > 1.001).mean()), float((scaled < -0.001).mean())
     if above > CLIPPED:
-        guess = next((top for top in (255, 65535) if top / 2 < most <= top), round(most))
+        guess = next((top for top in (255, 65535) if top / 2 < most <= top), round(min(most, 1e9)))
         return (
             f"expected values up to {scale:g}, got {above:.0%} above, up to {most:g}: they become 1; "
             f'"intensity_scale": {guess} (the largest that the sensor gives) divides them'

@@ -113,6 +113,10 @@ def test_rooms_come_back_from_disk(rooms):
     assert torch.equal(small, scenes[0].pixel_labels[:, 1::3, 2::4])
 
 
+def test_what_is_written_has_no_problems(recording, rooms):
+    assert validate_scene_folder(recording[0]) == [] and validate_scene_folder(rooms[0]) == []
+
+
 def test_views_of_two_rooms_never_share_a_scene(rooms):
     folder = SceneFolder(rooms[0], views_per_scene=3)
     assert [len(folder[i].camera_names) for i in range(len(folder))] == [3, 1, 3, 1]
