@@ -54,11 +54,15 @@ def register(
     torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
 
 
-def register_plain(schema: str, implementation: Callable[..., Any], fake: Callable[..., Any]) -> None:
+def register_plain(
+    schema: str, implementation: Callable[..., Any], fake: Callable[..., Any], tensors: Mapping[str, str]
+) -> None:
     """Define an operator of plain PyTorch on every device: a compiler calls it and does not look inside."""
     LIBRARY.define(schema)
-    name = schema.split("(")[0]
-    LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+    contract = Contract(schema, tensors)
+    name = contract.operator
+    run = lambda *arguments: implementation(*contract(arguments))  # noqa: E731
+    LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
 
 

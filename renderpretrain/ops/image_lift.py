@@ -131,6 +131,11 @@ def _dense(probabilities: Tensor | None) -> Any:
     return dense(probabilities)
 
 
+def _without_bins(probabilities: Tensor | None) -> bool:
+    """No depth is likely; its address would be that of no distribution, with which all are certain."""
+    return probabilities is not None and probabilities.numel() == 0
+
+
 def _sizes(rows: Tensor, probabilities: Tensor | None, coordinates: Tensor, mean: bool) -> Lift:
     batch, views, height, width, channels = rows.shape
     depths, kind, cell, depth = 0, 0, 0, 0
@@ -148,6 +153,8 @@ def _image_lift(
     """From maps ``(B, N, h, w, C)``."""
     probabilities = _dense(probabilities)
     out = new_memory(coordinates, *coordinates.shape[::2], rows.shape[-1])
+    if _without_bins(probabilities):
+        return out.zero_()
     sizes = _sizes(rows, probabilities, coordinates, mean)
     launch("image_lift", coordinates, valid, rows, probabilities, sizes, out)
     return out
@@ -174,6 +181,8 @@ def _image_lift_backward(  # noqa: PLR0913 - the op's arguments and what is aske
         (coordinates, valid, rows, probabilities),
         chosen((grad_rows, grad_probabilities), needed),
     )
+    if _without_bins(probabilities):
+        return grad_rows, grad_probabilities
     if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
         _add_in_fixed_order(grad, *inputs, mean, *outputs)
     else:

@@ -131,5 +131,7 @@ def _fake_uniform(seeds: Tensor, shape: Shape) -> Tensor:
 
 
 # Operators, for torch's compiler on the CPU makes code of these products that kills the process.
-register_plain("fork(Tensor seeds, int number) -> Tensor", _fork, _fake_fork)
-register_plain("uniform(Tensor seeds, SymInt[] shape) -> Tensor", _uniform, _fake_uniform)
+register_plain("fork(Tensor seeds, int number) -> Tensor", _fork, _fake_fork, {"seeds": "integer *"})
+register_plain(
+    "uniform(Tensor seeds, SymInt[] shape) -> Tensor", _uniform, _fake_uniform, {"seeds": "integer *"}
+)

@@ -158,6 +158,14 @@ def test_a_grid_of_no_voxels_has_no_points_and_infinite_places_are_clipped(funct
     assert function(points, valid, (1, 1, 600), *box, scale, offset).tolist() == [[500, 599]]
 
 
+def test_where_no_depth_is_likely_nothing_is_seen(device):
+    maps, where = torch.ones(1, 1, 2, 3, 3, device=device), torch.zeros(1, 1, 4, 3, device=device)
+    maps.requires_grad_()
+    found = ops.image_lift(maps, maps.new_ones(1, 1, 0, 3, 3), where, where[..., 0] == 0)
+    found.sum().backward()
+    assert found.abs().sum() == 0 and maps.grad.abs().sum() == 0
+
+
 def test_without_kernels_empty_volumes_and_maps_have_gradients():
     code = (
         "import torch; from renderpretrain import ops\n"
