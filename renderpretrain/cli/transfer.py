@@ -56,12 +56,15 @@ def import_(
     preset: Annotated[str, Flag(help="Of the recipe.")] = "paper",
     prefix: Annotated[str | None, Flag(help="Where the encoder lies in the file, if not as usual.")] = None,
     min_match: Annotated[float, Flag(help="Least share of the parameters.", min=0, max=1)] = 0.95,
+    allow_nan: Annotated[
+        bool, Flag("--allow-nan", help="Also take weights that are NaN or infinite.")
+    ] = False,
     as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Bring published encoders in: a file for load_encoder, `pretrain --init` and image.weights."""
     from renderpretrain.transfer import ImportOptions, import_encoders
 
-    options = ImportOptions(recipe, preset, prefix=prefix, min_match=min_match)
+    options = ImportOptions(recipe, preset, prefix=prefix, min_match=min_match, allow_nan=allow_nan)
     report = import_encoders(file, from_, out, options).report
     if as_json:
         _print_json(report, file=str(out))

@@ -14,12 +14,12 @@ from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters import frustum_points
 from renderpretrain.masking import RandomMask, hide_depth, hide_patches, voxel_candidates
 from renderpretrain.recipes.columns import PointInput
+from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import (
     ImageNormalisation,
     check_points,
     draw_patches,
-    load_backbone,
     pictures_of,
     set_momentum,
 )

@@ -1,12 +1,9 @@
 """What recipes share: what they ask of a batch, the masks they draw on it, and what images are scaled to."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from renderpretrain import ops
@@ -135,38 +132,6 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
 def has_numbers(module: nn.Module) -> bool:
     """Whether a module is more than shapes, which is what the meta device holds of one."""
     return not next(module.parameters()).is_meta
-
-
-def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load published image weights; a classifier's head is left aside. They must fit a meta module, too.
-
-    Files of ``renderpretrain import`` have the same keys behind ``image_backbone.``.
-
-    Raises:
-        ValueError: If the file cannot be read, or a parameter of the network itself is missing or of another
-            shape.
-    """
-    try:
-        read: dict[str, Any] = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-        )
-    except Exception as error:
-        raise ValueError(
-            f"image.weights: {path}: expected a file of tensors ({str(error).splitlines()[0]})"
-        ) from error
-    read = read.get("state_dict", read.get("model", read))
-    read = {k.removeprefix("image_backbone."): v for k, v in read.items()}
-    ours = backbone.state_dict()
-    wrong = [
-        k for k, v in ours.items() if not k.startswith("norm") and (k not in read or read[k].shape != v.shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"image.weights: {path}: {len(wrong)} of {len(ours)} tensors are missing or differ: {wrong[0]}"
-        )
-    if has_numbers(backbone):
-        fitting = {k: read[k] for k in ours if k in read and read[k].shape == ours[k].shape}
-        backbone.load_state_dict(fitting, strict=False)
 
 
 def set_momentum(part: nn.Module | None, momentum: float) -> None:

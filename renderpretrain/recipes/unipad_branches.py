@@ -14,12 +14,12 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
 from renderpretrain.recipes.columns import PointInput
+from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.sensors import (
     ImageNormalisation,
     check_points,
     draw_patches,
     has_numbers,
-    load_backbone,
     pictures_of,
 )
 from renderpretrain.recipes.unipad_config import UniPADConfig

@@ -10,7 +10,8 @@ from renderpretrain.encoders.frozen import freeze
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, LiftSplat
 from renderpretrain.masking import hide_patches
-from renderpretrain.recipes.sensors import ImageNormalisation, has_numbers, load_backbone
+from renderpretrain.recipes.image_weights import load_backbone
+from renderpretrain.recipes.sensors import ImageNormalisation, has_numbers
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from renderpretrain.encoders.key_tables import inverted, rename
 from renderpretrain.transfer.columns import INPUT_KERNELS, columns_of
 from renderpretrain.transfer.encoder import Encoder
 from renderpretrain.transfer.layouts import (
@@ -20,7 +21,6 @@ from renderpretrain.transfer.layouts import (
 )
 from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.report import NormReport, PartReport
-from renderpretrain.transfer.tables import inverted, rename
 
 HEADS = ("fc.", "head.", "classifier.")
 """Classifiers, which nobody takes along from or to an image network."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import renderpretrain
+from renderpretrain.encoders.key_tables import dotted
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.storage.weights import check_finite, read_weights
@@ -23,7 +24,6 @@ from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, own_snippet, snippet, unfinished, with_path
-from renderpretrain.transfer.tables import dotted
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
 

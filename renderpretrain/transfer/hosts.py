@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from renderpretrain.transfer.image_parts import (
+    ANY_LIBRARY,
     BEVFORMER,
     BEVFUSION_IMAGE,
     MMDET3D_IMAGE,
@@ -77,6 +78,8 @@ HOSTS = {
 """Where weights can go."""
 
 SOURCES = HOSTS | {
+    "timm": replace(TIMM_HOST, parts=ANY_LIBRARY),
+    "torchvision": replace(TORCHVISION_HOST, parts=ANY_LIBRARY),
     "unipad": replace(MMDET3D_017, name="unipad", title="UniPAD"),
     "ponderv2": replace(POINTCEPT, name="ponderv2", title="PonderV2"),
     "nsmae": replace(BEVFUSION, name="nsmae", title="NS-MAE"),

@@ -1,134 +1,27 @@
 """Image networks, necks and lifters in the hosts: key tables and the few values that differ."""
 
-import math
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
+from renderpretrain.encoders.image_names import NAMINGS
+from renderpretrain.encoders.image_tables import (
+    MM_SWIN,
+    TIMM_CONVNEXT,
+    TIMM_SWIN,
+    TORCHVISION_CONVNEXT,
+    TORCHVISION_SWIN,
+    authors_convnext,
+    mm_swin_enters,
+    mm_swin_leaves,
+    scale_as_map,
+    scale_as_row,
+    torchvision_swin_leaves,
+    without_index,
+)
+from renderpretrain.encoders.key_tables import Table
 from renderpretrain.transfer.layouts import Shapes, Tensors
 from renderpretrain.transfer.part import Part
-from renderpretrain.transfer.tables import Table
-
-STAGES = range(4)
-
-TIMM_CONVNEXT: Table = (("stem.", "stem."), ("stages.", "stages."))
-"""timm's classifier has one norm, after pooling: the output norms of the stages stay here."""
-
-TIMM_SWIN: Table = (("patch_embed.", "patch_embed."), ("layers.", "layers."), ("norm3.", "norm."))
-
-TORCHVISION_CONVNEXT: Table = (
-    ("stem.#.", "features.0.#."),
-    *((f"stages.{i}.downsample.#.", f"features.{2 * i}.#.") for i in STAGES[1:]),
-    *((f"stages.{i}.blocks.#.conv_dw.", f"features.{2 * i + 1}.#.block.0.") for i in STAGES),
-    *((f"stages.{i}.blocks.#.norm.", f"features.{2 * i + 1}.#.block.2.") for i in STAGES),
-    *((f"stages.{i}.blocks.#.mlp.fc1.", f"features.{2 * i + 1}.#.block.3.") for i in STAGES),
-    *((f"stages.{i}.blocks.#.mlp.fc2.", f"features.{2 * i + 1}.#.block.5.") for i in STAGES),
-    *((f"stages.{i}.blocks.#.gamma", f"features.{2 * i + 1}.#.layer_scale") for i in STAGES),
-)
-
-TORCHVISION_SWIN: Table = (
-    ("patch_embed.proj.", "features.0.0."),
-    ("patch_embed.norm.", "features.0.2."),
-    *((f"layers.{i}.downsample.", f"features.{2 * i}.") for i in STAGES[1:]),
-    *((f"layers.{i}.blocks.#.mlp.fc1.", f"features.{2 * i + 1}.#.mlp.0.") for i in STAGES),
-    *((f"layers.{i}.blocks.#.mlp.fc2.", f"features.{2 * i + 1}.#.mlp.3.") for i in STAGES),
-    *((f"layers.{i}.blocks.#.", f"features.{2 * i + 1}.#.") for i in STAGES),
-    ("norm3.", "norm."),
-)
-
-MM_SWIN: Table = (
-    ("patch_embed.proj.", "patch_embed.projection."),
-    ("patch_embed.norm.", "patch_embed.norm."),
-    *((f"layers.{i}.downsample.", f"stages.{i - 1}.downsample.") for i in STAGES[1:]),
-    ("layers.#.blocks.#.attn.", "stages.#.blocks.#.attn.w_msa."),
-    ("layers.#.blocks.#.mlp.fc1.", "stages.#.blocks.#.ffn.layers.0.0."),
-    ("layers.#.blocks.#.mlp.fc2.", "stages.#.blocks.#.ffn.layers.1."),
-    ("layers.#.blocks.#.", "stages.#.blocks.#."),
-    ("norm", "norm"),
-)
-
-
-def _mm_convnext(depthwise: str, pointwise: str) -> Table:
-    """ConvNeXt as mmpretrain arranges it, with its names for the three layers of a block."""
-    return (
-        ("stem.", "downsample_layers.0."),
-        ("stages.#.downsample.", "downsample_layers.#."),
-        ("stages.#.blocks.#.conv_dw.", f"stages.#.#.{depthwise}."),
-        ("stages.#.blocks.#.mlp.fc1.", f"stages.#.#.{pointwise}1."),
-        ("stages.#.blocks.#.mlp.fc2.", f"stages.#.#.{pointwise}2."),
-        ("stages.#.blocks.#.", "stages.#.#."),
-        ("norm", "norm"),
-    )
-
 
 NECK_TO_MMDET3D: Table = (("blocks.", "pts_backbone.blocks."), ("deblocks.", "pts_neck.deblocks."))
-
-
-def reorder_merging(tensors: Tensors) -> Tensors:
-    """For mmdetection, which reads merged cells channel by channel, and right before below."""
-    out = dict(tensors)
-    for key, value in tensors.items():
-        if ".downsample." in key:
-            cells = value.unflatten(-1, (4, -1))[..., [0, 2, 1, 3], :]
-            out[key] = cells.transpose(-1, -2).flatten(-2)
-    return out
-
-
-def restore_merging(tensors: Tensors) -> Tensors:
-    """Undo :func:`reorder_merging`."""
-    out = dict(tensors)
-    for key, value in tensors.items():
-        if ".downsample." in key:
-            out[key] = value.unflatten(-1, (-1, 4)).transpose(-1, -2)[..., [0, 2, 1, 3], :].flatten(-2)
-    return out
-
-
-def position_index(table: Tensor) -> Tensor:
-    """Row of a Swin's bias table for every pair of cells of a window, as hosts keep it."""
-    side = (math.isqrt(len(table)) + 1) // 2
-    row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
-    down = row[:, None] - row[None] + side - 1
-    return down * (2 * side - 1) + column[:, None] - column[None] + side - 1
-
-
-def mm_swin_leaves(tensors: Tensors) -> Tensors:
-    """The merging of mmdetection, and the index it keeps in its weights."""
-    return reorder_merging(_with_index(tensors, flat=False))
-
-
-def torchvision_swin_leaves(tensors: Tensors) -> Tensors:
-    """The index as torchvision keeps it, a column."""
-    return _with_index(tensors, flat=True)
-
-
-def without_index(tensors: Tensors) -> Tensors:
-    """What every network computes itself."""
-    return {k: v for k, v in tensors.items() if not k.endswith(("relative_position_index", "attn_mask"))}
-
-
-def mm_swin_enters(tensors: Tensors) -> Tensors:
-    """Undo :func:`mm_swin_leaves`."""
-    return restore_merging(without_index(tensors))
-
-
-def _with_index(tensors: Tensors, *, flat: bool) -> Tensors:
-    out = dict(tensors)
-    for key, value in tensors.items():
-        if key.endswith("relative_position_bias_table"):
-            index = position_index(value)
-            out[key.removesuffix("bias_table") + "index"] = index.flatten() if flat else index
-    return out
-
-
-def scale_as_map(tensors: Tensors) -> Tensors:
-    """A layer scale as torchvision has it, with the two dimensions of a map behind its own."""
-    return {k: v[:, None, None] if k.endswith("layer_scale") else v for k, v in tensors.items()}
-
-
-def scale_as_row(tensors: Tensors) -> Tensors:
-    """Undo :func:`scale_as_map`."""
-    return {k: v.flatten() if k.endswith("layer_scale") else v for k, v in tensors.items()}
 
 
 def swap_map_axes(tensors: Tensors) -> Tensors:
@@ -193,6 +86,21 @@ TORCHVISION = (
         enter=without_index,
     ),
 )
+ANY_LIBRARY = tuple(
+    Part(
+        naming.kind,
+        "",
+        f"{naming.kind} of {naming.library}",
+        sign=naming.sign,
+        table=naming.table,
+        enter=naming.enter,
+        norm=IMAGE_NORM if naming.kind == "ResNet" else None,
+        absent=naming.absent,
+    )
+    for naming in NAMINGS
+)
+"""Image networks on their way in: who named their weights is told by the names."""
+
 MM_SWIN_PART = Part(
     "SwinTransformer",
     "img_backbone.",
@@ -210,7 +118,7 @@ MMDET3D_IMAGE = (
         "img_backbone.",
         "mmpretrain.ConvNeXt",
         sign="stages.0.0.depthwise_conv.weight",
-        table=_mm_convnext("depthwise_conv", "pointwise_conv"),
+        table=authors_convnext("depthwise_conv", "pointwise_conv"),
     ),
     FPN_PART,
     LSSFPN_PART,
@@ -223,7 +131,7 @@ UNIPAD_IMAGE = (
         "img_backbone.",
         "ConvNeXt",
         sign="stages.0.0.dwconv.weight",
-        table=_mm_convnext("dwconv", "pwconv"),
+        table=authors_convnext("dwconv", "pwconv"),
     ),
     FPN_PART,
     LSSFPN_PART,

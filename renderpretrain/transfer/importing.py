@@ -5,28 +5,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from renderpretrain.encoders.key_tables import inverted, rename
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.storage import check_kept, check_target, write_atomically
-from renderpretrain.storage.weights import Weights, read_weights
+from renderpretrain.storage.weights import Weights, check_finite, read_weights
 from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
 from renderpretrain.transfer.columns import columns_of, enter_columns
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
+from renderpretrain.transfer.finding import by_module, find_part, kernel_layout, nothing_found
 from renderpretrain.transfer.hosts import SOURCES
 from renderpretrain.transfer.layouts import (
     Layout,
     Shapes,
     Tensors,
     convert_kernels,
-    guess_kernels,
     kernel_size,
 )
 from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.tables import dotted, inverted, rename
 
 NAMES = {
     "SparseEncoder": "lidar_encoder",
@@ -41,6 +43,9 @@ NAMES = {
 }
 """What recipes call an encoder of each kind; kinds that only a recipe can build are not here."""
 
+COUNTERS = ("num_batches_tracked", "relative_position_index")
+"""Ends of keys whose values are whole numbers."""
+
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -52,6 +57,7 @@ class ImportOptions:
         config: Settings of the recipe instead of a preset's.
         prefix: Where the encoder lies in the file, if not where it usually does.
         min_match: Least share of our encoders' parameters that must be filled.
+        allow_nan: Whether weights may be NaN or infinite.
     """
 
     recipe: str | None = None
@@ -59,6 +65,7 @@ class ImportOptions:
     config: Mapping[str, Any] | None = None
     prefix: str | None = None
     min_match: int | float = 0.95
+    allow_nan: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ def import_encoders(
 
     Raises:
         ValueError: If ``out`` is the file itself, or that cannot be read safely, holds no encoder that is
-            known, or one of other sizes than the recipe's: the first key that differs, with both shapes.
-            Nothing is written then.
+            known, or one of other sizes than the recipe's: the first key that differs, with both shapes; or
+            weights that are NaN or infinite. Nothing is written then.
     """
     if source not in SOURCES:
         raise ValueError(f"from: expected one of {', '.join(SOURCES)}, got {source!r}")
@@ -99,11 +106,14 @@ def import_encoders(
     found = [_bring(part, foreign, host, wanted, (str(path), options.prefix)) for part in host.parts]
     done = [pair for pair in found if pair is not None]
     if not done:
-        raise ValueError(f"{path}: {_nothing(foreign, host, wanted, options)}")
+        recipe = None if wanted is None else (str(options.recipe), list(wanted))
+        raise ValueError(f"{path}: {nothing_found(foreign, host, options.prefix, recipe)}")
     taken = {key for _, _, keys in done for key in keys}
-    rest = _by_module({k: v for k, v in shapes_of(foreign.tensors).items() if k not in taken})
+    rest = by_module({k: v for k, v in shapes_of(foreign.tensors).items() if k not in taken})
     notes = (f"left in the file: {rest}",) if rest else ()
     report = TransferReport(f"from {host.name} ({host.title})", tuple(r for _, r, _ in done), notes=notes)
+    for encoder, part, _ in () if options.allow_nan else done:
+        check_finite(encoder.tensors, f"{path}: {part.name}", "--allow-nan takes them as they are")
     report.check(options.min_match, f"; compared with {_origin(options)}" if options.recipe else "")
     about: dict[str, Any] = {"source": f"{host.name}: {Path(path).name}"}
     if options.recipe is not None:
@@ -174,21 +184,17 @@ def _bring(
     part: Part, foreign: Weights, host: Host, targets: Targets | None, where: tuple[str, str | None]
 ) -> Found | None:
     """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""
-    given = dotted(where[1])
-    prefix = part.prefix if given is None else given
-    below = {k.removeprefix(prefix): v for k, v in foreign.tensors.items() if k.startswith(prefix)}
-    wanted = part.kind in KINDS if targets is None else part.kind in targets
-    if part.sign not in below or not wanted:
+    prefix = find_part(part, foreign.tensors, host, where[1])
+    if prefix is None or part.kind not in (KINDS if targets is None else targets):
         return None
+    below = {k.removeprefix(prefix): v for k, v in foreign.tensors.items() if k.startswith(prefix)}
     back = inverted(part.table)
     known = {key: value for key, value in below.items() if rename(key, back) is not None}
     try:
-        layout = _layout(part, known, foreign, (host, prefix))
+        layout = kernel_layout(part, known, foreign, (host, prefix))
     except ValueError as error:
         raise ValueError(f"{where[0]}: {error}") from error
-    own = Layout("KRSC", part.axes or "zyx")
-    converted = convert_kernels(known, layout, own) if part.axes else known
-    entered = part.enter(converted)
+    entered = _entered(part, known, layout, f"{where[0]}: {prefix}")
     ours = {str(rename(key, back)): value.contiguous() for key, value in entered.items()}
     target = _target_of_file(part, ours, f"{where[0]}: {prefix}") if targets is None else targets[part.kind]
     ours, notes = enter_columns(part.kind, ours, target.columns, f"{where[0]}: {prefix}")
@@ -197,7 +203,7 @@ def _bring(
     fresh = tuple(key for key in target.shapes if key not in kept)
     report = PartReport(
         target.name,
-        f"{part.kind} (from {part.module})",
+        f"{part.kind} (from {part.module}{f' below {prefix}' if prefix != part.prefix else ''})",
         matched={k: tuple(v.shape) for k, v in kept.items() if _untouched(v, known.get(theirs[k]))},
         reshaped={k: tuple(v.shape) for k, v in kept.items() if not _untouched(v, known.get(theirs[k]))},
         missing={key: target.shapes[key] for key in fresh},
@@ -213,23 +219,21 @@ def _bring(
     return replace(encoder, columns=columns_of(encoder)), report, {prefix + k for k in taken}
 
 
-def _layout(part: Part, known: Tensors, foreign: Weights, where: tuple[Host, str]) -> Layout:
-    """How a file's sparse kernels lie: by its modules' versions, else by their shapes."""
-    host, prefix = where
-    kernels = {k: tuple(v.shape) for k, v in known.items() if v.ndim == 5}
-    if part.axes is None or not kernels:
-        return host.layout
-    marked = any(m.startswith(prefix) and v == 2 for m, v in foreign.versions.items() if m)
-    named = marked and any(f"{prefix}{k.removesuffix('.weight')}" in foreign.versions for k in kernels)
-    guess = guess_kernels(kernels.values(), "RSCK" if host.versions and not named else host.layout.kernels)
-    layout = Layout("KRSC" if named else guess, host.layout.axes)
-    for key, shape in kernels.items():
-        if kernel_size(shape, layout) == (1, 1, 3):
-            raise ValueError(
-                f"{prefix}{key}: {shape} is long along x as {host.name} orders axes; "
-                f"try --from {'openpcdet' if layout.axes == 'xyz' else 'bevfusion'}"
-            )
-    return layout
+def _entered(part: Part, known: Tensors, layout: Layout, where: str) -> Tensors:
+    """Another framework's weights in our layout, still under its names."""
+    for key, value in known.items():
+        if not value.is_floating_point() and not key.endswith(COUNTERS):
+            raise ValueError(f"{where}{key}: expected floating-point numbers, got {value.dtype}")
+    try:
+        own = Layout("KRSC", part.axes or "zyx")
+        return part.enter(convert_kernels(known, layout, own) if part.axes else known)
+    except (RuntimeError, IndexError, KeyError) as error:
+        raise ValueError(f"{where}: no {part.kind}: tensors are missing or of other shapes") from error
+
+
+def _untouched(value: Any, before: Any) -> bool:
+    """Whether a tensor went through as it was."""
+    return before is not None and value.shape == before.shape and bool((value == before).all())
 
 
 def _target_of_file(part: Part, ours: Tensors, where: str) -> _Target:
@@ -238,8 +242,9 @@ def _target_of_file(part: Part, ours: Tensors, where: str) -> _Target:
         spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
         if part.norm is not None:
             spec["momentum"] = part.norm[1]
-        return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
-    except ValueError as error:
+        with torch.device("meta"):  # shapes alone
+            return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+    except (ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, StopIteration) as error:
         raise ValueError(f"{where}: no {part.kind} of ours ({error})") from error
 
 
@@ -267,32 +272,3 @@ def _fitting(ours: Tensors, theirs: Mapping[str, str], target: _Target, where: s
             )
         kept[key] = value
     return kept
-
-
-def _untouched(value: Any, before: Any) -> bool:
-    """Whether a tensor went through as it was."""
-    return before is not None and value.shape == before.shape and bool((value == before).all())
-
-
-def _nothing(foreign: Weights, host: Host, targets: Targets | None, options: ImportOptions) -> str:
-    """Why no encoder was found."""
-    signs = [(part, key) for part in host.parts for key in foreign.tensors if key.endswith("." + part.sign)]
-    if signs and options.prefix is None:
-        part, key = signs[0]
-        lies = key.removesuffix(part.sign)
-        if lies != part.prefix:
-            return f"expected keys that begin with {part.prefix!r}; {part.kind} lies under --prefix {lies!r}"
-        if targets is not None:
-            return f"holds {part.kind}, which {options.recipe} does not have; it has {', '.join(targets)}"
-        return f"holds {part.kind}, which only a recipe can build; name it with --recipe"
-    first = ", ".join(list(foreign.tensors)[:3])
-    return f"expected an encoder of {host.title}, got keys such as {first}"
-
-
-def _by_module(shapes: Shapes) -> str:
-    """What a file has beside the encoders: first words of its keys, and how many of each."""
-    counts: dict[str, int] = {}
-    for key in shapes:
-        word = key.split(".")[0]
-        counts[word] = counts.get(word, 0) + 1
-    return ", ".join(f"{word} ({count} tensors)" for word, count in counts.items())

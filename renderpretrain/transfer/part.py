@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from renderpretrain.encoders.key_tables import SAME, Table, rename
 from renderpretrain.transfer.layouts import Axes, Layout, Shapes, Tensors
-from renderpretrain.transfer.tables import SAME, Table, rename
 
 
 def as_it_is(tensors: Tensors) -> Tensors:
@@ -33,6 +33,7 @@ class Part:
         axes: Order of kernel axes in our weights; ``None`` if its kernels are not sparse.
         norm: ``eps`` and momentum of the host's batch norms, where it fixes or defaults them.
         fixed: Why encoders of other sizes than ``stock`` do not fit, where the host's code sets them.
+        absent: A key that a file does not have, where another part has the same sign.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Part:
     axes: Axes | None = None
     norm: tuple[float, float] | None = None
     fixed: str = ""
+    absent: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
+from renderpretrain.encoders.key_tables import Table
 from renderpretrain.transfer.layouts import Shape, Shapes, Tensors
 from renderpretrain.transfer.part import Part, as_exported
-from renderpretrain.transfer.tables import Table
 
 SECOND_NORM = (1e-3, 0.01)
 """Batch norm ``eps`` and momentum of every sparse network here."""
