@@ -102,11 +102,11 @@ def _ground_below(offsets: np.ndarray) -> float | None:
     around = offsets[(across > AROUND[0]) & (across < AROUND[1])]
     if not len(around):
         return None
-    _, cells, counts = np.unique(
-        np.floor(around[:, :2] / 2).astype(np.int64), axis=0, return_inverse=True, return_counts=True
-    )
+    x, y = np.floor((around[:, :2] + AROUND[1]) / 2).astype(np.int64).T
+    cells = 100 * x + y
+    counts = np.bincount(cells)
     lowest = np.full(len(counts), np.inf)
-    np.minimum.at(lowest, cells.reshape(-1), around[:, 2])
+    np.minimum.at(lowest, cells, around[:, 2])
     lowest = lowest[counts > 3]
     return float(np.median(lowest)) if len(lowest) >= ENOUGH_CELLS else None
 

@@ -108,7 +108,8 @@ def _upright(access: FolderAccess, folder: OutdoorFolder, index: int) -> np.ndar
     points = points[(distances > 2.5) & (distances < FARTHEST)]
     if not len(points):
         return points
-    cells = np.unique(np.floor(points[:, :2]).astype(np.int64), axis=0, return_inverse=True)[1].reshape(-1)
+    x, y = np.floor(points[:, :2] - points[:, :2].min(0)).astype(np.int64).T
+    cells = x * (y.max() + 1) + y
     lowest, highest = np.full(cells.max() + 1, np.inf), np.full(cells.max() + 1, -np.inf)
     np.minimum.at(lowest, cells, points[:, 2])
     np.maximum.at(highest, cells, points[:, 2])
