@@ -210,7 +210,7 @@ def test_real_recordings_are_consistent(realdata, name):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["nuscenes_keyframe", "kitti_sequence"])
+@pytest.mark.parametrize("name", ["nuscenes_keyframe", "kitti_sequence", "kitti_000001", "kitti_000008"])
 @pytest.mark.parametrize("mistake", [*TO_CAMERA, *SIZES])
 def test_mistakes_in_real_cameras(realdata, name, mistake):
     field, change = ("lidar_to_camera", TO_CAMERA.get(mistake))

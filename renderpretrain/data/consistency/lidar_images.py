@@ -36,18 +36,27 @@ NEAREST = 2.5
 ROW = 0.2
 """Degrees of elevation in which returns count as neighbours where no column tells their beam."""
 
-GAP = 1.0
-"""Degrees of azimuth between neighbours at most."""
+GAP = 1.5
+"""Degrees between neighbours at most."""
 
 JUMP = (0.5, 0.1)
 """Metres, and share of the distance, from which a difference of neighbours counts as a jump."""
 
+STEEP_JUMP = (1.0, 0.5)
+"""The same one above the other: on level ground, distances grow by themselves."""
+
+COLUMN = 0.4
+"""Degrees of azimuth in which returns count as one above the other."""
+
 CLEAR, CLEARER = 4.5, 3.5
 """A mistake is told where its score is as high, and so much above that of what is given. Right calibrations
-score 5 on one picture and 11 to 25 on several; wrong ones up to 4 in either case."""
+score 5 to 12 on one picture and 10 to 35 on several; wrong ones up to 4, or more if they are nearly right."""
 
 ONE_CAMERA = 8.0
 """The same for one camera of several, whose scores vary more."""
+
+LEAST_SPREAD = 0.1
+"""Deviation of the points in a picture, widths of it, below which nothing is said."""
 
 FEWEST = 40
 """Points at jumps in a picture below which nothing is said."""
@@ -111,15 +120,27 @@ def _look(
         factor = max(1.0, entry.width / WIDTH)
         size = (max(1, round(entry.height / factor)), max(3, round(entry.width / factor)))
         try:
-            picture = _edge_strength(read_image(file, size))
+            picture = _edge_strengths(read_image(file, size))
         except SceneFolderError:
             continue
         for mistake, found in zip(MISTAKES, seen[camera], strict=True):
             view = _camera(entry, frame.lidar, mistake, sweep.offset).resize(size)
-            pixels, _, inside = view.project(points)
-            u, v = pixels[inside].long().unbind(-1)
-            values, at_jumps = picture[v, u].numpy(), jumps[inside.numpy()]
-            found.append(_Edges(values[at_jumps], values[~at_jumps], float(inside.float().mean())))
+            found.append(_edges_at(view, points, jumps, picture))
+
+
+def _edges_at(view: Cameras, points: torch.Tensor, jumps: np.ndarray, picture: torch.Tensor) -> _Edges:
+    """What a picture has where a camera sees the points."""
+    pixels, _, inside = view.project(points)
+    share = float(inside.float().mean())
+    across = pixels[inside, 0].numpy()
+    if not len(across) or across.std() < LEAST_SPREAD * view.image_size[1]:
+        # A camera far away sees all points in one corner of its picture: there is an edge, or there is none.
+        return _Edges(np.zeros(0), np.zeros(0), share)
+    u, v = pixels[inside].long().unbind(-1)
+    upright, level = picture[:, v, u].numpy()
+    kinds = jumps[inside.numpy()]
+    at_jumps = np.concatenate([upright[kinds == 1], level[kinds == 2]])
+    return _Edges(at_jumps, np.concatenate([upright[kinds == 0], level[kinds == 0]]), share)
 
 
 def _camera(entry: CameraEntry, lidar: LidarEntry, mistake: Mistake, offset: np.ndarray) -> Cameras:
@@ -139,35 +160,51 @@ def _camera(entry: CameraEntry, lidar: LidarEntry, mistake: Mistake, offset: np.
 
 
 def _points_at_jumps(sweep: Sweep, origin: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """Some points of a sweep, and which of them lie on the near side of a jump of depth along their beam."""
+    """Some points of a sweep, and whether depth jumps beside them (1), above or below (2), or not (0)."""
     offsets = sweep.points[:, :3].astype(np.float64) - origin
     distances = np.linalg.norm(offsets, axis=-1)
     azimuth = np.rad2deg(np.arctan2(offsets[:, 1], offsets[:, 0]))
     elevation = np.rad2deg(np.arcsin(np.clip(offsets[:, 2] / np.maximum(distances, 1e-6), -1, 1)))
     rows = np.floor(elevation / ROW).astype(np.int64) if sweep.rings is None else sweep.rings
-    order = np.lexsort((azimuth, rows))
-    order = order[distances[order] > NEAREST]
-    near_by = (np.diff(rows[order]) == 0) & (np.diff(azimuth[order]) < GAP)
-    along = distances[order]
-    rise = np.diff(along)
-    least = JUMP[0] + JUMP[1] * np.minimum(along[1:], along[:-1])
-    jumps = np.zeros(len(distances), dtype=bool)
-    jumps[order[:-1][near_by & (rise > least)]] = True
-    jumps[order[1:][near_by & (rise < -least)]] = True
+    columns = np.floor(azimuth / COLUMN).astype(np.int64)
+    jumps = np.where(_jumps(distances, columns, elevation, STEEP_JUMP), 2, 0)
+    jumps[_jumps(distances, rows, azimuth, JUMP)] = 1
     random = np.random.default_rng(0)
+    far = distances > NEAREST
     chosen = np.concatenate(
-        [random.permutation(order[jumps[order]])[:POINTS], random.permutation(order[~jumps[order]])[:POINTS]]
+        [random.permutation(np.flatnonzero(far & (jumps == k)))[:POINTS] for k in range(3)]
     )
     return torch.from_numpy(sweep.points[chosen, :3]), jumps[chosen]
 
 
-def _edge_strength(picture: np.ndarray) -> torch.Tensor:
-    """``(H, W)``: how much stronger an upright edge is here than near by, in deviations, from -1 to 2.
+def _jumps(
+    distances: np.ndarray, lines: np.ndarray, along: np.ndarray, least: tuple[float, float]
+) -> np.ndarray:
+    """Points on the near side of a jump of depth to a neighbour of the same line."""
+    order = np.lexsort((along, lines))
+    order = order[distances[order] > NEAREST]
+    near_by = (np.diff(lines[order]) == 0) & (np.diff(along[order]) < GAP)
+    sorted_distances = distances[order]
+    rise = np.diff(sorted_distances)
+    limit = least[0] + least[1] * np.minimum(sorted_distances[1:], sorted_distances[:-1])
+    found = np.zeros(len(distances), dtype=bool)
+    found[order[:-1][near_by & (rise > limit)]] = True
+    found[order[1:][near_by & (rise < -limit)]] = True
+    return found
+
+
+def _edge_strengths(picture: np.ndarray) -> torch.Tensor:
+    """``(2, H, W)``: how much stronger an upright and a level edge is here than near by, -1 to 2 deviations.
 
     Edges are often where points are, whatever the calibration: only what stands out in its neighbourhood
     tells calibrations apart.
     """
     grey = torch.from_numpy(picture).float().mean(-1)
+    return torch.stack([_upright_edges(grey), _upright_edges(grey.mT.contiguous()).mT])
+
+
+def _upright_edges(grey: torch.Tensor) -> torch.Tensor:
+    """``(H, W)`` of :func:`_edge_strengths`."""
     steps = torch.zeros_like(grey)
     steps[:, 1:-1] = (grey[:, 2:] - grey[:, :-2]).abs()
     steps = max_pool2d(steps[None], (1, 3), 1, (0, 1))
