@@ -226,7 +226,7 @@ def _check_classes(value: dict[int, str]) -> dict[int, str]:
     return value
 
 
-def within(what: str, low: float, high: float) -> AfterValidator:
+def within(what: str, low: int | float, high: int | float) -> AfterValidator:
     """The check that a number is in ``[low, high]``; NaN never is."""
 
     def check(value: float) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ TYPES = {
 FOREIGN = "not a whole checkpoint (torch.save did not write it)"
 
 
+@runtime_checkable
 class Memory(Protocol):
     """Where the numbers of tensors lie."""
 

@@ -8,6 +8,7 @@ from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate
 from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.metrics import Change, changes, read_rows
+from renderpretrain.training.order import sample_seeds
 from renderpretrain.training.run import RunOptions
 from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor
@@ -36,6 +37,7 @@ __all__ = [
     "newest_checkpoint",
     "process_session",
     "read_rows",
+    "sample_seeds",
     "save_checkpoint",
     "step_cost",
     "whole_scenes",

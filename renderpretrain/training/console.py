@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -29,10 +29,10 @@ class Patient(io.TextIOBase):
     """A stream that may go away, as a closed terminal or pipe does: the run goes on unheard.
 
     Args:
-        stream: Such as ``sys.stdout``.
+        stream: ``sys.stdout``, or what somebody has put in its place.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:

@@ -31,7 +31,11 @@ def scene_index(position: int, num_scenes: int, seed: int) -> int:
 
 
 def sample_seeds(seed: int, step: int, first: int, count: int) -> Int[Tensor, " B"]:
-    """Seeds of the samples ``first ... first + count - 1`` of a step's global batch, non-negative."""
+    """Seeds of the samples ``first ... first + count - 1`` of a step's global batch, non-negative.
+
+    For a loop of your own as for :func:`renderpretrain.training.fit`: process ``rank`` of several, with
+    ``count`` samples each, asks for ``first = rank * count`` and shares no number with the others.
+    """
     of_step = fork(fork(torch.tensor([seed]), SAMPLES), step)
     return torch.cat([fork(of_step, position) for position in range(first, first + count)]) & (2**62 - 1)
 

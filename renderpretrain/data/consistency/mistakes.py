@@ -31,8 +31,8 @@ class Mistake:
     pose: Change = lambda pose: pose
     own_axes: np.ndarray = field(default_factory=lambda: np.eye(4))
     lidar_axes: np.ndarray = field(default_factory=lambda: np.eye(4))
-    intrinsics: float = 1.0
-    depth: float = 1.0
+    intrinsics: int | float = 1.0
+    depth: int | float = 1.0
 
 
 def inverted(pose: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def transposed(pose: np.ndarray) -> np.ndarray:
     return changed
 
 
-def scaled(factor: float) -> Change:
+def scaled(factor: int | float) -> Change:
     """A change of the translation's unit."""
 
     def change(pose: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def scaled(factor: float) -> Change:
     return change
 
 
-def turned(degrees: float) -> np.ndarray:
+def turned(degrees: int | float) -> np.ndarray:
     """4x4 rotation about +z."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     pose = np.eye(4)
