@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from renderpretrain import ops
 
+pytestmark = pytest.mark.untyped  # wrong plans are what this is about
+
 FAR = 10**8  # rows; memory that is not ours
 
 
