@@ -195,8 +195,8 @@ REAL = (
     "kitti_streets",
     "lidar_street_b",
     "nuscenes_keyframe",
-    "pandaset_002",
-    "pandaset_002_sequence",
+    pytest.param("pandaset_002", marks=pytest.mark.slow),
+    pytest.param("pandaset_002_sequence", marks=pytest.mark.slow),
     "rgbd_room",
     "semantickitti_native",
     "sunrgbd_000001",
@@ -210,25 +210,20 @@ def test_real_recordings_are_consistent(realdata, name):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["nuscenes_keyframe", "kitti_sequence", "kitti_000001", "kitti_000008"])
+@pytest.mark.parametrize("name", ["nuscenes_keyframe", "kitti_000001"])
 @pytest.mark.parametrize("mistake", [*TO_CAMERA, *SIZES])
 def test_mistakes_in_real_cameras(realdata, name, mistake):
     field, change = ("lidar_to_camera", TO_CAMERA.get(mistake))
     if change is None:
         field, change = "intrinsics", resized(SIZES[mistake])
-    index = changed(realdata / name, field, change)
-    index.frames = index.frames[:: max(1, len(index.frames) // 3)]
-    tells(realdata / name, index, NAMES[mistake])
+    tells(realdata / name, changed(realdata / name, field, change), NAMES[mistake])
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("mistake", [*TO_WORLD, *SIZES])
+@pytest.mark.parametrize("mistake", TO_WORLD)
 def test_mistakes_in_a_real_room(realdata, mistake):
-    field, change = ("camera_to_world", TO_WORLD.get(mistake))
-    if change is None:
-        field, change = "intrinsics", resized(SIZES[mistake])
-    index = changed(realdata / "rgbd_room", field, change)
-    tells(realdata / "rgbd_room", index, NAMES[mistake])
+    room = realdata / "rgbd_room"
+    tells(room, changed(room, "camera_to_world", TO_WORLD[mistake]), NAMES[mistake])
 
 
 @pytest.mark.realdata

@@ -131,6 +131,7 @@ def test_labels_are_refused_where_the_points_contradict_the_origin(tmp_path, str
     label_occupancy([replace(scene, lidar_origin=torch.tensor([0.0, 0.0, 1.8]))], 0, grid)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_pandaset_lies_on_the_ground_and_argoverse_at_the_rear_axle(realdata):
     (line,) = (p for p in validate_scene_folder(realdata / "pandaset_002") if "sensor_origin" in p)
