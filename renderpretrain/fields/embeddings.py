@@ -1,15 +1,24 @@
 """Class embeddings from a file: targets for a rendered embedding without the network that made them."""
 
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+MOST_BYTES = 2**28
+"""Of all arrays in a file, unpacked: some 65,000 vectors of 1024 numbers."""
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""Readers of an array's shape and type, by the format's version."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def load_embeddings(path: str | Path) -> Embeddings:
     try:
         names, vectors = _read(path)
         _check(names, vectors)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, OSError, EOFError, BadZipFile, RuntimeError, MemoryError, zlib.error) as error:
         raise ValueError(f"embeddings: {path}: {error}") from error
     unit = torch.nn.functional.normalize(torch.from_numpy(vectors.astype(np.float64)), dim=1)
     return Embeddings(tuple(str(name) for name in names), unit.float())
@@ -89,12 +98,28 @@ def hashed_embeddings(names: Sequence[str], channels: int) -> Embeddings:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The arrays ``names`` and ``vectors``."""
     with path.open("rb") as stream:
+        _check_bounds(stream)
         file = np.load(stream, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("expected an .npz archive, got a single array")
         if not {"names", "vectors"} <= set(file.files):
             raise ValueError(f"expected arrays 'names' and 'vectors', got {sorted(file.files)}")
         return file["names"], file["vectors"]
+
+
+def _check_bounds(stream: BinaryIO) -> None:
+    """Raise ``ValueError`` if arrays are larger, unpacked, than embeddings are, or than their own bytes."""
+    if stream.read(6) == b"\x93NUMPY":
+        raise ValueError("expected an .npz archive, got a single array")
+    with ZipFile(stream) as archive:
+        records = archive.infolist()
+        if sum(record.file_size for record in records) > MOST_BYTES:
+            raise ValueError(f"expected at most {MOST_BYTES // 2**20} MiB of embeddings, got more")
+        for record in records:
+            with archive.open(record) as content:
+                read = HEADERS.get(np.lib.format.read_magic(content))
+                shape, _, dtype = read(content) if read else ((), False, np.dtype(object))
+            if math.prod(shape) * dtype.itemsize > record.file_size:
+                raise ValueError(f"{record.filename!r}: expected {shape} of {dtype}, got less than that")
+    stream.seek(0)
 
 
 def _check(names: np.ndarray, vectors: np.ndarray) -> None:

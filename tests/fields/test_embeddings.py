@@ -1,5 +1,8 @@
 """Class embeddings from a file: what is read, and one line for everything that can be wrong with it."""
 
+import resource
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +69,30 @@ def test_a_file_that_is_no_archive_is_one_line(tmp_path):
     np.save(path.with_suffix(".npy"), np.eye(3))
     with pytest.raises(ValueError, match="got a single array"):
         load_embeddings(path.with_suffix(".npy"))
+
+
+@pytest.mark.parametrize("kind", ["deflated zeros", "a header that lies", "a name of 400 MB"])
+def test_small_archives_do_not_take_memory(kind, tmp_path):
+    path, before = tmp_path / "e.npz", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if kind == "deflated zeros":
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("vectors.npy", "w") as file,
+        ):
+            header = {"descr": "<f8", "fortran_order": False, "shape": (40, 2**20)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for _ in range(40):
+                file.write(bytes(2**23))
+    else:
+        descr, shape = ("<f4", (2, 2**40)) if kind == "a header that lies" else ("<U100000000", (2,))
+        with zipfile.ZipFile(path, "w") as archive, archive.open("names.npy", "w") as file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": descr, "fortran_order": False, "shape": shape}
+            )
+            file.write(bytes(100))
+    with pytest.raises(ValueError, match=r"embeddings: .*e\.npz: .*got (more|less)"):
+        load_embeddings(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
 def test_a_name_always_has_the_same_random_direction():
