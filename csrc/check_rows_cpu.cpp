@@ -2,6 +2,7 @@
 // of its memory.
 #include <algorithm>
 #include <atomic>
+#include <type_traits>
 
 #include "parallel.h"
 #include "renderpretrain.h"
@@ -35,12 +36,12 @@ int rp_check_rows_cpu(int64_t type, const void* numbers, int64_t count, int64_t 
                       int64_t num_threads) {
   return with_integers(type, numbers, [&](auto rows) {
     return holds_everywhere(count, num_threads, [&](int64_t begin, int64_t end) {
-      auto lowest = rows[begin], highest = rows[begin];
-      for (int64_t i = begin; i < end; ++i) {
-        lowest = std::min(lowest, rows[i]);
-        highest = std::max(highest, rows[i]);
-      }
-      return lowest >= low && highest < high;
+      // What lies below low wraps to a large number, so that one comparison finds both.
+      using Unsigned = std::make_unsigned_t<std::decay_t<decltype(rows[0])>>;
+      const Unsigned first = static_cast<Unsigned>(low), span = static_cast<Unsigned>(high - low);
+      Unsigned outside = 0;
+      for (int64_t i = begin; i < end; ++i) outside |= static_cast<Unsigned>(rows[i]) - first >= span;
+      return outside == 0;
     });
   });
 }
