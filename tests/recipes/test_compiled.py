@@ -1,0 +1,42 @@
+"""Every recipe's step compiled by Inductor itself: the terms and the gradient are those of an eager step.
+
+Parts whose sizes depend on the data (voxels, the convolutions between them) end a graph and run as they are.
+"""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from torch.testing import assert_close
+from variants import VARIANTS, batch_of, build, scenes_for
+
+from renderpretrain.ops import has_native
+
+pytestmark = [
+    pytest.mark.untyped,  # the compiler cannot trace the hook's wrappers
+    pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a compiler"),
+    pytest.mark.skipif(not has_native("cpu"), reason="operators are registered for native libraries"),
+    pytest.mark.filterwarnings("ignore"),  # where a graph ends the compiler warns in many words of its own
+]
+
+
+def gradient(recipe):
+    return torch.cat([p.grad.flatten() for p in recipe.parameters() if p.grad is not None])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_compiled_step_is_an_eager_step(variant):
+    torch._dynamo.reset()
+    recipe, batch = build(variant), batch_of(scenes_for(variant)[:1])
+    other = copy.deepcopy(recipe)
+    eager, compiled = recipe(batch), torch.compile(other)(batch)
+    assert list(compiled) == list(eager)
+    for name, value in eager.items():
+        assert_close(compiled[name], value, rtol=1e-5, atol=0)
+    sum(eager.values()).backward()
+    sum(compiled.values()).backward()
+    expected = gradient(recipe)
+    # Sums in another order, through a sharp field: relative to the whole gradient.
+    assert (gradient(other) - expected).norm() < 1e-3 * expected.norm()
