@@ -116,6 +116,10 @@ def _load(path: Path) -> dict[str, Any]:
     missing = {"step", "model"} - set(state) if isinstance(state, dict) else {"step", "model"}
     if missing:
         raise ValueError(f"no {' and no '.join(sorted(missing))} in it")
+    step, model = state["step"], state["model"]
+    whole = isinstance(model, Mapping) and all(isinstance(value, torch.Tensor) for value in model.values())
+    if not (isinstance(step, int) and whole):
+        raise ValueError("expected a number of steps and tensors by name, got something else")
     return state
 
 

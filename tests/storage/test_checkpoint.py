@@ -125,6 +125,13 @@ def test_latest_leads_nowhere_else(tmp_path, name):
     assert newest_checkpoint(tmp_path / "run") == tmp_path / "run" / "step_000003.pt"
 
 
+@pytest.mark.parametrize("other", [{"step": "3"}, {"model": [1]}, {"model": {"weight": 1}}, {"step": None}])
+def test_what_is_no_step_or_no_weights_is_refused(tmp_path, other):
+    path = save_checkpoint(tmp_path, 3, state(3) | other)
+    with pytest.raises(ValueError, match=r"corrupt .*expected a number of steps and tensors by name"):
+        load_checkpoint(path)
+
+
 def test_loading_runs_no_code(tmp_path):
     torch.save({"step": 1, "model": {}, "code": Path("x")}, tmp_path / "step_000001.pt")
     with pytest.raises(ValueError, match=r"corrupt .* no other checkpoint is readable"):

@@ -198,6 +198,16 @@ def test_archives_that_were_tampered_with_are_refused_before_they_take_memory(ch
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; the bomb has 128 MiB
 
 
+def test_weights_saved_on_a_card_are_read_without_one(tmp_path):
+    torch.save(weights(), tmp_path / "w.pth")
+    here, there = (len(name).to_bytes(4, "little") + name for name in (b"cpu", b"cuda:7"))
+    rewritten(tmp_path / "w.pth", lambda r: r | {"w/data.pkl": r["w/data.pkl"].replace(here, there)})
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "w.pth", weights_only=True)
+    read = read_weights(tmp_path / "w.pth").tensors
+    assert same(read, weights()) and all(value.device.type == "cpu" for value in read.values())
+
+
 def test_files_written_without_checksums_are_read(tmp_path):
     if not hasattr(torch.serialization, "set_crc32_options"):
         pytest.skip("this torch always writes checksums")
