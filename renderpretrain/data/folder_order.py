@@ -28,7 +28,7 @@ class Timeline:
         max_gap: Seconds.
     """
 
-    def __init__(self, frames: Iterable[OutdoorFrame], max_gap: float) -> None:
+    def __init__(self, frames: Iterable[OutdoorFrame], max_gap: int | float) -> None:
         scenes: dict[str, list[tuple[float | None, int]]] = {}
         for index, frame in enumerate(frames):
             scenes.setdefault(frame.scene, []).append((frame.seconds, index))
@@ -49,7 +49,7 @@ class Timeline:
         return self._sequences[self._number[index]][max(0, place + 1 - count) : place + 1][::-1]
 
 
-def _parts(frames: list[tuple[float | None, int]], max_gap: float) -> list[np.ndarray]:
+def _parts(frames: list[tuple[float | None, int]], max_gap: int | float) -> list[np.ndarray]:
     """Indices of one scene's frames in order of time, cut at its gaps."""
     indices = np.array([index for _, index in frames])
     stamps = [seconds for seconds, _ in frames if seconds is not None]

@@ -49,7 +49,7 @@ class SceneFolder:
         held_out_every: int | None = None,
         sensor_origin: tuple[float, float, float] | None = None,
         outside: bool = False,
-        max_gap: float = MAX_GAP,
+        max_gap: int | float = MAX_GAP,
         cameras: tuple[str, ...] | None = None,
         skip: Collection[int] = (),
     ) -> None:
@@ -286,7 +286,7 @@ class SceneFolder:
 
 
 def _check_options(
-    counts: dict[str, int | None], sensor_origin: tuple[float, float, float] | None, max_gap: float
+    counts: dict[str, int | None], sensor_origin: tuple[float, float, float] | None, max_gap: int | float
 ) -> None:
     """Raise unless the options of a folder make sense."""
     for name, value in counts.items():
