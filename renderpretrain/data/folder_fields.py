@@ -229,7 +229,7 @@ def _check_classes(value: dict[int, str]) -> dict[int, str]:
 def within(what: str, low: int | float, high: int | float) -> AfterValidator:
     """The check that a number is in ``[low, high]``; NaN never is."""
 
-    def check(value: float) -> float:
+    def check(value: int | float) -> int | float:
         if not low <= value <= high:
             raise expected(what, value)
         return value
