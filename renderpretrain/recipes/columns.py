@@ -68,9 +68,6 @@ class PointInput(nn.Module):
         columns: Their names, see :data:`Columns`.
     """
 
-    places: Tensor
-    """Where the columns lie in a table of all that are known."""
-
     largest: Tensor
     """Largest absolute value of every column in training; 0 says that the column was always 0."""
 
@@ -81,9 +78,8 @@ class PointInput(nn.Module):
         read = columns if self.placed else (*PLACE, *columns)
         self.colors, self.normals = (bool(set(group) & set(read)) for group in TOGETHER[1:])
         known = (*POINT_COLUMNS, *COLOR_COLUMNS * self.colors, *NORMAL_COLUMNS * self.normals)
-        places = torch.tensor([known.index(name) for name in read])
-        self.first = len(read) if read == known[: len(read)] else None
-        self.register_buffer("places", places, persistent=False)
+        # Where they lie in a table of all that are known.
+        self.places = tuple(known.index(name) for name in read)
         self.register_buffer("largest", torch.zeros(len(columns)))
 
     def forward(self, batch: Batch, valid: Bool[Tensor, "B P"], grid: VoxelGrid) -> Voxels:
@@ -107,7 +103,9 @@ class PointInput(nn.Module):
             table = torch.cat([table, 2 * batch.colors - 1], -1)
         if self.normals and batch.normals is not None:
             table = torch.cat([table, batch.normals], -1)
-        return table.index_select(-1, self.places) if self.first is None else table[..., : self.first]
+        if self.places == tuple(range(len(self.places))):
+            return table[..., : len(self.places)]
+        return torch.stack([table[..., place] for place in self.places], -1)
 
     @torch.no_grad()
     def _watch(self, table: Tensor, valid: Tensor) -> None:

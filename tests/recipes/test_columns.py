@@ -14,6 +14,7 @@ from renderpretrain.encoders import voxelize
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import PointInput
+from renderpretrain.training import step_cost, without_memory
 
 GRID = VoxelGrid((-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), (0.4, 0.4, 0.4))
 PLACED = ("unipad-lidar", "unipad-fusion", "ns-mae")
@@ -154,3 +155,13 @@ def test_the_columns_are_shown(capsys):
     with pytest.raises(SystemExit):
         main(["recipes", "show", "ponder-indoor", "--preset", "paper"])
     assert "points: [r, g, b, nx, ny, nz]" in capsys.readouterr().out
+
+
+def test_a_dry_run_finds_the_voxels_whatever_columns_are_read():
+    """Its weights have no numbers, but points and voxels do."""
+    columns = {"points": ["r", "g", "b", "nx", "ny", "nz"]}
+    recipe = without_memory(lambda: build("ponder-indoor", **columns))
+    batch = batch_of(scenes_for("ponder-indoor"))
+    few = replace(batch, point_valid=batch.point_valid & (torch.arange(batch.points.shape[1]) < 500))
+    costs = [step_cost(recipe, seen, small("ponder-indoor").optimization) for seen in (few, batch)]
+    assert 0 < costs[0].forward_flops < costs[1].forward_flops

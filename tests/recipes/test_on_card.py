@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
 ]
 
-SPARSE = 16
-"""Waits of a step that encodes voxels: how many there are decides the sizes of what follows."""
+SPARSE, DENSE = 16, 3
+"""Waits of a step with and without voxels: how many there are, or see a pillar, decides what follows."""
 
 
 def stepper_of(variant, device, precision):
@@ -64,4 +64,4 @@ def waits(stepper, batch):
 def test_the_host_hardly_waits(variant):
     found = waits(stepper_of(variant, "cuda", "bf16"), batch_of(scenes_for(variant)).pin_memory())
     sparse = any(word in variant for word in ("lidar", "fusion", "ponder")) or variant == "ns-mae"
-    assert sum(found.values()) <= (SPARSE if sparse else 0), found
+    assert sum(found.values()) <= (SPARSE if sparse else DENSE), found
