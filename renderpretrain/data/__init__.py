@@ -1,16 +1,16 @@
 """Scenes and batches, and where they come from."""
 
 from renderpretrain.data.batch import Batch, collate
-from renderpretrain.data.folder_fields import SceneFolderError
-from renderpretrain.data.folder_validation import validate_scene_folder
-from renderpretrain.data.folder_writing import write_scene_folder
-from renderpretrain.data.inspection import FrameFacts, Needs, faults, inspect_folder, missing
+from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.inspection import FrameFacts, Needs, faults, inspect_folder, missing
+from renderpretrain.data.folder.scene_folder import SceneFolder
+from renderpretrain.data.folder.validation import validate_scene_folder
+from renderpretrain.data.folder.writing import write_scene_folder
 from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
 from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recording, Scene, SceneDataset
-from renderpretrain.data.scene_folder import SceneFolder
 from renderpretrain.data.synthetic_room import SyntheticRoom
 from renderpretrain.data.synthetic_street import SyntheticStreet
 from renderpretrain.data.windows import SceneWindows

@@ -6,10 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from renderpretrain.data.folder_index import INDEX
+from renderpretrain.data.folder.index import INDEX
+from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import SceneDataset
-from renderpretrain.data.scene_folder import SceneFolder
 from renderpretrain.data.synthetic_room import SyntheticRoom
 from renderpretrain.data.synthetic_street import SyntheticStreet
 from renderpretrain.data.words import DataWord, data_words, folder_options

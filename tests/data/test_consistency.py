@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, validate_scene_folder, write_scene_folder
-from renderpretrain.data.consistency import geometry_problems
-from renderpretrain.data.consistency.mistakes import BODY, OPENGL, inverted, scaled, transposed, turned
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_index import read_index
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency import geometry_problems
+from renderpretrain.data.folder.consistency.mistakes import BODY, OPENGL, inverted, scaled, transposed, turned
+from renderpretrain.data.folder.index import read_index
 
 NAMES = {
     "inverted": "poses inverted",

@@ -8,9 +8,9 @@ import torch
 
 from renderpretrain import VoxelGrid
 from renderpretrain.data import SyntheticStreet, validate_scene_folder, write_scene_folder
+from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.lidar_origin import doubtful_origin, fit_lidar_origin
 from renderpretrain.data.occupancy import label_occupancy
-from renderpretrain.data.scene_folder import SceneFolder
 
 
 def spin(origin, tilt=0.0, seed=0, noise=0.01):

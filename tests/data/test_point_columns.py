@@ -15,7 +15,7 @@ from renderpretrain.data import (
     collate,
     write_scene_folder,
 )
-from renderpretrain.data.folder_views import depth_normals
+from renderpretrain.data.folder.views import depth_normals
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 from renderpretrain.recipes.columns import check_data
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
-from renderpretrain.data.folder_fields import SceneFolderError, one_line
+from renderpretrain.data.folder.fields import SceneFolderError, one_line
 
 logger = logging.getLogger(__name__)
 

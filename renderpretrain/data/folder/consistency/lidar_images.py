@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from renderpretrain.data.consistency.mistakes import (
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.mistakes import (
     AS_GIVEN,
     OF_CAMERAS,
     OF_LIDAR_AXES,
@@ -16,12 +17,11 @@ from renderpretrain.data.consistency.mistakes import (
     Mistake,
     spread,
 )
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError, brief
-from renderpretrain.data.folder_files import Sweep, read_sweep
-from renderpretrain.data.folder_geometry import camera_to_lidar, pinhole
-from renderpretrain.data.folder_pictures import frame_pictures, read_image
-from renderpretrain.data.folder_schema import CameraEntry, LidarEntry, OutdoorFolder, frame_name
+from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.files import Sweep, read_sweep
+from renderpretrain.data.folder.geometry import camera_to_lidar, pinhole
+from renderpretrain.data.folder.pictures import frame_pictures, read_image
+from renderpretrain.data.folder.schema import CameraEntry, LidarEntry, OutdoorFolder, frame_name
 from renderpretrain.geometry import Cameras
 
 FRAMES, POINTS = 4, 4000

@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_depths import known_classes
-from renderpretrain.data.folder_fields import (
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.depths import known_classes
+from renderpretrain.data.folder.fields import (
     COLORS,
     FARTHEST,
     NORMALS,
@@ -17,8 +17,8 @@ from renderpretrain.data.folder_fields import (
     brief,
     is_read,
 )
-from renderpretrain.data.folder_geometry import FAR
-from renderpretrain.data.folder_schema import LidarEntry
+from renderpretrain.data.folder.geometry import FAR
+from renderpretrain.data.folder.schema import LidarEntry
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 SWEEP_BYTES = 2**30

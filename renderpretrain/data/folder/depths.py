@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from renderpretrain.data.folder_fields import MOST_PIXELS, SceneFolderError
-from renderpretrain.data.folder_pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
+from renderpretrain.data.folder.fields import MOST_PIXELS, SceneFolderError
+from renderpretrain.data.folder.pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
 
 
 def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_files import Sweep
-from renderpretrain.data.folder_schema import OutdoorFrame, frame_name
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.files import Sweep
+from renderpretrain.data.folder.schema import OutdoorFrame, frame_name
 from renderpretrain.data.lidar_origin import doubtful_origin, fit_lidar_origin
 
 

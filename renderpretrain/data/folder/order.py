@@ -7,8 +7,8 @@ from typing import Any, overload
 import numpy as np
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder_fields import brief
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, OutdoorFrame
+from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame
 
 MAX_GAP = 1.5
 """Seconds between frames that follow each other, unless the user says otherwise; one a second do."""

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from renderpretrain.data.folder_fields import NO_OBJECT
-from renderpretrain.data.folder_schema import (
+from renderpretrain.data.folder.fields import NO_OBJECT
+from renderpretrain.data.folder.schema import (
     CameraEntry,
     IndoorFolder,
     LidarEntry,

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from renderpretrain.data.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake, spread
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_depths import read_depth
-from renderpretrain.data.folder_fields import SceneFolderError
-from renderpretrain.data.folder_geometry import pinhole
-from renderpretrain.data.folder_pictures import view_pictures
-from renderpretrain.data.folder_schema import IndoorFolder, frame_name
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake, spread
+from renderpretrain.data.folder.depths import read_depth
+from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.geometry import pinhole
+from renderpretrain.data.folder.pictures import view_pictures
+from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.geometry import Cameras, transform
 
 STARTS, AHEAD = 6, (1, 2, 4, 8)

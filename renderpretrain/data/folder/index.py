@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError, brief, expected, one_line
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import SceneFolderError, brief, expected, one_line
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
 
 INDEX = "frames.json"
 """Name of the file that describes a folder."""

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from renderpretrain.data.folder_fields import (
+from renderpretrain.data.folder.fields import (
     MOST_PIXELS,
     Angle,
     Classes,

@@ -5,17 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from renderpretrain.data.consistency import geometry_problems
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_depths import read_classes, read_depth
-from renderpretrain.data.folder_fields import SceneFolderError
-from renderpretrain.data.folder_files import read_sweep
-from renderpretrain.data.folder_index import INDEX, parse_index
-from renderpretrain.data.folder_pictures import frame_pictures, read_image, view_pictures
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, frame_name
-from renderpretrain.data.folder_views import group_views
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency import geometry_problems
+from renderpretrain.data.folder.depths import read_classes, read_depth
+from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.files import read_sweep
+from renderpretrain.data.folder.index import INDEX, parse_index
+from renderpretrain.data.folder.pictures import frame_pictures, read_image, view_pictures
+from renderpretrain.data.folder.scene_folder import SceneFolder
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, frame_name
+from renderpretrain.data.folder.views import group_views
 from renderpretrain.data.scene import Scene
-from renderpretrain.data.scene_folder import SceneFolder
 
 
 def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[str]:

@@ -8,11 +8,11 @@ measured far better than what the recording says, that is told, with the numbers
 from collections.abc import Iterator
 from dataclasses import replace
 
-from renderpretrain.data.consistency.depth_views import depth_view_problems
-from renderpretrain.data.consistency.lidar_images import lidar_image_problems
-from renderpretrain.data.consistency.sweep_poses import sweep_pose_problems
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.depth_views import depth_view_problems
+from renderpretrain.data.folder.consistency.lidar_images import lidar_image_problems
+from renderpretrain.data.folder.consistency.sweep_poses import sweep_pose_problems
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
 
 __all__ = ["geometry_problems"]
 

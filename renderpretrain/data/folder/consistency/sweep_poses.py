@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from renderpretrain.data.consistency.mistakes import (
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.mistakes import (
     AS_GIVEN,
     BODY,
     OF_LIDAR_AXES,
@@ -14,10 +15,9 @@ from renderpretrain.data.consistency.mistakes import (
     scaled,
     spread,
 )
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError
-from renderpretrain.data.folder_files import read_sweep
-from renderpretrain.data.folder_schema import OutdoorFolder, frame_name
+from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.files import read_sweep
+from renderpretrain.data.folder.schema import OutdoorFolder, frame_name
 
 PAIRS = 4
 """Pairs of sweeps that are looked at."""

@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import PREFIXES, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError, brief
-from renderpretrain.data.folder_schema import IndoorFolder, IndoorFrame, Orientation, OutdoorFrame
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, Orientation, OutdoorFrame
 
 PICTURE_BYTES = 2**28
 """Largest file of a picture."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import SceneFolderError, brief
-from renderpretrain.data.folder_index import INDEX, placed_problems
-from renderpretrain.data.folder_schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
-from renderpretrain.data.folder_validation import file_readings
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.index import INDEX, placed_problems
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
+from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
 
 VERSION = 1

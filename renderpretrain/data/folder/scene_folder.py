@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder_access import FolderAccess
-from renderpretrain.data.folder_fields import FARTHEST, SceneFolderError
-from renderpretrain.data.folder_files import Sweep, known_columns, read_sweep
-from renderpretrain.data.folder_geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
-from renderpretrain.data.folder_index import INDEX, read_index
-from renderpretrain.data.folder_order import MAX_GAP, Timeline, chosen_cameras, packed
-from renderpretrain.data.folder_origin import fitted_origin, look_at_origin
-from renderpretrain.data.folder_pictures import frame_pictures, read_image
-from renderpretrain.data.folder_schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
-from renderpretrain.data.folder_views import group_views, indoor_scene
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError
+from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
+from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
+from renderpretrain.data.folder.index import INDEX, read_index
+from renderpretrain.data.folder.order import MAX_GAP, Timeline, chosen_cameras, packed
+from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
+from renderpretrain.data.folder.pictures import frame_pictures, read_image
+from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
+from renderpretrain.data.folder.views import group_views, indoor_scene
 from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS, Scene
 
 CACHE_BYTES = 2**28
