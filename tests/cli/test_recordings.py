@@ -71,14 +71,15 @@ def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
 
 def test_a_process_that_prepares_batches_says_the_same_line(tmp_path, capfd):
     """A picture that is damaged behind the back of the check, which trusts sizes and dates."""
-    street = SyntheticStreet(2, image_size=(32, 64), points_per_beam=60, with_truth=False)
-    write_scene_folder(tmp_path / "data", [street[0], street[1]])
+    street = SyntheticStreet(5, image_size=(32, 64), points_per_beam=60, with_truth=False)
+    write_scene_folder(tmp_path / "data", [street[index] for index in range(5)])
     inspect_folder(tmp_path / "data")
-    file = sorted((tmp_path / "data").rglob("*.png"))[0]
+    # Of the second frame: the first, third and fifth are looked at before the run's folder is made.
+    file = sorted((tmp_path / "data").rglob("*.png"))[len(street[0].camera_names)]
     told, whole = file.stat(), file.read_bytes()
     file.write_bytes(whole[:30] + bytes(len(whole) - 30))
     os.utime(file, ns=(told.st_atime_ns, told.st_mtime_ns))
-    job = ["pretrain", "unipad-camera", "--data", f"folder:{tmp_path / 'data'}", *SMALL, "--steps", 2]
+    job = ["pretrain", "unipad-camera", "--data", f"folder:{tmp_path / 'data'}", *SMALL, "--steps", 5]
     said = []
     for workers in (0, 1):  # the first picture is of the last frame, which is whole
         run = tmp_path / f"run{workers}"
