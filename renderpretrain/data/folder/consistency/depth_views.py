@@ -121,7 +121,7 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     return _View(pose, camera.resize((depth.shape[0], depth.shape[1])), depth, measured[chosen])
 
 
-def _differences(here: _View, there: _View, factor: float) -> np.ndarray:
+def _differences(here: _View, there: _View, factor: int | float) -> np.ndarray:
     """Relative difference of depth at some pixels of the one view; infinite where the other does not see.
 
     Both depths are multiplied with the factor.
