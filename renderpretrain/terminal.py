@@ -35,11 +35,11 @@ class GuardedStream:
             given to rich must be printable before.
     """
 
-    def __init__(self, stream: TextIO, *, drawing: bool = False) -> None:
+    def __init__(self, stream: Any, *, drawing: bool = False) -> None:
         """Stand before a stream.
 
         Args:
-            stream: Where the text goes.
+            stream: Where the text goes: ``sys.stdout``, or what somebody has put in its place.
             drawing: Let pass what rich draws with.
         """
         self._stream = stream

@@ -56,7 +56,7 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool | None) -> None:
     """Say which version this is, and stop."""
     if asked:
         typer.echo(f"renderpretrain {__version__}")
@@ -66,8 +66,9 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-    ] = False,
+        bool | None,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = None,
 ) -> None:
     """Pre-train 3D perception encoders by neural rendering."""
 

@@ -1,17 +1,20 @@
 """``renderpretrain recipes``: which recipes there are, and every setting of one."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-recipes = typer.Typer(help="Which recipes there are.")
+
+class ListsByDefault(TyperGroup):
+    """Without a verb it lists."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The words of the command line, with the verb that is meant."""
+        return super().parse_args(ctx, args or ["list"])
 
 
-@recipes.callback(invoke_without_command=True)
-def by_default(context: typer.Context) -> None:
-    """Which recipes there are, and every setting of one; without a verb, the list."""
-    if context.invoked_subcommand is None:
-        list_recipes()
+recipes = typer.Typer(help="Which recipes there are; without a verb, the list.", cls=ListsByDefault)
 
 
 @recipes.command("list")

@@ -143,9 +143,9 @@ def _wrapped(tree: dict[Any, Any], depth: int) -> dict[Any, Any] | None:
     return tree if any(map(_is_tensor, tree.values())) else None
 
 
-def _flat(tree: dict[Any, Any]) -> dict[str, Any]:
+def _flat(tree: dict[Any, Any]) -> dict[Any, Any]:
     """Dictionaries of weights beside each other as one, by dotted keys; optimisers are left out."""
-    flat: dict[str, Any] = {}
+    flat: dict[Any, Any] = {}
     for outer, value in tree.items():
         inner = None if str(outer).startswith("optim") else _mapping(value)
         for key, tensor in (_wrapped(inner, 2) or {}).items() if inner else ():

@@ -30,7 +30,7 @@ def ramp(
 
 
 def depth_colours(
-    depth: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, near: float, far: float
+    depth: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, near: int | float, far: int | float
 ) -> Float[Tensor, "3 H W"]:
     """Depth in metres on a logarithmic scale from ``near`` to ``far``; black where not valid."""
     low, high = torch.tensor(near).log(), torch.tensor(far).log()

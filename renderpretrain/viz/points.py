@@ -15,8 +15,8 @@ def points_on_image(
     points: Float[Tensor, "P 3"],
     *,
     stride: int = 2,
-    near: float = 2.0,
-    far: float = 60.0,
+    near: int | float = 2.0,
+    far: int | float = 60.0,
 ) -> Float[Tensor, "3 H W"]:
     """A picture, dimmed, with what points it sees in squares of their distance's colour.
 

@@ -114,4 +114,4 @@ def without_cameras(scene):
 
 def without_points(scene):
     """As cameras alone record it."""
-    return replace(scene, points=scene.points[:0], point_labels=None)
+    return replace(scene, points=scene.points[:0], colors=None, normals=None, point_labels=None)
