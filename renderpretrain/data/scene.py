@@ -158,8 +158,8 @@ class Scene:
     occupancy: OccupancyLabels | None = None
     previous: tuple["Scene", ...] = ()
     domain: int = 0
-    colors: Float[Tensor, "P 3"] | None = None
-    normals: Float[Tensor, "P 3"] | None = None
+    colors: Float[Tensor, "_ 3"] | None = None
+    normals: Float[Tensor, "_ 3"] | None = None
     point_key: Bool[Tensor, " P"] | None = None
     camera_valid: Bool[Tensor, " N"] | None = None
 

@@ -83,7 +83,7 @@ def _of_field(field: str, error: PydanticCustomError) -> PydanticCustomError:
     return PydanticCustomError("expected", "{field}: {error}", {"field": field, "error": error.message()})
 
 
-def _array(value: list[Any], shape: tuple[int, ...], what: str, largest: float) -> np.ndarray:
+def _array(value: list[Any], shape: tuple[int, ...], what: str, largest: int | float) -> np.ndarray:
     """The nested list as float64, or an error."""
     try:
         array = np.asarray(value, dtype=np.float64)

@@ -47,7 +47,7 @@ class SceneFolder:
         max_points: int | None = None,
         views_per_scene: int | None = None,
         held_out_every: int | None = None,
-        sensor_origin: tuple[float, float, float] | None = None,
+        sensor_origin: tuple[int | float, int | float, int | float] | None = None,
         outside: bool = False,
         max_gap: int | float = MAX_GAP,
         cameras: tuple[str, ...] | None = None,
@@ -286,7 +286,7 @@ class SceneFolder:
 
 
 def _check_options(
-    counts: dict[str, int | None], sensor_origin: tuple[float, float, float] | None, max_gap: int | float
+    counts: dict[str, int | None], sensor_origin: Sequence[int | float] | None, max_gap: int | float
 ) -> None:
     """Raise unless the options of a folder make sense."""
     for name, value in counts.items():
