@@ -41,6 +41,17 @@ def check_shape(name: str, tensor: Tensor, axes: str, **sizes: int) -> dict[str,
     return bound
 
 
+def check_images(images: Tensor, axes: str) -> None:
+    """Raise ``ValueError`` unless images have four axes, such as ``"B 3 H W"``, of floating-point numbers."""
+    if isinstance(images, Tensor) and images.dim() == 5:
+        raise ValueError(
+            f"images: expected ({', '.join(axes.split())}), got {tuple(images.shape)}; cameras go in one "
+            "row: images.flatten(0, 1)"
+        )
+    check_shape("images", images, axes)
+    check_floating(images=images)
+
+
 def check_alike(**tensors: Tensor | None) -> None:
     """Raise ``ValueError`` unless all have the shape of the first one; broadcasting is a mistake among rays.
 

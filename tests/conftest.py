@@ -30,6 +30,22 @@ def device(request):
 
 
 @pytest.fixture
+def one_flipped_bit():
+    """Damages a file, one bit of every so many-th byte after the other; in the end it is as before."""
+
+    def damages(path, first=0, every=1):
+        whole = path.read_bytes()
+        for place in range(first, len(whole), every):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            path.write_bytes(damaged)
+            yield place
+        path.write_bytes(whole)
+
+    return damages
+
+
+@pytest.fixture
 def realdata():
     """The folder of real recordings, or a skip that says how to give one."""
     folder = Path(os.environ.get("RENDERPRETRAIN_REALDATA", ROOT.parent / "shared" / "realdata"))

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_images
 from renderpretrain.encoders.drop_path import drop_path
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import (
     MaskedConv2d,
     MaskedLayerNorm2d,
-    check_images,
     hide_cells,
     resize_mask,
 )
@@ -85,7 +85,7 @@ class ConvNeXt(nn.Module):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
-        check_images(images)
+        check_images(images, "B 3 H W")
         x = self.stem(hide_cells(images, hidden), hidden)
         maps = []
         for i, stage in enumerate(self.stages):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from renderpretrain.checks import check_bool, check_floating, check_shape
+from renderpretrain.checks import check_bool, check_shape
 
 
 def resize_mask(hidden: Bool[Tensor, "B 1 _ _"], size: tuple[int, int]) -> Bool[Tensor, "B 1 _ _"]:
@@ -30,17 +30,6 @@ def hide_cells(
     check_shape("hidden", hidden, "B 1 h w", B=len(features))
     check_bool(hidden=hidden)
     return features.masked_fill(resize_mask(hidden, (features.shape[-2], features.shape[-1])), 0.0)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ``ValueError`` unless there are images ``(B, 3, H, W)`` of floating-point numbers."""
-    if isinstance(images, Tensor) and images.dim() == 5:
-        raise ValueError(
-            f"images: expected (B, 3, H, W), got {tuple(images.shape)}; cameras go in one row: "
-            "images.flatten(0, 1)"
-        )
-    check_shape("images", images, "B 3 H W")
-    check_floating(images=images)
 
 
 class MaskedConv2d(nn.Conv2d):

@@ -11,12 +11,12 @@ from functools import partial
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_images
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
     MaskedConv2d,
     MaskedMaxPool2d,
-    check_images,
     hide_cells,
     resize_mask,
 )
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
-        check_images(images)
+        check_images(images, "B 3 H W")
         x = self.bn1(self.conv1(hide_cells(images, hidden), hidden), hidden).relu()
         x = self.maxpool(x, hidden)
         maps = []

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from renderpretrain.checks import check_images
 from renderpretrain.encoders.drop_path import drop_path as drop
-from renderpretrain.encoders.masked import check_images, hide_cells, resize_mask
+from renderpretrain.encoders.masked import hide_cells, resize_mask
 from renderpretrain.encoders.perceptron import Perceptron
 from renderpretrain.encoders.window_attention import WindowAttention
 
@@ -83,7 +84,7 @@ class SwinTransformer(nn.Module):
             hidden: Cells the network must not see; needs ``mask_token``, which stands for every patch whose
                 centre lies in one. Images hidden beforehand, in pixels, go without.
         """
-        check_images(images)
+        check_images(images, "B 3 H W")
         height, width = images.shape[-2:]
         if height % PATCH or width % PATCH:
             raise ValueError(

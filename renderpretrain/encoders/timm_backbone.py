@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain.encoders.masked import check_images
+from renderpretrain.checks import check_images
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -44,7 +44,7 @@ class TimmBackbone(nn.Module):
         Args:
             images: Normalised images.
         """
-        check_images(images)
+        check_images(images, "B 3 H W")
         maps = self.network(images)
         return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
 

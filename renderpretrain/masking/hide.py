@@ -5,7 +5,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_alike, check_bool, check_floating, check_integer, check_shape
+from renderpretrain.checks import (
+    check_alike,
+    check_bool,
+    check_floating,
+    check_images,
+    check_integer,
+    check_shape,
+)
 
 
 def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[Tensor, "M h w"]:
@@ -14,7 +21,7 @@ def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[
     Of a batch's cameras, ``images.flatten(0, 1)``, each gets a mask of its own from
     ``ops.per_camera(seeds, num_cameras)``.
     """
-    _check_images(images)
+    check_images(images, "M C H W")
     height, width = images.shape[-2:]
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(
@@ -42,7 +49,7 @@ def hide_patches(
     Raises:
         ValueError: If patches do not tile the images, or the token is neither a patch nor a pixel.
     """
-    _check_images(images)
+    check_images(images, "M C H W")
     check_shape("mask", mask, "M h w", M=len(images))
     check_bool(mask=mask)
     rows, columns = mask.shape[1:]
@@ -172,17 +179,6 @@ def hidden_voxels(
     check_bool(mask=mask)
     b, z, y, x = _blocks(coords, block)
     return mask[b, z, y, x]
-
-
-def _check_images(images: Tensor) -> None:
-    """Raise ``ValueError`` unless there are images ``(M, C, H, W)`` of floating-point numbers."""
-    if isinstance(images, Tensor) and images.dim() == 5:
-        raise ValueError(
-            f"images: expected (M, C, H, W), got {tuple(images.shape)}; cameras go in one row: "
-            "images.flatten(0, 1)"
-        )
-    check_shape("images", images, "M C H W")
-    check_floating(images=images)
 
 
 def _check_coords(coords: Tensor) -> None:
