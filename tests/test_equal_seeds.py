@@ -19,6 +19,7 @@ from renderpretrain.masking import (
     SharedMask,
     Sometimes,
     WeightedMask,
+    no_mask,
     patch_candidates,
 )
 from renderpretrain.renderers import UniformRenderer
@@ -56,6 +57,32 @@ def test_two_policies_that_are_or_ed_hide_51_percent(one, other):
 @pytest.mark.parametrize("policy", [Either((RandomMask(0.3),) * 2), Compose((RandomMask(0.3),) * 2)])
 def test_two_of_a_kind_are_composed(policy):
     assert_close(mask_of(policy).float().mean(1), torch.full((2,), 0.51), rtol=0, atol=0.02)
+
+
+THREE = RandomMask(0.3) | RandomMask(0.3) | RandomMask(0.3)
+
+
+@pytest.mark.parametrize(
+    ("joined", "share"),
+    [
+        (RandomMask(0.3) | RandomMask(0.3), 0.51),
+        (RandomMask(0.3) & RandomMask(0.3), 0.09),
+        (RandomMask(0.3) | RandomMask(0.6), 0.72),  # the smaller one was a part of the larger
+        (FrameMask(0.3) & FrameMask(0.3), 0.09),
+        (THREE, 1 - 0.7**3),
+        (RandomMask(0.3) | (RandomMask(0.3) | RandomMask(0.3)), 1 - 0.7**3),
+        ((RandomMask(0.3) | RandomMask(0.3)) & (RandomMask(0.3) | RandomMask(0.3)), 0.51**2),
+        (no_mask | RandomMask(0.3), 0.3),
+        (no_mask & RandomMask(0.3), 0.0),
+        (RandomMask(0.3) & (lambda candidates, seeds: candidates), 0.3),
+    ],
+)
+def test_operators_fold_the_place_into_the_seeds(joined, share):
+    for seeds in (SEEDS, SEEDS + 1000):  # given at the call, as a loop does
+        hidden = joined(CANDIDATES, seeds)
+        assert torch.equal(hidden, joined(CANDIDATES, seeds))
+        # Draws of 4000: the standard deviation is below 0.4 % also for three of them.
+        assert_close(hidden.float().mean(1), torch.full((2,), share), rtol=0, atol=0.02)
 
 
 def test_two_of_a_kind_take_a_fork():

@@ -6,15 +6,16 @@ whatever the axes count: patches, pixels, voxels, blocks of them, points, frames
 them beyond that (distances, azimuths, returns) it is given when it is made.
 
 Policies of different classes draw independently from equal seeds. Two of one class on the same candidates
-would draw the same mask: put them in :class:`Either` or :class:`Compose`, which give each its own seeds, or
-give the second one ``ops.fork(seeds, 1)``. Images of several cameras in one row, ``(B * N, h, w)``, take
-``ops.per_camera(seeds, N)``.
+would draw the same mask. Joined before they draw, ``(RandomMask(0.3) | RandomMask(0.3))(candidates, seeds)``
+or ``&``, or in :class:`Compose`, each has its own seeds; one that is called by itself takes
+``ops.fork(seeds, 1)``, for it cannot know of the other. Images of several cameras in one row,
+``(B * N, h, w)``, take ``ops.per_camera(seeds, N)``.
 
 What a mask then does to its tokens: :func:`hide_patches`, :func:`hide_depth`, :func:`hidden_voxels`,
 :func:`hide_features`; hidden points are no longer valid, ``point_valid & ~mask``.
 """
 
-from renderpretrain.masking.combine import Compose, Either, FrameMask, SharedMask, Sometimes
+from renderpretrain.masking.combine import Compose, FrameMask, SharedMask, Sometimes
 from renderpretrain.masking.hide import (
     hidden_voxels,
     hide_depth,
@@ -25,12 +26,14 @@ from renderpretrain.masking.hide import (
     returns_per_patch,
     voxel_candidates,
 )
-from renderpretrain.masking.random import MaskPolicy, RandomMask, WeightedMask, lidar_guided, no_mask
+from renderpretrain.masking.joined import Both, Either, MaskPolicy
+from renderpretrain.masking.random import RandomMask, WeightedMask, lidar_guided, no_mask
 from renderpretrain.masking.ranges import RangeMask
 from renderpretrain.masking.regions import BlockMask, ConeMask, GridMask, SectorMask
 
 __all__ = [
     "BlockMask",
+    "Both",
     "Compose",
     "ConeMask",
     "Either",

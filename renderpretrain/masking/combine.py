@@ -8,30 +8,12 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.masking.choose import check_share, policy_seeds
-from renderpretrain.masking.random import MaskPolicy, RandomMask
+from renderpretrain.masking.joined import Joinable, MaskPolicy
+from renderpretrain.masking.random import RandomMask
 
 
 @dataclass(frozen=True)
-class Either:
-    """Hide what any of the policies hides; each draws on its own.
-
-    Attributes:
-        policies: At least one.
-    """
-
-    policies: tuple[MaskPolicy, ...]
-
-    def __call__(
-        self, candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"] | None = None
-    ) -> Bool[Tensor, "B ..."]:
-        """Draw the mask; without seeds they come from torch's global generator."""
-        seeds = policy_seeds("Either", candidates, seeds)
-        masks = [policy(candidates, ops.fork(seeds, i)) for i, policy in enumerate(self.policies)]
-        return torch.stack(masks).any(0)
-
-
-@dataclass(frozen=True)
-class Compose:
+class Compose(Joinable):
     """Hide what the policies hide one after the other, each among what the ones before it left.
 
     Attributes:
@@ -52,7 +34,7 @@ class Compose:
 
 
 @dataclass(frozen=True)
-class Sometimes:
+class Sometimes(Joinable):
     """Hide nothing of some samples, and what a policy hides of the others.
 
     Attributes:
@@ -77,7 +59,7 @@ class Sometimes:
 
 
 @dataclass(frozen=True)
-class SharedMask:
+class SharedMask(Joinable):
     """One decision for all tokens along some axes: a policy for columns, frames, or all cameras at once.
 
     A line of tokens is a candidate where any of its tokens is. For the columns of a bird's-eye view on
@@ -108,7 +90,7 @@ class SharedMask:
 
 
 @dataclass(frozen=True)
-class FrameMask:
+class FrameMask(Joinable):
     """Drop whole frames of a sequence; the newest ones stay.
 
     UniScene sees three of the four frames before the key frame (https://arxiv.org/abs/2305.18829):

@@ -1,6 +1,5 @@
 """Hide a fraction of the candidates, each with its own chance."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +8,11 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.masking.choose import check_share, hide_smallest, per_candidate, policy_seeds
-
-MaskPolicy = Callable[[Bool[Tensor, "B ..."], Int[Tensor, " B"]], Bool[Tensor, "B ..."]]
-"""``(candidates, seeds) -> mask``; the mask is a subset of the candidates."""
+from renderpretrain.masking.joined import Joinable
 
 
 @dataclass(frozen=True)
-class RandomMask:
+class RandomMask(Joinable):
     """Hide ``ratio`` of each sample's candidates, rounded to whole tokens.
 
     On points it is PonderV2's indoor drop-out (0.8 of them, https://arxiv.org/abs/2310.08586), on pixels with
@@ -39,7 +36,7 @@ class RandomMask:
 
 
 @dataclass(frozen=True)
-class WeightedMask:
+class WeightedMask(Joinable):
     """Hide ``ratio`` of each sample's candidates, rounded to whole tokens, some more likely than others.
 
     Tokens are drawn one after the other without replacement, each with a chance proportional to its weight

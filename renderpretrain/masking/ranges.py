@@ -9,10 +9,11 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.masking.choose import check_share, hide_in_groups, per_candidate, policy_seeds
+from renderpretrain.masking.joined import Joinable
 
 
 @dataclass(frozen=True)
-class RangeMask:
+class RangeMask(Joinable):
     """Hide a share of the candidates that depends on their distance, uniformly within each ring.
 
     A LiDAR has hundreds of returns on a car nearby and a handful on one far away; one ratio for both leaves

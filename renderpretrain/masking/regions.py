@@ -10,13 +10,14 @@ from torch import Tensor
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.masking.choose import check_share, hide_smallest, per_candidate, policy_seeds
+from renderpretrain.masking.joined import Joinable
 
 ANGLE_STEPS = 1 << 20
 """Angles and cosines are compared in these steps: equal ones stay equal whatever a device's rounding."""
 
 
 @dataclass(frozen=True)
-class BlockMask:
+class BlockMask(Joinable):
     """Hide rectangles of patches, or boxes of voxels, until ``ratio`` of the candidates is hidden.
 
     As in BEiT (https://arxiv.org/abs/2106.08254, algorithm 1), for any number of axes, with one difference:
@@ -100,7 +101,7 @@ class BlockMask:
 
 
 @dataclass(frozen=True)
-class SectorMask:
+class SectorMask(Joinable):
     """Hide one sector around the sensor, from a random azimuth on, that holds ``ratio`` of the candidates.
 
     Attributes:
@@ -131,7 +132,7 @@ class SectorMask:
 
 
 @dataclass(frozen=True)
-class ConeMask:
+class ConeMask(Joinable):
     """Hide the cone around one random candidate's direction that holds ``ratio`` of the candidates.
 
     Attributes:
@@ -167,7 +168,7 @@ class ConeMask:
 
 
 @dataclass(frozen=True)
-class GridMask:
+class GridMask(Joinable):
     """Hide the squares of a regular grid of random period and place.
 
     GridMask (https://arxiv.org/abs/2001.04086), section 3, without rotation, as BEVFormer and UniScene use
