@@ -108,7 +108,12 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
         settings.optimization,
         out=folder,
         options=RunOptions(
-            holdout=job.holdout, seed=job.seed, config=job.as_tree(), on_picture=draw, **options
+            holdout=job.holdout,
+            seed=job.seed,
+            check_data=False,  # `checked` has looked
+            config=job.as_tree(),
+            on_picture=draw,
+            **options,
         ),
     )
     if result.is_main:

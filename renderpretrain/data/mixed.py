@@ -30,6 +30,7 @@ class MixedScenes:
         self, datasets: Sequence[SceneDataset], *, holdout: int = 0, shares: Sequence[int] | None = None
     ) -> None:
         self.datasets = tuple(datasets)
+        self._holdout, self._shares = holdout, shares
         held_out = held_out_of_each(holdout, len(self.datasets))
         training = [len(dataset) - count for dataset, count in zip(self.datasets, held_out, strict=True)]
         if not self.datasets or min(training) < 1:
@@ -52,6 +53,10 @@ class MixedScenes:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def of(self, datasets: Sequence[SceneDataset]) -> "MixedScenes":
+        """The same mixture of other data sets."""
+        return MixedScenes(datasets, holdout=self._holdout, shares=self._shares)
 
     def __getitem__(self, index: int) -> Scene:
         """Scene ``index``; raises ``IndexError`` outside ``range(len(self))``."""

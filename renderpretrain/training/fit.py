@@ -13,6 +13,7 @@ from renderpretrain.training.distributed import Process, agree_on_sparse_backend
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.overlap import check_overlap, look_at
+from renderpretrain.training.preflight import looked_at
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer
@@ -63,18 +64,15 @@ def fit(
 
     Raises:
         ValueError: If the folder holds files or is in use, nothing can be resumed, the split leaves no scene
-            to train on, the recipe is none, or its ranges and the data have nothing in common.
+            to train on, the recipe is none, its ranges and the data have nothing in common, or frames of a
+            scene folder are bad or lack what it needs (``RunOptions.check_data``, ``skip_bad``).
         OSError: If the folder or a checkpoint cannot be written.
         FloatingPointError: If a loss term, the gradient or a weight is not finite; names the step, and the
             term and the samples, or the weight.
     """
     options = options or RunOptions()
     folder = RunFolder(Path(out))
-    if not 0 <= options.holdout < len(dataset):
-        raise ValueError(
-            f"holdout: expected a number from 0 to {len(dataset) - 1}, for there are {len(dataset)} scenes; "
-            f"got {options.holdout}"
-        )
+    check_split(dataset, options.holdout)
     check_seed(options.seed)
     check_renders(recipe, options.holdout)
     with (
@@ -82,6 +80,11 @@ def fit(
         stop_signals() as request,
         ExitStack() as claim,
     ):
+        with process.together():
+            if process.is_main:
+                folder.check(resume=options.resume)
+        dataset, options = looked_at(recipe, dataset, folder, options, aloud=process.is_main)
+        check_split(dataset, options.holdout)
         recipe.to(process.device)
         warning = check_overlap(look_at(recipe, dataset, len(dataset) - options.holdout), recipe)
         with process.together():
@@ -132,6 +135,15 @@ def _train(
             run.look(start)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, around.request)
         return run.train(stepper, start)
+
+
+def check_split(dataset: SceneDataset, holdout: int) -> None:
+    """Raise a ``ValueError`` if no scene is left to train on."""
+    if not 0 <= holdout < len(dataset):
+        raise ValueError(
+            f"holdout: expected a number from 0 to {len(dataset) - 1}, for there are {len(dataset)} scenes; "
+            f"got {holdout}"
+        )
 
 
 def check_seed(seed: int) -> None:

@@ -45,6 +45,10 @@ class RunOptions:
         resume: Go on from the newest checkpoint in the run's folder.
         workers: Processes that prepare batches; 0 prepares them between the steps, ``None`` means that on a
             CPU and a few processes for a GPU.
+        check_data: Look at all frames of the scene folders in the data set before anything is written; what
+            was found is remembered, so the next time it takes no time.
+        skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
+            ``skipped`` in ``config.yaml``, and a resumed run leaves out the same.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
         config: Saved with the run and with each checkpoint; plain values only.
         on_picture: Called with the step and the recipe at the start, the middle and the end, in the main
@@ -56,6 +60,8 @@ class RunOptions:
     device: str = "auto"
     resume: bool = False
     workers: int | None = None
+    check_data: bool = True
+    skip_bad: bool = False
     evaluation_rays: int = 512
     config: Mapping[str, Any] = field(default_factory=dict)
     on_picture: Callable[[int, nn.Module], None] | None = None

@@ -7,7 +7,7 @@ from typing import Any, overload
 import numpy as np
 
 from renderpretrain.data.cache import MemoryCache
-from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folder.fields import FARTHEST, brief
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame
 
 MAX_GAP = 1.5
@@ -110,3 +110,23 @@ def packed(index: OutdoorFolder | IndoorFolder) -> OutdoorFolder | IndoorFolder:
     """The same index with its frames kept as bytes; what was looked up in them stays known."""
     known = {"frames": PackedFrames(index.frames), "first_of_scene": index.first_of_scene}
     return index.model_copy(update=known)
+
+
+def check_options(
+    counts: dict[str, int | None], sensor_origin: Sequence[int | float] | None, max_gap: int | float
+) -> None:
+    """Raise a ``ValueError`` unless the options of a folder make sense.
+
+    Args:
+        counts: Whole numbers by name, ``None`` where not given.
+        sensor_origin: Three numbers in metres, or ``None``.
+        max_gap: Seconds.
+    """
+    for name, value in counts.items():
+        least = 2 if name == "held_out_every" else 1
+        if value is not None and value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+    if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
+        raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
+    if not max_gap > 0:
+        raise ValueError(f"max_gap: expected a positive number of seconds, got {max_gap}")

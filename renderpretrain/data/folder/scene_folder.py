@@ -3,17 +3,18 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError
+from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder.index import INDEX, read_index
-from renderpretrain.data.folder.order import MAX_GAP, Timeline, chosen_cameras, packed
+from renderpretrain.data.folder.order import MAX_GAP, Timeline, check_options, chosen_cameras, packed
 from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
 from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
@@ -36,6 +37,8 @@ class SceneFolder:
         image_size: ``(height, width)`` of the images; ``None`` without cameras.
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
         camera_names: Names of the outdoor cameras, in their places; one that a frame lacks is invalid there.
+        asked_cameras: Those that were asked for; ``None`` for all there are.
+        skipped: Positions in ``frames.json`` of the frames that are left out.
     """
 
     def __init__(  # noqa: PLR0913  one keyword per property of the data
@@ -76,7 +79,11 @@ class SceneFolder:
             SceneFolderError: With one line that names file, frame and field.
         """
         counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
-        _check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
+        check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
+        self._arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
+        self._arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
+        self._arguments |= {"outside": outside, "cameras": cameras}
+        self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path = Path(path)
         self.access = FolderAccess(self.path, outside)
         self.index = read_index(self.path, outside=outside, skip=skip)
@@ -111,6 +118,10 @@ class SceneFolder:
             )
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
+
+    def without(self, positions: Collection[int]) -> "SceneFolder":
+        """The same folder, read anew without the frames at these positions of ``frames.json``, either."""
+        return SceneFolder(self.path, skip=self.skipped | set(positions), **self._arguments)
 
     def sequence(self, index: int) -> Sequence[int]:
         """Frames of the same ``scene`` in order of time up to the next long gaps; a room's scene alone."""
@@ -283,17 +294,3 @@ class SceneFolder:
                         f"{self.path / INDEX}: {frame_name(frame)}: {field}: expected a value "
                         f"because sweeps={self.sweeps}, got nothing"
                     )
-
-
-def _check_options(
-    counts: dict[str, int | None], sensor_origin: Sequence[int | float] | None, max_gap: int | float
-) -> None:
-    """Raise unless the options of a folder make sense."""
-    for name, value in counts.items():
-        least = 2 if name == "held_out_every" else 1
-        if value is not None and value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
-    if sensor_origin is not None and not all(abs(value) <= FARTHEST for value in sensor_origin):
-        raise ValueError(f"sensor_origin: expected three finite numbers in metres, got {sensor_origin}")
-    if not max_gap > 0:
-        raise ValueError(f"max_gap: expected a positive number of seconds, got {max_gap}")

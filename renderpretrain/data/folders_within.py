@@ -1,0 +1,31 @@
+"""The scene folders that a data set reads, wherever they stand in it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from renderpretrain.data.folder.scene_folder import SceneFolder
+from renderpretrain.data.miscalibration import Miscalibrated
+from renderpretrain.data.mixed import MixedScenes
+from renderpretrain.data.scene import Recording, SceneDataset
+from renderpretrain.data.windows import SceneWindows
+
+
+def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFolder]) -> SceneDataset:
+    """The same data set with its scene folders changed.
+
+    Those of mixtures, windows and miscalibrated scenes are found; a wrapper of the user's own stays as it is.
+
+    Args:
+        dataset: Any.
+        change: Called with every folder; returns what stands in its place.
+    """
+    if isinstance(dataset, SceneFolder):
+        return change(dataset)
+    if isinstance(dataset, Miscalibrated):
+        return replace(dataset, dataset=with_folders(dataset.dataset, change))
+    if isinstance(dataset, MixedScenes):
+        return dataset.of([with_folders(one, change) for one in dataset.datasets])
+    if isinstance(dataset, SceneWindows):
+        inner = with_folders(dataset.recording, change)
+        return replace(dataset, recording=inner) if isinstance(inner, Recording) else dataset
+    return dataset

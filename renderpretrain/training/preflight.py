@@ -1,0 +1,262 @@
+"""Before the first step: whether all frames can be read, and have what the recipe learns from."""
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import nn
+
+from renderpretrain.data import (
+    FrameFacts,
+    Needs,
+    Scene,
+    SceneDataset,
+    SceneFolder,
+    faults,
+    inspect_folder,
+    missing,
+)
+from renderpretrain.data.folders_within import with_folders
+from renderpretrain.data.words import DataWord, data_words
+from renderpretrain.recipes import RECIPES
+from renderpretrain.storage.yaml_text import read_yaml_mapping
+from renderpretrain.terminal import printable
+from renderpretrain.training.run import RunOptions
+from renderpretrain.training.run_folder import RunFolder
+
+MOST_LINES = 20
+"""Faults that are listed; of the others the number is said."""
+
+NAMES = {"images": "images", "points": "points", "depths": "depth images", "labels": "classes (semseg)"}
+"""How messages call what a recording may lack."""
+
+
+LOOKED_AT = 3
+"""Scenes of data that is no recording, evenly spread."""
+
+
+def _told(line: str) -> None:
+    """Tell the user."""
+    sys.stdout.write(printable(line) + "\n")
+
+
+def _warned(line: str) -> None:
+    """Tell the user what is wrong."""
+    sys.stderr.write(printable(line) + "\n")
+
+
+def _unheard(line: str) -> None:
+    """Another process tells it."""
+
+
+@dataclass(frozen=True)
+class FolderFrames:
+    """The frames of a folder that are to be learned from.
+
+    Attributes:
+        path: The folder.
+        outside: Whether ``frames.json`` may name files outside of the folder.
+        cameras: Names of the cameras that are asked for; ``None`` for all.
+        sweeps: How many are merged.
+        skipped: Positions of the frames that are left out already.
+    """
+
+    path: str | Path
+    outside: bool = False
+    cameras: Sequence[str] | None = None
+    sweeps: int = 1
+    skipped: Collection[int] = ()
+
+    @classmethod
+    def of(cls, folder: SceneFolder) -> "FolderFrames":
+        """What an open folder reads."""
+        return cls(folder.path, folder.access.outside, folder.asked_cameras, folder.sweeps, folder.skipped)
+
+    def frames(self, say: Callable[[str], None]) -> list[FrameFacts]:
+        """Facts about the frames that are not left out, with the cameras that are asked for."""
+        found = inspect_folder(self.path, outside=self.outside, say=say)
+        frames = [frame for frame in found if frame.position not in self.skipped]
+        if self.cameras is None:
+            return frames
+        seen = [[name for name in frame.cameras if name in self.cameras] for frame in frames]
+        return [
+            replace(frame, cameras=cameras, images=bool(cameras))
+            for frame, cameras in zip(frames, seen, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The look at all frames of a recording that comes before learning from it.
+
+    Attributes:
+        recipe: How messages call it.
+        config: Its configuration, which says what it needs; of one that is not ours, frames are only read.
+        skip_bad: Leave bad frames out rather than refuse them.
+        skipping: How the user asks for that.
+        say: Told what takes time and what is left out.
+        warn: Told what is wrong.
+    """
+
+    recipe: str
+    config: BaseModel | None
+    skip_bad: bool = False
+    skipping: str = "RunOptions(skip_bad=True)"
+    say: Callable[[str], None] = _told
+    warn: Callable[[str], None] = _warned
+
+    def bad_frames(self, recording: FolderFrames) -> list[int]:
+        """Positions of the frames to leave out, rising; each with its reason is told.
+
+        Raises:
+            ValueError: If the recording has nothing of what the recipe needs, or frames are bad and stay in.
+        """
+        frames, needs = recording.frames(self.say), needs_of(self.config)
+        needs = replace(needs, poses=needs.poses or recording.sweeps > 1)
+        self._check_all(recording.path, frames, needs)
+        bad = faults(recording.path, frames, needs)
+        if bad:
+            self._tell(recording.path, bad, len(frames))
+        _check_places(recording.path, [frame for frame in frames if frame.position not in bad], needs)
+        return sorted(bad)
+
+    def check_scenes(self, scenes: Sequence[Scene]) -> None:
+        """Raise a ``ValueError`` if none of some scenes has what the recipe needs."""
+        seen = [
+            FrameFacts(
+                position,
+                scene.name,
+                images=scene.images is not None,
+                points=len(scene.points) > 0,
+                depths=scene.z_depths is not None,
+                labels=scene.point_labels is not None or scene.pixel_labels is not None,
+            )
+            for position, scene in enumerate(scenes)
+        ]
+        self._check_all(f"the data set of {scenes[0].name}", seen, needs_of(self.config))
+
+    def _check_all(self, path: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> None:
+        """Refuse a recording that has nothing of what is needed, and say what can be done with it."""
+        readable = [frame for frame in frames if not frame.faults]
+        lacking = missing(readable, needs) if readable else []
+        if not lacking:
+            return
+        advice = "no recipe learns from what it has"
+        others = [
+            name
+            for name, entry in RECIPES.items()
+            if not missing(readable, entry.needs(entry.presets["tiny"])) and name != self.recipe
+        ]
+        if others:
+            advice = f"what learns from it: {', '.join(others)}"
+        for way in [needs.ways[name] for name in lacking if name in needs.ways]:
+            if self.config and not missing(readable, needs_of(_changed(self.config, way))):
+                advice = f"set {way}"
+        what = " and no ".join(NAMES[name] for name in lacking)
+        raise ValueError(f"data: {path} has no {what}: {self.recipe} needs them; {advice}")
+
+    def _tell(self, path: str | Path, bad: dict[int, list[str]], count: int) -> None:
+        """List what is wrong with frames; unless they are left out, or where none stays, it is an error."""
+        lines = [line for of_frame in bad.values() for line in of_frame]
+        alone = len(lines) == 1 and not self.skip_bad
+        for line in lines[:MOST_LINES] if not alone else ():
+            self.warn(line)
+        if len(lines) > MOST_LINES:
+            self.warn(f"... and {len(lines) - MOST_LINES} more")
+        if self.skip_bad and len(bad) < count:
+            self.say(f"left out: {len(bad)} of {count} frames of {path}")
+            return
+        what = f"data: {len(bad)} of {count} frames of {path} are bad, as listed above"
+        way = f"; mend them, or leave them out with {self.skipping}" if len(bad) < count else ""
+        raise ValueError(f"{lines[0] if alone else what}{way}")
+
+
+def looked_at(
+    recipe: nn.Module, dataset: SceneDataset, folder: RunFolder, options: RunOptions, *, aloud: bool = True
+) -> tuple[SceneDataset, RunOptions]:
+    """The data set without its bad frames, and the options, whose ``config`` says which these are.
+
+    Args:
+        recipe: What is to learn; its ``config``, where it is one of ours, says what it needs.
+        dataset: All frames of the scene folders in it are looked at, of other data a few scenes.
+        folder: The run's, which remembers what a resumed run has left out.
+        options: Whether to look, and whether bad frames are left out.
+        aloud: Whether this process speaks.
+
+    Raises:
+        ValueError: As :meth:`Preflight.bad_frames` does.
+    """
+    config = getattr(recipe, "config", None)
+    preflight = Preflight(
+        str(options.config.get("recipe", type(recipe).__name__)),
+        config if isinstance(config, BaseModel) else None,
+        skip_bad=options.skip_bad and not options.resume,
+        say=_told if aloud else _unheard,
+        warn=_warned if aloud else _unheard,
+    )
+    skipped = _skipped_before(folder) if options.resume else {}
+    folders = []
+
+    def look(one: SceneFolder) -> SceneFolder:
+        name = _word_of(one, str(options.config.get("data", "")))
+        known = set(skipped.get(name, ()))
+        one = one if known <= one.skipped else one.without(known)
+        bad = preflight.bad_frames(FolderFrames.of(one)) if options.check_data else []
+        if bad:
+            skipped[name] = sorted({*known, *bad})
+        folders.append(one)
+        return one.without(bad) if bad else one
+
+    dataset = with_folders(dataset, look)
+    if options.check_data and not folders:
+        preflight.check_scenes([dataset[i] for i in range(0, len(dataset), -(-len(dataset) // LOOKED_AT))])
+    if skipped:
+        options = replace(options, config={**options.config, "skipped": skipped})
+    return dataset, options
+
+
+def _skipped_before(folder: RunFolder) -> dict[str, list[int]]:
+    """What a resumed run has left out, by the word of the recording."""
+    saved = read_yaml_mapping(folder.config) if folder.config.is_file() else {}
+    skipped = saved.get("skipped") or {}
+    if not isinstance(skipped, dict) or not all(isinstance(each, list) for each in skipped.values()):
+        raise ValueError(f"{folder.config}: skipped: expected positions of frames by their recording")
+    return skipped
+
+
+def _word_of(folder: SceneFolder, data: str) -> str:
+    """What a run's configuration calls a folder: as its ``data`` says, else by its path."""
+    path = folder.path.resolve()
+    words = [word.alone for word in data_words(data)] if data else []
+    named = [word for word in words if word.path and Path(word.path).expanduser().resolve() == path]
+    return str(next(iter(named), DataWord("folder", str(path))))
+
+
+def needs_of(config: BaseModel | None) -> Needs:
+    """What a recipe of ours needs as it is configured; nothing of another one."""
+    entries = (entry for entry in RECIPES.values() if isinstance(config, entry.config))
+    return next((entry.needs(config) for entry in entries), Needs())
+
+
+def _changed(config: BaseModel, way: str) -> BaseModel:
+    """A configuration with one setting, ``a.b=c``, changed."""
+    name, _, value = way.partition("=")
+    *sections, last = name.split(".")
+    tree = section = config.model_dump(mode="json")
+    for part in sections:
+        section = section[part]
+    section[last] = value
+    return type(config).model_validate(tree)
+
+
+def _check_places(path: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> None:
+    """Refuse a rig that has more cameras than the recipe has places."""
+    rig = list(dict.fromkeys(name for frame in frames for name in frame.cameras))
+    if needs.most_cameras and len(rig) > needs.most_cameras[0]:
+        most, setting = needs.most_cameras
+        raise ValueError(
+            f"{setting}: expected at least {len(rig)}, for {path} has the cameras {', '.join(rig)}, got "
+            f"{most}; set {setting}={len(rig)}, or choose: folder:PATH?cameras={','.join(rig[:most])}"
+        )
