@@ -110,6 +110,8 @@ def check_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.devi
 
 def check_type(name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device) -> None:
     """Raise ``ValueError`` unless ``tensor`` has this type and lies on this device."""
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name}: expected a tensor of {dtype}, got {type(tensor).__name__}")
     if tensor.dtype != dtype or tensor.device != device:
         raise ValueError(f"{name}: expected {dtype} on {device}, got {tensor.dtype} on {tensor.device}")
 
@@ -139,6 +141,11 @@ def check_box(lower: Sequence[float], upper: Sequence[float]) -> None:
 
 
 def check_volume(shape: Sequence[int | torch.SymInt]) -> None:
-    """Raise ``ValueError`` unless ``shape`` has the three sizes (Z, Y, X) of a volume, which may be empty."""
+    """Raise ``ValueError`` unless ``shape`` has the three sizes (Z, Y, X) of a volume, which may be empty.
+
+    Its voxels are numbered in 63 bits.
+    """
     if len(shape) != 3 or min(shape) < 0:
         raise ValueError(f"shape: expected three sizes (Z, Y, X), got {shape}")
+    if not shape[0] * shape[1] * shape[2] < 2**62:
+        raise ValueError(f"shape: expected fewer than 2^62 voxels, got {shape}")

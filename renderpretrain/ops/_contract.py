@@ -33,10 +33,11 @@ class _Entry(NamedTuple):
     kind: str
     dense: bool
     leading: bool
+    optional: bool
     axes: tuple[tuple[str, int], ...] | None  # a name and what is added to its size, or no name and a size
 
 
-def _entry(place: int, name: str, line: str) -> _Entry:
+def _entry(place: int, name: str, line: str, optional: bool) -> _Entry:
     kind, *words = line.split()
     leading = words[:1] == ["..."]
     axes = []
@@ -44,7 +45,7 @@ def _entry(place: int, name: str, line: str) -> _Entry:
         axis, _, more = word.partition("+")
         axes.append(("", int(axis)) if axis.isdigit() else (axis, int(more or 0)))
     shape = None if words == ["*"] else tuple(axes)
-    return _Entry(place, name, line, kind.rstrip("~"), not kind.endswith("~"), leading, shape)
+    return _Entry(place, name, line, kind.rstrip("~"), not kind.endswith("~"), leading, optional, shape)
 
 
 class Contract:
@@ -54,10 +55,10 @@ class Contract:
         self.operator = schema.split("(")[0]
         arguments = [text.split() for text in schema[: schema.index(") ->")].split("(", 1)[1].split(", ")]
         places = {name: place for place, (_, name) in enumerate(arguments)}
-        wanted = {name for kind, name in arguments if kind.startswith("Tensor")}
-        if wanted != set(tensors):
+        wanted = {name: kind.endswith("?") for kind, name in arguments if kind.startswith("Tensor")}
+        if set(wanted) != set(tensors):
             raise ValueError(f"{self.operator}: expected a line for each of {sorted(wanted)}, got {tensors}")
-        entries = [_entry(places[name], name, line) for name, line in tensors.items()]
+        entries = [_entry(places[name], name, line, wanted[name]) for name, line in tensors.items()]
         # The computing type is known before what is stored is compared with it.
         self.entries = sorted(entries, key=lambda entry: entry.kind != "float")
 
@@ -71,8 +72,10 @@ class Contract:
         dtype = device = None
         for entry in self.entries:
             tensor = given[entry.place]
-            if tensor is None:
-                continue
+            if tensor is None:  # PyTorch lets nothing pass for a tensor that is not there
+                if entry.optional:
+                    continue
+                raise ValueError(f"{self.operator}: {entry.name}: expected a tensor, got nothing")
             if device is None:
                 device = tensor.get_device()
             if entry.kind == "float" and dtype is None:
@@ -87,6 +90,17 @@ class Contract:
             if entry.dense:
                 given[entry.place] = tensor.contiguous()
         return given
+
+    def check_without_numbers(self, arguments: Sequence[Any]) -> None:
+        """Raise ``ValueError`` where a tensor has memory although another is on the meta device.
+
+        Without numbers the operator says what shapes come out, and nobody fills them.
+        """
+        for entry in self.entries:
+            tensor = arguments[entry.place]
+            if type(tensor) is Tensor and not tensor.is_meta:
+                where = f"{self.operator}: {entry.name}"
+                raise ValueError(f"{where}: expected the device of the others, meta, got {tensor.device}")
 
     def _refusal(
         self, entry: _Entry, tensor: Tensor, dtype: torch.dtype | None, sizes: dict[str, Any], device: Any

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from renderpretrain.ops._contract import HALF, Contract
 from renderpretrain.ops._native import has_native
@@ -39,19 +40,24 @@ def register(
     """
     LIBRARY.define(schema)
     contract = Contract(schema, tensors)
+    name = contract.operator
 
     def run(*arguments: Any) -> Any:
+        if forward_ad._current_level >= 0 and name in _DIFFERENTIABLE:
+            raise NotImplementedError(
+                f"{name}: has no forward-mode derivative (jvp, jacfwd); take the one of {name}_reference"
+            )
         given = contract(arguments)
         if check is not None:
             check(*given)
         return implementation(*given)
 
-    name, stored = contract.operator, {entry.place for entry in contract.entries if entry.kind == "stored"}
+    stored = {entry.place for entry in contract.entries if entry.kind == "stored"}
     for device_type in ("cpu", "cuda"):
         if has_native(device_type):
             LIBRARY.impl(name, run, device_type.upper())
             LIBRARY.impl(name, _widening(name, device_type, stored), "Autocast" + device_type.upper())
-    torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
+    _register_fake(contract, fake)
 
 
 def register_plain(
@@ -63,7 +69,19 @@ def register_plain(
     name = contract.operator
     run = lambda *arguments: implementation(*contract(arguments))  # noqa: E731
     LIBRARY.impl(name, run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"renderpretrain::{name}", fake, lib=LIBRARY)
+    _register_fake(contract, fake)
+
+
+def _register_fake(contract: Contract, fake: Callable[..., Any]) -> None:
+    def run(*arguments: Any) -> Any:
+        contract.check_without_numbers(arguments)
+        return fake(*arguments)
+
+    torch.library.register_fake(f"renderpretrain::{contract.operator}", run, lib=LIBRARY)
+
+
+_DIFFERENTIABLE = set[str]()
+"""Operators that refuse to run in forward mode: PyTorch would take their tangents for 0 and say nothing."""
 
 
 def register_gradient(
@@ -71,6 +89,7 @@ def register_gradient(
 ) -> None:
     """Give an operator its derivative; ``save(ctx, inputs, output)`` keeps what ``backward`` needs."""
     torch.library.register_autograd(f"renderpretrain::{name}", backward, setup_context=save, lib=LIBRARY)
+    _DIFFERENTIABLE.add(name)
 
 
 def _widening(name: str, device_type: str, stored: Container[int]) -> Callable[..., Any]:

@@ -119,6 +119,16 @@ def check_early_stop(early_stop: float) -> None:
         raise ValueError(f"early_stop: expected a transmittance in [0, 1), got {early_stop}")
 
 
+def check_backward(*arguments: Any) -> None:
+    """Raise ``ValueError`` where the last arguments of a backward operator do not fit each other."""
+    *_, grad_values, _, _, _, early_stop, need_values = arguments
+    check_early_stop(early_stop)
+    if need_values and grad_values is None:
+        raise ValueError(
+            "grad_values: expected a gradient, for the one by the values is asked for, got nothing"
+        )
+
+
 def new_outputs(samples: Tensor, values: Tensor) -> Composited:
     """Memory for the four outputs."""
     batch = samples.shape[:-1]
@@ -244,7 +254,7 @@ register(
     _composite_values_backward,
     _fake_backward,
     {**_SAMPLES, **COMPOSITED_AND_GRADIENTS},
-    lambda *arguments: check_early_stop(arguments[-2]),
+    check_backward,
 )
 register_gradient("composite_values", _gradient, _save)
 register_gradient("composite_values_backward", _second_gradient, _save_backward)

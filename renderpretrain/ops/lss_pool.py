@@ -58,6 +58,8 @@ def lss_pool_reference(
 
 def _prepare(depth: Tensor, features: Tensor, plan: LssPlan) -> tuple[Tensor, Tensor]:
     """Depth in float32 or float64, and features in the same type unless they are in half precision."""
+    if not isinstance(plan, LssPlan):
+        raise ValueError(f"plan: expected one from lss_plan, got {type(plan).__name__}")
     images, height, width, bins = plan.cells.shape
     check_shape("depth_probabilities", depth, "N D H W", N=images, D=bins, H=height, W=width)
     check_shape("features", features, "N C H W", N=images, H=height, W=width)
@@ -86,7 +88,6 @@ def _check_plan(cells: Tensor, order: Tensor, starts: Tensor, pixels: Tensor, bi
     check_rows("bins", bins, cells.shape[-1])
     check_rising("starts", starts, len(pixels))
     check_each_once("order", order)
-    check_rows("order", order, len(order))  # also where it is remembered: memory can be written to uncounted
 
 
 def _lss_pool(  # noqa: PLR0913 - the fields of the plan

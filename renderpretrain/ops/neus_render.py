@@ -19,6 +19,7 @@ from renderpretrain.ops.composite import RAY_GROUP, ray_scratch
 from renderpretrain.ops.composite_values import (
     COMPOSITED_AND_GRADIENTS,
     Composited,
+    check_backward,
     check_early_stop,
     check_samples,
     composite_values_reference,
@@ -177,7 +178,7 @@ register(
     _neus_render_backward,
     _fake_backward,
     {**_TENSORS, **COMPOSITED_AND_GRADIENTS},
-    lambda *arguments: check_early_stop(arguments[-2]),
+    check_backward,
 )
 register_gradient("neus_render", _gradient, _save)
 register_gradient("neus_render_backward", _second_gradient, _save_backward)

@@ -72,10 +72,10 @@ def _remember(plan: ScatterPlan, index: Tensor) -> None:
 
 def _check_by_hand(order: Tensor, offsets: Tensor) -> None:
     """Raise ``ValueError`` unless the two are a plan of some index."""
-    check_type("order", order, torch.int32, offsets.device)
-    check_type("offsets", offsets, torch.int32, offsets.device)
     count = check_shape("order", order, "P")["P"]
     cells = check_shape("offsets", offsets, "E")["E"] - 1
+    check_type("order", order, torch.int32, offsets.device)
+    check_type("offsets", offsets, torch.int32, offsets.device)
     if cells < 0:
         raise ValueError("offsets: expected one number more than cells, got none")
     if order.is_meta or type(order) is not Tensor:
@@ -95,7 +95,10 @@ def _check_by_hand(order: Tensor, offsets: Tensor) -> None:
 
 def _check_index_of(plan: ScatterPlan, index: Tensor) -> None:
     """Raise ``ValueError`` unless the plan is one of this index."""
-    rows = rows_of(index, plan.num_cells)[plan.order.long()]
+    order = plan.order.long()
+    if order.numel() and (int(order.min()) < 0 or int(order.max()) >= len(index)):
+        raise ValueError(f"order: expected points from 0 to {len(index) - 1}, got {order}")
+    rows = rows_of(index, plan.num_cells)[order]
     edges = torch.arange(plan.num_cells + 1, device=rows.device)
     sorts = bool((rows.diff() >= 0).all())
     if not sorts or not torch.equal(torch.searchsorted(rows, edges, out_int32=True), plan.offsets):

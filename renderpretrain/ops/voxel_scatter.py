@@ -89,6 +89,8 @@ def _check(values: Tensor, index: Tensor, num_cells: int, reduce: str, plan: Sca
         raise ValueError(f"index: expected a tensor on {values.device} like values, got {index.device}")
     _check_reduce(reduce)
     if plan is not None:
+        if not isinstance(plan, ScatterPlan):
+            raise ValueError(f"plan: expected one from scatter_plan, got {type(plan).__name__}")
         if plan.order.device != values.device:
             raise ValueError(f"plan: expected one on {values.device} like values, got {plan.order.device}")
         if (len(plan.order), plan.num_cells) != (num_points, num_cells):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.testing import assert_close
 
 from renderpretrain import ops
@@ -70,6 +71,35 @@ def wrong_calls():
         CALL.march,
         (*2 * (ones(1, 2, 3),), *2 * (ones(1, 2),), ones(1, 2, 2, 2) > 0, *FRAME, 0.0, 3),
     )
+    yield (
+        "more voxels than numbers",
+        CALL.voxel_index,
+        (
+            *(ones(1, 2, 3), ones(1, 2) > 0, (2**31,) * 3),
+            *((-1.0,) * 3, (1.0,) * 3, *FRAME),
+        ),
+    )
+    yield "nothing for a tensor", CALL.distortion_loss, (ones(2, 5), None, ones(2, 5), None)
+    yield (
+        "nothing for a mask",
+        CALL.voxel_index,
+        (
+            *(ones(1, 2, 3), None, (2,) * 3),
+            *((-1.0,) * 3, (1.0,) * 3, *FRAME),
+        ),
+    )
+    yield "numbers beside none", CALL.voxel_scatter, (ones(4, 8), order, offsets.to("meta"), "sum")
+    rays, samples = (ones(3),) * 2, (ones(3, 4),) * 2
+    yield (
+        "no gradient to find the values' by",
+        CALL.composite_values_backward,
+        (ones(3, 4), ones(3, 4, 2), ones(3, 4), None, *rays, ones(3, 4), *(None,) * 4, 0.0, True),
+    )
+    yield (
+        "no gradient to find the values' by",
+        CALL.neus_render_backward,
+        (*samples, *samples, ones(()), ones(3, 4, 2), None, *rays, ones(3, 4), *(None,) * 4, 0.0, True),
+    )
     yield "negative cells", CALL.scatter_plan, (torch.tensor([0, 1]), -5)
     yield "negative cells", CALL.occupied_cells, (torch.tensor([0, 1]), -5)
     yield "a table of other cells", CALL.sparse_conv3d, (ones(2, 3), ones(9, 3, 4), table, None)
@@ -104,6 +134,19 @@ def test_a_wrong_call_is_refused(call):
     _, operator, arguments = call
     with pytest.raises((ValueError, RuntimeError), match="expected"):
         operator(*arguments)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own forward mode scripts
+def test_forward_mode_is_refused_where_pytorch_would_take_all_tangents_for_zero():
+    alphas = torch.rand(2, 5)
+    along = torch.ones(2, 5)
+    with pytest.raises(NotImplementedError, match="composite: has no forward-mode derivative"):
+        torch.func.jvp(ops.composite, (alphas,), (along,))
+    with (
+        forward_ad.dual_level(),
+        pytest.raises(NotImplementedError, match="composite: has no forward-mode derivative"),
+    ):
+        ops.composite(forward_ad.make_dual(alphas, along))
 
 
 def test_an_operator_called_by_its_name_reads_any_memory():

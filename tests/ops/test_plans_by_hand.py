@@ -80,6 +80,26 @@ def test_a_plan_is_looked_at_once(monkeypatch):
     assert len(looks) == 1
 
 
+def test_what_is_no_plan_is_named():
+    plan, values = ops.scatter_plan(INDEX, 3), torch.ones(4, 2)
+    for other in ((plan.order, plan.offsets), dataclasses.asdict(plan)):
+        with pytest.raises(ValueError, match=r"plan: expected one from scatter_plan, got (tuple|dict)"):
+            ops.voxel_scatter(values, INDEX, 3, plan=other)
+    with pytest.raises(ValueError, match="order: expected a tensor"):
+        ops.ScatterPlan([0, 1, 2, 3], [0, 1, 3, 4])
+    with pytest.raises(ValueError, match="plan: expected one from lss_plan, got list"):
+        ops.lss_pool(torch.ones(1, 2, 2, 2), torch.ones(1, 4, 2, 2), [1])
+
+
+def test_a_subclass_that_skips_the_look_is_looked_at_when_used():
+    class Unseen(ops.ScatterPlan):
+        def __post_init__(self, is_made):
+            pass
+
+    with pytest.raises(ValueError, match="order: expected points from 0 to 3"):
+        ops.voxel_scatter(torch.ones(4, 8), INDEX, 3, plan=Unseen(i32(0, 1, 2, FAR), i32(0, 1, 3, 4)))
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))])
 def test_copies_of_plans_are_plans(again):
     plan = again(ops.scatter_plan(INDEX, 3))
@@ -129,3 +149,16 @@ def test_numbers_that_change_behind_the_plan_are_found():
         getattr(changed, field).numpy()[-1] = FAR
         with pytest.raises(ValueError, match=f"{name}: expected"):
             ops.lss_pool(torch.ones(1, 2, 2, 2), torch.ones(1, 4, 2, 2), changed)
+
+
+@pytest.mark.skipif(not ops.has_native("cpu"), reason="looks at the compiled kernels")
+def test_a_row_that_is_named_twice_behind_the_plan_leaves_no_other_unwritten():
+    lift = ops.lss_plan(torch.zeros(1, 2, 2, 2, dtype=torch.int64), 3)
+    lift.order.numpy()[:] = 0
+    with pytest.raises(ValueError, match="order: expected each number from 0 to 2 once"):
+        ops.lss_pool(torch.ones(1, 2, 2, 2), torch.ones(1, 4, 2, 2), lift)
+    plan, values = ops.scatter_plan(INDEX, 3), torch.ones(4, 8, requires_grad=True)
+    summed = ops.voxel_scatter(values, INDEX, 3, plan=plan).sum()
+    plan.order.numpy()[:] = 0
+    with pytest.raises(ValueError, match="order: expected each number from 0 to 3 once"):
+        summed.backward()
