@@ -21,6 +21,7 @@ from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.training import RunFolder, whole_scenes, without_memory
+from renderpretrain.training.preflight import strange_cameras
 from renderpretrain.transfer.encoder import check_weights
 
 TRAINING_SCENES = 256
@@ -45,6 +46,7 @@ class Job:
         init: The file or run folder whose encoders it began with; ``None`` where all weights were fresh.
         config: The resolved configuration.
         skipped: Bad frames that are left out, by the word of their recording and their positions in it.
+        cameras: Places of the run's cameras by their names, once it has begun.
     """
 
     recipe: str
@@ -56,6 +58,7 @@ class Job:
     init: str | None
     config: BaseModel
     skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    cameras: Mapping[str, int] = field(default_factory=dict)
 
     def as_tree(self) -> Tree:
         """Plain values for ``config.yaml``."""
@@ -135,7 +138,7 @@ class Job:
             with_truth: Whether synthetic scenes carry exact answers.
         """
         config: Any = self.config
-        return open_data(
+        dataset = open_data(
             data,
             image_size=image_size or config.image_size,
             seed=seed,
@@ -145,7 +148,11 @@ class Job:
             frames_per_street=RECIPES[self.recipe].frames_per_street,
             with_truth=with_truth,
             skip=self.skipped,
+            places=self.cameras,
         )
+        for line in strange_cameras(data, dataset, self.cameras, config):
+            typer.echo(line)
+        return dataset
 
     def held_out_of(self, data: str) -> int | None:
         """How many of the last scenes of data the run did not learn from; ``None`` if from no scene.
@@ -217,6 +224,7 @@ def make_job(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> Job:
         init=told.get("init"),
         config=_resolved(resolve(base, [of_data, saved.get("config", {})]), files, resumed=bool(saved)),
         skipped=saved.get("skipped", {}),
+        cameras=saved.get("cameras", {}),
     )
 
 

@@ -10,6 +10,9 @@ from renderpretrain.cli.settings import Tree
 from renderpretrain.recipes.settings import AT_START
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 
+MOST_CAMERAS = 1000
+"""Of a run."""
+
 
 def saved_job(run: Path) -> Tree:
     """What a run folder says it was.
@@ -77,6 +80,11 @@ def _is_positions(value: Any) -> bool:
     return all(isinstance(each, list) and all(map(_is_count, each)) for each in lists)
 
 
+def _is_places(value: Any) -> bool:
+    places = list(value.values()) if isinstance(value, dict) else [None]
+    return all(map(_is_text, value or ())) and all(_is_count(place, 0, MOST_CAMERAS - 1) for place in places)
+
+
 SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe": (_is_text, "a name"),
     "preset": (_is_text, "a name"),
@@ -86,5 +94,6 @@ SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: _is_count(value, -(2**63), 2**63 - 1), "a whole number from -2**63 to 2**63 - 1"),
     "init": (lambda value: value is None or _is_text(value), "a path, or null"),
     "skipped": (_is_positions, "positions of frames by their recording"),
+    "cameras": (_is_places, f"places below {MOST_CAMERAS} by the names of cameras, each once"),
 }
 """What ``config.yaml`` may say beside the settings."""

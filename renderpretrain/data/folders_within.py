@@ -1,8 +1,9 @@
-"""The scene folders that a data set reads, wherever they stand in it."""
+"""What a data set is made of: the scene folders in it, wherever they stand, and the places of its cameras."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
+from renderpretrain.data.camera_places import places_of
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
@@ -29,3 +30,14 @@ def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFol
         inner = with_folders(dataset.recording, change)
         return replace(dataset, recording=inner) if isinstance(inner, Recording) else dataset
     return dataset
+
+
+def camera_places(dataset: SceneDataset) -> dict[str, int]:
+    """Where each camera of a data set stands, by its name; empty where it does not say ``camera_names``."""
+    if isinstance(dataset, Miscalibrated):
+        return camera_places(dataset.dataset)
+    if isinstance(dataset, SceneWindows):
+        return camera_places(dataset.recording)
+    if isinstance(dataset, MixedScenes):
+        return dataset.camera_places
+    return places_of([getattr(dataset, "camera_names", ())])

@@ -1,14 +1,11 @@
 """Several data sets as one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 
-import torch
-from torch import Tensor
-
+from renderpretrain.data.arranged import arranged
+from renderpretrain.data.camera_places import common_places, places_of
 from renderpretrain.data.scene import Scene, SceneDataset
-from renderpretrain.geometry import Cameras
 
 
 class MixedScenes:
@@ -24,13 +21,19 @@ class MixedScenes:
         shares: How often each set occurs in an epoch, relative to the others: of ``(4, 2, 1)``, four sevenths
             of the scenes come from the first set. An epoch shows the first set once; the others are repeated
             or cut. By default it shows all of them once.
+        places: Of cameras by their names, as another data set has them.
     """
 
     def __init__(
-        self, datasets: Sequence[SceneDataset], *, holdout: int = 0, shares: Sequence[int] | None = None
+        self,
+        datasets: Sequence[SceneDataset],
+        *,
+        holdout: int = 0,
+        shares: Sequence[int] | None = None,
+        places: Mapping[str, int] | None = None,
     ) -> None:
         self.datasets = tuple(datasets)
-        self._holdout, self._shares = holdout, shares
+        self._holdout, self._shares, self._given = holdout, shares, places
         held_out = held_out_of_each(holdout, len(self.datasets))
         training = [len(dataset) - count for dataset, count in zip(self.datasets, held_out, strict=True)]
         if not self.datasets or min(training) < 1:
@@ -49,14 +52,20 @@ class MixedScenes:
             if i < count
         ]
         self._places = _epoch(training, shares) + rest
-        self._cameras = common_places([getattr(dataset, "camera_names", ()) for dataset in self.datasets])
+        rigs = [getattr(dataset, "camera_names", ()) for dataset in self.datasets]
+        self._cameras = common_places(rigs, places)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def of(self, datasets: Sequence[SceneDataset]) -> "MixedScenes":
         """The same mixture of other data sets."""
-        return MixedScenes(datasets, holdout=self._holdout, shares=self._shares)
+        return MixedScenes(datasets, holdout=self._holdout, shares=self._shares, places=self._given)
+
+    @property
+    def camera_places(self) -> dict[str, int]:
+        """Where each camera that has a name stands."""
+        return places_of(self._cameras)
 
     def __getitem__(self, index: int) -> Scene:
         """Scene ``index``; raises ``IndexError`` outside ``range(len(self))``."""
@@ -64,53 +73,12 @@ class MixedScenes:
             raise IndexError(f"MixedScenes: expected an index in [0, {len(self)}), got {index}")
         domain, place = self._places[index]
         scene = self.datasets[domain][place]
-        return replace(_arranged(scene, self._cameras[domain]), domain=domain)
+        return replace(arranged(scene, self._cameras[domain]), domain=domain)
 
 
 def held_out_of_each(holdout: int, sets: int) -> list[int]:
     """How many scenes each data set holds out when they take turns."""
     return [len(range(k, holdout, sets)) for k in range(sets)]
-
-
-def common_places(rigs: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The names at each rig's places when cameras of the same name share one; ``""`` at a place left free."""
-    places: dict[str, int] = {}
-    for rig in rigs:
-        taken = {places[name] for name in rig if name in places}
-        free = (place for place in count() if place not in taken)
-        places |= {name: next(free) for name in rig if name not in places}
-    arranged = []
-    for rig in rigs:
-        names = {places[name]: name for name in rig}
-        arranged.append(tuple(names.get(place, "") for place in range(max(names, default=-1) + 1)))
-    return arranged
-
-
-def _arranged(scene: Scene, names: tuple[str, ...]) -> Scene:
-    """The scene with its cameras at the places of their names; an empty name is a camera that it lacks."""
-    if scene.cameras is None or not names or scene.camera_names == names:
-        return scene
-    blank = len(scene.camera_names)
-    order = [scene.camera_names.index(name) if name else blank for name in names]
-    valid = scene.camera_valid
-    if valid is None:
-        valid = torch.ones(blank, dtype=torch.bool)
-
-    def rows(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else torch.cat([tensor, torch.zeros_like(tensor[:1])])[order]
-
-    absent = Cameras(torch.eye(3), torch.eye(4), scene.cameras.image_size)
-    padded = Cameras.stack([*(scene.cameras[n] for n in range(blank)), absent])
-    return replace(
-        scene,
-        cameras=padded[order],
-        camera_names=names,
-        camera_valid=rows(valid),
-        images=rows(scene.images),
-        z_depths=rows(scene.z_depths),
-        z_depth_valid=rows(scene.z_depth_valid),
-        pixel_labels=rows(scene.pixel_labels),
-    )
 
 
 def _epoch(sizes: Sequence[int], shares: Sequence[int] | None) -> list[tuple[int, int]]:

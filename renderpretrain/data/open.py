@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from renderpretrain.data.arranged import ArrangedScenes
+from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
@@ -32,6 +34,7 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     frames_per_street: int = 1,
     with_truth: bool = True,
     skip: Mapping[str, Collection[int]] | None = None,
+    places: Mapping[str, int] | None = None,
 ) -> SceneDataset:
     """The data set a word names.
 
@@ -52,6 +55,7 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
         frames_per_street: Consecutive scenes that show one synthetic street; other data is as it is.
         with_truth: Whether synthetic scenes carry exact answers, which training does not need.
         skip: Frames of folders to leave out, by the word that names the folder and their positions.
+        places: Of cameras by their names, as another data set has them.
 
     Raises:
         ValueError: For an unknown word, with the kinds there are and the nearest one.
@@ -59,20 +63,16 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     count = NUM_SCENES if num_scenes is None else num_scenes
     words = data_words(spec)
     if len(words) > 1:
-        options: dict[str, Any] = {
-            "image_size": image_size,
-            "seed": seed,
-            "sweeps": sweeps,
-            "with_truth": with_truth,
-        }
-        options |= {"frames_per_street": frames_per_street, "skip": skip}
+        options: dict[str, Any] = {"image_size": image_size, "seed": seed, "sweeps": sweeps}
+        options |= {"frames_per_street": frames_per_street, "with_truth": with_truth}
+        options |= {"skip": skip, "places": places}
         return _mixed(words, holdout, count - holdout, options)
     (word,) = words
     if word.kind == "folder" and word.path:
         left_out = (skip or {}).get(str(word.alone), ())
-        return _folder(word, image_size=image_size, sweeps=sweeps, skip=left_out)
+        return _folder(word, image_size=image_size, sweeps=sweeps, skip=left_out, places=places)
     if word.kind == "synthetic":
-        return SyntheticStreet(
+        street = SyntheticStreet(
             count,
             seed=seed,
             image_size=image_size or (96, 160),
@@ -80,10 +80,17 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
             frames_per_street=frames_per_street,
             with_truth=with_truth,
         )
+        return _in_places(street, places)
     if word.kind in ROOMS:
         size, night = image_size or (96, 128), word.kind.endswith("night")
         return SyntheticRoom(count, seed=seed, image_size=size, night=night, with_truth=with_truth)
     raise ValueError(f"data: expected one of {', '.join(KINDS)}, got {spec!r}{_hint(spec)}")
+
+
+def _in_places(street: SyntheticStreet, places: Mapping[str, int] | None) -> SceneDataset:
+    """A street whose cameras stand where those of their names do."""
+    (names,) = common_places([street.camera_names], places)
+    return street if names == street.camera_names else ArrangedScenes(street, names)
 
 
 def _hint(spec: str) -> str:
@@ -103,9 +110,9 @@ def _mixed(words: tuple[DataWord, ...], holdout: int, training: int, options: di
         for word, held_out in zip(words, counts, strict=True)
     ]
     if all(word.share is None for word in words):
-        return MixedScenes(opened, holdout=holdout)
+        return MixedScenes(opened, holdout=holdout, places=options["places"])
     shares = [1 if word.share is None else word.share for word in words]
-    return MixedScenes(opened, holdout=holdout, shares=shares)
+    return MixedScenes(opened, holdout=holdout, shares=shares, places=options["places"])
 
 
 def _count(least: int) -> Callable[[str], int]:

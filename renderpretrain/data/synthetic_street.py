@@ -73,6 +73,7 @@ class SyntheticStreet:
         default=(-25.6, -25.6, -3.2, 25.6, 25.6, 4.8), init=False
     )
     class_names: tuple[str, ...] = field(default=CLASS_NAMES, init=False)
+    camera_names: tuple[str, ...] = field(default=tuple(name for name, *_ in CAMERAS), init=False)
 
     def __post_init__(self) -> None:
         for name in ("num_scenes", "num_beams", "points_per_beam", "sweeps", "frames_per_street"):
@@ -95,9 +96,7 @@ class SyntheticStreet:
         cameras = ring_cameras(self.image_size)
         pictures = photograph(solids, cameras, far=FAR)
         truth = self._truth(solids, pictures) if self.with_truth else None
-        return replace(scene, truth=truth).with_images(
-            pictures.images, cameras, tuple(name for name, *_ in CAMERAS)
-        )
+        return replace(scene, truth=truth).with_images(pictures.images, cameras, self.camera_names)
 
     def sequence(self, index: int) -> range:
         """The scenes that show the same street."""

@@ -1,7 +1,7 @@
 """Before the first step: whether all frames can be read, and have what the recipe learns from."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from renderpretrain.data import (
     inspect_folder,
     missing,
 )
-from renderpretrain.data.folders_within import with_folders
+from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -176,7 +177,9 @@ class Preflight:
 def looked_at(
     recipe: nn.Module, dataset: SceneDataset, folder: RunFolder, options: RunOptions, *, aloud: bool = True
 ) -> tuple[SceneDataset, RunOptions]:
-    """The data set without its bad frames, and the options, whose ``config`` says which these are.
+    """The data set without its bad frames, and the options, whose ``config`` says what the run must remember.
+
+    That is ``skipped``, the frames that are left out, and ``cameras``, the places of cameras by their names.
 
     Args:
         recipe: What is to learn; its ``config``, where it is one of ours, says what it needs.
@@ -196,7 +199,7 @@ def looked_at(
         say=_told if aloud else _unheard,
         warn=_warned if aloud else _unheard,
     )
-    skipped = _skipped_before(folder) if options.resume else {}
+    skipped, places = _before(folder) if options.resume else ({}, {})
     folders = []
 
     def look(one: SceneFolder) -> SceneFolder:
@@ -212,18 +215,26 @@ def looked_at(
     dataset = with_folders(dataset, look)
     if options.check_data and not folders:
         preflight.check_scenes([dataset[i] for i in range(0, len(dataset), -(-len(dataset) // LOOKED_AT))])
-    if skipped:
-        options = replace(options, config={**options.config, "skipped": skipped})
-    return dataset, options
+    cameras = camera_places(dataset)
+    for name, place in cameras.items():
+        if places.get(name, place) != place:
+            raise ValueError(
+                f"cameras: expected {brief(name)} at place {places[name]}, as in the resumed run, got "
+                f"{place}; open the data with places={places}"
+            )
+    found = {"skipped": skipped, "cameras": cameras}
+    return dataset, replace(options, config={**options.config, **{k: v for k, v in found.items() if v}})
 
 
-def _skipped_before(folder: RunFolder) -> dict[str, list[int]]:
-    """What a resumed run has left out, by the word of the recording."""
+def _before(folder: RunFolder) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """What a resumed run has left out, by the word of the recording, and the places of its cameras."""
     saved = read_yaml_mapping(folder.config) if folder.config.is_file() else {}
-    skipped = saved.get("skipped") or {}
+    skipped, places = (saved.get(name) or {} for name in ("skipped", "cameras"))
     if not isinstance(skipped, dict) or not all(isinstance(each, list) for each in skipped.values()):
         raise ValueError(f"{folder.config}: skipped: expected positions of frames by their recording")
-    return skipped
+    if not isinstance(places, dict):
+        raise ValueError(f"{folder.config}: cameras: expected places by the names of cameras")
+    return skipped, places
 
 
 def _word_of(folder: SceneFolder, data: str) -> str:
@@ -232,6 +243,31 @@ def _word_of(folder: SceneFolder, data: str) -> str:
     words = [word.alone for word in data_words(data)] if data else []
     named = [word for word in words if word.path and Path(word.path).expanduser().resolve() == path]
     return str(next(iter(named), DataWord("folder", str(path))))
+
+
+def strange_cameras(
+    data: str, dataset: SceneDataset, places: Mapping[str, int], config: BaseModel
+) -> Iterator[str]:
+    """What is worth a word where a run that learned something of each camera sees other ones: a line at most.
+
+    Args:
+        data: How the user calls the data set.
+        dataset: With the cameras in their places.
+        places: Of the run's cameras; where it has none, nothing is known of them.
+        config: Of the run's recipe.
+    """
+    needs, found = needs_of(config), camera_places(dataset)
+    strangers = [brief(name) for name in found if name not in places]
+    if not needs.most_cameras or not places or (found and not strangers):
+        return
+    own = ", ".join(map(brief, places))
+    if found:
+        yield (
+            f"cameras: the run knows {own}; {', '.join(strangers)} of {data} take the places that these "
+            "leave free, and what was learned there; folder:PATH?cameras=NAME,NAME chooses among them"
+        )
+    else:
+        yield f"cameras: {data} does not name its own, which are taken in their order for the run's: {own}"
 
 
 def needs_of(config: BaseModel | None) -> Needs:

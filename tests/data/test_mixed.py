@@ -16,7 +16,7 @@ from renderpretrain.data import (
     open_data,
     write_scene_folder,
 )
-from renderpretrain.data.mixed import common_places
+from renderpretrain.data.camera_places import common_places
 from renderpretrain.training.order import MicroBatches
 
 

@@ -1,12 +1,13 @@
 """What belongs together in a recording: sweeps by their time stamps, cameras by their names."""
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from renderpretrain.data.cache import MemoryCache
+from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.fields import FARTHEST, brief
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame
 
@@ -60,19 +61,23 @@ def _parts(frames: list[tuple[float | None, int]], max_gap: int | float) -> list
     return np.split(indices[order], np.nonzero(gaps > max_gap)[0] + 1)
 
 
-def chosen_cameras(frames: Iterable[OutdoorFrame], asked: tuple[str, ...] | None) -> tuple[str, ...]:
+def chosen_cameras(
+    frames: Iterable[OutdoorFrame], asked: tuple[str, ...] | None, places: Mapping[str, int] | None
+) -> tuple[str, ...]:
     """The cameras in their places: as asked, or all that a frame has, in the order of their first naming.
+
+    Where places are known, those of such a name stand there, and ``""`` at a place that none of them has.
 
     Raises:
         ValueError: If no frame has one that is asked for, or one is asked for twice.
     """
     known = tuple(dict.fromkeys(name for frame in frames for name in frame.cameras))
     if asked is None:
-        return known
+        return common_places([known], places)[0]
     if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(known):
         names = ", ".join(map(brief, known)) or "none"
         raise ValueError(f"cameras: expected different ones of {names}, got {', '.join(map(brief, asked))}")
-    return asked
+    return common_places([asked], places)[0]
 
 
 class PackedFrames(Sequence[Any]):

@@ -1,6 +1,6 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class SceneFolder:
         outside: bool = False,
         max_gap: int | float = MAX_GAP,
         cameras: tuple[str, ...] | None = None,
+        places: Mapping[str, int] | None = None,
         skip: Collection[int] = (),
     ) -> None:
         """Read ``frames.json``; raw files are read scene by scene.
@@ -73,6 +74,7 @@ class SceneFolder:
                 no label made across such a gap.
             cameras: Which cameras, and in which order; by default all that a frame names, in the order in
                 which they are first named. A frame that lacks one has it invalid in its place.
+            places: Of cameras by their names, as another recording has them; others take what these leave.
             skip: Frames to leave out, by their position in ``frames.json``.
 
         Raises:
@@ -82,14 +84,13 @@ class SceneFolder:
         check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
         self._arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
         self._arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
-        self._arguments |= {"outside": outside, "cameras": cameras}
+        self._arguments |= {"outside": outside, "cameras": cameras, "places": places}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path = Path(path)
         self.access = FolderAccess(self.path, outside)
         self.index = read_index(self.path, outside=outside, skip=skip)
         self.image_size = self._common_size() if image_size is None else image_size
-        self.sweeps = sweeps
-        self.max_points = max_points
+        self.sweeps, self.max_points = sweeps, max_points
         self.class_names = all_class_names(self.index)
         self._cache = MemoryCache(CACHE_BYTES)
         self._sensor_origin = sensor_origin
@@ -100,7 +101,7 @@ class SceneFolder:
             self._say_what_is_lost(self.index)
         else:
             self._timeline = Timeline(self.index.frames, max_gap)
-            self.camera_names = chosen_cameras(self.index.frames, cameras)
+            self.camera_names = chosen_cameras(self.index.frames, cameras, places)
             self._check_poses(self.index)
         self.index = packed(self.index)
 
