@@ -72,7 +72,9 @@ def load_embeddings(path: str | Path) -> Embeddings:
         _check(names, vectors)
     except (ValueError, OSError, EOFError, BadZipFile, RuntimeError, MemoryError, zlib.error) as error:
         raise ValueError(f"embeddings: {path}: {error}") from error
-    unit = torch.nn.functional.normalize(torch.from_numpy(vectors.astype(np.float64)), dim=1)
+    numbers = torch.from_numpy(vectors.astype(np.float64))
+    scaled = numbers / numbers.abs().amax(1, keepdim=True)  # whose squares neither overflow nor vanish
+    unit = torch.nn.functional.normalize(scaled, dim=1)
     return Embeddings(tuple(str(name) for name in names), unit.float())
 
 

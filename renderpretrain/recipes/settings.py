@@ -4,7 +4,15 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 LARGEST = 1e9
@@ -21,6 +29,15 @@ class Settings(BaseModel):
     """A section of a configuration, which refuses unknown names, and texts and numbers past all use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _numbers_are_no_truths(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        taken = handler(value)
+        for given, got in zip(_leaves(value), _leaves(taken), strict=False):  # sections look at their own
+            if isinstance(given, bool) and not isinstance(got, bool):
+                raise PydanticCustomError("number", "expected something else than true or false")
+        return taken
 
     @field_validator("*")
     @classmethod

@@ -118,7 +118,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise ValueError(f"no {' and no '.join(sorted(missing))} in it")
     step, model = state["step"], state["model"]
     whole = isinstance(model, Mapping) and all(isinstance(value, torch.Tensor) for value in model.values())
-    if not (isinstance(step, int) and whole):
+    if not (type(step) is int and step >= 0 and whole):
         raise ValueError("expected a number of steps and tensors by name, got something else")
     return state
 

@@ -65,7 +65,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str, way_out: str = "") -> None:
-    """Refuse weights that are NaN or infinite.
+    """Refuse weights that are NaN or infinite, and variances below zero, which make everything NaN.
 
     Args:
         tensors: By name.
@@ -81,12 +81,14 @@ def check_finite(tensors: Mapping[str, Tensor], where: str, way_out: str = "") -
             wide = value if value.dtype.itemsize > 1 else value.float()
             count = value.numel() - int(torch.isfinite(wide).sum())
             if count:
-                bad[key] = (count, value.numel())
+                bad[key] = f"{count} of {value.numel()} numbers are NaN or infinite"
+            elif key.endswith("running_var") and (count := int((wide < 0).sum())):
+                bad[key] = f"{count} of {value.numel()} variances are below 0"
     if bad:
-        key, (count, numbers) = next(iter(bad.items()))
+        key, fault = next(iter(bad.items()))
         more = f", and some in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
         hint = f"; {way_out}" if way_out else ""
-        raise ValueError(f"{where}: {key}: {count} of {numbers} numbers are NaN or infinite{more}{hint}")
+        raise ValueError(f"{where}: {key}: {fault}{more}{hint}")
 
 
 def _weights_of(file: TorchFile) -> Weights:

@@ -145,6 +145,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(f"cuda:{local}" if name == "cuda" else name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("another kind")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         known = name.partition(":")[0] in ("cpu", "cuda")

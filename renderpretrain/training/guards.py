@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +84,26 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
         return []
     finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
     return [name for name, good in zip(floating, finite, strict=True) if not good]
+
+
+def check_resumable(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint with weights, or an optimiser's memory, that are not finite.
+
+    Args:
+        path: The file, for the message.
+        state: What it holds.
+
+    Raises:
+        ValueError: Naming the first, and what to do.
+    """
+    moments = state["optimizer"].get("moments", {})
+    kept = {f"{what} of {name}": v for name, all_of in moments.items() for what, v in all_of.items()}
+    bad = non_finite({name: v for name, v in {**state["model"], **kept}.items() if isinstance(v, Tensor)})
+    if bad:
+        raise ValueError(
+            f"resume: {path}: {bad[0]} is not finite, which no training mends; delete the file to go on from "
+            "the checkpoint before it, or begin again elsewhere"
+        )
 
 
 def non_finite_message(step: int, terms: dict[str, float], grad_norm: float) -> str | None:

@@ -16,7 +16,7 @@ from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
-from renderpretrain.training.guards import CheckpointClock, non_finite
+from renderpretrain.training.guards import CheckpointClock, check_resumable, non_finite
 from renderpretrain.training.metrics import (
     Row,
     append_row,
@@ -267,6 +267,7 @@ class Run:
             raise ValueError(f"seed: expected {state['seed']} as in the resumed run, got {self.options.seed}")
         read_rows(self.folder.metrics)
         try:
+            check_resumable(path, state)
             self.recipe.load_state_dict(state["model"])
             remember(self.recipe, self.optimizer, state["optimizer"])
         except OtherOptimizer:

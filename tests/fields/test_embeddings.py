@@ -25,6 +25,13 @@ def test_vectors_are_read_at_unit_length(tmp_path):
     assert_close(embeddings.vectors, torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]]))
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 5e-324])
+def test_vectors_whose_squares_are_no_numbers_have_unit_length_too(scale, tmp_path):
+    vectors = np.eye(3) * scale
+    embeddings = load_embeddings(saved(tmp_path / "e.npz", names=NAMES, vectors=vectors))
+    assert torch.equal(embeddings.vectors, torch.eye(3))
+
+
 def test_labels_without_a_vector_are_not_valid(tmp_path):
     """-1 must not read the last vector, as it does in the published outdoor code."""
     embeddings = load_embeddings(saved(tmp_path / "e.npz", names=NAMES, vectors=np.eye(3)))

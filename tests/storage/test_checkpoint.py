@@ -122,7 +122,10 @@ def test_latest_leads_nowhere_else(tmp_path, name):
     assert newest_checkpoint(tmp_path / "run") == tmp_path / "run" / "step_000003.pt"
 
 
-@pytest.mark.parametrize("other", [{"step": "3"}, {"model": [1]}, {"model": {"weight": 1}}, {"step": None}])
+@pytest.mark.parametrize(
+    "other",
+    [{"step": "3"}, {"model": [1]}, {"model": {"weight": 1}}, {"step": None}, {"step": -1}, {"step": True}],
+)
 def test_what_is_no_step_or_no_weights_is_refused(tmp_path, other):
     path = save_checkpoint(tmp_path, 3, state(3) | other)
     with pytest.raises(ValueError, match=r"corrupt .*expected a number of steps and tensors by name"):

@@ -322,3 +322,5 @@ def test_weights_that_are_no_numbers_are_counted(tmp_path):
     assert str(error.value) == (
         "w.pth: backbone: b: 2 of 3 numbers are NaN or infinite, and some in 1 more tensors; do this"
     )
+    with pytest.raises(ValueError, match=r"^w: bn.running_var: 1 of 2 variances are below 0$"):
+        check_finite({"bn.running_mean": -torch.ones(2), "bn.running_var": torch.tensor([0.0, -1e-9])}, "w")

@@ -247,6 +247,7 @@ def test_holding_out_everything_is_an_error(tmp_path):
         run(tmp_path, data=Points(2))
 
 
-def test_an_unknown_device_is_an_error(tmp_path):
+@pytest.mark.parametrize("name", ["gpu", "meta", "hpu", ""])
+def test_an_unknown_device_is_an_error(tmp_path, name):
     with pytest.raises(ValueError, match="device: expected auto, cpu, cuda"):
-        fit(StandIn(), Points(), optimization(), out=tmp_path / "run", options=RunOptions(device="gpu"))
+        fit(StandIn(), Points(), optimization(), out=tmp_path / "run", options=RunOptions(device=name))

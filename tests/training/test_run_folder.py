@@ -1,6 +1,7 @@
 """Who may use a run's folder, what a killed run leaves there, and what a resumed one may change."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -68,6 +69,23 @@ def test_a_folder_has_one_process_and_is_free_when_that_is_killed(tmp_path, work
     steps = [row["step"] for row in read_rows(out / "metrics.jsonl")]
     assert sorted(set(steps)) == list(range(1, max(steps) + 1))
     assert not (out / "lock").exists()
+
+
+@pytest.mark.parametrize("place", ["weights", "memory"])
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(tmp_path, place):
+    run(tmp_path, checkpoint_every=1, steps=2)
+    path = tmp_path / "checkpoints" / "step_000002.pt"
+    state = load_checkpoint(path)
+    moments = next(iter(state["optimizer"]["moments"].values()))
+    tensor = next(iter(state["model"].values())) if place == "weights" else moments["exp_avg"]
+    tensor.view(-1)[0] = math.nan
+    torch.save(state, path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"step_000002.pt: .* is not finite.*; delete the file to go on"):
+        run(tmp_path, checkpoint_every=1, steps=3, resume=True)
+    assert contents(tmp_path) == before
+    path.unlink()
+    run(tmp_path, checkpoint_every=1, steps=3, resume=True)
 
 
 def test_threads_of_one_process_keep_each_other_out(tmp_path):
