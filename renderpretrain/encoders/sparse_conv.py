@@ -9,6 +9,7 @@ from torch import nn
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.sparse_backend import Backend, run_conv
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
+from renderpretrain.ops.uncompiled import uncompiled
 
 Size = int | Sequence[int]
 
@@ -81,6 +82,7 @@ class SparseConv3d(nn.Module):
         self.weight, self.bias = _parameters(in_channels, out_channels, self.spec, bias)
         self.backend = backend
 
+    @uncompiled
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features on the reached voxels; their order depends on the backend."""
         return _run(self, x)

@@ -18,6 +18,7 @@ from renderpretrain.encoders.sparse_conv import Size
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape, output_grid
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.uncompiled import uncompiled
 
 
 class SparseEncoder(nn.Module):
@@ -80,6 +81,7 @@ class SparseEncoder(nn.Module):
             width, out_channels, out_geometry, indice_key="spconv_out", backend=backend
         )
 
+    @uncompiled
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
         """The volume on :meth:`output_grid`. Differentiable.
 
@@ -124,6 +126,7 @@ class VoxelBackBone8x(nn.Module):
         """The volume on :meth:`output_grid`. Differentiable."""
         return self.stages(x)[-1].dense()
 
+    @uncompiled
     def stages(
         self, x: SparseTensor
     ) -> tuple[SparseTensor, SparseTensor, SparseTensor, SparseTensor, SparseTensor]:

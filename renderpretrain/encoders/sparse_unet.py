@@ -12,6 +12,7 @@ from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape
+from renderpretrain.ops.uncompiled import uncompiled
 
 MakeNorm = Callable[[int], nn.Module]
 
@@ -74,6 +75,7 @@ class SparseUNet(nn.Module):
         )
         self.apply(_initialise)
 
+    @uncompiled
     def forward(self, x: SparseTensor, domains: Domains | None = None) -> SparseTensor:
         """Features on the same voxels, in the same order. Differentiable.
 

@@ -11,6 +11,7 @@ from renderpretrain.checks import check_floating, check_mask, check_shape
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.neighbor_search import from_linear_keys
+from renderpretrain.ops.uncompiled import uncompiled
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Voxels:
     point_to_voxel: Int[Tensor, "B P"]
     grid: VoxelGrid
 
+    @uncompiled
     def to_sparse(self, hidden: Bool[Tensor, " M"] | None = None) -> SparseTensor:
         """The voxels as a sparse tensor, without the hidden ones."""
         features, coords = self.features, self.coords
@@ -41,6 +43,7 @@ class Voxels:
         return SparseTensor(features, coords, self.grid.shape, len(self.point_to_voxel))
 
 
+@uncompiled
 def voxelize(
     points: Float[Tensor, "B P C"],
     valid: Bool[Tensor, "B P"],

@@ -11,6 +11,7 @@ from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.geometry.cameras import NEAREST_DEPTH
 from renderpretrain.lifters.views import view_coordinates
+from renderpretrain.ops.uncompiled import uncompiled
 
 FARTHEST = 1000.0
 """Metres along the optical axis beyond which nothing is looked up."""
@@ -77,6 +78,7 @@ def pillar_points(
     return torch.cat([columns, z[:, None].expand(len(ground), -1, 1)], -1)
 
 
+@uncompiled
 @torch.no_grad()
 def project_pillars(
     cameras: Cameras, camera_valid: Bool[Tensor, "B N"], grid: VoxelGrid, heights: tuple[int | float, ...]

@@ -13,6 +13,7 @@ from renderpretrain.checks import (
     check_integer,
     check_shape,
 )
+from renderpretrain.ops.uncompiled import uncompiled
 
 
 def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[Tensor, "M h w"]:
@@ -121,6 +122,7 @@ def hide_features(
     return torch.where(hidden[:, None], token.to(features.dtype), features)
 
 
+@uncompiled
 def voxel_candidates(
     coords: Int[Tensor, "M 4"], batch_size: int
 ) -> tuple[Bool[Tensor, "B L"], Int[Tensor, " M"]]:

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 
 from renderpretrain.ops._contract import HALF, Contract
 from renderpretrain.ops._native import has_native
+from renderpretrain.ops.uncompiled import uncompiled
 
 LIBRARY = torch.library.Library("renderpretrain", "DEF")
 
@@ -42,6 +43,7 @@ def register(
     contract = Contract(schema, tensors)
     name = contract.operator
 
+    @uncompiled
     def run(*arguments: Any) -> Any:
         if forward_ad._current_level >= 0 and name in _DIFFERENTIABLE:
             raise NotImplementedError(
@@ -67,7 +69,7 @@ def register_plain(
     LIBRARY.define(schema)
     contract = Contract(schema, tensors)
     name = contract.operator
-    run = lambda *arguments: implementation(*contract(arguments))  # noqa: E731
+    run = uncompiled(lambda *arguments: implementation(*contract(arguments)))
     LIBRARY.impl(name, run, "CompositeExplicitAutograd")
     _register_fake(contract, fake)
 

@@ -10,6 +10,7 @@ from renderpretrain.checks import check_frame, check_integer, check_shape, check
 from renderpretrain.ops._library import common_float
 from renderpretrain.ops._native import INT32_LIMIT
 from renderpretrain.ops._rows import EACH_ONCE, remember
+from renderpretrain.ops.uncompiled import uncompiled
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def frustum_cells(
     return torch.where(inside, cells, -1)
 
 
+@uncompiled
 def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
     """Sort the points of camera frustums by cell.
 
