@@ -11,6 +11,7 @@ from dataclasses import replace
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.consistency.depth_views import depth_view_problems
 from renderpretrain.data.folder.consistency.lidar_images import lidar_image_problems
+from renderpretrain.data.folder.consistency.picture_views import picture_view_problems
 from renderpretrain.data.folder.consistency.sweep_poses import sweep_pose_problems
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
 
@@ -28,7 +29,8 @@ def geometry_problems(access: FolderAccess, index: OutdoorFolder | IndoorFolder)
     """
     silent = replace(access, remark=lambda *_: None)
     if isinstance(index, IndoorFolder):
-        yield from depth_view_problems(silent, index)
+        with_depth = any(view.depth is not None for view in index.frames)
+        yield from (depth_view_problems if with_depth else picture_view_problems)(silent, index)
     else:
         yield from lidar_image_problems(silent, index)
         yield from sweep_pose_problems(silent, index)

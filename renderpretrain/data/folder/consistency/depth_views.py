@@ -1,19 +1,20 @@
 """Depth images of one room: what one view measured, another measures at the place where it sees it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake, spread
+from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake
+from renderpretrain.data.folder.consistency.posed_views import PosedView, view_pairs
 from renderpretrain.data.folder.depths import read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.geometry import pinhole
 from renderpretrain.data.folder.pictures import view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
-from renderpretrain.geometry import Cameras, transform
+from renderpretrain.geometry import transform
 
 STARTS, AHEAD = 6, (1, 2, 4, 8)
 """Views that are looked at, and how many views ahead those lie that they are compared with."""
@@ -41,20 +42,11 @@ MISTAKES = (AS_GIVEN, *DEPTHS, *OF_POSES[:2], *OF_CAMERAS)
 
 
 @dataclass(frozen=True)
-class _View:
-    """A camera's pose, the camera at the origin of the world, its depth image, and some measured pixels."""
+class _View(PosedView):
+    """A view with its depth image, and some measured pixels."""
 
-    pose: np.ndarray
-    camera: Cameras
     depth: torch.Tensor
     pixels: torch.Tensor
-
-    def mended(self, mistake: Mistake) -> "_View":
-        """The view without a mistake, but for its depth."""
-        pose = mistake.pose(self.pose) @ np.linalg.inv(mistake.own_axes)
-        scale = torch.tensor([mistake.intrinsics, mistake.intrinsics, 1.0])[:, None]
-        camera = replace(self.camera, intrinsics=self.camera.intrinsics * scale)
-        return replace(self, pose=pose, camera=camera)
 
 
 def depth_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[str]:
@@ -66,7 +58,7 @@ def depth_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[
     """
     known: dict[int, _View | None] = {}
     errors: list[list[np.ndarray]] = [[] for _ in MISTAKES]
-    for first, second in _pairs(folder):
+    for first, second in view_pairs(folder, STARTS, AHEAD):
         views = [known.setdefault(k, _read(access, folder, k)) for k in (first, second)]
         here, there = views
         if here is None or there is None:
@@ -95,15 +87,6 @@ def _median(error: np.ndarray) -> float:
     return float(np.median(error)) if len(error) else float("inf")
 
 
-def _pairs(folder: IndoorFolder) -> Iterator[tuple[int, int]]:
-    """Views of one room that lie near each other in the recording."""
-    frames = folder.frames
-    for first in spread(len(frames), STARTS):
-        for second in (first + ahead for ahead in AHEAD):
-            if second < len(frames) and frames[second].scene == frames[first].scene:
-                yield first, second
-
-
 def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | None:
     """A view with depth, or ``None`` where there is none that can be read."""
     frame = folder.frames[index]
@@ -130,8 +113,8 @@ def _differences(here: _View, there: _View, factor: int | float) -> np.ndarray:
     directions = here.camera.rays(torch.stack([columns, rows], -1) + 0.5).directions
     points = directions * (here.depth[rows, columns] * factor / directions[:, 2])[:, None]
     # Rooms may lie millions of metres from the origin of their map, too many for float32.
-    motion = torch.from_numpy(np.linalg.inv(there.pose) @ here.pose)
-    pixels, z_depth, inside = there.camera.project(transform(motion, points.double()).float())
+    moved = transform(here.motion_to(there), points.double()).float()
+    pixels, z_depth, inside = there.camera.project(moved)
     u, v = torch.where(inside[:, None], pixels, 0.0).long().unbind(-1)
     other = there.depth[v, u] * factor
     error = (z_depth - other).abs() / other.clamp(min=1e-9)
