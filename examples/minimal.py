@@ -1,51 +1,64 @@
-# Your own loop: images in, a volume, rendered depth and colour out, on synthetic streets; with losses on the
-# signed distance. Ends with a picture: python minimal.py street.png
-import sys
-
+# The loop of README.md: images in, a volume, rendered depth and colour out, on synthetic streets.
+# Ends with two pictures, street_ahead.png and street_right.png.
 import torch
 from torch import nn
 
 from renderpretrain import VoxelGrid, ops
 from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.encoders import FPN, ResNet
 from renderpretrain.fields import SDFField
-from renderpretrain.lifters import ViewLifter
+from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.losses import depth_l1, free_space, masked_mean, near_surface_sdf, rgb_l1
 from renderpretrain.masking import RandomMask, hide_patches, patch_candidates
 from renderpretrain.renderers import NeuSRenderer
-from renderpretrain.samplers import LidarGuidedRays
+from renderpretrain.samplers import LidarGuidedRays, PixelRays
 from renderpretrain.viz import save_rendering
 
 torch.manual_seed(0)
-picture = sys.argv[1] if len(sys.argv) > 1 else "street.png"
-grid = VoxelGrid((-32, -32, -3.2, 32, 32, 3.2), voxel_size=(1.6, 1.6, 0.8))  # metres
-hide, select = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64)
-encoder = nn.Sequential(nn.Conv2d(3, 32, 8, stride=8), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))  # yours
-lifter = ViewLifter(grid, channels=32, depth_range=(1, 45))
+grid = VoxelGrid((-25.6, -25.6, -2.4, 25.6, 25.6, 4.8), voxel_size=(0.8, 0.8, 0.6))  # metres
+hide, select, select_sky = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64), PixelRays(num_rays=16)
+encoder = nn.Sequential(ResNet((1, 1, 1, 1), width=32), FPN((32, 64, 128, 256), 32, num_outs=1))  # yours
+lifter = ViewLifter(grid, channels=32, depth_bins=48, depth_range=(1, 37))
 renderer = NeuSRenderer(SDFField(grid, 32, extent=32, sharpness=60), num_samples=32, num_importance=16)
 optimizer = torch.optim.AdamW(nn.ModuleList([encoder, lifter, renderer]).parameters(), lr=5e-3)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=200)
 
-for step, scene in enumerate(SyntheticStreet(num_scenes=40, image_size=(64, 96))):
+
+def lift(batch, images):  # the volume, and of every pixel how likely which depth is
+    features = encoder(images)[0].unflatten(0, batch.images.shape[:2])
+    return lifter.lift([features], batch.cameras, batch.camera_valid)
+
+
+streets = list(SyntheticStreet(num_scenes=8, image_size=(64, 96)))
+for step in range(200):
+    scene = streets[step % 8]
     batch = collate([scene])
+    views = batch.cameras, batch.camera_valid, batch.images, batch.seeds
     images = batch.images.flatten(0, 1)  # (B * N, 3, H, W)
-    mask = hide(patch_candidates(images, 32), ops.per_camera(batch.seeds, batch.images.shape[1]))
-    features = encoder(hide_patches(images, mask)).unflatten(0, batch.images.shape[:2])
-    volume = lifter([features], batch.cameras, batch.camera_valid)
-    target = select(
-        batch.points[..., :3], batch.point_valid, batch.cameras, batch.camera_valid, batch.images, batch.seeds
-    )
-    rendered = renderer(volume, target.rays, batch.seeds)
+    mask = hide(patch_candidates(images, 16), ops.per_camera(batch.seeds, batch.images.shape[1]))
+    volume, [likely] = lift(batch, hide_patches(images, mask))
+    target = select(batch.points[..., :3], batch.point_valid, *views)
+    sky = select_sky(~scene.truth.hit[None], *views)  # a simulator knows its sky; elsewhere segment it
+    rendered, above = renderer(volume, target.rays, batch.seeds), renderer(volume, sky.rays, batch.seeds)
     hit = target.hit & grid.contains(target.ends)
+    through = target.hit & ~hit  # to what lies beyond the grid: nothing in it
     sdf, t = rendered.field.sdf, rendered.samples.t_mids
-    terms = {
-        "depth": depth_l1(rendered.depth, target.depth, hit),
-        "colour": 10 * rgb_l1(rendered.rgb, target.rgb, target.rgb_valid),
-        "clear": 5 * masked_mean(1 - rendered.opacity, hit),  # what was measured is opaque
-        "free": free_space(sdf, t, target.depth, hit, truncation=1.0),
-        "near": near_surface_sdf(sdf, t, target.depth, hit, truncation=1.0),
-    }
-    loss = sum(terms.values())
-    optimizer.zero_grad(), loss.backward(), optimizer.step()
-    shown = "  ".join(f"{name} {term.item():.2f}" for name, term in terms.items())
-    print(f"step {step}  loss {loss.item():.3f}  {shown}  opacity {1 - terms['clear'].item() / 5:.2f}")
+    depth = depth_l1(rendered.depth, target.depth, hit)
+    clear = masked_mean(1 - rendered.opacity, hit)  # depth says where a surface is, this that there is one
+    fog = masked_mean(above.opacity, sky.rgb_valid) + masked_mean(rendered.opacity, through)
+    free = free_space(sdf, t, target.depth, hit, truncation=1.0)
+    near = near_surface_sdf(sdf, t, target.depth, hit, truncation=1.0)
+    spots, seen = view_coordinates(batch.cameras, target.ends.unflatten(1, (-1, 64)), lifter.depth_range)
+    seen = seen & target.hit.unflatten(1, (-1, 64))
+    pixels = masked_mean(-depth_log_likelihood(likely, spots, seen), seen)  # each goes where it was measured
+    colour = rgb_l1(rendered.rgb, target.rgb, target.rgb_valid & ~through)
+    loss = depth + 5 * clear + fog + free + near + 5 * pixels + 10 * colour
+    optimizer.zero_grad(), loss.backward(), optimizer.step(), schedule.step()
+    shown = f"depth error {depth:.2f} m  opacity {1 - clear:.2f}, where nothing is {fog / 2:.2f}"
+    print(f"step {step}  loss {loss:.2f}  {shown}")
 
-print(save_rendering(picture, renderer, volume, batch.cameras[0, 0], image=batch.images[0, 0]))
+encoder.eval()
+volume, _ = lift(batch, images)  # the last street, nothing hidden
+for name, n in {"ahead": 0, "right": 1}.items():
+    seen_by = {"camera": batch.cameras[0, n], "image": batch.images[0, n]}
+    print(save_rendering(f"street_{name}.png", renderer, volume, **seen_by))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from renderpretrain import Rays
 from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.samplers import pixel_grid
 from renderpretrain.transfer import load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,19 +30,6 @@ def run(name, *arguments):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-@pytest.mark.slow
-def test_minimal_learns(tmp_path):
-    out = run("minimal.py", tmp_path / "street.png")
-    losses = [float(v) for v in re.findall(r" loss ([\d.]+)", out)]
-    opacity = [float(v) for v in re.findall(r"opacity ([\d.]+)", out)]
-    assert len(losses) == len(opacity) == 40
-    # Seeded; forty steps from scratch, scenes that differ.
-    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
-    assert max(opacity[:2]) < 0.1 and min(opacity[-5:]) > 0.5
-    with Image.open(tmp_path / "street.png") as picture:
-        assert picture.getextrema() != ((24, 24),) * 3
 
 
 def test_custom_mask_hides_what_is_far():
@@ -81,44 +71,80 @@ def readme_loop():
     return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
 
 
+def test_the_readmes_loop_is_the_first_example():
+    assert (ROOT / "examples" / "minimal.py").read_text().endswith("\n" + readme_loop())
+
+
 @torch.no_grad()
-def unseen(loop):
-    """Relative depth error and opacity of what the sensor measured on streets the loop did not train on."""
-    errors, opacities = [], []
-    for index in (1000, 1001, 1002):
-        scene = SyntheticStreet(num_scenes=1003, image_size=(64, 96))[index]
-        batch = collate([scene], torch.tensor([5]))
-        features = loop["encoder"](batch.images[0])[None]
-        volume = loop["lifter"]([features], batch.cameras, batch.camera_valid)
-        pictures = batch.cameras, batch.camera_valid, batch.images
-        targets = loop["select"](batch.points[..., :3], batch.point_valid, *pictures, batch.seeds)
-        rendered = loop["renderer"](volume, targets.rays)
-        hit = targets.hit & loop["grid"].contains(targets.ends)
-        errors.append(((rendered.depth - targets.depth).abs() / targets.depth)[hit].mean())
-        opacities.append(rendered.opacity[hit].mean())
-    return float(sum(errors) / 3), float(sum(opacities) / 3)
+def look(loop, scene):
+    """The views ahead and to the right, nothing hidden: rendered depth and opacity beside the simulator's."""
+    batch = collate([scene], torch.tensor([5]))
+    volume, _ = loop["lift"](batch, batch.images[0])
+    views = []
+    for camera in (0, 1):
+        rays = batch.cameras[0, camera].rays(pixel_grid(batch.cameras, 1)[0])
+        rendered = loop["renderer"](volume, Rays(rays.origins[None], rays.directions[None]))
+        depth, sky = scene.truth.depth[camera], ~scene.truth.hit[camera]
+        inside = loop["grid"].contains(rays.at(depth.view(-1, 1))[:, 0]).view_as(depth)
+        car = scene.truth.semantics[camera] == scene.truth.class_names.index("car")
+        drawn = (picture.view_as(depth) for picture in (rendered.depth, rendered.opacity))
+        views.append((*drawn, depth, ~sky & inside, sky, car))
+    return views
+
+
+def beside_row_means(depth, seen):
+    """Depth beside the mean of its image row: 0 for a picture that knows the height in the image alone."""
+    rows = torch.where(seen, depth, 0.0).sum(1, keepdim=True) / seen.sum(1, keepdim=True).clamp(min=1)
+    return depth - rows
+
+
+def scores(loop, scenes):
+    """Means over all pixels of the views of some streets, by name.
+
+    ``against_rows`` is the depth error as a share of that of the true depth's row means, ``shape`` the
+    correlation of what is left of rendered and true depth without their row means, and ``cars`` how much
+    nearer than their row cars are rendered, as a share of how much nearer they are. A picture that knows the
+    image row alone comes to 1, 0 and 0.
+    """
+    columns = zip(*(view for scene in scenes for view in look(loop, scene)), strict=True)
+    depth, opacity, truth, seen, sky, car = (torch.cat(list(column)) for column in columns)
+    left, true_left = beside_row_means(depth, seen), beside_row_means(truth, seen)
+    errors = (depth - truth).abs() / truth
+    return {
+        "opacity": float(opacity[seen].mean()),
+        "sky": float(opacity[sky].mean()),
+        "error": float(errors[seen].mean()),
+        "against_rows": float(errors[seen].mean() / (true_left.abs() / truth)[seen].mean()),
+        "shape": float(torch.corrcoef(torch.stack([left[seen], true_left[seen]]))[0, 1]),
+        "cars": float(left[seen & car].mean() / true_left[seen & car].mean()),
+    }
 
 
 @pytest.mark.slow
-def test_the_readmes_loop_learns_a_scene_that_can_be_seen(tmp_path, monkeypatch, capsys):
+def test_the_readmes_loop_learns_a_street(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    loop: dict = {}
-    exec(compile(readme_loop(), "README.md", "exec"), loop)
+    loop = runpy.run_path(str(ROOT / "examples" / "minimal.py"))  # run("minimal.py") would keep its networks
     printed = capsys.readouterr().out
     opacity = [float(v) for v in re.findall(r"opacity ([\d.]+)", printed)]
-    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == 40
-    assert max(opacity[:2]) < 0.1 and min(opacity[-5:]) > 0.6
-    error, seen = unseen(loop)
-    # Before training the error is 1.07 and the opacity 0.002; this loop of 40 scenes comes to 0.43 and 0.86.
-    assert error < 0.6 and seen > 0.6
-    with Image.open(tmp_path / "street.png") as picture:
-        assert picture.width > 3 * 150
+    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == 200
+    trained = scores(loop, loop["streets"][-2:])
+    held_out = scores(loop, (SyntheticStreet(1002, image_size=(64, 96))[index] for index in (1000, 1001)))
+    # Measured: 0.91, 0.002, 0.16, 0.56, 0.82 and 0.60; 0.82, 0.001, 0.18, 0.64, 0.83 and 0.54 with twice the
+    # weight on the sky. A wall all around on a visible ground: 0.86, 0.62, 0.39, 1.6, 0.49 and 0.13.
+    assert trained["opacity"] > 0.7 and trained["sky"] < 0.1
+    assert trained["error"] < 0.25 and trained["against_rows"] < 0.8
+    assert trained["shape"] > 0.65 and trained["cars"] > 0.35
+    # Eight streets are few: 0.86, 0.007 and 0.56 on others, but an error of 1.1 times the rows' means.
+    assert held_out["opacity"] > 0.65 and held_out["sky"] < 0.1 and held_out["shape"] > 0.4
+    for name in ("ahead", "right"):
+        with Image.open(tmp_path / f"street_{name}.png") as picture:
+            assert picture.width > 3 * 150
 
 
 @pytest.mark.slow
 def test_the_readmes_loop_passes_every_check(tmp_path):
     """``RENDERPRETRAIN_CHECK=1``, and what it says of a mistake."""
-    code = readme_loop().replace("num_scenes=40", "num_scenes=1")
+    code = readme_loop().replace("range(200)", "range(1)")
     wrong = (
         code
         + """
@@ -133,6 +159,6 @@ rgb_l1(rendered.rgb, (255 * target.rgb).byte(), target.rgb_valid)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RENDERPRETRAIN_CHECK": "1"}
     command = [sys.executable, "-c", wrong]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path)
-    assert (tmp_path / "street.png").exists(), done.stderr
+    assert (tmp_path / "street_right.png").exists(), done.stderr
     assert "expected directions of length 1, got lengths from 3 to 3" in done.stdout
     assert "TypeCheckError" in done.stderr and "target" in done.stderr
