@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from renderpretrain import Cameras, Rays, RaySamples, VoxelGrid, encoders, fields, lifters, losses, masking
+from renderpretrain import (
+    Cameras,
+    Rays,
+    RaySamples,
+    VoxelGrid,
+    encoders,
+    fields,
+    lifters,
+    losses,
+    masking,
+    ops,
+)
 from renderpretrain import renderers as render
 from renderpretrain import samplers as sample
 
@@ -294,6 +305,37 @@ WRONG = {
         lambda: losses.eikonal(torch.rand(2, 5, 7, 3), SAMPLES.valid[..., :3]),
         "valid: expected",
     ),
+    "cameras without number": (lambda: ops.per_camera(SEEDS, 0), "num_cameras: expected at least 1"),
+    "seeds in a list": (
+        lambda: masking.RandomMask(0.3)(PATCHES, [1, 2, 3, 4, 5, 6]),
+        "seeds: expected a tensor",
+    ),
+    "distances in centimetres": (
+        lambda: losses.near_surface_sdf((SDF * 100).byte(), SDF, DEPTH, HIT, truncation=1),
+        "sdf: expected floating",
+    ),
+    "whole gradients": (
+        lambda: losses.eikonal(torch.ones(2, 5, 7, 3, dtype=torch.int64), SAMPLES.valid),
+        "gradients: expected floating",
+    ),
+    "weights of 255": (
+        lambda: losses.distortion((SDF * 255).byte(), SDF, SDF, HIT),
+        "weights: expected float",
+    ),
+    "opacity of 255": (
+        lambda: losses.opacity_entropy((DEPTH * 255).byte(), HIT),
+        "opacity: expected floating",
+    ),
+    "logits that are labels": (
+        lambda: losses.occupancy_bce(CELLS.long(), CELLS, CELLS),
+        "logits: expected floating",
+    ),
+    "labels for probabilities": (
+        lambda: losses.lovasz_softmax(torch.ones(2, 3, 4, 4).long(), torch.zeros(2, 4, 4).long(), CELLS),
+        "probabilities: expected floating",
+    ),
+    "whole embeddings": (lambda: losses.semantic_cosine(SDF.int(), SDF, HIT), "features: expected floating"),
+    "whole residuals": (lambda: losses.inlier_weights(DEPTH.int(), HIT), "residual: expected floating"),
     "sparsity of rays": (lambda: losses.sdf_sparsity(SDF, HIT[..., None], sharpness=1), "valid: expected"),
     "inliers of a column": (lambda: losses.inlier_weights(DEPTH, HIT[..., None]), "valid: expected"),
     "the best of a column": (lambda: losses.trimmed_weights(DEPTH, HIT[..., None]), "valid: expected"),

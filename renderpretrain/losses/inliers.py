@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_alike, check_bool, check_shape
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_shape
 
 SMALLEST_SCALE = 1e-12
 """Where more than half of the residuals are zero the others have no weight, and no division fails."""
@@ -91,6 +91,7 @@ def _sizes(residual: Tensor, valid: Tensor, fill: int | float) -> Tensor:
     """Absolute residuals, without gradient."""
     check_shape("residual", residual, "B R ...")
     check_alike(residual=residual, valid=valid)
+    check_floating(residual=residual)
     check_bool(valid=valid)
     residual = residual.detach()
     return torch.where(valid, residual.abs(), fill).to(torch.promote_types(residual.dtype, torch.float32))

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from renderpretrain.checks import check_alike, check_bool, check_integer, check_shape
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_integer, check_shape
 from renderpretrain.losses.rays import masked_mean
 
 
@@ -63,6 +63,7 @@ def lovasz_softmax(
         valid: Which cells count.
     """
     check_shape("probabilities", probabilities, "B K X ...")
+    check_floating(probabilities=probabilities)
     check_alike(**{"probabilities of a class": probabilities[:, 0], "labels": labels, "valid": valid})
     check_integer("labels", labels)
     check_bool(valid=valid)
@@ -106,6 +107,7 @@ def _towards(logits: Tensor, occupied: Tensor, valid: Tensor) -> Tensor:
     """Logits of the right answer; zero where not valid."""
     check_shape("logits", logits, "B X ...")
     check_alike(logits=logits, occupied=occupied, valid=valid)
+    check_floating(logits=logits)
     check_bool(occupied=occupied, valid=valid)
     kept = torch.where(valid, logits, 0.0)
     return torch.where(occupied, kept, -kept)

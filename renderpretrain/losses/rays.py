@@ -68,6 +68,7 @@ def check_intervals(weights: Tensor, t_starts: Tensor, t_ends: Tensor) -> dict[s
     """Raise ``ValueError`` unless every weight has its interval; the sizes ``B`` and ``R`` otherwise."""
     sizes = check_shape("weights", weights, "B R S")
     check_alike(weights=weights, t_starts=t_starts, t_ends=t_ends)
+    check_floating(weights=weights, t_starts=t_starts, t_ends=t_ends)
     return {"B": sizes["B"], "R": sizes["R"]}
 
 
@@ -223,6 +224,7 @@ def opacity_entropy(opacity: Float[Tensor, "B R"], valid: Bool[Tensor, "B R"]) -
     of Neural Volumes does (https://arxiv.org/abs/1906.07751), bounded. Differentiable in opacity.
     """
     _check_entries(opacity=opacity, valid=valid)
+    check_floating(opacity=opacity)
     check_bool(valid=valid)
     o = torch.where(valid, opacity, 0.5).clamp(SMALLEST_WEIGHT, 1 - SMALLEST_WEIGHT)
     return masked_mean(-torch.xlogy(o, o) - torch.xlogy(1 - o, 1 - o), valid)

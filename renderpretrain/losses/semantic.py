@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from renderpretrain.checks import check_alike, check_bool, check_shape
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_shape
 from renderpretrain.losses.rays import masked_mean
 
 EXCLUDED = -1e9
@@ -75,6 +75,7 @@ def class_log_probabilities(
     sizes = check_shape("features", features, "M C")
     classes = check_shape("vectors", vectors, "K C", C=sizes["C"])["K"]
     check_shape("allowed", allowed, "M K", M=sizes["M"], K=classes)
+    check_floating(features=features, vectors=vectors)
     check_bool(allowed=allowed)
     with torch.autocast(features.device.type, enabled=False):
         cosines = normalize(features.float(), dim=-1) @ normalize(vectors.float(), dim=-1).mT
@@ -85,6 +86,7 @@ def _check_features(features: Tensor, target: Tensor, valid: Tensor) -> None:
     """Raise ``ValueError`` unless every rendered feature has a target and a mark."""
     sizes = check_shape("features", features, "B R C")
     check_alike(features=features, target=target)
+    check_floating(features=features, target=target)
     check_shape("valid", valid, "B R", B=sizes["B"], R=sizes["R"])
     check_bool(valid=valid)
 

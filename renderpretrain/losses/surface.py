@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain.checks import check_alike, check_bool, check_shape
+from renderpretrain.checks import check_alike, check_bool, check_floating, check_shape
 from renderpretrain.losses.rays import check_depths, masked_mean
 
 
@@ -52,6 +52,7 @@ def _check_samples(sdf: Tensor, t: Tensor, depth: Tensor, hit: Tensor, inliers: 
     """Raise ``ValueError`` unless every sample has its distance, and every ray its measurement."""
     sizes = check_shape("sdf", sdf, "B R S")
     check_alike(sdf=sdf, t=t)
+    check_floating(sdf=sdf, t=t)
     check_shape("depth", depth, "B R", B=sizes["B"], R=sizes["R"])
     check_depths(depth, depth, hit, inliers)
 
@@ -67,6 +68,7 @@ def eikonal(gradients: Float[Tensor, "B R S 3"], valid: Bool[Tensor, "B R S"]) -
     The norm's gradient at a zero vector is taken as zero. Differentiable in the gradients.
     """
     check_shape("gradients", gradients, "B R S 3")
+    check_floating(gradients=gradients)
     check_alike(**{"a gradient": gradients[..., 0], "valid": valid})
     check_bool(valid=valid)
     squared = torch.where(valid[..., None], gradients, 0.0).square().sum(-1)
@@ -88,5 +90,6 @@ def sdf_sparsity(
         sharpness: The paper's tau, 1/m.
     """
     check_alike(sdf=sdf, valid=valid)
+    check_floating(sdf=sdf)
     check_bool(valid=valid)
     return masked_mean((-sharpness * torch.where(valid, sdf, 0.0).abs()).exp(), valid)

@@ -26,7 +26,8 @@ def policy_seeds(
     check_bool(candidates=candidates)
     if seeds is None:
         seeds = ops.draw_seeds(len(candidates), candidates.device)
-    elif seeds.shape != (len(candidates),):
+    check_shape("seeds", seeds, "...")
+    if seeds.shape != (len(candidates),):
         raise ValueError(
             f"seeds: expected one for each of the {len(candidates)} rows of candidates, got "
             f"{tuple(seeds.shape)}; cameras in the rows take ops.per_camera(seeds, num_cameras)"

@@ -66,6 +66,8 @@ def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
     """
     check_shape("seeds", seeds, "B")
     check_integer("seeds", seeds)
+    if num_cameras < 1:
+        raise ValueError(f"num_cameras: expected at least 1, got {num_cameras}")
     return torch.stack([fork(seeds, 16 + n) for n in range(num_cameras)], 1).flatten()
 
 
