@@ -44,7 +44,7 @@ def run_lock(path: Path) -> Iterator[None]:
 def check_unlocked(path: Path) -> None:
     """Raise a ``ValueError`` that says who holds the lock, if somebody does; touches nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _NOT_A_LINK)
+        descriptor = os.open(path, os.O_RDONLY | _AS_IT_IS)
     except OSError:
         return
     try:
@@ -53,13 +53,14 @@ def check_unlocked(path: Path) -> None:
         os.close(descriptor)
 
 
-_NOT_A_LINK = getattr(os, "O_NOFOLLOW", 0)
+_AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Neither followed where it is a link, nor waited for where it is a pipe."""
 
 
 def _take(path: Path) -> int:
     """The locked file's descriptor, with our name in it."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOT_A_LINK, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o644)
         try:
             _lock(path, descriptor)
             if _is_at(path, descriptor):  # else its holder removed it, while we waited, as it let go

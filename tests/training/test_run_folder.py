@@ -276,3 +276,12 @@ def test_text_that_cannot_be_written_names_its_file(tmp_path):
             write_text(tmp_path / "config.yaml", "x" * 100)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_pipe_in_the_locks_place_is_not_waited_for(tmp_path):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "lock")
+    with pytest.raises(OSError, match=f"out: cannot write to {tmp_path / 'run'} "):
+        run(tmp_path / "run", steps=1)
+            StandIn(), Points(), optimization(steps=1), out=tmp_path / "run", options=RunOptions(device="cpu")
+        )

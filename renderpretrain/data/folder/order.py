@@ -1,18 +1,24 @@
 """What belongs together in a recording: sweeps by their time stamps, cameras by their names."""
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.camera_places import common_places
-from renderpretrain.data.folder.fields import FARTHEST, brief
-from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
+from renderpretrain.data.folder.index import INDEX
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 
 MAX_GAP = 1.5
 """Seconds between frames that follow each other, unless the user says otherwise; one a second do."""
+
+EPOCH, UNITS_APART, SHORTEST = 5e8, 500, 1e-3
+"""Seconds from which on a stamp counts from 1970, how many times apart stamps of two units are, and the least
+time between sweeps."""
 
 RECENT_BYTES = 2**20
 """Unpacked frames that a folder remembers, by their packed size."""
@@ -59,6 +65,58 @@ def _parts(frames: list[tuple[float | None, int]], max_gap: int | float) -> list
     order = np.argsort(stamps, kind="stable")
     gaps = np.diff(np.array(stamps)[order])
     return np.split(indices[order], np.nonzero(gaps > max_gap)[0] + 1)
+
+
+def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> None:
+    """Remark on time stamps that cannot be meant; merging needs to know where and when each sweep was taken.
+
+    Args:
+        access: Of the folder.
+        folder: Its parsed ``frames.json``.
+        sweeps: How many are merged.
+
+    Raises:
+        SceneFolderError: If several are, and a frame has no pose or time.
+    """
+    for frame, words in stamp_problems(folder.frames):
+        access.doubt("stamps", INDEX, f"{frame_name(frame)}: timestamp", words)
+    if sweeps == 1 or len(folder.frames) == 1:
+        return
+    for frame in folder.frames:
+        for field, value in (
+            ("lidar.ego_to_global", frame.lidar.ego_to_global),
+            ("timestamp", frame.seconds),
+        ):
+            if value is None:
+                raise SceneFolderError(
+                    f"{access.path / INDEX}: {frame_name(frame)}: {field}: expected a value because "
+                    f"sweeps={sweeps}, got nothing"
+                )
+
+
+def stamp_problems(frames: Iterable[OutdoorFrame]) -> Iterator[tuple[OutdoorFrame, str]]:
+    """Time stamps that cannot be meant: a frame of each scene that has some, and what is wrong there.
+
+    Stamps in another unit than the field says: some a thousand times later than others, or all less than a
+    millisecond apart. Stamps that some frames of a scene share.
+    """
+    scenes: dict[str, list[OutdoorFrame]] = {}
+    for frame in frames:
+        if frame.seconds is not None:
+            scenes.setdefault(frame.scene, []).append(frame)
+    for scene in scenes.values():
+        scene.sort(key=lambda frame: frame.seconds or 0.0)
+        stamps = np.array([frame.seconds for frame in scene])
+        first, last, gaps = scene[0], scene[-1], np.diff(stamps)
+        if stamps[-1] > EPOCH and 0 < stamps[0] < stamps[-1] / UNITS_APART:
+            there = f"{stamps[-1]:.17g} s in {frame_name(last)}"
+            yield first, f"expected a time near {there}, got {stamps[0]:.17g} s: is it of another unit?"
+        elif gaps.any() and not gaps.all():
+            place = int(np.argmin(gaps))
+            yield scene[place + 1], f"expected another time than that of {frame_name(scene[place])}, got it"
+        elif gaps.any() and np.median(gaps) < SHORTEST:
+            words = f"expected frames at least {SHORTEST} s apart, got {np.median(gaps):.3g} s in the median"
+            yield first, f"{words}: is the unit another?"
 
 
 def chosen_cameras(

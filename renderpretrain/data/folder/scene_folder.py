@@ -14,7 +14,14 @@ from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder.index import INDEX, read_index
-from renderpretrain.data.folder.order import MAX_GAP, Timeline, check_options, chosen_cameras, packed
+from renderpretrain.data.folder.order import (
+    MAX_GAP,
+    Timeline,
+    check_moments,
+    check_options,
+    chosen_cameras,
+    packed,
+)
 from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
 from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
@@ -102,7 +109,7 @@ class SceneFolder:
         else:
             self._timeline = Timeline(self.index.frames, max_gap)
             self.camera_names = chosen_cameras(self.index.frames, cameras, places)
-            self._check_poses(self.index)
+            check_moments(self.access, self.index, sweeps)
         self.index = packed(self.index)
 
     def __len__(self) -> int:
@@ -282,16 +289,3 @@ class SceneFolder:
         lost, of = len(folder.frames) - len(folder.tracked), len(folder.frames)
         words = f"expected a pose, got none for {lost} of {of} views, which are left out"
         self.access.doubt("lost", INDEX, "camera_to_world", words)
-
-    def _check_poses(self, folder: OutdoorFolder) -> None:
-        """Merging sweeps needs to know where and when each was taken."""
-        for frame in folder.frames:
-            for field, value in (
-                ("lidar.ego_to_global", frame.lidar.ego_to_global),
-                ("timestamp", frame.seconds),
-            ):
-                if value is None and self.sweeps > 1 and len(folder.frames) > 1:
-                    raise SceneFolderError(
-                        f"{self.path / INDEX}: {frame_name(frame)}: {field}: expected a value "
-                        f"because sweeps={self.sweeps}, got nothing"
-                    )

@@ -3,11 +3,12 @@
 Unknown fields are left alone, so that folders may say more than is read here.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from renderpretrain.data.folder.fields import (
@@ -34,6 +35,21 @@ from renderpretrain.data.folder.fields import (
 
 Orientation = Literal["stored", "exif"]
 """Whether pictures are as their pixels are stored, or as their EXIF data turns them."""
+
+
+LONGEST_NAME = 200
+"""Characters of a camera's name."""
+
+SAME_TIME = 1e-3
+"""Seconds by which a frame's time stamps in several units may differ: some are rounded."""
+
+
+def _check_codes(value: object) -> object:
+    """What a pixel of a depth image may hold, one number or several."""
+    codes = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(code) is int and 0 <= code <= 65535 for code in codes):
+        raise expected("a stored number from 0 to 65535 that is no depth, or a list of them", value)
+    return value
 
 
 class LidarEntry(BaseModel):
@@ -128,6 +144,8 @@ class OutdoorFrame(BaseModel):
     @model_validator(mode="after")
     def _cameras_are_placed(self) -> "OutdoorFrame":
         for name, camera in self.cameras.items():
+            if not name.strip() or len(name) > LONGEST_NAME:
+                raise expected(f"cameras to have names of 1 to {LONGEST_NAME} characters", repr(name))
             through_global = camera.camera_to_global is not None and self.lidar.ego_to_global is not None
             if camera.lidar_to_camera is None and camera.camera_to_ego is None and not through_global:
                 raise PydanticCustomError(
@@ -138,14 +156,24 @@ class OutdoorFrame(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _one_time(self) -> "OutdoorFrame":
+        stamps = list(self._stamps())
+        if stamps and max(stamps) - min(stamps) > SAME_TIME:
+            times = " and ".join(f"{stamp:.17g} s" for stamp in stamps)
+            raise expected("timestamp_s, timestamp_us and timestamp_ns to say the same time", times)
+        return self
+
     @property
     def seconds(self) -> float | None:
         """The time stamp in seconds."""
-        if self.timestamp_s is not None:
-            return self.timestamp_s
-        if self.timestamp_us is not None:
-            return self.timestamp_us / 1e6
-        return None if self.timestamp_ns is None else self.timestamp_ns / 1e9
+        return next(self._stamps(), None)
+
+    def _stamps(self) -> Iterator[float]:
+        """All that the frame says, in seconds."""
+        for stamp, unit in ((self.timestamp_s, 1.0), (self.timestamp_us, 1e6), (self.timestamp_ns, 1e9)):
+            if stamp is not None:
+                yield stamp / unit
 
 
 class IndoorFrame(_Picture):
@@ -213,7 +241,7 @@ class IndoorFolder(_Folder):
     intrinsics: Intrinsics
     distortion: Distortion | None = None
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
-    depth_invalid: int | list[int] | None = None
+    depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
     frames: list[IndoorFrame] = Field(min_length=1)
 
     _lens = model_validator(mode="before")(named_lens)

@@ -11,6 +11,7 @@ from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
 from renderpretrain.data.folder.index import INDEX, parse_index
+from renderpretrain.data.folder.order import stamp_problems
 from renderpretrain.data.folder.pictures import frame_pictures, read_image, view_pictures
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, frame_name
@@ -51,6 +52,8 @@ def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | Indo
         groups = group_views(index, None, None)
     else:
         groups = [[position] for position in range(len(index.frames))]
+        for frame, words in stamp_problems(index.frames):
+            found.append(f"{path / INDEX}: {frame_name(frame)}: timestamp: {words}")
     for number, group in enumerate(groups):
         try:
             scene = folder[number]
