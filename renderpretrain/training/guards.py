@@ -117,3 +117,24 @@ def non_finite_message(step: int, terms: dict[str, float], grad_norm: float) -> 
             f"step {step}: the norm of the gradient is {grad_norm} while every loss term is finite ({finite})"
         )
     return None
+
+
+def check_resumed(path: Path, state: Mapping[str, Any], steps: int, now: Mapping[str, int]) -> None:
+    """Raise a ``ValueError`` unless a checkpoint is whole, and of a run that what is asked for continues.
+
+    Args:
+        path: Of the checkpoint.
+        state: What it holds.
+        steps: How many the run is to have.
+        now: What must be as it was when the run began: else a step would see other scenes.
+    """
+    for key in ("step", "seed", "model", "optimizer"):
+        if key not in state:
+            raise ValueError(
+                f"resume: {path}: expected a checkpoint of this program with {key!r}, found none"
+            )
+    if state["step"] > steps:
+        raise ValueError(f"steps: expected at least {state['step']}, got {steps}")
+    for name, value in now.items():
+        if state.get(name, value) != value:
+            raise ValueError(f"{name}: expected {state[name]} as in the resumed run, got {value}")

@@ -16,7 +16,7 @@ from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
-from renderpretrain.training.guards import CheckpointClock, check_resumable, non_finite
+from renderpretrain.training.guards import CheckpointClock, check_resumable, check_resumed, non_finite
 from renderpretrain.training.metrics import (
     Row,
     append_row,
@@ -213,6 +213,7 @@ class Run:
             "model": self.recipe.state_dict(),
             "config": dict(self.options.config),
             "seed": self.options.seed,
+            "scenes": len(self.dataset),
             "versions": versions(),
         }
 
@@ -256,15 +257,8 @@ class Run:
         if path is None:
             raise ValueError(f"resume: expected a checkpoint in {self.folder.checkpoints}, found none")
         state = load_checkpoint(path)
-        for key in ("step", "seed", "model", "optimizer"):
-            if key not in state:
-                raise ValueError(
-                    f"resume: {path}: expected a checkpoint of this program with {key!r}, found none"
-                )
-        if state["step"] > self.optimization.steps:
-            raise ValueError(f"steps: expected at least {state['step']}, got {self.optimization.steps}")
-        if state["seed"] != self.options.seed:
-            raise ValueError(f"seed: expected {state['seed']} as in the resumed run, got {self.options.seed}")
+        now = {"seed": self.options.seed, "scenes": len(self.dataset)}
+        check_resumed(path, state, self.optimization.steps, now)
         read_rows(self.folder.metrics)
         try:
             check_resumable(path, state)

@@ -283,5 +283,13 @@ def test_a_pipe_in_the_locks_place_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "run" / "lock")
     with pytest.raises(OSError, match=f"out: cannot write to {tmp_path / 'run'} "):
         run(tmp_path / "run", steps=1)
-            StandIn(), Points(), optimization(steps=1), out=tmp_path / "run", options=RunOptions(device="cpu")
-        )
+
+
+def test_a_resumed_run_has_as_many_scenes(tmp_path):
+    """Else the order is another, and scenes that were held out are trained on."""
+    run(tmp_path, steps=4)
+    before = contents(tmp_path)
+    options = RunOptions(device="cpu", resume=True)
+    with pytest.raises(ValueError, match="scenes: expected 7 as in the resumed run, got 6"):
+        fit(StandIn(), Points(6), optimization(steps=8), out=tmp_path, options=options)
+    assert contents(tmp_path) == before
