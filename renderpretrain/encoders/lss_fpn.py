@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.ops.batch_norm import BatchNorm2d
 
 
 class LSSFPN(nn.Module):
@@ -64,7 +65,7 @@ class _ConvNorm(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_conv import Size, SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor
+from renderpretrain.ops.batch_norm import BatchNorm1d
 
 
-class RowBatchNorm(nn.BatchNorm1d):
+class RowBatchNorm(BatchNorm1d):
     """Batch normalisation over the rows of a sparse tensor, with SECOND's constants.
 
     With fewer than two rows there is nothing to learn statistics from: the running ones are used and kept.

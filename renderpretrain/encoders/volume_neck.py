@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.ops.batch_norm import BatchNorm3d
 
 
 class VolumeNeck(nn.Module):
@@ -111,6 +112,6 @@ def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
     return [conv, _norm(out_channels), nn.ReLU(inplace=True)]
 
 
-def _norm(channels: int) -> nn.BatchNorm3d:
+def _norm(channels: int) -> BatchNorm3d:
     """Batch normalisation with SECOND's constants."""
-    return nn.BatchNorm3d(channels, eps=1e-3, momentum=0.01)
+    return BatchNorm3d(channels, eps=1e-3, momentum=0.01)

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.ops.batch_norm import BatchNorm3d
 
 
 class VolumeUNet(nn.Module):
@@ -92,7 +93,7 @@ class _NormConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.batchnorm = nn.BatchNorm3d(in_channels)
+        self.batchnorm = BatchNorm3d(in_channels)
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

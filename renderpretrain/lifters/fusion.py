@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain.ops.batch_norm import BatchNorm3d
+
 
 def sum_volumes(volumes: Sequence[Float[Tensor, "B C Z Y X"]]) -> Float[Tensor, "B C Z Y X"]:
     """The sum of volumes of one shape: fusion without parameters, as of UniPAD's LiDAR and cameras (UVTR).
@@ -41,7 +43,7 @@ class ConcatFusion(nn.Sequential):
             nn.Conv3d(
                 sum(in_channels), out_channels, kernel_size, padding=(z // 2, y // 2, x // 2), bias=False
             ),
-            nn.BatchNorm3d(out_channels),
+            BatchNorm3d(out_channels),
             nn.ReLU(),
         )
         self.in_channels = tuple(in_channels)

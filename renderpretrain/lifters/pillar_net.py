@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.batch_norm import BatchNorm1d
 
 
 class PillarLayer(nn.Module):
@@ -18,7 +19,7 @@ class PillarLayer(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.linear = nn.Linear(in_channels, out_channels, bias=False)
-        self.norm = nn.BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
+        self.norm = BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Float[Tensor, "M _"]) -> Float[Tensor, "M _"]:
         """Differentiable."""

@@ -13,6 +13,7 @@ from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer, Voxe
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters import frustum_points
 from renderpretrain.masking import RandomMask, hide_depth, hide_patches, voxel_candidates
+from renderpretrain.ops.batch_norm import BatchNorm2d
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
@@ -290,4 +291,4 @@ def _conv(
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
     )
-    return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
+    return [conv, BatchNorm2d(out_channels), nn.ReLU()]

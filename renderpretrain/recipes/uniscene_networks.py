@@ -10,6 +10,7 @@ from renderpretrain.encoders.frozen import freeze
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, LiftSplat
 from renderpretrain.masking import hide_patches
+from renderpretrain.ops.batch_norm import BatchNorm2d, BatchNorm3d
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.sensors import ImageNormalisation, has_numbers
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
@@ -104,7 +105,7 @@ class SplatLifter(nn.Module):
             *(
                 nn.Sequential(
                     nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(channels),
+                    BatchNorm2d(channels),
                     nn.ReLU(),
                 )
                 for _ in range(2)
@@ -144,5 +145,5 @@ class OccupancyDecoder(nn.Module):
 def _conv(in_channels: int, channels: int) -> nn.Sequential:
     """A 3D convolution over all neighbours, normalised and rectified."""
     return nn.Sequential(
-        nn.Conv3d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU()
+        nn.Conv3d(in_channels, channels, 3, padding=1, bias=False), BatchNorm3d(channels), nn.ReLU()
     )
