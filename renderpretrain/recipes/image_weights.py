@@ -43,10 +43,14 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 
 def _fitting(backbone: nn.Module, read: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """What a network has a place for; its output norms, which classifiers lack, may be missing."""
+    """What a network has a place for; its output norms, which classifiers lack, may be missing.
+
+    So may the counters of batches, which torch before 0.4.1 did not keep.
+    """
     ours = backbone.state_dict()
     wrong = {key: read.get(key) for key, value in ours.items() if not _fits(read.get(key), value)}
-    needed = [key for key in wrong if not key.startswith("norm")]
+    absent = [key for key in wrong if key.endswith("num_batches_tracked") and wrong[key] is None]
+    needed = [key for key in wrong if not key.startswith("norm") and key not in absent]
     if needed:
         got = wrong[needed[0]]
         what = "nothing" if got is None else f"{tuple(got.shape)} of {got.dtype}"

@@ -8,6 +8,7 @@ import io
 import mmap
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -163,6 +164,10 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, RuntimeError) as error:
         raise ValueError("not a whole checkpoint (its list of records is damaged or cut off)") from error
     with archive:
+        if archive.infolist():
+            twice, count = Counter(r.filename for r in archive.infolist()).most_common(1)[0]
+            if count > 1:
+                raise ValueError(f"refused: there are two records {twice!r}, and no telling which one counts")
         yield archive
 
 

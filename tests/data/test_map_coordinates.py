@@ -40,7 +40,13 @@ def test_a_room_in_map_coordinates_is_the_room(tmp_path):
     assert torch.equal(near.z_depths, far.z_depths) and torch.equal(near.points[:, 3:], far.points[:, 3:])
 
 
-def drive(path, shift, *, told, dtype):
+def turned(angle):
+    """A turn about z, rounded as calibrations are."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]).round(7)
+
+
+def drive(path, shift, *, told, dtype, turn=0.0):
     """Two sweeps of one street whose LiDAR frame is the map, five metres apart."""
     path.mkdir()
     r = np.random.default_rng(0)
@@ -50,13 +56,15 @@ def drive(path, shift, *, told, dtype):
         sensor = np.array([5.0 * k, 0, 0.5])
         rows = np.concatenate([street + shift, r.uniform(0, 1, (500, 1))], -1)
         rows.astype(dtype).tofile(path / f"{k}.bin")
-        pose = np.array(AHEAD)
+        pose, ego = np.array(AHEAD), np.eye(4)
+        pose[:3, :3], ego[:3, :3] = pose[:3, :3] @ turned(turn), turned(k * turn)
+        ego[:3, 3] = shift - ego[:3, :3] @ shift
         pose[:3, 3] = -pose[:3, :3] @ (sensor + shift)
         lidar = {
             "file": f"{k}.bin",
             "dtype": dtype,
             "columns": ["x", "y", "z", "intensity"],
-            "ego_to_global": np.eye(4).tolist(),
+            "ego_to_global": ego.tolist(),
         }
         if told:
             lidar["sensor_origin"] = (sensor + shift).tolist()
@@ -98,6 +106,17 @@ def test_sweeps_in_map_coordinates_keep_their_millimetres(tmp_path, told):
     # Both worlds lie in one global frame: it moved once.
     assert_close(moves[0], moves[1], atol=3e-5, rtol=0)
     assert_close(far.without_images(1).points, far[1].points)
+
+
+def test_rotations_that_are_rounded_turn_about_the_sweep(tmp_path):
+    """About the map's origin a millionth of a turn would move the camera, and merged sweeps, by metres."""
+    near = SceneFolder(drive(tmp_path / "near", np.zeros(3), told=True, dtype="float64", turn=0.3), sweeps=2)
+    far = SceneFolder(drive(tmp_path / "far", MAP, told=True, dtype="float64", turn=0.3), sweeps=2)
+    for k in range(2):
+        a, b = near[k], far[k]
+        move = b.points[0, :3] - a.points[0, :3]
+        assert_close(b.cameras.centers - move, a.cameras.centers, atol=3e-5, rtol=0)
+        assert_close(b.points[:, :3] - move, a.points[:, :3], atol=3e-5, rtol=0)
 
 
 def test_a_sweep_around_its_sensor_stays_where_it_is(tmp_path):

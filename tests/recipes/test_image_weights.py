@@ -57,6 +57,17 @@ def test_every_librarys_names_behind_any_prefix(naming, prefix, tmp_path):
     assert same(network, again)
 
 
+def test_files_of_torch_that_did_not_count_batches(tmp_path):
+    """torchvision's first ResNets are such."""
+    network, fresh = NETWORKS["ResNet"](), NETWORKS["ResNet"]()
+    kept = {k: v for k, v in network.state_dict().items() if "num_batches_tracked" not in k}
+    torch.save(kept, tmp_path / "w.pth")
+    load_backbone(fresh, tmp_path / "w.pth")
+    assert same(network, fresh)
+    import_encoders(tmp_path / "w.pth", "torchvision", tmp_path / "ours.safetensors")
+    assert same(network, load_encoder(tmp_path / "ours.safetensors"))
+
+
 def refused(network, content, tmp_path):
     torch.save(content, tmp_path / "w.pth")
     before = {k: v.clone() for k, v in network.state_dict().items()}

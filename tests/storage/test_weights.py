@@ -198,6 +198,13 @@ def test_archives_that_were_tampered_with_are_refused_before_they_take_memory(ch
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; the bomb has 128 MiB
 
 
+def test_of_two_records_of_a_name_none_counts(tmp_path):
+    torch.save(weights(), tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("w/data/0", archive.read("w/data/0")[::-1])
+    assert "there are two records 'w/data/0'" in refused(tmp_path / "w.pth")
+
+
 def test_weights_saved_on_a_card_are_read_without_one(tmp_path):
     torch.save(weights(), tmp_path / "w.pth")
     here, there = (len(name).to_bytes(4, "little") + name for name in (b"cpu", b"cuda:7"))

@@ -21,38 +21,53 @@ FAR = 2000.0
 """Metres from an origin up to which float32 keeps a tenth of a millimetre."""
 
 
-def nearest_rigid(pose: np.ndarray | list[list[float]]) -> np.ndarray:
-    """The pose with the nearest orthonormal rotation; published calibrations are rounded."""
+def nearest_rigid(pose: np.ndarray | list[list[float]], around: np.ndarray | None = None) -> np.ndarray:
+    """The pose with the nearest orthonormal rotation; published calibrations are rounded.
+
+    Args:
+        pose: ``(4, 4)``.
+        around: ``(3,)``, the point that stays where the pose puts it, by default the origin. A millionth of a
+            turn moves points in map coordinates by metres.
+    """
     rigid = np.array(pose, dtype=np.float64)
     left, _, right = np.linalg.svd(rigid[:3, :3])
+    if around is not None:
+        rigid[:3, 3] += (rigid[:3, :3] - left @ right) @ around
     rigid[:3, :3] = left @ right
     rigid[3] = (0, 0, 0, 1)
     return rigid
 
 
-def lidar_to_global(folder: OutdoorFolder, index: int) -> np.ndarray | None:
+def lidar_to_global(folder: OutdoorFolder, index: int, around: np.ndarray) -> np.ndarray | None:
     """A frame's LiDAR pose; the global origin is moved to the first ego position of the frame's scene.
 
     Global coordinates can be millions of metres, too many for float32.
+
+    Args:
+        folder: All frames.
+        index: One of them.
+        around: ``(3,)``, about where its points are in its LiDAR frame.
     """
     frame = folder.frames[index]
     if frame.lidar.ego_to_global is None:
         return None
     first = folder.frames[folder.first_of_scene[frame.scene]].lidar.ego_to_global
-    ego = nearest_rigid(frame.lidar.ego_to_global)
+    to_ego = nearest_rigid(frame.lidar.lidar_to_ego, around)
+    ego = nearest_rigid(frame.lidar.ego_to_global, to_ego[:3, :3] @ around + to_ego[:3, 3])
     ego[:3, 3] -= np.asarray(first)[:3, 3]
-    return ego @ nearest_rigid(frame.lidar.lidar_to_ego)
+    return ego @ to_ego
 
 
-def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry) -> np.ndarray:
+def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry, around: np.ndarray | None = None) -> np.ndarray:
     """Where the camera is, by the most exact chain at hand; the schema guarantees one.
 
     ``lidar_to_camera`` first, then through global poses (the ego motion between sweep and exposure counts),
-    then the static chain through the ego frame.
+    then the static chain through the ego frame. ``around`` is about where the points are, see
+    :func:`nearest_rigid`.
     """
     if camera.lidar_to_camera is not None:
-        return np.linalg.inv(nearest_rigid(camera.lidar_to_camera))
-    lidar_to_ego = nearest_rigid(lidar.lidar_to_ego)
+        return np.linalg.inv(nearest_rigid(camera.lidar_to_camera, around))
+    lidar_to_ego = nearest_rigid(lidar.lidar_to_ego, around)
     camera_to_global = camera.camera_to_global
     if camera_to_global is None and camera.camera_to_ego is not None and camera.ego_to_global is not None:
         camera_to_global = (
@@ -77,7 +92,7 @@ def camera_rows(
         if camera is None:
             rows.append(Cameras(torch.eye(3), torch.eye(4), image_size))
             continue
-        pose = camera_to_lidar(camera, frame.lidar)
+        pose = camera_to_lidar(camera, frame.lidar, shift)
         pose[:3, 3] -= shift
         view = pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width))
         rows.append(view.resize(image_size))

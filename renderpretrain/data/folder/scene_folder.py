@@ -201,13 +201,14 @@ class SceneFolder:
         Beside them, as rows of the same order, which are the frame's own (``key``), and what all these sweeps
         know: labels, colours, normals.
         """
-        key, shift = lidar_to_global(folder, index), self._shift(folder, index)
+        shift = self._shift(folder, index)
+        key = lidar_to_global(folder, index, shift)
         now = folder.frames[index].seconds or 0.0
         sweeps = []
         for other in self._timeline.up_to(index, self.sweeps):
             frame = folder.frames[other]
             sweep = self._sweep(folder, other)
-            pose = lidar_to_global(folder, other)
+            pose = lidar_to_global(folder, other, sweep.offset)
             motion = np.eye(4)
             if other != index and key is not None and pose is not None:
                 motion = np.linalg.solve(key, pose)
@@ -234,11 +235,12 @@ class SceneFolder:
 
     def _world(self, folder: OutdoorFolder, index: int) -> tuple[np.ndarray | None, np.ndarray]:
         """A frame's world in the global frame of its scene, and where in the LiDAR frame its origin lies."""
-        pose, shift = lidar_to_global(folder, index), self._shift(folder, index)
+        shift = self._shift(folder, index)
+        pose = lidar_to_global(folder, index, shift)
         if pose is None or not shift.any():
             return pose, shift
         first = folder.first_of_scene[folder.frames[index].scene]
-        at_first = lidar_to_global(folder, first)
+        at_first = lidar_to_global(folder, first, self._shift(folder, first))
         pose[:3, 3] += pose[:3, :3] @ shift
         if at_first is not None:
             pose[:3, 3] -= at_first[:3, 3] + at_first[:3, :3] @ self._shift(folder, first)
@@ -253,7 +255,6 @@ class SceneFolder:
         if told is not None:
             return self._looked_at(folder, index, np.asarray(told, dtype=np.float64))
         first = index if self._sweep(folder, index).offset.any() else 0
-
         found = self._cache.get(
             ("origin", first), lambda: fitted_origin(self._sweep(folder, first)), lambda _: 24
         )

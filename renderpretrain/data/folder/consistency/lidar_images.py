@@ -151,7 +151,7 @@ def _camera(entry: CameraEntry, lidar: LidarEntry, mistake: Mistake, offset: np.
     elif entry.camera_to_global is not None and lidar.ego_to_global is not None:
         field = "camera_to_global"
     pose = mistake.pose(np.array(getattr(entry, field), dtype=np.float64)).tolist()
-    to_lidar = camera_to_lidar(entry.model_copy(update={field: pose}), lidar)
+    to_lidar = camera_to_lidar(entry.model_copy(update={field: pose}), lidar, offset)
     to_lidar = np.linalg.inv(mistake.own_axes @ np.linalg.inv(to_lidar) @ mistake.lidar_axes)
     to_lidar[:3, 3] -= offset
     intrinsics = np.array(entry.intrinsics, dtype=np.float64)
