@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from renderpretrain.cli.job import Job
-from renderpretrain.data.words import DataWord, data_words, folder_options
+from renderpretrain.data.words import DataWord, data_words, folder_options, listed
 from renderpretrain.training.preflight import FolderFrames, Preflight
 
 
@@ -43,6 +43,6 @@ def checked(job: Job, *, skip_bad: bool, resumed: bool) -> Job:
 def _frames(job: Job, word: DataWord, skipped: Any) -> FolderFrames:
     """What a word says of a folder."""
     options, config = folder_options(word.options), job.config
-    asked = options["cameras"].split(",") if "cameras" in options else None
+    asked = listed(options["cameras"]) if "cameras" in options else None
     sweeps = getattr(config, "sweeps", 1)
     return FolderFrames(word.path, options.get("outside") == "1", asked, sweeps, skipped)

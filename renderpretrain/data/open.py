@@ -14,7 +14,7 @@ from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import SceneDataset
 from renderpretrain.data.synthetic_room import SyntheticRoom
 from renderpretrain.data.synthetic_street import SyntheticStreet
-from renderpretrain.data.words import DataWord, data_words, folder_options
+from renderpretrain.data.words import DataWord, data_words, folder_options, listed
 
 ROOMS = ("synthetic-room", "synthetic-room-night")
 KINDS = ("synthetic", *ROOMS, "folder:PATH")
@@ -145,7 +145,7 @@ def _seconds(text: str) -> float:
 
 def _names(text: str) -> tuple[str, ...]:
     """Reads ``a,b,c``."""
-    names = tuple(text.split(","))
+    names = listed(text)
     if "" in names or len(set(names)) < len(names):
         raise ValueError
     return names

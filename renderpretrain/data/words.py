@@ -80,7 +80,7 @@ def joined(words: tuple[DataWord, ...]) -> str:
 
 
 def folder_options(text: str) -> dict[str, str]:
-    """Values by name of ``a=1&b=2``; values may be percent-encoded.
+    """Values by name of ``a=1&b=2``, which may be percent-encoded; names in lists still are (:func:`listed`).
 
     Raises:
         ValueError: If it is not of that form or says something twice.
@@ -90,8 +90,13 @@ def folder_options(text: str) -> dict[str, str]:
         name, equals, value = part.partition("=")
         if not equals or name in options:
             raise ValueError(f"data: options: expected name=value&name=value, each once, got {text!r}")
-        options[name] = unquote(value)
+        options[name] = value if name == "cameras" else unquote(value)
     return options
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The names in an option ``a,b``; ``%2C`` is a comma within a name."""
+    return tuple(unquote(name) for name in value.split(","))
 
 
 def _first(text: str) -> tuple[DataWord, int]:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scene_folders import save, write_street
 
 from renderpretrain.data import open_data
 from renderpretrain.data.words import DataWord, data_words, folder_options, joined
@@ -110,3 +111,14 @@ def test_nonsense_behind_a_path_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=f"^data: {message}") as caught:
         open_data(f"folder:{tmp_path}?{options}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_comma_within_a_cameras_name_is_written_so(tmp_path):
+    content = write_street(tmp_path)
+    for frame in content["frames"]:
+        frame["cameras"] = {name: frame["cameras"]["front"] for name in ("a,b", "c d", "e&=%2C", "f")}
+    save(tmp_path, content)
+    folder = open_data(f"folder:{tmp_path}?cameras=f,a%2Cb,e%26%3D%252C,c%20d")
+    assert folder.camera_names == ("f", "a,b", "e&=%2C", "c d")
+    with pytest.raises(ValueError, match="cameras: expected different ones of a,b, c d"):
+        open_data(f"folder:{tmp_path}?cameras=a,b")
