@@ -6,18 +6,26 @@ import torch
 from torch import Tensor, nn
 
 PATIENCE = 20
-"""Steps after which a term that was always 0 is told."""
+"""Steps after which a term that was always 0, or a gradient that has become 0, is told."""
 
 GRADIENTS_EVERY = 10
 """Steps between looks at the gradient of every part; it is told after ``PATIENCE`` steps, too."""
 
+GRADIENT = "gradient of "
+"""What the names of parts begin with."""
+
 
 class Silence:
-    """Remembers what has been 0 ever since it was first seen, and tells it once."""
+    """Remembers what has been 0 ever since it was first seen, and tells it once.
+
+    A term may end at 0, as one does that asks for free space; a part whose gradient does has died, which is
+    told as well.
+    """
 
     def __init__(self) -> None:
         self.first: dict[str, int] = {}
         self.heard: set[str] = set()
+        self.told: set[str] = set()
         self._news: list[str] = []
 
     def listen(self, step: int, values: Mapping[str, float]) -> None:
@@ -30,9 +38,12 @@ class Silence:
         for name, value in values.items():
             if value:
                 self.heard.add(name)
+                self.first.pop(name, None)
+                continue
             since = step - self.first.setdefault(name, step)
-            if name not in self.heard and since >= PATIENCE:
-                self.heard.add(name)
+            may_end = name in self.heard and not name.startswith(GRADIENT)
+            if since >= PATIENCE and name not in self.told and not may_end:
+                self.told.add(name)
                 self._news.append(f"{name} has been 0 for {since} steps")
 
     def news(self) -> list[str]:
@@ -50,7 +61,7 @@ def trained_parts(recipe: nn.Module) -> dict[str, list[nn.Parameter]]:
         own = [p for p in part.parameters() if p.requires_grad and id(p) not in taken]
         taken |= {id(p) for p in own}
         if own:
-            parts[f"gradient of {name}"] = own
+            parts[GRADIENT + name] = own
     return parts
 
 

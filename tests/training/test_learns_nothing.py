@@ -131,3 +131,11 @@ def test_silence_is_told_once_and_not_of_what_was_heard():
         silence.listen(step, {"a": 0.0, "b": float(step == 3)})
     assert silence.news() == [f"a has been 0 for {PATIENCE} steps"]
     assert silence.news() == []
+
+
+def test_a_gradient_that_dies_later_is_told_and_a_term_that_is_fulfilled_is_not():
+    silence = Silence()
+    for step in range(0, 100, 10):
+        alive = float(step < 40)
+        silence.listen(step, {"gradient of lidar": alive, "loss/free_space": alive})
+        assert silence.news() == (["gradient of lidar has been 0 for 20 steps"] if step == 60 else [])
