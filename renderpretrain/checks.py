@@ -76,6 +76,24 @@ def check_floating(**tensors: Tensor | None) -> None:
             raise ValueError(f"{name}: expected floating-point numbers, got {tensor.dtype}")
 
 
+def check_count(name: str, count: int) -> None:
+    """Raise ``ValueError`` unless ``count`` is a whole number of at least 1."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}")
+
+
+def check_length(name: str, metres: int | float) -> None:
+    """Raise ``ValueError`` unless ``metres`` is a positive and finite length."""
+    if not 0 < metres < _INF:
+        raise ValueError(f"{name}: expected a positive number of metres, got {metres}")
+
+
+def check_depth_range(depth_range: tuple[int | float, int | float]) -> None:
+    """Raise ``ValueError`` unless ``depth_range`` has two finite distances, the nearer one first."""
+    if len(depth_range) != 2 or not 0 <= depth_range[0] < depth_range[1] < _INF:
+        raise ValueError(f"depth_range: expected the nearest and the farthest depth, got {depth_range}")
+
+
 def check_bool(**masks: Tensor | None) -> None:
     """Raise ``ValueError`` unless these hold truth values, by name; ``None`` is left out."""
     for name, mask in masks.items():

@@ -305,6 +305,35 @@ WRONG = {
         lambda: losses.eikonal(torch.rand(2, 5, 7, 3), SAMPLES.valid[..., :3]),
         "valid: expected",
     ),
+    "a volume of labels": (
+        lambda: render.NeuSRenderer(sdf_field())(VOLUME.long(), RAYS, SEEDS),
+        "volume: expected floating",
+    ),
+    "whole directions": (
+        lambda: Rays(torch.zeros(2, 3), torch.tensor([[1, 0, 0], [0, 1, 0]])),
+        "expected floating-point numbers, got torch.float32 and torch.int64",
+    ),
+    "no length unit": (lambda: fields.SDFField(GRID, 6, extent=0.0), "extent: expected a positive number"),
+    "a length unit that is none": (
+        lambda: fields.DensityField(GRID, 6, extent=float("nan")),
+        "extent: expected a positive number",
+    ),
+    "depths from far to near": (
+        lambda: lifters.ViewLifter(GRID, channels=6, depth_range=(45, 1)),
+        "depth_range: expected the nearest",
+    ),
+    "depths without end": (
+        lambda: lifters.LiftSplat(GRID, channels=6, depth_range=(1, float("inf"))),
+        "depth_range: expected the nearest",
+    ),
+    "fewer than no beams": (
+        lambda: sample.LidarBeams(-4)(PLACES, VALID, ORIGINS, SEEDS),
+        "num_rays: expected a whole number of at least 1, got -4",
+    ),
+    "half a pixel": (
+        lambda: sample.PixelRays(4.5)(torch.ones(2, 3, 6, 8, dtype=torch.bool), CAMERAS, SEEN, IMAGES, SEEDS),
+        "expected a whole number of at least 1, got 4.5",
+    ),
     "cameras without number": (lambda: ops.per_camera(SEEDS, 0), "num_cameras: expected at least 1"),
     "seeds in a list": (
         lambda: masking.RandomMask(0.3)(PATCHES, [1, 2, 3, 4, 5, 6]),

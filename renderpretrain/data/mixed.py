@@ -7,6 +7,9 @@ from renderpretrain.data.arranged import arranged
 from renderpretrain.data.camera_places import common_places, places_of
 from renderpretrain.data.scene import Scene, SceneDataset
 
+MOST_SHARES = 1000
+"""The largest share of a data set: an epoch lists all its scenes."""
+
 
 class MixedScenes:
     """The scenes of several data sets; each says in ``domain`` which one it comes from.
@@ -41,9 +44,11 @@ class MixedScenes:
                 f"datasets: expected some, with scenes left to train on when {held_out} are held out, got "
                 f"{[len(dataset) for dataset in self.datasets]} scenes"
             )
-        if shares is not None and (len(shares) != len(self.datasets) or min(shares) < 1):
+        fit = shares is None or (len(shares) == len(self.datasets) and min(shares) >= 1)
+        if shares is not None and not (fit and max(shares) <= MOST_SHARES):
             raise ValueError(
-                f"shares: expected {len(self.datasets)} numbers of at least 1, got {list(shares)}"
+                f"shares: expected {len(self.datasets)} numbers of at least 1 and at most {MOST_SHARES}, "
+                f"got {list(shares)}"
             )
         rest = [
             (k, training[k] + i)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_length, check_shape
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
 from renderpretrain.fields.heads import ChannelHeads
@@ -61,6 +61,7 @@ class DensityField(nn.Module):
         super().__init__()
         self.grid = grid
         self.channels = channels
+        check_length("extent", extent)
         self.extent = extent
         self.activation = activation
         self.position_frequencies = position_frequencies

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_length, check_shape
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import NeuSOpacity
@@ -104,6 +104,7 @@ class SDFField(nn.Module):
             raise ValueError(f"channels: expected an even number to split, got {channels}")
         self.grid = grid
         self.channels = channels
+        check_length("extent", extent)
         self.extent = extent
         self.split = split
         self.opacity = NeuSOpacity(extent, sharpness) if opacity is None else opacity

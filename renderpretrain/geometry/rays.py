@@ -35,6 +35,10 @@ class Rays:
                 "Rays: expected origins and directions of one shape (..., 3), "
                 f"got {tuple(self.origins.shape)} and {tuple(self.directions.shape)}"
             )
+        if not (self.origins.is_floating_point() and self.directions.is_floating_point()):
+            raise ValueError(
+                f"Rays: expected floating-point numbers, got {self.origins.dtype} and {self.directions.dtype}"
+            )
         if VALUES_ARE_CHECKED:
             lengths = self.directions.detach().norm(dim=-1)
             if not (((lengths - 1).abs() < UNIT_TO) | (lengths == 0)).all():

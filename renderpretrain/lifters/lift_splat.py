@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_depth_range, check_shape
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters.maps import check_maps
 
@@ -62,6 +62,7 @@ class LiftSplat(nn.Module):
         super().__init__()
         self.grid = grid
         self.depth_bins = depth_bins
+        check_depth_range(depth_range)
         near, far = depth_range
         self.depth_range = (float(near), float(far))
         self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)

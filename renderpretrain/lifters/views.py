@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.checks import check_bool, check_shape
+from renderpretrain.checks import check_bool, check_depth_range, check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.geometry.cameras import NEAREST_DEPTH
 from renderpretrain.geometry.poses import apply_matrix
@@ -133,6 +133,7 @@ class ViewLifter(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        check_depth_range(depth_range)
         near, far = depth_range
         self.depth_range = (float(near), float(far))
         self.depth_head = nn.Conv2d(channels, depth_bins, kernel_size=1)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.checks import check_on_grid, check_shape
+from renderpretrain.checks import check_floating, check_on_grid, check_shape
 from renderpretrain.fields import FieldSamples
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.renderers.volume import Rendered, render
@@ -40,6 +40,7 @@ def check_rays(volume: Tensor, grid: VoxelGrid, rays: Rays, seeds: Tensor | None
         ValueError: Unless there are ``(B, R)`` rays and ``(B,)`` seeds for ``B`` volumes on the grid.
     """
     check_on_grid("volume", volume, grid.shape)
+    check_floating(volume=volume)
     check_shape("rays.origins", rays.origins, "B R 3", B=len(volume))
     return None if seeds is None else ops.own_seeds(seeds, len(volume), name)
 

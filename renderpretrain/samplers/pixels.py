@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_bool, check_floating, check_shape
+from renderpretrain.checks import check_bool, check_count, check_floating, check_shape
 from renderpretrain.geometry import Cameras
 
 
@@ -114,6 +114,7 @@ def draw_pixels(
     """
     check_shape("candidates", candidates, "B N h w")
     check_bool(candidates=candidates)
+    check_count("count", count)
     seeds = ops.own_seeds(seeds, len(candidates), "draw_pixels")
     (height, width), (rows, columns) = image_size, candidates.shape[2:]
     if not rows or not columns or height % rows or width % columns:
@@ -202,6 +203,7 @@ def draw(
         Their indices, and which slots hold one: where there are fewer candidates, the rest of the slots is
         False and points at index 0.
     """
+    check_count("num_rays", count)
     keys = torch.where(candidates, ops.uniform(seeds, tuple(candidates.shape[1:])), 2.0)
     available = min(count, candidates.shape[-1])
     # A stable sort, so that neither padding nor ties change which ray gets which jitter.
