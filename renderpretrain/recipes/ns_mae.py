@@ -159,9 +159,10 @@ class NSMAE(nn.Module):
     def _encode(self, batch: Batch, hidden: HiddenInputs) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
-        maps = [] if lifted is None else [lifted.bev]
+        maps = () if lifted is None else (lifted.bev,)
         if self.lidar:
-            maps.append(self.lidar(batch, hidden.points))
+            seen = self.lidar(batch, hidden.points)
+            maps = (*maps, seen)
         return self.bev_head(torch.cat(maps, 1))[:, None], lifted
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:

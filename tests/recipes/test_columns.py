@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 from variants import batch_of, build, scenes_for, small, street
 
@@ -165,3 +166,17 @@ def test_a_dry_run_finds_the_voxels_whatever_columns_are_read():
     few = replace(batch, point_valid=batch.point_valid & (torch.arange(batch.points.shape[1]) < 500))
     costs = [step_cost(recipe, seen, small("ponder-indoor").optimization) for seen in (few, batch)]
     assert 0 < costs[0].forward_flops < costs[1].forward_flops
+
+
+@pytest.mark.untyped  # the compiler cannot trace the hook's wrappers
+@pytest.mark.filterwarnings("ignore")  # where a graph ends the compiler warns in many words of its own
+def test_a_graph_serves_scenes_of_any_name(room):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    read = torch.compile(PointInput(("x", "y", "z", "r", "g", "b")), backend=counter)
+    counts = []
+    for name in ("one", "two", "three"):
+        batch = batch_of([replace(room, name=name)])
+        read(batch, batch.point_valid, GRID)
+        counts.append(counter.frame_count)
+    assert counts == [counts[0]] * 3 and counts[0] > 0
