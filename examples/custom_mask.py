@@ -28,7 +28,7 @@ block = (11, 8, 8)  # the voxels of a block, in the order of tensors: (z, y, x)
 policy = Either((HideBeyond(blocks, radius=20.0), RandomMask(ratio=0.5)))  # each with seeds of its own
 
 batch = collate([SyntheticStreet(num_scenes=1)[0]])
-voxels = voxelize(batch.points, batch.point_valid, grid)
+voxels = voxelize(batch.points.columns(), batch.points.valid, grid)
 occupied = occupied_blocks(voxels.coords, block, (1, *blocks.shape))
 hidden = hidden_voxels(voxels.coords, block, policy(occupied, batch.seeds))
 
@@ -40,7 +40,7 @@ print(f"farthest visible voxel: {distance.max():.1f} m")
 
 # The encoder strides, so its volume lies on a grid of its own: that is what is rendered.
 field = SDFField(encoder.output_grid(grid), channels=32, extent=51.2)
-beams = LidarBeams(num_rays=512)(batch.points[..., :3], batch.point_valid, batch.lidar_origins, batch.seeds)
+beams = LidarBeams(num_rays=512)(batch)
 rendered = NeuSRenderer(field)(volume, beams.rays, batch.seeds)
 print(
     f"depth of {rendered.depth.shape[1]} beams before any training: {rendered.depth.mean():.1f} m on average"

@@ -16,7 +16,7 @@ from renderpretrain.viz import save_rendering
 
 torch.manual_seed(0)
 grid = VoxelGrid((-25.6, -25.6, -2.4, 25.6, 25.6, 4.8), voxel_size=(0.8, 0.8, 0.6))  # metres
-hide, select, select_sky = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64), PixelRays(num_rays=16)
+hide, select = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64)
 encoder = nn.Sequential(ResNet((1, 1, 1, 1), width=32), FPN((32, 64, 128, 256), 32, num_outs=1))  # yours
 lifter = ViewLifter(grid, channels=32, depth_bins=48, depth_range=(1, 37))
 renderer = NeuSRenderer(SDFField(grid, 32, extent=32, sharpness=60), num_samples=32, num_importance=16)
@@ -24,21 +24,21 @@ optimizer = torch.optim.AdamW(nn.ModuleList([encoder, lifter, renderer]).paramet
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=200)
 
 
-def lift(batch, images):  # the volume, and of every pixel how likely which depth is
-    features = encoder(images)[0].unflatten(0, batch.images.shape[:2])
-    return lifter.lift([features], batch.cameras, batch.camera_valid)
+def lift(images, views):  # the volume, and of every pixel how likely which depth is
+    features = encoder(images)[0].unflatten(0, views.valid.shape)
+    return lifter.lift([features], views.cameras, views.valid)
 
 
 streets = list(SyntheticStreet(num_scenes=8, image_size=(64, 96)))
 for step in range(200):
     scene = streets[step % 8]
     batch = collate([scene])
-    views = batch.cameras, batch.camera_valid, batch.images, batch.seeds
-    images = batch.images.flatten(0, 1)  # (B * N, 3, H, W)
-    mask = hide(patch_candidates(images, 16), ops.per_camera(batch.seeds, batch.images.shape[1]))
-    volume, [likely] = lift(batch, hide_patches(images, mask))
-    target = select(batch.points[..., :3], batch.point_valid, *views)
-    sky = select_sky(~scene.truth.hit[None], *views)  # a simulator knows its sky; elsewhere segment it
+    views, images = batch.views, batch.views.images.flatten(0, 1)  # (B * N, 3, H, W)
+    mask = hide(patch_candidates(images, 16), ops.per_camera(batch.seeds, views.valid.shape[1]))
+    volume, [likely] = lift(hide_patches(images, mask), views)
+    target = select(batch)
+    no_hit = ~scene.truth.hit[None]  # a simulator knows its sky; elsewhere segment it
+    sky = PixelRays(16, candidates=no_hit)(batch)
     rendered, above = renderer(volume, target.rays, batch.seeds), renderer(volume, sky.rays, batch.seeds)
     hit = target.hit & grid.contains(target.ends)
     through = target.hit & ~hit  # to what lies beyond the grid: nothing in it
@@ -48,7 +48,7 @@ for step in range(200):
     fog = masked_mean(above.opacity, sky.rgb_valid) + masked_mean(rendered.opacity, through)
     free = free_space(sdf, t, target.depth, hit, truncation=1.0)
     near = near_surface_sdf(sdf, t, target.depth, hit, truncation=1.0)
-    spots, seen = view_coordinates(batch.cameras, target.ends.unflatten(1, (-1, 64)), lifter.depth_range)
+    spots, seen = view_coordinates(views.cameras, target.ends.unflatten(1, (-1, 64)), lifter.depth_range)
     seen = seen & target.hit.unflatten(1, (-1, 64))
     pixels = masked_mean(-depth_log_likelihood(likely, spots, seen), seen)  # each goes where it was measured
     colour = rgb_l1(rendered.rgb, target.rgb, target.rgb_valid & ~through)
@@ -58,7 +58,7 @@ for step in range(200):
     print(f"step {step}  loss {loss:.2f}  {shown}")
 
 encoder.eval()
-volume, _ = lift(batch, images)  # the last street, nothing hidden
+volume, _ = lift(images, views)  # the last street, nothing hidden
 for name, n in {"ahead": 0, "right": 1}.items():
-    seen_by = {"camera": batch.cameras[0, n], "image": batch.images[0, n]}
+    seen_by = {"camera": views.cameras[0, n], "image": views.images[0, n]}
     print(save_rendering(f"street_{name}.png", renderer, volume, **seen_by))

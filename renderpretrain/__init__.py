@@ -1,18 +1,61 @@
 """Pre-train 3D perception encoders by neural rendering.
 
-The four nouns everything speaks are here; the rest is one level down, by concept: ``renderpretrain.masking``,
-``encoders``, ``lifters``, ``samplers``, ``fields``, ``losses``, ``renderers``, ``data``, ``recipes``,
-``training``, ``transfer``.
+The nouns everything speaks are here, and so are the packages, one per concept: after
+``import renderpretrain as rp`` there are ``rp.Rays`` and ``rp.fields.SDFField``. Each is imported when it is
+asked for: the command line answers before torch is loaded.
 """
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from renderpretrain.geometry import Cameras, Rays, RaySamples, VoxelGrid
+    from renderpretrain import (
+        data,
+        encoders,
+        fields,
+        geometry,
+        lifters,
+        losses,
+        masking,
+        ops,
+        probes,
+        recipes,
+        renderers,
+        samplers,
+        storage,
+        training,
+        transfer,
+        viz,
+    )
+    from renderpretrain.geometry import Cameras, Points, Rays, RaySamples, Views, VoxelGrid
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "RaySamples", "Rays", "VoxelGrid", "__version__"]
+__all__ = [
+    "Cameras",
+    "Points",
+    "RaySamples",
+    "Rays",
+    "Views",
+    "VoxelGrid",
+    "__version__",
+    "data",
+    "encoders",
+    "fields",
+    "geometry",
+    "lifters",
+    "losses",
+    "masking",
+    "ops",
+    "probes",
+    "recipes",
+    "renderers",
+    "samplers",
+    "storage",
+    "training",
+    "transfer",
+    "viz",
+]
 
 IN_A_LOOP = (
     "data.batch",
@@ -31,12 +74,17 @@ IN_A_LOOP = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import the four nouns when they are asked for: the command line answers before torch is loaded."""
+    """Import what is asked for: a package of its own, or a noun of geometry."""
     if name not in __all__:
         raise AttributeError(f"module 'renderpretrain' has no attribute {name!r}")
-    from renderpretrain import geometry
+    if name.islower():
+        return import_module(f"renderpretrain.{name}")
+    return getattr(import_module("renderpretrain.geometry"), name)
 
-    return getattr(geometry, name)
+
+def __dir__() -> list[str]:
+    """What ``dir`` and completion show."""
+    return __all__
 
 
 def _check_every_call() -> None:

@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Rays, VoxelGrid, ops
-from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.data import Batch, SyntheticStreet, collate
 from renderpretrain.fields import FieldSamples
+from renderpretrain.geometry import Points
 from renderpretrain.masking import (
     BlockMask,
     Compose,
@@ -92,12 +93,9 @@ def test_two_of_a_kind_take_a_fork():
 
 def test_rendered_beams_are_not_the_hidden_points():
     batch = collate([SyntheticStreet(1, image_size=(32, 48))[0]], torch.tensor([7]))
-    hidden = RandomMask(0.3)(batch.point_valid, batch.seeds)
-    numbers = torch.arange(hidden.shape[1])[None]
-    beams = LidarBeams(1000)(
-        batch.points[..., :3], batch.point_valid, batch.lidar_origins, batch.seeds, point_labels=numbers
-    )
-    share = hidden[0, beams.labels[0]].float().mean()
+    hidden = RandomMask(0.3)(batch.points.valid, batch.seeds)
+    beams = LidarBeams(1000)(batch)
+    share = hidden[0, beams.returns[0]].float().mean()
     assert_close(share, torch.tensor(0.3), rtol=0, atol=0.06)  # four standard deviations of 1000 draws
 
 
@@ -158,7 +156,7 @@ def test_samplers_refuse_seeds_of_another_batch(wrong):
     for call in (
         lambda: uniform_positions(near, near + 1, 4, wrong),
         lambda: draw_pixels(torch.ones(2, 1, 4, 4, dtype=torch.bool), (8, 8), 3, wrong),
-        lambda: LidarBeams(3)(torch.rand(2, 5, 3), near == 0, torch.zeros(2, 3), wrong),
+        lambda: LidarBeams(3)(Batch(("a", "b"), Points.from_table(torch.rand(2, 5, 3)), wrong)),
     ):
         with pytest.raises(ValueError, match=r"seeds: expected \(B\) with B=2, got \("):
             call()

@@ -79,10 +79,10 @@ def test_the_readmes_loop_is_the_first_example():
 def look(loop, scene):
     """The views ahead and to the right, nothing hidden: rendered depth and opacity beside the simulator's."""
     batch = collate([scene], torch.tensor([5]))
-    volume, _ = loop["lift"](batch, batch.images[0])
+    volume, _ = loop["lift"](batch.views.images[0], batch.views)
     views = []
     for camera in (0, 1):
-        rays = batch.cameras[0, camera].rays(pixel_grid(batch.cameras, 1)[0])
+        rays = batch.views.cameras[0, camera].rays(pixel_grid(batch.views.cameras, 1)[0])
         rendered = loop["renderer"](volume, Rays(rays.origins[None], rays.directions[None]))
         depth, sky = scene.truth.depth[camera], ~scene.truth.hit[camera]
         inside = loop["grid"].contains(rays.at(depth.view(-1, 1))[:, 0]).view_as(depth)

@@ -21,6 +21,8 @@ from renderpretrain import (
 )
 from renderpretrain import renderers as render
 from renderpretrain import samplers as sample
+from renderpretrain.data import Batch
+from renderpretrain.geometry import Points, Views
 
 pytestmark = pytest.mark.untyped  # the hook refuses most of them before we do
 
@@ -58,13 +60,21 @@ def voxels():
     return encoders.voxelize(POINTS, VALID, GRID)
 
 
-def guided(points=PLACES, valid=VALID, cameras=CAMERAS, seen=SEEN, images=IMAGES, **more):
-    return sample.LidarGuidedRays(4)(points, valid, cameras, seen, images, SEEDS, **more)
+def points_of(xyz=PLACES, valid=VALID, **more):
+    return Points(xyz, POINTS[..., 3], POINTS[..., 4], valid, ORIGINS, **more)
 
 
-def drawn(candidates=None, cameras=CAMERAS, seen=SEEN, images=IMAGES):
+def views_of(cameras=CAMERAS, seen=SEEN, images=IMAGES, **more):
+    return Views(images, cameras, seen, **more)
+
+
+def guided(seeds=SEEDS, points=PLACES, **views):
+    return sample.LidarGuidedRays(4)(Batch(("a", "b"), Points.from_table(points), seeds, views_of(**views)))
+
+
+def drawn(candidates=None):
     candidates = torch.ones(2, 3, 6, 8, dtype=torch.bool) if candidates is None else candidates
-    return sample.PixelRays(4)(candidates, cameras, seen, images, SEEDS)
+    return sample.PixelRays(4, candidates)(Batch(("a", "b"), points_of(), SEEDS, views_of()))
 
 
 def depths(shape=(2, 3, 48, 64)):
@@ -128,24 +138,44 @@ WRONG = {
         "visible: expected",
     ),
     # samplers
-    "five columns, guided": (lambda: guided(points=POINTS), r"points\[\.\.\., :3\]"),
-    "five columns, beams": (
-        lambda: sample.LidarBeams(3)(POINTS, VALID, ORIGINS, SEEDS),
-        r"points\[\.\.\., :3\]",
+    "places of five columns": (lambda: points_of(POINTS), r"Points\.xyz: expected"),
+    "a table of two columns": (lambda: Points.from_table(POINTS[..., :2]), "table: expected 3 to 5 columns"),
+    "a table of colours": (
+        lambda: Points.from_table(torch.rand(2, 9, 6)),
+        r"table: expected 3 to 5 columns \(x, y, z, intensity, lag\), got \(2, 9, 6\)",
     ),
-    "numpy points": (lambda: guided(points=PLACES.numpy()), "points: expected a tensor"),
-    "another mask of points": (lambda: guided(valid=VALID[:, :3]), "point_valid: expected"),
-    "point masks of numbers": (lambda: guided(valid=VALID.float()), "point_valid: expected torch.bool"),
+    "numpy points": (lambda: points_of(PLACES.numpy()), r"Points\.xyz: expected a tensor"),
+    "another mask of points": (lambda: points_of(valid=VALID[:, :3]), r"Points\.valid: expected"),
+    "point masks of numbers": (
+        lambda: points_of(valid=VALID.float()),
+        r"Points\.valid: expected torch\.bool",
+    ),
     "labels of other points": (
-        lambda: guided(point_labels=torch.zeros(2, 3).long()),
-        "point_labels: expected",
+        lambda: points_of(labels=torch.zeros(2, 3).long()),
+        r"Points\.labels: expected",
     ),
-    "cameras of one sample": (lambda: guided(cameras=CAMERAS[0]), "cameras: expected"),
-    "images cropped without their cameras": (lambda: guided(images=IMAGES[..., :32, :48]), "cameras.resize"),
-    "images with colour last": (lambda: guided(images=IMAGES.movedim(2, -1)), "images: expected"),
+    "colours in one column": (lambda: points_of(colors=POINTS[..., 3]), r"Points\.colors: expected"),
+    "columns that are not known": (
+        lambda: points_of().columns(("x", "nx")),
+        "names: expected columns among x, y, z, intensity, lag, got nx",
+    ),
+    "a choice among other points": (lambda: points_of().only(VALID[:, :3]), "these: expected"),
+    "seeds of another batch": (lambda: guided(seeds=SEEDS[:1]), "seeds: expected"),
+    "points of another batch": (lambda: guided(points=PLACES[:1]), r"views\.valid: expected"),
+    "points of one sample": (lambda: guided(points=PLACES[0]), r"points\.xyz: expected"),
+    "cameras of one sample": (lambda: views_of(cameras=CAMERAS[0]), r"Views\.cameras: expected"),
+    "images cropped without their cameras": (
+        lambda: views_of(images=IMAGES[..., :32, :48]),
+        "cameras.resize",
+    ),
+    "images with colour last": (lambda: views_of(images=IMAGES.movedim(2, -1)), r"Views\.images: expected"),
+    "a depth image without its mask": (lambda: views_of(z_depths=IMAGES[:, :, 0]), "both or neither"),
+    "depth of other pixels": (
+        lambda: views_of(z_depths=IMAGES[:, :, 0, 1:], z_depth_valid=IMAGES[:, :, 0, 1:] > 0),
+        r"Views\.z_depths: expected",
+    ),
     "images of bytes": (lambda: guided(images=IMAGES.byte()), "images: expected floating-point"),
-    "pixels of cropped images": (lambda: drawn(images=IMAGES[..., :32, :48]), "cameras.resize"),
-    "pixels of images with colour last": (lambda: drawn(images=IMAGES.movedim(2, -1)), "images: expected"),
+    "pixels of other cameras": (lambda: drawn(candidates=HALF[:, 0] == 0), r"candidates: expected.*N=3"),
     "pixels among flat candidates": (lambda: drawn(candidates=PATCHES), "candidates: expected"),
     "pixels among numbers": (
         lambda: sample.draw_pixels(torch.ones(2, 3, 6, 8), (48, 64), 3, SEEDS),
@@ -186,7 +216,10 @@ WRONG = {
         lambda: sample.depth_pictures(POINTS, VALID, CAMERAS),
         "points: expected",
     ),
-    "distances of five columns": (lambda: sample.in_range(POINTS, ORIGINS, 0, 9), "points: expected"),
+    "returns of another batch": (
+        lambda: sample.read_returns(POINTS[:1], torch.zeros(2, 4).long()),
+        "values: expected",
+    ),
     "every zeroth pixel": (lambda: sample.pixel_grid(CAMERAS, 0), "stride"),
     "targets with depth in a column": (
         lambda: sample.RayTargets(
@@ -327,11 +360,11 @@ WRONG = {
         "depth_range: expected the nearest",
     ),
     "fewer than no beams": (
-        lambda: sample.LidarBeams(-4)(PLACES, VALID, ORIGINS, SEEDS),
+        lambda: sample.LidarBeams(-4)(Batch(("a", "b"), points_of(), SEEDS)),
         "num_rays: expected a whole number of at least 1, got -4",
     ),
     "half a pixel": (
-        lambda: sample.PixelRays(4.5)(torch.ones(2, 3, 6, 8, dtype=torch.bool), CAMERAS, SEEN, IMAGES, SEEDS),
+        lambda: sample.PixelRays(4.5)(Batch(("a", "b"), points_of(), SEEDS, views_of())),
         "expected a whole number of at least 1, got 4.5",
     ),
     "cameras without number": (lambda: ops.per_camera(SEEDS, 0), "num_cameras: expected at least 1"),
@@ -468,8 +501,8 @@ def test_the_right_calls_run():
     fields.DensityField(GRID, 6, extent=4.0)(VOLUME, RAYS, SAMPLES)
     render.UniformRenderer(fields.OccupancyField(GRID), GRID, num_samples=4)(VOLUME, RAYS, SEEDS)
     sample.add_depth(drawn(), *depths(), CAMERAS)
-    sample.LidarBeams(3)(PLACES, VALID, ORIGINS, SEEDS)
-    guided(point_labels=torch.zeros(2, 9).long())
+    sample.LidarBeams(3)(Batch(("a", "b"), points_of(labels=torch.zeros(2, 9).long()), SEEDS))
+    guided()
     masking.hide_patches(IMAGES.flatten(0, 1), PATCHES)
     view_lifter()([MAPS], CAMERAS, SEEN)
     splat()([MAPS], CAMERAS, SEEN)

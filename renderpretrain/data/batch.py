@@ -9,28 +9,21 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from renderpretrain import ops
-from renderpretrain.data.scene import Scene, with_tensors
-from renderpretrain.geometry import Cameras
+from renderpretrain.data.scene import Boxes, Scene, with_tensors
+from renderpretrain.geometry import Cameras, Points, Views
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Several scenes, padded to common sizes; padding is marked False in the ``*_valid`` masks.
+    """Several scenes, padded to common sizes; padding is marked False in the ``valid`` of what is padded.
 
     Attributes:
         names: The scenes' names.
-        points: As in :class:`Scene`, padded with zeros.
-        point_valid: True for a real point.
-        lidar_origins: As in :class:`Scene`.
+        points: What LiDARs and depth cameras measured; no rows where no scene has points.
         seeds: One number per sample: all randomness of a training step derives from it, so a sample is
             treated alike whatever batch, rank or device it lands on.
-        images: Padded with black images; ``None`` if no scene has cameras.
-        cameras: Padded with identity cameras.
-        camera_valid: True for a real camera; ``None`` without cameras.
-        z_depths: As in :class:`Scene`, padded with zeros; ``None`` if no scene has any.
-        z_depth_valid: As in :class:`Scene`; False for padding.
-        point_labels: As in :class:`Scene`, -1 for padding and scenes without any; ``None`` if none has any.
-        pixel_labels: The same for pixels.
+        views: What the cameras saw, or ``None`` if no scene has any.
+        boxes: Annotated or simulated objects, or ``None`` if no scene has any.
         class_names: As in :class:`Scene`, for every sample.
         domains: Number of the data set that each sample comes from.
         world_to_global: As in :class:`Scene`; ``None`` if a scene has none.
@@ -38,24 +31,13 @@ class Batch:
         observed: As in ``Scene.occupancy``; False everywhere for a scene without.
         previous: Earlier moments, oldest first, each a batch of as many samples.
         columns: What is known of each sample's points, see ``Scene.columns``.
-        colors: As in :class:`Scene`, 0 for padding and samples without any; ``None`` if no sample has any.
-        normals: The same for normals.
-        point_key: True for the points of the key sweep, False for padding; ``None`` where a time lag of 0
-            tells.
     """
 
     names: tuple[str, ...]
-    points: Float[Tensor, "B P C"]
-    point_valid: Bool[Tensor, "B P"]
-    lidar_origins: Float[Tensor, "B 3"]
+    points: Points
     seeds: Int[Tensor, " B"]
-    images: Float[Tensor, "B N 3 H W"] | None = None
-    cameras: Cameras | None = None
-    camera_valid: Bool[Tensor, "B N"] | None = None
-    z_depths: Float[Tensor, "B N H W"] | None = None
-    z_depth_valid: Bool[Tensor, "B N H W"] | None = None
-    point_labels: Int[Tensor, "B P"] | None = None
-    pixel_labels: Int[Tensor, "B N H W"] | None = None
+    views: Views | None = None
+    boxes: Boxes | None = None
     class_names: tuple[tuple[str, ...], ...] = ()
     domains: tuple[int, ...] = ()
     world_to_global: Float[Tensor, "B 4 4"] | None = None
@@ -63,9 +45,6 @@ class Batch:
     observed: Bool[Tensor, "B Z Y X"] | None = None
     previous: tuple["Batch", ...] = ()
     columns: tuple[tuple[str, ...], ...] = ()
-    colors: Float[Tensor, "B P 3"] | None = None
-    normals: Float[Tensor, "B P 3"] | None = None
-    point_key: Bool[Tensor, "B P"] | None = None
 
     @property
     def size(self) -> int:
@@ -75,12 +54,36 @@ class Batch:
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.points.device
+        return self.points.xyz.device
 
-    @property
-    def of_key_sweep(self) -> Bool[Tensor, "B P"]:
-        """Real points of the key sweep: the others smear what moves."""
-        return self.point_valid & (self.points[..., 4] == 0 if self.point_key is None else self.point_key)
+    def require_views(self, instead: str) -> Views:
+        """What the cameras saw.
+
+        Args:
+            instead: What does without cameras, for the error message.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self.views is None:
+            raise ValueError(
+                f"scene {self.names[0]!r} has no images: a recipe with cameras needs them; use {instead}"
+            )
+        return self.views
+
+    def require_points(self, reader: str, instead: str) -> Points:
+        """What was measured.
+
+        Args:
+            reader: What needs points, for the error message.
+            instead: What to do without them, likewise.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not self.points.xyz.shape[1]:
+            raise ValueError(f"scene {self.names[0]!r} has no points: {reader} needs them; {instead}")
+        return self.points
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch on another device.
@@ -112,13 +115,12 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
     _check_alike(scenes)
     if seeds is None:
         seeds = ops.draw_seeds(len(scenes))
-    batch = Batch(
+    return Batch(
         names=tuple(scene.name for scene in scenes),
-        points=pad_sequence([scene.points for scene in scenes], batch_first=True),
-        point_valid=pad_sequence([torch.ones_like(scene.of_key_sweep) for scene in scenes], batch_first=True),
-        lidar_origins=torch.stack([scene.lidar_origin for scene in scenes]),
+        points=_points(scenes),
         seeds=seeds,
-        point_labels=_padded_labels(scenes),
+        views=_views(scenes),
+        boxes=_boxes(scenes),
         class_names=tuple(scene.class_names for scene in scenes),
         domains=tuple(scene.domain for scene in scenes),
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
@@ -128,15 +130,52 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
             collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
         ),
         columns=tuple(scene.columns for scene in scenes),
+    )
+
+
+def _points(scenes: Sequence[Scene]) -> Points:
+    """The scenes' points side by side."""
+    keys = [scene.of_key_sweep for scene in scenes]
+    tables = [scene.points for scene in scenes]
+    return Points(
+        xyz=pad_sequence([table[:, :3] for table in tables], batch_first=True),
+        intensity=pad_sequence([table[:, 3] for table in tables], batch_first=True),
+        lag=pad_sequence([table[:, 4] for table in tables], batch_first=True),
+        valid=pad_sequence([torch.ones_like(key) for key in keys], batch_first=True),
+        origin=torch.stack([scene.lidar_origin for scene in scenes]),
+        labels=_padded_labels(scenes),
         colors=_padded_vectors("colors", scenes),
         normals=_padded_vectors("normals", scenes),
-        point_key=pad_sequence([scene.of_key_sweep for scene in scenes], batch_first=True),
+        key_sweep=pad_sequence(keys, batch_first=True),
     )
-    return _with_cameras(batch, scenes) if any(scene.cameras for scene in scenes) else batch
 
 
-def _with_cameras(batch: Batch, scenes: Sequence[Scene]) -> Batch:
-    """The batch with what its cameras saw."""
+def _boxes(scenes: Sequence[Scene]) -> Boxes | None:
+    """The scenes' boxes side by side, or ``None`` if no scene has any."""
+    found = [scene.boxes for scene in scenes]
+    known = next((boxes for boxes in found if boxes is not None), None)
+    if known is None:
+        return None
+    rows = [with_tensors(known, lambda tensor: tensor[:0]) if boxes is None else boxes for boxes in found]
+
+    def padded(name: str) -> Tensor:
+        return pad_sequence([getattr(boxes, name) for boxes in rows], batch_first=True)
+
+    valid = [torch.ones_like(boxes.labels, dtype=torch.bool) for boxes in rows]
+    return Boxes(
+        padded("centers"),
+        padded("sizes"),
+        padded("yaws"),
+        padded("labels"),
+        padded("velocities"),
+        pad_sequence(valid, batch_first=True),
+    )
+
+
+def _views(scenes: Sequence[Scene]) -> Views | None:
+    """What the scenes' cameras saw, those of scenes with fewer padded; ``None`` if no scene has any."""
+    if not any(scene.cameras for scene in scenes):
+        return None
     most = max(len(scene.camera_names) for scene in scenes)
     size = next(scene.cameras.image_size for scene in scenes if scene.cameras)
     there = [scene.points.new_ones(len(scene.camera_names), dtype=torch.bool) for scene in scenes]
@@ -144,14 +183,17 @@ def _with_cameras(batch: Batch, scenes: Sequence[Scene]) -> Batch:
         known if scene.camera_valid is None else scene.camera_valid
         for scene, known in zip(scenes, there, strict=True)
     ]
-    return replace(
-        batch,
-        images=_images("images", scenes, most),
-        cameras=Cameras.stack([_pad_cameras(scene.cameras, size, most) for scene in scenes]).to(batch.device),
-        camera_valid=torch.stack([_pad(rows, most) for rows in valid]),
-        pixel_labels=_pixel_labels(scenes, size, most),
+    images = _images("images", scenes, most)
+    if images is None:
+        return None
+    cameras = Cameras.stack([_pad_cameras(scene.cameras, size, most) for scene in scenes])
+    return Views(
+        images=images,
+        cameras=cameras.to(images.device),
+        valid=torch.stack([_pad(rows, most) for rows in valid]),
         z_depths=_images("z_depths", scenes, most),
         z_depth_valid=_images("z_depth_valid", scenes, most),
+        labels=_pixel_labels(scenes, size, most),
     )
 
 

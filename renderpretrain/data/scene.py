@@ -15,15 +15,7 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, VoxelGrid
-
-POINT_COLUMNS = ("x", "y", "z", "intensity", "lag")
-"""What every scene knows of its points: metres, a share of 1, seconds."""
-
-COLOR_COLUMNS = ("r", "g", "b")
-"""What some know, too: in [0, 1]."""
-
-NORMAL_COLUMNS = ("nx", "ny", "nz")
-"""And the unit normal of the surface that a point lies on."""
+from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 SHAPES = {
     "points": "P 5",
@@ -42,7 +34,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Boxes:
-    """Oriented boxes standing on the ground.
+    """Oriented boxes standing on the ground; of several scenes with a leading axis.
 
     Attributes:
         centers: Geometric centres, metres.
@@ -50,13 +42,15 @@ class Boxes:
         yaws: Heading about +z, radians, 0 along +x.
         labels: Class index of each box.
         velocities: Metres per second in the world frame; zero for a parked object.
+        valid: False for padding, which is zero; ``None`` where all boxes are real.
     """
 
-    centers: Float[Tensor, "K 3"]
-    sizes: Float[Tensor, "K 3"]
-    yaws: Float[Tensor, " K"]
-    labels: Int[Tensor, " K"]
-    velocities: Float[Tensor, "K 3"]
+    centers: Float[Tensor, "*batch K 3"]
+    sizes: Float[Tensor, "*batch K 3"]
+    yaws: Float[Tensor, "*batch K"]
+    labels: Int[Tensor, "*batch K"]
+    velocities: Float[Tensor, "*batch K 3"]
+    valid: Bool[Tensor, "*batch K"] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,12 @@ class Voxels:
     point_to_voxel: Int[Tensor, "B P"]
     grid: VoxelGrid
 
+    def points_of(self, rows: Bool[Tensor, " M"]) -> Bool[Tensor, "B P"]:
+        """Which points lie in the chosen voxels; none that has no voxel."""
+        check_mask("rows", rows, (len(self.coords),), self.coords.device)
+        # Points without a voxel have row -1, which reads the False appended here.
+        return torch.cat([rows, rows.new_zeros(1)])[self.point_to_voxel]
+
     @uncompiled
     def to_sparse(self, hidden: Bool[Tensor, " M"] | None = None) -> SparseTensor:
         """The voxels as a sparse tensor, without the hidden ones."""

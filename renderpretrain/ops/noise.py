@@ -58,7 +58,7 @@ def own_seeds(seeds: Int[Tensor, " B"], batch_size: int, name: str) -> Int[Tenso
 def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
     """Seeds ``(B * N,)`` for the images of a batch in one row: every camera of every sample has its own.
 
-    For masks of ``batch.images.flatten(0, 1)``, whose candidates are ``(B * N, h, w)``.
+    For masks of ``batch.views.images.flatten(0, 1)``, whose candidates are ``(B * N, h, w)``.
 
     Args:
         seeds: One per sample.

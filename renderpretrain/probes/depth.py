@@ -23,11 +23,11 @@ def depth() -> Task:
     def read(recipe: Any, scene: Scene, limit: int) -> Places:
         batch = one_batch(scene)
         features = recipe.image_features(batch)
-        if batch.cameras is None or batch.camera_valid is None:
+        if batch.views is None:
             raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
-        cameras = batch.cameras.resize((features.shape[3], features.shape[4]))
-        seen = depth_pictures(batch.points[..., :3], batch.of_key_sweep, cameras)
-        seen = seen * batch.camera_valid[..., None, None]
+        cameras = batch.views.cameras.resize((features.shape[3], features.shape[4]))
+        seen = depth_pictures(batch.points.xyz, batch.points.key, cameras)
+        seen = seen * batch.views.valid[..., None, None]
         rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
         return Places(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
 

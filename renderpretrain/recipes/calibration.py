@@ -70,16 +70,16 @@ class Calibration(nn.Module):
         Raises:
             ValueError: If there are more cameras than places.
         """
-        if self.refinement is None or batch.cameras is None:
+        if self.refinement is None or batch.views is None:
             return batch
-        count, most = batch.cameras.shape[1], len(self.refinement.deviations)
+        count, most = batch.views.cameras.shape[1], len(self.refinement.deviations)
         if count > most:
             raise ValueError(
                 f"calibration.num_cameras: expected at least {count}, as scene {batch.names[0]!r} has, "
                 f"got {most}; set calibration.num_cameras={count}"
             )
-        cameras = self.refinement(batch.cameras)
-        return replace(batch, cameras=cameras, previous=tuple(self(moment) for moment in batch.previous))
+        views = replace(batch.views, cameras=self.refinement(batch.views.cameras))
+        return replace(batch, views=views, previous=tuple(self(moment) for moment in batch.previous))
 
     def prior(self) -> dict[str, Float[Tensor, ""]]:
         """``pose_prior``, weighted; nothing where nothing is refined."""
@@ -106,11 +106,12 @@ class Calibration(nn.Module):
             probabilities: Depth distributions of the images' cells, one per level.
             depth_range: Nearest and farthest depth of their bins, metres.
         """
-        if self.refinement is None or not self.config.alignment or batch.cameras is None:
+        if self.refinement is None or not self.config.alignment or batch.views is None:
             return {}
-        shape = (*batch.cameras.shape, -1)
+        cameras = batch.views.cameras
+        shape = (*cameras.shape, -1)
         ends = targets.ends.detach().reshape(*shape, 3)
-        coordinates, inside = pose_coordinates(batch.cameras, ends, depth_range)
+        coordinates, inside = pose_coordinates(cameras, ends, depth_range)
         valid = targets.hit.reshape(shape) & inside
         likely = [depth_log_likelihood(p.detach(), coordinates, valid) for p in probabilities]
         error = torch.stack([losses.masked_mean(-x, valid) for x in likely]).mean()

@@ -10,9 +10,9 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch, MixedScenes, Recording, SceneDataset, SceneFolder
-from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 from renderpretrain.encoders import Voxels, voxelize
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 Column = Literal["x", "y", "z", "intensity", "lag", "r", "g", "b", "nx", "ny", "nz"]
 
@@ -75,11 +75,8 @@ class PointInput(nn.Module):
         super().__init__()
         self.columns = columns
         self.placed = columns[:3] == PLACE
-        read = columns if self.placed else (*PLACE, *columns)
-        self.colors, self.normals = (bool(set(group) & set(read)) for group in TOGETHER[1:])
-        known = (*POINT_COLUMNS, *COLOR_COLUMNS * self.colors, *NORMAL_COLUMNS * self.normals)
-        # Where they lie in a table of all that are known.
-        self.places = tuple(known.index(name) for name in read)
+        self.read = columns if self.placed else (*PLACE, *columns)
+        self.colored = COLOR_COLUMNS[0] in columns
         self.register_buffer("largest", torch.zeros(len(columns)))
 
     def forward(self, batch: Batch, valid: Bool[Tensor, "B P"], grid: VoxelGrid) -> Voxels:
@@ -96,17 +93,14 @@ class PointInput(nn.Module):
 
     def _table(self, batch: Batch) -> Float[Tensor, "B P C"]:
         """The columns side by side, coordinates first."""
-        for place, known in enumerate(_known(batch)):
+        points = batch.points
+        # What is known of each sample's points, also where a batch was not collated.
+        for place, known in enumerate(batch.columns or (points.known,) * batch.size):
             if not set(self.columns) <= set(known):  # a compiled graph is one of the names that it has read
                 check_columns(self.columns, known, f"scene {batch.names[place]!r}")
-        table = batch.points
-        if self.colors and batch.colors is not None:
-            table = torch.cat([table, 2 * batch.colors - 1], -1)
-        if self.normals and batch.normals is not None:
-            table = torch.cat([table, batch.normals], -1)
-        if self.places == tuple(range(len(self.places))):
-            return table[..., : len(self.places)]
-        return torch.stack([table[..., place] for place in self.places], -1)
+        if self.colored and points.colors is not None:
+            points = replace(points, colors=2 * points.colors - 1)
+        return points.columns(self.read)
 
     @torch.no_grad()
     def _watch(self, table: Tensor, valid: Tensor) -> None:
@@ -159,10 +153,3 @@ def check_data(columns: tuple[str, ...], dataset: SceneDataset) -> None:
         else:
             scene = one.without_images(0) if isinstance(one, Recording) else one[0]
             check_columns(columns, scene.columns, f"scene {scene.name!r}")
-
-
-def _known(batch: Batch) -> tuple[tuple[str, ...], ...]:
-    """What is known of each sample's points, also where a batch was not collated."""
-    colored = () if batch.colors is None else COLOR_COLUMNS
-    known = (*POINT_COLUMNS, *colored, *(() if batch.normals is None else NORMAL_COLUMNS))
-    return batch.columns or (known,) * batch.size

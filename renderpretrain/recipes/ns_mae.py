@@ -4,8 +4,6 @@ https://arxiv.org/abs/2311.13750, https://arxiv.org/abs/2405.17942, "Learning Sh
 Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", ICRA 2025.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -25,24 +23,9 @@ from renderpretrain.recipes.ns_mae_branches import (
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.sensors import pictures_of, sensor_rays
+from renderpretrain.recipes.sensors import Hidden, sensor_rays
 from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
 from renderpretrain.samplers import RayTargets, depth_pictures
-
-
-@dataclass(frozen=True)
-class HiddenInputs:
-    """What a training step hides of a batch.
-
-    Attributes:
-        patches: Image patches, ``None`` without the camera branch.
-        points: LiDAR points, ``None`` without the LiDAR branch.
-        pixels: Pixels of the depth images that the camera branch reads, ``None`` where there are none.
-    """
-
-    patches: Bool[Tensor, "B N h w"] | None = None
-    points: Bool[Tensor, "B P"] | None = None
-    pixels: Bool[Tensor, "B N H W"] | None = None
 
 
 class NSMAE(nn.Module):
@@ -141,27 +124,27 @@ class NSMAE(nn.Module):
             terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
         return terms | self.calibration.prior()
 
-    def hide(self, batch: Batch) -> HiddenInputs:
+    def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds; every sensor on its own."""
         return self._hide(self.calibration(batch))
 
-    def _hide(self, batch: Batch) -> HiddenInputs:
+    def _hide(self, batch: Batch) -> Hidden:
         """The same, of cameras that are refined already."""
         patches = self.camera.hide(batch) if self.camera else None
         pixels = self.camera.hide_depth(batch) if self.camera else None
-        points = self.lidar.hide(batch) if self.lidar else None
-        return HiddenInputs(patches, points, pixels)
+        voxels = self.lidar.hide(batch) if self.lidar else None
+        return Hidden(patches, voxels, pixels=pixels)
 
-    def encode(self, batch: Batch, hidden: HiddenInputs | None = None) -> Float[Tensor, "B 1 Z Y X"]:
+    def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B 1 Z Y X"]:
         """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
-        return self._encode(self.calibration(batch), hidden or HiddenInputs())[0]
+        return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(self, batch: Batch, hidden: HiddenInputs) -> tuple[Tensor, Lifted | None]:
+    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
         maps = () if lifted is None else (lifted.bev,)
         if self.lidar:
-            seen = self.lidar(batch, hidden.points)
+            seen = self.lidar(batch, hidden.voxels)
             maps = (*maps, seen)
         return self.bev_head(torch.cat(maps, 1))[:, None], lifted
 
@@ -194,12 +177,12 @@ class NSMAE(nn.Module):
         self, batch: Batch
     ) -> tuple[Float[Tensor, "B N 3 h w"], Float[Tensor, "B N h w"]]:
         """Truth of :meth:`perspective_maps`: mean colours, and the nearest return of a cell, or 0."""
-        seen = pictures_of(batch, "modality=lidar")
-        height, width = (side // FEATURE_STRIDE for side in seen.images.shape[-2:])
-        colours = nn.functional.avg_pool2d(seen.images.flatten(0, 1), FEATURE_STRIDE)
-        cameras = seen.cameras.resize((height, width))
-        depth = depth_pictures(batch.points[..., :3], batch.of_key_sweep, cameras)
-        return colours.unflatten(0, seen.valid.shape), depth * seen.valid[..., None, None]
+        views = batch.require_views("modality=lidar")
+        height, width = (side // FEATURE_STRIDE for side in views.images.shape[-2:])
+        colours = nn.functional.avg_pool2d(views.images.flatten(0, 1), FEATURE_STRIDE)
+        cameras = views.cameras.resize((height, width))
+        depth = depth_pictures(batch.points.xyz, batch.points.key, cameras)
+        return colours.unflatten(0, views.valid.shape), depth * views.valid[..., None, None]
 
     def camera_views(self, lifted: Lifted, batch: Batch) -> CameraViews:
         """What the cameras' views are rendered as, beside what the sensors saw."""
@@ -211,7 +194,7 @@ class NSMAE(nn.Module):
             target_depth=depth,
             target_rgb=colours,
             measured=(depth > near) & (depth < far),
-            visible=pictures_of(batch, "modality=lidar").valid[..., None, None].expand_as(depth),
+            visible=batch.require_views("modality=lidar").valid[..., None, None].expand_as(depth),
         )
 
     score_names = ("view_abs_rel", "view_colour_mse", "bev_abs_error")
@@ -231,23 +214,24 @@ class NSMAE(nn.Module):
         if volume is None:
             return sums
         batch = self.calibration(batch)
-        target, known = self.bev_targets(batch, HiddenInputs())
+        target, known = self.bev_targets(batch, Hidden())
         sums[2] = error_sums(self.bev_map(volume).depth, target, known)
-        _, lifted = self._encode(batch, HiddenInputs())
+        _, lifted = self._encode(batch, Hidden())
         if lifted:
             sums[:2] = self.camera_views(lifted, batch).error_sums()
         return sums
 
     def bev_targets(
-        self, batch: Batch, hidden: HiddenInputs
+        self, batch: Batch, hidden: Hidden
     ) -> tuple[Float[Tensor, "B Y X"], Bool[Tensor, "B Y X"]]:
         """Depth of the topmost return in every column, and which columns count: those with hidden points."""
-        points, returns = batch.points[..., :3], batch.of_key_sweep
+        points, returns = batch.points.xyz, batch.points.key
         target, known = losses.top_surface(
             occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
         )
-        if hidden.points is not None:
-            known = occupied_columns(points, returns & hidden.points, self.grid).any(1)
+        masked = hidden.points
+        if masked is not None:
+            known = occupied_columns(points, returns & masked, self.grid).any(1)
         return target, known
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
@@ -285,8 +269,8 @@ class NSMAE(nn.Module):
         if self.lidar:
             grid = self.lidar.out_grid
             return ops.grid_sample(self.lidar.volume(batch, None), positions, grid.scale, grid.offset)
-        seen = pictures_of(self.calibration(batch), "modality=lidar")
-        return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
+        views = self.calibration(batch).require_views("modality=lidar")
+        return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's map."""

@@ -19,9 +19,8 @@ from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import (
     ImageNormalisation,
-    check_points,
+    MaskedVoxels,
     draw_patches,
-    pictures_of,
     set_momentum,
 )
 from renderpretrain.samplers import depth_pictures
@@ -81,27 +80,27 @@ class LidarBranch(nn.Module):
         self.channels = lidar.out_channels * self.out_grid.shape[0]
         set_momentum(self.encoder, lidar.batch_norm_momentum)
 
-    def hide(self, batch: Batch) -> Bool[Tensor, "B P"]:
-        """Points in hidden voxels."""
-        voxels = self._voxels(batch, batch.point_valid)
+    def hide(self, batch: Batch) -> MaskedVoxels:
+        """The voxels, and those that are hidden."""
+        voxels = self.voxels(batch)
         candidates, places = voxel_candidates(voxels.coords, batch.size)
-        mask = self.policy(candidates, ops.fork(batch.seeds, 1))[voxels.coords[:, 0].long(), places]
-        # Points without a voxel have index -1, which reads the False appended here.
-        return torch.cat([mask, mask.new_zeros(1)])[voxels.point_to_voxel]
+        mask = self.policy(candidates, ops.fork(batch.seeds, 1))
+        return MaskedVoxels(voxels, mask[voxels.coords[:, 0].long(), places])
 
-    def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
-        """The voxels of the valid points; each holds their mean."""
-        return self.input(batch, valid, self.grid)
+    def voxels(self, batch: Batch) -> Voxels:
+        """The voxels of all points; each holds their mean."""
+        points = batch.require_points("a recipe with LiDAR", "use modality=camera")
+        return self.input(batch, points.valid, self.grid)
 
-    def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Y X"]:
-        """The BEV map of the points that are left: the volume's slices are its channels."""
-        return self.volume(batch, hidden).flatten(1, 2)
+    def forward(self, batch: Batch, masked: MaskedVoxels | None) -> Float[Tensor, "B C Y X"]:
+        """The BEV map of the voxels that are left: the volume's slices are its channels."""
+        return self.volume(batch, masked).flatten(1, 2)
 
-    def volume(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
-        """The encoder's output on ``out_grid``; hidden points are dropped before they become voxels."""
-        check_points(batch, "a recipe with LiDAR", "use modality=camera")
-        valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
-        return self.encoder(self._voxels(batch, valid).to_sparse())
+    def volume(self, batch: Batch, masked: MaskedVoxels | None) -> Float[Tensor, "B C Z Y X"]:
+        """The encoder's output on ``out_grid``; hidden voxels are dropped."""
+        if masked is None:
+            return self.encoder(self.voxels(batch).to_sparse())
+        return self.encoder(masked.voxels.to_sparse(masked.hidden))
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,7 @@ class CameraBranch(nn.Module):
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
-        images = pictures_of(batch, "modality=lidar").images
+        images = batch.require_views("modality=lidar").images
         return draw_patches(batch, images, self.policy, self.patch_size)
 
     def hide_depth(self, batch: Batch) -> Bool[Tensor, "B N H W"] | None:
@@ -247,8 +246,8 @@ class CameraBranch(nn.Module):
         """What the LiDAR, all sweeps of it, tells of the images' depth."""
         if self.view_transform.dtransform is None:
             return None
-        seen = pictures_of(batch, "modality=lidar")
-        return depth_pictures(batch.points[..., :3], batch.point_valid, seen.cameras)
+        views = batch.require_views("modality=lidar")
+        return depth_pictures(batch.points.xyz, batch.points.valid, views.cameras)
 
     def forward(
         self,
@@ -257,14 +256,14 @@ class CameraBranch(nn.Module):
         pixels: Bool[Tensor, "B N H W"] | None,
     ) -> Lifted:
         """What the cameras see, with hidden patches, and depth images with hidden pixels."""
-        seen, depth = pictures_of(batch, "modality=lidar"), self._depth(batch)
+        views, depth = batch.require_views("modality=lidar"), self._depth(batch)
         if depth is not None and pixels is not None:
             depth = hide_depth(depth, pixels)
-        return self.view_transform(self.maps(batch, patches), depth, seen.cameras, seen.valid)
+        return self.view_transform(self.maps(batch, patches), depth, views.cameras, views.valid)
 
     def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
         """The neck's map."""
-        seen = pictures_of(batch, "modality=lidar").images
+        seen = batch.require_views("modality=lidar").images
         images = self.normalise(seen).flatten(0, 1)
         if patches is not None:
             images = hide_patches(images, patches.flatten(0, 1), self.token)

@@ -24,9 +24,9 @@ from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
+from renderpretrain.recipes.sensors import Hidden, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import PixelRays, RayTargets, add_depth, read_pixels
+from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
 
 WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
 """What does without classes."""
@@ -159,7 +159,7 @@ class PonderIndoor(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
-        return Hidden(None, self.policy(batch.point_valid, ops.fork(batch.seeds, 1)))
+        return Hidden(dropped=self.policy(batch.points.valid, ops.fork(batch.seeds, 1)))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
@@ -167,9 +167,9 @@ class PonderIndoor(nn.Module):
 
     def _encode(self, batch: Batch, hidden: Hidden | None) -> tuple[Voxels, Tensor]:
         """The voxels of the points that are left, and the encoder's feature of each."""
-        check_points(batch, "the encoder", "use unipad-camera")
-        dropped = None if hidden is None else hidden.points
-        valid = batch.point_valid if dropped is None else batch.point_valid & ~dropped
+        batch.require_points("the encoder", "use unipad-camera")
+        dropped = None if hidden is None else hidden.dropped
+        valid = batch.points.valid if dropped is None else batch.points.valid & ~dropped
         voxels = self.input(batch, valid, self.fine)
         return voxels, self.encoder(voxels.to_sparse(), self._domains(batch)).features
 
@@ -207,16 +207,13 @@ class PonderIndoor(nn.Module):
             num_rays: Rays per view; the configuration's number by default.
         """
         batch = self.calibration(batch)
-        cameras, images, depths = batch.cameras, batch.images, batch.z_depths
-        measured, camera_valid = batch.z_depth_valid, batch.camera_valid
-        if cameras is None or images is None or camera_valid is None or depths is None or measured is None:
+        if batch.views is None or batch.views.z_depth_valid is None:
             raise ValueError(
                 f"scene {batch.names[0]!r} has no depth images: ponder-indoor needs posed RGB-D views, as "
                 "--data synthetic-room; for LiDAR use ponder-outdoor"
             )
-        draw = PixelRays(num_rays or self.config.rays_per_view)
-        targets = draw(measured, cameras, camera_valid, images, ops.fork(batch.seeds, 4))
-        targets = add_depth(targets, depths, measured, cameras)
+        draw = PixelRays(num_rays or self.config.rays_per_view, candidates=batch.views.z_depth_valid)
+        targets = draw(batch, ops.fork(batch.seeds, 4))
         targets = replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
         if self.vectors is None or not self.config.losses.semantic:
             return targets

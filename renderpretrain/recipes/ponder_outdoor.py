@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.data.scene import POINT_COLUMNS
 from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
-from renderpretrain.recipes.ponder_terms import hidden_rows, known_labels, read_vectors, semantic_terms
+from renderpretrain.recipes.ponder_terms import known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, check_points, set_momentum
+from renderpretrain.recipes.sensors import Hidden, MaskedVoxels, set_momentum
 from renderpretrain.renderers import NeuSRenderer, Rendered
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
@@ -116,27 +116,27 @@ class PonderOutdoor(nn.Module):
         return ray_terms(rendered, targets, weights) | semantic
 
     def hide(self, batch: Batch) -> Hidden:
-        """The points whose voxels lie in hidden blocks, drawn from the batch's seeds."""
+        """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
         voxels, block = self._voxels(batch), self.config.mask.block
         z, y, x = (-(-n // b) for n, b in zip(self.fine.shape, block, strict=True))
         occupied = occupied_blocks(voxels.coords, block, (batch.size, z, y, x))
         mask = hidden_voxels(voxels.coords, block, self.policy(occupied, ops.fork(batch.seeds, 1)))
-        # Points without a voxel have index -1, which reads the False appended here.
-        return Hidden(None, torch.cat([mask, mask.new_zeros(1)])[voxels.point_to_voxel])
+        return Hidden(voxels=MaskedVoxels(voxels, mask))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        voxels = self._voxels(batch)
-        if hidden is not None and hidden.points is not None:
-            rows = hidden_rows(voxels, hidden.points)
-            voxels = replace(voxels, features=hide_features(voxels.features, rows, self.token))
+        masked = None if hidden is None else hidden.voxels
+        voxels = self._voxels(batch) if masked is None else masked.voxels
+        if masked is not None:
+            features = hide_features(voxels.features, masked.hidden, self.token)
+            voxels = replace(voxels, features=features)
         features = self.encoder(voxels.to_sparse()).features
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
 
     def _voxels(self, batch: Batch) -> Voxels:
         """The voxels of all sweeps; each holds the mean of its points, scaled."""
-        check_points(batch, "a recipe with LiDAR", "use unipad-camera")
-        voxels = self.input(batch, batch.point_valid, self.fine)
+        batch.require_points("a recipe with LiDAR", "use unipad-camera")
+        voxels = self.input(batch, batch.points.valid, self.fine)
         return replace(voxels, features=voxels.features / self.scale)
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
@@ -158,22 +158,18 @@ class PonderOutdoor(nn.Module):
                 default.
         """
         rays, seeds = self.config.rays, ops.fork(batch.seeds, 4)
-        labels = None
         if self.vectors:
-            labels = known_labels(batch, "points", "losses.semantic=0")
-        points = batch.points[..., :3]
-        far_enough = in_range(points, batch.lidar_origins, rays.near_radius, float("inf"))
-        usable = batch.of_key_sweep & far_enough & self.grid.contains(points)
-        cameras, images = batch.cameras, batch.images
-        if cameras is None or images is None or batch.camera_valid is None:
+            known_labels(batch, "points", "losses.semantic=0")
+        points = batch.points
+        far_enough = in_range(points, rays.near_radius, float("inf"))
+        batch = replace(batch, points=points.only(far_enough & self.grid.contains(points.xyz)))
+        if batch.views is None:
             if self.config.losses.rgb:
                 raise ValueError(
                     f"scene {batch.names[0]!r} has no images: the colour term needs them; set losses.rgb=0"
                 )
-            beams = LidarBeams(num_rays or rays.per_sweep)
-            return beams(points, usable, batch.lidar_origins, seeds, point_labels=labels)
-        guided = LidarGuidedRays(num_rays or rays.per_camera, nearest=True)
-        targets = guided(points, usable, cameras, batch.camera_valid, images, seeds, point_labels=labels)
+            return LidarBeams(num_rays or rays.per_sweep)(batch, seeds)
+        targets = LidarGuidedRays(num_rays or rays.per_camera, nearest=True)(batch, seeds)
         # PonderV2 has no rays besides those to returns.
         return replace(targets, rgb_valid=targets.rgb_valid & targets.hit)
 

@@ -1,9 +1,9 @@
-"""What PonderV2's recipes share beside the rays: hidden voxels, and the terms that need classes."""
+"""What PonderV2's recipes share beside the rays: the terms that need classes."""
 
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from renderpretrain import losses
@@ -54,24 +54,18 @@ def known_labels(
     Raises:
         ValueError: If there are none.
     """
-    labels, shape = batch.point_labels, batch.point_valid
+    views = batch.views
+    labels, shape = batch.points.labels, batch.points.valid.shape
     if what == "pixels":
-        labels, shape = batch.pixel_labels, shape if batch.z_depth_valid is None else batch.z_depth_valid
+        labels = None if views is None else views.labels
+        shape = shape if views is None else views.images[:, :, 0].shape
     if labels is not None:
         return labels
     if optional:
-        return torch.full_like(shape, -1, dtype=torch.long)
+        return torch.full(shape, -1, device=batch.device)
     raise ValueError(
         f"scene {batch.names[0]!r} has no classes of {what}: the semantic term needs them; set {way_out}"
     )
-
-
-def hidden_rows(voxels: Voxels, hidden: Bool[Tensor, "B P"]) -> Bool[Tensor, " M"]:
-    """Which voxels hold a hidden point."""
-    # Points without a voxel have index -1, as those that are not hidden get: the place appended here.
-    mask = hidden.new_zeros(len(voxels.coords) + 1)
-    mask[torch.where(hidden, voxels.point_to_voxel, -1)] = True
-    return mask[:-1]
 
 
 def semantic_terms(

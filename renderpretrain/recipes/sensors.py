@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.encoders import Voxels
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.masking import MaskPolicy, patch_candidates
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
@@ -19,60 +20,40 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """What a training step hides of a batch.
+class MaskedVoxels:
+    """The voxels of a batch, all of them, and which are hidden.
 
     Attributes:
-        patches: Image patches, ``None`` without the camera branch.
-        points: LiDAR points, ``None`` without the LiDAR branch.
+        voxels: Of all points.
+        hidden: The rows that are hidden.
     """
 
-    patches: Bool[Tensor, "B N h w"] | None
-    points: Bool[Tensor, "B P"] | None
+    voxels: Voxels
+    hidden: Bool[Tensor, " M"]
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The cameras of a batch that has them.
+class Hidden:
+    """What a training step hides of a batch; ``None`` where there is nothing of the kind to hide.
 
     Attributes:
-        images: RGB in [0, 1].
-        cameras: One per image.
-        valid: True for a real camera.
+        patches: Image patches.
+        voxels: The voxels, made once for the mask and for the encoder, and the hidden ones among them.
+        dropped: Points that are left out one by one, before there are voxels.
+        pixels: Pixels of the depth images that a camera branch reads.
+        frames: Remembered frames, oldest first.
     """
 
-    images: Float[Tensor, "B N 3 H W"]
-    cameras: Cameras
-    valid: Bool[Tensor, "B N"]
+    patches: Bool[Tensor, "B N h w"] | None = None
+    voxels: MaskedVoxels | None = None
+    dropped: Bool[Tensor, "B P"] | None = None
+    pixels: Bool[Tensor, "B N H W"] | None = None
+    frames: Bool[Tensor, "B T"] | None = None
 
-
-def pictures_of(batch: Batch, way_out: str) -> Pictures:
-    """The batch's cameras.
-
-    Args:
-        batch: The samples.
-        way_out: What to use instead, for the error message.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    if batch.images is None or batch.cameras is None or batch.camera_valid is None:
-        raise ValueError(
-            f"scene {batch.names[0]!r} has no images: a recipe with cameras needs them; use {way_out}"
-        )
-    return Pictures(batch.images, batch.cameras, batch.camera_valid)
-
-
-def check_points(batch: Batch, reader: str, way_out: str) -> None:
-    """Raise a ``ValueError`` unless there are points.
-
-    Args:
-        batch: The samples.
-        reader: What needs them, for the error message.
-        way_out: What to do without them, likewise.
-    """
-    if not batch.points.shape[1]:
-        raise ValueError(f"scene {batch.names[0]!r} has no points: {reader} needs them; {way_out}")
+    @property
+    def points(self) -> Bool[Tensor, "B P"] | None:
+        """Hidden points, as pictures show them."""
+        return self.dropped if self.voxels is None else self.voxels.voxels.points_of(self.voxels.hidden)
 
 
 class ImageNormalisation(nn.Module):
@@ -118,14 +99,13 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
         choice: Which rays, and how many.
         num_rays: Rays per camera, or per sweep where there are no cameras; the choice's number by default.
     """
-    seeds, points = ops.fork(batch.seeds, 4), batch.points[..., :3]
-    usable = batch.of_key_sweep & in_range(points, batch.lidar_origins, choice.near_radius, choice.far_radius)
-    if batch.cameras is None or batch.images is None or batch.camera_valid is None:
-        beams = LidarBeams(num_rays or choice.rays_per_sweep)
-        targets = beams(points, usable, batch.lidar_origins, seeds)
+    points, seeds = batch.points, ops.fork(batch.seeds, 4)
+    batch = replace(batch, points=points.only(in_range(points, choice.near_radius, choice.far_radius)))
+    if batch.views is None:
+        targets = LidarBeams(num_rays or choice.rays_per_sweep)(batch, seeds)
     else:
         guided = LidarGuidedRays(num_rays or choice.rays_per_camera, stride=choice.stride, sky=choice.sky)
-        targets = guided(points, usable, batch.cameras, batch.camera_valid, batch.images, seeds)
+        targets = guided(batch, seeds)
     return replace(targets, hit=targets.hit & grid.contains(targets.ends))
 
 

@@ -15,7 +15,7 @@ from renderpretrain.geometry import Rays
 from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, check_points, pictures_of, sensor_rays, set_momentum
+from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import (
     INSTEAD,
     CameraBranch,
@@ -105,7 +105,7 @@ class UniPAD(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         if self.lidar is None and self.config.losses.depth:
-            check_points(batch, "the depth term", "set losses.depth=0")
+            batch.require_points("the depth term", "set losses.depth=0")
         batch = self.calibration(batch)
         volume, lifted = self._encode(batch, self.hide(batch))
         targets = self._targets(batch)
@@ -122,19 +122,18 @@ class UniPAD(nn.Module):
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
         patches = self.camera.hide(batch) if self.camera else None
-        points = self.lidar.hide(batch) if self.lidar else None
-        return Hidden(patches, points)
+        return Hidden(patches, self.lidar.hide(batch) if self.lidar else None)
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        return self._encode(self.calibration(batch), hidden or Hidden(None, None))[0]
+        return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
     def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches) if self.camera else None
         volume = lifted.volume if lifted else None
         if self.lidar:
-            seen = self.lidar(batch, hidden.points)
+            seen = self.lidar(batch, hidden.voxels)
             volume = seen if volume is None else volume + seen
         return self.to_field(volume), lifted
 
@@ -176,8 +175,8 @@ class UniPAD(nn.Module):
         """
         if self.lidar:
             return ops.grid_sample(self.lidar(batch, None), positions, self.grid.scale, self.grid.offset)
-        seen = pictures_of(self.calibration(batch), INSTEAD)
-        return read_maps(self.image_features(batch), positions, seen.cameras, seen.valid)
+        views = self.calibration(batch).require_views(INSTEAD)
+        return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""

@@ -17,10 +17,9 @@ from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.sensors import (
     ImageNormalisation,
-    check_points,
+    MaskedVoxels,
     draw_patches,
     has_numbers,
-    pictures_of,
 )
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.samplers import RayTargets
@@ -64,28 +63,24 @@ class LidarBranch(nn.Module):
             config.channels, config.channels, channels=lidar.neck_channels, num_blocks=lidar.neck_blocks
         )
 
-    def hide(self, batch: Batch) -> Bool[Tensor, "B P"]:
-        """Points in hidden blocks."""
-        voxels = self._voxels(batch, batch.point_valid)
-        mask = self._hidden(voxels, batch)
-        # Points without a voxel have index -1, which reads the False appended here.
-        return torch.cat([mask, mask.new_zeros(1)])[voxels.point_to_voxel]
-
-    def _hidden(self, voxels: Voxels, batch: Batch) -> Bool[Tensor, " M"]:
-        """Voxels in hidden blocks."""
+    def hide(self, batch: Batch) -> MaskedVoxels:
+        """The voxels, and those in hidden blocks."""
+        voxels = self.voxels(batch)
         z, y, x = (-(-n // b) for n, b in zip(self.grid.shape, self.block, strict=True))
         occupied = occupied_blocks(voxels.coords, self.block, (batch.size, z, y, x))
-        return hidden_voxels(voxels.coords, self.block, self.policy(occupied, ops.fork(batch.seeds, 1)))
+        blocks = self.policy(occupied, ops.fork(batch.seeds, 1))
+        return MaskedVoxels(voxels, hidden_voxels(voxels.coords, self.block, blocks))
 
-    def _voxels(self, batch: Batch, valid: Bool[Tensor, "B P"]) -> Voxels:
-        """The voxels of the valid points; each holds their mean."""
-        check_points(batch, "a recipe with LiDAR", "use unipad-camera")
-        return self.input(batch, valid, self.grid)
+    def voxels(self, batch: Batch) -> Voxels:
+        """The voxels of all points; each holds their mean."""
+        points = batch.require_points("a recipe with LiDAR", "use unipad-camera")
+        return self.input(batch, points.valid, self.grid)
 
-    def forward(self, batch: Batch, hidden: Bool[Tensor, "B P"] | None) -> Float[Tensor, "B C Z Y X"]:
-        """The volume of the points that are left; hidden points are dropped before they become voxels."""
-        valid = batch.point_valid if hidden is None else batch.point_valid & ~hidden
-        return self.neck(self.encoder(self._voxels(batch, valid).to_sparse()))
+    def forward(self, batch: Batch, masked: MaskedVoxels | None) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of the voxels that are left; hidden ones are dropped."""
+        if masked is None:
+            return self.neck(self.encoder(self.voxels(batch).to_sparse()))
+        return self.neck(self.encoder(masked.voxels.to_sparse(masked.hidden)))
 
 
 @dataclass(frozen=True)
@@ -136,27 +131,27 @@ class CameraBranch(nn.Module):
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
-        return draw_patches(batch, pictures_of(batch, INSTEAD).images, self.policy, self.patch_size)
+        return draw_patches(batch, batch.require_views(INSTEAD).images, self.policy, self.patch_size)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> Lifted:
         """The volume of what the cameras see."""
-        seen = pictures_of(batch, INSTEAD)
+        views = batch.require_views(INSTEAD)
         levels = [
-            self.project(level.flatten(0, 1)).unflatten(0, seen.valid.shape)
+            self.project(level.flatten(0, 1)).unflatten(0, views.valid.shape)
             for level in self.maps(batch, hidden)
         ]
-        return Lifted(*self.lifter.lift(levels, seen.cameras, seen.valid))
+        return Lifted(*self.lifter.lift(levels, views.cameras, views.valid))
 
     def maps(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None) -> list[Float[Tensor, "B N C _ _"]]:
         """The pyramid's maps, finest first."""
-        images = pictures_of(batch, INSTEAD).images
+        images = batch.require_views(INSTEAD).images
         mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
         levels = self.neck(self.backbone(self.normalise(images).flatten(0, 1), mask))
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
         """Negative log likelihood of measured depths under the predicted distributions."""
-        cameras = pictures_of(batch, INSTEAD).cameras
+        cameras = batch.require_views(INSTEAD).cameras
         shape = (batch.size, cameras.shape[1], -1)
         coordinates, inside = view_coordinates(
             cameras, targets.ends.reshape(*shape, 3), self.lifter.depth_range

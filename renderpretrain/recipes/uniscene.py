@@ -3,7 +3,7 @@
 https://arxiv.org/abs/2305.18829, "Multi-Camera Unified Pre-training via 3D Scene Reconstruction", RA-L 2024.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +16,7 @@ from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
 from renderpretrain.lifters import PreviousBEV
 from renderpretrain.masking import FrameMask, GridMask, Sometimes
-from renderpretrain.recipes.sensors import check_points, pictures_of
+from renderpretrain.recipes.sensors import Hidden
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 from renderpretrain.recipes.uniscene_networks import (
     ImageNetwork,
@@ -29,21 +29,6 @@ from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
 
 INSTEAD = "unipad-lidar"
 """What does without cameras."""
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What a training step hides of a batch.
-
-    Attributes:
-        patches: Pixels of the present images, the same in all cameras of a sample.
-        frames: Remembered frames, oldest first.
-        points: No points: they are not an input.
-    """
-
-    patches: Bool[Tensor, "B N h w"] | None = None
-    frames: Bool[Tensor, "B T"] | None = None
-    points: None = None
 
 
 class UniScene(nn.Module):
@@ -123,13 +108,13 @@ class UniScene(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
-        images = pictures_of(batch, INSTEAD).images
+        images = batch.require_views(INSTEAD).images
         pixels = torch.ones((batch.size, *images.shape[-2:]), dtype=torch.bool, device=batch.device)
         patches = self.mask_images(pixels, ops.fork(batch.seeds, 1))
         frames = torch.ones(batch.size, len(batch.previous), dtype=torch.bool, device=batch.device)
         return Hidden(
             patches[:, None].expand(-1, images.shape[1], -1, -1),
-            self.mask_frames(frames, ops.fork(batch.seeds, 2)),
+            frames=self.mask_frames(frames, ops.fork(batch.seeds, 2)),
         )
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B 1 Z Y X"]:
@@ -139,15 +124,15 @@ class UniScene(nn.Module):
 
     def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
         """One moment's volume."""
-        seen = pictures_of(batch, INSTEAD)
-        expected, found = self.config.attention.num_cameras, seen.images.shape[1]
+        views = batch.require_views(INSTEAD)
+        expected, found = self.config.attention.num_cameras, views.images.shape[1]
         if self.config.lifter == "bevformer" and found != expected:
             raise ValueError(
                 f"attention.num_cameras: expected {expected} cameras, scene {batch.names[0]!r} has {found} "
                 f"cameras; set attention.num_cameras={found}"
             )
         memory = () if previous is None else (previous,)
-        return self.lifter(self.images(seen.images, patches), seen.cameras, seen.valid, *memory)
+        return self.lifter(self.images(views.images, patches), views.cameras, views.valid, *memory)
 
     @torch.no_grad()
     def _remember(self, batch: Batch, hidden: Hidden) -> PreviousBEV | None:
@@ -172,7 +157,7 @@ class UniScene(nn.Module):
 
     def _labels(self, batch: Batch) -> tuple[Bool[Tensor, "B Z Y X"], Bool[Tensor, "B Z Y X"]]:
         """Which voxels are occupied, and of which it is known."""
-        check_points(batch, "labelling occupancy", "use ns-mae with modality=camera")
+        batch.require_points("labelling occupancy", "use ns-mae with modality=camera")
         if batch.occupied is None or batch.observed is None:
             raise ValueError(
                 f"scene {batch.names[0]!r} has no occupancy labels: wrap the data set with with_labels"
@@ -206,12 +191,11 @@ class UniScene(nn.Module):
             batch: The samples.
             num_rays: Rays per camera; the configuration's number by default.
         """
-        render, points = self.config.render, batch.points[..., :3]
-        seen = pictures_of(batch, INSTEAD)
-        usable = batch.of_key_sweep
-        usable &= in_range(points, batch.lidar_origins, render.near_radius, render.far_radius)
+        render, points = self.config.render, batch.points
+        batch.require_views(INSTEAD)
+        batch = replace(batch, points=points.only(in_range(points, render.near_radius, render.far_radius)))
         guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
-        targets = guided(points, usable, seen.cameras, seen.valid, seen.images, ops.fork(batch.seeds, 4))
+        targets = guided(batch, ops.fork(batch.seeds, 4))
         return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
 
     def encoders(self) -> dict[str, nn.Module]:
@@ -229,7 +213,7 @@ class UniScene(nn.Module):
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
-        return self.images(pictures_of(batch, INSTEAD).images)[0]
+        return self.images(batch.require_views(INSTEAD).images)[0]
 
 
 def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0) -> SceneWindows:

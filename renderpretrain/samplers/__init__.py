@@ -22,6 +22,7 @@ from renderpretrain.samplers.rays import (
     RayTargets,
     add_depth,
     in_range,
+    read_returns,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "pixel_candidates",
     "pixel_grid",
     "read_pixels",
+    "read_returns",
     "stratified_positions",
     "uniform_positions",
 ]

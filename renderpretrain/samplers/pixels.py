@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_bool, check_count, check_floating, check_shape
+from renderpretrain.checks import check_bool, check_count, check_shape
 from renderpretrain.geometry import Cameras
 
 
@@ -15,20 +15,6 @@ def check_cameras(cameras: Cameras, batch_size: int, num_cameras: int | None = N
     if len(shape) != 2 or shape[0] != batch_size or num_cameras not in (None, shape[1]):
         count = "N" if num_cameras is None else num_cameras
         raise ValueError(f"cameras: expected a batch of ({batch_size}, {count}), got {shape}")
-
-
-def check_images(images: Tensor, cameras: Cameras, camera_valid: Tensor) -> None:
-    """Raise ``ValueError`` unless the images are RGB in [0, 1], of the cameras and of their size."""
-    batch, count = camera_valid.shape
-    check_cameras(cameras, batch, count)
-    height, width = cameras.image_size
-    if isinstance(images, Tensor) and tuple(images.shape) != (batch, count, 3, height, width):
-        raise ValueError(
-            f"images: expected {(batch, count, 3, height, width)}, as camera_valid and cameras.image_size "
-            f"say, got {tuple(images.shape)}; cameras of resized images are cameras.resize((height, width))"
-        )
-    check_shape("images", images, "B N 3 H W")
-    check_floating(images=images)
 
 
 def pixel_grid(
@@ -50,7 +36,7 @@ def pixel_grid(
     return grid.reshape(-1, 2), (len(v), len(u))
 
 
-def colours_at(
+def colors_at(
     images: Float[Tensor, "B N 3 H W"], pixels: Float[Tensor, "B N K 2"]
 ) -> Float[Tensor, "B N K 3"]:
     """Colour of the pixel that contains each position; positions outside read the border."""

@@ -3,19 +3,19 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.checks import check_bool, check_floating, check_shape
-from renderpretrain.geometry import Cameras, Rays
+from renderpretrain.geometry import Cameras, Points, Rays, Sensors, Views
 from renderpretrain.samplers.pixels import (
     check_cameras,
-    check_images,
-    colours_at,
+    colors_at,
     draw,
     draw_pixels,
     nearest_per_pixel,
+    pixel_candidates,
     pixel_grid,
     read_pixels,
 )
@@ -33,7 +33,9 @@ class RayTargets:
         rgb_valid: Where ``rgb`` was seen.
         camera: Index of the camera the ray belongs to, -1 for a LiDAR beam.
         pixels: ``(u, v)`` in that camera.
-        labels: Class of the return the ray goes to, -1 for none; ``None`` where returns have no classes.
+        returns: Row of the point that the ray goes to, -1 for none: what is known of points is read there
+            (:func:`read_returns`). ``None`` where rays go to pixels.
+        labels: Class of what the ray goes to, -1 for none; ``None`` where there are no classes.
     """
 
     rays: Rays
@@ -43,6 +45,7 @@ class RayTargets:
     rgb_valid: Bool[Tensor, "B R"]
     camera: Int[Tensor, "B R"]
     pixels: Float[Tensor, "B R 2"]
+    returns: Int[Tensor, "B R"] | None = None
     labels: Int[Tensor, "B R"] | None = None
 
     def __post_init__(self) -> None:
@@ -53,8 +56,9 @@ class RayTargets:
         check_shape("RayTargets.pixels", self.pixels, "B R 2", **sizes)
         for name in ("depth", "hit", "rgb_valid", "camera"):
             check_shape(f"RayTargets.{name}", getattr(self, name), "B R", **sizes)
-        if self.labels is not None:
-            check_shape("RayTargets.labels", self.labels, "B R", **sizes)
+        for name in ("returns", "labels"):
+            if getattr(self, name) is not None:
+                check_shape(f"RayTargets.{name}", getattr(self, name), "B R", **sizes)
 
     @property
     def ends(self) -> Float[Tensor, "B R 3"]:
@@ -83,55 +87,49 @@ class LidarGuidedRays:
     sky: int | float = 0.4
     nearest: bool = False
 
-    def __call__(  # noqa: PLR0913  the returns, and the cameras that see them
-        self,
-        points: Float[Tensor, "B P 3"],
-        point_valid: Bool[Tensor, "B P"],
-        cameras: Cameras,
-        camera_valid: Bool[Tensor, "B N"],
-        images: Float[Tensor, "B N 3 H W"],
-        seeds: Int[Tensor, " B"],
-        *,
-        point_labels: Int[Tensor, "B P"] | None = None,
-    ) -> RayTargets:
-        """Draw ``N * num_rays`` rays per sample; nothing is differentiable."""
-        batch, num_cameras = check_shape("camera_valid", camera_valid, "B N", B=len(points)).values()
-        _check_returns(points, point_valid, point_labels)
-        check_images(images, cameras, camera_valid)
-        seeds = ops.own_seeds(seeds, batch, "LidarGuidedRays")
-        points, point_valid = _never_empty(points, point_valid)
-        chosen, seen = self._returns(points, point_valid, cameras, camera_valid, ops.fork(seeds, 1))
+    def __call__(self, batch: Sensors, seeds: Int[Tensor, " B"] | None = None) -> RayTargets:
+        """Draw ``N * num_rays`` rays per sample to returns of the key sweep; nothing is differentiable.
+
+        Args:
+            batch: Points, views and seeds.
+            seeds: One per sample, instead of the batch's.
+
+        Raises:
+            ValueError: If there are no views.
+        """
+        points, views = _never_empty(batch.points), views_of(batch, "LidarGuidedRays")
+        num_cameras, seeds = views.valid.shape[1], seeds_of(batch, seeds, self)
+        chosen, seen = self._returns(points, views, ops.fork(seeds, 1))
         targets = (
-            points[:, None].expand(-1, num_cameras, -1, -1).gather(2, chosen[..., None].expand(-1, -1, -1, 3))
+            points.xyz[:, None]
+            .expand(-1, num_cameras, -1, -1)
+            .gather(2, chosen[..., None].expand(-1, -1, -1, 3))
         )
+        cameras = views.cameras
         filler = self._filler(cameras, ops.fork(seeds, 2))
         pixels = torch.where(seen[..., None], cameras.project(targets)[0], filler)
         through = Rays.through(cameras.centers[:, :, None].expand_as(targets), targets)
         origins = through.origins
         directions = torch.where(seen[..., None], through.directions, cameras.rays(filler).directions)
         depth = torch.where(seen, (targets - origins).norm(dim=-1), 0.0)
-        camera = torch.arange(num_cameras, device=points.device)[None, :, None].expand(
-            batch, -1, self.num_rays
-        )
         return RayTargets(
             Rays(origins.flatten(1, 2), directions.flatten(1, 2)),
             depth.flatten(1),
             seen.flatten(1),
-            colours_at(images, pixels).flatten(1, 2),
-            camera_valid[..., None].expand(-1, -1, self.num_rays).flatten(1),
-            camera.flatten(1),
+            colors_at(views.images, pixels).flatten(1, 2),
+            views.valid[..., None].expand(-1, -1, self.num_rays).flatten(1),
+            _of_each_camera(seen),
             pixels.flatten(1, 2),
-            _labels(point_labels, chosen.flatten(1), seen.flatten(1)),
+            torch.where(seen, chosen, -1).flatten(1),
+            _labels(points.labels, chosen.flatten(1), seen.flatten(1)),
         )
 
-    def _returns(
-        self, points: Tensor, point_valid: Tensor, cameras: Cameras, camera_valid: Tensor, seeds: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _returns(self, points: Points, views: Views, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Indices ``(B, N, num_rays)`` of random visible returns, and which of these slots hold one."""
-        pixels, z_depth, inside = cameras.project(points[:, None])
-        visible = inside & camera_valid[..., None] & point_valid[:, None]
+        pixels, z_depth, inside = views.cameras.project(points.xyz[:, None])
+        visible = inside & views.valid[..., None] & points.key[:, None]
         if self.nearest:
-            visible = nearest_per_pixel(pixels, z_depth, visible, cameras.image_size)
+            visible = nearest_per_pixel(pixels, z_depth, visible, views.cameras.image_size)
         return draw(visible, self.num_rays, seeds)
 
     def _filler(self, cameras: Cameras, seeds: Tensor) -> Tensor:
@@ -143,42 +141,51 @@ class LidarGuidedRays:
 
 @dataclass(frozen=True)
 class PixelRays:
-    """Camera rays through drawn pixels, with their colour and without depth; :func:`add_depth` adds that.
-
-    The candidates decide which: all pixels, a grid below the sky (:func:`pixel_candidates`), hidden patches
-    (a mask), or the pixels a depth camera measured.
+    """Camera rays through drawn pixels, with their colour and the depth that a depth camera measured there.
 
     Attributes:
         num_rays: Rays per camera; slots that no candidate fills are not valid.
+        candidates: Cells that tile every image, True where pixels are drawn: a grid below the sky
+            (:func:`pixel_candidates`), hidden patches (a mask), pixels with a depth. ``None`` takes the
+            pixels that a depth camera measured, or all where there is none.
     """
 
     num_rays: int = 256
+    candidates: Bool[Tensor, "B N h w"] | None = None
 
-    def __call__(
-        self,
-        candidates: Bool[Tensor, "B N h w"],
-        cameras: Cameras,
-        camera_valid: Bool[Tensor, "B N"],
-        images: Float[Tensor, "B N 3 H W"],
-        seeds: Int[Tensor, " B"],
-    ) -> RayTargets:
-        """Draw ``N * num_rays`` rays per sample; see :func:`draw_pixels` for the candidates."""
-        sizes = check_shape("camera_valid", camera_valid, "B N")
-        check_shape("candidates", candidates, "B N h w", **sizes)
-        check_images(images, cameras, camera_valid)
-        seeds = ops.own_seeds(seeds, sizes["B"], "PixelRays")
-        pixels, found = draw_pixels(candidates, cameras.image_size, self.num_rays, seeds)
-        rays = cameras.rays(pixels)
-        camera = torch.arange(found.shape[1], device=found.device)[None, :, None].expand_as(found)
-        return RayTargets(
+    def __call__(self, batch: Sensors, seeds: Int[Tensor, " B"] | None = None) -> RayTargets:
+        """Draw ``N * num_rays`` rays per sample; see :func:`draw_pixels` for the candidates.
+
+        Args:
+            batch: Views and seeds.
+            seeds: One per sample, instead of the batch's.
+
+        Raises:
+            ValueError: If there are no views, or the candidates do not tile their images.
+        """
+        views, seeds = views_of(batch, "PixelRays"), seeds_of(batch, seeds, self)
+        candidates = self._among(views)
+        size, count = views.valid.shape
+        check_shape("candidates", candidates, "B N h w", B=size, N=count)
+        pixels, found = draw_pixels(candidates, views.cameras.image_size, self.num_rays, seeds)
+        rays = views.cameras.rays(pixels)
+        targets = RayTargets(
             Rays(rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)),
             torch.zeros_like(pixels[..., 0]).flatten(1),
             torch.zeros_like(found).flatten(1),
-            colours_at(images, pixels).flatten(1, 2),
-            (found & camera_valid[..., None]).flatten(1),
-            camera.flatten(1),
+            colors_at(views.images, pixels).flatten(1, 2),
+            (found & views.valid[..., None]).flatten(1),
+            _of_each_camera(found),
             pixels.flatten(1, 2),
         )
+        depth = views.depth_images()
+        return targets if depth is None else add_depth(targets, *depth, views.cameras)
+
+    def _among(self, views: Views) -> Bool[Tensor, "B N h w"]:
+        """The cells that are drawn from."""
+        if self.candidates is not None:
+            return self.candidates
+        return pixel_candidates(views.cameras) if views.z_depth_valid is None else views.z_depth_valid
 
 
 def add_depth(
@@ -226,24 +233,18 @@ class LidarBeams:
 
     num_rays: int = 2048
 
-    def __call__(
-        self,
-        points: Float[Tensor, "B P 3"],
-        point_valid: Bool[Tensor, "B P"],
-        origins: Float[Tensor, "B 3"],
-        seeds: Int[Tensor, " B"],
-        *,
-        point_labels: Int[Tensor, "B P"] | None = None,
-    ) -> RayTargets:
-        """Draw ``num_rays`` beams per sample without replacement; nothing is differentiable."""
-        _check_returns(points, point_valid, point_labels)
-        check_shape("origins", origins, "B 3", B=len(points))
-        seeds = ops.own_seeds(seeds, len(points), "LidarBeams")
-        points, point_valid = _never_empty(points, point_valid)
-        chosen, hit = draw(point_valid, self.num_rays, seeds)
-        targets = points.gather(1, chosen[..., None].expand(-1, -1, 3))
-        starts = origins[:, None].expand_as(targets)
-        forward = ops.constant([1.0, 0.0, 0.0], points)
+    def __call__(self, batch: Sensors, seeds: Int[Tensor, " B"] | None = None) -> RayTargets:
+        """Draw ``num_rays`` beams of the key sweep per sample without replacement; nothing is differentiable.
+
+        Args:
+            batch: Points and seeds.
+            seeds: One per sample, instead of the batch's.
+        """
+        points, seeds = _never_empty(batch.points), seeds_of(batch, seeds, self)
+        chosen, hit = draw(points.key, self.num_rays, seeds)
+        targets = points.xyz.gather(1, chosen[..., None].expand(-1, -1, 3))
+        starts = points.origin[:, None].expand_as(targets)
+        forward = ops.constant([1.0, 0.0, 0.0], targets)
         targets = torch.where(hit[..., None], targets, starts + forward)
         zeros = torch.zeros_like(targets)
         return RayTargets(
@@ -254,42 +255,74 @@ class LidarBeams:
             torch.zeros_like(hit),
             torch.full_like(chosen, -1),
             zeros[..., :2],
-            _labels(point_labels, chosen, hit),
+            torch.where(hit, chosen, -1),
+            _labels(points.labels, chosen, hit),
         )
 
 
-def in_range(
-    points: Float[Tensor, "B P 3"], origins: Float[Tensor, "B 3"], near: int | float, far: int | float
-) -> Bool[Tensor, "B P"]:
-    """Which returns are between ``near`` and ``far`` metres from their sensor in the plane."""
-    sizes = check_shape("points", points, "B P 3")
-    check_shape("origins", origins, "B 3", B=sizes["B"])
-    radius = (points - origins[:, None])[..., :2].norm(dim=-1)
+def read_returns(
+    values: Shaped[Tensor, "B P *rest"], returns: Int[Tensor, "B R"]
+) -> tuple[Shaped[Tensor, "B R *rest"], Bool[Tensor, "B R"]]:
+    """What is known of the points that rays go to: intensity, features, anything with a row per point.
+
+    Args:
+        values: A row for every point of the batch.
+        returns: As ``RayTargets.returns``.
+
+    Returns:
+        The rows, 0 for a ray without a return, and which rays have one. Differentiable in the values.
+    """
+    sizes = check_shape("values", values, "B P ...", B=len(returns))
+    check_shape("returns", returns, "B R")
+    found = returns >= 0
+    rest = (1,) * (values.dim() - 2)
+    padded = torch.cat([values, values.new_zeros(len(values), 1, *values.shape[2:])], 1)
+    index = torch.where(found, returns, sizes["P"]).view(*returns.shape, *rest)
+    return padded.gather(1, index.expand(*returns.shape, *values.shape[2:])), found
+
+
+def in_range(points: Points, near: int | float, far: int | float) -> Bool[Tensor, "B P"]:
+    """Which points are between ``near`` and ``far`` metres from their sensor in the plane."""
+    radius = (points.xyz - points.origin[..., None, :])[..., :2].norm(dim=-1)
     return (radius > near) & (radius < far)
 
 
-def _check_returns(points: Tensor, point_valid: Tensor, point_labels: Tensor | None) -> None:
-    """Raise ``ValueError`` unless there is a place, a mark and, if any, a class for every return."""
-    if isinstance(points, Tensor) and points.dim() == 3 and points.shape[2] > 3:
-        raise ValueError(
-            f"points: expected (B, P, 3), x, y, z alone, got {tuple(points.shape)}; leave the other columns "
-            "out: points[..., :3]"
-        )
-    sizes = check_shape("points", points, "B P 3")
-    check_shape("point_valid", point_valid, "B P", **sizes)
-    check_bool(point_valid=point_valid)
-    if point_labels is not None:
-        check_shape("point_labels", point_labels, "B P", **sizes)
+def views_of(batch: Sensors, sampler: str) -> Views:
+    """The batch's views, or a ``ValueError`` of the sampler that needs them."""
+    if batch.views is None:
+        raise ValueError(f"batch: {sampler} draws rays of cameras, got no views; LidarBeams does without")
+    sizes = check_shape("batch.points.xyz", batch.points.xyz, "B P 3")
+    check_shape("batch.views.valid", batch.views.valid, "B N", B=sizes["B"])
+    return batch.views
 
 
-def _labels(point_labels: Tensor | None, chosen: Tensor, found: Tensor) -> Tensor | None:
+def seeds_of(batch: Sensors, seeds: Tensor | None, sampler: object) -> Int[Tensor, " B"]:
+    """A sampler's own seeds: those that were given, or the batch's."""
+    chosen = batch.seeds if seeds is None else seeds
+    return ops.own_seeds(chosen, len(batch.points.xyz), type(sampler).__name__)
+
+
+def _of_each_camera(slots: Shaped[Tensor, "B N K"]) -> Int[Tensor, "B R"]:
+    """The camera of every ray."""
+    cameras = torch.arange(slots.shape[1], device=slots.device)
+    return cameras[None, :, None].expand_as(slots).flatten(1)
+
+
+def _labels(labels: Tensor | None, chosen: Tensor, found: Tensor) -> Tensor | None:
     """Classes ``(B, R)`` of the chosen returns, -1 for slots that found none."""
-    if point_labels is None:
-        return None
-    padded = torch.nn.functional.pad(point_labels, (0, 1), value=-1)
-    return torch.where(found, padded.gather(1, chosen), -1)
+    return None if labels is None else torch.where(found, labels.gather(1, chosen), -1)
 
 
-def _never_empty(points: Tensor, point_valid: Tensor) -> tuple[Tensor, Tensor]:
+def _never_empty(points: Points) -> Points:
     """One more point that is not valid: a batch of empty sweeps has something to index."""
-    return torch.nn.functional.pad(points, (0, 0, 0, 1)), torch.nn.functional.pad(point_valid, (0, 1))
+    check_shape("batch.points.xyz", points.xyz, "B P 3")
+    pad = torch.nn.functional.pad
+    return Points(
+        pad(points.xyz, (0, 0, 0, 1)),
+        pad(points.intensity, (0, 1)),
+        pad(points.lag, (0, 1)),
+        pad(points.valid, (0, 1)),
+        points.origin,
+        None if points.labels is None else pad(points.labels, (0, 1), value=-1),
+        key_sweep=pad(points.key, (0, 1)),
+    )

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from renderpretrain.data import Batch
+from renderpretrain.geometry import Views
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.flops import flops_of
 from renderpretrain.training.step import runs_in_bfloat16
@@ -91,33 +92,40 @@ def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
 
     Earlier moments' images, too. Depth images and classes are enlarged by repetition.
     """
-    if batch.cameras is None or batch.images is None:
+    views = batch.views
+    if views is None:
         return batch
-    depths, valid, labels = batch.z_depths, batch.z_depth_valid, batch.pixel_labels
+    depths, valid, labels = views.z_depths, views.z_depth_valid, views.labels
     if depths is not None and valid is not None:
         depths = nn.functional.interpolate(depths, image_size, mode="nearest")
         valid = nn.functional.interpolate(valid.float(), image_size, mode="nearest") > 0
     if labels is not None:
         labels = nn.functional.interpolate(labels.float(), image_size, mode="nearest").to(labels.dtype)
-    return replace(
-        batch,
-        pixel_labels=labels,
-        images=batch.images.new_zeros(*batch.images.shape[:-2], *image_size),
-        cameras=batch.cameras.resize(image_size),
+    enlarged = Views(
+        images=views.images.new_zeros(*views.images.shape[:-2], *image_size),
+        cameras=views.cameras.resize(image_size),
+        valid=views.valid,
         z_depths=depths,
         z_depth_valid=valid,
+        labels=labels,
+    )
+    return replace(
+        batch,
+        views=enlarged,
         previous=tuple(enlarge_images(moment, image_size) for moment in batch.previous),
     )
 
 
-def _tensors(batch: Batch) -> Iterator[Tensor]:
-    """Those of the batch and of the moments before."""
-    for field in fields(batch):
-        value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
-            yield value
-    for moment in batch.previous:
-        yield from _tensors(moment)
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Those of a batch, of what it consists of, and of the moments before."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

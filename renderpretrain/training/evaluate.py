@@ -113,8 +113,10 @@ def _class_counts(
     """Counts of the rendered classes of one scene, where there are any."""
     if targets.labels is None or not hasattr(recipe, "classes"):
         return ()
-    said = torch.cat([recipe.classes(batch, part) for part in parts], 1)
-    return class_counts(said[0], targets.labels[0], batch.class_names[0])
+    said = [recipe.classes(batch, part) for part in parts]
+    if any(classes is None for classes in said):
+        return ()
+    return class_counts(torch.cat(said, 1)[0], targets.labels[0], batch.class_names[0])
 
 
 def evaluate_baseline(

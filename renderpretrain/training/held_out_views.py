@@ -70,14 +70,14 @@ def _pictures(
 ) -> list[tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 3 h w"]]]:
     """Every real camera's rendered picture and what it saw; none where nothing has a colour."""
     pairs: list[tuple[Tensor, Tensor]] = []
-    if batch.cameras is None or batch.images is None or batch.camera_valid is None:
+    if batch.views is None:
         return pairs
-    for n in torch.nonzero(batch.camera_valid[0])[:, 0].tolist():
-        view = camera_view(batch.cameras[0, n], stride)
+    for n in torch.nonzero(batch.views.valid[0])[:, 0].tolist():
+        view = camera_view(batch.views.cameras[0, n], stride)
         rays = Rays(view.rays.origins[None], view.rays.directions[None])
         if not pairs and recipe.render(volume, rays[:, :1]).rgb is None:
             return pairs
-        seen = _shrunken(batch.images[0, n], stride)
+        seen = _shrunken(batch.views.images[0, n], stride)
         _, rgb = depth_and_colour(render_parts(recipe, volume, rays))
         if rgb is None:
             return pairs

@@ -87,10 +87,10 @@ def look_at(recipe: nn.Module, dataset: SceneDataset, count: int, *, draw: bool 
     everything, inside, reached, rays, hits = [], 0, 0, 0, 0
     for index in range(0, count, -(-count // LOOKED_AT)):
         batch = held_out_batch(dataset, index).to(device)
-        valid, points = batch.point_valid, batch.points[..., :3]
+        valid, points = batch.points.valid, batch.points.xyz
         everything.append(points[valid].cpu())
         inside += 0 if grid is None else int((grid.contains(points) & valid).sum())
-        reached += int((in_range(points, batch.lidar_origins, least, most) & valid).sum())
+        reached += int((in_range(batch.points, least, most) & valid).sum())
         hit = _hits(recipe, batch) if draw else None
         rays += 0 if hit is None else hit.numel()
         hits += 0 if hit is None else int(hit.sum())

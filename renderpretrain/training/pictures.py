@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain.data import Batch, Scene, collate
-from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.geometry import Rays, Views, VoxelGrid
 from renderpretrain.masking import hide_patches
 from renderpretrain.renderers import Rendered
 from renderpretrain.training.evaluate import refined
@@ -100,27 +100,26 @@ def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views
     hidden = recipe.hide(batch)
     volume, batch = recipe.encode(batch, hidden), refined(recipe, batch)
     patches, points = (None if mask is None else mask[0] for mask in (hidden.patches, hidden.points))
-    there = [] if batch.camera_valid is None else torch.nonzero(batch.camera_valid[0])[:, 0].tolist()
-    places = batch.cameras.centers[0, there] if there and batch.cameras else batch.lidar_origins
+    views = batch.views
+    there = [] if views is None else torch.nonzero(views.valid[0])[:, 0].tolist()
+    places = views.cameras.centers[0, there] if there and views else batch.points.origin
     shown = _Shown(recipe, volume, batch, patches, points, DepthScale.of(recipe.grid, places))
     chosen = there[:: max(1, -(-len(there) // max_views))]
-    rows = [(scene.camera_names[n], _camera_panels(shown, n)) for n in chosen]
+    rows = [(scene.camera_names[n], _camera_panels(shown, views, n)) for n in chosen if views]
     rows = rows or [("LiDAR", _range_panels(shown))]
     recipe.train(mode)
     return save_sheet(path, f"{title}   {scene.name}", rows, legend=shown.scale.legend())
 
 
-def _camera_panels(shown: _Shown, n: int) -> Panels:
+def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
     """One camera's row."""
     batch = shown.batch
-    if batch.cameras is None or batch.images is None:
-        return []
-    camera, image = batch.cameras[0, n], batch.images[0, n]
+    camera, image = views.cameras[0, n], views.images[0, n]
     stride = max(1, image.shape[-1] // 224)
     view = camera_view(camera, stride)
-    points = batch.points[0, :, :3]
+    points = batch.points.xyz[0]
     cells, visible = camera_cells(camera, points, stride)
-    visible = visible & batch.of_key_sweep[0]
+    visible = visible & batch.points.key[0]
     panels: Panels = [("input", image)]
     if shown.patches is not None:
         panels.append(("masked input", hide_patches(image[None], shown.patches[n][None])[0]))
@@ -129,17 +128,17 @@ def _camera_panels(shown: _Shown, n: int) -> Panels:
         panels.append(shown.scale.panel("masked input, points", *kept))
     rendered = _render(shown, view)
     panels += _rendered_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
-    if "classes" in rendered and batch.pixel_labels is not None:
-        panels.append(("classes", class_colours(batch.pixel_labels[0, n, ::stride, ::stride].cpu())))
+    if "classes" in rendered and views.labels is not None:
+        panels.append(("classes", class_colours(views.labels[0, n, ::stride, ::stride].cpu())))
     return panels
 
 
 def _range_panels(shown: _Shown) -> Panels:
     """The row of a sweep without cameras."""
     batch, scale = shown.batch, shown.scale
-    origin, points = batch.lidar_origins[0], batch.points[0, :, :3]
+    origin, points = batch.points.origin[0], batch.points.xyz[0]
     view, cells = range_view(origin), range_cells(origin, points)
-    valid = batch.of_key_sweep[0]
+    valid = batch.points.key[0]
     panels: Panels = [scale.panel("input", *view.rasterize(points, cells, valid))]
     if shown.points is not None:
         panels.append(scale.panel("masked input", *view.rasterize(points, cells, valid & ~shown.points)))

@@ -35,7 +35,7 @@ def save_rendering(
         path: The PNG; its folder is made.
         renderer: ``(volume, rays) -> Rendered``, such as :class:`~renderpretrain.renderers.NeuSRenderer`.
         volume: Of one sample.
-        camera: One camera, without batch axes: ``batch.cameras[0, 0]``.
+        camera: One camera, without batch axes: ``batch.views.cameras[0, 0]``.
         image: What it saw, drawn beside; RGB in [0, 1].
         stride: Pixels between neighbouring rays.
 

@@ -80,11 +80,12 @@ def test_a_camera_keeps_its_place_whatever_a_frame_lists(tmp_path, lacks):
         batch = collate([scene])
         for n, name in enumerate(scene.camera_names):
             there = not (k == lacks and name == "front")
-            assert bool(batch.camera_valid[0, n]) == there
+            assert bool(batch.views.valid[0, n]) == there
             assert scene.images[n].unique().tolist() == pytest.approx([SHADES[name] / 255 if there else 0])
             if there:
                 assert scene.cameras.centers[n, 1] == list(SHADES).index(name)
-        moved = (calibration(batch).cameras.camera_to_world - batch.cameras.camera_to_world)[0]
+        after, before = (b.views.cameras.camera_to_world for b in (calibration(batch), batch))
+        moved = (after - before)[0]
         assert (moved.abs().amax((-1, -2)) > 1e-6).tolist() == [n == front for n in range(3)]
 
 
@@ -103,7 +104,7 @@ def test_a_frame_without_any_camera_has_all_of_them_invalid(tmp_path):
     content["frames"][1]["cameras"] = {}
     save(tmp_path, content)
     folder = SceneFolder(tmp_path)
-    assert collate([folder[1], folder[0]]).camera_valid.tolist() == [[False] * 3, [True] * 3]
+    assert collate([folder[1], folder[0]]).views.valid.tolist() == [[False] * 3, [True] * 3]
 
 
 def ys(scene, chosen):

@@ -122,7 +122,7 @@ def test_recordings_of_one_rig_have_their_cameras_in_the_same_places(tmp_path):
     write_scene_folder(tmp_path / "a", [scene])
     write_scene_folder(tmp_path / "b", [dataclasses.replace(scene, **chosen, camera_names=names)])
     mixed = MixedScenes([SceneFolder(tmp_path / "a"), SceneFolder(tmp_path / "b")])
-    batch = collate([mixed[0], mixed[1]])
-    assert batch.camera_valid.tolist() == [[True] * 6, [n in kept for n in range(5)] + [False]]
-    assert torch.equal(batch.images[0, kept], batch.images[1, kept])
-    assert torch.equal(batch.cameras[0].camera_to_world[kept], batch.cameras[1].camera_to_world[kept])
+    views = collate([mixed[0], mixed[1]]).views
+    assert views.valid.tolist() == [[True] * 6, [n in kept for n in range(5)] + [False]]
+    assert torch.equal(views.images[0, kept], views.images[1, kept])
+    assert torch.equal(views.cameras[0].camera_to_world[kept], views.cameras[1].camera_to_world[kept])

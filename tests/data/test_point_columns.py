@@ -16,7 +16,7 @@ from renderpretrain.data import (
     write_scene_folder,
 )
 from renderpretrain.data.folder.views import depth_normals
-from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
+from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 from renderpretrain.recipes.columns import check_data
 
 EVERYTHING = (*POINT_COLUMNS, *COLOR_COLUMNS, *NORMAL_COLUMNS)
@@ -97,9 +97,10 @@ def test_a_mixed_batch_pads_what_a_scene_lacks():
     plain = Scene("plain", room.points, room.lidar_origin, colors=room.colors, normals=room.normals)
     batch = collate([plain, bare])
     assert batch.columns == (EVERYTHING, POINT_COLUMNS)
-    assert_close(batch.colors[0, :30], room.colors)
-    assert not batch.colors[0, 30:].any() and not batch.colors[1].any() and not batch.normals[1].any()
-    assert collate([bare]).colors is None
+    colors, normals = batch.points.colors, batch.points.normals
+    assert_close(colors[0, :30], room.colors)
+    assert not colors[0, 30:].any() and not colors[1].any() and not normals[1].any()
+    assert collate([bare]).points.colors is None
     with pytest.raises(
         ValueError, match=r"collate: normals: expected \(40, 3\) of scene 'odd', got \(30, 3\)"
     ):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from renderpretrain.data import OccupancyLabels, Scene, SyntheticRoom, collate
+from renderpretrain.data import Boxes, OccupancyLabels, Scene, SyntheticRoom, collate
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +17,9 @@ def scene(count, value):
 
 def test_points_are_padded_and_marked():
     batch = collate([scene(2, 1.0), scene(3, 2.0)])
-    assert batch.points[..., 0].tolist() == [[1, 1, 0], [2, 2, 2]]
-    assert batch.point_valid.tolist() == [[True, True, False], [True, True, True]]
-    assert batch.size == 2 and batch.images is None
+    assert batch.points.xyz[..., 0].tolist() == [[1, 1, 0], [2, 2, 2]]
+    assert batch.points.valid.tolist() == [[True, True, False], [True, True, True]]
+    assert batch.size == 2 and batch.views is None and batch.boxes is None
 
 
 def test_classes_of_points_are_padded_with_minus_one_and_absent_if_no_scene_has_any():
@@ -27,17 +27,18 @@ def test_classes_of_points_are_padded_with_minus_one_and_absent_if_no_scene_has_
         dataclasses.replace(scene(2, 1.0), point_labels=torch.tensor([5, 0], dtype=torch.int32)),
         dataclasses.replace(scene(3, 2.0), point_labels=torch.tensor([1, 2, 3])),
     ]
-    assert collate(labelled).point_labels.tolist() == [[5, 0, -1], [1, 2, 3]]
-    assert collate([labelled[0], scene(3, 2.0)]).point_labels.tolist() == [[5, 0, -1], [-1, -1, -1]]
-    assert collate([scene(2, 1.0), scene(3, 2.0)]).point_labels is None
+    assert collate(labelled).points.labels.tolist() == [[5, 0, -1], [1, 2, 3]]
+    assert collate([labelled[0], scene(3, 2.0)]).points.labels.tolist() == [[5, 0, -1], [-1, -1, -1]]
+    assert collate([scene(2, 1.0), scene(3, 2.0)]).points.labels is None
 
 
 def test_classes_of_pixels_are_padded_with_minus_one_and_absent_if_no_scene_has_any(room):
     bare = dataclasses.replace(room, pixel_labels=None, class_names=(), domain=2)
     batch = collate([room, bare])
-    assert torch.equal(batch.pixel_labels[0], room.pixel_labels) and (batch.pixel_labels[1] == -1).all()
+    labels = batch.views.labels
+    assert torch.equal(labels[0], room.pixel_labels) and (labels[1] == -1).all()
     assert batch.class_names == (room.class_names, ()) and batch.domains == (0, 2)
-    assert collate([bare]).pixel_labels is None
+    assert collate([bare]).views.labels is None
 
 
 def test_fewer_cameras_are_padded_and_marked(room):
@@ -50,12 +51,12 @@ def test_fewer_cameras_are_padded_and_marked(room):
         z_depth_valid=room.z_depth_valid[:2],
         pixel_labels=room.pixel_labels[:2],
     )
-    batch = collate([room, two])
-    assert batch.camera_valid.tolist() == [[True] * 4, [True, True, False, False]]
-    assert batch.cameras.shape == (2, 4)
-    assert (batch.pixel_labels[1, 2:] == -1).all() and (batch.pixel_labels[1, :2] > 0).all()
-    assert (batch.images[1, 2:] == 0).all() and not batch.z_depth_valid[1, 2:].any()
-    assert torch.equal(batch.cameras.camera_to_world[1, 3], torch.eye(4))
+    views = collate([room, two]).views
+    assert views.valid.tolist() == [[True] * 4, [True, True, False, False]]
+    assert views.cameras.shape == (2, 4)
+    assert (views.labels[1, 2:] == -1).all() and (views.labels[1, :2] > 0).all()
+    assert (views.images[1, 2:] == 0).all() and not views.z_depth_valid[1, 2:].any()
+    assert torch.equal(views.cameras.camera_to_world[1, 3], torch.eye(4))
 
 
 @pytest.mark.untyped
@@ -82,27 +83,49 @@ def test_scenes_with_and_without_cameras_depth_and_labels_share_a_batch(room):
     seen = dataclasses.replace(room, z_depths=None, z_depth_valid=None, pixel_labels=None)
     occupancy = OccupancyLabels(*torch.ones(2, 2, 3, 4, dtype=torch.bool))
     batch = collate([bare, room, dataclasses.replace(seen, occupancy=occupancy)])
-    assert batch.images.shape == (3, 4, 3, 24, 32) and torch.equal(batch.images[1], room.images)
-    assert batch.camera_valid.tolist() == [[False] * 4, [True] * 4, [True] * 4]
-    assert batch.z_depth_valid.flatten(1).any(-1).tolist() == [False, True, False]
-    assert torch.equal(batch.z_depths[1], room.z_depths) and (batch.pixel_labels[[0, 2]] == -1).all()
+    views = batch.views
+    assert views.images.shape == (3, 4, 3, 24, 32) and torch.equal(views.images[1], room.images)
+    assert views.valid.tolist() == [[False] * 4, [True] * 4, [True] * 4]
+    assert views.z_depth_valid.flatten(1).any(-1).tolist() == [False, True, False]
+    assert torch.equal(views.z_depths[1], room.z_depths) and (views.labels[[0, 2]] == -1).all()
     assert batch.observed.flatten(1).all(-1).tolist() == [False, False, True]
-    assert torch.equal(batch.cameras.camera_to_world[0], torch.eye(4).expand(4, 4, 4))
+    assert torch.equal(views.cameras.camera_to_world[0], torch.eye(4).expand(4, 4, 4))
     # Whoever comes first says nothing about the others.
-    assert collate([seen, room]).z_depth_valid[1].any() and collate([room, seen]).z_depth_valid[0].any()
+    pairs = collate([seen, room]).views, collate([room, seen]).views
+    assert pairs[0].z_depth_valid[1].any() and pairs[1].z_depth_valid[0].any()
 
 
 def test_a_camera_that_a_scene_lacks_is_invalid_in_its_place(room):
     lacking = dataclasses.replace(room, camera_valid=torch.tensor([True, False, True, True]))
-    assert collate([room, lacking]).camera_valid.tolist() == [[True] * 4, [True, False, True, True]]
+    assert collate([room, lacking]).views.valid.tolist() == [[True] * 4, [True, False, True, True]]
 
 
 def test_the_key_sweep_is_told_by_its_mark_and_not_by_a_lag_of_zero():
     points = torch.zeros(3, 5)
     marked = Scene("m", points, torch.zeros(3), point_key=torch.tensor([True, False, True]))
-    batch = collate([marked, scene(2, 0.0), scene(2, 1.0)])
-    assert batch.of_key_sweep.tolist() == [[True, False, True], [True, True, False], [False] * 3]
-    assert torch.equal(dataclasses.replace(batch, point_key=None).of_key_sweep[0], torch.ones(3) > 0)
+    points = collate([marked, scene(2, 0.0), scene(2, 1.0)]).points
+    assert points.key.tolist() == [[True, False, True], [True, True, False], [False] * 3]
+    assert torch.equal(dataclasses.replace(points, key_sweep=None).key[0], torch.ones(3) > 0)
+
+
+def boxes(count):
+    """Boxes without a zero in them."""
+    labels = torch.arange(1, count + 1)
+    return Boxes(*(1 + torch.rand(count, n) for n in (3, 3)), labels + 0.5, labels, 1 + torch.rand(count, 3))
+
+
+def test_boxes_are_padded_and_marked_and_absent_if_no_scene_has_any():
+    two, three = (dataclasses.replace(scene(2, 1.0), boxes=boxes(count)) for count in (2, 3))
+    batch = collate([scene(2, 1.0), two, three])
+    assert batch.boxes.valid.tolist() == [[False] * 3, [True, True, False], [True] * 3]
+    for name in ("centers", "sizes", "yaws", "labels", "velocities"):
+        padded = getattr(batch.boxes, name)
+        assert torch.equal(padded[1, :2], getattr(two.boxes, name)), name
+        assert torch.equal(padded[2], getattr(three.boxes, name)), name
+        assert not padded[~batch.boxes.valid].any(), name
+    assert batch.boxes.labels.dtype == three.boxes.labels.dtype
+    assert collate([scene(2, 1.0)] * 2).boxes is None
+    assert collate([dataclasses.replace(two, boxes=boxes(0))]).boxes.valid.shape == (1, 0)
 
 
 def test_seeds_are_the_users_or_the_global_generators():

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.data.street_layout import BUILDING, CAR, ROAD_
 from renderpretrain.geometry import VoxelGrid, rotate, transform
+from renderpretrain.geometry.sensors import POINT_COLUMNS
 
 SMALL = {"image_size": (48, 80), "points_per_beam": 200}
 
@@ -158,8 +159,9 @@ def test_the_ring_sees_all_around(scene):
 
 def test_scenes_collate_into_a_batch():
     batch = collate([SyntheticStreet(2, with_truth=False, **SMALL)[i] for i in range(2)])
-    assert batch.images.shape == (2, 6, 3, 48, 80) and batch.points.shape[2] == 5
-    assert batch.camera_valid.all()
+    assert batch.views.images.shape == (2, 6, 3, 48, 80) and batch.views.valid.all()
+    assert len(batch.points.xyz) == 2 and batch.points.known == POINT_COLUMNS
+    assert batch.boxes.valid.any(1).all()
 
 
 def test_another_grid_gives_its_occupancy():

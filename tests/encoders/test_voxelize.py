@@ -70,6 +70,20 @@ def test_hidden_voxels_are_left_out():
     assert len(x.coords) == (~hidden).sum()
 
 
+def test_rows_of_voxels_are_points_again():
+    points = torch.rand(2, 200, 4) * 3 - 0.5  # some lie outside
+    valid = torch.rand(2, 200) < 0.8
+    voxels = voxelize(points, valid, GRID)
+    rows = torch.rand(len(voxels.coords)) < 0.5
+    chosen = voxels.points_of(rows)
+    left = voxelize(points, valid & ~chosen, GRID)
+    assert torch.equal(left.coords, voxels.coords[~rows]) and torch.equal(
+        left.features, voxels.features[~rows]
+    )
+    assert rows.any() and not chosen[~valid].any()
+    assert not chosen[~GRID.contains(points[..., :3])].any()
+
+
 def test_gradient_of_a_mean():
     points = torch.tensor([[[0.5, 0.5, 0.5], [0.6, 0.5, 0.5], [2.5, 0.5, 0.5]]], requires_grad=True)
     voxelize(points, everything(points), GRID).features.sum().backward()

@@ -54,7 +54,8 @@ COMPILED = """
 import torch
 from renderpretrain import ops
 from renderpretrain.samplers import LidarGuidedRays
-from renderpretrain.geometry import Cameras
+from renderpretrain.data import Batch
+from renderpretrain.geometry import Cameras, Points, Views
 
 def step(seeds):
     forked = ops.fork(seeds, 3)
@@ -71,8 +72,8 @@ images, seen = torch.rand(1, 2, 3, 24, 32), torch.ones(1, 2, dtype=torch.bool)
 
 def draw(points, seeds):
     cameras = Cameras(camera_to_world=pose, intrinsics=lens, image_size=(24, 32))
-    valid = torch.ones(points.shape[:2], dtype=torch.bool)
-    return LidarGuidedRays(num_rays=33)(points, valid, cameras, seen, images, seeds).depth
+    views = Views(images, cameras, seen)
+    return LidarGuidedRays(num_rays=33)(Batch(("a",), Points.from_table(points), seeds, views)).depth
 
 torch._dynamo.config.capture_dynamic_output_shape_ops = True
 own, found = draw(points, seeds[:1]), torch.compile(draw)(points, seeds[:1])

@@ -40,8 +40,8 @@ class StandIn(nn.Module):
         return {"encoder": self.encoder}
 
     def point_features(self, batch, positions):
-        nearest = torch.cdist(positions, batch.points[..., :3]).argmin(-1)
-        intensity = batch.points[..., 3].gather(1, nearest)
+        nearest = torch.cdist(positions, batch.points.xyz).argmin(-1)
+        intensity = batch.points.intensity.gather(1, nearest)
         noise = (positions.sum(-1) * 1e4).frac()
         return self.encoder(torch.stack([intensity, noise], -1).flatten(0, 1)).unflatten(0, intensity.shape)
 

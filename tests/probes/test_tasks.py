@@ -84,7 +84,7 @@ class Camera(nn.Module):
     """Every cell's feature is its own number."""
 
     def image_features(self, batch):
-        count = 1 if batch.images is None else batch.images.shape[1]
+        count = 1 if batch.views is None else batch.views.images.shape[1]
         return torch.arange(count * 4 * 6).float().view(1, count, 1, 4, 6)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from variants import with_views
 
 from renderpretrain import losses, ops
 from renderpretrain.cli.settings import resolve
@@ -21,7 +22,7 @@ from renderpretrain.fields.samples import answer_samples, query_points
 from renderpretrain.geometry import PoseRefinement, Rays, VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.renderers import NeuSRenderer
-from renderpretrain.samplers import PixelRays, add_depth
+from renderpretrain.samplers import PixelRays
 from renderpretrain.training import evaluate_views
 from renderpretrain.training.pictures import save_picture
 
@@ -60,16 +61,15 @@ def fit(scene, seed, *, refine=False):
     optimizer = torch.optim.Adam(learned, lr=0.03)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     batch = collate([scene], torch.tensor([seed]))
-    fitted = batch.z_depth_valid & (torch.arange(batch.z_depths.shape[-1]) % 2 == 1)
+    measured, cameras, points = batch.views.z_depth_valid, batch.views.cameras, batch.points.xyz
+    draw = PixelRays(64, measured & (torch.arange(measured.shape[-1]) % 2 == 1))
     for step in range(STEPS):
-        cameras = poses(batch.cameras) if refine else batch.cameras
         seeds = torch.tensor([1000 * seed + step])
-        targets = PixelRays(64)(fitted, cameras, batch.camera_valid, batch.images, seeds)
-        targets = add_depth(targets, batch.z_depths, batch.z_depth_valid, cameras)
+        targets = draw(with_views(batch, cameras=poses(cameras)) if refine else batch, seeds)
         rendered = renderer(volume, targets.rays, ops.fork(seeds, 1))
-        points = batch.points[:, torch.randint(batch.points.shape[1], (512,)), :3]
+        some = points[:, torch.randint(points.shape[1], (512,))]
         loss = distance_losses(rendered, targets)
-        loss = loss + 10 * renderer.field.sdf(volume, points).abs().mean()
+        loss = loss + 10 * renderer.field.sdf(volume, some).abs().mean()
         optimizer.zero_grad()
         (loss + 0.1 * poses.prior()).backward()
         optimizer.step()
@@ -187,7 +187,7 @@ def test_every_turn_and_shift_gets_a_gradient(name, batches):
     recipe = build(name, calibration={"refine": True})
     sum(recipe(batches[name]).values()).backward()
     grad = recipe.calibration.refinement.deviations.grad
-    used = batches[name].cameras.shape[1]
+    used = batches[name].views.cameras.shape[1]
     assert torch.isfinite(grad).all() and (grad[:used] != 0).all() and not grad[used:].any()
 
 
@@ -198,13 +198,13 @@ def test_everything_a_recipe_does_is_with_the_refined_cameras(name, batches):
     refining.load_state_dict(plain.state_dict(), strict=False)
     batch = batches[name]
     with torch.no_grad():
-        moved = replace(batch, cameras=refining.calibration.refinement(batch.cameras))
+        moved = with_views(batch, cameras=refining.calibration.refinement(batch.views.cameras))
         assert torch.equal(refining.encode(batch), plain.encode(moved))
         for ours, theirs in ((refining.targets(batch), plain.targets(moved)),):
             assert torch.equal(ours.rays.directions, theirs.rays.directions)
             assert torch.equal(ours.depth, theirs.depth)
         places = (refining, batch), (plain, moved)
-        ours, theirs = (recipe.point_features(seen, seen.points[..., :3]) for recipe, seen in places)
+        ours, theirs = (recipe.point_features(seen, seen.points.xyz) for recipe, seen in places)
         assert torch.equal(ours, theirs)
         after, before = refining(batch), plain(moved)
         assert all(torch.equal(after[term], before[term]) for term in before)
@@ -219,7 +219,7 @@ def test_what_is_scored_and_drawn_is_seen_from_the_refined_cameras(name, scenes,
     scene = scenes[name][0]
     with torch.no_grad():
         batch = refining.calibration(collate([scene], torch.tensor([0])))
-    right = replace(scene, cameras=batch.cameras[0])
+    right = replace(scene, cameras=batch.views.cameras[0])
     (ours, drawn), (theirs, wanted), (wrong, unwanted) = (
         (
             evaluate_views(recipe, [seen], [0], stride=4, num_rays=64),
@@ -240,9 +240,9 @@ def test_alignment_moves_cameras_alone(name, batches):
 
 
 def test_believed_rays_count_in_a_recipe(batches):
-    batch = batches["ponder-indoor"]
-    wild = torch.rand(batch.z_depths.shape) < 0.1
-    wrong = replace(batch, z_depths=torch.where(wild, 0.3 * batch.z_depths, batch.z_depths))
+    z_depths = batches["ponder-indoor"].views.z_depths
+    wild = torch.rand(z_depths.shape) < 0.1
+    wrong = with_views(batches["ponder-indoor"], z_depths=torch.where(wild, 0.3 * z_depths, z_depths))
     for inliers in (None, 3.0):
         recipe = build("ponder-indoor", losses={"inliers": inliers})
         terms = recipe(wrong)

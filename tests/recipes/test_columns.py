@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
-from variants import batch_of, build, scenes_for, small, street
+from variants import batch_of, build, scenes_for, small, street, with_points
 
 from renderpretrain.cli import main
 from renderpretrain.cli.settings import resolve
@@ -70,8 +70,8 @@ def test_published_columns():
 @pytest.mark.parametrize("columns", [("x", "y", "z"), ("x", "y", "z", "intensity", "lag")])
 def test_columns_that_every_scene_has_are_means_of_the_points(columns, room):
     batch = batch_of([room])
-    read = PointInput(columns)(batch, batch.point_valid, GRID)
-    expected = voxelize(batch.points[..., : len(columns)], batch.point_valid, GRID)
+    read = PointInput(columns)(batch, batch.points.valid, GRID)
+    expected = voxelize(batch.points.columns(columns), batch.points.valid, GRID)
     assert_close(read.features, expected.features, rtol=0, atol=0)
     assert torch.equal(read.point_to_voxel, expected.point_to_voxel)
 
@@ -80,7 +80,7 @@ def test_columns_that_every_scene_has_are_means_of_the_points(columns, room):
 def test_colours_and_normals_are_read_by_name_in_any_order(columns, room):
     """Colours in [-1, 1], as Pointcept has them."""
     batch = batch_of([room])
-    voxels = PointInput(tuple(columns.split()))(batch, batch.point_valid, GRID)
+    voxels = PointInput(tuple(columns.split()))(batch, batch.points.valid, GRID)
     x, y, z, _, lag = room.points.unbind(-1)
     known = dict(zip("rgb", (2 * room.colors - 1).unbind(-1), strict=True)) | {"x": x, "y": y, "z": z}
     known |= dict(zip(("nx", "ny", "nz"), room.normals.unbind(-1), strict=True)) | {"lag": lag}
@@ -116,13 +116,13 @@ def test_every_column_that_is_set_is_learned_from(variant, points):
 def test_what_is_constant_is_noticed_in_training_alone(room):
     read = PointInput(("x", "y", "z", "intensity", "lag"))
     batch = batch_of([room])
-    hidden = batch.point_valid.clone()
+    hidden = batch.points.valid.clone()
     hidden[:, 100:] = False
     read.eval()(batch, hidden, GRID)
     assert not read.largest.any()
     read.train()(batch, hidden, GRID)
     assert_close(read.largest, room.points[:100].abs().amax(0))
-    older = replace(batch, points=batch.points + torch.tensor([0, 0, 0, 0, 0.5]))
+    older = with_points(batch, lag=batch.points.lag + 0.5)
     read(older, hidden, GRID)
     assert_close(read.largest[3:], torch.tensor([float(room.points[:100, 3].max()), 0.5]))
 
@@ -149,7 +149,7 @@ def test_what_the_data_lacks_is_refused_before_the_first_step(room):
     assert RECIPES["unipad-camera"].prepare(camera, scenes, 0) is scenes
     batch = batch_of([rooms[0], scenes[0]])
     with pytest.raises(ValueError, match=said):
-        PointInput(config.points)(batch, batch.point_valid, GRID)
+        PointInput(config.points)(batch, batch.points.valid, GRID)
 
 
 def test_the_columns_are_shown(capsys):
@@ -163,7 +163,8 @@ def test_a_dry_run_finds_the_voxels_whatever_columns_are_read():
     columns = {"points": ["r", "g", "b", "nx", "ny", "nz"]}
     recipe = without_memory(lambda: build("ponder-indoor", **columns))
     batch = batch_of(scenes_for("ponder-indoor"))
-    few = replace(batch, point_valid=batch.point_valid & (torch.arange(batch.points.shape[1]) < 500))
+    valid = batch.points.valid
+    few = with_points(batch, valid=valid & (torch.arange(valid.shape[1]) < 500))
     costs = [step_cost(recipe, seen, small("ponder-indoor").optimization) for seen in (few, batch)]
     assert 0 < costs[0].forward_flops < costs[1].forward_flops
 
@@ -177,6 +178,6 @@ def test_a_graph_serves_scenes_of_any_name(room):
     counts = []
     for name in ("one", "two", "three"):
         batch = batch_of([replace(room, name=name)])
-        read(batch, batch.point_valid, GRID)
+        read(batch, batch.points.valid, GRID)
         counts.append(counter.frame_count)
     assert counts == [counts[0]] * 3 and counts[0] > 0

@@ -6,13 +6,13 @@ import pytest
 import torch
 import variants
 from torch.testing import assert_close
-from variants import batch_of, without_cameras
+from variants import batch_of, with_points, with_views, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.ns_mae import HiddenInputs
+from renderpretrain.recipes.sensors import Hidden
 from renderpretrain.training import pictures
 
 MODALITIES = ("fusion", "camera", "lidar")
@@ -100,9 +100,8 @@ def test_masks_have_the_asked_ratio_in_every_sample(scenes):
     for b in range(2):
         candidates = (depth[b] > 0).sum()
         assert abs(hidden.pixels[b].sum() - 0.9 * candidates) <= 1
-        voxels = recipe.lidar._voxels(batch, batch.point_valid)
-        mine = voxels.coords[:, 0] == b
-        left = recipe.lidar._voxels(batch, batch.point_valid & ~hidden.points)
+        mine = recipe.lidar.voxels(batch).coords[:, 0] == b
+        left = recipe.lidar.voxels(replace(batch, points=batch.points.only(~hidden.points)))
         kept = (left.coords[:, 0] == b).sum()
         assert abs(kept - 0.1 * mine.sum()) <= 1
     assert not torch.equal(hidden.patches[0], hidden.patches[1])
@@ -114,16 +113,15 @@ def test_what_is_hidden_does_not_reach_the_volume(scenes):
     with torch.no_grad():
         volume = recipe.encode(batch, hidden)
         inside = hidden.patches.repeat_interleave(8, -1).repeat_interleave(8, -2)[:, :, None]
-        images = replace(batch, images=torch.where(inside, 0.7, batch.images))
+        images = with_views(batch, images=torch.where(inside, 0.7, batch.views.images))
         assert inside.any() and torch.equal(volume, recipe.encode(images, hidden))
         assert not torch.equal(volume, recipe.encode(images, replace(hidden, patches=None)))
         assert not torch.equal(volume, recipe.encode(batch, replace(hidden, pixels=None)))
-        assert not torch.equal(volume, recipe.encode(batch, replace(hidden, points=None)))
+        assert not torch.equal(volume, recipe.encode(batch, replace(hidden, voxels=None)))
     recipe = build("lidar").eval()
-    moved = batch.points.clone()
-    moved[hidden.points] = moved[hidden.points].flip(-1)
+    gone = replace(batch, points=batch.points.only(~hidden.points))
     with torch.no_grad():
-        assert torch.equal(recipe.encode(batch, hidden), recipe.encode(replace(batch, points=moved), hidden))
+        assert torch.equal(recipe.encode(batch, hidden), recipe.encode(gone))
 
 
 def test_the_token_stands_in_every_hidden_patch(scenes):
@@ -144,8 +142,8 @@ def test_depth_targets_are_those_before_masking(scenes):
     _, depth = recipe.perspective_targets(batch)
     assert (depth > 0).float().mean() > 0.1
     # Restated: the nearest return of every 8 by 8 pixels of the first camera.
-    points = batch.points[0, batch.point_valid[0], :3]
-    pixels, z_depth, inside = batch.cameras[0, 0].project(points)
+    points = batch.points.xyz[0, batch.points.valid[0]]
+    pixels, z_depth, inside = batch.views.cameras[0, 0].project(points)
     expected = torch.zeros(8, 12)
     for (u, v), z in zip(pixels[inside].tolist(), z_depth[inside].tolist(), strict=True):
         row, column = int(v // 8), int(u // 8)
@@ -187,9 +185,9 @@ def test_bev_targets_are_the_top_returns_of_columns_with_hidden_points(scenes):
     target, known = recipe.bev_targets(batch, hidden)
     grid = recipe.grid
     tops, counted = torch.zeros(2, *grid.shape[1:]), torch.zeros(2, *grid.shape[1:], dtype=torch.bool)
-    inside = batch.point_valid & grid.contains(batch.points[..., :3])
+    inside = batch.points.valid & grid.contains(batch.points.xyz)
     for b, p in inside.nonzero().tolist():
-        z, y, x = grid.cells(batch.points[b, p, :3]).tolist()
+        z, y, x = grid.cells(batch.points.xyz[b, p]).tolist()
         tops[b, y, x] = max(tops[b, y, x], z + 1)
         counted[b, y, x] |= hidden.points[b, p]
     assert torch.equal(known, counted) and known.any() and not known.all()
@@ -214,7 +212,7 @@ def test_its_own_scores_are_errors_of_what_it_renders(scenes):
     """Against loops over cells; NaN in the colours of an absent camera would show."""
     recipe, batch = build().eval(), batch_of(scenes)
     with torch.no_grad():
-        volume, lifted = recipe._encode(batch, HiddenInputs())
+        volume, lifted = recipe._encode(batch, Hidden())
         maps = recipe.perspective_maps(lifted)
         above = recipe.bev_map(volume).depth.flatten().tolist()
     colours, depth = recipe.perspective_targets(batch)
@@ -225,7 +223,7 @@ def test_its_own_scores_are_errors_of_what_it_renders(scenes):
         if near < t < far
     ]
     squared = (maps.channels["rgb"].reshape(colours.shape) - colours).square()
-    target, known = (x.flatten().tolist() for x in recipe.bev_targets(batch, HiddenInputs()))
+    target, known = (x.flatten().tolist() for x in recipe.bev_targets(batch, Hidden()))
     heights = [abs(d - t) for d, t, k in zip(above, target, known, strict=True) if k]
     expected = [
         [sum(relative), len(relative)],
@@ -255,11 +253,8 @@ def test_its_own_scores_look_from_where_the_cameras_are_believed_to_be(scenes):
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_a_batch_without_anything_valid_has_no_loss_and_no_gradient(modality, scenes):
     recipe, batch = build(modality), batch_of(scenes)
-    batch = replace(
-        batch,
-        point_valid=torch.zeros_like(batch.point_valid),
-        camera_valid=torch.zeros_like(batch.camera_valid),
-    )
+    batch = with_points(batch, valid=torch.zeros_like(batch.points.valid))
+    batch = with_views(batch, valid=torch.zeros_like(batch.views.valid))
     terms = recipe(batch)
     assert all(v == 0 for v in terms.values())
     sum(terms.values()).backward()
@@ -277,8 +272,8 @@ def test_everything_hidden_still_gives_a_step(modality, scenes):
 
 def test_older_sweeps_are_input_but_never_targets(scenes):
     recipe, batch = build(), batch_of(scenes)
-    older = torch.zeros_like(batch.point_valid)
-    old = replace(batch, point_key=older)
+    older = torch.zeros_like(batch.points.valid)
+    old = with_points(batch, key_sweep=older)
     assert not recipe.targets(old).hit.any()
     assert not recipe.bev_targets(old, recipe.hide(old))[1].any()
     assert not recipe.perspective_targets(old)[1].any()

@@ -49,7 +49,7 @@ def room():
 
 
 def features(recipe, batch, name):
-    found = {"points": recipe.point_features(batch, batch.points[..., :3])}
+    found = {"points": recipe.point_features(batch, batch.points.xyz)}
     if name in WITH_IMAGES:
         found["images"] = recipe.image_features(batch)
     return found
@@ -60,7 +60,7 @@ def features(recipe, batch, name):
 def test_features_follow_from_the_encoders_and_from_nothing_else(name, street, room):
     batch, recipe = room if name == "ponder-indoor" else street, build(name)
     before = features(recipe, batch, name)
-    assert before["points"].shape[:2] == batch.points.shape[:2]
+    assert before["points"].shape[:2] == batch.points.xyz.shape[:2]
     assert all(bool(value.isfinite().all()) and value.abs().sum() > 0 for value in before.values())
     taken = {id(p) for part in recipe.encoders().values() for p in part.parameters()}
     for parameter in recipe.parameters():

@@ -87,12 +87,12 @@ def test_alignment_is_the_cross_entropy_of_each_points_voxel_among_its_own_sets_
     for b, own in enumerate(batch.class_names):
         table = torch.stack([vectors.vectors[vectors.names.index(name)] for name in own[1:]])
         losses = []
-        for p in range(batch.points.shape[1]):
+        for p in range(batch.points.xyz.shape[1]):
             voxel = int(voxels.point_to_voxel[b, p])
             if voxel >= 0:
                 logits = normalize(said[voxel], dim=0) @ table.T / 0.01
-                losses.append(logits.logsumexp(0) - logits[batch.point_labels[b, p] - 1])
-        assert len(losses) == (batch.point_valid & ~hidden.points)[b].sum()
+                losses.append(logits.logsumexp(0) - logits[batch.points.labels[b, p] - 1])
+        assert len(losses) == (batch.points.valid & ~hidden.points)[b].sum()
         expected.append(torch.stack(losses).mean())
     # Cosines in float32, times a hundred.
     assert_close(found, torch.stack(expected).mean(), rtol=1e-4, atol=1e-4)
@@ -103,7 +103,7 @@ def test_rays_carry_the_classes_of_their_pixels(mixed):
     targets = recipe.targets(batch)
     u, v = targets.pixels.long().unbind(-1)
     b = torch.arange(2)[:, None]
-    assert torch.equal(targets.labels, batch.pixel_labels[b, targets.camera, v, u].long())
+    assert torch.equal(targets.labels, batch.views.labels[b, targets.camera, v, u].long())
     assert (targets.labels > 0).all() and targets.labels[1].max() <= 5 < targets.labels[0].max()
 
 

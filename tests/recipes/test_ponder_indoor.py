@@ -6,7 +6,7 @@ import pytest
 import torch
 import variants
 from torch.testing import assert_close
-from variants import batch_of
+from variants import batch_of, mixed_up, with_views
 
 from renderpretrain.cli.job import make_job
 from renderpretrain.data import SyntheticRoom, SyntheticStreet
@@ -61,14 +61,13 @@ def test_a_fifth_of_the_points_is_kept_and_nothing_else_reaches_the_volume(scene
     recipe = ENTRY.build(small()).eval()
     batch = batch_of(scenes)
     hidden = recipe.hide(batch)
-    kept = batch.point_valid & ~hidden.points
+    kept = batch.points.valid & ~hidden.points
     # Rounded to a whole point.
-    assert_close(kept.sum(1), (0.2 * batch.point_valid.sum(1)).round().long(), atol=1, rtol=0)
-    moved = batch.points.clone()
-    moved[hidden.points] = moved[hidden.points].flip(-1)
+    assert_close(kept.sum(1), (0.2 * batch.points.valid.sum(1)).round().long(), atol=1, rtol=0)
+    moved = mixed_up(batch, hidden.points)
     with torch.no_grad():
         volume = recipe.encode(batch, hidden)
-        assert torch.equal(volume, recipe.encode(replace(batch, points=moved), hidden))
+        assert torch.equal(volume, recipe.encode(moved, hidden))
         assert not torch.equal(volume, recipe.encode(batch))
 
 
@@ -79,20 +78,20 @@ def test_rays_go_through_measured_pixels_and_carry_their_depth(scenes):
     assert targets.hit.all()  # the rooms lie inside the cube
     u, v = targets.pixels.long().unbind(-1)
     b = torch.arange(2)[:, None]
-    assert batch.z_depth_valid[b, targets.camera, v, u].all()
+    assert batch.views.z_depth_valid[b, targets.camera, v, u].all()
     # World points of the depth image, by the camera's own projection.
     for n in range(3):
         mine = targets.camera[0] == n
-        pixels, z, _ = batch.cameras[0, n].project(targets.ends[0][mine])
+        pixels, z, _ = batch.views.cameras[0, n].project(targets.ends[0][mine])
         assert_close(pixels, targets.pixels[0][mine], atol=1e-2, rtol=0)  # pixels, in float32
-        assert_close(z, batch.z_depths[0, n][v[0][mine], u[0][mine]], atol=1e-4, rtol=0)  # metres
+        assert_close(z, batch.views.z_depths[0, n][v[0][mine], u[0][mine]], atol=1e-4, rtol=0)  # metres
     assert recipe.targets(batch, 5).depth.shape == (2, 15)
 
 
 def test_views_without_depth_give_a_step(scenes):
     recipe = ENTRY.build(small())
     batch = batch_of(scenes)
-    batch = replace(batch, z_depth_valid=torch.zeros_like(batch.z_depth_valid))
+    batch = with_views(batch, z_depth_valid=torch.zeros_like(batch.views.z_depth_valid))
     terms = recipe(batch)
     assert all(v == 0 for n, v in terms.items() if n != "eikonal")  # which asks no sensor
     sum(v for n, v in terms.items() if n != "eikonal").backward()

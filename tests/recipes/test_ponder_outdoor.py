@@ -7,13 +7,13 @@ import pytest
 import torch
 import variants
 from torch.testing import assert_close
-from variants import batch_of, without_cameras
+from variants import batch_of, with_points, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.data.street_layout import CLASS_NAMES
 from renderpretrain.recipes import RECIPES
-from renderpretrain.training import pictures
+from renderpretrain.training import Process, evaluate, pictures
 
 ENTRY = RECIPES["ponder-outdoor"]
 
@@ -91,8 +91,8 @@ def test_what_hidden_points_measured_does_not_reach_the_volume_but_where_they_ar
     recipe = ENTRY.build(small(mask={"ratio": 0.8})).eval()
     batch = batch_of(scenes)
     hidden = recipe.hide(batch)
-    blocks = recipe.fine.cells(batch.points[..., :3]) // 2
-    inside = batch.point_valid & recipe.fine.contains(batch.points[..., :3])
+    blocks = recipe.fine.cells(batch.points.xyz) // 2
+    inside = batch.points.valid & recipe.fine.contains(batch.points.xyz)
     share = []
     for b in range(batch.size):
         occupied = blocks[b][inside[b]].unique(dim=0)
@@ -102,14 +102,13 @@ def test_what_hidden_points_measured_does_not_reach_the_volume_but_where_they_ar
         assert len(left) + len(covered) == len(occupied)  # no block is half hidden
     # One block of a few thousand.
     assert_close(torch.tensor(share), torch.full((2,), 0.8), atol=1e-3, rtol=0)
-    assert not hidden.points[~batch.point_valid].any()
-    brighter = batch.points.clone()
-    brighter[..., 3][hidden.points] = 0.9
-    gone = replace(batch, point_valid=batch.point_valid & ~hidden.points)
+    assert not hidden.points[~batch.points.valid].any()
+    brighter = with_points(batch, intensity=batch.points.intensity.masked_fill(hidden.points, 0.9))
+    gone = replace(batch, points=batch.points.only(~hidden.points))
     with torch.no_grad():
         volume = recipe.encode(batch, hidden)
-        assert torch.equal(volume, recipe.encode(replace(batch, points=brighter), hidden))
-        assert not torch.equal(recipe.encode(batch), recipe.encode(replace(batch, points=brighter)))
+        assert torch.equal(volume, recipe.encode(brighter, recipe.hide(brighter)))
+        assert not torch.equal(recipe.encode(batch), recipe.encode(brighter))
         assert not torch.equal(volume, recipe.encode(batch))
         assert not torch.equal(volume, recipe.encode(gone))
 
@@ -137,7 +136,7 @@ def test_everything_hidden_still_gives_a_step(scenes):
 def test_a_batch_without_returns_has_no_loss_and_no_gradient(scenes, embeddings):
     recipe = ENTRY.build(semantic(embeddings))
     batch = batch_of(scenes)
-    batch = replace(batch, point_valid=torch.zeros_like(batch.point_valid))
+    batch = with_points(batch, valid=torch.zeros_like(batch.points.valid))
     terms = recipe(batch)
     assert all(v == 0 for n, v in terms.items() if n != "eikonal")  # which asks no sensor
     sum(v for n, v in terms.items() if n != "eikonal").backward()
@@ -154,8 +153,8 @@ def test_rays_go_to_nearest_returns_of_the_key_sweep_in_the_box(scenes):
     places = torch.cat([targets.camera[..., None], targets.pixels.floor()], -1)
     for b in range(2):
         assert len(places[b][targets.hit[b]].unique(dim=0)) == targets.hit[b].sum()  # one ray a pixel
-    older = torch.zeros_like(batch.point_valid)
-    assert not recipe.targets(replace(batch, point_key=older)).hit.any()
+    older = torch.zeros_like(batch.points.valid)
+    assert not recipe.targets(with_points(batch, key_sweep=older)).hit.any()
 
 
 def test_labels_are_those_of_the_returns(scenes, embeddings):
@@ -166,8 +165,8 @@ def test_labels_are_those_of_the_returns(scenes, embeddings):
         assert (targets.labels[~targets.hit] == -1).all()
         for b in range(2):
             ends = targets.ends[b][targets.hit[b]][:50]
-            nearest = (case.points[b, :, :3][None] - ends[:, None]).norm(dim=-1).argmin(1)
-            assert torch.equal(targets.labels[b][targets.hit[b]][:50], case.point_labels[b][nearest])
+            nearest = (case.points.xyz[b][None] - ends[:, None]).norm(dim=-1).argmin(1)
+            assert torch.equal(targets.labels[b][targets.hit[b]][:50], case.points.labels[b][nearest])
 
 
 def test_without_cameras_depth_is_rendered_and_colour_refused(scenes):
@@ -187,6 +186,14 @@ def test_a_semantic_term_says_what_it_lacks(scenes, embeddings):
     recipe = ENTRY.build(semantic(embeddings))
     with pytest.raises(ValueError, match=r"'street-0-0' has no classes of points: .* losses.semantic=0"):
         recipe(batch_of([replace(s, point_labels=None) for s in scenes]))
+
+
+def test_labelled_scenes_are_evaluated_without_classes(scenes):
+    """Rays know the classes of their returns whoever renders them."""
+    recipe = ENTRY.build(small())
+    assert recipe.targets(batch_of(scenes)).labels is not None
+    found = evaluate(recipe, scenes, [0], process=Process(0, 1, torch.device("cpu")), num_rays=8)
+    assert "depth_abs_rel" in found and "semantic_miou" not in found
 
 
 def test_the_paper_preset_carries_the_published_numbers():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.testing import assert_close
-from variants import batch_of, small, without_cameras
+from variants import batch_of, small, with_points, with_views, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
@@ -50,11 +50,10 @@ def test_hidden_points_do_not_reach_the_volume(scenes):
     recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar")).eval()
     batch = batch_of(scenes)
     hidden = recipe.hide(batch)
-    moved = batch.points.clone()
-    moved[hidden.points] = moved[hidden.points].flip(-1)
+    gone = replace(batch, points=batch.points.only(~hidden.points))
     assert hidden.points.any()
     with torch.no_grad():
-        assert torch.equal(recipe.encode(batch, hidden), recipe.encode(replace(batch, points=moved), hidden))
+        assert torch.equal(recipe.encode(batch, hidden), recipe.encode(gone))
 
 
 def test_hidden_patches_do_not_reach_the_volume(scenes):
@@ -64,7 +63,8 @@ def test_hidden_patches_do_not_reach_the_volume(scenes):
     pixels = hidden.patches.repeat_interleave(32, -1).repeat_interleave(32, -2)[:, :, None]
     with torch.no_grad():
         volume = recipe.encode(batch, hidden)
-        other = recipe.encode(replace(batch, images=torch.where(pixels, 0.7, batch.images)), hidden)
+        changed = with_views(batch, images=torch.where(pixels, 0.7, batch.views.images))
+        other = recipe.encode(changed, hidden)
     assert pixels.any() and torch.equal(volume, other)
 
 
@@ -86,11 +86,8 @@ def test_everything_hidden_still_gives_a_step(scenes):
 def test_a_batch_without_valid_rays_has_no_loss_and_no_gradient(name, scenes):
     recipe = RECIPES[name].build(small(name))
     batch = batch_of(scenes)
-    batch = replace(
-        batch,
-        point_valid=torch.zeros_like(batch.point_valid),
-        camera_valid=torch.zeros_like(batch.camera_valid),
-    )
+    batch = with_points(batch, valid=torch.zeros_like(batch.points.valid))
+    batch = with_views(batch, valid=torch.zeros_like(batch.views.valid))
     terms = recipe(batch)
     assert all(v == 0 for v in terms.values())
     sum(terms.values()).backward()
@@ -103,15 +100,15 @@ def test_without_cameras_the_rays_are_the_lidars_own(scenes):
     batch = batch_of(bare)
     targets = recipe.targets(batch)
     assert (targets.camera == -1).all() and targets.hit.any()
-    assert torch.equal(targets.rays.origins[0, 0], batch.lidar_origins[0])
+    assert torch.equal(targets.rays.origins[0, 0], batch.points.origin[0])
     assert recipe(batch)["depth"] > 0
 
 
 def test_older_sweeps_are_input_but_never_targets(scenes):
     recipe = RECIPES["unipad-lidar"].build(small("unipad-lidar"))
     batch = batch_of(scenes)
-    older = torch.zeros_like(batch.point_valid)
-    assert not recipe.targets(replace(batch, point_key=older)).hit.any()
+    older = torch.zeros_like(batch.points.valid)
+    assert not recipe.targets(with_points(batch, key_sweep=older)).hit.any()
 
 
 def test_depth_is_only_supervised_inside_the_grid(scenes):

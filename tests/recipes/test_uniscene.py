@@ -6,10 +6,12 @@ import pytest
 import torch
 import variants
 from torch.testing import assert_close
+from variants import with_points, with_views
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES, uniscene
+from renderpretrain.recipes.sensors import Hidden
 from renderpretrain.training import pictures
 
 ENTRY = RECIPES["uniscene"]
@@ -55,7 +57,7 @@ def test_hidden_pixels_do_not_reach_the_volume(scenes):
     hidden = recipe.hide(batch)
     assert 0.1 < hidden.patches.float().mean() < 0.5
     assert torch.equal(hidden.patches[:, 0], hidden.patches[:, 5])
-    changed = replace(batch, images=torch.where(hidden.patches[:, :, None], 0.7, batch.images))
+    changed = with_views(batch, images=torch.where(hidden.patches[:, :, None], 0.7, batch.views.images))
     with torch.no_grad():
         assert torch.equal(recipe.encode(batch, hidden), recipe.encode(changed, hidden))
         assert not torch.equal(recipe.encode(batch), recipe.encode(batch, hidden))
@@ -64,9 +66,9 @@ def test_hidden_pixels_do_not_reach_the_volume(scenes):
 def test_only_frames_that_are_kept_are_remembered(scenes):
     recipe = build().eval()
     batch = batch_of(scenes)
-    black = [replace(moment, images=torch.zeros_like(moment.images)) for moment in batch.previous]
+    black = [with_views(moment, images=torch.zeros_like(moment.views.images)) for moment in batch.previous]
     frames = torch.tensor([[True, False], [False, True]])
-    hidden = uniscene.Hidden(frames=frames)
+    hidden = Hidden(frames=frames)
     with torch.no_grad():
         plain = recipe.encode(batch, hidden)
         older, newer = (
@@ -80,7 +82,7 @@ def test_only_frames_that_are_kept_are_remembered(scenes):
 def test_a_memory_of_nothing_is_no_memory(scenes):
     recipe, alone = build().eval(), build(attention={"history": 0}).eval()
     batch = batch_of(scenes)
-    none_kept = uniscene.Hidden(frames=torch.ones(2, 2, dtype=torch.bool))
+    none_kept = Hidden(frames=torch.ones(2, 2, dtype=torch.bool))
     with torch.no_grad():
         # Attention reads the same map twice instead of a map that counts for nothing.
         assert_close(recipe.encode(batch, none_kept), alone.encode(batch), rtol=1e-4, atol=1e-5)
@@ -89,8 +91,8 @@ def test_a_memory_of_nothing_is_no_memory(scenes):
 def test_memory_follows_the_ego_motion_and_carries_no_gradient(scenes):
     recipe = build().eval()
     batch = batch_of(scenes)
-    images = batch.previous[0].images.clone().requires_grad_()
-    moment = replace(batch.previous[0], images=images)
+    images = batch.previous[0].views.images.clone().requires_grad_()
+    moment = with_views(batch.previous[0], images=images)
     recipe.encode(replace(batch, previous=(moment, batch.previous[1]))).sum().backward()
     assert images.grad is None
     moved = batch.world_to_global.clone()
@@ -120,8 +122,8 @@ def test_unknown_voxels_do_not_count(scenes):
 def test_nothing_observed_gives_no_loss_and_no_gradient(scenes):
     recipe = build()
     batch = batch_of(scenes)
-    nothing = torch.zeros_like(batch.observed), torch.zeros_like(batch.point_valid)
-    terms = recipe(replace(batch, observed=nothing[0], point_valid=nothing[1]))
+    nothing = torch.zeros_like(batch.observed), torch.zeros_like(batch.points.valid)
+    terms = recipe(with_points(replace(batch, observed=nothing[0]), valid=nothing[1]))
     sum(terms.values()).backward()
     assert terms["occupancy"] == 0 and terms["depth"] == 0
     assert all(p.grad is None or not p.grad.any() for p in recipe.parameters())
@@ -190,7 +192,7 @@ def test_logits_of_the_truth_render_the_measured_depth():
 
 def test_labels_lie_on_the_recipes_grid(scenes):
     recipe, batch = build(), batch_of(scenes)
-    points = batch.points[0][batch.point_valid[0]][:, :3]
+    points = batch.points.xyz[0][batch.points.valid[0]]
     z, y, x = recipe.grid.cells(points[recipe.grid.contains(points)]).unbind(-1)
     assert batch.occupied[0, z, y, x].all()
 

@@ -6,6 +6,7 @@ import torch
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.recipes import RECIPES
 
 NEAR = [-25.6, -25.6, -4.0, 25.6, 25.6, 4.8]
@@ -104,6 +105,23 @@ def scenes_for(variant, **more):
 def batch_of(scenes):
     """The scenes with seeds of their own."""
     return collate(scenes, torch.arange(11, 11 + len(scenes)))
+
+
+def with_points(batch, **changes):
+    """The batch with changes to its points."""
+    return replace(batch, points=replace(batch.points, **changes))
+
+
+def with_views(batch, **changes):
+    """The batch with changes to its views."""
+    return replace(batch, views=replace(batch.views, **changes))
+
+
+def mixed_up(batch, rows):
+    """The batch in which all columns of some points say something else."""
+    table = batch.points.columns(POINT_COLUMNS)
+    table[rows] = table[rows].flip(-1)
+    return with_points(batch, xyz=table[..., :3], intensity=table[..., 3], lag=table[..., 4])
 
 
 def without_cameras(scene):

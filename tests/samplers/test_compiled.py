@@ -7,6 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
+from renderpretrain.data import Batch
+from renderpretrain.geometry import Points, Views
 from renderpretrain.masking import RandomMask
 from renderpretrain.samplers import LidarGuidedRays, uniform_positions
 
@@ -27,7 +29,8 @@ def test_a_compiled_selection_of_rays_is_the_eager_one():
 
     def draw(points, valid, images, seeds):
         kept = valid & ~RandomMask(0.3)(valid, seeds)
-        targets = LidarGuidedRays(16)(points, kept, cameras, seen, images, seeds)
+        batch = Batch(("a",), Points.from_table(points, kept), seeds, Views(images, cameras, seen))
+        targets = LidarGuidedRays(16)(batch)
         t = uniform_positions(0 * targets.depth, targets.depth + 1, 4, seeds)
         return targets.rays.origins, targets.rays.directions, targets.depth, targets.hit, targets.rgb, t
 

@@ -5,6 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
+from renderpretrain.data import Batch
+from renderpretrain.geometry import Points, Views
 from renderpretrain.masking import RandomMask
 from renderpretrain.samplers import (
     LidarBeams,
@@ -30,6 +32,12 @@ def cameras(batch=2, count=2):
     pose[..., :3, 3] = torch.randn(batch, count, 3)
     intrinsics = torch.tensor([[20.0, 0, 16.0], [0, 22.0, 11.0], [0, 0, 1]]).expand(batch, count, 3, 3)
     return Cameras(intrinsics, pose, SIZE)
+
+
+def seen_by(cameras, images, valid, z_depths=None, z_valid=None):
+    """A batch of two samples without points."""
+    nothing = Points.from_table(torch.zeros(2, 0, 3))
+    return Batch(("a", "b"), nothing, SEEDS, Views(images, cameras, valid, z_depths, z_valid))
 
 
 def test_drawn_pixels_are_centres_of_candidate_cells(device):
@@ -103,10 +111,10 @@ def test_guided_rays_can_keep_to_the_nearest_returns():
     rays = one.rays(grid[None, None])
     points = torch.cat([rays.at(torch.tensor([t]).expand(1, 1, len(grid), 1)) for t in (9.0, 5.0)], 2)
     points = points[:, 0, :, 0]
-    images = torch.zeros(1, 1, 3, *SIZE)
-    inputs = points, torch.ones(1, len(points[0]), dtype=torch.bool), one, torch.ones(1, 1).bool(), images
-    near = LidarGuidedRays(200, nearest=True)(*inputs, SEEDS[:1])
-    any_return = LidarGuidedRays(200)(*inputs, SEEDS[:1])
+    views = Views(torch.zeros(1, 1, 3, *SIZE), one, torch.ones(1, 1).bool())
+    batch = Batch(("walls",), Points.from_table(points), SEEDS[:1], views)
+    near = LidarGuidedRays(200, nearest=True)(batch)
+    any_return = LidarGuidedRays(200)(batch)
     assert near.hit.all()
     assert_close(near.depth, torch.full_like(near.depth, 5.0))
     assert 60 < (any_return.depth > 8).sum() < 140
@@ -116,7 +124,7 @@ def test_rays_of_masked_pixels_only():
     many = cameras()
     images, valid = torch.rand(2, 2, 3, *SIZE), torch.tensor([[True, True], [True, False]])
     mask = RandomMask(0.25)(torch.ones(4, 6, 8, dtype=torch.bool), torch.arange(4)).unflatten(0, (2, 2))
-    targets = PixelRays(50)(mask, many, valid, images, SEEDS)
+    targets = PixelRays(50, mask)(seen_by(many, images, valid))
     assert targets.rgb_valid.view(2, 2, 50).all(-1).tolist() == valid.tolist() and not targets.hit.any()
     for b in range(2):
         for r in range(100):
@@ -142,8 +150,8 @@ def test_a_measured_ray_ends_at_the_pixels_depth():
     z_depths = 1 + 5 * torch.rand(2, 2, *SIZE)
     z_valid = torch.rand(2, 2, *SIZE) < 0.5
     z_depths[~z_valid] = torch.nan
-    targets = PixelRays(60)(pixel_candidates(many), many, valid, images, SEEDS)
-    targets = add_depth(targets, z_depths, z_valid, many)
+    everywhere = pixel_candidates(many)
+    targets = PixelRays(60, everywhere)(seen_by(many, images, valid, z_depths, z_valid))
     z = many.project(targets.ends.unflatten(1, (2, 60)))[1].flatten(1)
     for b in range(2):
         for r in range(120):
@@ -156,14 +164,15 @@ def test_a_measured_ray_ends_at_the_pixels_depth():
 
 def test_rays_among_measured_pixels_all_hit():
     many, z_valid = cameras(), torch.rand(2, 2, *SIZE) < 0.1
-    select, valid = PixelRays(20), torch.ones(2, 2, dtype=torch.bool)
-    targets = select(z_valid, many, valid, torch.zeros(2, 2, 3, *SIZE), SEEDS)
-    assert add_depth(targets, torch.ones(2, 2, *SIZE), z_valid, many).hit.all()
+    valid, images = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, 3, *SIZE)
+    assert PixelRays(20)(seen_by(many, images, valid, torch.ones(2, 2, *SIZE), z_valid)).hit.all()
+    colours = PixelRays(20)(seen_by(many, images, valid))  # without a depth camera all pixels are drawn from
+    assert colours.rgb_valid.all() and not colours.hit.any()
 
 
 def test_beams_get_no_depth_from_a_camera():
     points = torch.rand(2, 30, 3) + 1
-    beams = LidarBeams(8)(points, torch.ones(2, 30, dtype=torch.bool), torch.zeros(2, 3), SEEDS)
+    beams = LidarBeams(8)(Batch(("a", "b"), Points.from_table(points), SEEDS))
     z_depths = torch.ones(2, 2, *SIZE)
     assert not add_depth(beams, z_depths, z_depths > 0, cameras()).hit.any()
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from renderpretrain import losses
 from renderpretrain.data import Scene
+from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.ops import fork, uniform
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.samplers import LidarBeams
@@ -48,15 +49,14 @@ class StandIn(nn.Module):
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
     def encode(self, batch):
-        return self.norm(self.encoder(batch.points).mean(1))
+        return self.norm(self.encoder(batch.points.columns(POINT_COLUMNS)).mean(1))
 
     def render(self, volume, rays):
         volume = volume[:, None].expand(-1, rays.shape[1], -1)
         return Rendered(self.head(torch.cat([self.drop(volume), rays.directions], -1))[..., 0].float())
 
     def targets(self, batch, num_rays=None):
-        beams = LidarBeams(num_rays or 16)
-        return beams(batch.points[..., :3], batch.point_valid, batch.lidar_origins, batch.seeds)
+        return LidarBeams(num_rays or 16)(batch)
 
     def encoders(self):
         return {"encoder": self.encoder}
@@ -67,7 +67,7 @@ class StandIn(nn.Module):
         noise = uniform(fork(batch.seeds, 9), (3,)).mean()
         return {
             "depth": losses.depth_l1(rendered.depth, targets.depth, targets.hit),
-            "noise": noise * self.head.bias.square().sum() + 0 * batch.points[..., 3].square().sum(),
+            "noise": noise * self.head.bias.square().sum() + 0 * batch.points.intensity.square().sum(),
         }
 
 

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from renderpretrain import ops
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import Batch, SyntheticRoom, SyntheticStreet, collate
+from renderpretrain.geometry import Points
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training import enlarge_images, step_cost, without_memory
@@ -44,7 +45,8 @@ def test_shapes_alone_cost_what_numbers_do_in_bfloat16():
     told = step_cost(without_memory(build), batch, optimization.model_copy(update={"precision": "bf16"}))
     recipe = build()
     assert not any(isinstance(m, (nn.Conv3d, nn.ConvTranspose3d)) for m in recipe.modules())
-    given = [value for value in vars(batch).values() if isinstance(value, torch.Tensor)]
+    parts = batch, batch.points, batch.views, batch.views.cameras
+    given = [value for part in parts for value in vars(part).values() if isinstance(value, torch.Tensor)]
     with Meter([*recipe.parameters(), *recipe.buffers(), *given]) as meter:
         with torch.autocast("cpu", torch.bfloat16):
             loss = sum(value.float() for value in recipe(batch).values())
@@ -66,7 +68,7 @@ class Filter(nn.Module):
 
     def forward(self, batch):
         self.mixed = torch.is_autocast_enabled("cpu")
-        return {"sum": self.layer(batch.points.new_ones(1, 1, 8, 8, 8)).square().sum()}
+        return {"sum": self.layer(batch.points.xyz.new_ones(1, 1, 8, 8, 8)).square().sum()}
 
 
 def test_numbers_are_never_counted_in_bfloat16_on_a_cpu():
@@ -108,23 +110,22 @@ class Linear(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layer = nn.Linear(64, 32, bias=False)
+        self.layer = nn.Linear(3, 32, bias=False)
 
     def forward(self, batch):
-        return {"sum": self.layer(batch.points).square().sum()}
+        return {"sum": self.layer(batch.points.xyz).square().sum()}
 
 
 def test_a_matrix_costs_what_is_known_of_it():
-    data = SyntheticStreet(1, image_size=(8, 8), with_truth=False)[0]
-    batch = collate([data], torch.zeros(1, dtype=torch.long))
-    points, valid = torch.randn(1, 100, 64), torch.ones(1, 100, dtype=torch.bool)
-    batch = Batch(batch.names, points, valid, batch.lidar_origins, batch.seeds)
+    batch = Batch(("a",), Points.from_table(torch.randn(1, 100, 3)), torch.zeros(1, dtype=torch.long))
     sgd = OptimizationConfig(optimizer="sgd")
     told, adam = (step_cost(Linear(), batch, o) for o in (sgd, OptimizationConfig()))
-    matrix, result = 64 * 32 * 4, 100 * 32 * 4
+    matrix, result = 3 * 32 * 4, 100 * 32 * 4
     assert (told.weights, told.gradients, told.optimizer, adam.optimizer) == (matrix,) * 3 + (2 * matrix,)
+    # Places, intensity, lag and mark of every point; where the sensor is; a seed.
+    assert told.batch == 100 * (3 * 4 + 4 + 4 + 1) + 3 * 4 + 8
     # The points are no leaf: there is no gradient by them.
-    assert (told.forward_flops, told.step_flops) == (2 * 100 * 64 * 32, 2 * 2 * 100 * 64 * 32)
+    assert (told.forward_flops, told.step_flops) == (2 * 100 * 3 * 32, 2 * 2 * 100 * 3 * 32)
     # Its square needs the product; the sum is one number, as are the terms' stack and total.
     assert result < told.kept < result + 64
     assert told.peak >= told.kept + 2 * matrix
@@ -171,11 +172,11 @@ def test_the_meter_lets_go_of_what_is_gone():
 
 def test_enlarged_images_are_seen_by_the_same_cameras():
     room = SyntheticRoom(1, image_size=(12, 16), num_views=2, num_points=256, with_truth=False)[0]
-    small = collate([room], torch.zeros(1, dtype=torch.long))
-    large = enlarge_images(small, (24, 32))
+    batch = collate([room], torch.zeros(1, dtype=torch.long))
+    small, large = batch.views, enlarge_images(batch, (24, 32)).views
     assert large.images.shape == (1, 2, 3, 24, 32) and large.cameras.image_size == (24, 32)
     assert torch.equal(large.z_depths[..., ::2, 1::2], small.z_depths)
     assert torch.equal(large.z_depth_valid[..., 1::2, ::2], small.z_depth_valid)
-    assert torch.equal(large.pixel_labels[..., 1::2, ::2], small.pixel_labels)
-    points = small.points[0, :50, :3]
+    assert torch.equal(large.labels[..., 1::2, ::2], small.labels)
+    points = batch.points.xyz[0, :50]
     assert_close(large.cameras[0, 0].project(points)[0], 2 * small.cameras[0, 0].project(points)[0])

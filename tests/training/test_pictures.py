@@ -50,7 +50,7 @@ def test_what_sensors_see_spreads_over_the_colours(recipe, data, tmp_path, monke
     near, _, far = (float(name.removesuffix(" m")) for name in drawn[0] if name.endswith(" m"))
     assert far / near == pytest.approx(DEPTH_SPAN, rel=0.1)  # two digits each
     batch = collate([scene], torch.zeros(1, dtype=torch.long))
-    apart = torch.cdist(batch.cameras.centers[0], batch.points[0, :, :3])
+    apart = torch.cdist(batch.views.cameras.centers[0], batch.points.xyz[0])
     low, high = torch.quantile(apart, torch.tensor([0.05, 0.95]))
     shown = high.clamp(near, far).log() - low.clamp(near, far).log()
     assert shown > 0.5 * torch.tensor(DEPTH_SPAN).log()

@@ -19,7 +19,7 @@ from renderpretrain.data.folder.fields import (
 )
 from renderpretrain.data.folder.geometry import FAR
 from renderpretrain.data.folder.schema import LidarEntry
-from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
+from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 SWEEP_BYTES = 2**30
 """Largest file of a sweep: some fifty million points."""

@@ -26,7 +26,8 @@ from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
 from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
 from renderpretrain.data.folder.views import group_views, indoor_scene
-from renderpretrain.data.scene import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS, Scene
+from renderpretrain.data.scene import Scene
+from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
 CACHE_BYTES = 2**28
 """Decoded files a folder keeps in memory."""

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from renderpretrain.data.folder.index import INDEX
-from renderpretrain.data.scene import POINT_COLUMNS, Boxes, Scene
+from renderpretrain.data.scene import Boxes, Scene
 from renderpretrain.geometry import Cameras
+from renderpretrain.geometry.sensors import POINT_COLUMNS
 
 FINEST_DEPTH = 5000.0
 """Depth units per metre where the largest depth allows it: 0.2 mm steps up to 13 m."""
