@@ -8,8 +8,8 @@ from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.encoders import SparseEncoder, voxelize
 from renderpretrain.fields import SDFField
 from renderpretrain.masking import Either, RandomMask, hidden_voxels, occupied_blocks
-from renderpretrain.renderers import NeuSRenderer
-from renderpretrain.samplers import LidarBeams
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import LidarBeams, NeuSImportance
 
 
 class HideBeyond:
@@ -41,7 +41,8 @@ print(f"farthest visible voxel: {distance.max():.1f} m")
 # The encoder strides, so its volume lies on a grid of its own: that is what is rendered.
 field = SDFField(encoder.output_grid(grid), channels=32, extent=51.2)
 beams = LidarBeams(num_rays=512)(batch)
-rendered = NeuSRenderer(field)(volume, beams.rays, batch.seeds)
+renderer = VolumeRenderer(field, NeuSImportance(field))
+rendered = renderer(volume, beams.rays, batch.seeds)
 print(
     f"depth of {rendered.depth.shape[1]} beams before any training: {rendered.depth.mean():.1f} m on average"
 )

@@ -10,8 +10,8 @@ from renderpretrain.fields import SDFField
 from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.losses import depth_l1, free_space, masked_mean, near_surface_sdf, rgb_l1
 from renderpretrain.masking import RandomMask, hide_patches, patch_candidates
-from renderpretrain.renderers import NeuSRenderer
-from renderpretrain.samplers import LidarGuidedRays, PixelRays
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import LidarGuidedRays, NeuSImportance, PixelRays
 from renderpretrain.viz import save_rendering
 
 torch.manual_seed(0)
@@ -19,7 +19,8 @@ grid = VoxelGrid((-25.6, -25.6, -2.4, 25.6, 25.6, 4.8), voxel_size=(0.8, 0.8, 0.
 hide, select = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64)
 encoder = nn.Sequential(ResNet((1, 1, 1, 1), width=32), FPN((32, 64, 128, 256), 32, num_outs=1))  # yours
 lifter = ViewLifter(grid, channels=32, depth_bins=48, depth_range=(1, 37))
-renderer = NeuSRenderer(SDFField(grid, 32, extent=32, sharpness=60), num_samples=32, num_importance=16)
+field = SDFField(grid, 32, extent=32, sharpness=60)
+renderer = VolumeRenderer(field, NeuSImportance(field, num_samples=32, num_importance=16))
 optimizer = torch.optim.AdamW(nn.ModuleList([encoder, lifter, renderer]).parameters(), lr=5e-3)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=200)
 
@@ -42,7 +43,7 @@ for step in range(200):
     rendered, above = renderer(volume, target.rays, batch.seeds), renderer(volume, sky.rays, batch.seeds)
     hit = target.hit & grid.contains(target.ends)
     through = target.hit & ~hit  # to what lies beyond the grid: nothing in it
-    sdf, t = rendered.field.sdf, rendered.samples.t_mids
+    sdf, t = rendered.along.field.sdf, rendered.along.samples.t_mids
     depth = depth_l1(rendered.depth, target.depth, hit)
     clear = masked_mean(1 - rendered.opacity, hit)  # depth says where a surface is, this that there is one
     fog = masked_mean(above.opacity, sky.rgb_valid) + masked_mean(rendered.opacity, through)

@@ -23,8 +23,8 @@ from renderpretrain.masking import (
     no_mask,
     patch_candidates,
 )
-from renderpretrain.renderers import UniformRenderer
-from renderpretrain.samplers import LidarBeams, draw_pixels, stratified_positions, uniform_positions
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import Even, LidarBeams, draw_pixels, stratified_positions, uniform_positions
 
 TOKENS = 4000
 CANDIDATES = torch.ones(2, TOKENS, dtype=torch.bool)
@@ -121,8 +121,8 @@ def test_a_renderers_jitter_is_its_own():
     def empty(volume, rays, samples):
         return FieldSamples(torch.zeros_like(samples.t_starts))
 
-    rendered = UniformRenderer(empty, grid, num_samples=2, near=0.0)(torch.zeros(2, 1, 1, 1, 1), rays, SEEDS)
-    moved = rendered.samples.t_starts[..., 1]
+    rendered = VolumeRenderer(empty, Even(grid, 2, near=0.0))(torch.zeros(2, 1, 1, 1, 1), rays, SEEDS)
+    moved = rendered.along.samples.t_starts[..., 1]
     plain = uniform_positions(torch.ones(2, TOKENS), torch.full((2, TOKENS), 2.0), 2, SEEDS).mean(-1)
     assert moved.std() > 0.1 and correlation(moved, plain) < 4 / 8000**0.5
 

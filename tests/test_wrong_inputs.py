@@ -56,6 +56,15 @@ def sdf_field():
     return fields.SDFField(GRID, 6, extent=4.0)
 
 
+def neus(**sizes):
+    field = sdf_field()
+    return render.VolumeRenderer(field, sample.NeuSImportance(field, **sizes))
+
+
+def even(**sizes):
+    return render.VolumeRenderer(fields.OccupancyField(GRID), sample.Even(GRID, **sizes))
+
+
 def voxels():
     return encoders.voxelize(POINTS, VALID, GRID)
 
@@ -228,14 +237,14 @@ WRONG = {
         r"RayTargets\.depth: expected",
     ),
     # fields and renderers
-    "a strided volume": (lambda: render.NeuSRenderer(sdf_field())(HALF, RAYS, SEEDS), "output_grid"),
-    "a transposed volume": (lambda: render.NeuSRenderer(sdf_field())(XYZ, RAYS), "output_grid"),
-    "a volume of another width": (lambda: render.NeuSRenderer(sdf_field())(VOLUME[:, :4], RAYS), "C=6"),
+    "a strided volume": (lambda: neus()(HALF, RAYS, SEEDS), "output_grid"),
+    "a transposed volume": (lambda: neus()(XYZ, RAYS), "output_grid"),
+    "a volume of another width": (lambda: neus()(VOLUME[:, :4], RAYS), "C=6"),
     "rays without a batch": (
-        lambda: render.NeuSRenderer(sdf_field())(VOLUME, FLAT),
+        lambda: neus()(VOLUME, FLAT),
         r"rays\.origins: expected",
     ),
-    "rays of another batch": (lambda: render.NeuSRenderer(sdf_field())(VOLUME[:1], RAYS), "B=1"),
+    "rays of another batch": (lambda: neus()(VOLUME[:1], RAYS), "B=1"),
     "distances of a strided volume": (lambda: sdf_field().sdf(HALF, torch.zeros(2, 4, 3)), "output_grid"),
     "distances without a batch": (lambda: sdf_field().sdf(VOLUME, torch.zeros(4, 3)), "points: expected"),
     "a field asked along other rays": (lambda: sdf_field()(VOLUME, RAYS[:, :3], SAMPLES), r"samples\.valid"),
@@ -256,16 +265,16 @@ WRONG = {
         "output_grid",
     ),
     "even samples in a strided volume": (
-        lambda: render.UniformRenderer(fields.OccupancyField(GRID), GRID)(HALF, RAYS),
+        lambda: even()(HALF, RAYS),
         "output_grid",
     ),
     "even samples without a batch": (
-        lambda: render.UniformRenderer(fields.OccupancyField(GRID), GRID)(VOLUME, FLAT),
+        lambda: even()(VOLUME, FLAT),
         r"rays\.origins: expected",
     ),
     "a field without a distance": (
-        lambda: render.NeuSRenderer(fields.DensityField(GRID, 6, extent=4.0)),
-        "UniformRenderer",
+        lambda: sample.NeuSImportance(fields.DensityField(GRID, 6, extent=4.0)),
+        r"Even\(grid\) samples any field",
     ),
     "an answer of other samples": (
         lambda: render.render(fields.FieldSamples(SDF[..., :4]), SAMPLES),
@@ -339,7 +348,7 @@ WRONG = {
         "valid: expected",
     ),
     "a volume of labels": (
-        lambda: render.NeuSRenderer(sdf_field())(VOLUME.long(), RAYS, SEEDS),
+        lambda: neus()(VOLUME.long(), RAYS, SEEDS),
         "volume: expected floating",
     ),
     "whole directions": (
@@ -438,6 +447,14 @@ WRONG = {
     "attend to a tensor": (lambda: bevformer()(MAPS, CAMERAS, SEEN), r"\[features\]"),
     "attend to another width": (lambda: bevformer()([MAPS], CAMERAS, SEEN), "levels: expected.*C=16"),
     "a volume for a list": (lambda: lifters.sum_volumes(VOLUME), "volumes: expected a list"),
+    "disparity from the sensor itself": (
+        lambda: sample.Disparity(GRID, near=0),
+        "near: expected more than 0 for samples even in 1/t, got 0",
+    ),
+    "a background in bytes": (
+        lambda: render.VolumeRenderer(sdf_field(), sample.Even(GRID), background=(0, 128, 255)),
+        r"background: expected RGB in \[0, 1\]",
+    ),
     "values of other points": (
         lambda: lifters.lift_points(POINTS[:, :3], PLACES, VALID, GRID),
         "points: expected",
@@ -497,9 +514,9 @@ def test_a_mistake_is_refused_in_a_sentence(name):
 
 def test_the_right_calls_run():
     """What the mistakes are changes of."""
-    render.NeuSRenderer(sdf_field(), num_samples=4, num_importance=4)(VOLUME, RAYS, SEEDS)
+    neus(num_samples=4, num_importance=4)(VOLUME, RAYS, SEEDS)
     fields.DensityField(GRID, 6, extent=4.0)(VOLUME, RAYS, SAMPLES)
-    render.UniformRenderer(fields.OccupancyField(GRID), GRID, num_samples=4)(VOLUME, RAYS, SEEDS)
+    even(num_samples=4)(VOLUME, RAYS, SEEDS)
     sample.add_depth(drawn(), *depths(), CAMERAS)
     sample.LidarBeams(3)(Batch(("a", "b"), points_of(labels=torch.zeros(2, 9).long()), SEEDS))
     guided()

@@ -15,16 +15,18 @@ from renderpretrain.fields.opacity import (
     laplace_densities,
     occupancy_densities,
 )
-from renderpretrain.fields.samples import FieldSamples
+from renderpretrain.fields.samples import FieldAnswer, FieldSamples, NeuSSamples
 from renderpretrain.fields.sdf import SDFField
 
 __all__ = [
     "ChannelHeads",
     "DensityField",
     "Embeddings",
+    "FieldAnswer",
     "FieldSamples",
     "InjectedMLP",
     "NeuSOpacity",
+    "NeuSSamples",
     "OccupancyField",
     "SDFField",
     "VolSDFOpacity",

@@ -1,18 +1,45 @@
 """What a field says about the samples along rays."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.checks import check_on_grid, check_shape
+from renderpretrain import ops
+from renderpretrain.checks import check_alike, check_on_grid, check_shape
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
+
+
+class FieldAnswer(Protocol):
+    """What a field says about samples, and how that is composited.
+
+    Attributes:
+        channels: What is composited along the ray, by name.
+        sdf: Signed distance at the interval's middle, metres; absent in density fields.
+        gradients: Derivative of ``sdf`` by position, world axes.
+    """
+
+    @property
+    def channels(self) -> dict[str, Float[Tensor, "*batch S C"]]:
+        """By name."""
+
+    @property
+    def sdf(self) -> Float[Tensor, "*batch S"] | None:
+        """Metres."""
+
+    @property
+    def gradients(self) -> Float[Tensor, "*batch S 3"] | None:
+        """World axes."""
+
+    def composite(self, samples: RaySamples) -> ops.Composited:
+        """Depth, opacity and every sample's share, in float32 or float64; there are no values."""
 
 
 @dataclass(frozen=True)
 class FieldSamples:
-    """A field's answer at every sample.
+    """A field's answer at every sample, as opacities.
 
     Attributes:
         alphas: Opacity of each interval in [0, 1]; 0 where the sample is not valid.
@@ -27,6 +54,45 @@ class FieldSamples:
     channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
     sdf: Float[Tensor, "*batch S"] | None = None
     gradients: Float[Tensor, "*batch S 3"] | None = None
+
+    def composite(self, samples: RaySamples) -> ops.Composited:
+        """By :func:`renderpretrain.ops.composite_values`, with the intervals' middles for ``t``."""
+        check_alike(**{"samples.valid": samples.valid, "answer.alphas": self.alphas})
+        return ops.composite_values(self.alphas, self.alphas.new_empty(*self.alphas.shape, 0), samples.t_mids)
+
+
+@dataclass(frozen=True)
+class NeuSSamples:
+    """A field's answer as signed distances under NeuS's law: composited in one pass, without opacities.
+
+    Attributes:
+        sdf: Signed distance at the interval's middle, metres, positive in free space.
+        gradients: Derivative of ``sdf`` by position, world axes.
+        cosines: Slope of ``sdf`` along the ray.
+        inv_s: Sharpness, 1/m.
+        samples: The intervals.
+        channels: What is composited along the ray, by name.
+    """
+
+    sdf: Float[Tensor, "*batch S"]
+    gradients: Float[Tensor, "*batch S 3"]
+    cosines: Float[Tensor, "*batch S"]
+    inv_s: Float[Tensor, ""]
+    samples: RaySamples
+    channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
+
+    def composite(self, samples: RaySamples) -> ops.Composited:
+        """By :func:`renderpretrain.ops.neus_render`, with the intervals' middles for ``t``."""
+        check_alike(**{"samples.valid": samples.valid, "answer.sdf": self.sdf})
+        intervals = self.sdf, self.cosines, samples.deltas, samples.t_mids
+        no_values = self.sdf.new_empty(*self.sdf.shape, 0)
+        return ops.neus_render(*intervals, self.inv_s, no_values, valid=samples.valid)
+
+    @property
+    def alphas(self) -> Float[Tensor, "*batch S"]:
+        """Opacity of each interval in [0, 1], computed when asked for; 0 where the sample is not valid."""
+        opacities = ops.neus_alphas(self.sdf, self.cosines, self.samples.deltas, self.inv_s)
+        return torch.where(self.samples.valid, opacities, 0.0)
 
 
 def check_volume(volume: Tensor, grid: VoxelGrid, channels: int | None = None) -> None:

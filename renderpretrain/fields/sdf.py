@@ -13,7 +13,8 @@ from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import NeuSOpacity
 from renderpretrain.fields.samples import (
-    FieldSamples,
+    FieldAnswer,
+    NeuSSamples,
     answer_samples,
     check_query,
     check_volume,
@@ -150,20 +151,24 @@ class SDFField(nn.Module):
         gradients = by_points + through_volume * self.extent
         return out[..., 0] * self.extent, gradients, out[..., 1:], others
 
-    def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
+    def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldAnswer:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
         check_volume(volume, self.grid, self.channels)
         check_query(volume, rays, samples)
         with torch.autocast(volume.device.type, enabled=False):
             return self._forward(volume.float(), rays, samples)
 
-    def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
+    def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldAnswer:
         points, directions = query_points(rays, samples)
         sdf, gradients, geometry, features = self._decode(volume, points)
         cosines = (directions * gradients).sum(-1)
-        alphas = self.opacity(sdf, cosines, samples.deltas.flatten(1))
         known = torch.cat([features, gradients, geometry], -1)
         channels = self.heads(points / self.extent, directions, known)
-        answer = answer_samples(alphas, channels, samples)
         shape = samples.valid.shape
+        if isinstance(self.opacity, NeuSOpacity):
+            channels = {name: values.reshape(*shape, -1) for name, values in channels.items()}
+            places = sdf.reshape(shape), gradients.reshape(*shape, 3), cosines.reshape(shape)
+            return NeuSSamples(*places, self.opacity.inv_s, samples, channels)
+        alphas = self.opacity(sdf, cosines, samples.deltas.flatten(1))
+        answer = answer_samples(alphas, channels, samples)
         return replace(answer, sdf=sdf.reshape(shape), gradients=gradients.reshape(*shape, 3))

@@ -20,8 +20,8 @@ def free_space(
     """Samples well in front of the measured surface must be at least ``truncation`` from any.
 
     Mean of ``relu(truncation - sdf)`` over the samples with ``t < depth - truncation``. Differentiable in
-    sdf. Of what was rendered, ``sdf`` is ``rendered.field.sdf`` and ``t`` is ``rendered.samples.t_mids``.
-    ``inliers`` are weights of the rays.
+    sdf. Of what was rendered, ``sdf`` is ``rendered.along.field.sdf`` and ``t`` is
+    ``rendered.along.samples.t_mids``. ``inliers`` are weights of the rays.
     """
     _check_samples(sdf, t, depth, hit, inliers)
     front = hit[..., None] & (t < depth[..., None] - truncation)

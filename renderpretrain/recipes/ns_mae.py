@@ -24,8 +24,8 @@ from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.sensors import Hidden, sensor_rays
-from renderpretrain.renderers import Rendered, RenderedMap, UniformRenderer, render_bev, render_frustum
-from renderpretrain.samplers import RayTargets, depth_pictures
+from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
+from renderpretrain.samplers import Even, RayTargets, depth_pictures
 
 
 class NSMAE(nn.Module):
@@ -100,7 +100,7 @@ class NSMAE(nn.Module):
         self.bev_head = nn.Conv2d(width, self.grid.shape[0], 3, padding=1)
         render = config.render
         field = OccupancyField(self.grid, length=self.grid.voxel_size[2])
-        self.renderer = UniformRenderer(field, self.grid, num_samples=render.num_samples, near=render.near)
+        self.renderer = VolumeRenderer(field, Even(self.grid, render.num_samples, near=render.near))
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""

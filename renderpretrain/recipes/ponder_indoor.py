@@ -25,8 +25,8 @@ from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, set_momentum
-from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import NeuSImportance, PixelRays, RayTargets, read_pixels
 
 WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
 """What does without classes."""
@@ -112,7 +112,7 @@ class PonderIndoor(nn.Module):
         )
         self.renderer = self._renderer()
 
-    def _renderer(self) -> NeuSRenderer:
+    def _renderer(self) -> VolumeRenderer:
         """The field and how its rays are sampled."""
         field, weights = self.config.field, self.config.losses
         semantic = self.vectors.channels if self.vectors is not None and weights.semantic else 0
@@ -130,13 +130,14 @@ class PonderIndoor(nn.Module):
             split=weights.rgb > 0 or semantic > 0,
             positions=False,
         )
-        return NeuSRenderer(
+        sampler = NeuSImportance(
             sdf,
             num_samples=field.num_samples,
             num_importance=field.num_importance,
             near=field.near,
             sharpness=field.upsample_sharpness,
         )
+        return VolumeRenderer(sdf, sampler)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""

@@ -24,8 +24,8 @@ from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.sensors import Hidden, MaskedVoxels, set_momentum
-from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, NeuSImportance, RayTargets, in_range
 
 
 class PonderOutdoor(nn.Module):
@@ -87,23 +87,25 @@ class PonderOutdoor(nn.Module):
         for part in (self.encoder, self.to_field):
             set_momentum(part, unet.batch_norm_momentum)
         extent = max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True))
-        self.renderer = NeuSRenderer(
-            SDFField(
-                self.grid,
-                field.channels,
-                hidden_channels=field.hidden_channels,
-                sdf_blocks=field.sdf_blocks,
-                rgb_blocks=field.rgb_blocks,
-                extent=extent,
-                sharpness=field.sharpness,
-                colour=weights.rgb > 0,
-                semantic_channels=self.vectors.channels if self.vectors else 0,
-            ),
+        sdf = SDFField(
+            self.grid,
+            field.channels,
+            hidden_channels=field.hidden_channels,
+            sdf_blocks=field.sdf_blocks,
+            rgb_blocks=field.rgb_blocks,
+            extent=extent,
+            sharpness=field.sharpness,
+            colour=weights.rgb > 0,
+            semantic_channels=self.vectors.channels if self.vectors else 0,
+        )
+        sampler = NeuSImportance(
+            sdf,
             num_samples=field.num_samples,
             num_importance=field.num_importance,
             near=field.near,
             sharpness=field.upsample_sharpness,
         )
+        self.renderer = VolumeRenderer(sdf, sampler)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""

@@ -16,7 +16,6 @@ def ray_terms(
     rendered: Rendered, targets: RayTargets, weights: RayLossConfig
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted terms of geometry and colour; a term of weight 0 is left out."""
-    field, samples = rendered.field, rendered.samples
     believed = depth_inliers(rendered, targets, weights.inliers)
     error = losses.depth_l1(rendered.depth, targets.depth, targets.hit, inliers=believed)
     terms = {"depth": weights.depth * error}
@@ -24,6 +23,9 @@ def ray_terms(
         seen = rgb_inliers(rendered, targets, weights.inliers)
         error = losses.rgb_l1(rendered.rgb, targets.rgb, targets.rgb_valid, inliers=seen)
         terms["rgb"] = weights.rgb * error
+    if rendered.along is None:
+        return terms
+    field, samples = rendered.along.field, rendered.along.samples
     measured = (samples.t_mids, targets.depth, targets.hit)
     if weights.free_space and field.sdf is not None:
         free = losses.free_space(field.sdf, *measured, truncation=weights.truncation, inliers=believed)

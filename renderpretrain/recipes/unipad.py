@@ -24,8 +24,8 @@ from renderpretrain.recipes.unipad_branches import (
     volume_grid,
 )
 from renderpretrain.recipes.unipad_config import UniPADConfig
-from renderpretrain.renderers import NeuSRenderer, Rendered
-from renderpretrain.samplers import RayTargets
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import NeuSImportance, RayTargets
 
 
 class UniPAD(nn.Module):
@@ -94,13 +94,14 @@ class UniPAD(nn.Module):
             sharpness=render.sharpness,
             colour=config.losses.rgb > 0,
         )
-        self.renderer = NeuSRenderer(
+        sampler = NeuSImportance(
             field,
             num_samples=render.num_samples,
             num_importance=render.num_importance,
             near=render.near,
             sharpness=render.upsample_sharpness,
         )
+        self.renderer = VolumeRenderer(field, sampler)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""

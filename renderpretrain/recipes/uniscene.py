@@ -24,8 +24,8 @@ from renderpretrain.recipes.uniscene_networks import (
     SplatLifter,
     attention_lifter,
 )
-from renderpretrain.renderers import Rendered, UniformRenderer
-from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import Even, LidarGuidedRays, RayTargets, in_range
 
 INSTEAD = "unipad-lidar"
 """What does without cameras."""
@@ -91,7 +91,7 @@ class UniScene(nn.Module):
         )
         render = config.render
         field = OccupancyField(self.grid, length=render.length)
-        self.renderer = UniformRenderer(field, self.grid, num_samples=render.num_samples, near=render.near)
+        self.renderer = VolumeRenderer(field, Even(self.grid, render.num_samples, near=render.near))
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""

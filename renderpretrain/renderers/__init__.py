@@ -1,15 +1,13 @@
 """From a field on samples, or on the cells of a grid, to one value per ray."""
 
 from renderpretrain.renderers.axis import RenderedMap, render_axis, render_bev, render_frustum
-from renderpretrain.renderers.hierarchical import NeuSRenderer
-from renderpretrain.renderers.uniform import UniformRenderer
-from renderpretrain.renderers.volume import Rendered, render
+from renderpretrain.renderers.volume import AlongRays, Rendered, VolumeRenderer, render
 
 __all__ = [
-    "NeuSRenderer",
+    "AlongRays",
     "Rendered",
     "RenderedMap",
-    "UniformRenderer",
+    "VolumeRenderer",
     "render",
     "render_axis",
     "render_bev",

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
 from renderpretrain.fields import FieldSamples, density_alphas
 from renderpretrain.geometry import RaySamples, VoxelGrid
-from renderpretrain.renderers.volume import render
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def render_axis(
         samples = RaySamples(*(x.expand(columns.shape) for x in (bins.t_starts, bins.t_ends, bins.valid)))
         alphas = torch.where(samples.valid, density_alphas(columns, samples.deltas), 0.0)
         answer = FieldSamples(alphas, {name: v.permute(0, 3, 4, 2, 1) for name, v in channels.items()})
-        rendered = render(answer, samples)
-    maps = {name: values.permute(0, 3, 1, 2) for name, values in rendered.channels.items()}
-    return RenderedMap(rendered.depth, rendered.opacity, rendered.weights.permute(0, 3, 1, 2), maps)
+        _, depth, opacity, weights = answer.composite(samples)
+        maps = {name: ops.accumulate(weights, v).permute(0, 3, 1, 2) for name, v in answer.channels.items()}
+    return RenderedMap(depth, opacity, weights.permute(0, 3, 1, 2), maps)
 
 
 def render_frustum(

@@ -1,47 +1,61 @@
 """Volume rendering: what a field says along a ray, summed to one value per ray."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_alike
-from renderpretrain.fields import FieldSamples
-from renderpretrain.geometry import RaySamples
+from renderpretrain.fields import FieldAnswer
+from renderpretrain.geometry import Rays, RaySamples
+from renderpretrain.samplers import RaySampler
+
+
+@dataclass(frozen=True)
+class AlongRays:
+    """What lies along the rays, for losses on samples.
+
+    Attributes:
+        samples: Where the samples were.
+        weights: Share of every sample.
+        field: The field's answer at them.
+    """
+
+    samples: RaySamples
+    weights: Float[Tensor, "*batch S"]
+    field: FieldAnswer
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """One value per ray.
+    """One value per ray, whatever rendered it.
 
     Attributes:
         depth: Expected distance along the unit ray given a hit, metres: divided by the opacity, so that it
             says where a surface would be however faint it is, and by itself asks for none. 0 where the
             opacity is 0 exactly; where a ray hits something is ``opacity > 0.5``.
-        opacity: Sum of the weights, in [0, 1].
-        channels: The field's channels, composited over black.
-        weights: Share of every sample.
-        samples: Where the samples were.
-        field: The field's answer, for losses on samples.
+        opacity: Share of the light that is stopped, in [0, 1].
+        channels: What was composited, by name: ``"rgb"``, ``"semantic"``, anything of the field's.
+        along: What lies along the rays; ``None`` of a renderer that has no samples, such as a rasteriser.
     """
 
     depth: Float[Tensor, "*batch"]
     opacity: Float[Tensor, "*batch"]
-    weights: Float[Tensor, "*batch S"]
-    samples: RaySamples
-    field: FieldSamples
     channels: dict[str, Float[Tensor, "*batch C"]] = dataclasses.field(default_factory=dict)
+    along: AlongRays | None = None
 
     @property
     def normals(self) -> Float[Tensor, "*batch 3"] | None:
         """Composited unit normals, computed when asked for; ``None`` for a field without gradients."""
-        if self.field.gradients is None:
-            return None
-        with torch.autocast(self.weights.device.type, enabled=False):
-            return ops.accumulate(self.weights, torch.nn.functional.normalize(self.field.gradients, dim=-1))
+        if "normals" in self.channels or self.along is None or self.along.field.gradients is None:
+            return self.channels.get("normals")
+        weights = self.along.weights
+        with torch.autocast(weights.device.type, enabled=False):
+            return ops.accumulate(weights, nn.functional.normalize(self.along.field.gradients, dim=-1))
 
     @property
     def rgb(self) -> Float[Tensor, "*batch 3"] | None:
@@ -49,18 +63,55 @@ class Rendered:
         return self.channels.get("rgb")
 
 
-def render(answer: FieldSamples, samples: RaySamples) -> Rendered:
+def render(
+    answer: FieldAnswer, samples: RaySamples, *, background: Sequence[int | float] | None = None
+) -> Rendered:
     """Composite a field's answer, in float32 whatever the autocast state.
 
-    Weights, opacity and depth are those of :func:`renderpretrain.ops.composite_values`, with the intervals'
-    middles for ``t``. Differentiable in everything the field gave.
+    Differentiable in everything the field gave.
+
+    Args:
+        answer: What the field says; it knows how it is composited.
+        samples: Where it was asked.
+        background: RGB in [0, 1] that is seen where nothing stops a ray; black by default.
     """
-    alphas = answer.alphas
-    check_alike(**{"samples.valid": samples.valid, "answer.alphas": alphas})
     for name, values in answer.channels.items():
-        check_alike(**{"alphas": alphas, f"channels[{name!r}]": values[..., 0]})
-    with torch.autocast(alphas.device.type, enabled=False):
-        no_values = alphas.new_empty(*alphas.shape, 0)
-        _, depth, opacity, weights = ops.composite_values(alphas, no_values, samples.t_mids)
+        check_alike(**{"samples.valid": samples.valid, f"channels[{name!r}]": values[..., 0]})
+    with torch.autocast(samples.t_starts.device.type, enabled=False):
+        _, depth, opacity, weights = answer.composite(samples)
         channels = {name: ops.accumulate(weights, values) for name, values in answer.channels.items()}
-    return Rendered(depth, opacity, weights, samples, answer, channels)
+        if background is not None and "rgb" in channels:
+            color = ops.constant([float(x) for x in background], depth)
+            channels["rgb"] = channels["rgb"] + (1 - opacity)[..., None] * color
+    return Rendered(depth, opacity, channels, AlongRays(samples, weights, answer))
+
+
+class VolumeRenderer(nn.Module):
+    """A field, and where along rays it is asked.
+
+    Args:
+        field: Any field: ``(volume, rays, samples) -> FieldAnswer``.
+        sampler: ``(volume, rays, seeds) -> RaySamples``, see :mod:`renderpretrain.samplers.along`.
+        background: RGB in [0, 1] that is seen where nothing stops a ray; black by default.
+    """
+
+    def __init__(
+        self,
+        field: Callable[[Tensor, Rays, RaySamples], FieldAnswer],
+        sampler: RaySampler,
+        *,
+        background: Sequence[int | float] | None = None,
+    ) -> None:
+        super().__init__()
+        if background is not None and (len(background) != 3 or not all(0 <= x <= 1 for x in background)):
+            raise ValueError(f"background: expected RGB in [0, 1], got {background}")
+        self.field = field
+        self.sampler = sampler
+        self.background = background
+
+    def forward(
+        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
+    ) -> Rendered:
+        """Render ``(B, R)`` rays; with ``seeds`` the samples are jittered."""
+        samples = self.sampler(volume, rays, seeds)
+        return render(self.field(volume, rays, samples), samples, background=self.background)

@@ -1,5 +1,15 @@
 """Which rays to render, and where along them to look."""
 
+from renderpretrain.samplers.along import (
+    Disparity,
+    DistanceField,
+    Even,
+    NearSurface,
+    NeuSImportance,
+    Occupied,
+    RaySampler,
+    Stratified,
+)
 from renderpretrain.samplers.intervals import (
     disparity_positions,
     near_surface_positions,
@@ -26,10 +36,18 @@ from renderpretrain.samplers.rays import (
 )
 
 __all__ = [
+    "Disparity",
+    "DistanceField",
+    "Even",
     "LidarBeams",
     "LidarGuidedRays",
+    "NearSurface",
+    "NeuSImportance",
+    "Occupied",
     "PixelRays",
+    "RaySampler",
     "RayTargets",
+    "Stratified",
     "add_depth",
     "depth_pictures",
     "disparity_positions",

@@ -33,7 +33,7 @@ def save_rendering(
 
     Args:
         path: The PNG; its folder is made.
-        renderer: ``(volume, rays) -> Rendered``, such as :class:`~renderpretrain.renderers.NeuSRenderer`.
+        renderer: ``(volume, rays) -> Rendered``, such as :class:`~renderpretrain.renderers.VolumeRenderer`.
         volume: Of one sample.
         camera: One camera, without batch axes: ``batch.views.cameras[0, 0]``.
         image: What it saw, drawn beside; RGB in [0, 1].

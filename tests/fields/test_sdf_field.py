@@ -4,7 +4,8 @@ from torch.testing import assert_close
 from renderpretrain import Rays, RaySamples, VoxelGrid
 from renderpretrain.fields import SDFField
 from renderpretrain.ops import composite, grid_sample_reference, neus_alphas
-from renderpretrain.renderers import NeuSRenderer
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import NeuSImportance
 
 GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
 
@@ -40,7 +41,8 @@ def test_leaving_a_surface_has_no_opacity():
 
 def test_a_ball_is_rendered_where_it_is():
     """A hand-built distance gives the right depth in metres, to half a fine step, and the right normals."""
-    renderer = NeuSRenderer(field(Ball), num_samples=32, num_importance=32, near=0.1)
+    ball = field(Ball)
+    renderer = VolumeRenderer(ball, NeuSImportance(ball, 32, 32, near=0.1))
     origins = torch.tensor([[[-3.5, 0.0, 0.0], [0.0, 3.0, 0.3], [0.0, 0.0, 3.5]]])
     rays = Rays.through(origins, torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.0, 0.3], [0.3, 0.0, 0.0]]]))
     with torch.no_grad():
@@ -57,7 +59,8 @@ def test_a_ball_is_rendered_where_it_is():
 
 def test_rays_that_miss_the_grid_render_as_empty():
     rays = Rays.through(torch.tensor([[[10.0, 10.0, 10.0]]]), torch.tensor([[[20.0, 20.0, 20.0]]]))
-    rendered = NeuSRenderer(field())(torch.randn(1, 8, *GRID.shape), rays)
+    one = field()
+    rendered = VolumeRenderer(one, NeuSImportance(one))(torch.randn(1, 8, *GRID.shape), rays)
     assert rendered.opacity.item() == 0 and rendered.depth.item() == 0
     rendered.depth.sum().backward()
 
@@ -100,10 +103,11 @@ def test_without_gradients_nothing_is_kept():
 
 def test_rendering_is_float32_under_autocast():
     f, volume = field(), torch.randn(1, 8, *GRID.shape)
+    renderer = VolumeRenderer(f, NeuSImportance(f))
     rays = Rays.through(torch.full((1, 3, 3), -3.0), torch.rand(1, 3, 3))
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = NeuSRenderer(f)(volume, rays)
-    full = NeuSRenderer(f)(volume, rays)
+        mixed = renderer(volume, rays)
+    full = renderer(volume, rays)
     assert mixed.depth.dtype == torch.float32
     assert_close(mixed.depth, full.depth)
     assert_close(mixed.rgb, full.rgb)

@@ -21,8 +21,8 @@ from renderpretrain.fields import FieldSamples, NeuSOpacity
 from renderpretrain.fields.samples import answer_samples, query_points
 from renderpretrain.geometry import PoseRefinement, Rays, VoxelGrid
 from renderpretrain.recipes import RECIPES
-from renderpretrain.renderers import NeuSRenderer
-from renderpretrain.samplers import PixelRays
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import NeuSImportance, PixelRays
 from renderpretrain.training import evaluate_views
 from renderpretrain.training.pictures import save_picture
 
@@ -55,7 +55,8 @@ def fit(scene, seed, *, refine=False):
     """Volume and renderer after fitting a scene."""
     torch.manual_seed(seed)
     volume = nn.Parameter(torch.full((1, 1, *GRID.shape), 0.3))
-    renderer = NeuSRenderer(DistanceVolume(), num_samples=32, num_importance=8, near=0.1, sharpness=40.0)
+    stored = DistanceVolume()
+    renderer = VolumeRenderer(stored, NeuSImportance(stored, 32, 8, near=0.1, sharpness=40.0))
     poses = PoseRefinement(VIEWS)
     learned = [volume, *renderer.parameters(), *(poses.parameters() if refine else ())]
     optimizer = torch.optim.Adam(learned, lr=0.03)
@@ -79,11 +80,11 @@ def fit(scene, seed, *, refine=False):
 
 def distance_losses(rendered, targets):
     """What the recipes compare of depth, with their weights for rooms."""
-    depth, hit, sdf = targets.depth, targets.hit, rendered.field.sdf
-    measured = (rendered.samples.t_mids, depth, hit)
+    depth, hit, sdf = targets.depth, targets.hit, rendered.along.field.sdf
+    measured = (rendered.along.samples.t_mids, depth, hit)
     near = losses.near_surface_sdf(sdf, *measured, truncation=0.3)
     free = losses.free_space(sdf, *measured, truncation=0.3)
-    straight = losses.eikonal(rendered.field.gradients, rendered.samples.valid)
+    straight = losses.eikonal(rendered.along.field.gradients, rendered.along.samples.valid)
     return losses.depth_l1(rendered.depth, depth, hit) + 10 * near + free + 0.1 * straight
 
 

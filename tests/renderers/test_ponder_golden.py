@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.losses import depth_l1, eikonal, free_space, near_surface_sdf, rgb_l1
-from renderpretrain.renderers.hierarchical import render_samples
+from renderpretrain.renderers import render
 
 FILES = ["ponder_indoor_render.npz", "ponder_indoor_render_wide.npz"]
 PARTS = {"distance": "sdf_decoder", "colour": "rgb_decoder", "semantic": "semantic_decoder"}
@@ -73,7 +73,7 @@ class Case:
         everywhere = torch.ones_like(t, dtype=torch.bool)
         self.samples = RaySamples((t - delta / 2)[None], (t + delta / 2)[None], everywhere[None])
         self.rays = Rays(g["ray_origins"][None] / self.scale, g["ray_directions"][None])
-        self.rendered = render_samples(self.field, self.volume, self.rays, self.samples)
+        self.rendered = render(self.field(self.volume, self.rays, self.samples), self.samples)
 
     def theirs(self, kind, name):
         """Their parameter or its gradient for a parameter of ours."""
@@ -95,9 +95,9 @@ class Case:
         terms = {
             "rgb": rgb_l1(r.rgb, g["target_rgb"][None], torch.ones_like(hit)),
             "depth": depth_l1(r.depth * self.scale, depth, hit),
-            "free_space": free_space(r.field.sdf, z, depth, hit, truncation=truncation),
-            "sdf": near_surface_sdf(r.field.sdf, z, depth, hit, truncation=truncation),
-            "eikonal": eikonal(r.field.gradients, r.samples.valid),
+            "free_space": free_space(r.along.field.sdf, z, depth, hit, truncation=truncation),
+            "sdf": near_surface_sdf(r.along.field.sdf, z, depth, hit, truncation=truncation),
+            "eikonal": eikonal(r.along.field.gradients, r.along.samples.valid),
             "semantic": self.semantic(),
         }
         weights = zip(g["loss_names"].tolist(), g["loss_weights"].tolist(), strict=True)
@@ -115,15 +115,15 @@ def close(got, expected, relative):
 
 
 def test_the_field_agrees(case):
-    close(case.rendered.field.sdf[0], case.g["out_sdf"][..., 0], 1e-5)
+    close(case.rendered.along.field.sdf[0], case.g["out_sdf"][..., 0], 1e-5)
     # The slope of softplus(100 x) magnifies the rounding of x.
-    close(case.rendered.field.gradients[0], case.g["out_gradients"], 1e-4)
+    close(case.rendered.along.field.gradients[0], case.g["out_gradients"], 1e-4)
 
 
 def test_what_is_rendered_agrees(case):
     g, r = case.g, case.rendered
     # They multiply 1 - alpha + 1e-7 along the samples, and opacity magnifies the gradients' rounding.
-    close(r.weights[0], g["out_weights"][..., 0], 1e-4)
+    close(r.along.weights[0], g["out_weights"][..., 0], 1e-4)
     close(r.depth[0] * case.scale, g["out_depth"][..., 0], 1e-5)
     close(r.rgb[0], g["out_rgb"], 2e-5)
     close(r.channels["semantic"][0], g["out_semantic"], 1e-4)

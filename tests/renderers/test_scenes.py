@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from renderpretrain import Rays, VoxelGrid
 from renderpretrain.fields import DensityField, NeuSOpacity, OccupancyField, SDFField, VolSDFOpacity
-from renderpretrain.renderers import NeuSRenderer, UniformRenderer
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import Even, NeuSImportance
 
 GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
 RADIUS = 1.5
@@ -57,7 +58,7 @@ def test_a_ball_is_rendered_where_it_is_in_two_passes(opacity, tolerance):
     field = Ball(GRID, 9, extent=4.0, opacity=opacity, semantic_channels=3)
     rays, exact = rays_to_the_ball()
     with torch.no_grad():
-        rendered = NeuSRenderer(field, num_samples=32, num_importance=32, near=0.1)(
+        rendered = VolumeRenderer(field, NeuSImportance(field, 32, 32, near=0.1))(
             torch.zeros(1, 9, *GRID.shape), rays
         )
     assert (rendered.opacity > 0.99).all()
@@ -70,9 +71,7 @@ def test_a_ball_is_rendered_where_it_is_in_one_pass(law):
     field = Ball(GRID, 9, extent=4.0, opacity=law, colour=False)
     rays, exact = rays_to_the_ball()
     with torch.no_grad():
-        rendered = UniformRenderer(field, GRID, num_samples=400, near=0.1)(
-            torch.zeros(1, 9, *GRID.shape), rays
-        )
+        rendered = VolumeRenderer(field, Even(GRID, 400, near=0.1))(torch.zeros(1, 9, *GRID.shape), rays)
     # Width 0.04 m: the mean of VolSDF's law lies within it of the surface, and the step is 0.02 m.
     assert_close(rendered.depth, exact, rtol=0, atol=0.04 + 0.02)
     assert rendered.rgb is None
@@ -89,9 +88,7 @@ def test_volsdf_sees_a_plane_at_its_expected_depth():
     field = Plane(GRID, 9, extent=1.0, opacity=VolSDFOpacity(1.0, beta), colour=False)
     rays = Rays.through(torch.tensor([[[-3.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 0.0]]]))
     with torch.no_grad():
-        rendered = UniformRenderer(field, GRID, num_samples=500, near=0.0)(
-            torch.zeros(1, 9, *GRID.shape), rays
-        )
+        rendered = VolumeRenderer(field, Even(GRID, 500, near=0.0))(torch.zeros(1, 9, *GRID.shape), rays)
     light, depth, hit, step = 1.0, 0.0, 0.0, 7.0 / 20000
     for k in range(20000):
         t = (k + 0.5) * step
@@ -110,7 +107,7 @@ def test_a_density_field_sees_fog_at_its_expected_depth():
     field.density = Stored()
     rays = Rays.through(torch.tensor([[[-3.0, 0.2, 0.1]]]), torch.tensor([[[0.0, 0.2, 0.1]]]))
     volume = torch.full((1, 1, *GRID.shape), 0.5)
-    rendered = UniformRenderer(field, GRID, num_samples=200, near=0.0)(volume, rays)
+    rendered = VolumeRenderer(field, Even(GRID, 200, near=0.0))(volume, rays)
     s, length = 0.5, 7.0
     exact = 1 / s - length * math.exp(-s * length) / (1 - math.exp(-s * length))
     # The last quarter of a metre is read falling to half of its density, behind 0.97 of the opacity.
@@ -128,7 +125,7 @@ def test_an_occupied_wall_is_seen_at_its_face():
         torch.tensor([[[2.0, 0.2, 0.1], [2.0, -2.0, 1.0]]]),
     )
     field = OccupancyField(GRID, channel="y")
-    rendered = UniformRenderer(field, GRID, num_samples=280, near=0.0)(volume, rays)
+    rendered = VolumeRenderer(field, Even(GRID, 280, near=0.0))(volume, rays)
     # The density rises from the last free centre at 0.75 m to the first occupied one at 1.25 m.
     assert_close(rendered.depth, torch.full((1, 2), 4.0), rtol=0, atol=GRID.voxel_size[0] / 2)
     assert (rendered.opacity > 0.999).all()
@@ -137,15 +134,16 @@ def test_an_occupied_wall_is_seen_at_its_face():
 
 def test_a_ray_that_misses_renders_as_empty():
     rays = Rays.through(torch.tensor([[[10.0, 10.0, 10.0]]]), torch.tensor([[[20.0, 20.0, 20.0]]]))
-    rendered = UniformRenderer(OccupancyField(GRID), GRID)(torch.full((1, 1, *GRID.shape), 9.0), rays)
+    rendered = VolumeRenderer(OccupancyField(GRID), Even(GRID))(torch.full((1, 1, *GRID.shape), 9.0), rays)
     assert rendered.opacity.item() == 0 and rendered.depth.item() == 0
 
 
 def test_jitter_moves_the_samples_of_a_ray_together():
-    renderer = UniformRenderer(OccupancyField(GRID), GRID, num_samples=16)
+    renderer = VolumeRenderer(OccupancyField(GRID), Even(GRID, 16))
     rays, _ = rays_to_the_ball()
     still, moved = (
-        renderer(torch.zeros(1, 1, *GRID.shape), rays, seeds).samples for seeds in (None, torch.tensor([7]))
+        renderer(torch.zeros(1, 1, *GRID.shape), rays, seeds).along.samples
+        for seeds in (None, torch.tensor([7]))
     )
     assert_close(moved.t_starts[..., 0], still.t_starts[..., 0])
     inner = moved.t_starts[..., 1:] - still.t_starts[..., 1:]

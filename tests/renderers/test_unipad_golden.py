@@ -16,7 +16,7 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.losses import depth_l1, eikonal, free_space, near_surface_sdf, rgb_l1
 from renderpretrain.ops.neus_upsample import HISTOGRAM_PADDING, section_alphas
-from renderpretrain.renderers.hierarchical import render_samples
+from renderpretrain.renderers import render
 
 FILES = [
     "unipad_render_small_anisotropic.npz",
@@ -54,20 +54,20 @@ class Case:
         self.samples = RaySamples(
             (z - delta / 2)[None], (z + delta / 2)[None], torch.ones_like(z, dtype=torch.bool)[None]
         )
-        self.rendered = render_samples(self.field, self.volume, self.rays, self.samples)
+        self.rendered = render(self.field(self.volume, self.rays, self.samples), self.samples)
 
     def losses(self):
         """The authors' weighted losses from our functions; theirs are in scaled units."""
         g, r = self.g, self.rendered
         depth, hit = g["target_depth_m"][None], g["target_depth_m"][None] > 0
-        t, truncation = r.samples.t_mids, g["truncation_m"].item()
+        t, truncation = r.along.samples.t_mids, g["truncation_m"].item()
         everywhere = torch.ones_like(hit)
         terms = {
             "rgb": rgb_l1(r.rgb, g["target_rgb"][None], everywhere),
             "depth": depth_l1(r.depth, depth, hit) * self.scale,
-            "free_space": free_space(r.field.sdf, t, depth, hit, truncation=truncation) * self.scale,
-            "sdf": near_surface_sdf(r.field.sdf, t, depth, hit, truncation=truncation) * self.scale,
-            "eikonal": eikonal(r.field.gradients, r.samples.valid),
+            "free_space": free_space(r.along.field.sdf, t, depth, hit, truncation=truncation) * self.scale,
+            "sdf": near_surface_sdf(r.along.field.sdf, t, depth, hit, truncation=truncation) * self.scale,
+            "eikonal": eikonal(r.along.field.gradients, r.along.samples.valid),
         }
         weights = dict(zip([str(n) for n in g["loss_names"]], g["loss_weights"].tolist(), strict=True))
         return {n: terms[n] * weights[n + "_loss"] for n in TERMS if weights.get(n + "_loss")}
@@ -84,7 +84,7 @@ def close(got, expected, relative):
 
 
 def test_the_field_agrees(case):
-    g, field = case.g, case.rendered.field
+    g, field = case.g, case.rendered.along.field
     close(field.sdf[0] * case.scale, g["out_sdf"][..., 0], 1e-5)
     # The slope of softplus(100 x) magnifies rounding: against float64 theirs is off by 6e-5, ours by 3e-5.
     close(field.gradients[0], g["out_gradients"], 1e-4)
@@ -93,7 +93,7 @@ def test_the_field_agrees(case):
 def test_what_is_rendered_agrees(case):
     g, r = case.g, case.rendered
     # They multiply 1 - alpha + 1e-7 along 96 samples, and opacity magnifies the gradients' rounding.
-    close(r.weights[0], g["out_weights"][..., 0], 1e-4)
+    close(r.along.weights[0], g["out_weights"][..., 0], 1e-4)
     close(r.depth[0] * case.scale, g["out_depth"][..., 0], 1e-5)
     close(r.rgb[0], g["out_rgb"], 2e-5)
 

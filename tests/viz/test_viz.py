@@ -3,8 +3,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from renderpretrain import Cameras, RaySamples
-from renderpretrain.fields import FieldSamples
+from renderpretrain import Cameras
 from renderpretrain.renderers import Rendered
 from renderpretrain.viz import (
     class_colours,
@@ -123,11 +122,7 @@ def test_a_view_of_a_volume_is_drawn_pixel_by_pixel(tmp_path):
     def wall(volume, rays):
         seen = (rays.directions[..., 0] > 0).float()
         depth = 4 / rays.directions[..., 2] * seen
-        samples = RaySamples(depth[..., None], depth[..., None], torch.ones_like(depth[..., None]).bool())
-        answer = FieldSamples(seen[..., None])
-        return Rendered(
-            depth, seen, seen[..., None], samples, answer, {"rgb": seen[..., None].expand(-1, -1, 3)}
-        )
+        return Rendered(depth, seen, {"rgb": seen[..., None].expand(-1, -1, 3)})
 
     volume = torch.zeros(1, 1, 2, 2, 2)
     path = save_rendering(tmp_path / "new" / "view.png", wall, volume, camera, image=torch.zeros(3, 16, 32))
