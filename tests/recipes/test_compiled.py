@@ -46,9 +46,9 @@ def test_a_compiled_step_is_an_eager_step(variant):
     sum(eager.values()).backward()
     sum(compiled.values()).backward()
     expected = gradient(recipe)
-    # Sums in another order, through a sharp field whose importance samples magnify rounding: up to 1.1e-3
-    # seen, relative to the whole gradient.
-    assert (gradient(other) - expected).norm() < 5e-3 * expected.norm()
+    # Up to 8e-5 seen, through importance samples, and 8e-4 in ns-mae of cameras, where one rectifier of the
+    # BEV map rounds to the other side of zero.
+    assert (gradient(other) - expected).norm() < 2e-3 * expected.norm()
 
 
 @pytest.mark.long
