@@ -11,8 +11,8 @@ from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
 from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recording, Scene, SceneDataset
-from renderpretrain.data.synthetic_room import SyntheticRoom
-from renderpretrain.data.synthetic_street import SyntheticStreet
+from renderpretrain.data.synthetic.room import SyntheticRoom
+from renderpretrain.data.synthetic.street import SyntheticStreet
 from renderpretrain.data.windows import SceneWindows
 
 __all__ = [

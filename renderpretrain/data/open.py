@@ -12,8 +12,8 @@ from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import SceneDataset
-from renderpretrain.data.synthetic_room import SyntheticRoom
-from renderpretrain.data.synthetic_street import SyntheticStreet
+from renderpretrain.data.synthetic.room import SyntheticRoom
+from renderpretrain.data.synthetic.street import SyntheticStreet
 from renderpretrain.data.words import DataWord, data_words, folder_options, listed
 
 ROOMS = ("synthetic-room", "synthetic-room-night")

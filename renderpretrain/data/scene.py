@@ -31,6 +31,9 @@ SHAPES = {
 }
 """Axes of a scene's tensors; the same letter is the same size."""
 
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of R, G, B (ITU-R BT.601): the intensity of a point whose sensor sees nothing but colour."""
+
 
 @dataclass(frozen=True)
 class Boxes:

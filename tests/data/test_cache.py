@@ -1,6 +1,6 @@
 import pickle
 
-from renderpretrain.data.cache import MemoryCache
+from renderpretrain.data.folder.cache import MemoryCache
 
 
 def test_the_least_recently_used_entry_goes_first():

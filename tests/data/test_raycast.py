@@ -1,7 +1,16 @@
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.data.raycast import BOX, CYLINDER, ELLIPSOID, Solid, Solids, cast, contains, occupancy
+from renderpretrain.data.synthetic.raycast import (
+    BOX,
+    CYLINDER,
+    ELLIPSOID,
+    Solid,
+    Solids,
+    cast,
+    contains,
+    occupancy,
+)
 from renderpretrain.geometry import VoxelGrid
 
 GREY = (0.5, 0.5, 0.5)

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain.data import SyntheticRoom
-from renderpretrain.data.room_layout import FLOOR, WALL
+from renderpretrain.data.synthetic.room_layout import FLOOR, WALL
 
 
 @pytest.fixture(scope="module")

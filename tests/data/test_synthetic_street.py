@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain.data import SyntheticStreet, collate
-from renderpretrain.data.street_layout import BUILDING, CAR, ROAD_
+from renderpretrain.data.synthetic.street_layout import BUILDING, CAR, ROAD_
 from renderpretrain.geometry import VoxelGrid, rotate, transform
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 

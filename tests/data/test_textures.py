@@ -1,7 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.data.textures import PATTERNS, Surface, band, grain, paint, stripes
+from renderpretrain.data.synthetic.textures import PATTERNS, Surface, band, grain, paint, stripes
 
 
 def test_stripes_are_the_mean_of_the_pattern_over_the_footprint():

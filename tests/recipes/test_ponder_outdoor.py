@@ -11,7 +11,7 @@ from variants import batch_of, with_points, without_cameras
 
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
-from renderpretrain.data.street_layout import CLASS_NAMES
+from renderpretrain.data.synthetic.street_layout import CLASS_NAMES
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import Process, evaluate, pictures
 

@@ -6,9 +6,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
 from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name

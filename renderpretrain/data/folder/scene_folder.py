@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global

@@ -6,15 +6,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from renderpretrain.data.cache import MemoryCache
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.geometry import view_camera
 from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.pictures import read_image, view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
-from renderpretrain.data.scene import Scene
-from renderpretrain.data.simulate import LUMINANCE
+from renderpretrain.data.scene import LUMINANCE, Scene
 from renderpretrain.geometry import Cameras
 
 DEFAULT_VIEWS = 4

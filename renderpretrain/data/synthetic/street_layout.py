@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from renderpretrain.data.raycast import BOX, CYLINDER, ELLIPSOID, Solid
-from renderpretrain.data.textures import CAR_BODY, CAR_CABIN, FACADE, FOLIAGE, GRASS, PAVING, ROAD
+from renderpretrain.data.synthetic.raycast import BOX, CYLINDER, ELLIPSOID, Solid
+from renderpretrain.data.synthetic.textures import CAR_BODY, CAR_CABIN, FACADE, FOLIAGE, GRASS, PAVING, ROAD
 
 CLASS_NAMES = ("free", "road", "sidewalk", "terrain", "building", "pole", "vegetation", "pedestrian", "car")
 ROAD_, SIDEWALK, TERRAIN, BUILDING, POLE, VEGETATION, PEDESTRIAN, CAR = range(1, 9)

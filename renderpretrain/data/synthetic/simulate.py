@@ -6,15 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from renderpretrain.data.raycast import Hits, Solids, cast
-from renderpretrain.data.textures import Surface, paint
+from renderpretrain.data.scene import LUMINANCE
+from renderpretrain.data.synthetic.raycast import Hits, Solids, cast
+from renderpretrain.data.synthetic.textures import Surface, paint
 from renderpretrain.geometry import Cameras
 
 SUN = (0.48, -0.36, 0.8)
 """Unit vector towards the light, in the world frame of every scene."""
-
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Weights of R, G, B (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)

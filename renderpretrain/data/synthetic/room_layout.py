@@ -3,8 +3,8 @@
 import math
 from random import Random
 
-from renderpretrain.data.raycast import BOX, CYLINDER, ELLIPSOID, Solid
-from renderpretrain.data.textures import CHECKER, DRAWERS, PLANKS, WALLPAPER
+from renderpretrain.data.synthetic.raycast import BOX, CYLINDER, ELLIPSOID, Solid
+from renderpretrain.data.synthetic.textures import CHECKER, DRAWERS, PLANKS, WALLPAPER
 
 CLASS_NAMES = (
     "free",

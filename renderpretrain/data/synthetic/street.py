@@ -11,10 +11,10 @@ from random import Random
 import torch
 from torch import Tensor
 
-from renderpretrain.data.raycast import Solids, occupancy
 from renderpretrain.data.scene import Boxes, GroundTruth, Scene
-from renderpretrain.data.simulate import Pictures, Spinner, photograph
-from renderpretrain.data.street_layout import CAR, CLASS_NAMES, Street, lay_street
+from renderpretrain.data.synthetic.raycast import Solids, occupancy
+from renderpretrain.data.synthetic.simulate import Pictures, Spinner, photograph
+from renderpretrain.data.synthetic.street_layout import CAR, CLASS_NAMES, Street, lay_street
 from renderpretrain.geometry import Cameras, VoxelGrid, pose_from_yaw
 
 LIDAR_HEIGHT = 1.8

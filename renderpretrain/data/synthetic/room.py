@@ -11,10 +11,10 @@ from random import Random
 import torch
 from torch import Tensor
 
-from renderpretrain.data.raycast import Solids, occupancy
-from renderpretrain.data.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
-from renderpretrain.data.scene import GroundTruth, Scene
-from renderpretrain.data.simulate import LUMINANCE, Pictures, photograph
+from renderpretrain.data.scene import LUMINANCE, GroundTruth, Scene
+from renderpretrain.data.synthetic.raycast import Solids, occupancy
+from renderpretrain.data.synthetic.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
+from renderpretrain.data.synthetic.simulate import Pictures, photograph
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 VIEW = math.radians(75.0)
