@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 		> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; echo "setup: failed, see $(VENV)/install.log"; exit 1; }
 	@touch $@
 
-$(NATIVE): $(STAMP) $(wildcard csrc/*)
+$(NATIVE): $(STAMP) $(wildcard csrc/*.* csrc/common/*)
 	@$(BIN)/python setup.py --quiet build_native
 	@echo "setup: done; 'source $(BIN)/activate' puts renderpretrain on your path"
 	@touch $@
@@ -81,12 +81,12 @@ sanitize-threads: setup ## the thread pool's tests with data races looked for, 3
 lint: setup ## ruff, clang-format, mypy, and the tests with checked shapes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/clang-format --dry-run --Werror csrc/*
+	@$(BIN)/clang-format --dry-run --Werror csrc/*.* csrc/common/*
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test-typed
 
 format: setup ## put the code into its form
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i csrc/*
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i csrc/*.* csrc/common/*
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py

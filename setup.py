@@ -32,8 +32,8 @@ NATIVE = Path(ASKED) if ASKED else ROOT / "renderpretrain" / "_native"
 OBJECTS = NATIVE / "objects" if ASKED else ROOT / "build" / "native"
 
 # Contracting a * b + c would move the points where a comparison turns; kernels that gain from fused
-# multiply-adds ask for them by name (csrc/vector.h). Vectorising is what -O3 has that matters; its unrolling
-# takes minutes on vectors wider than the processor's.
+# multiply-adds ask for them by name (csrc/common/vector.h). Vectorising is what -O3 has that matters; its
+# unrolling takes minutes on vectors wider than the processor's.
 CPU_FLAGS = "-O2 -std=c++17 -fPIC -pthread -fvisibility=hidden"
 CPU_FLAGS += " -fno-math-errno -fno-trapping-math -ffp-contract=off"
 CPU_FLAGS += " -ftree-vectorize -fvect-cost-model=dynamic"
@@ -68,7 +68,7 @@ def libraries() -> dict[str, Library]:
     """What can be built here, by name."""
     compiler = [*shlex.split(os.environ.get("CXX", "g++")), *CPU_FLAGS.split()]
     levels = X86_LEVELS if platform.machine() in ("x86_64", "AMD64") else {"": ""}
-    cpu, cuda = sorted(SOURCES.glob("*_cpu.cpp")), sorted(SOURCES.glob("*_cuda.cu"))
+    cpu, cuda = sorted(SOURCES.rglob("*_cpu.cpp")), sorted(SOURCES.rglob("*_cuda.cu"))
     extra = shlex.split(os.environ.get("RENDERPRETRAIN_CXXFLAGS", ""))
     found = {
         f"cpu{level}": Library([*compiler, *flags.split(), *extra], [*compiler, *extra, "-shared"], cpu)
@@ -83,11 +83,11 @@ def libraries() -> dict[str, Library]:
 
 def compile_source(command: list[str], source: Path, target: Path) -> None:
     """One object file, unless it is newer than its source, every header and this file."""
-    read = [source, *SOURCES.glob("*.h"), Path(__file__)]
+    read = [source, *SOURCES.rglob("*.h"), Path(__file__)]
     if target.exists() and target.stat().st_mtime > max(path.stat().st_mtime for path in read):
         return
     partial = target.with_suffix(f".{os.getpid()}.o")
-    command = [*command, "-c", str(source), "-o", str(partial)]
+    command = [*command, f"-I{SOURCES}", "-c", str(source), "-o", str(partial)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     partial.replace(target)
 
@@ -145,7 +145,7 @@ class BuildNative(Command):
             build_libraries()
 
     def get_source_files(self) -> list[str]:  # noqa: D102
-        return [str(path.relative_to(ROOT)) for path in sorted(SOURCES.iterdir())]
+        return [str(path.relative_to(ROOT)) for path in sorted(SOURCES.rglob("*.*"))]
 
 
 class Build(build):

@@ -1,4 +1,4 @@
-#include "ray_values_cuda.h"
+#include "composite_values_cuda.h"
 
 using namespace renderpretrain;
 

@@ -1,7 +1,7 @@
 // A ray against a box: the arithmetic both devices share.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

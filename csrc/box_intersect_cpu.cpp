@@ -1,6 +1,6 @@
 #include "box_intersect.h"
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

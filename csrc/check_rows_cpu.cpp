@@ -4,7 +4,7 @@
 #include <atomic>
 #include <type_traits>
 
-#include "parallel.h"
+#include "common/parallel.h"
 #include "renderpretrain.h"
 
 using namespace renderpretrain;

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

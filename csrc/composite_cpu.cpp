@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "ray_group.h"
+#include "composite_cpu.h"
 
 using namespace renderpretrain;
 

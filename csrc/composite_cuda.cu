@@ -1,5 +1,5 @@
 #include "composite.h"
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 
 namespace renderpretrain {
 

@@ -1,4 +1,4 @@
-#include "composite_values.h"
+#include "composite_values_cpu.h"
 
 using namespace renderpretrain;
 

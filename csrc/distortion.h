@@ -1,7 +1,7 @@
 // The distortion of one ray's weights: the arithmetic both devices share.
 #pragma once
 
-#include "segments.h"
+#include "common/segments.h"
 
 namespace renderpretrain {
 

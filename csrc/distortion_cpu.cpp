@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

@@ -1,7 +1,7 @@
 // A warp per ray takes 32 samples at a time; what lies in front of a lane are the lanes below it and what was
 // carried over from the samples before.
 #include "distortion.h"
-#include "warp_cuda.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

@@ -1,7 +1,7 @@
 // Pinhole projection into a camera's frustum: the arithmetic both devices share.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,5 +1,5 @@
 #include "frustum_coordinates.h"
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 
 namespace renderpretrain {
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,6 +1,6 @@
 // A warp per point; its lanes take neighbouring channels, so that every row of a map is read at once.
 #include "image_lift.h"
-#include "warp_cuda.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

@@ -1,7 +1,7 @@
 // Lift-splat pooling: where the depth probabilities of a pixel lie, on both devices.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

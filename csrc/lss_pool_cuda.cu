@@ -1,6 +1,6 @@
 // Forward a block per cell, backward a warp per pixel; lanes go over channels, and every sum has one order.
 #include "lss_pool.h"
-#include "warp_cuda.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

@@ -5,7 +5,7 @@
 // guess in a few evaluations. Nothing that is skipped could have been a sample.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,5 +1,5 @@
 // A thread per ray, from voxel to voxel.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "march.h"
 
 namespace renderpretrain {

@@ -1,5 +1,5 @@
-#include "neus_row.h"
-#include "parallel.h"
+#include "neus_cpu.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

@@ -2,7 +2,7 @@
 // in an order that no scheduling changes.
 #pragma once
 
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "neus.h"
 
 namespace renderpretrain {

@@ -1,5 +1,5 @@
-#include "composite_values.h"
-#include "neus_row.h"
+#include "composite_values_cpu.h"
+#include "neus_cpu.h"
 
 using namespace renderpretrain;
 

@@ -1,5 +1,5 @@
 #include "neus_cuda.h"
-#include "ray_values_cuda.h"
+#include "composite_values_cuda.h"
 
 using namespace renderpretrain;
 

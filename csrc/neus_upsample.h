@@ -4,11 +4,11 @@
 
 #include <cmath>
 
-#include "host_device.h"
+#include "common/host_device.h"
 #include "resample.h"
 
 #ifndef __CUDACC__
-#include "vector_math.h"
+#include "common/vector_math.h"
 #endif
 
 namespace renderpretrain {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "parallel.h"
-#include "vector.h"
+#include "common/parallel.h"
+#include "common/vector.h"
 
 using namespace renderpretrain;
 

@@ -1,6 +1,6 @@
 // A thread per section finds its opacity, a thread per ray sums, and a thread per element of the result
 // places it.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "neus_upsample.h"
 
 namespace renderpretrain {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

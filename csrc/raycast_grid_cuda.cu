@@ -1,5 +1,5 @@
 // A thread per beam. Sums of whole numbers do not depend on the order of the atomic additions.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "raycast_grid.h"
 
 namespace renderpretrain {

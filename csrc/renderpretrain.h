@@ -5,6 +5,10 @@
 // them points to instead; arrays are dense, the last axis fastest. Nothing is allocated here. Functions in
 // _cpu run on up to `num_threads` threads, and their result does not depend on how many. Functions in _cuda
 // queue their work on `stream` (a cudaStream_t) of the current device and return.
+//
+// Files are named after their operators: NAME.h is the arithmetic both devices share, NAME_cpu.cpp and
+// NAME_cuda.cu walk it, NAME_cpu.h and NAME_cuda.h are what one device shares among operators. common/ holds
+// what belongs to none.
 #pragma once
 
 #include <stdbool.h>

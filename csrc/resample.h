@@ -1,7 +1,7 @@
 // Quantiles of a histogram: the arithmetic both devices share.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

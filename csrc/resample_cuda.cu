@@ -1,5 +1,5 @@
 // A thread per ray sums its weights; then a thread per quantile searches.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "resample.h"
 
 namespace renderpretrain {

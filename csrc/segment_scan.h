@@ -1,7 +1,7 @@
 // A linear recurrence along one ray: the arithmetic both devices share.
 #pragma once
 
-#include "segments.h"
+#include "common/segments.h"
 
 namespace renderpretrain {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

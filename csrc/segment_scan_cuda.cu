@@ -1,7 +1,7 @@
 // A warp per ray takes 32 samples at a time: the steps up to each lane are made into one, which acts on the
 // state the samples before have left.
 #include "segment_scan.h"
-#include "warp_cuda.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

@@ -2,7 +2,7 @@
 // counted and then written by whoever comes; where they are written depends on the counts alone.
 #include <algorithm>
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

@@ -1,7 +1,7 @@
 // Sizes of a sparse convolution, for both devices.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

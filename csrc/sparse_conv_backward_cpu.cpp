@@ -1,6 +1,6 @@
 // The gradient by the kernel. A task is some input channels and one panel of a slab of tiles: it owns that
 // part of the slab's sum, and slabs are added up in order, so results do not depend on the number of threads.
-#include "parallel.h"
+#include "common/parallel.h"
 #include "sparse_conv_cpu.h"
 
 using namespace renderpretrain;

@@ -2,7 +2,7 @@
 // once, so results do not depend on the number of threads.
 #include "sparse_conv_cpu.h"
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "register.h"
+#include "common/register.h"
 #include "sparse_conv.h"
 
 namespace renderpretrain {

@@ -1,6 +1,6 @@
 // Tiled matrix products with gathered rows. A block owns what it writes and adds in a fixed order: results
 // are the same in every run.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "sparse_conv.h"
 
 namespace renderpretrain {

@@ -4,7 +4,7 @@
 // where r = (b * size_z + z) * size_y + y.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,6 +1,6 @@
 #include "sparse_neighbors.h"
 
-#include "parallel.h"
+#include "common/parallel.h"
 
 using namespace renderpretrain;
 

@@ -1,5 +1,5 @@
 // A thread per row of the output.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "sparse_neighbors.h"
 
 namespace renderpretrain {

@@ -2,7 +2,7 @@
 // be a vector.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

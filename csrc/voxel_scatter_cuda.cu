@@ -1,6 +1,6 @@
 // A thread per cell and channel walks the cell's points, so that neighbouring threads read neighbouring
 // channels and sums have the order of the points without atomics.
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "voxel_scatter.h"
 
 namespace renderpretrain {

@@ -1,4 +1,4 @@
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 #include "voxelize.h"
 
 namespace renderpretrain {

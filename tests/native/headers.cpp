@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "grid.h"
-#include "parallel.h"
-#include "segments.h"
-#include "vector.h"
+#include "common/parallel.h"
+#include "common/segments.h"
+#include "common/vector.h"
+#include "grid_sample.h"
 
 using namespace renderpretrain;
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [Path(__file__).with_name("headers.cpp"), ROOT / "csrc" / "parallel_cpu.cpp"]
+SOURCES = [Path(__file__).with_name("headers.cpp"), ROOT / "csrc" / "common" / "parallel_cpu.cpp"]
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-pthread", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
 VARIANTS = {

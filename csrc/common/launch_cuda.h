@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

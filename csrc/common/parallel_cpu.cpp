@@ -1,6 +1,6 @@
 // A thread pool that grows to the largest number of threads asked for, serves several callers at once, and is
 // built anew in a forked child, where the parent's threads do not exist.
-#include "parallel.h"
+#include "common/parallel.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "composite.h"
-#include "parallel.h"
-#include "rows.h"
+#include "common/parallel.h"
+#include "common/rows.h"
 
 namespace renderpretrain {
 

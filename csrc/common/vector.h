@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,12 +1,12 @@
 // Reading runs over points. Adding to a volume runs over blocks of its rows: every thread walks all points
 // and adds to the rows it owns, so no two threads write one voxel, and the sum of a voxel has the order of
 // the points on any number of threads.
-#include "grid.h"
+#include "grid_sample.h"
 
 #include <algorithm>
 
-#include "parallel.h"
-#include "rows.h"
+#include "common/parallel.h"
+#include "common/rows.h"
 
 using namespace renderpretrain;
 

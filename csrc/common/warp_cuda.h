@@ -1,7 +1,7 @@
 // Sums and scans over the 32 threads of a warp, all of which must take part.
 #pragma once
 
-#include "launch_cuda.h"
+#include "common/launch_cuda.h"
 
 namespace renderpretrain {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "composite.h"
-#include "warp_cuda.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

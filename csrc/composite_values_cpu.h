@@ -1,7 +1,7 @@
 // Values along rays: what summing them, compositing them and rendering signed distances share on the CPU.
 #pragma once
 
-#include "ray_group.h"
+#include "composite_cpu.h"
 
 namespace renderpretrain {
 

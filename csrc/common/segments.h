@@ -1,7 +1,7 @@
 // Where the samples of each ray lie in one array: rows of one length, or packed back to back.
 #pragma once
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,9 +1,10 @@
-// Trilinear weights on a voxel grid: the arithmetic both devices share.
+// Trilinear weights on a voxel grid: the arithmetic both devices share. Python's splat is the gradient by the
+// volume, and comes with grid_sample.
 #pragma once
 
 #include <cmath>
 
-#include "host_device.h"
+#include "common/host_device.h"
 
 namespace renderpretrain {
 

@@ -1,7 +1,7 @@
 // A group of lanes per point, so that neighbouring lanes read neighbouring channels and the weights are
 // computed once per lane, not once per channel.
-#include "grid.h"
-#include "warp_cuda.h"
+#include "grid_sample.h"
+#include "common/warp_cuda.h"
 
 namespace renderpretrain {
 

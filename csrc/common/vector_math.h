@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "vector.h"
+#include "common/vector.h"
 
 namespace renderpretrain {
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "vector.h"
+#include "common/vector.h"
 
 namespace renderpretrain {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "neus.h"
-#include "rows.h"
+#include "common/rows.h"
 
 namespace renderpretrain {
 
