@@ -82,10 +82,10 @@ def check_count(name: str, count: int) -> None:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {count!r}")
 
 
-def check_length(name: str, metres: int | float) -> None:
-    """Raise ``ValueError`` unless ``metres`` is a positive and finite length."""
-    if not 0 < metres < _INF:
-        raise ValueError(f"{name}: expected a positive number of metres, got {metres}")
+def check_length(name: str, meters: int | float) -> None:
+    """Raise ``ValueError`` unless ``meters`` is a positive and finite length."""
+    if not 0 < meters < _INF:
+        raise ValueError(f"{name}: expected a positive number of metres, got {meters}")
 
 
 def check_depth_range(depth_range: tuple[int | float, int | float]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from renderpretrain.cli.report import print_table
 from renderpretrain.probes import Comparison, Example, Plan, Spread, Trial
-from renderpretrain.viz import Curve, Panel, class_colours, labels_from_above, save_sheet
+from renderpretrain.viz import Curve, Panel, class_colors, labels_from_above, save_sheet
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
@@ -95,12 +95,12 @@ class Gallery:
         rows = [
             (
                 f"{100 * fraction:g} % of the labels",
-                [(name, class_colours(place[row[arm]])) for arm, name in ARMS.items()],
+                [(name, class_colors(place[row[arm]])) for arm, name in ARMS.items()],
             )
             for fraction, row in views.items()
         ]
         legend = {
-            self.class_names[k]: class_colours(place[k].view(1, 1))[:, 0, 0]
+            self.class_names[k]: class_colors(place[k].view(1, 1))[:, 0, 0]
             for k in place.argsort().tolist()
             if place[k] > 0
         }

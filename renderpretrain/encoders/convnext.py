@@ -66,7 +66,7 @@ class ConvNeXt(nn.Module):
             self.stages.append(_Stage(_NormConv(widths[i - 1], width) if i else None, blocks))
         for i in self.out_indices:
             self.add_module(f"norm{i}", MaskedLayerNorm2d(widths[i]))
-        self.apply(_initialise)
+        self.apply(_initialize)
         self.frozen = freeze([self.stem, *self.stages[:frozen_stages]] if frozen_stages else [])
 
     def train(self, mode: bool = True) -> "ConvNeXt":
@@ -175,7 +175,7 @@ class _Stage(nn.Module):
         return x
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """The paper's start: weights of standard deviation 0.02, no biases."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)

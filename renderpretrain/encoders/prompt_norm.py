@@ -62,9 +62,9 @@ class PromptNorm(nn.Module):
         """
         check_shape("sample", sample, "M", M=check_shape("x", x, "M C")["M"])
         shift, scale = self.modulation(domains.context).chunk(2, dim=1)
-        return self._normalise(x, sample, domains.indices) * (1 + scale[sample]) + shift[sample]
+        return self._normalize(x, sample, domains.indices) * (1 + scale[sample]) + shift[sample]
 
-    def _normalise(self, x: Tensor, sample: Tensor, indices: Sequence[int]) -> Tensor:
+    def _normalize(self, x: Tensor, sample: Tensor, indices: Sequence[int]) -> Tensor:
         """Rows, each normalised with those of its data set."""
         present = sorted(set(indices))
         if not 0 <= present[0] <= present[-1] < len(self.bns):

@@ -68,7 +68,7 @@ class ResNet(nn.Module):
             widths.append(channels)
             self.add_module(f"layer{i + 1}", stage)
         self.channels = tuple(widths[i] for i in self.out_indices)
-        self.apply(_initialise)
+        self.apply(_initialize)
         stages = [self.get_submodule(f"layer{i + 1}") for i in range(frozen_stages)]
         self.frozen = freeze([self.conv1, self.bn1, *stages] if frozen_stages else [])
 
@@ -198,7 +198,7 @@ def _skip(channels: int, width: int, stride: int) -> _ConvNorm | None:
     return _ConvNorm(conv, MaskedBatchNorm2d(width))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """He initialisation of the convolutions, as torchvision does."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

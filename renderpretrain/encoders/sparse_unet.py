@@ -73,7 +73,7 @@ class SparseUNet(nn.Module):
         self.dec = nn.ModuleList(
             build.stage(up[s] + down[s], up[s], s, depths[-1 - s]) for s in range(stages)
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     @uncompiled
     def forward(self, x: SparseTensor, domains: Domains | None = None) -> SparseTensor:
@@ -144,7 +144,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: SparseTensor, domains: Domains | None) -> SparseTensor:
         conv, norm = (self.get_submodule(name) for name in self.names)
-        y = _normalise(norm, conv(x), domains)
+        y = _normalize(norm, conv(x), domains)
         return y.with_features(y.features.relu())
 
 
@@ -172,11 +172,11 @@ class _Block(nn.Module):
         self.bn2 = build.norm(out_channels)
 
     def forward(self, x: SparseTensor, domains: Domains | None) -> SparseTensor:
-        y = _normalise(self.bn1, self.conv1(x), domains)
-        y = _normalise(self.bn2, self.conv2(y.with_features(y.features.relu())), domains)
+        y = _normalize(self.bn1, self.conv1(x), domains)
+        y = _normalize(self.bn2, self.conv2(y.with_features(y.features.relu())), domains)
         if self.projection:
             conv, norm = (self.get_submodule(name) for name in self.projection)
-            x = _normalise(norm, conv(x), domains)
+            x = _normalize(norm, conv(x), domains)
         return y.with_features((y.features + x.features).relu())
 
 
@@ -194,14 +194,14 @@ class _Blocks(nn.Module):
         return x
 
 
-def _normalise(norm: nn.Module, x: SparseTensor, domains: Domains | None) -> SparseTensor:
+def _normalize(norm: nn.Module, x: SparseTensor, domains: Domains | None) -> SparseTensor:
     """The norm on the rows of a sparse tensor."""
     if domains is None:
         return x.with_features(norm(x.features))
     return x.with_features(norm(x.features, x.coords[:, 0].long(), domains))
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Pointcept's start: submanifold weights and modulations of standard deviation 0.02."""
     if isinstance(module, (SubMConv3d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -72,7 +72,7 @@ class SwinTransformer(nn.Module):
             self.layers.append(_Layer(_PatchMerging(widths[i - 1]) if i else None, blocks))
         for i in self.out_indices:
             self.add_module(f"norm{i}", nn.LayerNorm(widths[i]))
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
@@ -191,7 +191,7 @@ class _Layer(nn.Module):
         return x
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """The paper's start: weights of standard deviation 0.02, no biases."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -37,7 +37,7 @@ class DensityField(nn.Module):
         extent: Length unit of the networks, metres: positions are divided by it, and the density is
             ``activation(output) / extent`` in 1/m.
         activation: Makes the density positive: softplus, which always learns, or ReLU, which can be zero.
-        colour: Whether there is a colour network.
+        color: Whether there is a colour network.
         semantic_channels: Width of the embedding; 0 for none.
         position_frequencies: Octaves of the position's encoding; 0 for the bare position.
         direction_frequencies: The same for the direction, which only the colour sees.
@@ -53,7 +53,7 @@ class DensityField(nn.Module):
         rgb_blocks: int = 1,
         extent: int | float,
         activation: Callable[[Tensor], Tensor] = nn.functional.softplus,
-        colour: bool = True,
+        color: bool = True,
         semantic_channels: int = 0,
         position_frequencies: int = 0,
         direction_frequencies: int = 0,
@@ -77,7 +77,7 @@ class DensityField(nn.Module):
             channels + hidden_channels,
             hidden_channels,
             num_blocks=rgb_blocks,
-            colour=colour,
+            color=color,
             semantic_channels=semantic_channels,
             direction_frequencies=direction_frequencies,
         )

@@ -19,7 +19,7 @@ class ChannelHeads(nn.Module):
         known_channels: Width of what is known at a point.
         hidden_channels: Width of both networks.
         num_blocks: Hidden layers of both; with 0 they are linear.
-        colour: Whether there is a colour.
+        color: Whether there is a colour.
         semantic_channels: Width of the embedding; 0 for none.
         positions: Whether the networks see the position.
         direction_frequencies: Octaves of the direction's encoding; 0 for the bare direction.
@@ -31,7 +31,7 @@ class ChannelHeads(nn.Module):
         hidden_channels: int,
         *,
         num_blocks: int,
-        colour: bool = True,
+        color: bool = True,
         semantic_channels: int = 0,
         positions: bool = True,
         direction_frequencies: int = 0,
@@ -49,9 +49,9 @@ class ChannelHeads(nn.Module):
                 position_channels=3 if positions else 0,
             )
 
-        self.colour: InjectedMLP | None = None
+        self.colour: InjectedMLP | None = None  # what checkpoints call it
         self.semantic: InjectedMLP | None = None
-        if colour:
+        if color:
             self.colour = network(encoded_channels(3, direction_frequencies) + known_channels, 3)
         if semantic_channels:
             self.semantic = network(known_channels, semantic_channels)

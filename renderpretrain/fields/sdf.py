@@ -71,7 +71,7 @@ class SDFField(nn.Module):
         sharpness: Initial ``inv_s`` in 1/extent.
         opacity: The law, if not NeuS's: ``(sdf, cosines, deltas) -> alphas``, such as
             :class:`~renderpretrain.fields.VolSDFOpacity`.
-        colour: Whether there is a colour network at all.
+        color: Whether there is a colour network at all.
         semantic_channels: Width of the embedding; 0 for none.
         split: The volume's first half of the channels is for the distance, the second for the others; else
             all read all.
@@ -94,7 +94,7 @@ class SDFField(nn.Module):
         extent: int | float,
         sharpness: int | float = math.exp(3.0),
         opacity: nn.Module | None = None,
-        colour: bool = True,
+        color: bool = True,
         semantic_channels: int = 0,
         split: bool = False,
         positions: bool = True,
@@ -117,7 +117,7 @@ class SDFField(nn.Module):
             read + 3 + geometry,
             hidden_channels,
             num_blocks=rgb_blocks,
-            colour=colour,
+            color=color,
             semantic_channels=semantic_channels,
             positions=positions,
             direction_frequencies=direction_frequencies,

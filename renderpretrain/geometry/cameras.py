@@ -58,7 +58,7 @@ class Cameras:
 
     @staticmethod
     def from_lidar2img(
-        lidar2img: Float[Tensor, "*batch 4 4"], image_size: tuple[int, int], *, integer_centres: bool = True
+        lidar2img: Float[Tensor, "*batch 4 4"], image_size: tuple[int, int], *, integer_centers: bool = True
     ) -> "Cameras":
         """Cameras from mmdetection3d's projection matrices, which map world points to ``(u d, v d, d, 1)``.
 
@@ -66,7 +66,7 @@ class Cameras:
             lidar2img: Projection matrices; resizing and cropping may already be multiplied in, mirroring may
                 not (use :meth:`flip`).
             image_size: ``(height, width)`` of the images they project to.
-            integer_centres: The matrices put the first pixel's centre at (0, 0), as OpenCV and the data sets
+            integer_centers: The matrices put the first pixel's centre at (0, 0), as OpenCV and the data sets
                 do.
 
         Raises:
@@ -86,7 +86,7 @@ class Cameras:
         bottom[..., 3] = 1
         world_to_camera = torch.cat([torch.cat([rotation, translation], -1), bottom], -2)
         intrinsics = intrinsics / intrinsics[..., 2:, 2:]
-        if integer_centres:
+        if integer_centers:
             intrinsics = intrinsics + _principal_shift(intrinsics, 0.5, 0.5)
         return Cameras(intrinsics, invert_pose(world_to_camera), image_size)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from renderpretrain import ops
 
-Metres = int | float
+Meters = int | float
 """A length, as people write it: 32 or 32.5."""
 
 
@@ -24,8 +24,8 @@ class VoxelGrid:
         voxel_size: ``(x, y, z)``, metres; divides the range to one part in a thousand of a voxel.
     """
 
-    point_cloud_range: tuple[Metres, Metres, Metres, Metres, Metres, Metres]
-    voxel_size: tuple[Metres, Metres, Metres]
+    point_cloud_range: tuple[Meters, Meters, Meters, Meters, Meters, Meters]
+    voxel_size: tuple[Meters, Meters, Meters]
 
     def __post_init__(self) -> None:
         for name in ("point_cloud_range", "voxel_size"):
@@ -52,7 +52,7 @@ class VoxelGrid:
 
     @staticmethod
     def corner_aligned(
-        point_cloud_range: tuple[Metres, Metres, Metres, Metres, Metres, Metres], shape: tuple[int, int, int]
+        point_cloud_range: tuple[Meters, Meters, Meters, Meters, Meters, Meters], shape: tuple[int, int, int]
     ) -> "VoxelGrid":
         """The grid whose first and last voxel centres lie on the faces of the range.
 

@@ -68,7 +68,7 @@ def _star(num_heads: int, rays: int, num_points: int) -> Tensor:
     return star.expand(-1, rays, -1, -1).flatten()
 
 
-def _initialise(offsets: nn.Linear, weights: nn.Linear, star: Tensor, *projections: nn.Linear) -> None:
+def _initialize(offsets: nn.Linear, weights: nn.Linear, star: Tensor, *projections: nn.Linear) -> None:
     """Deformable DETR's start: equal weights, offsets that do not depend on the query."""
     nn.init.zeros_(offsets.weight)
     with torch.no_grad():
@@ -112,7 +112,7 @@ class PillarAttention(nn.Module):
         self.attention_weights = nn.Linear(channels, reads)
         self.value_proj = nn.Linear(channels, channels)
         star = _star(num_heads, num_levels, num_points)
-        _initialise(self.sampling_offsets, self.attention_weights, star, self.value_proj)
+        _initialize(self.sampling_offsets, self.attention_weights, star, self.value_proj)
 
     def forward(
         self,
@@ -212,7 +212,7 @@ class TemporalSelfAttention(nn.Module):
         self.output_proj = nn.Linear(channels, channels)
         star = _star(num_heads, 2, num_points)
         projections = self.value_proj, self.output_proj
-        _initialise(self.sampling_offsets, self.attention_weights, star, *projections)
+        _initialize(self.sampling_offsets, self.attention_weights, star, *projections)
 
     def forward(
         self,

@@ -55,7 +55,7 @@ def check_depths(depth: Tensor, target: Tensor, hit: Tensor, inliers: Tensor | N
     check_bool(hit=hit)
 
 
-def check_colours(rgb: Tensor, target: Tensor, valid: Tensor, inliers: Tensor | None) -> None:
+def check_colors(rgb: Tensor, target: Tensor, valid: Tensor, inliers: Tensor | None) -> None:
     """Raise ``ValueError`` unless rendered colours have seen ones in [0, 1], a mark and, if any, a weight."""
     check_shape("rgb", rgb, "... R 3")
     check_alike(rgb=rgb, target=target)
@@ -195,7 +195,7 @@ def rgb_l1(
     inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute error of the rendered colour over rays and channels. Differentiable in rgb."""
-    check_colours(rgb, target, valid, inliers)
+    check_colors(rgb, target, valid, inliers)
     return masked_mean((rgb - target).abs(), valid[..., None].expand_as(rgb), _per_channel(inliers, rgb))
 
 
@@ -207,7 +207,7 @@ def rgb_mse(
     inliers: Float[Tensor, " B *rays"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of the rendered colour over rays and channels. Differentiable in rgb."""
-    check_colours(rgb, target, valid, inliers)
+    check_colors(rgb, target, valid, inliers)
     seen = valid[..., None].expand_as(rgb)
     return masked_mean(torch.where(seen, rgb - target, 0.0).square(), seen, _per_channel(inliers, rgb))
 

@@ -56,7 +56,7 @@ def batch_norm(norm: _Any, x: Float[Tensor, "N C ..."]) -> Float[Tensor, "N C ..
         return _Any.forward(norm, x)
     mean, var = _statistics(rows.detach().flatten(0, -2))
     _remember(norm, mean, var, rows.shape[:-1].numel())
-    return _Normalise.apply(x, norm.weight, norm.bias, mean, var, norm.eps)
+    return _Normalize.apply(x, norm.weight, norm.bias, mean, var, norm.eps)
 
 
 def _statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ def _remember(norm: _Any, mean: Tensor, var: Tensor, count: int) -> None:
     norm.running_var.lerp_(var * (count / (count - 1)), share)
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """Torch's own normalisation and gradient, with the statistics given."""
 
     @staticmethod

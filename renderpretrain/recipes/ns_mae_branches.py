@@ -18,7 +18,7 @@ from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import (
-    ImageNormalisation,
+    ImageNormalization,
     MaskedVoxels,
     draw_patches,
     set_momentum,
@@ -230,7 +230,7 @@ class CameraBranch(nn.Module):
             bev_scale=image.bev_scale,
             depth_images=config.modality == "fusion",
         )
-        self.normalise = ImageNormalisation()
+        self.normalize = ImageNormalization()
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
@@ -264,7 +264,7 @@ class CameraBranch(nn.Module):
     def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
         """The neck's map."""
         seen = batch.require_views("modality=lidar").images
-        images = self.normalise(seen).flatten(0, 1)
+        images = self.normalize(seen).flatten(0, 1)
         if patches is not None:
             images = hide_patches(images, patches.flatten(0, 1), self.token)
         return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])

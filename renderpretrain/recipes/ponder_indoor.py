@@ -125,7 +125,7 @@ class PonderIndoor(nn.Module):
             rgb_blocks=field.rgb_blocks,
             extent=max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True)),
             sharpness=field.sharpness,
-            colour=weights.rgb > 0,
+            color=weights.rgb > 0,
             semantic_channels=semantic,
             split=weights.rgb > 0 or semantic > 0,
             positions=False,

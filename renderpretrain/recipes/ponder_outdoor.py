@@ -95,7 +95,7 @@ class PonderOutdoor(nn.Module):
             rgb_blocks=field.rgb_blocks,
             extent=extent,
             sharpness=field.sharpness,
-            colour=weights.rgb > 0,
+            color=weights.rgb > 0,
             semantic_channels=self.vectors.channels if self.vectors else 0,
         )
         sampler = NeuSImportance(

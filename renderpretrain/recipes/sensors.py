@@ -56,7 +56,7 @@ class Hidden:
         return self.dropped if self.voxels is None else self.voxels.voxels.points_of(self.voxels.hidden)
 
 
-class ImageNormalisation(nn.Module):
+class ImageNormalization(nn.Module):
     """RGB in [0, 1] to what published image networks expect."""
 
     mean: Tensor

@@ -91,11 +91,11 @@ def _is_small(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-Metres = Annotated[float, Field(ge=-1e5, le=1e5)]
+Meters = Annotated[float, Field(ge=-1e5, le=1e5)]
 Distance = Annotated[float, Field(ge=0, le=1e5)]
 Step = Annotated[float, Field(ge=1e-3, le=1e3)]
 
-Box = Annotated[tuple[Metres, Metres, Metres, Metres, Metres, Metres], AfterValidator(_rises)]
+Box = Annotated[tuple[Meters, Meters, Meters, Meters, Meters, Meters], AfterValidator(_rises)]
 """``x_min, y_min, z_min, x_max, y_max, z_max`` in metres."""
 
 Span = Annotated[tuple[Distance, Distance], AfterValidator(_rises)]

@@ -92,7 +92,7 @@ class UniPAD(nn.Module):
             rgb_blocks=render.rgb_blocks,
             extent=max(abs(v) for v in config.point_cloud_range),
             sharpness=render.sharpness,
-            colour=config.losses.rgb > 0,
+            color=config.losses.rgb > 0,
         )
         sampler = NeuSImportance(
             field,

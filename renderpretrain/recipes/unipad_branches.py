@@ -16,7 +16,7 @@ from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.sensors import (
-    ImageNormalisation,
+    ImageNormalization,
     MaskedVoxels,
     draw_patches,
     has_numbers,
@@ -127,7 +127,7 @@ class CameraBranch(nn.Module):
         self.lifter = ViewLifter(
             grid, config.channels, depth_bins=image.depth_bins, depth_range=image.depth_range
         )
-        self.normalise = ImageNormalisation()
+        self.normalize = ImageNormalization()
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
@@ -146,7 +146,7 @@ class CameraBranch(nn.Module):
         """The pyramid's maps, finest first."""
         images = batch.require_views(INSTEAD).images
         mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
-        levels = self.neck(self.backbone(self.normalise(images).flatten(0, 1), mask))
+        levels = self.neck(self.backbone(self.normalize(images).flatten(0, 1), mask))
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:

@@ -12,7 +12,7 @@ from renderpretrain.lifters import BEVFormerLifter, LiftSplat
 from renderpretrain.masking import hide_patches
 from renderpretrain.ops.batch_norm import BatchNorm2d, BatchNorm3d
 from renderpretrain.recipes.image_weights import load_backbone
-from renderpretrain.recipes.sensors import ImageNormalisation, has_numbers
+from renderpretrain.recipes.sensors import ImageNormalization, has_numbers
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 
 
@@ -46,7 +46,7 @@ class ImageNetwork(nn.Module):
         norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
         self.frozen = freeze(norms if image.frozen_norms else [])
         self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
-        self.normalize = ImageNormalisation()
+        self.normalize = ImageNormalization()
 
     def train(self, mode: bool = True) -> "ImageNetwork":
         """Frozen batch norms stay in evaluation mode."""

@@ -27,27 +27,27 @@ class RowMeans:
     Attributes:
         depth_rows: Rows with depth, sorted.
         depths: Mean depth of each, metres.
-        colour_rows: Rows with colour, sorted.
-        colours: Mean colour of each.
+        color_rows: Rows with colour, sorted.
+        colors: Mean colour of each.
     """
 
     depth_rows: Int[Tensor, " P"]
     depths: Float[Tensor, "P 1"]
-    colour_rows: Int[Tensor, " Q"]
-    colours: Float[Tensor, "Q 3"]
+    color_rows: Int[Tensor, " Q"]
+    colors: Float[Tensor, "Q 3"]
 
     @staticmethod
     def of(training: Iterable[RayTargets]) -> "RowMeans":
         """The means over the rays of the training scenes."""
-        rows, depths, colour_rows, colours = [], [], [], []
+        rows, depths, color_rows, colors = [], [], [], []
         for targets in training:
             row = _rows(targets)
             rows.append(row[targets.hit])
             depths.append(targets.depth[targets.hit][:, None])
-            colour_rows.append(row[targets.rgb_valid])
-            colours.append(targets.rgb[targets.rgb_valid])
+            color_rows.append(row[targets.rgb_valid])
+            colors.append(targets.rgb[targets.rgb_valid])
         depth_means = _means(torch.cat(rows), torch.cat(depths))
-        return RowMeans(*depth_means, *_means(torch.cat(colour_rows), torch.cat(colours)))
+        return RowMeans(*depth_means, *_means(torch.cat(color_rows), torch.cat(colors)))
 
     def depth(self, targets: RayTargets) -> Float[Tensor, "B R"]:
         """Predicted depth of every ray, metres; 0 without any training ray."""
@@ -55,7 +55,7 @@ class RowMeans:
 
     def rgb(self, targets: RayTargets) -> Float[Tensor, "B R 3"]:
         """Predicted colour of every ray; black without any training ray."""
-        return _lookup(self.colour_rows, self.colours, _rows(targets))
+        return _lookup(self.color_rows, self.colors, _rows(targets))
 
 
 def _rows(targets: RayTargets) -> Int[Tensor, "B R"]:

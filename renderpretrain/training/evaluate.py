@@ -95,7 +95,7 @@ def evaluate(
                 batch, targets = seen
                 volume = renders.encode(batch)
                 parts = render_parts(renders, volume, targets.rays)
-                depth, rgb = depth_and_colour(parts)
+                depth, rgb = depth_and_color(parts)
                 sums += score_sums(depth, rgb, targets)
                 counts += _class_counts(recipe, batch, parts, targets)
                 if isinstance(recipe, ScoringRecipe):
@@ -181,7 +181,7 @@ def render_parts(recipe: Any, volume: Any, rays: Rays) -> list[Any]:
     return [recipe.render(volume, rays[:, start : start + CHUNK]) for start in range(0, count, CHUNK)]
 
 
-def depth_and_colour(parts: list[Any]) -> tuple[Tensor, Tensor | None]:
+def depth_and_color(parts: list[Any]) -> tuple[Tensor, Tensor | None]:
     """Depth ``(B, R)`` and colour ``(B, R, 3)``, where there is one, of the rays of :func:`render_parts`."""
     depth = torch.cat([part.depth for part in parts], 1)
     return depth, None if parts[0].rgb is None else torch.cat([part.rgb for part in parts], 1)

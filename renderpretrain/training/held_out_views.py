@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from renderpretrain import losses
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
-from renderpretrain.training.evaluate import depth_and_colour, refined, render_parts
+from renderpretrain.training.evaluate import depth_and_color, refined, render_parts
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view
@@ -56,7 +56,7 @@ def evaluate_views(
                 error = (rendered - seen).square().mean().clamp(min=1e-10)
                 found["picture_psnr"].append(-10 * float(error.log10()))
             targets = recipe.targets(batch, num_rays)
-            depth, _ = depth_and_colour(render_parts(recipe, volume, targets.rays))
+            depth, _ = depth_and_color(render_parts(recipe, volume, targets.rays))
             ends = targets.rays.origins + depth[..., None] * targets.rays.directions
             if targets.hit.any():
                 found["chamfer"].append(chamfer(ends[targets.hit], targets.ends[targets.hit]))
@@ -78,7 +78,7 @@ def _pictures(
         if not pairs and recipe.render(volume, rays[:, :1]).rgb is None:
             return pairs
         seen = _shrunken(batch.views.images[0, n], stride)
-        _, rgb = depth_and_colour(render_parts(recipe, volume, rays))
+        _, rgb = depth_and_color(render_parts(recipe, volume, rays))
         if rgb is None:
             return pairs
         rendered = rgb.view(1, *view.shape, 3).permute(0, 3, 1, 2)

@@ -13,7 +13,7 @@ from renderpretrain.geometry import Rays, Views, VoxelGrid
 from renderpretrain.masking import hide_patches
 from renderpretrain.renderers import Rendered
 from renderpretrain.training.evaluate import refined
-from renderpretrain.viz import class_colours, depth_colours, error_colours, normal_colours, save_sheet
+from renderpretrain.viz import class_colors, depth_colors, error_colors, normal_colors, save_sheet
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 
 RAYS_AT_ONCE = 4096
@@ -47,7 +47,7 @@ class DepthScale:
 
     def panel(self, name: str, depth: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"]) -> tuple[str, Tensor]:
         """A picture of depths in metres, black where not valid."""
-        return name, depth_colours(depth.cpu(), valid.cpu(), near=self.far / DEPTH_SPAN, far=self.far)
+        return name, depth_colors(depth.cpu(), valid.cpu(), near=self.far / DEPTH_SPAN, far=self.far)
 
     def legend(self) -> dict[str, Float[Tensor, "3"]]:
         """What the colours of the panels mean."""
@@ -129,7 +129,7 @@ def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
     rendered = _render(shown, view)
     panels += _rendered_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
     if "classes" in rendered and views.labels is not None:
-        panels.append(("classes", class_colours(views.labels[0, n, ::stride, ::stride].cpu())))
+        panels.append(("classes", class_colors(views.labels[0, n, ::stride, ::stride].cpu())))
     return panels
 
 
@@ -158,14 +158,14 @@ def _rendered_panels(
     panels.append(scale.panel("rendered depth", depth, rendered["opacity"].view(height, width) > OPAQUE))
     if "normals" in rendered:
         panels.append(
-            ("normals", normal_colours(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
+            ("normals", normal_colors(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
         )
     measured, hit = target
     error = (depth - measured).abs() / measured.clamp(min=1.0)
     panels.append(scale.panel("target depth", measured, hit))
-    panels.append(("depth error, red = 50 %", error_colours(error.cpu(), hit.cpu(), worst=0.5)))
+    panels.append(("depth error, red = 50 %", error_colors(error.cpu(), hit.cpu(), worst=0.5)))
     if "classes" in rendered:
-        panels.append(("rendered classes", class_colours(rendered["classes"].view(height, width).cpu())))
+        panels.append(("rendered classes", class_colors(rendered["classes"].view(height, width).cpu())))
     return panels
 
 

@@ -1,6 +1,6 @@
 """Pictures a person can judge a run by."""
 
-from renderpretrain.viz.colours import class_colours, depth_colours, error_colours, normal_colours
+from renderpretrain.viz.colors import class_colors, depth_colors, error_colors, normal_colors
 from renderpretrain.viz.curves import Curve, Panel, save_label_curves
 from renderpretrain.viz.mesh import extract_mesh, rendered_points
 from renderpretrain.viz.ply import Mesh, write_ply
@@ -13,12 +13,12 @@ __all__ = [
     "Curve",
     "Mesh",
     "Panel",
-    "class_colours",
-    "depth_colours",
-    "error_colours",
+    "class_colors",
+    "depth_colors",
+    "error_colors",
     "extract_mesh",
     "labels_from_above",
-    "normal_colours",
+    "normal_colors",
     "points_on_image",
     "rendered_points",
     "save_label_curves",

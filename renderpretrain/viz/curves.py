@@ -57,10 +57,10 @@ def save_label_curves(path: Path, panels: Sequence[Panel]) -> Path:
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
-        for curve, colour in zip(panel.curves, ("#8a8f98", "#c2410c", "#1d4ed8", "#15803d"), strict=False):
+        for curve, color in zip(panel.curves, ("#8a8f98", "#c2410c", "#1d4ed8", "#15803d"), strict=False):
             percent = [100 * fraction for fraction in panel.fractions]
             axes.errorbar(
-                percent, curve.means, curve.deviations, label=curve.name, color=colour, marker="o", capsize=3
+                percent, curve.means, curve.deviations, label=curve.name, color=color, marker="o", capsize=3
             )
         axes.set_xscale("log")
         axes.set_xticks([100 * fraction for fraction in panel.fractions])

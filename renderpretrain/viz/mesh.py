@@ -69,7 +69,7 @@ def extract_mesh(field: SurfaceField, volume: Float[Tensor, "1 C Z Y X"], *, ref
     vertices = torch.from_numpy(corners.copy()).float().flip(-1) + first
     # The order of axes is turned around, which turns the triangles around, too.
     triangles = torch.from_numpy(faces.copy()).long().flip(-1)
-    return Mesh(vertices, triangles, _colours(field, volume, vertices, vertex_normals(vertices, triangles)))
+    return Mesh(vertices, triangles, _colors(field, volume, vertices, vertex_normals(vertices, triangles)))
 
 
 def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tensor, "V 3"]:
@@ -98,11 +98,11 @@ def rendered_points(parts: Sequence[Any], rays: Rays) -> Mesh:
         raise ValueError(f"points: expected rays that meet something, none of the {len(seen)} does")
     depth = torch.cat([part.depth for part in parts], 1)
     ends = rays.at(depth[..., None])[0, :, 0]
-    coloured = parts[0].rgb is not None
-    return Mesh(ends[seen], colours=torch.cat([part.rgb[0] for part in parts])[seen] if coloured else None)
+    colored = parts[0].rgb is not None
+    return Mesh(ends[seen], colors=torch.cat([part.rgb[0] for part in parts])[seen] if colored else None)
 
 
-def _colours(
+def _colors(
     field: SurfaceField, volume: Tensor, vertices: Tensor, normals: Tensor
 ) -> Float[Tensor, "V 3"] | None:
     """The field's colours at vertices, looking inward; ``None`` where it has none."""

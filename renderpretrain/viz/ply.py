@@ -18,12 +18,12 @@ class Mesh:
     Attributes:
         vertices: World metres.
         faces: Vertices of each triangle, counter-clockwise from outside; none of a point cloud.
-        colours: Of the vertices, in [0, 1].
+        colors: Of the vertices, in [0, 1].
     """
 
     vertices: Float[Tensor, "V 3"]
     faces: Int[Tensor, "F 3"] | None = None
-    colours: Float[Tensor, "V 3"] | None = None
+    colors: Float[Tensor, "V 3"] | None = None
 
 
 def write_ply(path: Path, mesh: Mesh) -> Path:
@@ -55,8 +55,8 @@ def _vertices(mesh: Mesh) -> tuple[list[str], np.ndarray]:
     """Properties and rows of the vertices."""
     places = mesh.vertices.float().cpu().numpy()
     columns = [(f"float {name}", "<f4", places[:, k]) for k, name in enumerate("xyz")]
-    if mesh.colours is not None:
-        shades = (mesh.colours.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    if mesh.colors is not None:
+        shades = (mesh.colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
         columns += [(f"uchar {name}", "u1", shades[:, k]) for k, name in enumerate(("red", "green", "blue"))]
     rows = np.empty(len(places), [(name, kind) for name, kind, _ in columns])
     for name, _, values in columns:

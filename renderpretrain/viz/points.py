@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.geometry import Cameras
-from renderpretrain.viz.colours import depth_colours
+from renderpretrain.viz.colors import depth_colors
 from renderpretrain.viz.views import camera_cells, camera_view
 
 
@@ -30,7 +30,7 @@ def points_on_image(
     """
     cells, visible = camera_cells(camera, points, stride)
     distance, hit = camera_view(camera, stride).rasterize(points, cells, visible)
-    colours = depth_colours(distance, hit, near=near, far=far)
-    drawn = colours.repeat_interleave(stride, 1).repeat_interleave(stride, 2)
+    colors = depth_colors(distance, hit, near=near, far=far)
+    drawn = colors.repeat_interleave(stride, 1).repeat_interleave(stride, 2)
     covered = hit.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
     return torch.where(covered, drawn, 0.7 * image)

@@ -10,7 +10,7 @@ from torch import Tensor
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Cameras, Rays
 from renderpretrain.renderers import Rendered
-from renderpretrain.viz.colours import depth_colours
+from renderpretrain.viz.colors import depth_colors
 from renderpretrain.viz.sheet import save_sheet
 from renderpretrain.viz.views import camera_view
 
@@ -55,10 +55,10 @@ def save_rendering(
     depth = torch.cat([part.depth[0] for part in parts]).view(view.shape).cpu()
     opacity = torch.cat([part.opacity[0] for part in parts]).view(view.shape).cpu()
     far = max(float(depth.max()), 1.0)
-    colours = [part.rgb[0] for part in parts if part.rgb is not None]
+    colors = [part.rgb[0] for part in parts if part.rgb is not None]
     panels = [] if image is None else [("seen", image)]
-    if colours:
-        panels.append(("rendered", torch.cat(colours).T.reshape(3, *view.shape)))
-    panels.append((f"depth, to {far:.0f} m", depth_colours(depth, opacity > OPAQUE, near=far / 10, far=far)))
+    if colors:
+        panels.append(("rendered", torch.cat(colors).T.reshape(3, *view.shape)))
+    panels.append((f"depth, to {far:.0f} m", depth_colors(depth, opacity > OPAQUE, near=far / 10, far=far)))
     panels.append(("opacity", opacity.expand(3, -1, -1)))
     return save_sheet(Path(path), "", [("", panels)])

@@ -42,9 +42,9 @@ def save_sheet(
     sheet = Image.new("RGB", (width, top + HEADER + len(rows) * (height + HEADER + MARGIN)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 4), title, INK, font=font)
-    for left, line, name, colour in marks:
+    for left, line, name, color in marks:
         corners = (left, HEADER + line + 4, left + SWATCH, HEADER + line + 4 + SWATCH)
-        draw.rectangle(corners, colour, outline=INK)
+        draw.rectangle(corners, color, outline=INK)
         draw.text((left + SWATCH + 4, HEADER + line + 3), name, INK, font=font)
     for (label, _), row in zip(rows, pictures, strict=True):
         left = MARGIN
@@ -64,11 +64,11 @@ def _marks(
 ) -> list[tuple[int, int, str, tuple[int, ...]]]:
     """Left edge, line's top, name and colour of every entry, in lines no longer than the sheet."""
     marks, left, line = [], MARGIN, 0
-    for name, colour in legend.items():
+    for name, color in legend.items():
         length = SWATCH + 4 + round(font.getlength(name)) + 2 * MARGIN
         if left > MARGIN and left + length > width:
             left, line = MARGIN, line + HEADER
-        marks.append((left, line, name, tuple((colour * 255 + 0.5).int().tolist())))
+        marks.append((left, line, name, tuple((color * 255 + 0.5).int().tolist())))
         left += length
     return marks
 

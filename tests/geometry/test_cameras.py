@@ -111,7 +111,7 @@ def test_a_scaled_projection_matrix_means_the_same_camera():
     cams = cameras(1)
     matrix = torch.eye(4, dtype=torch.float64)[None].clone()
     matrix[:, :3] = 0.01 * (cams.intrinsics @ cams.world_to_camera[:, :3])
-    again = Cameras.from_lidar2img(matrix, cams.image_size, integer_centres=False)
+    again = Cameras.from_lidar2img(matrix, cams.image_size, integer_centers=False)
     assert_close(again.intrinsics, cams.intrinsics, rtol=0, atol=1e-8)
 
 

@@ -103,7 +103,7 @@ def test_the_pillars_are_seen_where_bevformer_sees_them(golden):
     size = ((upper[0] - lower[0]) / x, (upper[1] - lower[1]) / y, upper[2] - lower[2])
     grid = VoxelGrid((*lower, *upper), size)
     image_size = tuple(g["image_size_h_w"].tolist())
-    cameras = Cameras.from_lidar2img(g["lidar2img"][None].float(), image_size, integer_centres=False)
+    cameras = Cameras.from_lidar2img(g["lidar2img"][None].float(), image_size, integer_centers=False)
     heights = pillar_heights(grid, g["num_z_anchors"].item(), margin=6 / 16)
     everyone = torch.ones(1, 3, dtype=torch.bool)
     views = project_pillars(cameras, everyone, grid, heights)

@@ -68,7 +68,7 @@ def test_a_ball_is_rendered_where_it_is_in_two_passes(opacity, tolerance):
 
 @pytest.mark.parametrize("law", [NeuSOpacity(4.0, 100.0), VolSDFOpacity(4.0, 0.01)], ids=["neus", "volsdf"])
 def test_a_ball_is_rendered_where_it_is_in_one_pass(law):
-    field = Ball(GRID, 9, extent=4.0, opacity=law, colour=False)
+    field = Ball(GRID, 9, extent=4.0, opacity=law, color=False)
     rays, exact = rays_to_the_ball()
     with torch.no_grad():
         rendered = VolumeRenderer(field, Even(GRID, 400, near=0.1))(torch.zeros(1, 9, *GRID.shape), rays)
@@ -85,7 +85,7 @@ def test_volsdf_sees_a_plane_at_its_expected_depth():
             return 1.0 - points[..., 0]
 
     beta = 0.2
-    field = Plane(GRID, 9, extent=1.0, opacity=VolSDFOpacity(1.0, beta), colour=False)
+    field = Plane(GRID, 9, extent=1.0, opacity=VolSDFOpacity(1.0, beta), color=False)
     rays = Rays.through(torch.tensor([[[-3.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 0.0]]]))
     with torch.no_grad():
         rendered = VolumeRenderer(field, Even(GRID, 500, near=0.0))(torch.zeros(1, 9, *GRID.shape), rays)
@@ -103,7 +103,7 @@ def test_volsdf_sees_a_plane_at_its_expected_depth():
 
 def test_a_density_field_sees_fog_at_its_expected_depth():
     """Constant density from x = -4 to 4: the mean of an exponential cut where the grid ends."""
-    field = DensityField(GRID, 1, extent=1.0, activation=torch.relu, colour=False)
+    field = DensityField(GRID, 1, extent=1.0, activation=torch.relu, color=False)
     field.density = Stored()
     rays = Rays.through(torch.tensor([[[-3.0, 0.2, 0.1]]]), torch.tensor([[[0.0, 0.2, 0.1]]]))
     volume = torch.full((1, 1, *GRID.shape), 0.5)

@@ -8,7 +8,7 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import pictures
 from renderpretrain.training.pictures import DEPTH_SPAN, DepthScale
-from renderpretrain.viz import depth_colours
+from renderpretrain.viz import depth_colors
 
 SMALL = {"num_points": 2048, "num_views": 2, "image_size": (48, 64), "with_truth": False}
 
@@ -25,7 +25,7 @@ def test_a_panel_says_which_depths_its_colours_stand_for():
     depth, valid = torch.tensor([[0.5, 1.0, 5.0]]), torch.tensor([[True, True, False]])
     name, picture = DepthScale(5.0).panel("target depth", depth, valid)
     assert name == "target depth"
-    assert torch.equal(picture, depth_colours(depth, valid, near=0.5, far=5.0))
+    assert torch.equal(picture, depth_colors(depth, valid, near=0.5, far=5.0))
     near, middle, far, none = DepthScale(5.0).legend().items()
     assert (near[0], middle[0], far[0]) == ("0.5 m", "1.6 m", "5 m")
     assert torch.equal(near[1], picture[:, 0, 0]) and far[1].sum() < middle[1].sum() < near[1].sum()

@@ -44,7 +44,7 @@ def test_a_sphere_is_where_it_is_and_faces_outward(mesh):
         4 / 3 * math.pi * RADIUS**3, rel=0.01
     )  # chords lie inside; positive: outward
     # Normals of small triangles, whose slivers turn some.
-    assert ((mesh.colours - (0.5 + 0.5 * outward / RADIUS)).norm(dim=-1) < 0.1).float().mean() > 0.99
+    assert ((mesh.colors - (0.5 + 0.5 * outward / RADIUS)).norm(dim=-1) < 0.1).float().mean() > 0.99
 
 
 def test_logits_have_their_surface_at_a_half(mesh):
@@ -53,7 +53,7 @@ def test_logits_have_their_surface_at_a_half(mesh):
     assert_close(
         (found.vertices - CENTRE).norm(dim=-1), torch.full((len(found.vertices),), RADIUS), atol=8e-3, rtol=0
     )  # steps twice as long
-    assert found.colours is None
+    assert found.colors is None
 
 
 def test_no_surface_is_one_line():
@@ -99,8 +99,8 @@ def test_rays_end_where_they_are_opaque(tmp_path):
 
     points = rendered_points(parts(colours), rays)
     assert points.vertices.tolist() == [[2.0, 0, 0], [0, 0, 4.0]]
-    assert points.colours.tolist() == [[1.0, 1, 1], [0, 0, 1]]
-    assert rendered_points(parts(None), rays).colours is None
+    assert points.colors.tolist() == [[1.0, 1, 1], [0, 0, 1]]
+    assert rendered_points(parts(None), rays).colors is None
     header, body = read(write_ply(tmp_path / "points.ply", points))
     assert "element vertex 2" in header and not any("face" in line for line in header) and len(body) == 30
     opacity.zero_()

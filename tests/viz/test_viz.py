@@ -6,11 +6,11 @@ from torch.testing import assert_close
 from renderpretrain import Cameras
 from renderpretrain.renderers import Rendered
 from renderpretrain.viz import (
-    class_colours,
-    depth_colours,
-    error_colours,
+    class_colors,
+    depth_colors,
+    error_colors,
     labels_from_above,
-    normal_colours,
+    normal_colors,
     save_rendering,
     save_sheet,
 )
@@ -59,28 +59,28 @@ def test_the_highest_labelled_point_is_seen_from_above():
 
 def test_near_is_brighter_than_far_and_unknown_is_black():
     depth = torch.tensor([[2.0, 10.0, 60.0, 10.0]])
-    colours = depth_colours(depth, torch.tensor([[True, True, True, False]]), near=2.0, far=60.0)
+    colours = depth_colors(depth, torch.tensor([[True, True, True, False]]), near=2.0, far=60.0)
     brightness = colours.sum(0)[0]
     assert brightness[0] > brightness[1] > brightness[2] > brightness[3] == 0
 
 
 def test_a_large_error_is_red():
-    colours = error_colours(torch.tensor([[0.0, 9.0]]), torch.ones(1, 2, dtype=torch.bool), worst=0.5)
+    colours = error_colors(torch.tensor([[0.0, 9.0]]), torch.ones(1, 2, dtype=torch.bool), worst=0.5)
     assert colours[0, 0, 1] > 0.8 > 0.2 > colours[1, 0, 1]
     assert colours[:, 0, 0].max() < 0.2
 
 
 def test_every_class_has_its_own_colour_and_nothing_is_black():
-    colours = class_colours(torch.arange(-1, 40)[None])[:, 0].T
+    colours = class_colors(torch.arange(-1, 40)[None])[:, 0].T
     assert not colours[:2].any() and colours.min() >= 0 and colours.max() <= 1
     apart = torch.cdist(colours[2:], colours[2:]) + torch.eye(39)
     assert apart.min() > 0.05
-    assert torch.equal(class_colours(torch.tensor([[7]]))[:, 0, 0], colours[8])
+    assert torch.equal(class_colors(torch.tensor([[7]]))[:, 0, 0], colours[8])
 
 
 def test_an_upward_normal_is_blue():
     up = torch.tensor([0.0, 0.0, 1.0])[:, None, None]
-    assert_close(normal_colours(up)[:, 0, 0], torch.tensor([0.5, 0.5, 1.0]))
+    assert_close(normal_colors(up)[:, 0, 0], torch.tensor([0.5, 0.5, 1.0]))
 
 
 def test_points_are_drawn_in_the_cell_their_ray_passes():

@@ -107,7 +107,7 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
             frame["cameras"][scene.camera_names[n]] = {
                 "file": f"{number:06d}_{n}.png",
                 **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
-                "intrinsics": _integer_centres(scene.cameras[n]),
+                "intrinsics": _integer_centers(scene.cameras[n]),
                 "distortion": _distortion(scene.cameras[n]),
                 "lidar_to_camera": torch.linalg.inv(scene.cameras.camera_to_world[n].double()).tolist(),
             }
@@ -123,7 +123,7 @@ def _add_views(
     if scene.cameras is None or scene.images is None:
         raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
     content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.cameras_there))
-    content.setdefault("intrinsics", _integer_centres(scene.cameras[0]))
+    content.setdefault("intrinsics", _integer_centers(scene.cameras[0]))
     content.setdefault("distortion", _distortion(scene.cameras[0]))
     if scene.z_depths is not None:
         content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
@@ -139,7 +139,7 @@ def _add_views(
             "timestamp_s": scene.timestamp,
             "color": f"{number:06d}_{n}.png",
             **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
-            "intrinsics": _integer_centres(camera),
+            "intrinsics": _integer_centers(camera),
             "camera_to_world": camera.camera_to_world.tolist(),
         }
         if scene.z_depths is not None:
@@ -170,7 +170,7 @@ def _write_image(file: Path, image: Tensor) -> dict[str, int]:
     return {"width": image.shape[2], "height": image.shape[1]}
 
 
-def _integer_centres(camera: Cameras) -> list[list[float]]:
+def _integer_centers(camera: Cameras) -> list[list[float]]:
     """Intrinsics with the first pixel's centre at (0, 0), as on disk."""
     matrix = camera.intrinsics.double().clone()
     matrix[:2, 2] -= 0.5

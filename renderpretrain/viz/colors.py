@@ -29,7 +29,7 @@ def ramp(
     return ((1 - share) * table[low] + share * table[low + 1]).permute(2, 0, 1)
 
 
-def depth_colours(
+def depth_colors(
     depth: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, near: int | float, far: int | float
 ) -> Float[Tensor, "3 H W"]:
     """Depth in metres on a logarithmic scale from ``near`` to ``far``; black where not valid."""
@@ -38,20 +38,20 @@ def depth_colours(
     return ramp(place, DEPTH_STOPS) * valid
 
 
-def error_colours(
+def error_colors(
     error: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"], *, worst: float
 ) -> Float[Tensor, "3 H W"]:
     """Errors from 0 to ``worst`` and beyond; black where not valid."""
     return ramp(error / worst, ERROR_STOPS) * valid
 
 
-def normal_colours(normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+def normal_colors(normals: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     """Unit normals by axis: red +x, green +y, blue +z around grey; a zero vector is black."""
     length = normals.norm(dim=0, keepdim=True)
     return (0.5 + 0.5 * normals / length.clamp(min=1e-6)) * length.clamp(max=1)
 
 
-def class_colours(labels: Int[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+def class_colors(labels: Int[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
     """A colour per class, the same everywhere; black for class 0 and below, which is nothing."""
     turn = 0.618034 * labels.clamp(min=0)  # the golden ratio spreads any number of hues
     hue = 6 * torch.stack([turn, turn - 1 / 3, turn + 1 / 3]).remainder(1)
