@@ -4,6 +4,7 @@ Constructor arguments are the configuration; parameter names are those of the fr
 """
 
 from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
+from renderpretrain.encoders.described import DescribedModule, Role, Sizes
 from renderpretrain.encoders.fpn import FPN
 from renderpretrain.encoders.lss_fpn import LSSFPN
 from renderpretrain.encoders.masked import (
@@ -29,11 +30,29 @@ from renderpretrain.encoders.volume_unet import VolumeUNet
 from renderpretrain.encoders.voxelize import Voxels, voxelize
 from renderpretrain.encoders.window_attention import WindowAttention
 
+ENCODERS: dict[str, type[DescribedModule]] = {
+    encoder.__name__: encoder
+    for encoder in (
+        SparseEncoder,
+        VoxelBackBone8x,
+        SparseUNet,
+        ResNet,
+        ConvNeXt,
+        SwinTransformer,
+        FPN,
+        LSSFPN,
+        VolumeNeck,
+    )
+}
+"""Those that a file of weights is enough for, by the names that files call them."""
+
 __all__ = [
+    "ENCODERS",
     "FPN",
     "LSSFPN",
     "Backend",
     "ConvNeXt",
+    "DescribedModule",
     "Domains",
     "MaskedBatchNorm2d",
     "MaskedConv2d",
@@ -41,7 +60,9 @@ __all__ = [
     "MaskedMaxPool2d",
     "PromptNorm",
     "ResNet",
+    "Role",
     "RowBatchNorm",
+    "Sizes",
     "SparseBasicBlock",
     "SparseConv3d",
     "SparseEncoder",

@@ -12,6 +12,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
+from renderpretrain.encoders.described import (
+    DescribedModule,
+    Role,
+    Sizes,
+    State,
+    count_numbers,
+    normed_stages,
+    side_of,
+)
 from renderpretrain.encoders.drop_path import drop_path
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import (
@@ -23,7 +32,7 @@ from renderpretrain.encoders.masked import (
 from renderpretrain.encoders.perceptron import Perceptron
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(DescribedModule):
     """A pyramid of feature maps at strides 4, 8, 16, 32, each normalised.
 
     Args:
@@ -38,6 +47,8 @@ class ConvNeXt(nn.Module):
     Differs from timm's classifier in: an output norm per returned stage, as detection code has it, and no
     head.
     """
+
+    role = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -93,6 +104,17 @@ class ConvNeXt(nn.Module):
             if i in self.out_indices:
                 maps.append(self.get_submodule(f"norm{i}")(x, hidden))
         return maps
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """All of them; of a layer scale whether there is one."""
+        stages = count_numbers(state, r"stages\.(\d+)\.")
+        return {
+            "depths": [count_numbers(state, rf"stages\.{i}\.blocks\.(\d+)\.") for i in range(stages)],
+            "widths": [side_of(state, f"stages.{i}.blocks.0.conv_dw.weight", 0) for i in range(stages)],
+            "layer_scale": 1.0 if "stages.0.blocks.0.gamma" in state else 0.0,
+            "out_indices": normed_stages(state, stages),
+        }
 
 
 class ConvNeXtBlock(nn.Module):

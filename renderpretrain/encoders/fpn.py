@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
 
 
-class FPN(nn.Module):
+class FPN(DescribedModule):
     """Coarse maps are added to finer ones, all brought to one width.
 
     https://arxiv.org/abs/1612.03144. Keys: ``lateral_convs.{i}.conv``, ``fpn_convs.{i}.conv``, counted from
@@ -23,6 +24,8 @@ class FPN(nn.Module):
         extra_convs: Make the additional maps by strided convolutions of the output (rectified from the second
             on) instead of dropping every other cell.
     """
+
+    role = Role("image_neck", "maps")
 
     def __init__(
         self,
@@ -77,6 +80,28 @@ class FPN(nn.Module):
         if not self.extra_convs:
             return x[..., ::2, ::2]
         return self.fpn_convs[len(self.lateral_convs) + i](x.relu() if i else x)
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """Widths and levels; not the maps that are ignored, nor outputs that have no weights."""
+        used = count_numbers(state, r"lateral_convs\.(\d+)\.")
+        outs = count_numbers(state, r"fpn_convs\.(\d+)\.")
+        return {
+            "in_channels": [side_of(state, f"lateral_convs.{i}.conv.weight", 1) for i in range(used)],
+            "out_channels": side_of(state, "lateral_convs.0.conv.weight", 0),
+            "num_outs": outs,
+            "extra_convs": outs > used,
+        }
+
+    @property
+    def sizes(self) -> Sizes:
+        """Those, too; what an ignored map has is not known and is 0."""
+        return {
+            **super().sizes,
+            "in_channels": [0] * self.start_level + list(self.in_channels),
+            "start_level": self.start_level,
+            "num_outs": len(self.fpn_convs) + (0 if self.extra_convs else self.num_extra),
+        }
 
 
 class _Conv(nn.Module):

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
 from renderpretrain.ops.batch_norm import BatchNorm2d
 
 
-class LSSFPN(nn.Module):
+class LSSFPN(DescribedModule):
     """The generalised FPN of lift-splat networks (BEVFusion's GeneralizedLSSFPN, also NS-MAE's).
 
     From the coarsest map on: enlarge bilinearly, append to the next finer map, 1x1 and 3x3 convolution, each
@@ -24,6 +25,8 @@ class LSSFPN(nn.Module):
     Differs from the released code in: pixels are edge to edge when maps are enlarged (its
     ``align_corners=False``, as BEVFusion's configurations have it, not the default).
     """
+
+    role = Role("image_neck", "maps")
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
@@ -57,6 +60,20 @@ class LSSFPN(nn.Module):
             both = torch.cat([maps[i], coarse], dim=1)
             outs.insert(0, self.fpn_convs[i](self.lateral_convs[i](both)))
         return outs[:-1]
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """Widths; of the two coarsest maps, whose sum alone is known, the last has twice the other's."""
+        count = count_numbers(state, r"lateral_convs\.(\d+)\.")
+        out = side_of(state, "lateral_convs.0.conv.weight", 0)
+        both = [side_of(state, f"lateral_convs.{i}.conv.weight", 1) for i in range(count)]
+        coarsest = [both[-1] // 3, both[-1] - both[-1] // 3]
+        return {"in_channels": [n - out for n in both[:-1]] + coarsest, "out_channels": out}
+
+    @property
+    def sizes(self) -> Sizes:
+        """The widths of all maps given."""
+        return {**super().sizes, "in_channels": list(self.in_channels)}
 
 
 class _ConvNorm(nn.Module):

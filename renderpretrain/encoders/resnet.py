@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
+from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
@@ -22,7 +23,7 @@ from renderpretrain.encoders.masked import (
 )
 
 
-class ResNet(nn.Module):
+class ResNet(DescribedModule):
     """A pyramid of feature maps at strides 4, 8, 16, 32.
 
     Args:
@@ -35,6 +36,8 @@ class ResNet(nn.Module):
         stride_first: Bottlenecks stride in their first convolution, as those of mmdetection's style ``caffe``
             do, with which UniScene begins.
     """
+
+    role = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -97,6 +100,23 @@ class ResNet(nn.Module):
             if i in self.out_indices:
                 maps.append(x)
         return maps
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """Depths and widths; not which maps are returned, nor where a bottleneck strides."""
+        stages = count_numbers(state, r"layer(\d+)\.", first=1)
+        return {
+            "depths": [count_numbers(state, rf"layer{i + 1}\.(\d+)\.") for i in range(stages)],
+            "bottleneck": "layer1.0.conv3.weight" in state,
+            "width": side_of(state, "conv1.weight", 0),
+        }
+
+    @property
+    def sizes(self) -> Sizes:
+        """Which maps are returned and where bottlenecks stride, too."""
+        strides = [m.stride[0] for n, m in self.named_modules() if n == "layer2.0.conv1"]
+        caffe = strides == [2] and "layer2.0.conv3.weight" in self.state_dict()
+        return {**super().sizes, "out_indices": list(self.out_indices), "stride_first": caffe}
 
 
 class BasicBlock(nn.Module):

@@ -1,10 +1,20 @@
 """Sparse 3D encoders: voxels in, a coarser dense volume out."""
 
+import re
 from collections.abc import Sequence
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from renderpretrain.encoders.described import (
+    SWEEP_COLUMNS,
+    DescribedModule,
+    Role,
+    Sizes,
+    State,
+    count_numbers,
+    side_of,
+)
 from renderpretrain.encoders.rulebook import Triple
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import (
@@ -20,8 +30,11 @@ from renderpretrain.encoders.strides import covering_shape, output_grid
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.uncompiled import uncompiled
 
+SECOND_PADDINGS = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
+"""``(z, y, x)`` of the strided convolutions of SECOND's line."""
 
-class SparseEncoder(nn.Module):
+
+class SparseEncoder(DescribedModule):
     """SECOND's residual sparse encoder as UniPAD uses it.
 
     Keys as in mmdetection3d: ``conv_input``, ``encoder_layers.encoder_layer{i}``, ``conv_out``.
@@ -45,6 +58,14 @@ class SparseEncoder(nn.Module):
 
     Differs from UniPAD in: the mask is applied by the caller, who drops the hidden voxels.
     """
+
+    role = Role(
+        "lidar_encoder",
+        "points",
+        columns=SWEEP_COLUMNS,
+        input_kernels=("conv_input.0.weight",),
+        norm_eps=1e-3,
+    )
 
     def __init__(  # noqa: PLR0913  the layers' sizes are the configuration
         self,
@@ -98,8 +119,42 @@ class SparseEncoder(nn.Module):
         shape = covering_shape(grid.shape, strided_specs(self.encoder_layers))
         return output_grid(grid, strided_specs(self), shape)
 
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """Widths; strides and paddings, which weights do not tell, are those of SECOND's line."""
+        channels: list[list[int]] = []
+        for i in range(count_numbers(state, r"encoder_layers\.encoder_layer(\d+)\.", first=1)):
+            stage = f"encoder_layers.encoder_layer{i + 1}"
+            widths = []
+            for j in range(count_numbers(state, rf"{re.escape(stage)}\.(\d+)\.")):
+                key = f"{stage}.{j}.0.weight"
+                widths.append(side_of(state, key if key in state else f"{stage}.{j}.conv1.weight", 0))
+            channels.append(widths)
+        ends = "conv_out.0.weight" in state
+        kernel = tuple(state["conv_out.0.weight"].shape[1:4]) if ends else (1, 1, 1)
+        flat = kernel == (1, 1, 1)
+        return {
+            "in_channels": side_of(state, "conv_input.0.weight", 4),
+            "out_channels": side_of(state, "conv_out.0.weight", 0) if ends else 256,
+            "channels": channels,
+            "strides": [[2, 2, 2]] * (len(channels) - 1),
+            "paddings": [list(p) for p in SECOND_PADDINGS[: len(channels) - 1]],
+            "out_geometry": [1, 1, 0] if flat else [list(kernel), [1 if k == 1 else 2 for k in kernel], 0],
+        }
 
-class VoxelBackBone8x(nn.Module):
+    @property
+    def sizes(self) -> Sizes:
+        """Its own strides and paddings, too."""
+        *specs, out = strided_specs(self)
+        return {
+            **super().sizes,
+            "strides": [list(s.stride) for s in specs],
+            "paddings": [list(s.padding) for s in specs],
+            "out_geometry": [list(out.kernel_size), list(out.stride), list(out.padding)],
+        }
+
+
+class VoxelBackBone8x(DescribedModule):
     """The sparse backbone of OpenPCDet's SECOND, PV-RCNN and CenterPoint, with its keys.
 
     Three stages halve all axes, the fourth leaves z unpadded, and ``conv_out`` halves z once more: 41 x 1600
@@ -109,6 +164,14 @@ class VoxelBackBone8x(nn.Module):
         in_channels: Channels of the voxels.
         backend: See :class:`SubMConv3d`.
     """
+
+    role = Role(
+        "lidar_encoder",
+        "points",
+        columns=SWEEP_COLUMNS,
+        input_kernels=("conv_input.0.weight",),
+        norm_eps=1e-3,
+    )
 
     def __init__(self, in_channels: int, *, backend: Backend = "auto") -> None:
         super().__init__()
@@ -143,6 +206,11 @@ class VoxelBackBone8x(nn.Module):
         """The grid on whose centres the volume's values are centred, given the voxels' grid."""
         z, y, x = grid.shape
         return output_grid(grid, strided_specs(self), (z + 1, y, x))
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """The input's channels; all others are fixed."""
+        return {"in_channels": side_of(state, "conv_input.0.weight", 4)}
 
 
 def _openpcdet_stage(

@@ -6,6 +6,16 @@ from functools import partial
 import torch
 from torch import nn
 
+from renderpretrain.encoders.described import (
+    ROOM_COLUMNS,
+    SWEEP_COLUMNS,
+    DescribedModule,
+    Role,
+    Sizes,
+    State,
+    count_numbers,
+    side_of,
+)
 from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
@@ -17,7 +27,7 @@ from renderpretrain.ops.uncompiled import uncompiled
 MakeNorm = Callable[[int], nn.Module]
 
 
-class SparseUNet(nn.Module):
+class SparseUNet(DescribedModule):
     """PonderV2's indoor and outdoor backbone, SpUNet of Pointcept (https://arxiv.org/abs/2310.08586).
 
     A 5x5x5 stem; going down, 2x2x2 convolutions of stride two, each with its residual blocks; going up, their
@@ -40,6 +50,15 @@ class SparseUNet(nn.Module):
     Differs from Pointcept in: no classifier (its ``final``); the volume is enlarged by as many cells as the
     strides need, not by 96.
     """
+
+    role = Role(
+        "point_encoder",
+        "points",
+        columns=(*SWEEP_COLUMNS, ROOM_COLUMNS),
+        input_kernels=("conv_input.0.weight", "conv_input.conv.weight"),
+        kernel_axes="xyz",
+        norm_eps=1e-3,
+    )
 
     def __init__(
         self,
@@ -101,6 +120,26 @@ class SparseUNet(nn.Module):
             both = torch.cat([out.features, maps.pop().features], dim=1)
             out = blocks(out.with_features(both), domains)
         return x.with_features(out.features)
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """All of them."""
+        prompted = "conv_input.conv.weight" in state
+        conv, stages = ("conv" if prompted else "0"), count_numbers(state, r"down\.(\d+)\.")
+        down = [side_of(state, f"down.{s}.{conv}.weight", 0) for s in range(stages)]
+        up = [side_of(state, f"up.{s}.{conv}.weight", 0) for s in reversed(range(stages))]
+        depths = [count_numbers(state, rf"enc\.{s}\.block(\d+)\.") for s in range(stages)]
+        depths += [count_numbers(state, rf"dec\.{s}\.block(\d+)\.") for s in reversed(range(stages))]
+        sizes: Sizes = {
+            "in_channels": side_of(state, f"conv_input.{conv}.weight", 4),
+            "channels": down + up,
+            "depths": depths,
+            "stem_channels": side_of(state, f"conv_input.{conv}.weight", 0),
+        }
+        if prompted:
+            domains = count_numbers(state, r"conv_input\.bn\.bns\.(\d+)\.")
+            sizes["prompt"] = [domains, side_of(state, "conv_input.bn.modulation.1.weight", 1)]
+        return sizes
 
 
 class _Builder:

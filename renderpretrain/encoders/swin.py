@@ -8,6 +8,7 @@ name the same weights otherwise: torchvision (``features``) and mmdetection (``s
 latter also orders the four cells that ``reduction`` reads differently.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
+from renderpretrain.encoders.described import (
+    DescribedModule,
+    Role,
+    Sizes,
+    State,
+    count_numbers,
+    normed_stages,
+    side_of,
+)
 from renderpretrain.encoders.drop_path import drop_path as drop
 from renderpretrain.encoders.masked import hide_cells, resize_mask
 from renderpretrain.encoders.perceptron import Perceptron
@@ -27,7 +37,7 @@ HEAD_WIDTH = 32
 """Channels of an attention head, as in all published sizes."""
 
 
-class SwinTransformer(nn.Module):
+class SwinTransformer(DescribedModule):
     """A pyramid of feature maps at strides 4, 8, 16, 32, each normalised.
 
     Args:
@@ -43,6 +53,8 @@ class SwinTransformer(nn.Module):
     Differs from timm's classifier in: any size that patches tile; an output norm per returned layer, as
     detection code has it, and no head.
     """
+
+    role = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -103,6 +115,19 @@ class SwinTransformer(nn.Module):
             if i in self.out_indices:
                 maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2))
         return maps
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """All of them; the window by the number of places that two cells in it can have."""
+        layers = count_numbers(state, r"layers\.(\d+)\.")
+        rows = side_of(state, "layers.0.blocks.0.attn.relative_position_bias_table", 0)
+        return {
+            "depths": [count_numbers(state, rf"layers\.{i}\.blocks\.(\d+)\.") for i in range(layers)],
+            "width": side_of(state, "patch_embed.proj.weight", 0),
+            "window": (math.isqrt(rows) + 1) // 2,
+            "out_indices": normed_stages(state, layers),
+            "mask_token": "mask_token" in state,
+        }
 
 
 class SwinBlock(nn.Module):

@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
 from renderpretrain.ops.batch_norm import BatchNorm3d
 
 
-class VolumeNeck(nn.Module):
+class VolumeNeck(DescribedModule):
     """Parallel branches at several horizontal resolutions, brought back to the input's and summed.
 
     The branches are UniPAD's SECOND3D (keys ``blocks.{i}.{j}``), the way back its SECOND3DFPN
@@ -28,6 +29,8 @@ class VolumeNeck(nn.Module):
     Differs from UniPAD in: a volume whose sides the strides do not divide is served too, by cropping the way
     back.
     """
+
+    role = Role("lidar_neck", "volume", norm_eps=1e-3)
 
     def __init__(
         self,
@@ -68,6 +71,19 @@ class VolumeNeck(nn.Module):
         for up in ups[1:]:
             total = total + up[..., :height, :width]
         return total
+
+    @classmethod
+    def sizes_of(cls, state: State) -> Sizes:
+        """All of them."""
+        branches = count_numbers(state, r"blocks\.(\d+)\.")
+        convs = [k for k, v in state.items() if k.startswith("blocks.0.") and v.ndim == 5]
+        return {
+            "in_channels": side_of(state, "blocks.0.0.weight", 1),
+            "out_channels": side_of(state, "deblocks.0.1.weight", 0),
+            "channels": [side_of(state, f"blocks.{i}.0.weight", 0) for i in range(branches)],
+            "strides": [side_of(state, f"deblocks.{i}.0.weight", 4) for i in range(branches)],
+            "num_blocks": len(convs) - 1,
+        }
 
 
 class VolumeConv(nn.Module):

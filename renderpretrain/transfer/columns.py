@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renderpretrain.recipes.columns import COLOR_NORMAL, SWEEPS, TOGETHER
-from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
+from renderpretrain.recipes.columns import SWEEPS, TOGETHER
+from renderpretrain.transfer.architecture import role_of
+from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.layouts import Tensors
-
-INPUT_KERNELS = ("conv_input.0.weight", "conv_input.conv.weight")
-"""Of these; their last axis is the columns'."""
 
 POINTCEPT_NAMES = {"x": "coord", "intensity": "strength", "r": "color", "nx": "normal"}
 """Pointcept's name of what begins with a column."""
@@ -31,21 +29,19 @@ def columns_by_number(kind: str, count: int) -> tuple[str, ...]:
 
     Three to five are x, y, z, intensity and the time lag in that order; six of a U-Net colour and normal.
     """
-    if kind == "SparseUNet" and count == len(COLOR_NORMAL):
-        return COLOR_NORMAL
-    return SWEEPS[:count] if kind in POINT_KINDS and 3 <= count <= len(SWEEPS) else ()
+    return next((names for names in role_of(kind).columns if len(names) == count), ())
 
 
 def columns_of(encoder: Encoder) -> tuple[str, ...]:
     """What an encoder reads of a point: as recorded, else as its number of inputs says."""
-    if encoder.kind not in POINT_KINDS:
+    if encoder.role.reads != "points":
         return ()
     return encoder.columns or columns_by_number(encoder.kind, int(encoder.spec["in_channels"]))
 
 
-def input_kernel(tensors: Mapping[str, Tensor]) -> str | None:
+def input_kernel(kind: str, tensors: Mapping[str, Tensor]) -> str | None:
     """The key of the convolution that reads the columns."""
-    return next((key for key in INPUT_KERNELS if key in tensors), None)
+    return next((key for key in role_of(kind).input_kernels if key in tensors), None)
 
 
 def with_columns(kernel: Tensor, have: Sequence[str], want: Sequence[str]) -> Tensor:
@@ -67,7 +63,7 @@ def fit_columns(encoder: Encoder, want: Sequence[str], whose: str) -> tuple[Enco
     Raises:
         ValueError: If the encoder reads a column that the recipe does not.
     """
-    have, key = columns_of(encoder), input_kernel(encoder.tensors)
+    have, key = columns_of(encoder), input_kernel(encoder.kind, encoder.tensors)
     if not have or not want or key is None or tuple(have) == tuple(want):
         return encoder, ()
     lost = [name for name in have if name not in want]
@@ -96,8 +92,8 @@ def enter_columns(
     Raises:
         ValueError: See :func:`fit_columns`.
     """
-    key = input_kernel(tensors)
-    if kind not in POINT_KINDS or key is None or tensors[key].ndim != 5:
+    key = input_kernel(kind, tensors)
+    if key is None or tensors[key].ndim != 5:
         return tensors, ()
     theirs = Encoder({"kind": kind, "in_channels": tensors[key].shape[-1]}, tensors)
     try:
@@ -141,7 +137,7 @@ def _why_exact(encoder: Encoder, name: str, part: str) -> str:
         ValueError: If it cannot.
     """
     have = columns_of(encoder)
-    kernel = encoder.tensors[str(input_kernel(encoder.tensors))]
+    kernel = encoder.tensors[str(input_kernel(encoder.kind, encoder.tensors))]
     if not kernel[..., have.index(name)].any():
         return "its weights are 0"
     reach = dict(zip(have, encoder.largest, strict=False)).get(name)
@@ -166,7 +162,7 @@ def _why_exact(encoder: Encoder, name: str, part: str) -> str:
 
 def _without(encoder: Encoder, name: str) -> Encoder:
     """The encoder without a column."""
-    have, key = columns_of(encoder), str(input_kernel(encoder.tensors))
+    have, key = columns_of(encoder), str(input_kernel(encoder.kind, encoder.tensors))
     left = tuple(other for other in have if other != name)
     return replace(
         encoder,

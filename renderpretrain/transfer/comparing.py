@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from renderpretrain.encoders.key_tables import inverted, rename
-from renderpretrain.transfer.columns import INPUT_KERNELS, columns_of
+from renderpretrain.transfer.architecture import role_of
+from renderpretrain.transfer.columns import columns_of
 from renderpretrain.transfer.encoder import Encoder
 from renderpretrain.transfer.layouts import (
     Layout,
@@ -140,8 +141,7 @@ def _norm(encoder: Encoder, part: Part) -> NormReport | None:
     """Batch norm constants of an encoder and of its host."""
     if part.norm is None or "momentum" not in encoder.spec:
         return None
-    eps = 1e-3 if part.axes is not None or encoder.kind == "VolumeNeck" else 1e-5
-    return NormReport((eps, float(encoder.spec["momentum"])), part.norm)
+    return NormReport((encoder.role.norm_eps, float(encoder.spec["momentum"])), part.norm)
 
 
 def _scope(placed: Placed, theirs: Shapes, checkpoint: Path | None) -> Shapes:
@@ -175,7 +175,8 @@ def _columns_hint(key: str, ours: Shape, theirs: Shape, placed: Placed) -> str:
     """What to do where a host reads fewer columns of a point."""
     differing = [(a, b) for a, b in zip(ours, theirs, strict=False) if a != b]
     count, columns = len(placed.columns), placed.columns
-    if placed.ours.get(key) not in INPUT_KERNELS or len(differing) != 1 or differing[0][0] != count:
+    kernels = role_of(placed.part.kind).input_kernels
+    if placed.ours.get(key) not in kernels or len(differing) != 1 or differing[0][0] != count:
         return ""
     there = differing[0][1]
     hint = f"; the host reads {there} columns of a point, {placed.name} {', '.join(columns)}"

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from renderpretrain.encoders import Role
 from renderpretrain.recipes.columns import point_input
-from renderpretrain.transfer.architecture import Spec, describe
+from renderpretrain.transfer.architecture import Spec, describe, role_of
 from renderpretrain.transfer.layouts import Tensors
-
-POINT_KINDS = ("SparseEncoder", "VoxelBackBone8x", "SparseUNet")
-"""Kinds that read voxels of points."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,11 @@ class Encoder:
     def kind(self) -> str:
         """Its class."""
         return str(self.spec["kind"])
+
+    @property
+    def role(self) -> Role:
+        """What such encoders are called and read."""
+        return role_of(self.kind)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def of_recipe(recipe: nn.Module, about: Mapping[str, Any] | None = None) -> Pret
     if read is None:
         return pretrained
     said: dict[str, Any] = {"columns": read.columns, "largest": tuple(read.largest.tolist())}
-    encoders = {n: replace(e, **said) if e.kind in POINT_KINDS else e for n, e in pretrained.encoders.items()}
-    return replace(pretrained, encoders=encoders)
+    points = {n: replace(e, **said) for n, e in pretrained.encoders.items() if e.role.reads == "points"}
+    return replace(pretrained, encoders={**pretrained.encoders, **points})
 
 
 def _copied(name: str, value: Any) -> Tensor:

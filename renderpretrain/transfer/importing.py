@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
+from renderpretrain.encoders import ENCODERS
 from renderpretrain.encoders.key_tables import inverted, rename
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.weights import Weights, check_finite, read_weights
-from renderpretrain.transfer.architecture import KINDS, Spec, build, describe, read_sizes
+from renderpretrain.transfer.architecture import Spec, build, describe, role_of
 from renderpretrain.transfer.columns import columns_of, enter_columns
 from renderpretrain.transfer.comparing import shapes_of
-from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained
+from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.finding import by_module, find_part, kernel_layout, nothing_found
 from renderpretrain.transfer.hosts import SOURCES
 from renderpretrain.transfer.layouts import (
@@ -29,19 +30,6 @@ from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport
-
-NAMES = {
-    "SparseEncoder": "lidar_encoder",
-    "VoxelBackBone8x": "lidar_encoder",
-    "SparseUNet": "point_encoder",
-    "VolumeNeck": "lidar_neck",
-    "ResNet": "image_backbone",
-    "ConvNeXt": "image_backbone",
-    "SwinTransformer": "image_backbone",
-    "FPN": "image_neck",
-    "LSSFPN": "image_neck",
-}
-"""What recipes call an encoder of each kind; kinds that only a recipe can build are not here."""
 
 COUNTERS = ("num_batches_tracked", "relative_position_index")
 """Ends of keys whose values are whole numbers."""
@@ -167,7 +155,7 @@ def _recipe_targets(options: ImportOptions) -> Targets | None:
     targets, read = {}, columns_read(recipe)
     for name, module in recipe.encoders().items():
         spec, shapes = describe(module), shapes_of(module.state_dict())
-        columns = read if spec["kind"] in POINT_KINDS else ()
+        columns = read if role_of(spec["kind"]).reads == "points" else ()
         targets[spec["kind"]] = _Target(name, spec, shapes, _origin(options), columns)
     return targets
 
@@ -185,7 +173,7 @@ def _bring(
 ) -> Found | None:
     """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""
     prefix = find_part(part, foreign.tensors, host, where[1])
-    if prefix is None or part.kind not in (KINDS if targets is None else targets):
+    if prefix is None or part.kind not in (ENCODERS if targets is None else targets):
         return None
     below = {k.removeprefix(prefix): v for k, v in foreign.tensors.items() if k.startswith(prefix)}
     back = inverted(part.table)
@@ -239,11 +227,11 @@ def _untouched(value: Any, before: Any) -> bool:
 def _target_of_file(part: Part, ours: Tensors, where: str) -> _Target:
     """An encoder of the file's own sizes."""
     try:
-        spec = {"kind": part.kind, **read_sizes(part.kind, ours)}
+        spec = {"kind": part.kind, **ENCODERS[part.kind].sizes_of(ours)}
         if part.norm is not None:
             spec["momentum"] = part.norm[1]
         with torch.device("meta"):  # shapes alone
-            return _Target(NAMES[part.kind], spec, shapes_of(build(spec).state_dict()))
+            return _Target(role_of(part.kind).name, spec, shapes_of(build(spec).state_dict()))
     except (ValueError, RuntimeError, LookupError, ArithmeticError, TypeError, StopIteration) as error:
         raise ValueError(f"{where}: no {part.kind} of ours ({error})") from error
 

@@ -8,17 +8,15 @@ from typing import Any, get_args
 
 import torch
 
+from renderpretrain.encoders import ENCODERS
 from renderpretrain.recipes.columns import Column
 from renderpretrain.storage.safetensors_file import DIGEST, pack_tensors
 from renderpretrain.storage.weights import Weights, read_weights
-from renderpretrain.transfer.architecture import KINDS, build
-from renderpretrain.transfer.encoder import POINT_KINDS, Encoder, Pretrained, check_weights
+from renderpretrain.transfer.architecture import build
+from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights
 
 FORMAT = "renderpretrain-encoders-3"
 """In the header of our files."""
-
-XYZ = ("SparseUNet",)
-"""Kinds whose kernels are ``(x, y, z)`` here, too."""
 
 
 def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
@@ -31,7 +29,7 @@ def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:
     header = {
         "format": FORMAT,
         "layout": layout,
-        "axes": json.dumps({n: "xyz" if e.kind in XYZ else "zyx" for n, e in pretrained.encoders.items()}),
+        "axes": json.dumps({n: e.role.kernel_axes for n, e in pretrained.encoders.items()}),
         "encoders": json.dumps({n: e.spec for n, e in pretrained.encoders.items()}),
         "fresh": json.dumps({n: list(e.fresh) for n, e in pretrained.encoders.items() if e.fresh}),
         "columns": json.dumps({n: list(e.columns) for n, e in pretrained.encoders.items() if e.columns}),
@@ -82,7 +80,7 @@ def _encoder(name: str, spec: Any, weights: Weights, fresh: tuple[str, ...]) -> 
         raise ValueError(f"expected tensors of {name}, found none")
     if not isinstance(spec, dict) or not isinstance(spec.get("kind"), str):
         raise ValueError(f"{name}: expected the kind of an encoder, got {spec}")
-    if spec["kind"] in KINDS:
+    if spec["kind"] in ENCODERS:
         with torch.device("meta"):  # shapes alone
             module = build(spec)
         own = module.state_dict()
@@ -92,7 +90,7 @@ def _encoder(name: str, spec: Any, weights: Weights, fresh: tuple[str, ...]) -> 
 
 def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[float]) -> Encoder:
     """The encoder with what a header says of its columns."""
-    count = int(encoder.spec.get("in_channels") or 0) if encoder.kind in POINT_KINDS else 0
+    count = int(encoder.spec.get("in_channels") or 0) if encoder.role.reads == "points" else 0
     if len(columns) not in (0, count) or len(largest) not in (0, len(columns)):
         raise ValueError(f"columns: expected {count} names of what {encoder.kind} reads, got {columns}")
     if not set(columns) <= set(get_args(Column)):

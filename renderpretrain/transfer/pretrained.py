@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from renderpretrain.encoders import ENCODERS
 from renderpretrain.recipes import RECIPES
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.weights import check_finite
 from renderpretrain.storage.yaml_text import read_yaml_mapping
-from renderpretrain.transfer.architecture import KINDS, build
+from renderpretrain.transfer.architecture import build
 from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights, of_recipe
 from renderpretrain.transfer.our_file import read_file
 from renderpretrain.transfer.recipe import build_recipe
@@ -101,7 +102,7 @@ def _read_run(folder: Path) -> Pretrained:
 def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
     """One encoder with its weights."""
     encoder, about = pretrained.encoders[name], pretrained.about
-    if encoder.kind in KINDS:
+    if encoder.kind in ENCODERS:
         module = build(encoder.spec)
     elif about.get("recipe") in RECIPES and about.get("config"):
         parts: Any = build_recipe(str(about["recipe"]), about["config"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from keyword import iskeyword
 from pathlib import Path
 
-from renderpretrain.transfer.architecture import KINDS
+from renderpretrain.encoders import ENCODERS
 from renderpretrain.transfer.columns import columns_note, openpcdet_names, pointcept_names, read_by
 from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.image_words import IMAGE_KINDS, MEAN, STD, image_words, published_names
@@ -38,7 +38,7 @@ def own_snippet(pretrained: Pretrained) -> str:
     lines = ["from renderpretrain.transfer import load_encoder"]
     for name, encoder in pretrained.encoders.items():
         variable = name if name.isidentifier() and not iskeyword(name) else "encoder"
-        alone = encoder.kind in KINDS or bool(pretrained.about.get("config"))
+        alone = encoder.kind in ENCODERS or bool(pretrained.about.get("config"))
         into = "" if alone else f", into=...)  # a {encoder.kind} of yours"
         lines.append(f"{variable} = load_encoder('FILE', {name!r}{into or ')'}")
     return "\n".join(lines) + "\n"

@@ -52,6 +52,7 @@ KINDS = {
     "fpn": lambda: FPN((8, 16, 24), 12, start_level=1, num_outs=4),
     "fpn-extra": lambda: FPN((8, 16, 24), 12, num_outs=5, extra_convs=True),
     "lssfpn": lambda: LSSFPN((8, 16, 32), 12),
+    "lssfpn-uneven": lambda: LSSFPN((8, 16, 24), 12),
     "neck": lambda: VolumeNeck(8, 12, channels=(8, 16), strides=(1, 2), num_blocks=1),
 }
 
@@ -66,7 +67,7 @@ def test_an_encoder_is_built_again_from_what_describes_it(kind):
     }
     assert describe(again) == spec
     for a, b in zip(module.modules(), again.modules(), strict=True):
-        for name in ("stride", "padding", "eps", "momentum", "spec", "out_indices"):
+        for name in ("stride", "padding", "eps", "momentum", "spec", "out_indices", "in_channels"):
             assert getattr(a, name, None) == getattr(b, name, None)
 
 
@@ -235,6 +236,24 @@ def test_a_recipe_begins_with_what_a_file_has(tmp_path):
     with pytest.raises(ValueError, match="expected one of lidar_encoder, lidar_neck, got point_encoder"):
         export_encoders(of_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
         begin_with(other.encoders(), tmp_path / "g.safetensors")
+
+
+@pytest.mark.parametrize("recipe", ["ponder-outdoor", "ponder-indoor"])
+def test_one_encoder_of_a_kind_needs_no_name(recipe, tmp_path):
+    """A U-Net that came from Pointcept without a recipe begins any recipe that has one."""
+    config = RECIPES[recipe].presets["tiny"]
+    theirs, ours = (RECIPES[recipe].build(config).encoders() for _ in range(2))
+    encoder = next(module for module in theirs.values() if isinstance(module, SparseUNet))
+    path = tmp_path / "e.safetensors"
+    export_encoders(of_modules({"taken_from_elsewhere": shaken(encoder)}), "safetensors", path)
+    lines = begin_with(ours, path)
+    (name,) = [name for name, module in ours.items() if isinstance(module, SparseUNet)]
+    assert any(line.startswith(f"{name}: ") and line.endswith(f"tensors from {path}") for line in lines)
+    assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in ours[name].state_dict().items())
+    twice = {"a": encoder, "b": encoder}
+    export_encoders(of_modules(twice), "safetensors", path)
+    with pytest.raises(ValueError, match=f"expected one of .*{name}.*, got a, b; import with --recipe"):
+        begin_with(ours, path)
 
 
 @pytest.mark.parametrize(
