@@ -83,8 +83,7 @@ def _score_views(run: Path, data: str | None, count: int | None, stride: int | N
 
     job, state = trained(run)
     check_target("run", run / "eval.json")
-    config: Any = job.config
-    stride = stride or max(1, min(4, min(config.image_size) // WINDOW))
+    stride = stride or max(1, min(4, min(job.settings.image_size) // WINDOW))
     if data is None:
         dataset, held_out = job.open(), job.holdout
     else:

@@ -18,6 +18,7 @@ from renderpretrain.data.open import ROOMS, open_data
 from renderpretrain.data.words import DataWord, data_words, joined
 from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.norms import estimate_statistics
+from renderpretrain.recipes.recipe import RunSettings
 from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.training import RunFolder, whole_scenes, without_memory
@@ -60,6 +61,12 @@ class Job:
     skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
     cameras: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def settings(self) -> RunSettings:
+        """The configuration, as what every recipe's has in common."""
+        assert isinstance(self.config, RunSettings)  # RECIPES has no other
+        return self.config
+
     def as_tree(self) -> Tree:
         """Plain values for ``config.yaml``."""
         flags = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -72,9 +79,8 @@ class Job:
 
     def build(self, seed: int | None = None) -> nn.Module:
         """The recipe with fresh weights that follow from a seed, the run's own by default."""
-        config: Any = self.config
         torch.manual_seed(self.seed if seed is None else seed)
-        return RECIPES[self.recipe].build(config)
+        return RECIPES[self.recipe].build(self.config)
 
     def load(self, state: Tree, device: torch.device) -> nn.Module:
         """The recipe as the run left it, for whole scenes, on a device.
@@ -97,12 +103,11 @@ class Job:
 
     def _measure(self, model: nn.Module, device: torch.device) -> str:
         """Take batch norms' statistics from the run's training scenes; says what they are now."""
-        config: Any = self.config
         try:
             scenes = self.open()
         except ValueError as error:
             return f"of masked scenes ({error})"
-        training, size = len(scenes) - self.holdout, config.optimization.batch_size
+        training, size = len(scenes) - self.holdout, self.settings.optimization.batch_size
         passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
         estimate_statistics(model, passes)
         return "measured on whole scenes"
@@ -137,12 +142,12 @@ class Job:
             image_size: Height and width of the images, where they are not to be the recipe's.
             with_truth: Whether synthetic scenes carry exact answers.
         """
-        config: Any = self.config
+        settings = self.settings
         dataset = open_data(
             data,
-            image_size=image_size or config.image_size,
+            image_size=image_size or settings.image_size,
             seed=seed,
-            sweeps=config.sweeps,
+            sweeps=settings.sweeps,
             num_scenes=count,
             holdout=holdout,
             frames_per_street=RECIPES[self.recipe].frames_per_street,
@@ -150,7 +155,7 @@ class Job:
             skip=self.skipped,
             places=self.cameras,
         )
-        for line in strange_cameras(data, dataset, self.cameras, config):
+        for line in strange_cameras(data, dataset, self.cameras, self.config):
             typer.echo(line)
         return dataset
 

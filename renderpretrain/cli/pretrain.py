@@ -61,23 +61,24 @@ def pretrain(
 def _check(job: "Job", folder: Path, device: str, resume: bool) -> None:
     """Refuse what a run would refuse, and touch nothing."""
     from renderpretrain.recipes.columns import columns_read
+    from renderpretrain.recipes.recipe import encoders_of
     from renderpretrain.training import RunFolder, choose_device, without_memory
     from renderpretrain.transfer import begin_with
 
     choose_device(device)
     RunFolder(folder).check(resume=resume)
     if job.init and not resume:
-        model: Any = without_memory(job.build)
-        begin_with(model.encoders(), job.init, columns=columns_read(model), load=False)
+        model = without_memory(job.build)
+        begin_with(encoders_of(model), job.init, columns=columns_read(model), load=False)
 
 
 def _begin_with(model: "torch.nn.Module", init: str) -> None:
     """Give a recipe's encoders the weights of a file, and say which."""
     from renderpretrain.recipes.columns import columns_read
+    from renderpretrain.recipes.recipe import encoders_of
     from renderpretrain.transfer import begin_with
 
-    encoders: Any = model
-    for line in begin_with(encoders.encoders(), init, columns=columns_read(model)):
+    for line in begin_with(encoders_of(model), init, columns=columns_read(model)):
         typer.echo(line)
 
 
@@ -99,13 +100,12 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
         typer.echo(f"drawing {path}")
         save_picture(recipe, dataset[shown], path, title=f"{job.recipe} {job.preset}, step {step}")
 
-    settings: Any = job.config
     if job.remark() and os.environ.get("RANK", "0") == "0":
         typer.echo(job.remark())
     result = fit(
         model,
         dataset,
-        settings.optimization,
+        job.settings.optimization,
         out=folder,
         options=RunOptions(
             holdout=job.holdout,
@@ -132,7 +132,7 @@ def _describe(job: "Job") -> None:
     from renderpretrain.training import enlarge_images, step_cost, without_memory
     from renderpretrain.training.overlap import check_overlap, look_at
 
-    settings: Any = job.config
+    settings = job.settings
     height, width = settings.image_size
     # What pictures show costs nothing; to draw or to decode them takes longer than all else here.
     dataset = job.open(image_size=(-(-height // 8), -(-width // 8)))

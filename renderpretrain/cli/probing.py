@@ -27,6 +27,7 @@ from renderpretrain.probes import (
     semseg,
 )
 from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves
@@ -176,7 +177,7 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
     train, test = asked.scenes or SCENES, asked.test_scenes or TEST_SCENES
     if synthetic:
         _check_streets(job, train)
-    raw: Any = job.open_raw(
+    raw = job.open_raw(
         data,
         count=train + test if synthetic else None,
         seed=PROBE_SEED,
@@ -194,7 +195,7 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
             )
     dataset = job.prepare(raw, holdout=test)
     read = dataset.__getitem__
-    seen = any(name.startswith("image") for name in job.build().encoders())  # type: ignore[operator]
+    seen = any(name.startswith("image") for name in encoders_of(job.build()))
     if asked.task == "semseg" and not seen and isinstance(dataset, Recording):
         read = dataset.without_images
     rows = range(len(raw))

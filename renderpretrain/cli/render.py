@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from renderpretrain.data import Batch
 
 RAYS_PER_SENSOR = 4096
@@ -51,19 +53,24 @@ def render(
 
 
 def _write_shapes(
-    model: Any, batch: "Batch", mesh: Path | None, points: Path | None, refine: int
+    model: "nn.Module", batch: "Batch", mesh: Path | None, points: Path | None, refine: int
 ) -> Iterator[Path]:
     """Write what was asked for, of whole inputs; points first, for there may be no surface."""
     import torch
 
+    from renderpretrain.recipes.recipe import HasSurface, RendersRays, lacking
     from renderpretrain.training.evaluate import render_parts
     from renderpretrain.viz import extract_mesh, rendered_points, write_ply
 
+    if not isinstance(model, RendersRays):
+        raise lacking(model, RendersRays, "a point cloud")
     with torch.no_grad():
         batch = batch.to(next(model.parameters()).device)
         volume = model.encode(batch)
         if points:
             rays = model.targets(batch, RAYS_PER_SENSOR).rays
-            yield write_ply(points, rendered_points(render_parts(model, volume, rays), rays))
+            yield write_ply(points, rendered_points(list(render_parts(model, volume, rays)), rays))
         if mesh:
-            yield write_ply(mesh, extract_mesh(model.renderer.field, volume, refine=refine))
+            if not isinstance(model, HasSurface):
+                raise lacking(model, HasSurface, "a mesh")
+            yield write_ply(mesh, extract_mesh(model.surface_field(), volume, refine=refine))

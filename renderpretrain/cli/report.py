@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
+from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.terminal import printable
 from renderpretrain.training import Change, FitResult, StepCost
@@ -56,7 +56,7 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
 
 def parameter_counts(model: nn.Module) -> Iterator[str]:
     """One line for each part that is taken home, for what else the recipe has of its own, and for all."""
-    parts: dict[str, nn.Module] = model.encoders() if hasattr(model, "encoders") else {}  # type: ignore[operator]
+    parts = encoders_of(model)
     told: set[int] = set()
     for name, part in {**parts, **dict(model.named_children()), "itself": model}.items():
         own = [p for p in part.parameters() if id(p) not in told]
@@ -77,7 +77,7 @@ def _parameters(name: str, parameters: list[nn.Parameter], note: str = "") -> st
 def shapes(batch: Batch) -> Iterator[str]:
     """One line for each tensor of a batch."""
     for field in fields(batch):
-        value: Any = getattr(batch, field.name)
+        value: object = getattr(batch, field.name)
         if isinstance(value, Tensor):
             yield f"batch       {field.name:<16} {tuple(value.shape)} {value.dtype}".replace("torch.", "")
         elif isinstance(value, Cameras):

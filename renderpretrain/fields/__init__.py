@@ -15,7 +15,7 @@ from renderpretrain.fields.opacity import (
     laplace_densities,
     occupancy_densities,
 )
-from renderpretrain.fields.samples import FieldAnswer, FieldSamples, NeuSSamples
+from renderpretrain.fields.samples import FieldAnswer, FieldSamples, NeuSSamples, SurfaceField
 from renderpretrain.fields.sdf import SDFField
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "NeuSSamples",
     "OccupancyField",
     "SDFField",
+    "SurfaceField",
     "VolSDFOpacity",
     "density_alphas",
     "encoded_channels",

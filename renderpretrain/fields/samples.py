@@ -1,7 +1,7 @@
 """What a field says about the samples along rays."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,21 @@ class FieldAnswer(Protocol):
 
     def composite(self, samples: RaySamples) -> ops.Composited:
         """Depth, opacity and every sample's share, in float32 or float64; there are no values."""
+
+
+@runtime_checkable
+class SurfaceField(Protocol):
+    """A field whose surface can be a mesh: :class:`~renderpretrain.fields.SDFField` and its like."""
+
+    grid: VoxelGrid
+
+    def surface(
+        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
+    ) -> Float[Tensor, "B P"]:
+        """Positive in free space, zero on the surface."""
+
+    def __call__(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldAnswer:
+        """The field along rays, with ``"rgb"`` among its channels if it has colour."""
 
 
 @dataclass(frozen=True)

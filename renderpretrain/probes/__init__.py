@@ -5,7 +5,7 @@ from renderpretrain.probes.depth import depth
 from renderpretrain.probes.head import Budget
 from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
-from renderpretrain.probes.task import Places, ProbedRecipe, Task
+from renderpretrain.probes.task import Places, Task
 
 __all__ = [
     "Budget",
@@ -14,7 +14,6 @@ __all__ = [
     "Places",
     "Plan",
     "ProbeScenes",
-    "ProbedRecipe",
     "Spread",
     "Task",
     "Trial",

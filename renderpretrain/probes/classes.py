@@ -1,7 +1,6 @@
 """Tasks whose answer is a class: of every point, or free and occupied of every voxel."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from renderpretrain.data import Scene, label_occupancy
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.probes.task import Places, Task, one_batch, some
+from renderpretrain.recipes.recipe import HasPointFeatures, lacking
 
 
 def semseg(class_names: Sequence[str]) -> Task:
@@ -27,7 +27,9 @@ def semseg(class_names: Sequence[str]) -> Task:
     """
     count = len(class_names)
 
-    def read(recipe: Any, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+        if not isinstance(recipe, HasPointFeatures):
+            raise lacking(recipe, HasPointFeatures, "the task semseg")
         if scene.point_labels is None:
             raise ValueError(f"scene {scene.name!r} has no point labels, which semseg needs")
         if (scene.point_labels >= count).any():
@@ -57,7 +59,9 @@ def occupancy() -> Task:
     the occupied.
     """
 
-    def read(recipe: Any, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+        if not isinstance(recipe, HasPointFeatures):
+            raise lacking(recipe, HasPointFeatures, "the task occupancy")
         grid, occupied, known = _voxels(recipe.grid, scene)
         rows = some(torch.nonzero(known.flatten())[:, 0], limit)
         centers = grid.centers(scene.points.device).view(-1, 3)[rows]

@@ -1,13 +1,12 @@
 """The task whose answer is a distance: of every cell of the image features."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
 from renderpretrain.probes.task import Places, Task, one_batch, some
+from renderpretrain.recipes.recipe import HasImageFeatures, lacking
 from renderpretrain.samplers import depth_pictures
 
 
@@ -20,7 +19,9 @@ def depth() -> Task:
     ``abs_rel``. Cells are those of the given calibration, whatever a recipe refines.
     """
 
-    def read(recipe: Any, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+        if not isinstance(recipe, HasImageFeatures):
+            raise lacking(recipe, HasImageFeatures, "the task depth")
         batch = one_batch(scene)
         features = recipe.image_features(batch)
         if batch.views is None:

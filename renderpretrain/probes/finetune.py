@@ -1,7 +1,6 @@
 """Encoders and head trained together on the labelled places."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -10,13 +9,14 @@ from torch import Tensor, nn
 from renderpretrain.data import Scene
 from renderpretrain.probes.head import Budget, Head
 from renderpretrain.probes.task import Task
+from renderpretrain.recipes.recipe import HasEncoders, lacking
 
 CLIP_NORM = 10.0
 """L2 norm the gradient is clipped to."""
 
 
 def fine_tune(
-    recipe: Any,
+    recipe: nn.Module,
     head: Head,
     labelled: Sequence[tuple[Scene, Int[Tensor, " K"] | slice]],
     task: Task,
@@ -32,7 +32,12 @@ def fine_tune(
         task: Reads the places; gives the loss.
         budget: Steps and rate.
         seed: Of the order, and of what the encoders draw (dropped paths).
+
+    Raises:
+        ValueError: If the recipe names no encoders.
     """
+    if not isinstance(recipe, HasEncoders):
+        raise lacking(recipe, HasEncoders, "fine-tuning")
     generator = torch.Generator().manual_seed(seed)
     encoders = nn.ModuleList(recipe.encoders().values())
     groups = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in (encoders, head)]

@@ -7,7 +7,7 @@ Both arms get the same labels, budget, schedule, seeds, and the same treatment o
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -112,8 +112,8 @@ def run_probe(
     Args:
         plan: What is compared.
         scenes: Never those that the weights were pre-trained on, unless labels are what is new.
-        build: A recipe (:class:`~renderpretrain.probes.task.ProbedRecipe`) with fresh weights of a seed, on
-            the device of the scenes.
+        build: A recipe with fresh weights of a seed, on the device of the scenes. It has what the task reads
+            (:class:`~renderpretrain.recipes.HasPointFeatures`, or ``HasImageFeatures``), and encoders.
         weights: The pre-trained recipe's state.
         say: Told of every trial, and shown an example of it.
 
@@ -176,7 +176,7 @@ def _linear(
 
 
 def _finetuned(
-    plan: Plan, scenes: ProbeScenes, recipe: Any, arm: tuple[Arm, tuple[int, ...]]
+    plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Arm, tuple[int, ...]]
 ) -> Iterator[tuple[Trial, Example]]:
     """Heads and encoders trained together, from the same start for every fraction and seed."""
     task, budget = plan.task, plan.budget

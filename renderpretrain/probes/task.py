@@ -2,30 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch, Scene, collate
-from renderpretrain.geometry import VoxelGrid
 
 PLACES_SEED = 1
 """Of the choice among a scene's places; the same for every encoder."""
-
-
-@runtime_checkable
-class ProbedRecipe(Protocol):
-    """What a probe needs of a recipe: its encoders' own outputs, and nothing behind them."""
-
-    grid: VoxelGrid
-
-    def encoders(self) -> dict[str, nn.Module]:
-        """The parts that are taken home."""
-
-    def point_features(self, batch: Batch, positions: Tensor) -> Tensor:
-        """Features ``(B, P, C)`` of world positions ``(B, P, 3)``."""
 
 
 @dataclass(frozen=True)

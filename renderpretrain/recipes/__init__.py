@@ -1,13 +1,12 @@
 """One published method = one readable file and one configuration.
 
-A recipe is a module with ``forward(batch) -> {term: weighted loss}``, ``hide(batch)``, ``encode(batch,
-hidden)``, ``render(volume, rays)``, ``targets(batch, num_rays)`` and ``encoders()``; :data:`RECIPES` says
-which there are. One that learns where cameras are also has ``calibration(batch) -> batch``.
+A recipe is a module that meets :class:`Recipe`; :data:`RECIPES` says which there are, and
+:mod:`renderpretrain.recipes.recipe` what they may have beside.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from torch import nn
@@ -27,6 +26,24 @@ from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRES
 from renderpretrain.recipes.ponder_indoor import PonderIndoor
 from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
+from renderpretrain.recipes.recipe import (
+    DrawsRays,
+    EncodesScenes,
+    HasEncoders,
+    HasGrid,
+    HasImageFeatures,
+    HasPointFeatures,
+    HasScores,
+    HasSettings,
+    HasSurface,
+    Hidden,
+    MaskedVoxels,
+    Recipe,
+    RefinesCameras,
+    RendersRays,
+    RendersViews,
+    SaysClasses,
+)
 from renderpretrain.recipes.sources import (
     INDOOR_SOURCES,
     NS_MAE_SOURCES,
@@ -43,12 +60,28 @@ from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneCon
 __all__ = [
     "NSMAE",
     "RECIPES",
+    "DrawsRays",
+    "EncodesScenes",
+    "HasEncoders",
+    "HasGrid",
+    "HasImageFeatures",
+    "HasPointFeatures",
+    "HasScores",
+    "HasSettings",
+    "HasSurface",
+    "Hidden",
+    "MaskedVoxels",
     "NSMAEConfig",
     "PonderIndoor",
     "PonderIndoorConfig",
     "PonderOutdoor",
     "PonderOutdoorConfig",
+    "Recipe",
     "RecipeEntry",
+    "RefinesCameras",
+    "RendersRays",
+    "RendersViews",
+    "SaysClasses",
     "UniPAD",
     "UniPADConfig",
     "UniScene",
@@ -163,3 +196,6 @@ ENTRIES = (
 
 RECIPES = {entry.name: entry for entry in ENTRIES}
 """Every recipe by name."""
+
+if TYPE_CHECKING:  # that every one of them is a recipe is proven, not only tried
+    _: tuple[type[Recipe], ...] = (UniPAD, PonderOutdoor, PonderIndoor, NSMAE, UniScene)

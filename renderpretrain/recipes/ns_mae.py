@@ -23,7 +23,8 @@ from renderpretrain.recipes.ns_mae_branches import (
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.sensors import Hidden, sensor_rays
+from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.sensors import sensor_rays
 from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
 from renderpretrain.samplers import Even, RayTargets, depth_pictures
 
@@ -247,6 +248,14 @@ class NSMAE(nn.Module):
     def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """The same, of cameras that are refined already."""
         return sensor_rays(batch, self.grid, self.config.render, num_rays)
+
+    def refined(self, batch: Batch) -> Batch:
+        """The batch with its cameras where the recipe believes them to be."""
+        return self.calibration(batch)
+
+    def surface_field(self) -> OccupancyField:
+        """The field that is rendered."""
+        return self.renderer.field
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""

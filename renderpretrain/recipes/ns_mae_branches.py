@@ -17,12 +17,8 @@ from renderpretrain.ops.batch_norm import BatchNorm2d
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
-from renderpretrain.recipes.sensors import (
-    ImageNormalization,
-    MaskedVoxels,
-    draw_patches,
-    set_momentum,
-)
+from renderpretrain.recipes.recipe import MaskedVoxels
+from renderpretrain.recipes.sensors import ImageNormalization, draw_patches, set_momentum
 from renderpretrain.samplers import depth_pictures
 
 LIFTED_HEIGHTS = (-10.0, 10.0)

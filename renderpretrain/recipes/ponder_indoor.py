@@ -24,7 +24,8 @@ from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, set_momentum
+from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.sensors import set_momentum
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import NeuSImportance, PixelRays, RayTargets, read_pixels
 
@@ -112,7 +113,7 @@ class PonderIndoor(nn.Module):
         )
         self.renderer = self._renderer()
 
-    def _renderer(self) -> VolumeRenderer:
+    def _renderer(self) -> VolumeRenderer[SDFField]:
         """The field and how its rays are sampled."""
         field, weights = self.config.field, self.config.losses
         semantic = self.vectors.channels if self.vectors is not None and weights.semantic else 0
@@ -222,6 +223,14 @@ class PonderIndoor(nn.Module):
         pictures = known_labels(batch, "pixels", WITHOUT_CLASSES, optional=several)
         labels = read_pixels(pictures, targets.camera, targets.pixels).long()
         return replace(targets, labels=torch.where(targets.rgb_valid, labels, -1))
+
+    def refined(self, batch: Batch) -> Batch:
+        """The batch with its cameras where the recipe believes them to be."""
+        return self.calibration(batch)
+
+    def surface_field(self) -> SDFField:
+        """The field that is rendered."""
+        return self.renderer.field
 
     def encoders(self) -> dict[str, nn.Module]:
         """The part that is taken home to be fine-tuned, and what its norms need to know."""

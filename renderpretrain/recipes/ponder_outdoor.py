@@ -23,7 +23,8 @@ from renderpretrain.recipes.places import read_voxels
 from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import known_labels, read_vectors, semantic_terms
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, MaskedVoxels, set_momentum
+from renderpretrain.recipes.recipe import Hidden, MaskedVoxels
+from renderpretrain.recipes.sensors import set_momentum
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, NeuSImportance, RayTargets, in_range
 
@@ -174,6 +175,10 @@ class PonderOutdoor(nn.Module):
         targets = LidarGuidedRays(num_rays or rays.per_camera, nearest=True)(batch, seeds)
         # PonderV2 has no rays besides those to returns.
         return replace(targets, rgb_valid=targets.rgb_valid & targets.hit)
+
+    def surface_field(self) -> SDFField:
+        """The field that is rendered."""
+        return self.renderer.field
 
     def encoders(self) -> dict[str, nn.Module]:
         """The part that is taken home to be fine-tuned."""

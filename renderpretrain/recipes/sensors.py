@@ -1,6 +1,6 @@
 """What recipes share: what they ask of a batch, the masks they draw on it, and what images are scaled to."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import Voxels
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.masking import MaskPolicy, patch_candidates
 from renderpretrain.recipes.ray_config import RayConfig
@@ -17,43 +16,6 @@ from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What published image networks expect of RGB in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class MaskedVoxels:
-    """The voxels of a batch, all of them, and which are hidden.
-
-    Attributes:
-        voxels: Of all points.
-        hidden: The rows that are hidden.
-    """
-
-    voxels: Voxels
-    hidden: Bool[Tensor, " M"]
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What a training step hides of a batch; ``None`` where there is nothing of the kind to hide.
-
-    Attributes:
-        patches: Image patches.
-        voxels: The voxels, made once for the mask and for the encoder, and the hidden ones among them.
-        dropped: Points that are left out one by one, before there are voxels.
-        pixels: Pixels of the depth images that a camera branch reads.
-        frames: Remembered frames, oldest first.
-    """
-
-    patches: Bool[Tensor, "B N h w"] | None = None
-    voxels: MaskedVoxels | None = None
-    dropped: Bool[Tensor, "B P"] | None = None
-    pixels: Bool[Tensor, "B N H W"] | None = None
-    frames: Bool[Tensor, "B T"] | None = None
-
-    @property
-    def points(self) -> Bool[Tensor, "B P"] | None:
-        """Hidden points, as pictures show them."""
-        return self.dropped if self.voxels is None else self.voxels.voxels.points_of(self.voxels.hidden)
 
 
 class ImageNormalization(nn.Module):

@@ -15,7 +15,8 @@ from renderpretrain.geometry import Rays
 from renderpretrain.recipes.calibration import Calibration
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.sensors import Hidden, sensor_rays, set_momentum
+from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.sensors import sensor_rays, set_momentum
 from renderpretrain.recipes.unipad_branches import (
     INSTEAD,
     CameraBranch,
@@ -159,6 +160,14 @@ class UniPAD(nn.Module):
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
         """The weighted terms; a term of weight 0 is left out."""
         return ray_terms(rendered, targets, self.config.losses)
+
+    def refined(self, batch: Batch) -> Batch:
+        """The batch with its cameras where the recipe believes them to be."""
+        return self.calibration(batch)
+
+    def surface_field(self) -> SDFField:
+        """The field that is rendered."""
+        return self.renderer.field
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""

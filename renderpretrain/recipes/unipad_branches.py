@@ -15,12 +15,8 @@ from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordi
 from renderpretrain.masking import RandomMask, hidden_voxels, occupied_blocks
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
-from renderpretrain.recipes.sensors import (
-    ImageNormalization,
-    MaskedVoxels,
-    draw_patches,
-    has_numbers,
-)
+from renderpretrain.recipes.recipe import MaskedVoxels
+from renderpretrain.recipes.sensors import ImageNormalization, draw_patches, has_numbers
 from renderpretrain.recipes.unipad_config import UniPADConfig
 from renderpretrain.samplers import RayTargets
 

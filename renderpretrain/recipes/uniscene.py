@@ -16,7 +16,7 @@ from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
 from renderpretrain.lifters import PreviousBEV
 from renderpretrain.masking import FrameMask, GridMask, Sometimes
-from renderpretrain.recipes.sensors import Hidden
+from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 from renderpretrain.recipes.uniscene_networks import (
     ImageNetwork,
@@ -197,6 +197,10 @@ class UniScene(nn.Module):
         guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
         targets = guided(batch, ops.fork(batch.seeds, 4))
         return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
+
+    def surface_field(self) -> OccupancyField:
+        """The field that is rendered."""
+        return self.renderer.field
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -86,7 +87,10 @@ def render(
     return Rendered(depth, opacity, channels, AlongRays(samples, weights, answer))
 
 
-class VolumeRenderer(nn.Module):
+Field = TypeVar("Field", bound=Callable[[Tensor, Rays, RaySamples], FieldAnswer])
+
+
+class VolumeRenderer(nn.Module, Generic[Field]):
     """A field, and where along rays it is asked.
 
     Args:
@@ -97,7 +101,7 @@ class VolumeRenderer(nn.Module):
 
     def __init__(
         self,
-        field: Callable[[Tensor, Rays, RaySamples], FieldAnswer],
+        field: Field,
         sampler: RaySampler,
         *,
         background: Sequence[int | float] | None = None,

@@ -4,7 +4,7 @@ from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
 from renderpretrain.training.distributed import Process, choose_device, process_session
-from renderpretrain.training.evaluate import RenderingRecipe, evaluate, evaluate_baseline
+from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.metrics import Change, changes, read_rows
@@ -18,7 +18,6 @@ __all__ = [
     "Change",
     "FitResult",
     "Process",
-    "RenderingRecipe",
     "RowMeans",
     "RunFolder",
     "RunOptions",

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.console import narrator
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
@@ -55,8 +56,8 @@ def fit(
     refused before anything is written.
 
     Args:
-        recipe: ``recipe(batch) -> {term: scalar}``; the loss is the sum. With held-out scenes it is also a
-            :class:`renderpretrain.training.RenderingRecipe`.
+        recipe: ``recipe(batch) -> {term: scalar}``; the loss is the sum. With held-out scenes it also
+            :class:`~renderpretrain.recipes.RendersRays`.
         dataset: The same index always gives the same scene.
         optimization: Batch size counts scenes per process.
         out: The run's folder: new or empty, unless the run is resumed.
@@ -154,10 +155,9 @@ def check_seed(seed: int) -> None:
 
 def check_renders(recipe: nn.Module, holdout: int) -> None:
     """Raise a ``ValueError`` if scenes are held out for a recipe that cannot be scored on them."""
-    needed = ("encode", "render", "targets")
-    lacking = [name for name in needed if not callable(getattr(recipe, name, None))]
-    if holdout and lacking:
+    if holdout and not isinstance(recipe, RendersRays):
+        missing = ", ".join(missing_from(recipe, RendersRays))
         raise ValueError(
-            f"recipe: held-out scenes are scored with {', '.join(needed)}, but "
-            f"{type(recipe).__name__} has no {', '.join(lacking)}; give it them, or hold out 0 scenes"
+            f"recipe: held-out scenes are scored with encode, render, targets, but "
+            f"{type(recipe).__name__} has no {missing}; give it them, or hold out 0 scenes"
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from renderpretrain import losses
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
-from renderpretrain.training.evaluate import depth_and_color, refined, render_parts
+from renderpretrain.recipes.recipe import RendersRays, RendersViews, Volume, lacking
+from renderpretrain.training.evaluate import depth_and_color, refined, render_parts, render_view
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view
@@ -22,14 +22,15 @@ WINDOW = 11
 
 @torch.no_grad()
 def evaluate_views(
-    recipe: Any, dataset: SceneDataset, indices: Sequence[int], *, stride: int, num_rays: int
+    recipe: nn.Module, dataset: SceneDataset, indices: Sequence[int], *, stride: int, num_rays: int
 ) -> dict[str, float]:
     """Render held-out scenes with nothing hidden, picture by picture, and as points.
 
-    Pictures are rendered from where the recipe believes their cameras to be (``calibration``).
+    Pictures are rendered from where the recipe believes their cameras to be.
 
     Args:
-        recipe: A :class:`renderpretrain.training.RenderingRecipe`; runs in ``eval()`` mode and is put back.
+        recipe: It :class:`~renderpretrain.recipes.RendersRays`, or whole pictures
+            (:class:`~renderpretrain.recipes.RendersViews`); runs in ``eval()`` mode and is put back.
         dataset: Where the scenes are.
         indices: Which ones.
         stride: Pixels between the rendered ones; the pictures are compared at that size.
@@ -41,8 +42,11 @@ def evaluate_views(
         a mean over the scenes. A score without a picture or a hit is absent.
 
     Raises:
-        ValueError: If the pictures at that stride are smaller than the window of SSIM, 11 pixels.
+        ValueError: If the pictures at that stride are smaller than the window of SSIM, 11 pixels, or the
+            recipe cannot render.
     """
+    if not isinstance(recipe, RendersRays):
+        raise lacking(recipe, RendersRays, "evaluation")
     was_training, device = recipe.training, next(recipe.parameters()).device
     recipe.eval()
     found: dict[str, list[float]] = {"ssim": [], "picture_psnr": [], "chamfer": []}
@@ -66,7 +70,7 @@ def evaluate_views(
 
 
 def _pictures(
-    recipe: Any, volume: Any, batch: Batch, stride: int
+    recipe: RendersRays, volume: Volume, batch: Batch, stride: int
 ) -> list[tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 3 h w"]]]:
     """Every real camera's rendered picture and what it saw; none where nothing has a colour."""
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -74,11 +78,12 @@ def _pictures(
         return pairs
     for n in torch.nonzero(batch.views.valid[0])[:, 0].tolist():
         view = camera_view(batch.views.cameras[0, n], stride)
-        rays = Rays(view.rays.origins[None], view.rays.directions[None])
-        if not pairs and recipe.render(volume, rays[:, :1]).rgb is None:
-            return pairs
+        if not pairs and not isinstance(recipe, RendersViews):
+            first = Rays(view.rays.origins[None, :1], view.rays.directions[None, :1])
+            if recipe.render(volume, first).rgb is None:
+                return pairs
         seen = _shrunken(batch.views.images[0, n], stride)
-        _, rgb = depth_and_color(render_parts(recipe, volume, rays))
+        _, rgb = depth_and_color(render_view(recipe, volume, view))
         if rgb is None:
             return pairs
         rendered = rgb.view(1, *view.shape, 3).permute(0, 3, 1, 2)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from jaxtyping import Bool
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
-from renderpretrain.data import SceneDataset
+from renderpretrain.data import Batch, SceneDataset
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.recipes.recipe import DrawsRays, HasGrid, settings_of
 from renderpretrain.samplers import in_range
 from renderpretrain.training.order import held_out_batch
 
@@ -81,7 +83,8 @@ def look_at(recipe: nn.Module, dataset: SceneDataset, count: int, *, draw: bool 
         count: How many are trained on.
         draw: Also draw the recipe's rays.
     """
-    grid, device = getattr(recipe, "grid", None), _device(recipe) if draw else torch.device("cpu")
+    grid = recipe.grid if isinstance(recipe, HasGrid) else None
+    device = _device(recipe) if draw else torch.device("cpu")
     near, far = (_setting(recipe, name) for name in ("near_radius", "far_radius"))
     least, most = near[1] if near else -1.0, far[1] if far else float("inf")
     everything, inside, reached, rays, hits = [], 0, 0, 0, 0
@@ -122,15 +125,15 @@ def check_overlap(seen: Overlap, recipe: nn.Module) -> str:
 
 def _learns_depth(recipe: nn.Module) -> bool:
     """Whether a recipe asks for measured depth; so does one that does not say."""
-    return bool(getattr(getattr(getattr(recipe, "config", None), "losses", None), "depth", 1))
+    return bool(getattr(getattr(settings_of(recipe), "losses", None), "depth", 1))
 
 
-def _hits(recipe: Any, batch: Any) -> torch.Tensor | None:
+def _hits(recipe: nn.Module, batch: Batch) -> Bool[Tensor, "B R"] | None:
     """Which of the recipe's rays end on something measured."""
-    if not callable(getattr(recipe, "targets", None)):
+    if not isinstance(recipe, DrawsRays):
         return None
     with torch.no_grad():
-        return getattr(recipe.targets(batch), "hit", None)
+        return recipe.targets(batch).hit
 
 
 def _device(recipe: nn.Module) -> torch.device:
@@ -140,8 +143,8 @@ def _device(recipe: nn.Module) -> torch.device:
 
 def _setting(recipe: nn.Module, name: str) -> tuple[str, float] | None:
     """Dotted name and value of a recipe's setting, if it has it."""
-    config = getattr(recipe, "config", None)
-    return next(_found(config, name, ""), None) if isinstance(config, BaseModel) else None
+    config = settings_of(recipe)
+    return None if config is None else next(_found(config, name, ""), None)
 
 
 def _found(config: BaseModel, name: str, section: str) -> Iterator[tuple[str, float]]:
@@ -161,7 +164,7 @@ def _spans(points: torch.Tensor) -> str:
     return _axes(points.amin(0).tolist(), points.amax(0).tolist())
 
 
-def _box(grid: Any) -> str:
+def _box(grid: VoxelGrid | None) -> str:
     """A grid's range, metres per axis."""
     return "" if grid is None else _axes(grid.lower, grid.upper)
 

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderpretrain.data import Batch, Scene, collate
-from renderpretrain.geometry import Rays, Views, VoxelGrid
+from renderpretrain.geometry import Views, VoxelGrid
 from renderpretrain.masking import hide_patches
-from renderpretrain.renderers import Rendered
-from renderpretrain.training.evaluate import refined
+from renderpretrain.recipes.recipe import Recipe, SaysClasses, Volume, lacking
+from renderpretrain.training.evaluate import refined, render_view
 from renderpretrain.viz import class_colors, depth_colors, error_colors, normal_colors, save_sheet
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 
@@ -70,8 +69,8 @@ class _Shown:
         scale: Of its depths.
     """
 
-    recipe: Any
-    volume: Any
+    recipe: Recipe
+    volume: Volume
     batch: Batch
     patches: Bool[Tensor, "N h w"] | None
     points: Bool[Tensor, " P"] | None
@@ -79,20 +78,25 @@ class _Shown:
 
 
 @torch.no_grad()
-def save_picture(recipe: Any, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
+def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
     """Write input, masked input, rendered colour, depth, normals and classes, and what is true, of one scene.
 
     The volume is encoded from the masked input, as in training, and seen from where the recipe believes the
-    cameras to be (``calibration``).
+    cameras to be.
 
     Args:
-        recipe: A recipe with a ``grid``, whose sides end the depth colours; its mode (training or not) is
-            left as found.
+        recipe: A :class:`~renderpretrain.recipes.Recipe`, the sides of whose grid end the depth colours; its
+            mode (training or not) is left as found.
         scene: What to show.
         path: The PNG; its folder is made.
         title: First line of the sheet.
         max_views: Cameras shown, spread over those there are; without cameras a range image is shown.
+
+    Raises:
+        ValueError: If it is no recipe.
     """
+    if not isinstance(recipe, Recipe):
+        raise lacking(recipe, Recipe, "a picture")
     device = next(recipe.parameters()).device
     batch = collate([scene], torch.tensor([PICTURE_SEED])).to(device)
     mode = recipe.training
@@ -170,18 +174,16 @@ def _rendered_panels(
 
 
 def _render(shown: _Shown, view: View) -> dict[str, Tensor]:
-    """Render a view in chunks."""
+    """What the recipe makes of a view, by what it shows."""
     recipe = shown.recipe
     parts: dict[str, list[Tensor]] = {}
-    for start in range(0, len(view.rays.origins), RAYS_AT_ONCE):
-        chunk = view.rays[slice(start, start + RAYS_AT_ONCE)]
-        rendered: Rendered = recipe.render(shown.volume, Rays(chunk.origins[None], chunk.directions[None]))
+    for rendered in render_view(recipe, shown.volume, view, at_once=RAYS_AT_ONCE):
         found: dict[str, Tensor | None] = {
             "depth": rendered.depth,
             "opacity": rendered.opacity,
             "rgb": rendered.rgb,
             "normals": rendered.normals,
-            "classes": recipe.classes(shown.batch, rendered) if hasattr(recipe, "classes") else None,
+            "classes": recipe.classes(shown.batch, rendered) if isinstance(recipe, SaysClasses) else None,
         }
         for name, value in found.items():
             if value is not None:

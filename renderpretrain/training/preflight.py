@@ -22,6 +22,7 @@ from renderpretrain.data.folder.fields import brief
 from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.terminal import printable
 from renderpretrain.training.run import RunOptions
@@ -191,10 +192,9 @@ def looked_at(
     Raises:
         ValueError: As :meth:`Preflight.bad_frames` does.
     """
-    config = getattr(recipe, "config", None)
     preflight = Preflight(
         str(options.config.get("recipe", type(recipe).__name__)),
-        config if isinstance(config, BaseModel) else None,
+        settings_of(recipe),
         skip_bad=options.skip_bad and not options.resume,
         say=_told if aloud else _unheard,
         warn=_warned if aloud else _unheard,

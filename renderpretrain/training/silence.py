@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from renderpretrain.recipes.recipe import encoders_of
+
 PATIENCE = 20
 """Steps after which a term that was always 0, or a gradient that has become 0, is told."""
 
@@ -54,7 +56,7 @@ class Silence:
 
 def trained_parts(recipe: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters by encoder, and by whatever else the recipe has at its top; each of them once."""
-    encoders = recipe.encoders() if hasattr(recipe, "encoders") else {}  # type: ignore[operator]
+    encoders = encoders_of(recipe)
     taken: set[int] = set()
     parts = {}
     for name, part in {**encoders, **dict(recipe.named_children())}.items():

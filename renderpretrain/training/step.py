@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from renderpretrain.data import Batch
 from renderpretrain.losses import gradient_norms
+from renderpretrain.recipes.recipe import HasEncoders, encoders_of
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
@@ -168,15 +169,15 @@ class Stepper:
     def _measures(self, step: int) -> bool:
         """Whether a step measures how strongly each term pulls at each encoder."""
         every = self.optimization.gradient_norms_every
-        return every > 0 and step % every == 0 and hasattr(unwrapped(self.model), "encoders")
+        return every > 0 and step % every == 0 and isinstance(unwrapped(self.model), HasEncoders)
 
     def _accumulate(
         self, batch: Batch, *, last: bool, measure: bool
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Add a batch's gradient; processes exchange gradients only with the last batch of a step."""
         device_type = self.process.device.type
-        waits = isinstance(self.model, DistributedDataParallel) and not last
-        with cast(DistributedDataParallel, self.model).no_sync() if waits else nullcontext():
+        several = self.model if isinstance(self.model, DistributedDataParallel) else None
+        with nullcontext() if several is None or last else several.no_sync():
             with torch.autocast(
                 device_type, torch.bfloat16, enabled=runs_in_bfloat16(self.optimization, device_type)
             ):
@@ -184,7 +185,7 @@ class Stepper:
                 loss = torch.stack([value.float() for value in terms.values()]).sum()
             pulls = {}
             if measure:
-                encoders: dict[str, nn.Module] = unwrapped(self.model).encoders()
+                encoders = encoders_of(unwrapped(self.model))
                 groups = {name: list(part.parameters()) for name, part in encoders.items()}
                 pulls = gradient_norms(terms, groups)
             (loss / self.optimization.accumulate).backward()
@@ -210,7 +211,7 @@ class Stepper:
         return Record(step, *measured, values, copied, names, lr, time.perf_counter())
 
 
-def check_terms(terms: Any) -> dict[str, Tensor]:
+def check_terms(terms: object) -> dict[str, Tensor]:
     """What a recipe gave, if it is what a recipe gives.
 
     Raises:
@@ -224,13 +225,13 @@ def check_terms(terms: Any) -> dict[str, Tensor]:
     return terms
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     """What kind of thing somebody's forward gave."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"a {type(value).__name__}" + (" of nothing" if value == {} else "")
 
 
-def unwrapped(model: nn.Module) -> Any:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The recipe inside a wrapper for data parallelism."""
     return model.module if isinstance(model, DistributedDataParallel) else model

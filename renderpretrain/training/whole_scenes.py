@@ -1,12 +1,12 @@
 """A few training scenes with nothing hidden: what batch norms are measured on before weights are used."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from renderpretrain.data import SceneDataset
+from renderpretrain.recipes.recipe import EncodesScenes
 from renderpretrain.training.order import held_out_batch
 
 STATISTICS_SCENES = 4
@@ -27,10 +27,9 @@ def whole_scenes(
         batch_size: As many as in a step: some norms need more than one.
         device: Where the recipe is.
     """
-    if not hasattr(recipe, "encode"):
+    if not isinstance(recipe, EncodesScenes):
         return
-    encodes: Any = recipe
     chosen = range(training)[:: -(-training // STATISTICS_SCENES)]
     for start in range(0, max(len(chosen) - batch_size + 1, 1), batch_size):
         indices = (chosen[(start + k) % len(chosen)] for k in range(batch_size))
-        yield encodes.encode(held_out_batch(dataset, *indices).to(device))
+        yield recipe.encode(held_out_batch(dataset, *indices).to(device))

@@ -1,14 +1,15 @@
 """The surface of a field as a mesh, and rendered depth as points."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.fields import FieldSamples
-from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
+from renderpretrain.fields import SurfaceField
+from renderpretrain.geometry import Rays, RaySamples
+from renderpretrain.renderers import Rendered
 from renderpretrain.viz.ply import Mesh
 
 AT_ONCE = 2**16
@@ -16,21 +17,6 @@ AT_ONCE = 2**16
 
 OPAQUE = 0.5
 """Rays with less opacity meet nothing."""
-
-
-@runtime_checkable
-class SurfaceField(Protocol):
-    """What a mesh is made of: :class:`~renderpretrain.fields.SDFField` and its like."""
-
-    grid: VoxelGrid
-
-    def surface(
-        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
-    ) -> Float[Tensor, "B P"]:
-        """Positive in free space, zero on the surface."""
-
-    def __call__(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
-        """The field along rays, with ``"rgb"`` among its channels if it has colour."""
 
 
 @torch.no_grad()
@@ -82,7 +68,7 @@ def vertex_normals(vertices: Float[Tensor, "V 3"], faces: Tensor) -> Float[Tenso
     return torch.nn.functional.normalize(normals, dim=-1)
 
 
-def rendered_points(parts: Sequence[Any], rays: Rays) -> Mesh:
+def rendered_points(parts: Sequence[Rendered], rays: Rays) -> Mesh:
     """Where the rays of one scene end, with the colours seen there.
 
     Args:
@@ -98,8 +84,8 @@ def rendered_points(parts: Sequence[Any], rays: Rays) -> Mesh:
         raise ValueError(f"points: expected rays that meet something, none of the {len(seen)} does")
     depth = torch.cat([part.depth for part in parts], 1)
     ends = rays.at(depth[..., None])[0, :, 0]
-    colored = parts[0].rgb is not None
-    return Mesh(ends[seen], colors=torch.cat([part.rgb[0] for part in parts])[seen] if colored else None)
+    colors = [part.rgb[0] for part in parts if part.rgb is not None]
+    return Mesh(ends[seen], colors=torch.cat(colors)[seen] if colors else None)
 
 
 def _colors(

@@ -18,10 +18,12 @@ class View:
     Attributes:
         rays: ``h * w`` rays of the world.
         shape: ``(h, w)``.
+        camera: The camera whose pixels the cells are, where there is one.
     """
 
     rays: Rays
     shape: tuple[int, int]
+    camera: Cameras | None = None
 
     def rasterize(
         self, points: Float[Tensor, "P 3"], cells: Float[Tensor, "P 2"], visible: Bool[Tensor, " P"]
@@ -46,7 +48,9 @@ class View:
 def camera_view(camera: Cameras, stride: int) -> View:
     """The middles of ``stride`` x ``stride`` pixels of one camera."""
     pixels, shape = pixel_grid(camera, stride)
-    return View(camera.rays(pixels + (stride - 1) / 2), shape)
+    height, width = shape
+    coarse = camera.crop(0, 0, (height * stride, width * stride)).resize(shape)
+    return View(camera.rays(pixels + (stride - 1) / 2), shape, coarse)
 
 
 def camera_cells(

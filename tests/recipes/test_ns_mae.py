@@ -12,7 +12,7 @@ from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.sensors import Hidden
+from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.training import pictures
 
 MODALITIES = ("fusion", "camera", "lidar")

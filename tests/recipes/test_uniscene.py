@@ -11,7 +11,7 @@ from variants import with_points, with_views
 from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES, uniscene
-from renderpretrain.recipes.sensors import Hidden
+from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.training import pictures
 
 ENTRY = RECIPES["uniscene"]

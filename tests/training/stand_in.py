@@ -8,6 +8,7 @@ from renderpretrain.data import Scene
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.ops import fork, uniform
 from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams
 
 
@@ -30,11 +31,6 @@ class Points:
         return Scene(f"scene-{index}", points, torch.zeros(3))
 
 
-class Rendered:
-    def __init__(self, depth):
-        self.depth, self.rgb = depth, None
-
-
 class StandIn(nn.Module):
     """Predicts a ray's depth from its direction and the scene's mean point, with batch norm and dropout."""
 
@@ -53,7 +49,8 @@ class StandIn(nn.Module):
 
     def render(self, volume, rays):
         volume = volume[:, None].expand(-1, rays.shape[1], -1)
-        return Rendered(self.head(torch.cat([self.drop(volume), rays.directions], -1))[..., 0].float())
+        depth = self.head(torch.cat([self.drop(volume), rays.directions], -1))[..., 0].float()
+        return Rendered(depth, torch.ones_like(depth))
 
     def targets(self, batch, num_rays=None):
         return LidarBeams(num_rays or 16)(batch)

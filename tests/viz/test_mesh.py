@@ -1,7 +1,6 @@
 """A sphere's mesh, and PLY files read back by their definition."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from torch.testing import assert_close
 
 from renderpretrain.fields import FieldSamples, OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.renderers import Rendered
 from renderpretrain.viz import Mesh, extract_mesh, rendered_points, write_ply
 
 GRID = VoxelGrid((-2.0, -1.5, -1.0, 2.0, 1.5, 2.0), voxel_size=(0.1, 0.125, 0.15))
@@ -91,9 +91,7 @@ def test_rays_end_where_they_are_opaque(tmp_path):
     def parts(rgb):
         """Two rays, then the third."""
         return [
-            SimpleNamespace(
-                depth=depth[:, own], opacity=opacity[:, own], rgb=None if rgb is None else rgb[:, own]
-            )
+            Rendered(depth[:, own], opacity[:, own], {} if rgb is None else {"rgb": rgb[:, own]})
             for own in (slice(2), slice(2, 3))
         ]
 
