@@ -45,6 +45,19 @@ def test_custom_field_finds_the_ball():
 
 
 @pytest.mark.slow
+def test_encoders_of_ones_own_come_home(tmp_path):
+    out = run("own_encoder.py", tmp_path, 20)
+    assert "the weights came home" in out
+    before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
+    assert after < 0.6 * before  # 0.69 to 0.21 in 60 steps
+
+
+def test_ten_lines_pre_train_an_encoder_of_ones_own():
+    _, between, _ = re.split(r"# -{50,}\n", (ROOT / "examples" / "own_encoder.py").read_text())
+    assert len(between.strip().splitlines()) <= 10
+
+
+@pytest.mark.slow
 def test_own_data_leaves_encoders(tmp_path):
     out = run("unipad_own_data.py", tmp_path)
     assert "problem" not in out

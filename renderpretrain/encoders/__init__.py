@@ -3,6 +3,7 @@
 Constructor arguments are the configuration; parameter names are those of the frameworks the weights go to.
 """
 
+from renderpretrain.encoders.contract import FlatEncoder, ImageEncoder, ImageMaps, PointEncoder, VolumeEncoder
 from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
 from renderpretrain.encoders.described import DescribedModule, Role, Sizes
 from renderpretrain.encoders.fpn import FPN
@@ -54,10 +55,14 @@ __all__ = [
     "ConvNeXt",
     "DescribedModule",
     "Domains",
+    "FlatEncoder",
+    "ImageEncoder",
+    "ImageMaps",
     "MaskedBatchNorm2d",
     "MaskedConv2d",
     "MaskedLayerNorm2d",
     "MaskedMaxPool2d",
+    "PointEncoder",
     "PromptNorm",
     "ResNet",
     "Role",
@@ -74,6 +79,7 @@ __all__ = [
     "SwinTransformer",
     "TimmBackbone",
     "VolumeConv",
+    "VolumeEncoder",
     "VolumeNeck",
     "VolumeUNet",
     "VoxelBackBone8x",

@@ -28,6 +28,20 @@ def output_grid(grid: VoxelGrid, convs: Sequence[ConvSpec], shape: tuple[int, in
         for axis in range(3):
             first[axis] += step[axis] * ((conv.kernel_size[axis] - 1) / 2 - conv.padding[axis])
             step[axis] *= conv.stride[axis]
+    return grid_of_outputs(grid, first, step, shape)
+
+
+def grid_of_outputs(
+    grid: VoxelGrid, first: Sequence[float], step: Sequence[int], shape: tuple[int, int, int]
+) -> VoxelGrid:
+    """The grid of outputs ``step`` voxels apart, the first one centred ``first`` voxels from the first voxel.
+
+    Args:
+        grid: The voxels'.
+        first: ``(z, y, x)``, from centre to centre.
+        step: ``(z, y, x)``.
+        shape: ``(Z, Y, X)`` of the outputs.
+    """
     # Everything above is (z, y, x); the grid counts (x, y, z).
     size = [s * n for s, n in zip(grid.voxel_size, step[::-1], strict=True)]
     lower = [

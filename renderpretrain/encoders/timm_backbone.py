@@ -6,10 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
+from renderpretrain.encoders.masked import hide_cells
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
@@ -17,8 +18,7 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 class TimmBackbone(nn.Module):
     """A network of timm that returns features, with its maps channels first whatever it computes in.
 
-    Keys are the network's own, under ``network``. It sees the whole image: what is to be hidden is hidden in
-    the pixels beforehand.
+    Keys are the network's own, under ``network``. What is hidden is hidden in the pixels.
 
     Args:
         network: Made by timm with ``features_only=True``.
@@ -38,14 +38,17 @@ class TimmBackbone(nn.Module):
         self.channels = tuple(int(n) for n in network.feature_info.channels())
         self.strides = tuple(int(n) for n in network.feature_info.reduction())
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
         """Feature maps, fine to coarse. Differentiable.
 
         Args:
             images: Normalised images.
+            hidden: Cells that become 0, the mean colour, in the pixels.
         """
         check_images(images, "B 3 H W")
-        maps = self.network(images)
+        maps = self.network(hide_cells(images, hidden))
         return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
 
 

@@ -47,6 +47,7 @@ class VolumeNeck(DescribedModule):
                 f"strides: expected one per branch of channels={tuple(channels)}, got {tuple(strides)}"
             )
         self.in_channels = in_channels
+        self.out_channels = out_channels
         self.blocks = nn.ModuleList()
         self.deblocks = nn.ModuleList()
         for width, stride in zip(channels, strides, strict=True):

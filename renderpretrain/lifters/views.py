@@ -133,6 +133,7 @@ class ViewLifter(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.channels = channels
         check_depth_range(depth_range)
         near, far = depth_range
         self.depth_range = (float(near), float(far))

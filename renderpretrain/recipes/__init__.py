@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
+from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.needs import (
     ns_mae_needs,
@@ -44,6 +45,7 @@ from renderpretrain.recipes.recipe import (
     RendersViews,
     SaysClasses,
 )
+from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.recipes.sources import (
     INDOOR_SOURCES,
     NS_MAE_SOURCES,
@@ -53,6 +55,7 @@ from renderpretrain.recipes.sources import (
     Sources,
 )
 from renderpretrain.recipes.unipad import UniPAD
+from renderpretrain.recipes.unipad import build as build_unipad
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, with_labels
 from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
@@ -70,8 +73,11 @@ __all__ = [
     "HasSettings",
     "HasSurface",
     "Hidden",
+    "ImageBranch",
     "MaskedVoxels",
     "NSMAEConfig",
+    "OptimizationConfig",
+    "PointBranch",
     "PonderIndoor",
     "PonderIndoorConfig",
     "PonderOutdoor",
@@ -132,7 +138,7 @@ class RecipeEntry:
 def _unipad(name: str, summary: str) -> RecipeEntry:
     """One of UniPAD's three."""
     return RecipeEntry(
-        name, summary, UniPADConfig, PRESETS[name], INDOOR, UniPAD, UNIPAD_SOURCES[name], unipad_needs
+        name, summary, UniPADConfig, PRESETS[name], INDOOR, build_unipad, UNIPAD_SOURCES[name], unipad_needs
     )
 
 

@@ -1,0 +1,185 @@
+"""What a recipe asks of an encoder, and adapters for networks that know nothing of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from renderpretrain.checks import check_images
+from renderpretrain.encoders.masked import hide_cells
+from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
+from renderpretrain.encoders.strides import grid_of_outputs
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.uncompiled import uncompiled
+
+
+@runtime_checkable
+class PointEncoder(Protocol):
+    """Voxels in, a volume out: :class:`SparseEncoder`, :class:`VoxelBackBone8x`, or a network in an adapter.
+
+    Attributes:
+        out_channels: Width of the volume.
+    """
+
+    out_channels: int
+
+    def __call__(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of the visible voxels, on :meth:`output_grid`."""
+
+    def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid on whose centres the volume's values are centred, given the voxels' grid."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Images in, feature maps out, fine to coarse: :class:`ConvNeXt`, :class:`ResNet`, a network of timm.
+
+    Attributes:
+        channels: Width of every map.
+    """
+
+    channels: tuple[int, ...]
+
+    def __call__(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The maps of normalised images, of which the hidden cells are not seen."""
+
+
+class VolumeEncoder(nn.Module):
+    """A dense 3D network of your own as a point encoder.
+
+    Args:
+        network: ``(B, C, Z, Y, X) -> (B, out_channels, Z', Y', X')``; it is given 0 where there is no voxel.
+        out_channels: Width of its volume.
+        stride: Voxels per cell of its volume, ``(z, y, x)`` or one number for all axes.
+        first: Where the first output is centred, in voxels from the centre of the first input: 0 for
+            convolutions with a centre (kernel 3, padding 1, whatever the stride), 0.5 for pooling of two.
+            By default the middle of its ``stride`` voxels, ``(stride - 1) / 2``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        out_channels: int,
+        *,
+        stride: int | tuple[int, int, int] = 1,
+        first: float | tuple[float, float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.out_channels = out_channels
+        self.stride = (stride,) * 3 if isinstance(stride, int) else stride
+        middle = tuple((step - 1) / 2 for step in self.stride)
+        self.first = middle if first is None else first if isinstance(first, tuple) else (first,) * 3
+
+    @uncompiled
+    def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
+        """The network's volume. Differentiable."""
+        check_sparse(x)
+        volume = self.network(x.dense())
+        expected = (x.batch_size, self.out_channels, *self._shape(x.spatial_shape))
+        if not isinstance(volume, Tensor) or tuple(volume.shape) != expected:
+            got = tuple(volume.shape) if isinstance(volume, Tensor) else type(volume).__name__
+            raise ValueError(
+                f"encoder: expected a volume {expected} of voxels {x.spatial_shape}, as out_channels="
+                f"{self.out_channels} and stride={self.stride} say, got {got}"
+            )
+        return volume
+
+    def _shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        z, y, x = (-(-size // step) for size, step in zip(shape, self.stride, strict=True))
+        return z, y, x
+
+    def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid of the network's volume, given the voxels' grid."""
+        return grid_of_outputs(grid, self.first, self.stride, self._shape(grid.shape))
+
+
+class FlatEncoder(nn.Module):
+    """A network of your own on a list of voxels, such as a point transformer, as a point encoder.
+
+    Its features are averaged in cells of ``stride`` voxels.
+
+    Args:
+        network: ``(positions (M, 3), features (M, C), sample (M,)) -> (M, out_channels)``. Positions are
+            ``(x, y, z)`` in voxels from the grid's lower corner; sample says which of the batch a row is of.
+        out_channels: Width of its features.
+        stride: Voxels per cell of the volume, ``(z, y, x)`` or one number for all axes.
+    """
+
+    def __init__(
+        self, network: nn.Module, out_channels: int, *, stride: int | tuple[int, int, int] = 1
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.out_channels = out_channels
+        self.stride = (stride,) * 3 if isinstance(stride, int) else stride
+
+    @uncompiled
+    def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of the features. Differentiable."""
+        check_sparse(x)
+        coords = x.coords.long()
+        features = self.network(coords[:, 1:].flip(1) + 0.5, x.features, coords[:, 0])
+        if tuple(features.shape) != (len(coords), self.out_channels):
+            raise ValueError(
+                f"encoder: expected features {(len(coords), self.out_channels)} of {len(coords)} voxels, as "
+                f"out_channels says, got {tuple(features.shape)}"
+            )
+        return _cell_means(features, coords, self.stride, x)
+
+    def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
+        """The grid of the cells, given the voxels' grid."""
+        first = tuple((step - 1) / 2 for step in self.stride)
+        z, y, x = (-(-size // step) for size, step in zip(grid.shape, self.stride, strict=True))
+        return grid_of_outputs(grid, first, self.stride, (z, y, x))
+
+
+def _cell_means(
+    features: Float[Tensor, "M C"], coords: Int[Tensor, "M 4"], stride: tuple[int, int, int], x: SparseTensor
+) -> Float[Tensor, "B C Z Y X"]:
+    """Means of the rows in every cell of ``stride`` voxels, 0 in an empty one."""
+    z, y, w = (-(-size // step) for size, step in zip(x.spatial_shape, stride, strict=True))
+    steps = coords.new_tensor((1, *stride))
+    b, i, j, k = (coords // steps).unbind(1)
+    cell = ((b * z + i) * y + j) * w + k
+    rows = features.new_zeros(x.batch_size * z * y * w, features.shape[1]).index_add(0, cell, features)
+    counts = torch.bincount(cell, minlength=len(rows)).clamp(min=1)
+    return (rows / counts[:, None]).view(x.batch_size, z, y, w, -1).permute(0, 4, 1, 2, 3)
+
+
+class ImageMaps(nn.Module):
+    """An image network of your own as an image encoder; what is hidden is hidden in the pixels.
+
+    Args:
+        network: ``(B, 3, H, W)`` to one feature map or to several, fine to coarse.
+        channels: Width of every map.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor], Tensor | Sequence[Tensor]], channels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = tuple(channels)
+
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The network's maps. Differentiable.
+
+        Args:
+            images: Normalised images.
+            hidden: Cells that become 0, the mean colour.
+        """
+        check_images(images, "B 3 H W")
+        maps = self.network(hide_cells(images, hidden))
+        maps = [maps] if isinstance(maps, Tensor) else list(maps)
+        widths = tuple(x.shape[1] for x in maps)
+        if widths != self.channels or any(x.dim() != 4 for x in maps):
+            shapes = ", ".join(str(tuple(x.shape)) for x in maps)
+            raise ValueError(f"encoder: expected maps (B, C, h, w) with C of {self.channels}, got {shapes}")
+        return maps

@@ -1,0 +1,115 @@
+"""Recipes from parts: encoders of one's own, and what is said of parts that do not fit each other."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from variants import batch_of, scenes_for
+
+from renderpretrain import VoxelGrid
+from renderpretrain.encoders import ImageMaps, VolumeEncoder
+from renderpretrain.fields import OccupancyField, SDFField
+from renderpretrain.lifters import ViewLifter
+from renderpretrain.masking import RandomMask
+from renderpretrain.recipes import ImageBranch, PointBranch, UniPAD
+from renderpretrain.recipes.unipad import LossConfig
+from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.samplers import Even, NeuSImportance
+
+VOXELS = VoxelGrid((-25.6, -25.6, -4.0, 25.6, 25.6, 4.8), (0.8, 0.8, 0.8))
+
+
+def point_branch(channels=8, stride=2):
+    network = nn.Conv3d(5, channels, 3, stride=stride, padding=1)
+    return PointBranch(VolumeEncoder(network, channels, stride=stride, first=0), VOXELS, RandomMask(0.5))
+
+
+def image_branch(grid, channels=8):
+    lifter = ViewLifter(grid, channels, depth_bins=8, depth_range=(1, 30))
+    network = ImageMaps(nn.Conv2d(3, channels, 8, stride=8), [channels])
+    return ImageBranch(network, lifter, RandomMask(0.3), patch_size=16)
+
+
+def renderer(grid):
+    field = SDFField(grid, 8, extent=25.6)
+    return VolumeRenderer(field, NeuSImportance(field, 16, 8))
+
+
+def unipad(**parts):
+    grid = parts["lidar"].out_grid if "lidar" in parts else VOXELS
+    return UniPAD(renderer(grid), losses=LossConfig(depth=1.0, rgb=1.0, depth_bins=1.0), **parts)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return batch_of(scenes_for("unipad-fusion"))
+
+
+@pytest.mark.parametrize("sensors", ["points", "images", "both"])
+def test_networks_of_ones_own_are_trained(batch, sensors):
+    lidar, camera = point_branch(), image_branch(point_branch().out_grid)
+    parts = {"points": {"lidar": lidar}, "images": {"camera": image_branch(VOXELS)}}
+    recipe = unipad(**parts.get(sensors, {"lidar": lidar, "camera": camera}))
+    terms = recipe(batch)
+    assert {"depth", "rgb"} <= set(terms)
+    sum(terms.values()).backward()
+    for name, encoder in recipe.encoders().items():
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters()), name
+    assert len(recipe.encoders()) == (2 if sensors == "both" else 1)
+
+
+def test_what_points_hide_does_not_reach_a_network_of_ones_own(batch):
+    recipe = unipad(lidar=point_branch()).eval()
+    hidden = recipe.hide(batch)
+    assert 0.4 < hidden.voxels.hidden.float().mean() < 0.6
+    gone = replace(batch, points=batch.points.only(~hidden.points))
+    assert torch.equal(recipe.encode(batch, hidden), recipe.encode(gone))
+
+
+class NoGrid(nn.Conv3d):
+    """A network without the contract."""
+
+
+WRONG = {
+    "a network as it is": (
+        lambda: PointBranch(NoGrid(5, 8, 3), VOXELS, RandomMask(0.5)),
+        "encoder: expected a module with out_channels and output_grid.*got NoGrid.*VolumeEncoder",
+    ),
+    "an image network as it is": (
+        lambda: ImageBranch(nn.Conv2d(3, 8, 8), ViewLifter(VOXELS, 8), RandomMask(0.3)),
+        "backbone: expected a module with channels.*got Conv2d.*ImageMaps",
+    ),
+    "no branch": (lambda: unipad(), "lidar, camera: expected at least one branch, got none"),
+    "a field on the voxels": (
+        lambda: UniPAD(renderer(VOXELS), lidar=point_branch()),
+        r"lidar\.out_grid: expected the grid of renderer\.field.*make the field with lidar\.out_grid",
+    ),
+    "a lifter on another grid": (
+        lambda: unipad(lidar=point_branch(), camera=image_branch(VOXELS)),
+        r"camera\.lifter\.grid: expected the grid of renderer\.field",
+    ),
+    "two widths": (
+        lambda: unipad(lidar=point_branch(), camera=image_branch(point_branch().out_grid, 16)),
+        r"expected volumes of one width, got lidar\.out_channels 8, camera\.lifter 16",
+    ),
+    "a field without distances": (
+        lambda: UniPAD(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)), camera=image_branch(VOXELS)),
+        r"renderer\.field: expected an SDFField, got OccupancyField",
+    ),
+}
+
+
+@pytest.mark.untyped
+@pytest.mark.parametrize("name", WRONG)
+def test_parts_that_do_not_fit_are_refused(name):
+    call, words = WRONG[name]
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_an_encoder_that_says_another_stride_is_refused(batch):
+    network = nn.Conv3d(5, 8, 3, stride=2, padding=1)
+    wrong = PointBranch(VolumeEncoder(network, 8, stride=4), VOXELS, RandomMask(0.5))
+    with pytest.raises(ValueError, match=r"encoder: expected a volume .*stride=\(4, 4, 4\) say"):
+        wrong(batch)
