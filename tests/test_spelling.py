@@ -14,9 +14,8 @@ BRITISH = re.compile(
 )
 IN_FILES = {
     ("fields/heads.py", "colour"),  # names weights in checkpoints
-    ("probes/probe.py", "labelled"),  # in the results of probes, and those who read them
+    ("probes/probe.py", "labelled"),  # a column of the results of probes
     ("probes/summary.py", "labelled"),
-    ("probes/finetune.py", "labelled"),
 }
 """Names that are written in files of before."""
 

@@ -18,7 +18,7 @@ CLIP_NORM = 10.0
 def fine_tune(
     recipe: nn.Module,
     head: Head,
-    labelled: Sequence[tuple[Scene, Int[Tensor, " K"] | slice]],
+    labeled: Sequence[tuple[Scene, Int[Tensor, " K"] | slice]],
     task: Task,
     budget: Budget,
     seed: int,
@@ -28,7 +28,7 @@ def fine_tune(
     Args:
         recipe: Changed in place; what is not among its ``encoders()`` stays as it is.
         head: Changed in place.
-        labelled: Scenes, and which of their places have labels.
+        labeled: Scenes, and which of their places have labels.
         task: Reads the places; gives the loss.
         budget: Steps and rate.
         seed: Of the order, and of what the encoders draw (dropped paths).
@@ -48,9 +48,9 @@ def fine_tune(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for step in range(budget.steps):
-            if step % len(labelled) == 0:
-                order = torch.randperm(len(labelled), generator=generator).tolist()
-            scene, rows = labelled[order[step % len(labelled)]]
+            if step % len(labeled) == 0:
+                order = torch.randperm(len(labeled), generator=generator).tolist()
+            scene, rows = labeled[order[step % len(labeled)]]
             places = task.read(recipe, scene, budget.places)[rows]
             optimizer.zero_grad()
             task.loss(head(places.features), places.answers).backward()
