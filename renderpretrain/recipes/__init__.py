@@ -22,6 +22,7 @@ from renderpretrain.recipes.needs import (
     uniscene_needs,
 )
 from renderpretrain.recipes.ns_mae import NSMAE
+from renderpretrain.recipes.ns_mae import build as build_ns_mae
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
 from renderpretrain.recipes.ponder_indoor import PonderIndoor
@@ -182,7 +183,7 @@ ENTRIES = (
         NSMAEConfig,
         NS_MAE_PRESETS,
         NS_MAE_INDOOR,
-        NSMAE,
+        build_ns_mae,
         NS_MAE_SOURCES,
         ns_mae_needs,
     ),

@@ -10,21 +10,19 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
+from renderpretrain.encoders import SparseEncoder
 from renderpretrain.fields import OccupancyField, occupancy_densities
-from renderpretrain.geometry import Rays
-from renderpretrain.recipes.calibration import Calibration
-from renderpretrain.recipes.ns_mae_branches import (
-    FEATURE_STRIDE,
-    CameraBranch,
-    LidarBranch,
-    Lifted,
-    density_grid,
-)
-from renderpretrain.recipes.ns_mae_config import NSMAEConfig
+from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.masking import RandomMask
+from renderpretrain.recipes.branches import PointBranch
+from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
+from renderpretrain.recipes.ns_mae_branches import FEATURE_STRIDE, CameraBranch, Lifted, camera_branch
+from renderpretrain.recipes.ns_mae_config import NSMAEConfig, NSMAELossConfig
 from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
 from renderpretrain.recipes.places import read_maps
+from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.sensors import sensor_rays
+from renderpretrain.recipes.sensors import sensor_rays, set_momentum
 from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
 from renderpretrain.samplers import Even, RayTargets, depth_pictures
 
@@ -79,29 +77,53 @@ class NSMAE(nn.Module):
     * Mixed precision is bfloat16. No augmentation.
 
     Args:
-        config: See :class:`~renderpretrain.recipes.ns_mae_config.NSMAEConfig`.
+        renderer: Whose field's grid is the densities'.
+        lidar: The point branch, or ``None``; the columns of its ``out_grid`` are the grid's.
+        camera: The camera branch, or ``None``.
+        losses: Weights of the terms.
+        rays: Which rays are rendered.
+        calibration: Whether poses are refined; not by default.
+
+    Raises:
+        ValueError: If there is no branch, or the point branch has other columns than the grid.
     """
 
-    def __init__(self, config: NSMAEConfig) -> None:
+    config: NSMAEConfig | None = None
+    """What it was built from, if from a configuration."""
+
+    def __init__(
+        self,
+        renderer: VolumeRenderer,
+        *,
+        lidar: PointBranch | None = None,
+        camera: CameraBranch | None = None,
+        losses: NSMAELossConfig | None = None,
+        rays: RayConfig | None = None,
+        calibration: CalibrationConfig | None = None,
+    ) -> None:
         super().__init__()
-        odd = any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size)
-        if odd and config.modality != "lidar":
+        field = renderer.field
+        if not isinstance(field, OccupancyField):
+            raise ValueError(f"renderer.field: expected an OccupancyField, got {type(field).__name__}")
+        self.grid = field.grid
+        if lidar is None and camera is None:
+            raise ValueError("lidar, camera: expected at least one branch, got none")
+        if lidar is not None and lidar.out_grid.shape[1:] != self.grid.shape[1:]:
             raise ValueError(
-                f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image.patch_size="
-                f"{config.image.patch_size}, got {config.image_size}"
+                f"lidar.out_grid: expected the columns of renderer.field, {self.grid.shape[1:]}, got "
+                f"{lidar.out_grid.shape[1:]}"
             )
-        self.config = config
-        self.grid = density_grid(config)
-        self.calibration = Calibration(config.calibration)
-        self.lidar = None if config.modality == "camera" else LidarBranch(config)
-        self.camera = None if config.modality == "lidar" else CameraBranch(config, self.grid)
-        width = config.image.channels if self.camera else 0
-        self.perspective_head = nn.Conv2d(width, 4, 1, bias=False) if self.camera else None
-        width += self.lidar.channels if self.lidar else 0
+        self.weights = NSMAELossConfig() if losses is None else losses
+        self.rays = RayConfig() if rays is None else rays
+        self.calibration = Calibration(CalibrationConfig() if calibration is None else calibration)
+        self.lidar = lidar
+        self.camera = camera
+        width = camera.view_transform.channels if camera else 0
+        self.perspective_head = nn.Conv2d(width, 4, 1, bias=False) if camera else None
+        # The slices of the point branch's volume are channels of its bird's-eye map.
+        width += lidar.out_channels * lidar.out_grid.shape[0] if lidar else 0
         self.bev_head = nn.Conv2d(width, self.grid.shape[0], 3, padding=1)
-        render = config.render
-        field = OccupancyField(self.grid, length=self.grid.voxel_size[2])
-        self.renderer = VolumeRenderer(field, Even(self.grid, render.num_samples, near=render.near))
+        self.renderer = renderer
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
@@ -111,17 +133,17 @@ class NSMAE(nn.Module):
         terms = {}
         if lifted:
             views = self.camera_views(lifted, batch)
-            terms["rgb"] = self.config.losses.rgb * views.rgb_loss()
-            terms["depth"] = self.config.losses.depth * views.depth_loss()
+            terms["rgb"] = self.weights.rgb * views.rgb_loss()
+            terms["depth"] = self.weights.depth * views.depth_loss()
         target, known = self.bev_targets(batch, hidden)
         error = losses.depth_l1(self.bev_map(volume).depth, target, known)
-        terms["bev_depth"] = self.config.losses.bev_depth * error
-        if self.config.losses.ray_depth:
+        terms["bev_depth"] = self.weights.bev_depth * error
+        if self.weights.ray_depth:
             rays = self._targets(batch)
             depth = self.render(volume, rays.rays, ops.fork(batch.seeds, 3)).depth
-            terms["ray_depth"] = self.config.losses.ray_depth * losses.depth_l1(depth, rays.depth, rays.hit)
+            terms["ray_depth"] = self.weights.ray_depth * losses.depth_l1(depth, rays.depth, rays.hit)
         if lifted and self.calibration.refinement:
-            depths = [lifted.probabilities], self.config.image.depth_range
+            depths = [lifted.probabilities], self._depth_range
             terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
         return terms | self.calibration.prior()
 
@@ -145,7 +167,7 @@ class NSMAE(nn.Module):
         lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
         maps = () if lifted is None else (lifted.bev,)
         if self.lidar:
-            seen = self.lidar(batch, hidden.voxels)
+            seen = self.lidar(batch, hidden.voxels).flatten(1, 2)
             maps = (*maps, seen)
         return self.bev_head(torch.cat(maps, 1))[:, None], lifted
 
@@ -167,7 +189,7 @@ class NSMAE(nn.Module):
         """
         if self.perspective_head is None:
             raise ValueError("lifted: expected a recipe with cameras, got modality=lidar")
-        low, high = self.config.image.depth_range
+        low, high = self._depth_range
         raw = self.perspective_head(lifted.context.flatten(0, 1)).float()
         likely = lifted.probabilities.flatten(0, 1)
         colours = torch.sigmoid(raw[:, :3, None] * likely[:, None])
@@ -188,7 +210,7 @@ class NSMAE(nn.Module):
     def camera_views(self, lifted: Lifted, batch: Batch) -> CameraViews:
         """What the cameras' views are rendered as, beside what the sensors saw."""
         colours, depth = self.perspective_targets(batch)
-        maps, (near, far) = self.perspective_maps(lifted), self.config.image.depth_range
+        maps, (near, far) = self.perspective_maps(lifted), self._depth_range
         return CameraViews(
             depth=maps.depth.unflatten(0, depth.shape[:2]),
             rgb=maps.channels["rgb"].unflatten(0, depth.shape[:2]),
@@ -247,7 +269,7 @@ class NSMAE(nn.Module):
 
     def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """The same, of cameras that are refined already."""
-        return sensor_rays(batch, self.grid, self.config.render, num_rays)
+        return sensor_rays(batch, self.grid, self.rays, num_rays)
 
     def refined(self, batch: Batch) -> Batch:
         """The batch with its cameras where the recipe believes them to be."""
@@ -256,6 +278,13 @@ class NSMAE(nn.Module):
     def surface_field(self) -> OccupancyField:
         """The field that is rendered."""
         return self.renderer.field
+
+    @property
+    def _depth_range(self) -> tuple[float, float]:
+        """Nearest and farthest depth that cameras are lifted to, metres."""
+        if self.camera is None:
+            raise ValueError("lifted: expected a recipe with cameras, got modality=lidar")
+        return self.camera.view_transform.depth_range
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""
@@ -277,7 +306,7 @@ class NSMAE(nn.Module):
         """
         if self.lidar:
             grid = self.lidar.out_grid
-            return ops.grid_sample(self.lidar.volume(batch, None), positions, grid.scale, grid.offset)
+            return ops.grid_sample(self.lidar(batch), positions, grid.scale, grid.offset)
         views = self.calibration(batch).require_views("modality=lidar")
         return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
 
@@ -286,3 +315,70 @@ class NSMAE(nn.Module):
         if self.camera is None:
             raise ValueError("modality: expected cameras for image features, got lidar")
         return self.camera.maps(batch, None)
+
+
+def build(config: NSMAEConfig) -> NSMAE:
+    """The published networks, as a configuration sizes them."""
+    odd = any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size)
+    if odd and config.modality != "lidar":
+        raise ValueError(
+            f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image.patch_size="
+            f"{config.image.patch_size}, got {config.image_size}"
+        )
+    grid, render = density_grid(config), config.render
+    lidar = None if config.modality == "camera" else _point_branch(config)
+    camera = None if config.modality == "lidar" else camera_branch(config, grid)
+    field = OccupancyField(grid, length=grid.voxel_size[2])
+    recipe = NSMAE(
+        VolumeRenderer(field, Even(grid, render.num_samples, near=render.near)),
+        lidar=lidar,
+        camera=camera,
+        losses=config.losses,
+        rays=render,
+        calibration=config.calibration,
+    )
+    recipe.config = config
+    return recipe
+
+
+def density_grid(config: NSMAEConfig) -> VoxelGrid:
+    """The rendered grid: columns where the sparse encoder's outputs are centred, or the configured grid."""
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    if config.modality == "camera":
+        return grid
+    fine = VoxelGrid(config.point_cloud_range, config.lidar.voxel_size)
+    out = _sparse_encoder(config).output_grid(fine)
+    if out.shape[1:] != grid.shape[1:]:
+        raise ValueError(
+            f"lidar.voxel_size, lidar.channels: expected an encoder output of {grid.shape[1:]} columns as "
+            f"voxel_size says, got {out.shape[1:]}"
+        )
+    box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
+    return VoxelGrid(box, config.voxel_size)
+
+
+def _sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
+    """BEVFusion's sparse encoder: all stages but the last halve all axes, the output halves z once more."""
+    stages = len(config.lidar.channels)
+    paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
+    return SparseEncoder(
+        len(config.points),
+        config.lidar.out_channels,
+        channels=config.lidar.channels,
+        strides=((2, 2, 2),) * (stages - 1),
+        paddings=paddings[: stages - 1],
+        out_geometry=((3, 1, 1), (2, 1, 1), 0),
+    )
+
+
+def _point_branch(config: NSMAEConfig) -> PointBranch:
+    """Voxels that are hidden one by one, sparse encoder."""
+    encoder = _sparse_encoder(config)
+    set_momentum(encoder, config.lidar.batch_norm_momentum)
+    return PointBranch(
+        encoder,
+        VoxelGrid(config.point_cloud_range, config.lidar.voxel_size),
+        RandomMask(config.lidar.mask_ratio),
+        columns=config.points,
+        instead="use modality=camera",
+    )

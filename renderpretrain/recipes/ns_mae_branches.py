@@ -1,4 +1,4 @@
-"""NS-MAE's two ways from a sensor to a bird's-eye map, each with its masking."""
+"""NS-MAE's way from cameras to a bird's-eye map, with its masking."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +9,14 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch
-from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer, Voxels
+from renderpretrain.encoders import LSSFPN, SwinTransformer
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters import frustum_points
-from renderpretrain.masking import RandomMask, hide_depth, hide_patches, voxel_candidates
+from renderpretrain.masking import MaskPolicy, RandomMask, hide_depth, hide_patches
 from renderpretrain.ops.batch_norm import BatchNorm2d
-from renderpretrain.recipes.columns import PointInput
 from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
-from renderpretrain.recipes.recipe import MaskedVoxels
-from renderpretrain.recipes.sensors import ImageNormalization, draw_patches, set_momentum
+from renderpretrain.recipes.sensors import ImageNormalization, draw_patches
 from renderpretrain.samplers import depth_pictures
 
 LIFTED_HEIGHTS = (-10.0, 10.0)
@@ -26,77 +24,6 @@ LIFTED_HEIGHTS = (-10.0, 10.0)
 
 FEATURE_STRIDE = 8
 """Pixels per cell of the lifted feature maps: those of the second Swin stage."""
-
-
-def density_grid(config: NSMAEConfig) -> VoxelGrid:
-    """The rendered grid: columns where the sparse encoder's outputs are centred, or the configured grid."""
-    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-    if config.modality == "camera":
-        return grid
-    fine = VoxelGrid(config.point_cloud_range, config.lidar.voxel_size)
-    out = sparse_encoder(config).output_grid(fine)
-    if out.shape[1:] != grid.shape[1:]:
-        raise ValueError(
-            f"lidar.voxel_size, lidar.channels: expected an encoder output of {grid.shape[1:]} columns as "
-            f"voxel_size says, got {out.shape[1:]}"
-        )
-    box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
-    return VoxelGrid(box, config.voxel_size)
-
-
-def sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
-    """BEVFusion's sparse encoder: all stages but the last halve all axes, the output halves z once more."""
-    stages = len(config.lidar.channels)
-    paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
-    return SparseEncoder(
-        len(config.points),
-        config.lidar.out_channels,
-        channels=config.lidar.channels,
-        strides=((2, 2, 2),) * (stages - 1),
-        paddings=paddings[: stages - 1],
-        out_geometry=((3, 1, 1), (2, 1, 1), 0),
-    )
-
-
-class LidarBranch(nn.Module):
-    """Voxels, uniform masking, sparse encoder; its slices become channels of the BEV map.
-
-    Args:
-        config: The recipe's.
-    """
-
-    def __init__(self, config: NSMAEConfig) -> None:
-        super().__init__()
-        lidar = config.lidar
-        self.grid = VoxelGrid(config.point_cloud_range, lidar.voxel_size)
-        self.input = PointInput(config.points)
-        self.policy = RandomMask(lidar.mask_ratio)
-        self.encoder = sparse_encoder(config)
-        self.out_grid = self.encoder.output_grid(self.grid)
-        self.channels = lidar.out_channels * self.out_grid.shape[0]
-        set_momentum(self.encoder, lidar.batch_norm_momentum)
-
-    def hide(self, batch: Batch) -> MaskedVoxels:
-        """The voxels, and those that are hidden."""
-        voxels = self.voxels(batch)
-        candidates, places = voxel_candidates(voxels.coords, batch.size)
-        mask = self.policy(candidates, ops.fork(batch.seeds, 1))
-        return MaskedVoxels(voxels, mask[voxels.coords[:, 0].long(), places])
-
-    def voxels(self, batch: Batch) -> Voxels:
-        """The voxels of all points; each holds their mean."""
-        points = batch.require_points("a recipe with LiDAR", "use modality=camera")
-        return self.input(batch, points.valid, self.grid)
-
-    def forward(self, batch: Batch, masked: MaskedVoxels | None) -> Float[Tensor, "B C Y X"]:
-        """The BEV map of the voxels that are left: the volume's slices are its channels."""
-        return self.volume(batch, masked).flatten(1, 2)
-
-    def volume(self, batch: Batch, masked: MaskedVoxels | None) -> Float[Tensor, "B C Z Y X"]:
-        """The encoder's output on ``out_grid``; hidden voxels are dropped."""
-        if masked is None:
-            return self.encoder(self.voxels(batch).to_sparse())
-        return self.encoder(masked.voxels.to_sparse(masked.hidden))
 
 
 @dataclass(frozen=True)
@@ -143,6 +70,7 @@ class DepthLSS(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = _finer(grid, bev_scale)
+        self.channels = channels
         self.bins, self.depth_range = bins, depth_range
         self.dtransform = (
             nn.Sequential(*_conv(1, 8, 1), *_conv(8, 32, 5, stride=4), *_conv(32, 64, 5, stride=2))
@@ -193,39 +121,34 @@ class DepthLSS(nn.Module):
 
 
 class CameraBranch(nn.Module):
-    """Patches replaced by a token, Swin, pyramid, depth net, lift and splat.
+    """Patches replaced by a token, image network, pyramid, depth net, lift and splat.
 
     Args:
-        config: The recipe's.
-        grid: The BEV map's cells.
+        backbone: From images, whose hidden patches hold the token, to maps, fine to coarse.
+        neck: From these to maps of which the first, an eighth of the image's size, is lifted.
+        view_transform: From that map, and depth images, to the bird's-eye map.
+        mask: Which patches are hidden, ``(candidates, seeds) -> mask``; every image has its own mask.
+        depth_mask: Which pixels of the depth images are hidden, likewise.
+        patch_size: Pixels.
     """
 
-    def __init__(self, config: NSMAEConfig, grid: VoxelGrid) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        view_transform: DepthLSS,
+        *,
+        mask: MaskPolicy,
+        depth_mask: MaskPolicy,
+        patch_size: int = 8,
+    ) -> None:
         super().__init__()
-        image = config.image
-        self.patch_size = image.patch_size
-        self.policy = RandomMask(image.mask_ratio)
-        self.depth_policy = RandomMask(image.depth_mask_ratio)
-        self.token = nn.Parameter(torch.zeros(3, image.patch_size, image.patch_size))
-        self.backbone = SwinTransformer(
-            image.depths,
-            image.width,
-            window=image.window,
-            drop_path=image.drop_path,
-            out_indices=range(1, len(image.depths)),
-        )
-        if image.weights is not None:
-            load_backbone(self.backbone, Path(image.weights))
-        self.neck = LSSFPN(self.backbone.channels, image.neck_channels)
-        self.view_transform = DepthLSS(
-            image.neck_channels,
-            image.channels,
-            grid,
-            bins=image.depth_bins,
-            depth_range=image.depth_range,
-            bev_scale=image.bev_scale,
-            depth_images=config.modality == "fusion",
-        )
+        self.patch_size = patch_size
+        self.policy, self.depth_policy = mask, depth_mask
+        self.token = nn.Parameter(torch.zeros(3, patch_size, patch_size))
+        self.backbone = backbone
+        self.neck = neck
+        self.view_transform = view_transform
         self.normalize = ImageNormalization()
 
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
@@ -264,6 +187,38 @@ class CameraBranch(nn.Module):
         if patches is not None:
             images = hide_patches(images, patches.flatten(0, 1), self.token)
         return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])
+
+
+def camera_branch(config: NSMAEConfig, grid: VoxelGrid) -> CameraBranch:
+    """Swin, BEVFusion's pyramid and its depth transform, as a configuration sizes them."""
+    image = config.image
+    backbone = SwinTransformer(
+        image.depths,
+        image.width,
+        window=image.window,
+        drop_path=image.drop_path,
+        out_indices=range(1, len(image.depths)),
+    )
+    if image.weights is not None:
+        load_backbone(backbone, Path(image.weights))
+    neck = LSSFPN(backbone.channels, image.neck_channels)
+    view_transform = DepthLSS(
+        image.neck_channels,
+        image.channels,
+        grid,
+        bins=image.depth_bins,
+        depth_range=image.depth_range,
+        bev_scale=image.bev_scale,
+        depth_images=config.modality == "fusion",
+    )
+    return CameraBranch(
+        backbone,
+        neck,
+        view_transform,
+        mask=RandomMask(image.mask_ratio),
+        depth_mask=RandomMask(image.depth_mask_ratio),
+        patch_size=image.patch_size,
+    )
 
 
 def _finer(grid: VoxelGrid, scale: int) -> VoxelGrid:

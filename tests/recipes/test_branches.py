@@ -12,7 +12,7 @@ from renderpretrain.encoders import ImageMaps, VolumeEncoder
 from renderpretrain.fields import OccupancyField, SDFField
 from renderpretrain.lifters import ViewLifter
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import ImageBranch, PointBranch, UniPAD
+from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, UniPAD
 from renderpretrain.recipes.unipad import LossConfig
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import Even, NeuSImportance
@@ -113,3 +113,18 @@ def test_an_encoder_that_says_another_stride_is_refused(batch):
     wrong = PointBranch(VolumeEncoder(network, 8, stride=4), VOXELS, RandomMask(0.5))
     with pytest.raises(ValueError, match=r"encoder: expected a volume .*stride=\(4, 4, 4\) say"):
         wrong(batch)
+
+
+def test_ns_mae_takes_a_point_network_of_ones_own(batch):
+    grid = VoxelGrid((-25.6, -25.6, -4.0, 25.6, 25.6, 4.8), (1.6, 1.6, 0.4))
+    branch = point_branch()
+    low, high = branch.out_grid.lower, branch.out_grid.upper
+    columns = VoxelGrid((*low[:2], grid.lower[2], *high[:2], grid.upper[2]), grid.voxel_size)
+    recipe = NSMAE(VolumeRenderer(OccupancyField(columns), Even(columns, 24)), lidar=branch)
+    terms = recipe(batch)
+    sum(terms.values()).backward()
+    assert terms["bev_depth"] > 0 and branch.encoder.network.weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match=r"lidar\.out_grid: expected the columns of renderer\.field"):
+        NSMAE(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)), lidar=branch)
+    with pytest.raises(ValueError, match="expected at least one branch"):
+        NSMAE(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)))

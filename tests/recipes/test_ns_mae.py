@@ -321,7 +321,7 @@ def test_the_paper_preset_carries_the_published_numbers():
     with torch.device("meta"):
         recipe = RECIPES["ns-mae"].build(paper)
     assert recipe.grid.shape == (40, 180, 180)
-    assert recipe.lidar.channels == 256
+    assert recipe.lidar.out_channels * recipe.lidar.out_grid.shape[0] == 256
     shapes = {k: tuple(v.shape) for k, v in recipe.camera.view_transform.state_dict().items()}
     assert shapes["depthnet.6.weight"] == (118 + 80, 256, 1, 1)
     assert shapes["dtransform.6.weight"] == (64, 32, 5, 5)

@@ -61,7 +61,7 @@ def trained(sweeps=1, **changes):
     }
     recipe = RECIPES["ns-mae"].build(resolve(RECIPES["ns-mae"].presets["tiny"], [small, changes]))
     streets = SyntheticStreet(1, num_beams=8, points_per_beam=100, sweeps=sweeps, with_truth=False)
-    recipe.lidar.volume(collate([streets.without_images(0)]), None)
+    recipe.lidar(collate([streets.without_images(0)]))
     return recipe
 
 
