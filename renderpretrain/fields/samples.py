@@ -12,6 +12,7 @@ from renderpretrain.checks import check_alike, check_on_grid, check_shape
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
 
+@runtime_checkable
 class FieldAnswer(Protocol):
     """What a field says about samples, and how that is composited.
 

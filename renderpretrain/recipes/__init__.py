@@ -31,6 +31,7 @@ from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
 from renderpretrain.recipes.recipe import (
     DrawsRays,
     EncodesScenes,
+    HasBEVFeatures,
     HasEncoders,
     HasGrid,
     HasImageFeatures,
@@ -66,6 +67,7 @@ __all__ = [
     "RECIPES",
     "DrawsRays",
     "EncodesScenes",
+    "HasBEVFeatures",
     "HasEncoders",
     "HasGrid",
     "HasImageFeatures",

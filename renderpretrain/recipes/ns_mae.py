@@ -164,12 +164,17 @@ class NSMAE(nn.Module):
 
     def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
         """The volume, and what the camera branch lifted on the way."""
+        seen, lifted = self._from_above(batch, hidden)
+        return self.bev_head(seen)[:, None], lifted
+
+    def _from_above(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
+        """The branches' maps of the ground side by side, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
         maps = () if lifted is None else (lifted.bev,)
         if self.lidar:
             seen = self.lidar(batch, hidden.voxels).flatten(1, 2)
             maps = (*maps, seen)
-        return self.bev_head(torch.cat(maps, 1))[:, None], lifted
+        return torch.cat(maps, 1), lifted
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
@@ -309,6 +314,10 @@ class NSMAE(nn.Module):
             return ops.grid_sample(self.lidar(batch), positions, grid.scale, grid.offset)
         views = self.calibration(batch).require_views("modality=lidar")
         return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
+
+    def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
+        """What :meth:`encoders` say of the grid's columns, nothing hidden: the cameras' map, then LiDAR's."""
+        return self._from_above(self.calibration(batch), Hidden())[0]
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's map."""

@@ -148,7 +148,7 @@ class RendersViews(Protocol):
     """Renders a whole picture rather than rays of it, as a rasteriser does."""
 
     def render_view(self, volume: Volume, camera: Cameras) -> Rendered:
-        """What one camera sees of a volume of one sample, every pixel at its centre.
+        """What one camera sees of a volume of one sample, every pixel at its center.
 
         Args:
             volume: What :meth:`EncodesScenes.encode` made of a batch of one.
@@ -207,6 +207,14 @@ class HasImageFeatures(Protocol):
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`HasEncoders.encoders` say of the images, nothing hidden."""
+
+
+@runtime_checkable
+class HasBEVFeatures(HasGrid, Protocol):
+    """Its encoders make a map of the ground, over its grid."""
+
+    def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
+        """What :meth:`HasEncoders.encoders` say of the grid's columns, nothing hidden."""
 
 
 @runtime_checkable

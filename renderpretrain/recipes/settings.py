@@ -1,7 +1,7 @@
 """What the settings of recipes are made of: names that exist, numbers that can be meant."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from pydantic import (
@@ -9,7 +9,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -32,7 +31,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _numbers_are_no_truths(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    def _numbers_are_no_truths(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
         taken = handler(value)
         for given, got in zip(_leaves(value), _leaves(taken), strict=False):  # sections look at their own
             if isinstance(given, bool) and not isinstance(got, bool):

@@ -215,6 +215,10 @@ class UniScene(nn.Module):
         volume = self._lift(batch, None, self._remember(batch, Hidden()))
         return ops.grid_sample(volume, positions, self.grid.scale, self.grid.offset)
 
+    def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
+        """What :meth:`encoders` say of the grid's columns, nothing hidden: the lifter's slices."""
+        return self._lift(batch, None, self._remember(batch, Hidden())).flatten(1, 2)
+
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
         return self.images(batch.require_views(INSTEAD).images)[0]

@@ -23,6 +23,7 @@ from renderpretrain.samplers.intervals import (
 )
 
 
+@runtime_checkable
 class RaySampler(Protocol):
     """What chooses samples."""
 

@@ -8,7 +8,7 @@ from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.encoders import voxelize
 from renderpretrain.geometry import Cameras, VoxelGrid
-from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes import RECIPES, HasBEVFeatures
 from renderpretrain.recipes.places import read_maps, read_voxels
 
 NEAR = [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]
@@ -52,6 +52,9 @@ def features(recipe, batch, name):
     found = {"points": recipe.point_features(batch, batch.points.xyz)}
     if name in WITH_IMAGES:
         found["images"] = recipe.image_features(batch)
+    if isinstance(recipe, HasBEVFeatures):
+        found["ground"] = recipe.bev_features(batch)
+        assert found["ground"].shape[-2:] == recipe.grid.shape[1:]
     return found
 
 

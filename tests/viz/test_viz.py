@@ -94,6 +94,18 @@ def test_points_are_drawn_in_the_cell_their_ray_passes():
     assert_close(depth, torch.full((12, 16), 7.0))
 
 
+@pytest.mark.parametrize("distortion", [None, torch.tensor([-0.2, 0.05, 1e-3, -1e-3, 0.0])])
+def test_the_cells_of_a_view_are_the_pixels_of_its_camera(distortion):
+    """Also where they do not tile the picture: the last ones reach over its edge."""
+    k = torch.tensor([[40.0, 0, 32.0], [0, 40.0, 24.0], [0, 0, 1]])
+    view = camera_view(Cameras(k, torch.eye(4), (46, 65), distortion), 4)
+    assert view.camera.image_size == view.shape == (12, 17)
+    own = camera_view(view.camera, 1).rays
+    assert_close(own.directions, view.rays.directions, atol=1e-6, rtol=0)  # float32
+    assert torch.equal(own.origins, view.rays.origins)
+    assert range_view(torch.zeros(3)).camera is None
+
+
 def test_a_range_image_inverts_its_own_rays():
     origin = torch.tensor([1.0, 2.0, 0.5])
     view = range_view(origin, (8, 36))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ import torch
 from renderpretrain.data.folder.consistency.mistakes import Mistake, spread
 from renderpretrain.data.folder.schema import IndoorFolder
 from renderpretrain.geometry import Cameras
+
+Posed = TypeVar("Posed", bound="PosedView")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class PosedView:
     pose: np.ndarray
     camera: Cameras
 
-    def mended(self, mistake: Mistake) -> Self:
+    def mended(self: Posed, mistake: Mistake) -> Posed:
         """The view without a mistake, but for its depth."""
         pose = mistake.pose(self.pose) @ np.linalg.inv(mistake.own_axes)
         scale = torch.tensor([mistake.intrinsics, mistake.intrinsics, 1.0])[:, None]
