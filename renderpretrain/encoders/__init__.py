@@ -3,7 +3,14 @@
 Constructor arguments are the configuration; parameter names are those of the frameworks the weights go to.
 """
 
-from renderpretrain.encoders.contract import FlatEncoder, ImageEncoder, ImageMaps, PointEncoder, VolumeEncoder
+from renderpretrain.encoders.contract import (
+    FlatEncoder,
+    ImageEncoder,
+    ImageMaps,
+    PointEncoder,
+    VolumeEncoder,
+    VoxelEncoder,
+)
 from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
 from renderpretrain.encoders.described import DescribedModule, Role, Sizes
 from renderpretrain.encoders.fpn import FPN
@@ -83,6 +90,7 @@ __all__ = [
     "VolumeNeck",
     "VolumeUNet",
     "VoxelBackBone8x",
+    "VoxelEncoder",
     "Voxels",
     "WindowAttention",
     "agree_on",

@@ -33,6 +33,20 @@ class PointEncoder(Protocol):
 
 
 @runtime_checkable
+class VoxelEncoder(Protocol):
+    """Voxels in, features of the same voxels out: :class:`SparseUNet`.
+
+    Attributes:
+        out_channels: Width of the features.
+    """
+
+    out_channels: int
+
+    def __call__(self, x: SparseTensor) -> SparseTensor:
+        """Features of the visible voxels, in their order."""
+
+
+@runtime_checkable
 class ImageEncoder(Protocol):
     """Images in, feature maps out, fine to coarse: :class:`ConvNeXt`, :class:`ResNet`, a network of timm.
 

@@ -26,8 +26,10 @@ from renderpretrain.recipes.ns_mae import build as build_ns_mae
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
 from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
 from renderpretrain.recipes.ponder_indoor import PonderIndoor
+from renderpretrain.recipes.ponder_indoor import build as build_ponder_indoor
 from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
+from renderpretrain.recipes.ponder_outdoor import build as build_ponder_outdoor
 from renderpretrain.recipes.recipe import (
     DrawsRays,
     EncodesScenes,
@@ -164,7 +166,7 @@ ENTRIES = (
         PonderOutdoorConfig,
         OUTDOOR_PRESETS,
         OUTDOOR_IN_A_ROOM,
-        PonderOutdoor,
+        build_ponder_outdoor,
         OUTDOOR_SOURCES,
         ponder_outdoor_needs,
     ),
@@ -174,7 +176,7 @@ ENTRIES = (
         PonderIndoorConfig,
         INDOOR_PRESETS,
         {},
-        PonderIndoor,
+        build_ponder_indoor,
         INDOOR_SOURCES,
         ponder_indoor_needs,
         data="synthetic-room",

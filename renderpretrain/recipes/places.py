@@ -8,11 +8,35 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.encoders import Voxels
+from renderpretrain.checks import check_on_grid
+from renderpretrain.encoders import PointEncoder, SparseTensor, Voxels
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 MIDDLE_DISTANCE = 10.0
 """Metres at which the logarithm of a distance is 0."""
+
+
+def encode_voxels(encoder: nn.Module, voxels: Voxels) -> Float[Tensor, "M C"]:
+    """An encoder's feature of every voxel: its own, or its volume read at the voxel's centre, trilinearly."""
+    made = encoder(voxels.to_sparse())
+    if isinstance(made, SparseTensor):
+        return made.features
+    if not isinstance(encoder, PointEncoder):
+        raise ValueError(
+            f"encoder: expected a SparseTensor, or a volume and output_grid(grid), got {type(made).__name__} "
+            f"of {type(encoder).__name__}"
+        )
+    out, grid = encoder.output_grid(voxels.grid), voxels.grid
+    check_on_grid("the encoder's volume", made, out.shape)
+    size, lower = ops.constant(grid.voxel_size, made), ops.constant(grid.lower, made)
+    centers = (voxels.coords[:, 1:].flip(1) + 0.5) * size + lower
+    # Rows are in the order of samples.
+    counts = torch.bincount(voxels.coords[:, 0].long(), minlength=len(made)).tolist()
+    read = [
+        ops.grid_sample(made[b : b + 1], mine[None], out.scale, out.offset)[0]
+        for b, mine in enumerate(centers.split(counts))
+    ]
+    return torch.cat(read)
 
 
 def read_voxels(

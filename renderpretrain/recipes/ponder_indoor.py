@@ -17,17 +17,25 @@ from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
-from renderpretrain.masking import RandomMask
-from renderpretrain.recipes.calibration import Calibration
-from renderpretrain.recipes.columns import PointInput
-from renderpretrain.recipes.places import read_voxels
-from renderpretrain.recipes.ponder_indoor_config import PonderIndoorConfig
-from renderpretrain.recipes.ponder_terms import alignment, known_labels, read_vectors, semantic_terms
+from renderpretrain.masking import MaskPolicy, RandomMask
+from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
+from renderpretrain.recipes.columns import COLOR_NORMAL, PointInput
+from renderpretrain.recipes.places import encode_voxels, read_voxels
+from renderpretrain.recipes.ponder_classes import ClassVectors
+from renderpretrain.recipes.ponder_indoor_config import IndoorLossConfig, PonderIndoorConfig
+from renderpretrain.recipes.ponder_terms import (
+    alignment,
+    check_parts,
+    importance_of,
+    known_labels,
+    read_vectors,
+    semantic_terms,
+)
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sensors import set_momentum
 from renderpretrain.renderers import Rendered, VolumeRenderer
-from renderpretrain.samplers import NeuSImportance, PixelRays, RayTargets, read_pixels
+from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
 
 WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
 """What does without classes."""
@@ -78,71 +86,64 @@ class PonderIndoor(nn.Module):
       CLIP's.
 
     Args:
-        config: See :class:`~renderpretrain.recipes.ponder_indoor_config.PonderIndoorConfig`.
+        encoder: A :class:`~renderpretrain.encoders.VoxelEncoder`, or a
+            :class:`~renderpretrain.encoders.PointEncoder`, whose volume is read at the voxels' centres; ours
+            or yours.
+        voxels: The voxels' grid.
+        neck: From the features, averaged in the cells of the field's grid, to the rendered volume.
+        renderer: Whose field's grid is rendered.
+        mask: Which points are dropped, ``(candidates, seeds) -> mask``.
+        columns: Columns of the points that the encoder reads, as means over voxels.
+        losses: Weights of the terms.
+        rays_per_view: Pixels that are rendered.
+        classes: Vectors of class names, for the semantic term and the alignment.
+        to_classes: From an encoder's feature to such a vector, for the alignment.
+        contexts: Embedding of every data set that is mixed, for an encoder that takes ``domains``.
+        calibration: Whether poses are refined; not by default.
     """
 
-    def __init__(self, config: PonderIndoorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.calibration = Calibration(config.calibration)
-        unet, weights = config.encoder, config.losses
-        self.vectors = read_vectors(
-            config.embeddings,
-            {"losses.semantic": weights.semantic, "losses.alignment": weights.alignment},
-            unnamed=config.domains > 1,
-        )
-        self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
-        self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-        self.input = PointInput(config.points)
-        self.policy = RandomMask(config.drop_ratio)
-        several = config.domains > 1
-        self.contexts = nn.Embedding(config.domains, config.context_channels) if several else None
-        self.encoder = SparseUNet(
-            len(config.points),
-            channels=unet.channels,
-            depths=unet.depths,
-            stem_channels=unet.stem_channels,
-            prompt=(config.domains, config.context_channels) if several else None,
-        )
-        set_momentum(self.encoder, unet.batch_norm_momentum)
-        self.to_classes: nn.Linear | None = None
-        if self.vectors is not None and weights.alignment:
-            self.to_classes = nn.Linear(self.encoder.out_channels, self.vectors.channels)
-        self.neck = VolumeUNet(
-            self.encoder.out_channels, config.field.channels, channels=config.neck_channels
-        )
-        self.renderer = self._renderer()
+    config: PonderIndoorConfig | None = None
+    """What it was built from, if from a configuration."""
 
-    def _renderer(self) -> VolumeRenderer[SDFField]:
-        """The field and how its rays are sampled."""
-        field, weights = self.config.field, self.config.losses
-        semantic = self.vectors.channels if self.vectors is not None and weights.semantic else 0
-        sdf = SDFField(
-            self.grid,
-            field.channels,
-            hidden_channels=field.hidden_channels,
-            geometry_channels=field.geometry_channels,
-            sdf_blocks=field.sdf_blocks,
-            rgb_blocks=field.rgb_blocks,
-            extent=max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True)),
-            sharpness=field.sharpness,
-            color=weights.rgb > 0,
-            semantic_channels=semantic,
-            split=weights.rgb > 0 or semantic > 0,
-            positions=False,
-        )
-        sampler = NeuSImportance(
-            sdf,
-            num_samples=field.num_samples,
-            num_importance=field.num_importance,
-            near=field.near,
-            sharpness=field.upsample_sharpness,
-        )
-        return VolumeRenderer(sdf, sampler)
+    def __init__(  # noqa: PLR0913  the parts of the method
+        self,
+        encoder: nn.Module,
+        voxels: VoxelGrid,
+        neck: nn.Module,
+        renderer: VolumeRenderer[SDFField],
+        *,
+        mask: MaskPolicy,
+        columns: tuple[str, ...] = COLOR_NORMAL,
+        losses: IndoorLossConfig | None = None,
+        rays_per_view: int = 256,
+        classes: ClassVectors | None = None,
+        to_classes: nn.Linear | None = None,
+        contexts: nn.Embedding | None = None,
+        calibration: CalibrationConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid = check_parts(encoder, renderer)[0].grid
+        self.calibration = Calibration(CalibrationConfig() if calibration is None else calibration)
+        self.weights = IndoorLossConfig() if losses is None else losses
+        self.rays_per_view = rays_per_view
+        self.vectors = classes
+        self.fine = voxels
+        self.input = PointInput(columns)
+        self.policy = mask
+        self.contexts = contexts
+        self.encoder = encoder
+        self.to_classes = to_classes
+        self.neck = neck
+        self.renderer = renderer
+
+    @property
+    def _several(self) -> bool:
+        """Whether data sets are mixed, of which some may have no classes."""
+        return self.contexts is not None
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        weights, targets = self.config.losses, self.targets(batch)
+        weights, targets = self.weights, self.targets(batch)
         voxels, features = self._encode(batch, self.hide(batch))
         volume = self._lift(voxels, features, batch.size)
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
@@ -152,8 +153,7 @@ class PonderIndoor(nn.Module):
         vocabulary = self.vectors.vocabulary(batch)
         terms |= semantic_terms(rendered, targets, weights, vocabulary)
         if self.to_classes is not None:
-            several = self.config.domains > 1
-            labels = known_labels(batch, "points", WITHOUT_CLASSES, optional=several)
+            labels = known_labels(batch, "points", WITHOUT_CLASSES, optional=self._several)
             said = self.to_classes(features)
             aligned = alignment(said, voxels, labels, vocabulary, weights.temperature)
             terms["alignment"] = weights.alignment * aligned
@@ -173,15 +173,19 @@ class PonderIndoor(nn.Module):
         dropped = None if hidden is None else hidden.dropped
         valid = batch.points.valid if dropped is None else batch.points.valid & ~dropped
         voxels = self.input(batch, valid, self.fine)
-        return voxels, self.encoder(voxels.to_sparse(), self._domains(batch)).features
+        domains = self._domains(batch)
+        if domains is None:
+            return voxels, encode_voxels(self.encoder, voxels)
+        return voxels, self.encoder(voxels.to_sparse(), domains).features
 
     def _domains(self, batch: Batch) -> Domains | None:
         """The data set of each sample, where they have their own norms."""
         if self.contexts is None:
             return None
-        if max(batch.domains) >= self.config.domains:
+        known = self.contexts.num_embeddings
+        if max(batch.domains) >= known:
             raise ValueError(
-                f"domains: expected a batch of {self.config.domains} data sets, got scene "
+                f"domains: expected a batch of {known} data sets, got scene "
                 f"{batch.names[batch.domains.index(max(batch.domains))]!r} of number {max(batch.domains)}; "
                 f"set domains={max(batch.domains) + 1}"
             )
@@ -214,13 +218,12 @@ class PonderIndoor(nn.Module):
                 f"scene {batch.names[0]!r} has no depth images: ponder-indoor needs posed RGB-D views, as "
                 "--data synthetic-room; for LiDAR use ponder-outdoor"
             )
-        draw = PixelRays(num_rays or self.config.rays_per_view, candidates=batch.views.z_depth_valid)
+        draw = PixelRays(num_rays or self.rays_per_view, candidates=batch.views.z_depth_valid)
         targets = draw(batch, ops.fork(batch.seeds, 4))
         targets = replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
-        if self.vectors is None or not self.config.losses.semantic:
+        if self.vectors is None or not self.weights.semantic:
             return targets
-        several = self.config.domains > 1
-        pictures = known_labels(batch, "pixels", WITHOUT_CLASSES, optional=several)
+        pictures = known_labels(batch, "pixels", WITHOUT_CLASSES, optional=self._several)
         labels = read_pixels(pictures, targets.camera, targets.pixels).long()
         return replace(targets, labels=torch.where(targets.rgb_valid, labels, -1))
 
@@ -241,3 +244,64 @@ class PonderIndoor(nn.Module):
         """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
         voxels, features = self._encode(batch, None)
         return read_voxels(features, voxels, positions)
+
+
+def build(config: PonderIndoorConfig) -> PonderIndoor:
+    """The published networks, as a configuration sizes them."""
+    unet, weights, field = config.encoder, config.losses, config.field
+    classes = read_vectors(
+        config.embeddings,
+        {"losses.semantic": weights.semantic, "losses.alignment": weights.alignment},
+        unnamed=config.domains > 1,
+    )
+    several = config.domains > 1
+    contexts = nn.Embedding(config.domains, config.context_channels) if several else None
+    encoder = SparseUNet(
+        len(config.points),
+        channels=unet.channels,
+        depths=unet.depths,
+        stem_channels=unet.stem_channels,
+        prompt=(config.domains, config.context_channels) if several else None,
+    )
+    set_momentum(encoder, unet.batch_norm_momentum)
+    to_classes = None
+    if classes is not None and weights.alignment:
+        to_classes = nn.Linear(encoder.out_channels, classes.channels)
+    neck = VolumeUNet(encoder.out_channels, field.channels, channels=config.neck_channels)
+    sdf = _field(config, classes.channels if classes is not None and weights.semantic else 0)
+    recipe = PonderIndoor(
+        encoder,
+        VoxelGrid(config.point_cloud_range, unet.voxel_size),
+        neck,
+        VolumeRenderer(sdf, importance_of(sdf, field)),
+        mask=RandomMask(config.drop_ratio),
+        columns=config.points,
+        losses=weights,
+        rays_per_view=config.rays_per_view,
+        classes=classes,
+        to_classes=to_classes,
+        contexts=contexts,
+        calibration=config.calibration,
+    )
+    recipe.config = config
+    return recipe
+
+
+def _field(config: PonderIndoorConfig, semantic_channels: int) -> SDFField:
+    """Half of the volume says where surfaces are, half what they look like; neither sees positions."""
+    field, weights = config.field, config.losses
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    return SDFField(
+        grid,
+        field.channels,
+        hidden_channels=field.hidden_channels,
+        geometry_channels=field.geometry_channels,
+        sdf_blocks=field.sdf_blocks,
+        rgb_blocks=field.rgb_blocks,
+        extent=max(b - a for a, b in zip(grid.lower, grid.upper, strict=True)),
+        sharpness=field.sharpness,
+        color=weights.rgb > 0,
+        semantic_channels=semantic_channels,
+        split=weights.rgb > 0 or semantic_channels > 0,
+        positions=False,
+    )

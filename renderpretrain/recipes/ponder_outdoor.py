@@ -4,6 +4,7 @@ https://arxiv.org/abs/2310.08586, "PonderV2: Pave the Way for 3D Foundation Mode
 Pre-training Paradigm".
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -17,16 +18,23 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.lifters import lift_voxels
-from renderpretrain.masking import RandomMask, hidden_voxels, hide_features, occupied_blocks
-from renderpretrain.recipes.columns import PointInput
-from renderpretrain.recipes.places import read_voxels
-from renderpretrain.recipes.ponder_config import PonderOutdoorConfig
-from renderpretrain.recipes.ponder_terms import known_labels, read_vectors, semantic_terms
+from renderpretrain.masking import MaskPolicy, RandomMask, hidden_voxels, hide_features, occupied_blocks
+from renderpretrain.recipes.columns import INTENSITY, PointInput
+from renderpretrain.recipes.places import encode_voxels, read_voxels
+from renderpretrain.recipes.ponder_classes import ClassVectors
+from renderpretrain.recipes.ponder_config import LossConfig, OutdoorRayConfig, PonderOutdoorConfig
+from renderpretrain.recipes.ponder_terms import (
+    check_parts,
+    importance_of,
+    known_labels,
+    read_vectors,
+    semantic_terms,
+)
 from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.recipe import Hidden, MaskedVoxels
 from renderpretrain.recipes.sensors import set_momentum
 from renderpretrain.renderers import Rendered, VolumeRenderer
-from renderpretrain.samplers import LidarBeams, LidarGuidedRays, NeuSImportance, RayTargets, in_range
+from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
 
 class PonderOutdoor(nn.Module):
@@ -63,64 +71,70 @@ class PonderOutdoor(nn.Module):
     * No augmentation of points (released: rotation, scaling, shifts and flips).
 
     Args:
-        config: See :class:`~renderpretrain.recipes.ponder_config.PonderOutdoorConfig`.
+        encoder: A :class:`~renderpretrain.encoders.VoxelEncoder`, or a
+            :class:`~renderpretrain.encoders.PointEncoder`, whose volume is read at the voxels' centres; ours
+            or yours.
+        voxels: The voxels' grid.
+        renderer: Whose field's grid the features are averaged in.
+        mask: Which blocks are hidden, ``(candidates, seeds) -> mask``.
+        block: Voxels ``(z, y, x)`` per block.
+        columns: Columns of the points that the encoder reads, as means over voxels.
+        scales: What columns are divided by, by name; 1 where nothing is said.
+        losses: Weights of the terms.
+        rays: Which returns are rendered.
+        classes: Vectors of class names, for the semantic term.
+        to_field: From the averaged features to the rendered volume; a 3D convolution by default.
+        token: What stands for a hidden voxel's columns; learned, and random at first.
     """
 
     scale: Tensor
+    config: PonderOutdoorConfig | None = None
+    """What it was built from, if from a configuration."""
 
-    def __init__(self, config: PonderOutdoorConfig) -> None:
+    def __init__(  # noqa: PLR0913  the parts of the method
+        self,
+        encoder: nn.Module,
+        voxels: VoxelGrid,
+        renderer: VolumeRenderer[SDFField],
+        *,
+        mask: MaskPolicy,
+        block: tuple[int, int, int] = (8, 8, 8),
+        columns: tuple[str, ...] = INTENSITY,
+        scales: Mapping[str, float] | None = None,
+        losses: LossConfig | None = None,
+        rays: OutdoorRayConfig | None = None,
+        classes: ClassVectors | None = None,
+        to_field: nn.Module | None = None,
+        token: Float[Tensor, " C"] | None = None,
+    ) -> None:
         super().__init__()
-        self.config = config
-        unet, field, weights = config.encoder, config.field, config.losses
-        self.vectors = read_vectors(config.embeddings, {"losses.semantic": weights.semantic})
-        self.fine = VoxelGrid(config.point_cloud_range, unet.voxel_size)
-        self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-        self.policy = RandomMask(config.mask.ratio)
-        self.input = PointInput(config.points)
-        scales = dict(zip(POINT_COLUMNS, config.input_scale, strict=False))
-        scale = torch.tensor([scales.get(name, 1.0) for name in config.points])
-        self.register_buffer("scale", scale, persistent=False)
-        self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(len(config.points)), std=0.02))
-        self.encoder = SparseUNet(
-            len(config.points), channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
-        )
-        self.to_field = VolumeConv(self.encoder.out_channels, field.channels)
-        for part in (self.encoder, self.to_field):
-            set_momentum(part, unet.batch_norm_momentum)
-        extent = max(b - a for a, b in zip(self.grid.lower, self.grid.upper, strict=True))
-        sdf = SDFField(
-            self.grid,
-            field.channels,
-            hidden_channels=field.hidden_channels,
-            sdf_blocks=field.sdf_blocks,
-            rgb_blocks=field.rgb_blocks,
-            extent=extent,
-            sharpness=field.sharpness,
-            color=weights.rgb > 0,
-            semantic_channels=self.vectors.channels if self.vectors else 0,
-        )
-        sampler = NeuSImportance(
-            sdf,
-            num_samples=field.num_samples,
-            num_importance=field.num_importance,
-            near=field.near,
-            sharpness=field.upsample_sharpness,
-        )
-        self.renderer = VolumeRenderer(sdf, sampler)
+        field, width = check_parts(encoder, renderer)
+        self.weights = LossConfig() if losses is None else losses
+        self.rays = OutdoorRayConfig() if rays is None else rays
+        self.vectors = classes
+        self.fine, self.grid = voxels, field.grid
+        self.policy, self.block = mask, block
+        self.input = PointInput(columns)
+        divided = [float((scales or {}).get(name, 1.0)) for name in columns]
+        self.register_buffer("scale", torch.tensor(divided), persistent=False)
+        self.token = nn.Parameter(new_token(len(columns)) if token is None else token)
+        self.encoder = encoder
+        self.to_field = VolumeConv(width, field.channels) if to_field is None else to_field
+        self.renderer = renderer
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         targets = self.targets(batch)
         volume = self.encode(batch, self.hide(batch))
         rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
-        weights = self.config.losses
+        weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
         return ray_terms(rendered, targets, weights) | semantic
 
     def hide(self, batch: Batch) -> Hidden:
         """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
-        voxels, block = self._voxels(batch), self.config.mask.block
+        voxels, block = self._voxels(batch), self.block
         z, y, x = (-(-n // b) for n, b in zip(self.fine.shape, block, strict=True))
         occupied = occupied_blocks(voxels.coords, block, (batch.size, z, y, x))
         mask = hidden_voxels(voxels.coords, block, self.policy(occupied, ops.fork(batch.seeds, 1)))
@@ -133,7 +147,7 @@ class PonderOutdoor(nn.Module):
         if masked is not None:
             features = hide_features(voxels.features, masked.hidden, self.token)
             voxels = replace(voxels, features=features)
-        features = self.encoder(voxels.to_sparse()).features
+        features = encode_voxels(self.encoder, voxels)
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
 
     def _voxels(self, batch: Batch) -> Voxels:
@@ -160,14 +174,14 @@ class PonderOutdoor(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
-        rays, seeds = self.config.rays, ops.fork(batch.seeds, 4)
+        rays, seeds = self.rays, ops.fork(batch.seeds, 4)
         if self.vectors:
             known_labels(batch, "points", "losses.semantic=0")
         points = batch.points
         far_enough = in_range(points, rays.near_radius, float("inf"))
         batch = replace(batch, points=points.only(far_enough & self.grid.contains(points.xyz)))
         if batch.views is None:
-            if self.config.losses.rgb:
+            if self.weights.rgb:
                 raise ValueError(
                     f"scene {batch.names[0]!r} has no images: the colour term needs them; set losses.rgb=0"
                 )
@@ -187,4 +201,50 @@ class PonderOutdoor(nn.Module):
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""
         voxels = self._voxels(batch)
-        return read_voxels(self.encoder(voxels.to_sparse()).features, voxels, positions)
+        return read_voxels(encode_voxels(self.encoder, voxels), voxels, positions)
+
+
+def new_token(channels: int) -> Float[Tensor, " C"]:
+    """A small random vector."""
+    return nn.init.trunc_normal_(torch.empty(channels), std=0.02)
+
+
+def build(config: PonderOutdoorConfig) -> PonderOutdoor:
+    """The published networks, as a configuration sizes them."""
+    unet, field, weights = config.encoder, config.field, config.losses
+    classes = read_vectors(config.embeddings, {"losses.semantic": weights.semantic})
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    token = new_token(len(config.points))
+    encoder = SparseUNet(
+        len(config.points), channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
+    )
+    to_field = VolumeConv(encoder.out_channels, field.channels)
+    for part in (encoder, to_field):
+        set_momentum(part, unet.batch_norm_momentum)
+    sdf = SDFField(
+        grid,
+        field.channels,
+        hidden_channels=field.hidden_channels,
+        sdf_blocks=field.sdf_blocks,
+        rgb_blocks=field.rgb_blocks,
+        extent=max(b - a for a, b in zip(grid.lower, grid.upper, strict=True)),
+        sharpness=field.sharpness,
+        color=weights.rgb > 0,
+        semantic_channels=classes.channels if classes else 0,
+    )
+    recipe = PonderOutdoor(
+        encoder,
+        VoxelGrid(config.point_cloud_range, unet.voxel_size),
+        VolumeRenderer(sdf, importance_of(sdf, field)),
+        mask=RandomMask(config.mask.ratio),
+        block=config.mask.block,
+        columns=config.points,
+        scales=dict(zip(POINT_COLUMNS, config.input_scale, strict=False)),
+        losses=weights,
+        rays=config.rays,
+        classes=classes,
+        to_field=to_field,
+        token=token,
+    )
+    recipe.config = config
+    return recipe

@@ -4,15 +4,43 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderpretrain import losses
 from renderpretrain.data import Batch
-from renderpretrain.encoders import Voxels
+from renderpretrain.encoders import VoxelEncoder, Voxels
+from renderpretrain.fields import SDFField
 from renderpretrain.recipes.ponder_classes import ClassVectors, Vocabulary
-from renderpretrain.recipes.ponder_config import LossConfig
-from renderpretrain.renderers import Rendered
-from renderpretrain.samplers import RayTargets
+from renderpretrain.recipes.ponder_config import FieldConfig, LossConfig
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import NeuSImportance, RayTargets
+
+
+def check_parts(encoder: nn.Module, renderer: VolumeRenderer) -> tuple[SDFField, int]:
+    """The field that is rendered, and the width of the encoder's features.
+
+    Raises:
+        ValueError: If the encoder does not meet its contract, or the field has no signed distances.
+    """
+    if not isinstance(encoder, nn.Module) or not isinstance(encoder, VoxelEncoder):
+        raise ValueError(
+            f"encoder: expected a module with out_channels, got {type(encoder).__name__}; a dense network "
+            "goes into VolumeEncoder, one on lists of points into FlatEncoder"
+        )
+    if not isinstance(renderer.field, SDFField):
+        raise ValueError(f"renderer.field: expected an SDFField, got {type(renderer.field).__name__}")
+    return renderer.field, encoder.out_channels
+
+
+def importance_of(field: SDFField, config: FieldConfig) -> NeuSImportance:
+    """Where along rays a configured field is asked."""
+    return NeuSImportance(
+        field,
+        num_samples=config.num_samples,
+        num_importance=config.num_importance,
+        near=config.near,
+        sharpness=config.upsample_sharpness,
+    )
 
 
 def read_vectors(

@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 from variants import batch_of, scenes_for
 
 from renderpretrain import VoxelGrid
-from renderpretrain.encoders import ImageMaps, VolumeEncoder
+from renderpretrain.encoders import ImageMaps, VolumeEncoder, voxelize
 from renderpretrain.fields import OccupancyField, SDFField
 from renderpretrain.lifters import ViewLifter
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, UniPAD
+from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, PonderOutdoor, UniPAD
+from renderpretrain.recipes.columns import SWEEPS
+from renderpretrain.recipes.places import encode_voxels
 from renderpretrain.recipes.unipad import LossConfig
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import Even, NeuSImportance
@@ -128,3 +131,34 @@ def test_ns_mae_takes_a_point_network_of_ones_own(batch):
         NSMAE(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)), lidar=branch)
     with pytest.raises(ValueError, match="expected at least one branch"):
         NSMAE(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)))
+
+
+def test_ponder_takes_a_dense_network_of_ones_own(batch):
+    branch = point_branch()
+    grid = VoxelGrid(VOXELS.point_cloud_range, (1.6, 1.6, 0.8))
+    recipe = PonderOutdoor(branch.encoder, VOXELS, renderer(grid), mask=RandomMask(0.8), columns=SWEEPS)
+    terms = recipe(batch)
+    sum(terms.values()).backward()
+    assert terms["depth"] > 0 and branch.encoder.network.weight.grad.abs().sum() > 0
+    assert recipe.token.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="encoder: expected a module with out_channels, got Conv3d"):
+        PonderOutdoor(branch.encoder.network, VOXELS, renderer(grid), mask=RandomMask(0.8))
+
+
+def test_a_volume_is_read_at_the_centres_of_voxels(batch):
+    """A volume of positions gives every voxel its own."""
+
+    class Centers(nn.Module):
+        def forward(self, voxels):
+            where = out.centers().permute(3, 0, 1, 2)
+            return where[None].expand(len(voxels), -1, -1, -1, -1)
+
+    encoder = VolumeEncoder(Centers(), 3, stride=2)
+    out = encoder.output_grid(VOXELS)
+    voxels = voxelize(batch.points.columns(), batch.points.valid, VOXELS)
+    read = encode_voxels(encoder, voxels)
+    expected = VOXELS.centers()[tuple(voxels.coords[:, 1:].long().T)]
+    lower, upper = torch.tensor(out.lower) + 0.8, torch.tensor(out.upper) - 0.8
+    inside = ((expected > lower) & (expected < upper)).all(-1)  # beyond the outermost centres it fades to 0
+    assert inside.sum() > 100
+    assert_close(read[inside], expected[inside], atol=1e-4, rtol=0)  # metres in float32
