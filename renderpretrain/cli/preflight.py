@@ -1,8 +1,8 @@
 """The look at all frames before the first step, for the recordings that a job names."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import typer
 
@@ -40,9 +40,9 @@ def checked(job: Job, *, skip_bad: bool, resumed: bool) -> Job:
     return replace(job, skipped=skipped)
 
 
-def _frames(job: Job, word: DataWord, skipped: Any) -> FolderFrames:
+def _frames(job: Job, word: DataWord, skipped: Collection[int]) -> FolderFrames:
     """What a word says of a folder."""
-    options, config = folder_options(word.options), job.config
+    options = folder_options(word.options)
     asked = listed(options["cameras"]) if "cameras" in options else None
-    sweeps = getattr(config, "sweeps", 1)
+    sweeps = job.settings.sweeps
     return FolderFrames(word.path, options.get("outside") == "1", asked, sweeps, skipped)

@@ -10,8 +10,10 @@ from renderpretrain.data import GroundTruth, OccupancyLabels, SyntheticRoom, Syn
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.probes import Budget, Places, depth, occupancy, semseg
 from renderpretrain.probes.classes import confusion
+from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Head, fit_head
 from renderpretrain.probes.task import some
+from renderpretrain.recipes import HasEncoders, HasImageFeatures, HasPointFeatures
 
 
 def one_hot(classes, count=3):
@@ -104,6 +106,25 @@ def test_depth_is_that_of_the_nearest_return_in_a_cell(data):
     assert len(cells) >= len(found) - 2  # a pixel on a border may round to either cell
     with pytest.raises(ValueError, match="no images"):
         depth().read(Camera(), replace(one, images=None, cameras=None, camera_names=()), 10)
+
+
+def test_what_a_task_or_fine_tuning_lacks_is_named():
+    one = scene(0)
+    with pytest.raises(ValueError, match=r"the task depth needs image_features, which StandIn does not have"):
+        depth().read(StandIn(), one, 10)
+    for task in (semseg(CLASSES), occupancy()):
+        with pytest.raises(
+            ValueError, match=rf"{task.name} needs grid, point_features, which Camera does not"
+        ):
+            task.read(Camera(), one, 10)
+    head = Head(torch.rand(4, 1), 1, 0)
+    with pytest.raises(ValueError, match=r"fine-tuning needs encoders, which Camera does not have"):
+        fine_tune(Camera(), head, [(one, slice(None))], depth(), Budget(steps=1), 0)
+
+
+def test_a_stand_in_meets_what_probes_ask_for():
+    assert isinstance(StandIn(), HasPointFeatures) and isinstance(StandIn(), HasEncoders)
+    assert isinstance(Camera(), HasImageFeatures)
 
 
 def test_a_room_knows_what_its_points_are():

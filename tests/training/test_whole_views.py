@@ -68,6 +68,16 @@ def scene():
     return replace(found, images=torch.full_like(found.images, GREY))
 
 
+@pytest.fixture
+def sheets(monkeypatch):
+    """The rows of every picture, in place of files."""
+    drawn = []
+    monkeypatch.setattr(
+        pictures, "save_sheet", lambda path, title, rows, *, legend: drawn.append(rows) or path
+    )
+    return drawn
+
+
 def test_stand_ins_meet_what_they_are_taken_for():
     assert isinstance(Splats(), Recipe) and isinstance(Splats(), RendersViews)
     assert isinstance(StandIn(), RendersRays) and isinstance(StandIn(), HasEncoders)
@@ -88,12 +98,8 @@ def test_pictures_are_scored_whole_and_points_by_rays(scene):
     assert found["picture_psnr"] == pytest.approx(-20 * torch.tensor(WRONG - GREY).log10().item())
 
 
-def test_pictures_draw_whole_views_where_the_cells_are(scene, tmp_path, monkeypatch):
+def test_pictures_draw_whole_views_where_the_cells_are(scene, tmp_path, sheets):
     """What is splatted into the view's camera lies in the cells of the target, to the bit."""
-    sheets = []
-    monkeypatch.setattr(
-        pictures, "save_sheet", lambda path, title, rows, *, legend: sheets.append(rows) or path
-    )
     images = scene.images.repeat(1, 1, 1, 5)[..., :451]  # which two pixels a cell do not tile
     wide = replace(scene, images=images, cameras=scene.cameras.resize((62, 451)))
     pictures.save_picture(Splats(), wide, tmp_path / "p.png", title="t")
@@ -104,11 +110,8 @@ def test_pictures_draw_whole_views_where_the_cells_are(scene, tmp_path, monkeypa
         assert panels["target depth"].any() and (panels["rendered colour"] == GREY).all()
 
 
-def test_a_sweep_without_cameras_is_drawn_by_rays(scene, tmp_path, monkeypatch):
-    sheets, recipe = [], Splats()
-    monkeypatch.setattr(
-        pictures, "save_sheet", lambda path, title, rows, *, legend: sheets.append(rows) or path
-    )
+def test_a_sweep_without_cameras_is_drawn_by_rays(scene, tmp_path, sheets):
+    recipe = Splats()
     bare = replace(scene, images=None, cameras=None, camera_names=())
     pictures.save_picture(recipe, bare, tmp_path / "p.png", title="t")
     assert recipe.asked == [] and (dict(sheets[0][0][1])["rendered colour"] == WRONG).all()
