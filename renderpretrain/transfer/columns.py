@@ -12,9 +12,6 @@ from renderpretrain.transfer.architecture import role_of
 from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.layouts import Tensors
 
-POINTCEPT_NAMES = {"x": "coord", "intensity": "strength", "r": "color", "nx": "normal"}
-"""Pointcept's name of what begins with a column."""
-
 UNITS = {
     "intensity": "intensity in 0 to 1 (nuScenes stores 0 to 255)",
     "lag": "time lag in seconds",
@@ -189,20 +186,3 @@ def columns_note(pretrained: Pretrained) -> tuple[str, ...]:
         UNITS.get(name, name) + (f" / {scale[name]:g}" if scale.get(name, 1) != 1 else "") for name in columns
     ]
     return (f"a voxel is the mean of its points' {', '.join(words)}",)
-
-
-def openpcdet_names(columns: Sequence[str]) -> list[str]:
-    """The columns as OpenPCDet's ``used_feature_list`` calls them."""
-    return ["timestamp" if name == "lag" else name for name in columns]
-
-
-def pointcept_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns as Pointcept's ``feat_keys`` call them."""
-    members = ("y", "z", "g", "b", "ny", "nz")
-    return tuple(POINTCEPT_NAMES.get(name, name) for name in columns if name not in members)
-
-
-def use_dim(columns: Sequence[str]) -> list[int]:
-    """Their places among what mmdetection3d loads, the time lag last; empty where it has no place for one."""
-    places: dict[str, int] = {name: i for i, name in enumerate(SWEEPS)}
-    return [places[name] for name in columns] if columns and set(columns) <= set(places) else []

@@ -18,12 +18,13 @@ from renderpretrain.transfer.columns import columns_note, drop_columns
 from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
 from renderpretrain.transfer.encoder import Pretrained
 from renderpretrain.transfer.hosts import HOSTS
+from renderpretrain.transfer.hosts.safetensors import snippet as own_snippet
+from renderpretrain.transfer.hosts.safetensors import to_bytes
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
-from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport
-from renderpretrain.transfer.snippets import notes_for, own_snippet, snippet, unfinished, with_path
+from renderpretrain.transfer.snippets import notes_for, snippet, unfinished, with_path
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
 
 
@@ -218,5 +219,4 @@ def _our_file(pretrained: Pretrained, dropped: tuple[str, ...]) -> Export:
         reports.append(PartReport(name, encoder.kind, matched={f"{name}.{k}": v for k, v in shapes.items()}))
     notes = (*dropped, *columns_note(pretrained), *unfinished(pretrained))
     report = TransferReport("safetensors (load_encoder)", tuple(reports), notes=notes)
-    snippet = own_snippet(pretrained)
-    return Export(to_bytes(pretrained, Layout().kernels), report, snippet)
+    return Export(to_bytes(pretrained, Layout().kernels), report, own_snippet(pretrained))

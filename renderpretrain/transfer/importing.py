@@ -19,6 +19,7 @@ from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.finding import by_module, find_part, kernel_layout, nothing_found
 from renderpretrain.transfer.hosts import SOURCES
+from renderpretrain.transfer.hosts.safetensors import to_bytes
 from renderpretrain.transfer.layouts import (
     Layout,
     Shapes,
@@ -26,7 +27,6 @@ from renderpretrain.transfer.layouts import (
     convert_kernels,
     kernel_size,
 )
-from renderpretrain.transfer.our_file import to_bytes
 from renderpretrain.transfer.part import Host, Part
 from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport

@@ -2,9 +2,32 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from renderpretrain.encoders.key_tables import SAME, Table, rename
+from renderpretrain.transfer.encoder import Pretrained
 from renderpretrain.transfer.layouts import Axes, Layout, Shapes, Tensors
+
+SECOND_NORM = (1e-3, 0.01)
+"""Batch norm ``eps`` and momentum of every sparse network here."""
+
+IMAGE_NORM = (1e-5, 0.1)
+"""PyTorch's own, which all image networks here use."""
+
+State = dict[str, Tensor]
+"""Weights by a host's keys, without prefix."""
+
+Pair = tuple[list[Tensor], list[Tensor]]
+"""Outputs of our encoder, and those of the host's."""
+
+Check = Callable[[Any, State, torch.Generator], Pair]
+"""Runs our module, and the host's network said again from its weights, on the same random input."""
+
+Snippet = Callable[[Pretrained, Tensors], list[str]]
+"""Lines of a host's configuration for encoders that all have a place there, given what is written."""
 
 
 def as_it_is(tensors: Tensors) -> Tensors:
@@ -34,6 +57,7 @@ class Part:
         norm: ``eps`` and momentum of the host's batch norms, where it fixes or defaults them.
         fixed: Why encoders of other sizes than ``stock`` do not fit, where the host's code sets them.
         absent: A key that a file does not have, where another part has the same sign.
+        check: Compares outputs; ``None`` where the host's network is not said again here.
     """
 
     kind: str
@@ -48,6 +72,7 @@ class Part:
     norm: tuple[float, float] | None = None
     fixed: str = ""
     absent: str = ""
+    check: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,7 @@ class Host:
         wrapper: Key of the weights in its files; ``None`` where the file is the weights.
         layout: Of sparse kernels.
         parts: What it has a place for, in the order they are looked for.
+        snippet: What to paste into its configuration.
         versions: Whether files carry module versions, by which its loader tells the layouts apart.
         outer: What stands before every key in its files.
         trap: The mistake its loader does not report.
@@ -70,6 +96,7 @@ class Host:
     wrapper: str | None
     layout: Layout
     parts: tuple[Part, ...]
+    snippet: Snippet
     versions: bool = False
     outer: str = ""
     trap: str = ""

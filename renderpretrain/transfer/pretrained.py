@@ -13,7 +13,7 @@ from renderpretrain.storage.weights import check_finite
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.transfer.architecture import build
 from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights, of_recipe
-from renderpretrain.transfer.our_file import read_file
+from renderpretrain.transfer.hosts.safetensors import read_file
 from renderpretrain.transfer.recipe import build_recipe
 
 

@@ -10,7 +10,7 @@ from renderpretrain.cli import main
 from renderpretrain.encoders import SparseEncoder
 from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.transfer import export_encoders, load_encoder, of_modules
-from renderpretrain.transfer.our_file import FORMAT
+from renderpretrain.transfer.hosts.safetensors import FORMAT
 
 SMALL = [
     "--set", "image_size=[32, 64]",

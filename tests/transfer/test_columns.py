@@ -28,7 +28,7 @@ from renderpretrain.transfer import (
     read_pretrained,
 )
 from renderpretrain.transfer.columns import drop_columns
-from renderpretrain.transfer.verify import random_voxels
+from renderpretrain.transfer.restating.cells import random_voxels
 
 NUSCENES = ("x", "y", "z", "intensity", "lag")
 USED = "POINT_FEATURE_ENCODING: {used_feature_list"

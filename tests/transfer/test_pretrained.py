@@ -37,7 +37,7 @@ from renderpretrain.transfer import (
     read_pretrained,
 )
 from renderpretrain.transfer.architecture import build, describe
-from renderpretrain.transfer.our_file import FORMAT
+from renderpretrain.transfer.hosts.safetensors import FORMAT
 
 KINDS = {
     "sparse": second_encoder,

@@ -1,8 +1,9 @@
-"""Our own file of encoders: safetensors with a header that says what they are and where they come from."""
+"""Our own file of encoders, for plain PyTorch: its header says what they are and where they come from."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,3 +97,14 @@ def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[float])
     if not set(columns) <= set(get_args(Column)):
         raise ValueError(f"columns: expected some of {', '.join(get_args(Column))}, got {columns}")
     return replace(encoder, columns=tuple(columns), largest=tuple(map(float, largest)))
+
+
+def snippet(pretrained: Pretrained) -> str:
+    """Lines that load every encoder of our own file."""
+    lines = ["from renderpretrain.transfer import load_encoder"]
+    for name, encoder in pretrained.encoders.items():
+        variable = name if name.isidentifier() and not iskeyword(name) else "encoder"
+        alone = encoder.kind in ENCODERS or bool(pretrained.about.get("config"))
+        into = "" if alone else f", into=...)  # a {encoder.kind} of yours"
+        lines.append(f"{variable} = load_encoder('FILE', {name!r}{into or ')'}")
+    return "\n".join(lines) + "\n"

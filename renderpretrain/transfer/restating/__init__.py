@@ -1,0 +1,1 @@
+"""What several hosts' networks are said again with, from the numbers in a file alone."""
