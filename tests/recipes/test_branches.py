@@ -141,8 +141,8 @@ def test_ponder_takes_a_dense_network_of_ones_own(batch):
     sum(terms.values()).backward()
     assert terms["depth"] > 0 and branch.encoder.network.weight.grad.abs().sum() > 0
     assert recipe.token.grad.abs().sum() > 0
-    with pytest.raises(ValueError, match="encoder: expected a module with out_channels, got Conv3d"):
-        PonderOutdoor(branch.encoder.network, VOXELS, renderer(grid), mask=RandomMask(0.8))
+    with pytest.raises(ValueError, match="encoder: expected a module with out_channels, got Sequential"):
+        PonderOutdoor(nn.Sequential(branch.encoder.network), VOXELS, renderer(grid), mask=RandomMask(0.8))
 
 
 def test_a_volume_is_read_at_the_centres_of_voxels(batch):
