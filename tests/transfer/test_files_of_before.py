@@ -49,7 +49,7 @@ MODULES = {
     "unet": ("point_encoder", lambda: SparseUNet(6, channels=(8, 12, 12, 8), depths=(1,) * 4)),
     "prompted": ("point_encoder", lambda: SparseUNet(4, **PROMPTED)),
     "resnet": ("image_backbone", lambda: ResNet((1, 2, 1, 1), bottleneck=True, width=8, stride_first=True)),
-    "resnet18": ("image_backbone", lambda: ResNet((2, 2, 2, 2), width=64, out_indices=(1, 3))),
+    "basic": ("image_backbone", lambda: ResNet((2, 1, 1, 2), width=8, out_indices=(1, 3))),
     "convnext": ("image_backbone", lambda: ConvNeXt((1, 1, 2, 1), (8, 16, 24, 32), out_indices=(2, 3))),
     "swin": ("image_backbone", lambda: SwinTransformer((2, 2, 2, 2), 32, window=5, mask_token=True)),
     "fpn": ("image_neck", lambda: FPN((8, 16, 24), 12, start_level=1, num_outs=4)),

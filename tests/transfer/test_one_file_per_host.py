@@ -32,6 +32,15 @@ def test_only_the_hosts_know_encoders_by_name(path):
         assert words & set(ENCODERS) == ALWAYS_SAID.get(path.name, set())
 
 
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_every_encoder_has_a_name_and_a_host(kind):
+    """Whatever can be built from a file can go somewhere, and what reads points says where."""
+    role = ENCODERS[kind].role
+    assert role.name and role.reads
+    assert bool(role.columns) == bool(role.input_kernels) == (role.reads == "points")
+    assert any(part.kind == kind for host in HOSTS.values() for part in host.parts)
+
+
 class Small(DescribedModule):
     """One convolution on the voxels."""
 
