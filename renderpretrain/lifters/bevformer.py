@@ -240,6 +240,7 @@ class BEVFormerLifter(nn.Module):
         if channels % z or channels % 2:
             raise ValueError(f"channels: expected an even multiple of the grid's Z={z}, got {channels}")
         self.grid = grid
+        self.num_cameras = num_cameras
         self.heights = pillar_heights(grid, num_heights)
         self.bev_embedding = nn.Embedding(y * x, channels)
         self.positional_encoding = LearnedPositions(channels, (y, x))

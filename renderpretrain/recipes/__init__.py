@@ -62,6 +62,7 @@ from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad import build as build_unipad
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, with_labels
+from renderpretrain.recipes.uniscene import build as build_uniscene
 from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
 
 __all__ = [
@@ -197,7 +198,7 @@ ENTRIES = (
         UniSceneConfig,
         UNISCENE_PRESETS,
         {},
-        UniScene,
+        build_uniscene,
         UNISCENE_SOURCES,
         uniscene_needs,
         prepare=with_labels,

@@ -14,15 +14,16 @@ from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Recording, SceneDataset, SceneWindows
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
-from renderpretrain.lifters import PreviousBEV
-from renderpretrain.masking import FrameMask, GridMask, Sometimes
+from renderpretrain.lifters import BEVFormerLifter, PreviousBEV
+from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.uniscene_config import UniSceneConfig
+from renderpretrain.recipes.uniscene_config import LossConfig, RenderConfig, UniSceneConfig
 from renderpretrain.recipes.uniscene_networks import (
     ImageNetwork,
     OccupancyDecoder,
-    SplatLifter,
     attention_lifter,
+    image_network,
+    splat_lifter,
 )
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import Even, LidarGuidedRays, RayTargets, in_range
@@ -67,37 +68,54 @@ class UniScene(nn.Module):
       follow, then the same dealing out and decoder. It has no memory.
 
     Args:
-        config: See :class:`~renderpretrain.recipes.uniscene_config.UniSceneConfig`.
+        images: From images to maps, fine to coarse, shared by all cameras.
+        lifter: From maps to a volume on the field's grid, ``(levels, cameras, valid)``, and with a history
+            also ``previous``, what was seen before.
+        decoder: From the volume to a logit per voxel; thrown away afterwards.
+        renderer: Of the logits, for scores and pictures; whose field's grid is labelled.
+        mask_images: Which pixels are hidden, ``(candidates, seeds) -> mask``.
+        mask_frames: Which remembered frames are forgotten, likewise.
+        history: Frames that are remembered.
+        losses: Weights of the terms.
+        rays: Which rays are rendered.
     """
 
-    def __init__(self, config: UniSceneConfig) -> None:
+    config: UniSceneConfig | None = None
+    """What it was built from, if from a configuration."""
+
+    def __init__(  # noqa: PLR0913  the parts of the method
+        self,
+        images: ImageNetwork,
+        lifter: nn.Module,
+        decoder: nn.Module,
+        renderer: VolumeRenderer[OccupancyField],
+        *,
+        mask_images: MaskPolicy,
+        mask_frames: MaskPolicy | None = None,
+        history: int = 0,
+        losses: LossConfig | None = None,
+        rays: RenderConfig | None = None,
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-        height, mask = config.image_size[0], config.grid_mask
-        self.mask_images = Sometimes(
-            GridMask((mask.smallest, max(mask.smallest, height - 1)), mask.ratio), mask.probability
-        )
-        self.mask_frames = FrameMask(config.attention.history_drop, keep=0)
-        self.images = ImageNetwork(config)
-        self.lifter = (
-            attention_lifter(config, self.grid)
-            if config.lifter == "bevformer"
-            else SplatLifter(config, self.grid)
-        )
-        decoder = config.decoder
-        self.decoder = OccupancyDecoder(
-            config.channels // self.grid.shape[0], decoder.channels, decoder.hidden_channels
-        )
-        render = config.render
-        field = OccupancyField(self.grid, length=render.length)
-        self.renderer = VolumeRenderer(field, Even(self.grid, render.num_samples, near=render.near))
+        if not isinstance(renderer.field, OccupancyField):
+            got = type(renderer.field).__name__
+            raise ValueError(f"renderer.field: expected an OccupancyField, got {got}")
+        self.grid = renderer.field.grid
+        self.weights = LossConfig() if losses is None else losses
+        self.rays = RenderConfig() if rays is None else rays
+        self.history = history
+        self.mask_images = mask_images
+        self.mask_frames = FrameMask(0.0, keep=0) if mask_frames is None else mask_frames
+        self.images = images
+        self.lifter = lifter
+        self.decoder = decoder
+        self.renderer = renderer
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         occupied, observed = self._labels(batch)
         logits = self.encode(batch, self.hide(batch))[:, 0].float()
-        weights = self.config.losses
+        weights = self.weights
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
         terms = {"occupancy": weights.occupancy * focal}
         if weights.depth:
@@ -125,8 +143,9 @@ class UniScene(nn.Module):
     def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
         """One moment's volume."""
         views = batch.require_views(INSTEAD)
-        expected, found = self.config.attention.num_cameras, views.images.shape[1]
-        if self.config.lifter == "bevformer" and found != expected:
+        found = views.images.shape[1]
+        if isinstance(self.lifter, BEVFormerLifter) and found != self.lifter.num_cameras:
+            expected = self.lifter.num_cameras
             raise ValueError(
                 f"attention.num_cameras: expected {expected} cameras, scene {batch.names[0]!r} has {found} "
                 f"cameras; set attention.num_cameras={found}"
@@ -137,12 +156,12 @@ class UniScene(nn.Module):
     @torch.no_grad()
     def _remember(self, batch: Batch, hidden: Hidden) -> PreviousBEV | None:
         """What the frames before saw, oldest first: each remembers the kept ones before it."""
-        if not self.config.history:
+        if not self.history:
             return None
-        if len(batch.previous) != self.config.history:
+        if len(batch.previous) != self.history:
             raise ValueError(
                 f"scene {batch.names[0]!r} has {len(batch.previous)} earlier frames, expected "
-                f"{self.config.history}: wrap the data set with with_labels, or set attention.history=0"
+                f"{self.history}: wrap the data set with with_labels, or set attention.history=0"
             )
         memory: Memory | None = None
         for age, moment in enumerate(batch.previous):
@@ -191,7 +210,7 @@ class UniScene(nn.Module):
             batch: The samples.
             num_rays: Rays per camera; the configuration's number by default.
         """
-        render, points = self.config.render, batch.points
+        render, points = self.rays, batch.points
         batch.require_views(INSTEAD)
         batch = replace(batch, points=points.only(in_range(points, render.near_radius, render.far_radius)))
         guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
@@ -222,6 +241,30 @@ class UniScene(nn.Module):
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
         return self.images(batch.require_views(INSTEAD).images)[0]
+
+
+def build(config: UniSceneConfig) -> UniScene:
+    """The published networks, as a configuration sizes them."""
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    mask, render, decoder = config.grid_mask, config.render, config.decoder
+    sides = (mask.smallest, max(mask.smallest, config.image_size[0] - 1))
+    images = image_network(config)
+    lifter = attention_lifter(config, grid) if config.lifter == "bevformer" else splat_lifter(config, grid)
+    logits = OccupancyDecoder(config.channels // grid.shape[0], decoder.channels, decoder.hidden_channels)
+    field = OccupancyField(grid, length=render.length)
+    recipe = UniScene(
+        images,
+        lifter,
+        logits,
+        VolumeRenderer(field, Even(grid, render.num_samples, near=render.near)),
+        mask_images=Sometimes(GridMask(sides, mask.ratio), mask.probability),
+        mask_frames=FrameMask(config.attention.history_drop, keep=0),
+        history=config.history,
+        losses=config.losses,
+        rays=render,
+    )
+    recipe.config = config
+    return recipe
 
 
 def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0) -> SceneWindows:

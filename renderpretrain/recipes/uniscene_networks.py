@@ -1,5 +1,6 @@
 """UniScene's networks: images to feature maps, maps to a bird's-eye view, the view to occupancy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxtyping import Bool, Float
@@ -17,35 +18,19 @@ from renderpretrain.recipes.uniscene_config import UniSceneConfig
 
 
 class ImageNetwork(nn.Module):
-    """ResNet and feature pyramid, shared by all cameras.
+    """An image network and what makes maps of one width of its own, shared by all cameras.
 
     Args:
-        config: The recipe's.
-
-    Raises:
-        ValueError: If something is to be frozen and there are no weights, or they do not fit.
+        backbone: An :class:`~renderpretrain.encoders.ImageEncoder`; patches are hidden in the pixels.
+        neck: From its maps to those that are lifted.
+        frozen: Batch norms that stay as they are.
     """
 
-    def __init__(self, config: UniSceneConfig) -> None:
+    def __init__(self, backbone: nn.Module, neck: nn.Module, *, frozen: Sequence[nn.Module] = ()) -> None:
         super().__init__()
-        image = config.image
-        self.backbone = ResNet(
-            image.depths,
-            bottleneck=image.bottleneck,
-            width=image.width,
-            out_indices=range(image.first_level, len(image.depths)),
-            frozen_stages=image.frozen_stages,
-        )
-        if image.weights is not None:
-            load_backbone(self.backbone, Path(image.weights))
-        elif (image.frozen_stages or image.frozen_norms) and has_numbers(self.backbone):
-            raise ValueError(
-                "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
-                "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"
-            )
-        norms = [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-        self.frozen = freeze(norms if image.frozen_norms else [])
-        self.neck = FPN(self.backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
+        self.backbone = backbone
+        self.frozen = freeze(frozen)
+        self.neck = neck
         self.normalize = ImageNormalization()
 
     def train(self, mode: bool = True) -> "ImageNetwork":
@@ -63,6 +48,32 @@ class ImageNetwork(nn.Module):
         if hidden is not None:
             flat = hide_patches(flat, hidden.flatten(0, 1))
         return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
+
+
+def image_network(config: UniSceneConfig) -> ImageNetwork:
+    """ResNet and feature pyramid.
+
+    Raises:
+        ValueError: If something is to be frozen and there are no weights, or they do not fit.
+    """
+    image = config.image
+    backbone = ResNet(
+        image.depths,
+        bottleneck=image.bottleneck,
+        width=image.width,
+        out_indices=range(image.first_level, len(image.depths)),
+        frozen_stages=image.frozen_stages,
+    )
+    if image.weights is not None:
+        load_backbone(backbone, Path(image.weights))
+    elif (image.frozen_stages or image.frozen_norms) and has_numbers(backbone):
+        raise ValueError(
+            "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
+            "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"
+        )
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    neck = FPN(backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
+    return ImageNetwork(backbone, neck, frozen=norms if image.frozen_norms else ())
 
 
 def attention_lifter(config: UniSceneConfig, grid: VoxelGrid) -> BEVFormerLifter:
@@ -85,22 +96,22 @@ class SplatLifter(nn.Module):
     """Lift-splat to one height, two convolutions in the plane, channels dealt out to the heights.
 
     Args:
-        config: The recipe's.
         grid: The volume's grid; ``Z`` divides the channels.
+        channels: Width of the maps and of the plane.
+        depth_bins: Of the depth distribution.
+        depth_range: Nearest and farthest depth, metres.
     """
 
-    def __init__(self, config: UniSceneConfig, grid: VoxelGrid) -> None:
+    def __init__(
+        self, grid: VoxelGrid, channels: int, *, depth_bins: int, depth_range: tuple[float, float]
+    ) -> None:
         super().__init__()
-        channels, heights = config.channels, grid.shape[0]
+        heights = grid.shape[0]
         if channels % heights:
             raise ValueError(f"channels: expected a multiple of the grid's Z={heights}, got {channels}")
         self.grid = grid
-        self.splat = LiftSplat(
-            grid.coarsened((1, 1, heights)),
-            channels,
-            depth_bins=config.splat.depth_bins,
-            depth_range=config.splat.depth_range,
-        )
+        flat = grid.coarsened((1, 1, heights))
+        self.splat = LiftSplat(flat, channels, depth_bins=depth_bins, depth_range=depth_range)
         self.bev = nn.Sequential(
             *(
                 nn.Sequential(
@@ -118,6 +129,12 @@ class SplatLifter(nn.Module):
         """The volume. Differentiable in the maps."""
         flat = self.splat(levels, cameras, camera_valid)[:, :, 0]
         return self.bev(flat).reshape(len(flat), -1, *self.grid.shape)
+
+
+def splat_lifter(config: UniSceneConfig, grid: VoxelGrid) -> SplatLifter:
+    """The lifter that the paper describes beside the released one."""
+    splat = config.splat
+    return SplatLifter(grid, config.channels, depth_bins=splat.depth_bins, depth_range=splat.depth_range)
 
 
 class OccupancyDecoder(nn.Module):

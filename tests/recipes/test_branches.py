@@ -12,11 +12,12 @@ from renderpretrain import VoxelGrid
 from renderpretrain.encoders import ImageMaps, VolumeEncoder, voxelize
 from renderpretrain.fields import OccupancyField, SDFField
 from renderpretrain.lifters import ViewLifter
-from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, PonderOutdoor, UniPAD
+from renderpretrain.masking import RandomMask, no_mask
+from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, PonderOutdoor, UniPAD, UniScene
 from renderpretrain.recipes.columns import SWEEPS
 from renderpretrain.recipes.places import encode_voxels
 from renderpretrain.recipes.unipad import LossConfig
+from renderpretrain.recipes.uniscene_networks import ImageNetwork, OccupancyDecoder, SplatLifter
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import Even, NeuSImportance
 
@@ -162,3 +163,19 @@ def test_a_volume_is_read_at_the_centres_of_voxels(batch):
     inside = ((expected > lower) & (expected < upper)).all(-1)  # beyond the outermost centres it fades to 0
     assert inside.sum() > 100
     assert_close(read[inside], expected[inside], atol=1e-4, rtol=0)  # metres in float32
+
+
+def test_uniscene_takes_an_image_network_of_ones_own():
+    batch = batch_of(scenes_for("uniscene lss"))
+    grid = VoxelGrid((-12.8, -12.8, -3.0, 12.8, 12.8, 5.0), (0.8, 0.8, 1.0))
+    network = nn.Conv2d(3, 16, 8, stride=8)
+    recipe = UniScene(
+        ImageNetwork(ImageMaps(network, [16]), nn.Identity()),
+        SplatLifter(grid, 16, depth_bins=12, depth_range=(1.0, 20.0)),
+        OccupancyDecoder(2, 8, 8),
+        VolumeRenderer(OccupancyField(grid), Even(grid, 24)),
+        mask_images=no_mask,
+    )
+    terms = recipe(batch)
+    sum(terms.values()).backward()
+    assert terms["occupancy"] > 0 and network.weight.grad.abs().sum() > 0
