@@ -18,6 +18,9 @@ ROTATION_TOLERANCE = 1e-2
 FARTHEST = 1e8
 """Metres from an origin: more than any map's coordinates, which end at 2e7."""
 
+SHORTEST = 1e-6
+"""Metres along a side of an object: what is shorter is none, and less than 1e-45 would be 0 in float32."""
+
 MOST_PIXELS = 2**26
 """Pixels of a picture: what a decoder is asked for before it is known to be a picture at all."""
 
@@ -135,8 +138,8 @@ def _check_vector(value: list[float]) -> list[float]:
 
 def check_sizes(field: str, label: str, value: list[float]) -> None:
     """Raise unless a box has three lengths; what is labelled as no object needs none."""
-    if label != NO_OBJECT and not all(0 < length <= 1e4 for length in value):
-        raise _of_field(field, expected("3 lengths above 0 and up to 1e4", value))
+    if label != NO_OBJECT and not all(SHORTEST <= length <= 1e4 for length in value):
+        raise _of_field(field, expected(f"3 lengths from {SHORTEST:g} to 1e4", value))
 
 
 def _check_velocity(value: list[float | None]) -> list[float]:
