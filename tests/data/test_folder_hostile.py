@@ -60,7 +60,7 @@ NONSENSE = [
     ("boxes_lidar_frame", box(yaw=179.0), "yaw: expected radians"),
     ("boxes_lidar_frame", box(velocity_xy=[1]), "velocity_xy: expected 2 numbers"),
     ("boxes_lidar_frame", box(velocity_xy=[1] * 5), "velocity_xy: expected 2 numbers"),
-    ("boxes_rectified_cam0", [{**KITTI_BOX, "height_width_length": [-1] * 3}], "lengths above 0"),
+    ("boxes_rectified_cam0", [{**KITTI_BOX, "height_width_length": [-1] * 3}], "lengths from 1e-06"),
     ("lidar.columns", ["x", "y", "z", "x"], "expected x once among the columns"),
     ("lidar.columns", ["x", "y", "z", "ring", "ring"], "expected ring once"),
     ("lidar.columns", ["x", "y", "z", "intensity_0_0"], "names end in the largest value"),
