@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,16 +21,32 @@ from renderpretrain.transfer import load_encoders
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run(name, *arguments):
+def run(name, *arguments, cwd=None):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def first_and_last(out, name):
+    """What a loop prints of each step, averaged over its first and its last round of eight streets."""
+    values = [float(value) for value in re.findall(rf"^step .*{name} ([\d.]+)", out, re.M)]
+    return sum(values[:8]) / 8, sum(values[-8:]) / 8
+
+
+def road_opacity(path):
+    """How opaque the road is in a saved rendering, whose rightmost panel is the opacity."""
+    with Image.open(path) as picture:
+        sides = (0.76, 0.62, 0.98, 0.86)
+        size = (*picture.size, *picture.size)
+        road = picture.convert("L").crop([int(s * n) for s, n in zip(sides, size, strict=True)])
+        return np.asarray(road).mean() / 255
 
 
 def test_custom_mask_hides_what_is_far():
@@ -66,6 +83,46 @@ def test_own_data_leaves_encoders(tmp_path):
     for name, encoder in encoders.items():
         assert_close(encoder.state_dict(), trained[name].state_dict(), rtol=0, atol=0)
     assert "depth_abs_rel" in out
+
+
+@pytest.mark.slow
+def test_unipad_from_primitives(tmp_path):
+    out = run("unipad.py", cwd=tmp_path)
+    before, after = first_and_last(out, "depth error")
+    assert after < 0.6 * before  # 2.5 m to 1.0 m in 60 steps; bounds leave room for other torches' numbers
+    assert first_and_last(out, "opacity")[1] > 0.5  # 0.65
+    before, after = first_and_last(out, "colour error")
+    assert after < 0.65 * before  # 0.28 to 0.14
+    assert road_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.02 with running statistics left behind
+
+
+@pytest.mark.slow
+def test_ponder_from_primitives(tmp_path):
+    out = run("ponder.py", cwd=tmp_path)
+    before, after = first_and_last(out, "depth error")
+    assert after < 0.4 * before  # 4.2 m to 0.8 m in 80 steps
+    assert first_and_last(out, "opacity")[1] > 0.6  # 0.80
+    before, after = first_and_last(out, "colour error")
+    assert after < 0.6 * before  # 0.25 to 0.11
+    assert road_opacity(tmp_path / "ponder.png") > 0.6  # 0.84
+
+
+@pytest.mark.slow
+def test_ns_mae_from_primitives(tmp_path):
+    out = run("ns_mae.py", cwd=tmp_path)
+    for what in ("depth error", "in the views", "from above"):
+        before, after = first_and_last(out, what)
+        assert after < 0.3 * before  # 7.9 m to 1.2 m, 11.2 to 1.8 and 4.8 to 0.3 in 160 steps
+    before, after = first_and_last(out, "colour error")
+    assert after < 0.4 * before  # 0.037 to 0.008
+    assert road_opacity(tmp_path / "ns_mae.png") > 0.8  # 1.0
+
+
+@pytest.mark.parametrize("name", ["unipad", "ponder", "ns_mae"])
+def test_methods_from_primitives_are_short_and_use_no_recipe(name):
+    code = (ROOT / "examples" / f"{name}.py").read_text()
+    assert len(code.splitlines()) <= 140
+    assert "recipes" not in code
 
 
 def test_there_is_a_test_for_every_example():
