@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from renderpretrain import Rays
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.samplers import pixel_grid
+from renderpretrain.training import load_checkpoint
 from renderpretrain.transfer import load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,6 +130,23 @@ def test_uniscene_from_primitives(tmp_path):
     error, distance = map(float, re.search(r"depth error ([\d.]+) m of ([\d.]+) m", out).groups())
     assert error < 0.4 * distance  # 2.5 m of 8.3 m in voxels of 1.6 m
     assert road_opacity(tmp_path / "uniscene.png") > 0.8  # 0.98
+
+
+@pytest.mark.slow
+def test_a_loop_of_ones_own_goes_on_to_the_bit(tmp_path):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    out = run("own_loop.py", whole, 4)
+    run("own_loop.py", resumed, 2)
+    rest = run("own_loop.py", resumed, 4)
+    steps = [line for line in out.splitlines() if line.startswith("step")]
+    assert [line for line in rest.splitlines() if line.startswith("step")] == steps[2:] and len(steps) == 4
+    states = [load_checkpoint(path / "checkpoints" / "step_000004.pt") for path in (whole, resumed)]
+    assert_close(*(state["model"] for state in states), rtol=0, atol=0)
+    assert "depth_abs_rel" in rest
+
+
+def test_a_loop_of_ones_own_is_short():
+    assert len((ROOT / "examples" / "own_loop.py").read_text().splitlines()) < 60
 
 
 @pytest.mark.parametrize("name", ["unipad", "ponder", "ns_mae", "uniscene"])
