@@ -80,7 +80,7 @@ class VolumeEncoder(nn.Module):
         out_channels: int,
         *,
         stride: int | tuple[int, int, int] = 1,
-        first: float | tuple[float, float, float] | None = None,
+        first: int | float | tuple[int | float, int | float, int | float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network

@@ -32,7 +32,7 @@ def output_grid(grid: VoxelGrid, convs: Sequence[ConvSpec], shape: tuple[int, in
 
 
 def grid_of_outputs(
-    grid: VoxelGrid, first: Sequence[float], step: Sequence[int], shape: tuple[int, int, int]
+    grid: VoxelGrid, first: Sequence[int | float], step: Sequence[int], shape: tuple[int, int, int]
 ) -> VoxelGrid:
     """The grid of outputs ``step`` voxels apart, the first one centred ``first`` voxels from the first voxel.
 

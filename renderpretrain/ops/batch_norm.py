@@ -82,7 +82,9 @@ class _Normalize(torch.autograd.Function):
     """Torch's own normalisation and gradient, with the statistics given."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    def forward(
+        x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float
+    ) -> Tensor:
         return nn.functional.batch_norm(x, mean, var, weight, bias, eps=eps)
 
     @staticmethod

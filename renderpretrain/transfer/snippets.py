@@ -40,7 +40,7 @@ def with_path(text: str, path: Path) -> str:
     )
 
 
-def grid_of(pretrained: Pretrained) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+def grid_of(pretrained: Pretrained) -> tuple[Sequence[int | float] | None, Sequence[int | float] | None]:
     """The box and the encoder's voxels, where a run's configuration says them."""
     config: Mapping[str, Any] = pretrained.about.get("config") or {}
     for section in ("lidar", "encoder"):

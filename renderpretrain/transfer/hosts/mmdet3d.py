@@ -169,7 +169,7 @@ def paddings_of(spec: Mapping[str, Any]) -> list[list[Any]]:
     return [*paddings, [1] * len(spec["channels"][-1])]
 
 
-def cells_of(box: Sequence[float] | None, size: Sequence[float] | None) -> list[int] | None:
+def cells_of(box: Sequence[int | float] | None, size: Sequence[int | float] | None) -> list[int] | None:
     """Voxels along x, y, z."""
     if not box or not size:
         return None

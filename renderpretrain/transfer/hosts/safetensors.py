@@ -89,7 +89,7 @@ def _encoder(name: str, spec: Any, weights: Weights, fresh: tuple[str, ...]) -> 
     return Encoder(spec, found, fresh)
 
 
-def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[float]) -> Encoder:
+def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[int | float]) -> Encoder:
     """The encoder with what a header says of its columns."""
     count = int(encoder.spec.get("in_channels") or 0) if encoder.role.reads == "points" else 0
     if len(columns) not in (0, count) or len(largest) not in (0, len(columns)):
