@@ -6,6 +6,7 @@ themselves, and everything else, such as a framework's own objects beside the we
 
 import pickletools
 import struct
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,9 +56,15 @@ def read_pickle(stream: Any, *, data_only: bool = False, storages: list[Any] | N
 
 def _instructions(stream: Any) -> Iterator[tuple[str, Any]]:
     """The instructions up to the end of the pickle, with their arguments."""
+    steps = pickletools.genops(stream)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            yield opcode.name, argument
+        while True:
+            with warnings.catch_warnings():  # of escapes in damaged texts, which mean nothing to a user
+                warnings.simplefilter("ignore", DeprecationWarning)
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step[0].name, step[1]
     except (ValueError, struct.error) as error:
         cut = any(word in str(error) for word in ("exhausted", "not enough", "but only", "no newline"))
         raise ValueError(CUT if cut else "a damaged pickle") from error

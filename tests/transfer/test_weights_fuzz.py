@@ -177,3 +177,12 @@ def test_random_bytes_for_a_pickle_are_refused_or_harmless(budget, tmp_path):
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
 
     budget(given(st.integers(0, 10**6), st.binary(max_size=40))(check))()
+
+
+def test_a_strange_escape_in_a_pickle_is_no_warning(tmp_path):
+    content = io.BytesIO()
+    torch.save(nn.Linear(2, 2).state_dict(), content, _use_new_zipfile_serialization=False)
+    start = content.getvalue()
+    (tmp_path / "w.pth").write_bytes(start[:186] + b"\\" + start[186:])
+    with pytest.raises(ValueError, match=r"w\.pth: "):
+        read_weights(tmp_path / "w.pth")
