@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
@@ -17,6 +17,15 @@ from renderpretrain.recipes.columns import SWEEPS, PointInput
 from renderpretrain.recipes.recipe import MaskedVoxels
 from renderpretrain.recipes.sensors import ImageNormalization, draw_patches
 from renderpretrain.samplers import RayTargets
+
+
+def hide_blocks(
+    voxels: Voxels, block: tuple[int, int, int], policy: MaskPolicy, seeds: Int[Tensor, " B"]
+) -> MaskedVoxels:
+    """The voxels, and those in the blocks that a policy hides; only blocks with a voxel are candidates."""
+    z, y, x = (-(-n // b) for n, b in zip(voxels.grid.shape, block, strict=True))
+    occupied = occupied_blocks(voxels.coords, block, (len(seeds), z, y, x))
+    return MaskedVoxels(voxels, hidden_voxels(voxels.coords, block, policy(occupied, seeds)))
 
 
 class PointBranch(nn.Module):
@@ -77,9 +86,7 @@ class PointBranch(nn.Module):
         if self.block is None:
             candidates, places = voxel_candidates(voxels.coords, batch.size)
             return MaskedVoxels(voxels, self.policy(candidates, seeds)[voxels.coords[:, 0].long(), places])
-        z, y, x = (-(-n // b) for n, b in zip(self.grid.shape, self.block, strict=True))
-        blocks = self.policy(occupied_blocks(voxels.coords, self.block, (batch.size, z, y, x)), seeds)
-        return MaskedVoxels(voxels, hidden_voxels(voxels.coords, self.block, blocks))
+        return hide_blocks(voxels, self.block, self.policy, seeds)
 
     def forward(self, batch: Batch, masked: MaskedVoxels | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped."""

@@ -18,7 +18,8 @@ from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.lifters import lift_voxels
-from renderpretrain.masking import MaskPolicy, RandomMask, hidden_voxels, hide_features, occupied_blocks
+from renderpretrain.masking import MaskPolicy, RandomMask, hide_features
+from renderpretrain.recipes.branches import hide_blocks
 from renderpretrain.recipes.columns import INTENSITY, PointInput
 from renderpretrain.recipes.places import encode_voxels, read_voxels
 from renderpretrain.recipes.ponder_classes import ClassVectors
@@ -31,7 +32,7 @@ from renderpretrain.recipes.ponder_terms import (
     semantic_terms,
 )
 from renderpretrain.recipes.ray_terms import ray_terms
-from renderpretrain.recipes.recipe import Hidden, MaskedVoxels
+from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sensors import set_momentum
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
@@ -134,11 +135,8 @@ class PonderOutdoor(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
-        voxels, block = self._voxels(batch), self.block
-        z, y, x = (-(-n // b) for n, b in zip(self.fine.shape, block, strict=True))
-        occupied = occupied_blocks(voxels.coords, block, (batch.size, z, y, x))
-        mask = hidden_voxels(voxels.coords, block, self.policy(occupied, ops.fork(batch.seeds, 1)))
-        return Hidden(voxels=MaskedVoxels(voxels, mask))
+        seeds = ops.fork(batch.seeds, 1)
+        return Hidden(voxels=hide_blocks(self._voxels(batch), self.block, self.policy, seeds))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from renderpretrain.encoders import TimmBackbone, timm_backbone
+from renderpretrain.encoders import ImageEncoder, TimmBackbone, timm_backbone
 
 
 class Features(nn.Module):
@@ -50,6 +50,16 @@ def test_maps_are_channels_first_whatever_the_network_computes_in(name):
     assert_close(fine, nn.functional.avg_pool2d(images, 4))
     assert_close(coarse, nn.functional.avg_pool2d(images, 16))
     assert set(backbone.state_dict()) == {"network.scale"}
+
+
+def test_it_is_an_image_encoder_that_does_not_see_hidden_cells():
+    backbone = timm_backbone("convolutional", [0, 1], library=Library())
+    assert isinstance(backbone, ImageEncoder)
+    images, hidden = torch.randn(2, 3, 32, 48), torch.rand(2, 1, 8, 12) < 0.5
+    changed = torch.where(hidden.repeat_interleave(4, -1).repeat_interleave(4, -2), 9.0, images)
+    for seen, same in zip(backbone(images, hidden), backbone(changed, hidden), strict=True):
+        assert torch.equal(seen, same)
+    assert not torch.equal(backbone(images)[0], backbone(changed)[0])
 
 
 def test_weights_come_from_nowhere_from_timm_or_from_a_file(tmp_path):
