@@ -25,7 +25,8 @@ from typing import Any
 import torch
 
 from renderpretrain.cli.probing import read_records
-from renderpretrain.storage import newest_checkpoint, write_text
+from renderpretrain.runs import newest_checkpoint
+from renderpretrain.storage import write_text
 from renderpretrain.viz import Curve, Panel, save_label_curves
 
 LABELS = "0.01,0.05,0.1,1.0"

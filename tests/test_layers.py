@@ -15,6 +15,7 @@ LAYERS = [
     {"renderers"},
     {"data", "viz"},
     {"recipes"},
+    {"runs"},
     {"training", "transfer", "probes"},
     {"cli"},
     {"__main__"},

@@ -37,7 +37,7 @@ def evaluate(
         _score_views(run, data, test_scenes, stride, device)
         return
     from renderpretrain.cli.probing import MODES, Asked, probe_run
-    from renderpretrain.cli.settings import choose
+    from renderpretrain.runs.settings import choose
 
     asked = Asked(
         mode=choose("probe", probe, MODES),

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.cli.saved import check_begun, check_flags, check_same, saved_job
-from renderpretrain.cli.settings import Tree, as_tree, choose, resolve
 from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, open_data
@@ -19,7 +18,8 @@ from renderpretrain.data.words import DataWord, data_words, joined
 from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.recipes.recipe import RunSettings
-from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.runs.settings import Tree, as_tree, choose, resolve
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.training import RunFolder, whole_scenes, without_memory
 from renderpretrain.training.preflight import strange_cameras

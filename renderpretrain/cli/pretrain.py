@@ -41,7 +41,7 @@ def pretrain(
     """Pre-train a recipe and end with a table of held-out scores before and after."""
     from renderpretrain.cli.job import make_job, recipe_settings, saved_job
     from renderpretrain.cli.preflight import checked
-    from renderpretrain.cli.settings import parse_assignment
+    from renderpretrain.runs.settings import parse_assignment
 
     folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
     optimization = {k: v for k, v in (("steps", steps), ("precision", precision)) if v is not None}
@@ -127,8 +127,8 @@ def _describe(job: "Job") -> None:
     import torch
 
     from renderpretrain.cli.report import costs, parameter_counts, shapes
-    from renderpretrain.cli.settings import write_yaml
     from renderpretrain.data import collate
+    from renderpretrain.runs.settings import write_yaml
     from renderpretrain.training import enlarge_images, step_cost, without_memory
     from renderpretrain.training.overlap import check_overlap, look_at
 

@@ -10,7 +10,6 @@ import typer
 
 from renderpretrain.cli.job import Job, absolute, trained
 from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
-from renderpretrain.cli.settings import choose
 from renderpretrain.data import Recording
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import (
@@ -28,6 +27,7 @@ from renderpretrain.probes import (
 )
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.runs.settings import choose
 from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves

@@ -33,9 +33,9 @@ def show(
     preset: Annotated[str, typer.Option(help="tiny or paper.")] = "tiny",
 ) -> None:
     """Every setting of a preset and where it comes from, as YAML, ready for --config."""
-    from renderpretrain.cli.settings import as_tree, choose, write_commented_yaml
     from renderpretrain.recipes import RECIPES
     from renderpretrain.recipes.sources import sources_of
+    from renderpretrain.runs.settings import as_tree, choose, write_commented_yaml
 
     entry = choose("recipe", name, RECIPES)
     config = choose(f"preset of {name}", preset, entry.presets)

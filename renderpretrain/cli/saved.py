@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from renderpretrain.cli.settings import Tree
 from renderpretrain.recipes.settings import AT_START
+from renderpretrain.runs.settings import Tree
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 
 MOST_CAMERAS = 1000

@@ -1,6 +1,7 @@
 """Training: :func:`fit` and the pieces of it that a loop of your own can use one by one."""
 
-from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
 from renderpretrain.training.distributed import Process, choose_device, process_session
@@ -10,7 +11,6 @@ from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.order import sample_seeds
 from renderpretrain.training.run import RunOptions
-from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor
 from renderpretrain.training.whole_scenes import whole_scenes
 

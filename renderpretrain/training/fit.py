@@ -9,6 +9,7 @@ from torch import nn
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.console import narrator
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import StopRequest, stop_signals
@@ -16,7 +17,6 @@ from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.overlap import check_overlap, look_at
 from renderpretrain.training.preflight import looked_at
 from renderpretrain.training.run import Run, RunOptions
-from renderpretrain.training.run_folder import RunFolder
 from renderpretrain.training.schedule import build_optimizer
 from renderpretrain.training.step import Stepper, runs_in_bfloat16
 

@@ -23,10 +23,10 @@ from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import settings_of
+from renderpretrain.runs.folder import RunFolder
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.terminal import printable
 from renderpretrain.training.run import RunOptions
-from renderpretrain.training.run_folder import RunFolder
 
 MOST_LINES = 20
 """Faults that are listed; of the others the number is said."""

@@ -12,7 +12,8 @@ from torch import nn
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.recipes.norms import statistics_of
 from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.runs.folder import RunFolder, versions
 from renderpretrain.training.console import Say, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
@@ -29,7 +30,6 @@ from renderpretrain.training.optimizer_state import OtherOptimizer, optimizer_me
 from renderpretrain.training.order import MicroBatches
 from renderpretrain.training.overlap import look_at
 from renderpretrain.training.prefetch import default_workers, prefetch
-from renderpretrain.training.run_folder import RunFolder, versions
 from renderpretrain.training.step import Asked, Record, Stepper
 from renderpretrain.training.whole_scenes import whole_scenes
 

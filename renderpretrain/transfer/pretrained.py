@@ -8,7 +8,7 @@ from torch import nn
 
 from renderpretrain.encoders import ENCODERS
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage.checkpoint import has_ended, trained_checkpoint
+from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.weights import check_finite
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.transfer.architecture import build

@@ -9,9 +9,9 @@ import yaml
 from renderpretrain.cli import main
 from renderpretrain.cli.job import make_job
 from renderpretrain.cli.saved import saved_job
-from renderpretrain.cli.settings import parse_assignment
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, write_scene_folder
 from renderpretrain.data.folders_within import camera_places
+from renderpretrain.runs.settings import parse_assignment
 
 SMALL = [
     "--set", "image_size=[32, 64]", "--set", "render.rays_per_camera=8", "--steps", "1", "--device", "cpu",

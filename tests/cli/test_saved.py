@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from renderpretrain.cli.job import make_job
 from renderpretrain.cli.saved import saved_job
-from renderpretrain.cli.settings import parse_assignment
+from renderpretrain.runs.settings import parse_assignment
 
 
 def resumed(name, *told, **flags):

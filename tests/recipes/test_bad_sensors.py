@@ -15,13 +15,13 @@ from torch.testing import assert_close
 from variants import with_views
 
 from renderpretrain import losses, ops
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import Miscalibrated, SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.fields import FieldSamples, NeuSOpacity
 from renderpretrain.fields.samples import answer_samples, query_points
 from renderpretrain.geometry import PoseRefinement, Rays, VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.runs.settings import resolve
 from renderpretrain.samplers import NeuSImportance, PixelRays
 from renderpretrain.training import evaluate_views
 from renderpretrain.training.pictures import save_picture

@@ -9,12 +9,12 @@ from torch.testing import assert_close
 from variants import batch_of, build, scenes_for, small, street, with_points
 
 from renderpretrain.cli import main
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import MixedScenes, SyntheticRoom
 from renderpretrain.encoders import voxelize
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import PointInput
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import step_cost, without_memory
 
 GRID = VoxelGrid((-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), (0.4, 0.4, 0.4))

@@ -8,11 +8,11 @@ import variants
 from torch.testing import assert_close
 from variants import batch_of, with_points, with_views, without_cameras
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import pictures
 
 MODALITIES = ("fusion", "camera", "lidar")

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.encoders import voxelize
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.recipes import RECIPES, HasBEVFeatures
 from renderpretrain.recipes.places import read_maps, read_voxels
+from renderpretrain.runs.settings import resolve
 
 NEAR = [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]
 UNIPAD = {"point_cloud_range": NEAR, "image_size": [32, 64]}

@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import MixedScenes, SyntheticRoom, collate
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import pictures
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate

@@ -9,10 +9,10 @@ import variants
 from torch.testing import assert_close
 from variants import batch_of, with_points, without_cameras
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.data.synthetic.street_layout import CLASS_NAMES
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import Process, evaluate, pictures
 
 ENTRY = RECIPES["ponder-outdoor"]

@@ -7,11 +7,11 @@ from torch.testing import assert_close
 from variants import VARIANTS, batch_of, scenes_for, small
 
 from renderpretrain.cli import main
-from renderpretrain.cli.settings import resolve
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.schedule import OptimizationConfig
 from renderpretrain.recipes.sources import settings_of, sources_of, unused_in
 from renderpretrain.recipes.sources.listing import UNSCHEDULED, listed
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training.schedule import first_beta, lr_factor
 
 KINDS = ("paper", "code", "ours", "unused")

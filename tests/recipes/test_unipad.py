@@ -7,10 +7,10 @@ import torch
 from torch.testing import assert_close
 from variants import batch_of, small, with_points, with_views, without_cameras
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import pictures
 
 NAMES = sorted(name for name in RECIPES if name.startswith("unipad"))

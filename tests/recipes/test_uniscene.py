@@ -8,10 +8,10 @@ import variants
 from torch.testing import assert_close
 from variants import with_points, with_views
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES, uniscene
 from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import pictures
 
 ENTRY = RECIPES["uniscene"]

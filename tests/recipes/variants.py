@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.settings import resolve
 
 NEAR = [-25.6, -25.6, -4.0, 25.6, 25.6, 4.8]
 UNIPAD = {

@@ -7,9 +7,9 @@ import torch
 from stand_in import Points, StandIn, optimization
 
 from renderpretrain import VoxelGrid
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticRoom, SyntheticStreet
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.settings import resolve
 from renderpretrain.training import RunOptions, fit
 from renderpretrain.training.overlap import check_overlap, look_at
 from renderpretrain.training.silence import PATIENCE, Silence

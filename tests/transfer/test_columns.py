@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from renderpretrain.cli.settings import resolve
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.encoders import SparseEncoder, SparseTensor, SparseUNet
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.settings import resolve
 from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,

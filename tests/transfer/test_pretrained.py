@@ -21,7 +21,7 @@ from renderpretrain.encoders import (
     VoxelBackBone8x,
 )
 from renderpretrain.recipes import RECIPES
-from renderpretrain.storage import save_checkpoint
+from renderpretrain.runs import save_checkpoint
 from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.transfer import (
     ExportOptions,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from renderpretrain.encoders import ResNet
-from renderpretrain.storage import load_checkpoint, save_checkpoint
+from renderpretrain.runs import load_checkpoint, save_checkpoint
 from renderpretrain.storage.weights import read_weights
 from renderpretrain.transfer import (
     ExportOptions,

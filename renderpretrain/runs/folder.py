@@ -16,9 +16,9 @@ import yaml
 
 import renderpretrain
 from renderpretrain.ops import native_status
-from renderpretrain.storage.checkpoint import newest_checkpoint
+from renderpretrain.runs.checkpoint import newest_checkpoint
 from renderpretrain.storage.files import PARTIAL, write_text
-from renderpretrain.training.run_lock import check_unlocked, run_lock
+from renderpretrain.runs.lock import check_unlocked, run_lock
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from renderpretrain.storage.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 
 
 def state(step, size=10):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from renderpretrain.cli.settings import (
+from renderpretrain.runs.settings import (
     choose,
     merged,
     parse_assignment,
