@@ -25,7 +25,7 @@ def export(
     prefix: Annotated[
         str | None, Flag(help="Where the encoder lies in the host's model, if not as usual.")
     ] = None,
-    part: Annotated[str | None, Flag(help="Only this encoder, e.g. lidar_encoder.")] = None,
+    part: Annotated[str | None, Flag(help="Only this encoder, e.g. point_encoder.")] = None,
     drop_column: Annotated[
         list[str] | None,
         Flag(help="Leave out a column of points, e.g. lag, that was 0 in training."),

@@ -60,7 +60,7 @@ class SparseEncoder(DescribedModule):
     """
 
     role = Role(
-        "lidar_encoder",
+        "point_encoder",
         "points",
         columns=SWEEP_COLUMNS,
         input_kernels=("conv_input.0.weight",),
@@ -166,7 +166,7 @@ class VoxelBackBone8x(DescribedModule):
     """
 
     role = Role(
-        "lidar_encoder",
+        "point_encoder",
         "points",
         columns=SWEEP_COLUMNS,
         input_kernels=("conv_input.0.weight",),

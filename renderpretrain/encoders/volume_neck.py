@@ -30,7 +30,7 @@ class VolumeNeck(DescribedModule):
     back.
     """
 
-    role = Role("lidar_neck", "volume", norm_eps=1e-3)
+    role = Role("point_neck", "volume", norm_eps=1e-3)
 
     def __init__(
         self,

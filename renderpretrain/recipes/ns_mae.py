@@ -295,7 +295,7 @@ class NSMAE(nn.Module):
         """The parts that are taken home to be fine-tuned."""
         parts: dict[str, nn.Module] = {}
         if self.lidar:
-            parts |= {"lidar_encoder": self.lidar.encoder}
+            parts |= {"point_encoder": self.lidar.encoder}
         if self.camera:
             parts |= {
                 "image_backbone": self.camera.backbone,

@@ -194,7 +194,7 @@ class PonderOutdoor(nn.Module):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The part that is taken home to be fine-tuned."""
-        return {"lidar_encoder": self.encoder}
+        return {"point_encoder": self.encoder}
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the feature of the voxel there, or 0."""

@@ -204,7 +204,7 @@ class UniPAD(nn.Module):
         """The parts that are taken home to be fine-tuned."""
         parts: dict[str, nn.Module | None] = {}
         if self.lidar:
-            parts |= {"lidar_encoder": self.lidar.encoder, "lidar_neck": self.lidar.neck}
+            parts |= {"point_encoder": self.lidar.encoder, "point_neck": self.lidar.neck}
         if self.camera:
             parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
         return {name: part for name, part in parts.items() if part is not None}

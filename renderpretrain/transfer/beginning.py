@@ -52,10 +52,11 @@ def begin_with(
         if name not in found:
             lines.append(f"{name}: anew")
             continue
-        own = module.state_dict()
+        own, kinds = module.state_dict(), (found[name].kind, describe(module)["kind"])
         encoder, added = fit_columns(found[name], columns, f"{path}: {name}")
         fresh = {key: own[key] for key in encoder.fresh if key in own}
-        states[name] = check_weights(module, encoder.tensors | fresh, f"{path}: {name}")
+        other = "" if kinds[0] == kinds[1] else " (a {}, here a {})".format(*kinds)
+        states[name] = check_weights(module, encoder.tensors | fresh, f"{path}: {name}{other}")
         anew = f"; its weights for {', '.join(added)} are 0" if added else ""
         lines.append(f"{name}: {len(encoder.tensors)} of {len(own)} tensors from {path}{anew}")
     for name, state in states.items() if load else ():

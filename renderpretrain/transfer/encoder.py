@@ -1,6 +1,6 @@
 """Encoders as plain values: what each is, and its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,9 @@ from renderpretrain.encoders import Role
 from renderpretrain.recipes.columns import point_input
 from renderpretrain.transfer.architecture import Spec, describe, role_of
 from renderpretrain.transfer.layouts import Tensors
+
+ROLES_OF_BEFORE = {"lidar_encoder": "point_encoder", "lidar_neck": "point_neck"}
+"""What parts were called in files that were written before, and what these are called now."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,23 @@ def _copied(name: str, value: Any) -> Tensor:
         got = f"a {type(value).__name__}" if not isinstance(value, Tensor) else "one without plain numbers"
         raise ValueError(f"{name}: expected a dense tensor in memory, got {got}")
     return value.detach().cpu().clone().contiguous()
+
+
+def choose_part(names: Collection[str], part: str | None, where: str = "") -> str:
+    """The part asked for; without a name the only one.
+
+    Raises:
+        ValueError: If there is none of that name, saying what it is called now where it had another before,
+            or several and none was named. ``where`` says whose the names are.
+    """
+    if part is None and len(names) == 1:
+        return next(iter(names))
+    if part in names:
+        return str(part)
+    now = ROLES_OF_BEFORE.get(str(part))
+    renamed = f"; it is called {now} now" if now in names else ""
+    got = None if part is None else f"{part!r}"
+    raise ValueError(f"part: expected one of {', '.join(names)}{where}, got {got}{renamed}")
 
 
 def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:

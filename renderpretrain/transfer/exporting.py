@@ -16,7 +16,7 @@ from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.storage.weights import check_finite, read_weights
 from renderpretrain.transfer.columns import columns_note, drop_columns
 from renderpretrain.transfer.comparing import Placed, compare, fixed_sizes, place, shapes_of
-from renderpretrain.transfer.encoder import Pretrained
+from renderpretrain.transfer.encoder import Pretrained, choose_part
 from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.hosts.safetensors import snippet as own_snippet
 from renderpretrain.transfer.hosts.safetensors import to_bytes
@@ -154,9 +154,8 @@ def _chosen(pretrained: Pretrained, part: str | None) -> Pretrained:
     """The encoders asked for."""
     if part is None:
         return pretrained
-    if part not in pretrained.encoders:
-        raise ValueError(f"part: expected one of {', '.join(pretrained.encoders)}, got {part!r}")
-    return replace(pretrained, encoders={part: pretrained.encoders[part]})
+    chosen = choose_part(pretrained.encoders, part)
+    return replace(pretrained, encoders={chosen: pretrained.encoders[chosen]})
 
 
 def _place_all(

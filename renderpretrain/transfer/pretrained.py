@@ -12,7 +12,7 @@ from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.storage.weights import check_finite
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.transfer.architecture import build
-from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights, of_recipe
+from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights, choose_part, of_recipe
 from renderpretrain.transfer.hosts.safetensors import read_file
 from renderpretrain.transfer.recipe import build_recipe
 
@@ -51,7 +51,7 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
 
     Args:
         path: A run folder, or a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote.
-        part: Its name, such as ``lidar_encoder``; not needed where there is one alone.
+        part: Its name, such as ``point_encoder``; not needed where there is one alone.
         into: A module that takes the weights in place, and is returned; needed for classes that are not ours.
 
     Returns:
@@ -63,10 +63,7 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
             recipe or you can build it; see also :func:`read_pretrained`.
     """
     pretrained = read_pretrained(path)
-    names = list(pretrained.encoders)
-    chosen = names[0] if part is None and len(names) == 1 else part
-    if chosen not in names:
-        raise ValueError(f"part: expected one of {', '.join(names)} in {path}, got {part}")
+    chosen = choose_part(pretrained.encoders, part, f" in {path}")
     encoder = pretrained.encoders[chosen]
     if into is None:
         module = encoder_module(chosen, pretrained)

@@ -34,7 +34,7 @@ class PartReport:
     """One encoder on its way. Keys are those of the file that is written.
 
     Attributes:
-        name: Ours, such as ``lidar_encoder``.
+        name: Ours, such as ``point_encoder``.
         module: What becomes of it.
         matched: Copied as they are.
         reshaped: The same numbers in another order.

@@ -70,7 +70,7 @@ def camera_name(frame):
 
 
 def key_of_a_checkpoint(recording, tmp_path):
-    export_encoders(of_modules({"lidar_encoder": SparseEncoder(5)}), "mmdet3d-0.17", tmp_path / "host.pth")
+    export_encoders(of_modules({"point_encoder": SparseEncoder(5)}), "mmdet3d-0.17", tmp_path / "host.pth")
     saved = torch.load(tmp_path / "host.pth", weights_only=True)
     saved["state_dict"][f"pts_middle_encoder.{TITLE}"] = torch.zeros(1)
     torch.save(saved, tmp_path / "host.pth")

@@ -51,7 +51,7 @@ def test_a_run_goes_home_verified(trained, tmp_path, capsys):
     run("export", trained, "--to", "mmdet3d-0.17", "--out", out, "--verify")
     said = capsys.readouterr().out
     assert "mmdet3d-0.17 (mmdetection3d 0.x" in said and "100.0% of the parameters" in said
-    assert "lidar_encoder -> SparseEncoder" in said and "lidar_neck -> SECOND3D" in said
+    assert "point_encoder -> SparseEncoder" in said and "point_neck -> SECOND3D" in said
     assert f"load_from = '{out}'" in said and said.rstrip().endswith(str(out))
     assert "sparse_shape=[22, 64, 64]" in said  # 8.8 m and 25.6 m in voxels of 0.4 m
     keys = set(torch.load(out, weights_only=True)["state_dict"])
@@ -63,11 +63,11 @@ def test_a_column_that_was_constant_can_be_left_at_home(trained, tmp_path, capsy
     out = tmp_path / "encoder.pth"
     run("export", trained, "--to", "mmdet3d", "--out", out, "--drop-column", "lag", "--verify")
     said = capsys.readouterr().out
-    assert "note: lidar_encoder: lag is left out: it was 0 throughout training" in said
+    assert "note: point_encoder: lag is left out: it was 0 throughout training" in said
     assert "in_channels=4," in said and "num_features=4" in said and "use_dim=[0, 1, 2, 3]" in said
-    assert load_encoder(trained, "lidar_encoder").about["columns"] == ("x", "y", "z", "intensity", "lag")
+    assert load_encoder(trained, "point_encoder").about["columns"] == ("x", "y", "z", "intensity", "lag")
     said = failure(capsys, "export", trained, "--to", "mmdet3d", "--out", out, "--drop-column", "intensity")
-    assert "drop_column: lidar_encoder: intensity: expected a column that was 0 throughout training" in said
+    assert "drop_column: point_encoder: intensity: expected a column that was 0 throughout training" in said
 
 
 def test_json_says_the_same(trained, tmp_path, capsys):
@@ -76,7 +76,7 @@ def test_json_says_the_same(trained, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["share"] == 1.0 and told["file"] == str(out) and "load_from" in told["snippet"]
     first, second = told["parts"]
-    assert (first["name"], second["name"]) == ("lidar_encoder", "lidar_neck")
+    assert (first["name"], second["name"]) == ("point_encoder", "point_neck")
     assert 0 <= first["verified"] < 1e-4 and first["filled"] == first["expected"]
     # Two decimal places of momentum: tiny trains with 0.1, hosts with 0.01.
     assert first["norm"] == {"ours": [0.001, 0.1], "host": [0.001, 0.01]}
@@ -106,7 +106,7 @@ def test_mistakes_are_one_line_and_write_nothing(trained, tmp_path, capsys):
     )
     said = failure(capsys, "export", trained, "--to", "pointcept", "--out", out)
     assert said.startswith(
-        "to: pointcept has no place for what this run trained: lidar_encoder (SparseEncoder)"
+        "to: pointcept has no place for what this run trained: point_encoder (SparseEncoder)"
     )
     assert "expected one of openpcdet" in failure(capsys, "export", trained, "--to", "pcdet", "--out", out)
     assert "expected a run folder" in failure(capsys, "export", tmp_path, "--to", "openpcdet", "--out", out)
@@ -120,9 +120,9 @@ def test_weights_come_in_and_a_run_begins_with_them(trained, tmp_path, capsys):
     run("export", trained, "--to", "safetensors", "--out", tmp_path / "ours.safetensors")
     run("pretrain", "unipad-lidar", "--out", tmp_path / "again", *SMALL, "--steps", 1,
         "--set", "optimization.lr=1e-30", "--init", tmp_path / "ours.safetensors")  # fmt: skip
-    assert "lidar_encoder: 54 of 54 tensors from" in capsys.readouterr().out
+    assert "point_encoder: 54 of 54 tensors from" in capsys.readouterr().out
     before, after = (
-        load_encoder(p, "lidar_encoder") for p in (tmp_path / "ours.safetensors", tmp_path / "again")
+        load_encoder(p, "point_encoder") for p in (tmp_path / "ours.safetensors", tmp_path / "again")
     )
     for mine, theirs in zip(before.parameters(), after.parameters(), strict=True):
         assert torch.equal(mine, theirs)
@@ -134,7 +134,7 @@ def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
     }
     files["text.pth"].write_text("hello\n")
     torch.save({"state_dict": {}}, files["none.pth"])
-    for name, encoders in (("header.safetensors", "{"), ("part.safetensors", '{"lidar_encoder": {}}')):
+    for name, encoders in (("header.safetensors", "{"), ("part.safetensors", '{"point_encoder": {}}')):
         header = {"format": FORMAT, "fresh": "{}", "encoders": encoders}
         files[name].write_bytes(pack_tensors({"a": torch.ones(2)}, header))
     out = tmp_path / "out.safetensors"
@@ -149,7 +149,7 @@ def test_files_that_are_something_else_are_one_line(trained, tmp_path, capsys):
         assert said == f"{file}: {message}"
     for file, message in (
         (files["header.safetensors"], "its header is damaged (Expecting property name"),
-        (files["part.safetensors"], "its header is damaged (expected tensors of lidar_encoder, found none)"),
+        (files["part.safetensors"], "its header is damaged (expected tensors of point_encoder, found none)"),
         (final, f"expected a run folder or a file of encoders; its run folder is {trained}"),
     ):
         said = failure(capsys, "export", file, "--to", "safetensors", "--out", out)
@@ -251,7 +251,7 @@ def test_a_probe_says_that_a_run_began_with_weights_that_scratch_has_not(trained
 
 def test_published_weights_come_in_by_name(tmp_path, capsys):
     encoder = SparseEncoder(5, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
-    export_encoders(of_modules({"lidar_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
+    export_encoders(of_modules({"point_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
     out = tmp_path / "ours.safetensors"
     run("import", tmp_path / "theirs.pth", "--from", "openpcdet", "--out", out, "--recipe", "ns-mae")
     said = capsys.readouterr().out

@@ -58,11 +58,11 @@ def test_every_term_is_in_the_sum_and_reaches_its_own_parameters(scenes):
     for term, parts in {
         "rgb": {"image_backbone"},
         "depth": {"image_backbone"},
-        "bev_depth": {"image_backbone", "lidar_encoder"},
+        "bev_depth": {"image_backbone", "point_encoder"},
     }.items():
         recipe = build()
         recipe(batch_of(scenes))[term].backward()
-        for name in ("image_backbone", "lidar_encoder"):
+        for name in ("image_backbone", "point_encoder"):
             moved = any(p.grad is not None and p.grad.any() for p in recipe.encoders()[name].parameters())
             assert moved == (name in parts), (term, name)
 

@@ -42,7 +42,7 @@ def second(columns):
 
 def host_file(path, columns):
     """What OpenPCDet saves of such a one."""
-    export_encoders(of_modules({"lidar_encoder": second(columns)}), "openpcdet", path)
+    export_encoders(of_modules({"point_encoder": second(columns)}), "openpcdet", path)
     return path
 
 
@@ -92,7 +92,7 @@ def test_a_host_of_four_columns_takes_home_an_encoder_whose_fifth_was_always_0(t
         export_encoders(pretrained, "openpcdet", tmp_path / "out.pth", ExportOptions(**options))
     options = ExportOptions(**options, drop_columns=("lag",))
     done = export_encoders(pretrained, "openpcdet", tmp_path / "out.pth", options)
-    assert "lidar_encoder: lag is left out: it was 0 throughout training" in done.report.notes
+    assert "point_encoder: lag is left out: it was 0 throughout training" in done.report.notes
     assert done.report.share == 1.0 and done.report.parts[0].verified < 1e-4
     assert "POINT_FEATURE_ENCODING: {used_feature_list: [x, y, z, intensity]}" in done.snippet
     export_encoders(
@@ -100,28 +100,28 @@ def test_a_host_of_four_columns_takes_home_an_encoder_whose_fifth_was_always_0(t
     )
     dropped, whole = load_encoder(tmp_path / "o.safetensors"), second(5)
     assert dropped.about["columns"] == NUSCENES[:4]
-    whole.load_state_dict(pretrained.encoders["lidar_encoder"].tensors)
+    whole.load_state_dict(pretrained.encoders["point_encoder"].tensors)
     assert_close(dropped.eval()(voxels(4)), whole.eval()(voxels(5)), rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_not_exact_is_refused():
     pretrained = of_recipe(trained(sweeps=2))
     for name, said in (
-        ("lag", r"lidar_encoder: lag: expected a column that was 0 .* it went to 0.05 in training, "),
-        ("intensity", r"lidar_encoder: intensity: .*; pre-train with points=\[x,y,z,lag\]$"),
+        ("lag", r"point_encoder: lag: expected a column that was 0 .* it went to 0.05 in training, "),
+        ("intensity", r"point_encoder: intensity: .*; pre-train with points=\[x,y,z,lag\]$"),
         ("r", "drop_column: expected one of x, y, z, intensity, lag, got 'r'"),
     ):
         with pytest.raises(ValueError, match=said):
             drop_columns(pretrained, [name])
-    untold = of_modules({"lidar_encoder": second_encoder()})
+    untold = of_modules({"point_encoder": second_encoder()})
     with pytest.raises(ValueError, match="nothing is known of its values in training"):
         drop_columns(untold, ["intensity"])
     _, (note,) = drop_columns(untold, ["lag"])
     assert "lag is left out: nothing is known of its training, and where the lag is 0" in note
-    untold.encoders["lidar_encoder"].tensors[KERNEL][..., 3] = 0
+    untold.encoders["point_encoder"].tensors[KERNEL][..., 3] = 0
     left, notes = drop_columns(untold, ["intensity", "lag"])
-    assert notes[0] == "lidar_encoder: intensity is left out: its weights are 0"
-    assert left.encoders["lidar_encoder"].tensors[KERNEL].shape[-1] == 3
+    assert notes[0] == "point_encoder: intensity is left out: its weights are 0"
+    assert left.encoders["point_encoder"].tensors[KERNEL].shape[-1] == 3
     with pytest.raises(ValueError, match="drop_column: expected one of none, got 'lag'"):
         drop_columns(of_modules({"neck": torch.nn.Linear(2, 2)}), ["lag"])
 
@@ -150,15 +150,15 @@ def _imported(path, folder):
 def test_a_run_begins_with_an_encoder_of_fewer_columns(tmp_path):
     own = _imported(host_file(tmp_path / "four.pth", 4), tmp_path)
     encoder = second(5)
-    (line,) = begin_with({"lidar_encoder": encoder}, own, columns=NUSCENES)
+    (line,) = begin_with({"point_encoder": encoder}, own, columns=NUSCENES)
     assert line.endswith("; its weights for lag are 0")
-    four = load_file(own)[f"lidar_encoder.{KERNEL}"]
+    four = load_file(own)[f"point_encoder.{KERNEL}"]
     assert torch.equal(encoder.state_dict()[KERNEL][..., :4], four)
     assert not encoder.state_dict()[KERNEL][..., 4].any()
-    (line,) = begin_with({"lidar_encoder": second(5)}, own, columns=("x", "y", "z", "lag", "intensity"))
+    (line,) = begin_with({"point_encoder": second(5)}, own, columns=("x", "y", "z", "lag", "intensity"))
     assert line.endswith("; its weights for lag are 0")
     with pytest.raises(ValueError, match=r"reads intensity of a point, which the recipe does not; pre-train"):
-        begin_with({"lidar_encoder": second(4)}, own, columns=("x", "y", "z", "lag"))
+        begin_with({"point_encoder": second(4)}, own, columns=("x", "y", "z", "lag"))
 
 
 def test_a_recipe_that_does_not_read_a_column_of_the_file_refuses_it(tmp_path):
@@ -174,16 +174,16 @@ def test_a_file_says_what_its_encoder_reads_and_how_far_it_went(tmp_path):
     path = tmp_path / "e.safetensors"
     pretrained = of_recipe(trained(points=["x", "y", "z", "lag"]))
     export_encoders(pretrained, "safetensors", path)
-    encoder = read_pretrained(path).encoders["lidar_encoder"]
+    encoder = read_pretrained(path).encoders["point_encoder"]
     assert encoder.columns == ("x", "y", "z", "lag")
-    assert encoder.largest == pretrained.encoders["lidar_encoder"].largest
+    assert encoder.largest == pretrained.encoders["point_encoder"].largest
     assert encoder.largest[0] > 1 and encoder.largest[3] == 0
     with safe_open(path, "pt") as file:
         header = file.metadata()
     for columns in (["x", "y", "z"], ["x", "y", "z", "beam"], 5, {"a": 1}):
         # Whatever else the header holds of its own contents is left out: the columns are what is damaged.
         damaged = {k: v for k, v in header.items() if k in ("format", "encoders", "fresh", "layout", "axes")}
-        damaged |= {"columns": json.dumps({"lidar_encoder": columns}), "largest": "{}"}
+        damaged |= {"columns": json.dumps({"point_encoder": columns}), "largest": "{}"}
         save_file(load_file(path), tmp_path / "d.safetensors", damaged)
         with pytest.raises(ValueError, match=r"d.safetensors: "):
             read_pretrained(tmp_path / "d.safetensors")
@@ -204,9 +204,9 @@ def test_a_file_says_what_its_encoder_reads_and_how_far_it_went(tmp_path):
     ],
 )
 def test_hosts_are_told_what_to_load(columns, to, line):
-    pretrained = of_modules({"lidar_encoder": second(len(columns))})
-    encoder = replace(pretrained.encoders["lidar_encoder"], columns=columns)
-    pretrained = replace(pretrained, encoders={"lidar_encoder": encoder})
+    pretrained = of_modules({"point_encoder": second(len(columns))})
+    encoder = replace(pretrained.encoders["point_encoder"], columns=columns)
+    pretrained = replace(pretrained, encoders={"point_encoder": encoder})
     said = prepare_export(pretrained, to, ExportOptions()).snippet.splitlines()
     assert line in said
     if to == "bevfusion":

@@ -30,13 +30,13 @@ VERIFIED = ExportOptions(verify=True)
 @pytest.fixture(scope="module")
 def second():
     torch.manual_seed(1)
-    return of_modules({"lidar_encoder": second_encoder()})
+    return of_modules({"point_encoder": second_encoder()})
 
 
 @pytest.fixture(scope="module")
 def unipad():
     torch.manual_seed(2)
-    return of_modules({"lidar_encoder": unipad_encoder()})
+    return of_modules({"point_encoder": unipad_encoder()})
 
 
 def host_file(path, host, tensors):
@@ -127,9 +127,9 @@ def test_verify_finds_every_silent_fault(second, to, fault):
         "key": lambda: {k.replace(first, first + "s"): v for k, v in good.items()},
     }[fault]()
     try:
-        difference = verify_part(second, "lidar_encoder", host, serialize(bad, host))
+        difference = verify_part(second, "point_encoder", host, serialize(bad, host))
     except ValueError as error:
-        assert fault != "axes" and str(error).startswith("verify: lidar_encoder: ")
+        assert fault != "axes" and str(error).startswith("verify: point_encoder: ")
     else:
         assert difference > 1e-2  # a hundred times the tolerance
 
@@ -138,7 +138,7 @@ def test_verify_finds_outputs_that_are_no_numbers(second):
     host, good = HOSTS["openpcdet"], tensors_of(second, "openpcdet")
     key = "backbone_3d.conv4.2.bn2.running_mean"
     wrong = good | {key: torch.full_like(good[key], torch.nan)}
-    assert verify_part(second, "lidar_encoder", host, serialize(wrong, host)) == float("inf")
+    assert verify_part(second, "point_encoder", host, serialize(wrong, host)) == float("inf")
 
 
 def test_verify_finds_axes_that_change_no_shape_at_all(second):
@@ -148,7 +148,7 @@ def test_verify_finds_axes_that_change_no_shape_at_all(second):
         k: v.permute(0, 3, 2, 1, 4) if v.ndim == 5 and "conv_out" not in k else v for k, v in good.items()
     }
     assert {k: v.shape for k, v in wrong.items()} == {k: v.shape for k, v in good.items()}
-    assert verify_part(second, "lidar_encoder", host, serialize(wrong, host)) > 1e-2
+    assert verify_part(second, "point_encoder", host, serialize(wrong, host)) > 1e-2
 
 
 def test_verify_finds_a_single_cell_turned_as_hosts_turn_it():
@@ -171,7 +171,7 @@ def test_a_file_that_does_not_verify_is_not_written(second, tmp_path, monkeypatc
         return serialize(kernels, host, plain=plain)
 
     monkeypatch.setattr("renderpretrain.transfer.exporting.serialize", wrong)
-    assert "verify: lidar_encoder: the outputs of VoxelResBackBone8x from the file differ by" in refused(
+    assert "verify: point_encoder: the outputs of VoxelResBackBone8x from the file differ by" in refused(
         tmp_path, second, "openpcdet", verify=True
     )
 
@@ -192,7 +192,7 @@ def test_a_host_of_another_width_is_named_with_both_shapes(second, tmp_path):
     path = host_file(tmp_path / "host.pth", "openpcdet", theirs)
     assert refused(tmp_path, second, "openpcdet", host_checkpoint=path) == (
         f"{path}: backbone_3d.conv_input.0.weight: the host has (16, 3, 3, 3, 4), "
-        "lidar_encoder (16, 3, 3, 3, 5); the host reads 4 columns of a point, lidar_encoder x, y, z, "
+        "point_encoder (16, 3, 3, 3, 5); the host reads 4 columns of a point, point_encoder x, y, z, "
         "intensity, lag: --drop-column lag leaves one out that was 0 throughout training, and pre-training "
         "with points=[x,y,z,intensity] does without"
     )
@@ -234,7 +234,7 @@ def test_too_little_is_refused_with_the_first_gap(tmp_path):
     tiny = shaken(
         SparseEncoder(5, 32, channels=((16, 32), (32, 32)), strides=((2,) * 3,), paddings=((1,) * 3,))
     )
-    said = refused(tmp_path, of_modules({"lidar_encoder": tiny}), "openpcdet")
+    said = refused(tmp_path, of_modules({"point_encoder": tiny}), "openpcdet")
     assert said.startswith("openpcdet (OpenPCDet): ") and "--min-match asks for 95%" in said
     assert "first missing: backbone_3d.conv1.1.conv1.weight (16, 3, 3, 3, 16)" in said
     assert said.endswith(FIXED)
@@ -249,9 +249,9 @@ FIXED = (
 
 def test_fixed_widths_are_the_reason_only_where_they_differ(tmp_path, second, unipad):
     wide = SparseEncoder(5, channels=((32, 32, 32), (32, 32, 64), (64, 64, 128), (128, 128)))
-    said = refused(tmp_path, of_modules({"lidar_encoder": wide}), "openpcdet")
+    said = refused(tmp_path, of_modules({"point_encoder": wide}), "openpcdet")
     assert said.startswith("openpcdet: backbone_3d.conv_input.0.weight: the host has (16, 3, 3, 3, 5), ")
-    assert said.endswith(f"lidar_encoder (32, 3, 3, 3, 5){FIXED}")
+    assert said.endswith(f"point_encoder (32, 3, 3, 3, 5){FIXED}")
     assert "code fixes" not in refused(tmp_path, unipad, "openpcdet", min_match=1.0)  # the last layer alone
     theirs = tensors_of(second, "openpcdet") | {"backbone_3d.more.weight": torch.ones(10**6)}
     path = host_file(tmp_path / "host.pth", "openpcdet", theirs)
@@ -286,18 +286,18 @@ def test_an_encoder_without_a_place_is_one_line(tmp_path, second):
     assert "it takes SparseEncoder, VoxelBackBone8x" in said
     assert "expected one of openpcdet, mmdet3d" in refused(tmp_path, second, "detectron")
     assert refused(tmp_path, second, "openpcdet", part="lidar") == (
-        "part: expected one of lidar_encoder, got 'lidar'"
+        "part: expected one of point_encoder, got 'lidar'"
     )
 
 
 def test_parts_without_a_place_are_named_beside_those_that_have_one(second):
-    both = of_modules({"lidar_encoder": second_encoder(), "point_encoder": unet()})
+    both = of_modules({"point_encoder": second_encoder(), "second_encoder": unet()})
     report = prepare_export(both, "openpcdet", ExportOptions()).report
-    assert dict(report.homeless) == {"point_encoder": "SparseUNet"}
+    assert dict(report.homeless) == {"second_encoder": "SparseUNet"}
     console = Console(file=io.StringIO(), width=140)
     print_report(report, console)
     said = console.file.getvalue()
-    assert "no place for point_encoder (SparseUNet)" in said
+    assert "no place for second_encoder (SparseUNet)" in said
     assert "openpcdet (OpenPCDet): 100.0% of the parameters" in said
     assert json.loads(json.dumps(report.as_tree()))["share"] == 1.0
 
@@ -307,7 +307,7 @@ def test_momentum_that_differs_from_the_hosts_is_said():
     for norm in encoder.modules():
         if hasattr(norm, "momentum"):
             norm.momentum = 0.1
-    report = prepare_export(of_modules({"lidar_encoder": encoder}), "openpcdet", ExportOptions()).report
+    report = prepare_export(of_modules({"point_encoder": encoder}), "openpcdet", ExportOptions()).report
     assert report.parts[0].norm.ours == (1e-3, 0.1)
     console = Console(file=io.StringIO(), width=140)
     print_report(report, console)

@@ -6,6 +6,7 @@ file's header, and digests of the hosts' files, of the reports and of what came 
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,15 @@ from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,
     Pretrained,
+    begin_with,
+    export_encoders,
     import_encoders,
     load_encoder,
     of_modules,
     prepare_export,
     read_pretrained,
 )
-from renderpretrain.transfer.encoder import Encoder
+from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder
 from renderpretrain.transfer.verify import read_as_host
 
 BEFORE = json.loads((Path(__file__).parent / "files_of_before.json").read_text())
@@ -122,8 +125,11 @@ def away(pretrained, host):
     }, done.content
 
 
-def back(content, source, folder):
-    """What comes back from a host: the description, the weights, the report; or why nothing does."""
+def back(content, source, folder, before):
+    """What comes back from a host: the description, the weights, the report; or why nothing does.
+
+    An encoder that was called something else then is called so here.
+    """
     path = folder / "theirs.pth"
     path.write_bytes(content)
     try:
@@ -132,11 +138,14 @@ def back(content, source, folder):
         return {"refused": str(error).removeprefix(f"{path}: ")}
     ((name, encoder),) = found.pretrained.encoders.items()
     said = digest([dict(encoder.spec), list(encoder.columns), list(encoder.fresh)])
+    report = json.dumps(found.report.as_tree())
+    if ROLES_OF_BEFORE.get(before) == name:
+        name, report = before, report.replace(name, before)
     return {
         "name": name,
         "said": said,
         "weights": digest_of(encoder.tensors),
-        "report": digest(found.report.as_tree()),
+        "report": digest(report.encode()),
     }
 
 
@@ -148,7 +157,7 @@ def everything(kind, folder):
     for host in HOSTS:
         found[f"to {host}"], content = away(pretrained, host)
         for source in [n for n in SOURCES if content and alike(n, host)]:
-            found[f"from {host} as {source}"] = back(content, source, folder)
+            found[f"from {host} as {source}"] = back(content, source, folder, next(iter(pretrained.encoders)))
     return found
 
 
@@ -173,4 +182,24 @@ def test_a_file_of_before_is_loaded(kind, tmp_path):
     module = load_encoder(path)
     assert isinstance(module, nn.Module) and type(module) is type(make())
     assert all(torch.equal(module.state_dict()[k.removeprefix(f"{name}.")], v) for k, v in tensors.items())
-    assert read_pretrained(path).encoders[name].spec == json.loads(BEFORE[kind]["header"]["encoders"])[name]
+    now = read_pretrained(path).encoders[ROLES_OF_BEFORE.get(name, name)]
+    assert now.spec == json.loads(BEFORE[kind]["header"]["encoders"])[name]
+
+
+def test_parts_that_were_called_something_else_are_said_to_be_called_what_they_are_now(tmp_path):
+    old = of_modules({"lidar_encoder": filled(SparseEncoder(4)), "lidar_neck": MODULES["neck"][1]()})
+    path = tmp_path / "before.safetensors"
+    path.write_bytes(prepare_export(old, "safetensors", ExportOptions()).content)
+    assert list(read_pretrained(path).encoders) == ["point_encoder", "point_neck"]
+    expected = (
+        "part: expected one of point_encoder, point_neck{}, got 'lidar_neck'; it is called point_neck now"
+    )
+    with pytest.raises(ValueError, match=re.escape(expected.format(f" in {path}"))):
+        load_encoder(path, "lidar_neck")
+    with pytest.raises(ValueError, match=re.escape(expected.format(""))):
+        export_encoders(path, "safetensors", tmp_path / "now.safetensors", ExportOptions(part="lidar_neck"))
+    recipe = {"point_encoder": SparseEncoder(4), "point_neck": MODULES["neck"][1]()}
+    assert not any(line.endswith("anew") for line in begin_with(recipe, path))
+    both = of_modules({"lidar_encoder": SparseEncoder(4), "point_encoder": SparseEncoder(4)})
+    path.write_bytes(prepare_export(both, "safetensors", ExportOptions()).content)
+    assert list(read_pretrained(path).encoders) == ["lidar_encoder", "point_encoder"]

@@ -39,7 +39,7 @@ def theirs(x, axes="zyx", extra=1):
 
 
 def file_of(encoder, to, path, **options):
-    export_encoders(of_modules({"lidar_encoder": encoder}), to, path, ExportOptions(**options))
+    export_encoders(of_modules({"point_encoder": encoder}), to, path, ExportOptions(**options))
     return path
 
 

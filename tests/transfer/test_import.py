@@ -107,10 +107,10 @@ def test_unipads_own_image_network_comes_in_and_computes(golden, tmp_path):
 
 NETWORKS = {
     "unipad": lambda: {
-        "lidar_encoder": unipad_encoder(),
-        "lidar_neck": VolumeNeck(8, 12, channels=(8, 8, 16), num_blocks=1),
+        "point_encoder": unipad_encoder(),
+        "point_neck": VolumeNeck(8, 12, channels=(8, 8, 16), num_blocks=1),
     },
-    "second": lambda: {"lidar_encoder": second_encoder()},
+    "second": lambda: {"point_encoder": second_encoder()},
     "unet": lambda: {"point_encoder": unet()},
     "prompted": lambda: {
         "point_encoder": SparseUNet(
@@ -154,11 +154,11 @@ def test_there_and_back_is_exact(host, name, tmp_path):
 
 @pytest.mark.parametrize(("system", "host"), [("unipad", "mmdet3d-0.17"), ("nsmae", "bevfusion")])
 def test_the_published_systems_files_are_those_of_their_hosts(system, host, tmp_path):
-    pretrained = of_modules({"lidar_encoder": second_encoder()})
+    pretrained = of_modules({"point_encoder": second_encoder()})
     export_encoders(pretrained, host, tmp_path / "e.pth")
     back = import_encoders(tmp_path / "e.pth", system).pretrained
-    assert in_bytes(back.encoders["lidar_encoder"].tensors) == in_bytes(
-        pretrained.encoders["lidar_encoder"].tensors
+    assert in_bytes(back.encoders["point_encoder"].tensors) == in_bytes(
+        pretrained.encoders["point_encoder"].tensors
     )
 
 
@@ -166,7 +166,7 @@ def test_openpcdets_residual_biases_go_where_they_do_the_same(tmp_path):
     """Theirs have a bias before the norm, ours have none: the mean takes it."""
     if not spconv_status()["ok"]:
         pytest.skip(f"spconv: {spconv_status()['why']}")
-    pretrained = of_modules({"lidar_encoder": second_encoder()})
+    pretrained = of_modules({"point_encoder": second_encoder()})
     done = prepare_export(pretrained, "openpcdet", ExportOptions())
     theirs = read_as_host(done.content, HOSTS["openpcdet"])
     shifted = {
@@ -187,17 +187,17 @@ def test_openpcdets_residual_biases_go_where_they_do_the_same(tmp_path):
         )
         actual = load_encoder(tmp_path / "ours.safetensors").eval()(x)
     assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-    assert ours.encoders["lidar_encoder"].spec["out_geometry"] == [[3, 1, 1], [2, 1, 1], 0]
+    assert ours.encoders["point_encoder"].spec["out_geometry"] == [[3, 1, 1], [2, 1, 1], 0]
 
 
 def test_kernels_of_either_spconv_are_recognised(tmp_path):
     """By the version where there is one, else by their shapes."""
-    pretrained = of_modules({"lidar_encoder": second_encoder()})
+    pretrained = of_modules({"point_encoder": second_encoder()})
     for to, read in (("mmdet3d", "mmdet3d-0.17"), ("mmdet3d-0.17", "mmdet3d"), ("mmdet3d", "mmdet3d")):
         export_encoders(pretrained, to, tmp_path / "e.pth")
         back = import_encoders(tmp_path / "e.pth", read).pretrained
-        assert in_bytes(back.encoders["lidar_encoder"].tensors) == in_bytes(
-            pretrained.encoders["lidar_encoder"].tensors
+        assert in_bytes(back.encoders["point_encoder"].tensors) == in_bytes(
+            pretrained.encoders["point_encoder"].tensors
         )
 
 
@@ -212,12 +212,12 @@ def refused(path, source, tmp_path, **options):
 
 @pytest.fixture
 def openpcdet_file(tmp_path):
-    export_encoders(of_modules({"lidar_encoder": second_encoder()}), "openpcdet", tmp_path / "p.pth")
+    export_encoders(of_modules({"point_encoder": second_encoder()}), "openpcdet", tmp_path / "p.pth")
     return tmp_path / "p.pth"
 
 
 def test_axes_in_the_other_order_are_noticed_where_a_kernel_shows_them(tmp_path):
-    export_encoders(of_modules({"lidar_encoder": second_encoder()}), "bevfusion", tmp_path / "b.pth")
+    export_encoders(of_modules({"point_encoder": second_encoder()}), "bevfusion", tmp_path / "b.pth")
     state = torch.load(tmp_path / "b.pth", weights_only=True)["state_dict"]
     renamed = {k.replace("encoders.lidar.backbone.", "pts_middle_encoder."): v for k, v in state.items()}
     torch.save({"state_dict": renamed}, tmp_path / "c.pth")
@@ -232,10 +232,10 @@ def test_another_width_is_named_with_both_shapes(openpcdet_file, tmp_path):
     assert "--min-match asks for 95%; first missing: encoder_layers.encoder_layer1.1.0.weight" in said
     assert said.endswith("; compared with unipad-lidar's preset tiny; --preset chooses another: paper")
     wide = SparseEncoder(7, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
-    export_encoders(of_modules({"lidar_encoder": wide}), "openpcdet", tmp_path / "n.pth")
+    export_encoders(of_modules({"point_encoder": wide}), "openpcdet", tmp_path / "n.pth")
     assert refused(tmp_path / "n.pth", "openpcdet", tmp_path, recipe="unipad-lidar") == (
         f"{tmp_path / 'n.pth'}: backbone_3d.conv_input.0.weight: the file has (16, 3, 3, 3, 7) for "
-        "conv_input.0.weight, lidar_encoder (16, 3, 3, 3, 5) in unipad-lidar's preset paper; "
+        "conv_input.0.weight, point_encoder (16, 3, 3, 3, 5) in unipad-lidar's preset paper; "
         "--preset chooses another: tiny"
     )
 
@@ -259,7 +259,7 @@ def test_a_recipe_takes_what_fits_it_and_begins_the_rest_anew(openpcdet_file, tm
     assert 0.98 < done.report.share < 1.0
     encoder = load_encoder(out)
     assert encoder.conv_out[0].weight.shape == (256, 1, 1, 1, 128)
-    taken = done.pretrained.encoders["lidar_encoder"].tensors["conv_input.0.weight"]
+    taken = done.pretrained.encoders["point_encoder"].tensors["conv_input.0.weight"]
     assert torch.equal(encoder.conv_input[0].weight, taken)
 
 

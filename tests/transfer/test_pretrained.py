@@ -97,14 +97,14 @@ def test_every_recipes_encoders_come_out_of_a_run_and_out_of_our_file(recipe, tm
 
 
 PLACES = {
-    "unipad-lidar": {"mmdet3d-0.17": {"lidar_encoder", "lidar_neck"}, "bevfusion": {"lidar_encoder"}},
+    "unipad-lidar": {"mmdet3d-0.17": {"point_encoder", "point_neck"}, "bevfusion": {"point_encoder"}},
     "unipad-camera": {"mmdet3d": {"image_backbone", "image_neck"}, "timm": {"image_backbone"}},
-    "unipad-fusion": {"mmdet3d-0.17": {"lidar_encoder", "lidar_neck", "image_backbone", "image_neck"}},
-    "ponder-outdoor": {"pointcept": {"lidar_encoder"}},
+    "unipad-fusion": {"mmdet3d-0.17": {"point_encoder", "point_neck", "image_backbone", "image_neck"}},
+    "ponder-outdoor": {"pointcept": {"point_encoder"}},
     "ponder-indoor": {"pointcept": {"point_encoder"}},
     "ns-mae": {
-        "bevfusion": {"lidar_encoder", "image_backbone", "image_neck", "view_transform"},
-        "mmdet3d": {"lidar_encoder", "image_backbone", "image_neck"},
+        "bevfusion": {"point_encoder", "image_backbone", "image_neck", "view_transform"},
+        "mmdet3d": {"point_encoder", "image_backbone", "image_neck"},
     },
     "uniscene": {
         "mmdet3d-0.17": {"image_backbone", "image_neck", "lifter"},
@@ -152,7 +152,7 @@ def test_the_header_says_what_a_stranger_needs(tmp_path):
     with safe_open(tmp_path / "e.safetensors", "pt") as file:
         header = file.metadata()
         keys = list(file.keys())
-    assert (header["layout"], json.loads(header["axes"])["lidar_encoder"]) == ("KRSC", "zyx")
+    assert (header["layout"], json.loads(header["axes"])["point_encoder"]) == ("KRSC", "zyx")
     said = {k: json.loads(header[k]) for k in ("recipe", "preset", "data", "commit", "step")}
     assert said == {
         "recipe": "unipad-lidar",
@@ -162,17 +162,17 @@ def test_the_header_says_what_a_stranger_needs(tmp_path):
         "step": 3,
     }
     assert json.loads(header["config"])["lidar"]["voxel_size"] == [0.4, 0.4, 0.4]
-    assert {key.split(".")[0] for key in keys} == {"lidar_encoder", "lidar_neck"}
+    assert {key.split(".")[0] for key in keys} == {"point_encoder", "point_neck"}
 
 
 def test_one_encoder_is_loaded_by_name(tmp_path):
     model = run_folder(tmp_path / "run")
-    encoder = load_encoder(tmp_path / "run", "lidar_neck")
+    encoder = load_encoder(tmp_path / "run", "point_neck")
     volume = torch.randn(1, 32, 3, 8, 8)
     assert_close(encoder.eval()(volume), model.lidar.neck.eval()(volume), rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"part: expected one of lidar_encoder, lidar_neck in .* got None"):
+    with pytest.raises(ValueError, match=r"part: expected one of point_encoder, point_neck in .* got None"):
         load_encoder(tmp_path / "run")
-    with pytest.raises(ValueError, match="got image_backbone"):
+    with pytest.raises(ValueError, match=r"got 'image_backbone'$"):
         load_encoder(tmp_path / "run", "image_backbone")
 
 
@@ -218,22 +218,22 @@ def test_folders_and_files_that_are_none_of_ours_are_one_line(tmp_path):
 def test_a_recipe_begins_with_what_a_file_has(tmp_path):
     model = run_folder(tmp_path / "run")
     other = RECIPES["unipad-lidar"].build(RECIPES["unipad-lidar"].presets["tiny"])
-    only = Pretrained({"lidar_encoder": read_pretrained(tmp_path / "run").encoders["lidar_encoder"]})
+    only = Pretrained({"point_encoder": read_pretrained(tmp_path / "run").encoders["point_encoder"]})
     export_encoders(only, "safetensors", tmp_path / "e.safetensors")
     lines = begin_with(other.encoders(), tmp_path / "e.safetensors")
-    assert lines[1] == "lidar_neck: anew" and lines[0].startswith("lidar_encoder: 54 of 54 tensors from")
+    assert lines[1] == "point_neck: anew" and lines[0].startswith("point_encoder: 54 of 54 tensors from")
     assert torch.equal(
         other.lidar.encoder.state_dict()["conv_out.0.weight"],
         model.lidar.encoder.state_dict()["conv_out.0.weight"],
     )
     export_encoders(
-        of_modules({"lidar_encoder": second_encoder()}), "safetensors", tmp_path / "f.safetensors"
+        of_modules({"point_encoder": second_encoder()}), "safetensors", tmp_path / "f.safetensors"
     )
     before = other.lidar.encoder.conv_input[0].weight.clone()
-    with pytest.raises(ValueError, match=r"lidar_encoder: \S+: expected \(.*\), got"):
+    with pytest.raises(ValueError, match=r"point_encoder: \S+: expected \(.*\), got"):
         begin_with(other.encoders(), tmp_path / "f.safetensors")
     assert torch.equal(before, other.lidar.encoder.conv_input[0].weight)
-    with pytest.raises(ValueError, match="expected one of lidar_encoder, lidar_neck, got point_encoder"):
+    with pytest.raises(ValueError, match=r"point_encoder \(a SparseUNet, here a SparseEncoder\): conv_input"):
         export_encoders(of_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
         begin_with(other.encoders(), tmp_path / "g.safetensors")
 
@@ -282,7 +282,7 @@ def test_a_damaged_header_names_the_file(encoders, said, tmp_path):
 
 
 def test_a_header_without_the_step_still_warns_of_masked_statistics():
-    pretrained = of_modules({"lidar_encoder": second_encoder()}, {"statistics": "masked"})
+    pretrained = of_modules({"point_encoder": second_encoder()}, {"statistics": "masked"})
     columns, note = prepare_export(pretrained, "safetensors", ExportOptions()).report.notes
     assert columns.startswith("a voxel is the mean of its points' x, y, z, intensity in 0 to 1")
     assert note.startswith("the run stopped at step (unknown): its batch norms' running statistics")
@@ -351,10 +351,10 @@ def test_what_no_file_can_hold_is_named():
 
 
 def test_printing_shows_no_numbers(tmp_path):
-    pretrained = of_modules({"lidar_encoder": second_encoder()})
+    pretrained = of_modules({"point_encoder": second_encoder()})
     done = export_encoders(pretrained, "mmdet3d", tmp_path / "e.pth")
     brought = import_encoders(tmp_path / "e.pth", "mmdet3d")
-    for shown in (pretrained, pretrained.encoders["lidar_encoder"], done, brought):
+    for shown in (pretrained, pretrained.encoders["point_encoder"], done, brought):
         assert len(repr(shown)) < 3000 and "tensor(" not in repr(shown) and "SparseEncoder" in repr(shown)
 
 
@@ -373,7 +373,7 @@ def test_weights_that_are_no_numbers_do_not_leave(tmp_path):
     with torch.no_grad():
         model.lidar.encoder.conv_input[0].weight[0, 0, 0, 0] = torch.nan
     save_checkpoint(tmp_path / "run" / "checkpoints", 4, {"step": 4, "model": model.state_dict()})
-    said = r"lidar_encoder: conv_input.0.weight: \d+ of \d+ numbers are NaN or infinite; "
+    said = r"point_encoder: conv_input.0.weight: \d+ of \d+ numbers are NaN or infinite; "
     with pytest.raises(ValueError, match=rf"step_000004.pt: {said}the run diverged"):
         load_encoders(tmp_path / "run")
     for to, out in (("safetensors", "e.safetensors"), ("mmdet3d-0.17", "e.pth")):

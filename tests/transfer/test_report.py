@@ -12,7 +12,7 @@ HEADINGS = ["part", "matched", "reshaped", "added", "missing", "unexpected", "un
 LONG = "SparseEncoder, or a module whose name goes on for more than a line of any terminal there is: " * 2
 REPORT = TransferReport(
     "a host (with a long title that a narrow console would break in the middle of a word)",
-    (PartReport("lidar_encoder", LONG, matched={"a": (3,)}, missing={"b": (2,)}, verified=1e-6),),
+    (PartReport("point_encoder", LONG, matched={"a": (3,)}, missing={"b": (2,)}, verified=1e-6),),
 )
 
 
@@ -26,7 +26,7 @@ def test_without_a_terminal_every_part_is_one_line(width):
     lines = said(Console(file=io.StringIO(), width=width))
     assert lines[0].startswith(REPORT.direction) and lines[0].endswith("60.0% of the parameters")
     assert lines[1].split() == HEADINGS
-    (row,) = [line for line in lines if line.startswith("lidar_encoder -> ")]
+    (row,) = [line for line in lines if line.startswith("point_encoder -> ")]
     assert LONG.strip() in row and row.split()[-7:] == ["1", "0", "0", "1", "0", "0", "1e-06"]
 
 

@@ -14,7 +14,7 @@ from renderpretrain.recipes.columns import Column
 from renderpretrain.storage.safetensors_file import DIGEST, pack_tensors
 from renderpretrain.storage.weights import Weights, read_weights
 from renderpretrain.transfer.architecture import build
-from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights
+from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder, Pretrained, check_weights
 
 FORMAT = "renderpretrain-encoders-3"
 """In the header of our files."""
@@ -69,6 +69,8 @@ def read_file(path: Path) -> Pretrained:
             name: _reading(encoder, columns.get(name, ()), largest.get(name, ()))
             for name, encoder in encoders.items()
         }
+        now = {old: new for old, new in ROLES_OF_BEFORE.items() if new not in encoders}
+        encoders = {now.get(name, name): encoder for name, encoder in encoders.items()}
     except (ValueError, AttributeError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path}: its header is damaged ({error})") from error
     return Pretrained(encoders, about)
