@@ -15,8 +15,8 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import ROOMS, open_data
 from renderpretrain.data.words import DataWord, data_words, joined
+from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.recipes import RECIPES, RecipeEntry
-from renderpretrain.recipes.norms import estimate_statistics
 from renderpretrain.recipes.recipe import RunSettings
 from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.runs.settings import Tree, as_tree, choose, resolve

@@ -34,7 +34,7 @@ def show(
 ) -> None:
     """Every setting of a preset and where it comes from, as YAML, ready for --config."""
     from renderpretrain.recipes import RECIPES
-    from renderpretrain.recipes.sources import sources_of
+    from renderpretrain.recipes.settings import sources_of
     from renderpretrain.runs.settings import as_tree, choose, write_commented_yaml
 
     entry = choose("recipe", name, RECIPES)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.recipe import encoders_of
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.terminal import printable
 from renderpretrain.training import Change, FitResult, StepCost
 

@@ -132,6 +132,14 @@ class VoxelGrid:
         most = ops.constant(self.shape[::-1], index) - 1
         return torch.minimum(index.clamp(min=0), most).flip(-1)
 
+    def occupied(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Bool[Tensor, "B Z Y X"]:
+        """Which voxels hold a valid point. Not differentiable."""
+        index = ops.voxel_index(points, valid, self.shape, self.lower, self.upper, self.scale, self.offset)
+        # Points outside have index -1: the one voxel too many.
+        held = torch.zeros(len(points) * self.num_voxels + 1, dtype=torch.bool, device=points.device)
+        held[index.flatten()] = True
+        return held[:-1].view(-1, *self.shape)
+
     def centers(self, device: torch.device | str = "cpu") -> Float[Tensor, "Z Y X 3"]:
         """World coordinates of every voxel centre."""
         z, y, x = (

@@ -1,7 +1,7 @@
 """Does pre-training pay? The same probe on a pre-trained encoder and on fresh ones, with few labels and many.
 
 Both arms get the same labels, budget, schedule, seeds, and the same treatment of batch-norm statistics
-(:func:`~renderpretrain.recipes.norms.estimate_statistics`).
+(:func:`~renderpretrain.encoders.norms.estimate_statistics`).
 """
 
 import copy
@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
+from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
 from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
 from renderpretrain.probes.task import Places, Task
-from renderpretrain.recipes.norms import estimate_statistics
 
 Arm = Literal["scratch", "pretrained"]
 

@@ -5,7 +5,7 @@ A recipe is a module that meets :class:`Recipe`; :data:`RECIPES` says which ther
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -49,7 +49,7 @@ from renderpretrain.recipes.recipe import (
     RendersViews,
     SaysClasses,
 )
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig, renamed
 from renderpretrain.recipes.sources import (
     INDOOR_SOURCES,
     NS_MAE_SOURCES,
@@ -126,6 +126,7 @@ class RecipeEntry:
         prepare: Wraps a data set in what the recipe learns from beside the scenes themselves, given the
             configuration and how many of the last scenes are held out.
         frames_per_street: Consecutive scenes of a synthetic street.
+        former: Names that its settings had, and have in what was saved then: today's by the former.
     """
 
     name: str
@@ -139,6 +140,11 @@ class RecipeEntry:
     data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _with_columns
     frames_per_street: int = 1
+    former: Mapping[str, str] = field(default_factory=dict)
+
+    def renamed(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that a run or an exported file saved, under the names they have today."""
+        return renamed(tree, self.former)
 
 
 def _unipad(name: str, summary: str) -> RecipeEntry:

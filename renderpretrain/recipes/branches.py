@@ -12,11 +12,52 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import ImageEncoder, PointEncoder, Voxels
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
-from renderpretrain.masking import MaskPolicy, hidden_voxels, occupied_blocks, voxel_candidates
+from renderpretrain.masking import (
+    MaskPolicy,
+    hidden_voxels,
+    occupied_blocks,
+    patch_candidates,
+    voxel_candidates,
+)
 from renderpretrain.recipes.columns import SWEEPS, PointInput
 from renderpretrain.recipes.recipe import MaskedVoxels
-from renderpretrain.recipes.sensors import ImageNormalization, draw_patches
 from renderpretrain.samplers import RayTargets
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What published image networks expect of RGB in [0, 1]."""
+
+
+class ImageNormalization(nn.Module):
+    """RGB in [0, 1] to what published image networks expect."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
+        """Differentiable. On a GPU the channels come last in memory, as its convolutions want in bf16."""
+        images = (images - self.mean) / self.std
+        return channels_last(images) if images.is_cuda else images
+
+
+def channels_last(images: Float[Tensor, "*batch C H W"]) -> Float[Tensor, "*batch C H W"]:
+    """The same numbers in ``torch.channels_last`` memory, which every layer that follows keeps."""
+    flat = images.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+    return flat.unflatten(0, images.shape[:-3])
+
+
+def draw_patches(
+    batch: Batch, images: Tensor, policy: MaskPolicy, patch_size: int
+) -> Bool[Tensor, "B N h w"]:
+    """Hidden patches; every image of a sample has its own mask."""
+    count = images.shape[1]
+    candidates = patch_candidates(images.flatten(0, 1), patch_size)
+    return policy(candidates, ops.per_camera(batch.seeds, count)).unflatten(0, (batch.size, count))
 
 
 def hide_blocks(
@@ -26,6 +67,13 @@ def hide_blocks(
     z, y, x = (-(-n // b) for n, b in zip(voxels.grid.shape, block, strict=True))
     occupied = occupied_blocks(voxels.coords, block, (len(seeds), z, y, x))
     return MaskedVoxels(voxels, hidden_voxels(voxels.coords, block, policy(occupied, seeds)))
+
+
+def set_momentum(part: nn.Module | None, momentum: float) -> None:
+    """Set the running statistics' momentum of a part's batch norms."""
+    for module in part.modules() if part else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
 
 
 class PointBranch(nn.Module):

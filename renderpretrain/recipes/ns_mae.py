@@ -18,7 +18,7 @@ from renderpretrain.recipes.branches import PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.ns_mae_branches import FEATURE_STRIDE, CameraBranch, Lifted, camera_branch
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig, NSMAELossConfig
-from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums, occupied_columns
+from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.recipe import Hidden
@@ -254,12 +254,10 @@ class NSMAE(nn.Module):
     ) -> tuple[Float[Tensor, "B Y X"], Bool[Tensor, "B Y X"]]:
         """Depth of the topmost return in every column, and which columns count: those with hidden points."""
         points, returns = batch.points.xyz, batch.points.key
-        target, known = losses.top_surface(
-            occupied_columns(points, returns, self.grid), self.grid.voxel_size[2]
-        )
+        target, known = losses.top_surface(self.grid.occupied(points, returns), self.grid.voxel_size[2])
         masked = hidden.points
         if masked is not None:
-            known = occupied_columns(points, returns & masked, self.grid).any(1)
+            known = self.grid.occupied(points, returns & masked).any(1)
         return target, known
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:

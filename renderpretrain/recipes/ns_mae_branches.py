@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.data import Batch
 from renderpretrain.encoders import LSSFPN, SwinTransformer
+from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters import frustum_points
 from renderpretrain.masking import MaskPolicy, RandomMask, hide_depth, hide_patches
 from renderpretrain.ops.batch_norm import BatchNorm2d
-from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
 from renderpretrain.recipes.sensors import ImageNormalization, draw_patches
 from renderpretrain.samplers import depth_pictures

@@ -11,18 +11,20 @@ from pydantic import Field
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig
-from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 from renderpretrain.recipes.settings import (
+    NUSCENES_SAMPLES,
     Box,
     Count,
     Depths,
     ImageSize,
+    OptimizationConfig,
     Settings,
     Span,
     VoxelSize,
     WeightsFile,
     Width,
     Widths,
+    tiny_optimization,
 )
 
 

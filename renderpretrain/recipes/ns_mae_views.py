@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain import losses, ops
-from renderpretrain.geometry import VoxelGrid
+from renderpretrain import losses
 
 
 @dataclass(frozen=True)
@@ -58,15 +57,3 @@ def error_sums(
     """Sum of absolute errors where valid, and how many there are, in float64."""
     error = torch.where(valid, value.double() - target.double(), 0.0).abs()
     return torch.stack([error.sum(), valid.sum().double()])
-
-
-def occupied_columns(
-    points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"], grid: VoxelGrid
-) -> Bool[Tensor, "B Z Y X"]:
-    """Which voxels hold a valid point."""
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    index: Int[Tensor, "B P"] = ops.voxel_index(points, valid, *box)
-    # Points outside have index -1: the one voxel too many.
-    occupied = torch.zeros(len(points) * grid.num_voxels + 1, dtype=torch.bool, device=points.device)
-    occupied[index.flatten()] = True
-    return occupied[:-1].view(-1, *grid.shape)

@@ -2,7 +2,10 @@
 
 from pydantic import Field
 
+from renderpretrain.recipes.sections import RayLossConfig
 from renderpretrain.recipes.settings import Count, Distance, Settings
+
+__all__ = ["RayConfig", "RayLossConfig"]
 
 
 class RayConfig(Settings):
@@ -15,20 +18,3 @@ class RayConfig(Settings):
     far_radius: Distance = 50.0
     stride: Count = Field(4, gt=0, description="Pixels between the filler's grid points.")
     sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
-
-
-class RayLossConfig(Settings):
-    """Weights, depth and distance terms per metre; a term of weight 0 is left out."""
-
-    depth: float = Field(10 / 108, ge=0)
-    rgb: float = Field(0.0, ge=0, description="Needs cameras.")
-    free_space: float = Field(0.0, ge=0)
-    sdf: float = Field(0.0, ge=0, description="Near-surface term.")
-    eikonal: float = Field(0.0, ge=0)
-    truncation: float = Field(1.0, gt=0, description="Metres around a measured surface.")
-    inliers: float | None = Field(
-        None,
-        gt=0,
-        description="Rays with errors beyond about so many medians of their sample's count less, depth and "
-        "colour each for itself; null: all alike. Rays that are merely hard lose too. Published: null.",
-    )

@@ -19,7 +19,7 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import Voxels
 from renderpretrain.fields import SurfaceField
 from renderpretrain.geometry import Cameras, Rays, VoxelGrid
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import RayTargets
 

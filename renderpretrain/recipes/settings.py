@@ -1,8 +1,14 @@
-"""What the settings of recipes are made of: names that exist, numbers that can be meant."""
+"""What recipes' settings are made of: values that can be meant, how it is optimised, where numbers are from.
+
+A setting's source begins with ``paper``, ``code`` (a file and its lines in the authors' repository), ``ours``
+(in brackets what paper or code have instead), or ``unused`` (and what turns it off in the preset that is
+shown). A method's file lists them beside its presets.
+"""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -137,3 +143,264 @@ WeightsFile = Annotated[str | None, AT_START]
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """Of one, which it does not reach."""
+
+Multiplier = Annotated[float, Field(ge=0, le=1e6)]
+"""Of a learning rate."""
+
+NUSCENES_SAMPLES = 28130
+"""Samples of the nuScenes training split: what published epochs count."""
+
+
+class OptimizationConfig(Settings):
+    """An optimiser with a schedule; every published number has a field."""
+
+    steps: int = Field(400, gt=0, description="Optimiser steps.")
+    batch_size: int = Field(1, gt=0, le=2**16, description="Scenes per process and step.")
+    accumulate: int = Field(
+        1, gt=0, le=2**16, description="Batches whose gradients are summed into one step."
+    )
+    lr: float = Field(
+        2e-4, gt=0, le=1e6, description="Learning rate; the start of the cycle for the cyclic schedule."
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        "adamw", description="sgd is Nesterov's, with the first beta for its momentum."
+    )
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    schedule: Literal["cosine", "cyclic", "constant"] = "cosine"
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    warmup_ratio: float = Field(1 / 3, gt=0, le=1, description="Learning rate at step 0 as a share of lr.")
+    min_lr_ratio: float = Field(
+        1e-3, ge=0, le=1, description="Final learning rate of the cosine as a share of lr."
+    )
+    cyclic_peak: float = Field(10.0, gt=0, description="Peak of the cyclic schedule as a multiple of lr.")
+    cyclic_end: float = Field(1e-4, gt=0, description="End of the cyclic schedule as a multiple of lr.")
+    cyclic_up: float = Field(0.4, gt=0, lt=1, description="Share of the steps that go up.")
+    cyclic_momentum: tuple[Share, Share] | None = Field(
+        (0.95, 0.85), description="First beta at the ends and at the peak of the cycle; null keeps betas."
+    )
+    clip_norm: float | None = Field(
+        35.0, gt=0, description="L2 norm the gradient is clipped to; null never clips."
+    )
+    lr_multipliers: dict[str, Multiplier] = Field(
+        default_factory=dict, description="Learning-rate factors by prefix of the parameter name."
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    sync_batch_norm: bool = Field(False, description="Synchronise batch-norm statistics across GPUs.")
+    gradient_norms_every: int = Field(
+        0,
+        ge=0,
+        description="Steps between rows with the norm of every term's gradient on every encoder, at the cost "
+        "of a backward pass per term; 0 never measures.",
+    )
+    log_every: int = Field(10, gt=0, description="Steps between console lines.")
+    eval_every: int = Field(100, gt=0, description="Steps between evaluations of held-out scenes.")
+    checkpoint_every: int = Field(200, gt=0, description="Steps between checkpoints.")
+    checkpoint_minutes: float = Field(
+        8.0,
+        gt=0,
+        le=10,
+        description="Minutes until a checkpoint is written all the same; the first one comes after a tenth.",
+    )
+
+
+def tiny_optimization(lr: float) -> OptimizationConfig:
+    """Of every ``tiny`` preset: minutes on two cores, a short warm-up, then a cosine; the rate is its own."""
+    return OptimizationConfig(
+        steps=400,
+        batch_size=1,
+        lr=lr,
+        schedule="cosine",
+        warmup_steps=20,
+        min_lr_ratio=0.01,
+        clip_norm=35,
+    )
+
+
+Listing = Mapping[str, str]
+"""From a setting's dotted name to its source."""
+
+OURS = (
+    "accumulate betas sync_batch_norm gradient_norms_every log_every eval_every checkpoint_every "
+    "checkpoint_minutes"
+)
+"""Settings of the optimisation of which no released configuration is known to say anything."""
+
+WARM_UP = "warmup_steps warmup_ratio min_lr_ratio"
+CYCLE = "cyclic_peak cyclic_end cyclic_up cyclic_momentum"
+"""Settings of one schedule or the other."""
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Settings that nothing reads while others have certain values.
+
+    Attributes:
+        names: The settings.
+        when: The values, all of which are needed, by the settings that have them.
+    """
+
+    names: tuple[str, ...]
+    when: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Of one recipe.
+
+    Attributes:
+        code: The authors' repository and the commit that was read.
+        paper: The source of every setting that the ``paper`` preset uses.
+        unused: What turns settings off.
+        presets: Sources of the settings in which other published presets differ from ``paper``, or which it
+            does not use, by preset.
+    """
+
+    code: str
+    paper: Listing
+    unused: tuple[Unused, ...]
+    presets: Mapping[str, Listing] = field(default_factory=dict)
+
+
+def listed(groups: Mapping[str, str], section: str = "") -> dict[str, str]:
+    """A listing from names that share a source, with spaces between them.
+
+    Args:
+        groups: Names by source.
+        section: What the names belong to, with a dot at its end.
+
+    Raises:
+        ValueError: If a name occurs twice.
+    """
+    listing: dict[str, str] = {}
+    for source, names in groups.items():
+        for name in names.split():
+            if section + name in listing:
+                raise ValueError(f"{section}{name}: expected one source, got two")
+            listing[section + name] = source
+    return listing
+
+
+def unused(names: str, section: str = "", *, when: Mapping[str, Any]) -> Unused:
+    """Settings that nothing reads, from names with spaces between them.
+
+    Args:
+        names: Of the settings.
+        section: What the names belong to, with a dot at its end.
+        when: The values, by full names.
+    """
+    return Unused(tuple(section + name for name in names.split()), when)
+
+
+CALIBRATION = {"calibration.refine": "ours"}
+"""Learned camera poses, which no published system has."""
+
+UNREFINED = unused(
+    "num_cameras rotation_std_deg translation_std_m weight alignment",
+    "calibration.",
+    when={"calibration.refine": False},
+)
+"""Where poses can be learned."""
+
+UNSCHEDULED = (
+    unused("warmup_ratio", "optimization.", when={"optimization.warmup_steps": 0}),
+    *(
+        unused(names, "optimization.", when={"optimization.schedule": other})
+        for names, others in (("min_lr_ratio", ("cyclic", "constant")), (CYCLE, ("cosine", "constant")))
+        for other in others
+    ),
+)
+"""What the schedules do not share."""
+
+
+def settings_of(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting, in order; a section is none itself."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from settings_of(value, f"{section}{name}.")
+        else:
+            yield section + name, value
+
+
+def unused_in(settings: Mapping[str, Any], rules: tuple[Unused, ...]) -> dict[str, str]:
+    """Which settings nothing reads, and what turns each off."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        if all(settings[name] == value for name, value in rule.when.items()):
+            why = ", ".join(f"{name} {_short(value)}" for name, value in rule.when.items())
+            found = dict.fromkeys(rule.names, f"unused: {why}") | found
+    return found
+
+
+def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) -> dict[str, str]:
+    """Every setting of a preset with its source; where it is not published, what ``paper`` has instead.
+
+    Args:
+        sources: The recipe's.
+        presets: The recipe's.
+        preset: One of them.
+    """
+    published, shown = (dict(settings_of(presets[name])) for name in ("paper", preset))
+    told = unused_in(shown, sources.unused) | dict(sources.presets.get(preset, {}))
+    for name in shown.keys() - told.keys():
+        source = sources.paper.get(name, "ours (unused in paper)")
+        if name in sources.paper and shown[name] != published[name]:
+            source = "ours" if source.startswith("ours") else f"ours (paper: {_short(published[name])})"
+        told[name] = source
+    return told
+
+
+def _short(value: Any) -> str:
+    """A number without digits that say nothing, a list or a truth as YAML has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(_short(item) for item in value)}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "null" if value is None else str(value)
+
+
+def renamed(tree: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:
+    """Settings as they were saved, under the names they have today.
+
+    Args:
+        tree: Sections of settings, some of them perhaps.
+        former: Today's dotted names by former ones. What is there under both keeps today's.
+    """
+    result = {name: renamed(part, {}) if isinstance(part, Mapping) else part for name, part in tree.items()}
+    moved = {name: _taken(result, old.split(".")) for old, name in former.items() if _holds(result, old)}
+    for name, value in moved.items():
+        *sections, key = name.split(".")
+        place = result
+        for section in sections:
+            place = place.setdefault(section, {})
+        place.setdefault(key, value)
+    return result
+
+
+def check_names(tree: Mapping[str, Any], former: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` if a setting is told by a name it no longer has."""
+    for old, name in former.items():
+        if _holds(tree, old):
+            raise ValueError(f"{old}: is called {name}")
+
+
+def _holds(tree: Any, name: str) -> bool:
+    """Whether a setting is in a tree."""
+    section, _, rest = name.partition(".")
+    if not isinstance(tree, Mapping) or section not in tree:
+        return False
+    return _holds(tree[section], rest) if rest else True
+
+
+def _taken(tree: dict[str, Any], path: list[str]) -> Any:
+    """A setting out of a tree, with the sections that it leaves empty."""
+    section, *rest = path
+    if not rest:
+        return tree.pop(section)
+    value = _taken(tree[section], rest)
+    if not tree[section]:
+        del tree[section]
+    return value

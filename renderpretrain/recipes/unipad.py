@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.data import Batch
 from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, VolumeConv, VolumeNeck
+from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ViewLifter
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes.branches import ImageBranch, Lifted, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
-from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.ray_terms import ray_terms

@@ -12,8 +12,8 @@ from pydantic import Field
 from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.ray_config import RayConfig, RayLossConfig
-from renderpretrain.recipes.schedule import NUSCENES_SAMPLES, OptimizationConfig, tiny_optimization
 from renderpretrain.recipes.settings import (
+    NUSCENES_SAMPLES,
     Block,
     Blocks,
     Box,
@@ -21,12 +21,14 @@ from renderpretrain.recipes.settings import (
     Depths,
     ImageSize,
     Initial,
+    OptimizationConfig,
     Settings,
     Span,
     VoxelSize,
     WeightsFile,
     Width,
     Widths,
+    tiny_optimization,
 )
 
 

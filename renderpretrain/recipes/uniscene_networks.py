@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from renderpretrain.encoders import FPN, ResNet
 from renderpretrain.encoders.frozen import freeze
+from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, LiftSplat
 from renderpretrain.masking import hide_patches
 from renderpretrain.ops.batch_norm import BatchNorm2d, BatchNorm3d
-from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.recipes.sensors import ImageNormalization, has_numbers
 from renderpretrain.recipes.uniscene_config import UniSceneConfig
 

@@ -114,8 +114,20 @@ class VolumeRenderer(nn.Module, Generic[Field]):
         self.background = background
 
     def forward(
-        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
+        self,
+        volume: Float[Tensor, "B C Z Y X"],
+        rays: Rays,
+        seeds: Int[Tensor, " B"] | None = None,
+        *,
+        sampler: RaySampler | None = None,
     ) -> Rendered:
-        """Render ``(B, R)`` rays; with ``seeds`` the samples are jittered."""
-        samples = self.sampler(volume, rays, seeds)
+        """Render rays.
+
+        Args:
+            volume: What the field reads.
+            rays: ``(B, R)`` of them.
+            seeds: With seeds the samples are jittered.
+            sampler: Of this call, in place of the renderer's own.
+        """
+        samples = (self.sampler if sampler is None else sampler)(volume, rays, seeds)
         return render(self.field(volume, rays, samples), samples, background=self.background)

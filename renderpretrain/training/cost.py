@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Views
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.training.flops import flops_of
 from renderpretrain.training.step import runs_in_bfloat16
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.console import narrator
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from renderpretrain.data import Batch, SceneDataset
-from renderpretrain.recipes.norms import statistics_of
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.encoders.norms import statistics_of
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.folder import RunFolder, versions
 from renderpretrain.training.console import Say, describe

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 
 
 def lr_factor(optimization: OptimizationConfig, step: int) -> float:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from renderpretrain.data import Batch
 from renderpretrain.losses import gradient_norms
 from renderpretrain.recipes.recipe import HasEncoders, encoders_of
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
 from renderpretrain.training.metrics import Row

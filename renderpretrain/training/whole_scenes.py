@@ -18,7 +18,7 @@ def whole_scenes(
 ) -> Iterator[object]:
     """Encode a few training scenes with nothing hidden, as encoders are used.
 
-    For :func:`~renderpretrain.recipes.norms.estimate_statistics`, which runs it.
+    For :func:`~renderpretrain.encoders.norms.estimate_statistics`, which runs it.
 
     Args:
         recipe: Its ``encode`` is called; without one nothing happens.

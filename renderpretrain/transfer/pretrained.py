@@ -21,7 +21,7 @@ def read_pretrained(path: Path | str) -> Pretrained:
     """The encoders of a run folder, or of a file that ``export`` or ``import`` wrote.
 
     A run's are those of its newest checkpoint. Where it has not ended, the running statistics of batch norms
-    are those of masked scenes; :func:`~renderpretrain.recipes.norms.estimate_statistics` measures others.
+    are those of masked scenes; :func:`~renderpretrain.encoders.norms.estimate_statistics` measures others.
 
     Raises:
         ValueError: If it is neither, damaged, of another recipe than its configuration says, or a run whose

@@ -8,9 +8,14 @@ from variants import VARIANTS, batch_of, scenes_for, small
 
 from renderpretrain.cli import main
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.recipes.sources import settings_of, sources_of, unused_in
-from renderpretrain.recipes.sources.listing import UNSCHEDULED, listed
+from renderpretrain.recipes.settings import (
+    UNSCHEDULED,
+    OptimizationConfig,
+    listed,
+    settings_of,
+    sources_of,
+    unused_in,
+)
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training.schedule import first_beta, lr_factor
 

@@ -16,8 +16,7 @@ from renderpretrain.runs.settings import (
     write_yaml,
 )
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.recipes.sources import settings_of
+from renderpretrain.recipes.settings import OptimizationConfig, settings_of
 from renderpretrain.training import without_memory
 
 

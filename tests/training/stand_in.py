@@ -7,7 +7,7 @@ from renderpretrain import losses
 from renderpretrain.data import Scene
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.ops import fork, uniform
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams
 

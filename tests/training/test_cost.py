@@ -10,7 +10,7 @@ from renderpretrain import ops
 from renderpretrain.data import Batch, SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import Points
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.schedule import OptimizationConfig
+from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training import enlarge_images, step_cost, without_memory
 from renderpretrain.training.cost import Meter

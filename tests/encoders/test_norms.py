@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from renderpretrain.recipes.norms import estimate_statistics, statistics_of
+from renderpretrain.encoders.norms import estimate_statistics, statistics_of
 
 
 def network():

@@ -9,8 +9,8 @@ import torch
 from renderpretrain.encoders import ConvNeXt, ResNet, SwinTransformer
 from renderpretrain.encoders.image_names import NAMINGS
 from renderpretrain.encoders.image_tables import mm_swin_leaves, scale_as_map, torchvision_swin_leaves
+from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.encoders.key_tables import rename
-from renderpretrain.recipes.image_weights import load_backbone
 from renderpretrain.transfer import ImportOptions, import_encoders, load_encoder
 
 NETWORKS = {

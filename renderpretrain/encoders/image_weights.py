@@ -5,9 +5,13 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from renderpretrain.encoders.image_names import read_image_network
-from renderpretrain.recipes.sensors import has_numbers
 from renderpretrain.storage.safetensors_file import DIGEST
 from renderpretrain.storage.weights import check_finite, read_weights
+
+
+def has_numbers(module: nn.Module) -> bool:
+    """Whether a module is more than shapes, which is what the meta device holds of one."""
+    return not next(module.parameters()).is_meta
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from renderpretrain.recipes.sensors import channels_last
+from renderpretrain.recipes.branches import channels_last
 
 
 def test_channels_come_last_in_memory_and_nowhere_else():
