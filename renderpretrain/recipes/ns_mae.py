@@ -298,7 +298,7 @@ class NSMAE(nn.Module):
             parts |= {
                 "image_backbone": self.camera.backbone,
                 "image_neck": self.camera.neck,
-                "view_transform": self.camera.view_transform,
+                "lifter": self.camera.view_transform,
             }
         return parts
 

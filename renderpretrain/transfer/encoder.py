@@ -12,7 +12,7 @@ from renderpretrain.recipes.columns import point_input
 from renderpretrain.transfer.architecture import Spec, describe, role_of
 from renderpretrain.transfer.layouts import Tensors
 
-ROLES_OF_BEFORE = {"lidar_encoder": "point_encoder", "lidar_neck": "point_neck"}
+ROLES_OF_BEFORE = {"lidar_encoder": "point_encoder", "lidar_neck": "point_neck", "view_transform": "lifter"}
 """What parts were called in files that were written before, and what these are called now."""
 
 

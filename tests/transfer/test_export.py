@@ -362,15 +362,15 @@ def test_bevfusions_maps_lie_the_other_way(tmp_path):
     """Its bird's-eye maps are (X, Y): the view transform's last convolutions are turned."""
     recipe = RECIPES["ns-mae"].build(RECIPES["ns-mae"].presets["tiny"])
     config = RECIPES["ns-mae"].presets["tiny"].model_dump(mode="json")
-    parts = {"view_transform": shaken(recipe.encoders()["view_transform"])}
+    parts = {"lifter": shaken(recipe.encoders()["lifter"])}
     pretrained = of_modules(parts, {"recipe": "ns-mae", "config": config})
     host, good = HOSTS["bevfusion"], tensors_of(pretrained, "bevfusion")
     name = "encoders.camera.vtransform.downsample.0.weight"
-    ours = parts["view_transform"].state_dict()["downsample.0.weight"]
+    ours = parts["lifter"].state_dict()["downsample.0.weight"]
     assert torch.equal(good[name], ours.transpose(2, 3)) and not torch.equal(good[name], ours)
-    assert verify_part(pretrained, "view_transform", host, serialize(good, host)) < TOLERANCE
+    assert verify_part(pretrained, "lifter", host, serialize(good, host)) < TOLERANCE
     wrong = {**good, name: ours.contiguous()}
-    assert verify_part(pretrained, "view_transform", host, serialize(wrong, host)) > 1e-2
+    assert verify_part(pretrained, "lifter", host, serialize(wrong, host)) > 1e-2
 
 
 def test_an_empty_report_is_no_match():

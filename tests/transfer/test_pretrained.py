@@ -103,7 +103,7 @@ PLACES = {
     "ponder-outdoor": {"pointcept": {"point_encoder"}},
     "ponder-indoor": {"pointcept": {"point_encoder"}},
     "ns-mae": {
-        "bevfusion": {"point_encoder", "image_backbone", "image_neck", "view_transform"},
+        "bevfusion": {"point_encoder", "image_backbone", "image_neck", "lifter"},
         "mmdet3d": {"point_encoder", "image_backbone", "image_neck"},
     },
     "uniscene": {
@@ -126,7 +126,7 @@ def test_every_recipe_has_hosts_that_compute_what_it_computes(recipe, tmp_path):
 
 @pytest.mark.parametrize(
     ("recipe", "host", "source", "part"),
-    [("uniscene", "mmdet3d-0.17", "uniscene", "lifter"), ("ns-mae", "bevfusion", "nsmae", "view_transform")],
+    [("uniscene", "mmdet3d-0.17", "uniscene", "lifter"), ("ns-mae", "bevfusion", "nsmae", "lifter")],
 )
 def test_parts_that_only_a_recipe_can_build_come_back_with_it(recipe, host, source, part, tmp_path):
     """Grids are no weights: those in a file are passed over, and the recipe brings its own."""
