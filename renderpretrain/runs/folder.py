@@ -17,8 +17,8 @@ import yaml
 import renderpretrain
 from renderpretrain.ops import native_status
 from renderpretrain.runs.checkpoint import newest_checkpoint
-from renderpretrain.storage.files import PARTIAL, write_text
 from renderpretrain.runs.lock import check_unlocked, run_lock
+from renderpretrain.storage.files import PARTIAL, write_text
 
 
 @dataclass(frozen=True)

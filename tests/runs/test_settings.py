@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
+from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.settings import OptimizationConfig, settings_of
 from renderpretrain.runs.settings import (
     choose,
     merged,
@@ -15,8 +17,6 @@ from renderpretrain.runs.settings import (
     write_commented_yaml,
     write_yaml,
 )
-from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.settings import OptimizationConfig, settings_of
 from renderpretrain.training import without_memory
 
 
