@@ -21,8 +21,8 @@ from typing import Any
 import paper_steps
 import torch
 
-from renderpretrain.cli.job import make_job
 from renderpretrain.data import Batch, collate
+from renderpretrain.runs import describe_run
 from renderpretrain.training import build_optimizer, step_cost, without_memory
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest
@@ -117,7 +117,7 @@ def _prepared(name: str, preset: str) -> tuple[Any, Batch]:
         return paper_steps.prepare(name, 1)
     recipe, _, form = name.partition(":")
     changes = [{"lifter" if recipe == "uniscene" else "modality": form}] if form else []
-    job = make_job(recipe, {"preset": preset}, changes, saved={})
+    job = describe_run(recipe, {"preset": preset}, changes, saved={})
     return job, collate([job.open()[3]], torch.zeros(1, dtype=torch.long))
 
 

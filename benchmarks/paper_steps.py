@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from renderpretrain.cli.job import Job, make_job
 from renderpretrain.data import Batch, collate
+from renderpretrain.runs import RunDescription, describe_run
 from renderpretrain.training import build_optimizer, enlarge_images, step_cost, without_memory
 
 GIB = 2**30
@@ -95,23 +95,23 @@ def take(name: str, limit: float) -> dict[str, Any]:
     }
 
 
-def prepare(name: str, shrink: int) -> tuple[Job, Batch]:
+def prepare(name: str, shrink: int) -> tuple[RunDescription, Batch]:
     """The job and one scene, with images that are so many times smaller."""
     recipe, _, form = name.partition(":")
     changes = [{"lifter" if recipe == "uniscene" else "modality": form}] if form else []
-    job = make_job(recipe, {"preset": "paper"}, changes, saved={})
+    job = describe_run(recipe, {"preset": "paper"}, changes, saved={})
     settings: Any = job.config
     height, width = settings.image_size
     if shrink > 1:  # to sides that patches of 32 divide
         height, width = height // shrink // 32 * 32, width // shrink // 32 * 32
         changes.append({"image_size": [height, width]})
-        job = make_job(recipe, {"preset": "paper"}, changes, saved={})
+        job = describe_run(recipe, {"preset": "paper"}, changes, saved={})
     dataset = job.open(image_size=(height // 8, width // 8))
     # The last frame of a street, which has all its history.
     return job, enlarge_images(collate([dataset[3]], torch.zeros(1, dtype=torch.long)), (height, width))
 
 
-def with_random_weights(job: Job) -> nn.Module:
+def with_random_weights(job: RunDescription) -> nn.Module:
     """The recipe with random weights in the place of published ones, frozen as those would be."""
     settings: Any = job.config
     image = getattr(settings, "image", None)
@@ -119,14 +119,14 @@ def with_random_weights(job: Job) -> nn.Module:
     if not off or image.weights is not None:
         return job.build()
     thawed = settings.model_copy(update={"image": image.model_copy(update=off)})
-    model = Job(**{**vars(job), "config": thawed}).build()
+    model = RunDescription(**{**vars(job), "config": thawed}).build()
     if "image_backbone" not in model.encoders():  # type: ignore[operator]
         return job.build()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
         torch.save(model.encoders()["image_backbone"].state_dict(), path)  # type: ignore[operator]
         given = image.model_copy(update={"weights": str(path)})
-        return Job(**{**vars(job), "config": settings.model_copy(update={"image": given})}).build()
+        return RunDescription(**{**vars(job), "config": settings.model_copy(update={"image": given})}).build()
 
 
 def peak_memory() -> int:

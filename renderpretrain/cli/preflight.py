@@ -6,12 +6,12 @@ from functools import partial
 
 import typer
 
-from renderpretrain.cli.job import Job
 from renderpretrain.data.words import DataWord, data_words, folder_options, listed
+from renderpretrain.runs import RunDescription
 from renderpretrain.training.preflight import FolderFrames, Preflight
 
 
-def checked(job: Job, *, skip_bad: bool, resumed: bool) -> Job:
+def checked(job: RunDescription, *, skip_bad: bool, resumed: bool) -> RunDescription:
     """The job, its recordings looked at frame by frame; says which frames are left out and why.
 
     Args:
@@ -40,7 +40,7 @@ def checked(job: Job, *, skip_bad: bool, resumed: bool) -> Job:
     return replace(job, skipped=skipped)
 
 
-def _frames(job: Job, word: DataWord, skipped: Collection[int]) -> FolderFrames:
+def _frames(job: RunDescription, word: DataWord, skipped: Collection[int]) -> FolderFrames:
     """What a word says of a folder."""
     options = folder_options(word.options)
     asked = listed(options["cameras"]) if "cameras" in options else None

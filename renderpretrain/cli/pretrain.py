@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from renderpretrain.cli.job import Job
+    from renderpretrain.runs import RunDescription
 
 Flag = typer.Option
 
@@ -39,8 +39,8 @@ def pretrain(
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
-    from renderpretrain.cli.job import make_job, recipe_settings, saved_job
     from renderpretrain.cli.preflight import checked
+    from renderpretrain.runs import describe_run, recipe_settings, saved_tree
     from renderpretrain.runs.settings import parse_assignment
 
     folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
@@ -49,7 +49,7 @@ def pretrain(
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
     flags = {"preset": preset, "data": data, "seed": seed, "init": init, "holdout": holdout, "scenes": scenes}
-    job = make_job(recipe, flags, updates, saved=saved_job(folder) if resume else {})
+    job = describe_run(recipe, flags, updates, saved=saved_tree(folder) if resume else {})
     job = checked(job, skip_bad=skip_bad, resumed=resume)
     if dry_run:
         _check(job, folder, device, resume)
@@ -58,7 +58,7 @@ def pretrain(
         _run(job, folder, {"device": device, "resume": resume, "workers": workers})
 
 
-def _check(job: "Job", folder: Path, device: str, resume: bool) -> None:
+def _check(job: "RunDescription", folder: Path, device: str, resume: bool) -> None:
     """Refuse what a run would refuse, and touch nothing."""
     from renderpretrain.recipes.columns import columns_read
     from renderpretrain.recipes.recipe import encoders_of
@@ -82,15 +82,16 @@ def _begin_with(model: "torch.nn.Module", init: str) -> None:
         typer.echo(line)
 
 
-def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
+def _run(job: "RunDescription", folder: Path, options: dict[str, Any]) -> None:
     """Train, then say what changed and where to look."""
     import torch
 
     from renderpretrain.cli.report import print_result
+    from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.training import RunFolder, RunOptions, fit
     from renderpretrain.training.pictures import save_picture
 
-    dataset, model = job.open(), job.build()
+    dataset, model = job.open(say=typer.echo), job.build()
     if job.init and not options["resume"]:
         _begin_with(model, job.init)
     shown = min(max(len(dataset) - job.holdout, 0), len(dataset) - 1)
@@ -98,10 +99,10 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
     def draw(step: int, recipe: torch.nn.Module) -> None:
         path = RunFolder(folder).pictures / f"step_{step:06d}.png"
         typer.echo(f"drawing {path}")
-        save_picture(recipe, dataset[shown], path, title=f"{job.recipe} {job.preset}, step {step}")
+        save_picture(recipe, dataset[shown], path, title=f"{job.title}, step {step}")
 
-    if job.remark() and os.environ.get("RANK", "0") == "0":
-        typer.echo(job.remark())
+    if changed_by_data(job) and os.environ.get("RANK", "0") == "0":
+        typer.echo(changed_by_data(job))
     result = fit(
         model,
         dataset,
@@ -122,30 +123,32 @@ def _run(job: "Job", folder: Path, options: dict[str, Any]) -> None:
         raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
 
 
-def _describe(job: "Job") -> None:
+def _describe(job: "RunDescription") -> None:
     """Print what a run would do."""
     import torch
 
     from renderpretrain.cli.report import costs, parameter_counts, shapes
     from renderpretrain.data import collate
+    from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.runs.settings import write_yaml
     from renderpretrain.training import enlarge_images, step_cost, without_memory
     from renderpretrain.training.overlap import check_overlap, look_at
 
     settings = job.settings
-    height, width = settings.image_size
+    size = settings.image_size
     # What pictures show costs nothing; to draw or to decode them takes longer than all else here.
-    dataset = job.open(image_size=(-(-height // 8), -(-width // 8)))
+    dataset = job.open(image_size=size and (-(-size[0] // 8), -(-size[1] // 8)), say=typer.echo)
     if job.holdout >= len(dataset):
         raise ValueError(
             f"holdout: expected less than the {len(dataset)} scenes there are, got {job.holdout}"
         )
     typer.echo(write_yaml(job.as_tree()))
-    typer.echo(job.remark()) if job.remark() else None
+    typer.echo(changed_by_data(job)) if changed_by_data(job) else None
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
     count = settings.optimization.batch_size
     scenes = [dataset[i % len(dataset)] for i in range(count)]
-    batch = enlarge_images(collate(scenes, torch.arange(count)), (height, width))
+    batch = collate(scenes, torch.arange(count))
+    batch = batch if size is None else enlarge_images(batch, size)
     model = without_memory(job.build)
     warning = check_overlap(look_at(model, dataset, len(dataset) - job.holdout, draw=False), model)
     typer.echo(warning) if warning else None

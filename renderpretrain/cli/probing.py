@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import typer
 
-from renderpretrain.cli.job import Job, absolute, trained
 from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
 from renderpretrain.data import Recording
 from renderpretrain.data.words import data_words
@@ -25,8 +24,9 @@ from renderpretrain.probes import (
     run_probe,
     semseg,
 )
-from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.runs import RunDescription, read_run
+from renderpretrain.runs.describing import absolute
 from renderpretrain.runs.settings import choose
 from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training import choose_device
@@ -79,7 +79,8 @@ class Asked:
 
 def probe_run(run: Path, asked: Asked) -> None:
     """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
-    job, state = trained(run)
+    read = read_run(run).checked()
+    job = read.description
     check_target("run", run / "probe.json")
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(asked.device)
@@ -97,16 +98,16 @@ def probe_run(run: Path, asked: Asked) -> None:
     on_device = ProbeScenes(*([s.to(device) for s in part] for part in (scenes.train, scenes.test)))
     gallery = Gallery(scenes.test[0].class_names)
     trials = run_probe(
-        plan, on_device, lambda seed: job.build(seed).to(device), state["model"], _tell(task, gallery)
+        plan, on_device, lambda seed: job.build(seed).to(device), read.weights, _tell(task, gallery)
     )
     notes = advantages(job)
-    about = {"recipe": job.recipe, "preset": job.preset, "step": state["step"], "data": data, "notes": notes}
+    about = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data, "notes": notes}
     _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
     print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
     for note in notes:
         typer.echo(f"note: {note}")
-    _draw(run, plan, f"{job.recipe} {job.preset}, {state['step']} steps", trials, gallery)
+    _draw(run, plan, f"{job.title}, {read.step} steps", trials, gallery)
     typer.echo(f"numbers    {run / 'probe.json'}")
 
 
@@ -124,7 +125,7 @@ def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Galle
         typer.echo(f"picture    {sheet}")
 
 
-def advantages(job: Job) -> list[str]:
+def advantages(job: RunDescription) -> list[str]:
     """What a run has had beside its own pre-training, and fresh weights have not: a line on each."""
     losses = getattr(job.config, "losses", None)
     terms = [f"losses.{name}" for name in CLASS_TERMS if getattr(losses, name, 0)]
@@ -163,7 +164,7 @@ def _budget(asked: Asked) -> Budget:
     return Budget(steps=asked.steps or (FINE_TUNING_STEPS if asked.mode == "finetune" else Budget.steps))
 
 
-def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
+def _question(job: RunDescription, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
     """The task, and the scenes with its answers."""
     tasks: dict[str, Callable[[tuple[str, ...]], Task]] = {
         "semseg": semseg,
@@ -182,6 +183,7 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
         count=train + test if synthetic else None,
         seed=PROBE_SEED,
         with_truth=asked.task == "occupancy",
+        say=typer.echo,
     )
     if not synthetic:
         known = job.held_out_of(data)
@@ -203,9 +205,9 @@ def _question(job: Job, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
     return make(scenes.train[0].class_names), scenes
 
 
-def _check_streets(job: Job, train: int) -> None:
+def _check_streets(job: RunDescription, train: int) -> None:
     """A street's frames are all trained on or all tested on."""
-    together = RECIPES[job.recipe].frames_per_street
+    together = job.entry.frames_per_street
     if train % together:
         raise ValueError(
             f"scenes: {job.recipe} sees {together} frames of every street; expected a multiple, got {train}"

@@ -24,11 +24,12 @@ def render(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Draw input, masked input, rendering and error of one scene, and name what was written."""
-    from renderpretrain.cli.job import trained
+    from renderpretrain.runs import RunFolder, read_run
     from renderpretrain.storage import check_target
-    from renderpretrain.training import RunFolder, choose_device
+    from renderpretrain.training import choose_device
     from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
+    from renderpretrain.training.trained import load_recipe
     from renderpretrain.viz.mesh import marching_cubes
 
     for name, path in (("mesh", mesh), ("points", points)):
@@ -38,14 +39,15 @@ def render(
         raise ValueError(f"points: expected another file than the mesh's, got {points}")
     if mesh:
         marching_cubes()  # that it is missing is found before anything is computed
-    job, state = trained(run)
-    dataset = job.open()
+    read = read_run(run).checked()
+    job = read.description
+    dataset = job.open(say=typer.echo)
     index = frame if frame is not None else min(len(dataset) - job.holdout, len(dataset) - 1)
     if not 0 <= index < len(dataset):
         raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {index}")
-    model = job.load(state, choose_device(device)).eval()
+    model = load_recipe(read, choose_device(device), say=typer.echo).eval()
     picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
-    title = f"{job.recipe} {job.preset}, step {state['step']}, frame {index}"
+    title = f"{job.title}, step {read.step}, frame {index}"
     typer.echo(save_picture(model, dataset[index], picture, title=title))
     if mesh or points:
         for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):

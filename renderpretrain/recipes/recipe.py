@@ -222,8 +222,8 @@ class RunSettings(Protocol):
     """What the settings of every recipe say, whatever else they do: which data, and how it is trained."""
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width images are resized to."""
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width images are resized to; ``None`` leaves them as the data has them."""
 
     @property
     def sweeps(self) -> int:

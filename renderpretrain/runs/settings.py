@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from typing import Any, TypeVar
 
 import yaml
@@ -100,19 +101,30 @@ def merged(base: Tree, update: Tree) -> Tree:
     return result
 
 
+def merged_all(trees: Iterable[Tree]) -> Tree:
+    """Trees in one, later ones counting more."""
+    return reduce(merged, trees, {})
+
+
 def resolve(preset: Model, updates: Iterable[Tree]) -> Model:
     """The preset with the updates, later ones counting more.
 
     Raises:
         ValueError: Naming the first setting that is wrong, what was expected, and the nearest name.
     """
-    tree = as_tree(preset)
-    for update in updates:
-        tree = merged(tree, update)
+    return validated(type(preset), merged_all([as_tree(preset), *updates]))
+
+
+def validated(config: type[Model], tree: Tree) -> Model:
+    """Settings of that type.
+
+    Raises:
+        ValueError: As :func:`resolve` does.
+    """
     try:
-        return type(preset).model_validate(tree)
+        return config.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(_explain(type(preset), error)) from error
+        raise ValueError(_explain(config, error)) from error
 
 
 def as_tree(config: BaseModel) -> Tree:
@@ -130,6 +142,8 @@ def _explain(config: type[BaseModel], error: ValidationError) -> str:
         return f"{key}: unknown setting{_meant(config, path)} (allowed: {', '.join(known)})"
     if not path:  # said of several settings together
         return said
+    if problems[0]["type"] == "missing":
+        return f"{key}: expected a value, for it has no default, got none"
     return f"{key}: {said[:1].lower()}{said[1:]}, got {_shown(problems[0]['input'])}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderpretrain.storage.inert import Inert, StoredTensor
 from renderpretrain.storage.safetensors_file import unpack_tensors
@@ -179,3 +179,20 @@ def _first_line(error: BaseException) -> str:
     """What went wrong, in one line."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:
+    """The weights of a module, all of them and no others.
+
+    Raises:
+        ValueError: Beginning with ``what``, naming the first key that does not fit, and both shapes.
+    """
+    own = module.state_dict()
+    for key, value in own.items():
+        if key not in state or state[key].shape != value.shape:
+            got = tuple(state[key].shape) if key in state else "nothing"
+            raise ValueError(f"{what}: {key}: expected {tuple(value.shape)}, got {got}")
+    extra = next((key for key in state if key not in own), None)
+    if extra:
+        raise ValueError(f"{what}: {extra}: expected no such key, got {tuple(state[extra].shape)}")
+    return state

@@ -1,9 +1,10 @@
 """Training: :func:`fit` and the pieces of it that a loop of your own can use one by one."""
 
+from renderpretrain.runs.building import without_memory
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.baselines import RowMeans
-from renderpretrain.training.cost import StepCost, enlarge_images, step_cost, without_memory
+from renderpretrain.training.cost import StepCost, enlarge_images, step_cost
 from renderpretrain.training.distributed import Process, choose_device, process_session
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit

@@ -1,13 +1,13 @@
 """What a training step costs, told without running it: weights, arithmetic, memory."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -44,18 +44,6 @@ class StepCost:
     batch: int
     kept: int
     peak: int
-
-
-def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
-    """A module whose parameters have shapes and no numbers: any size is built at once.
-
-    What it computes has shapes and no numbers either; points and cameras that go in stay what they are, so
-    that voxels, neighbours and rays are exact.
-    """
-    with torch.device("meta"):
-        module = build()
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        return module.to_empty(device="cpu")
 
 
 def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) -> StepCost:

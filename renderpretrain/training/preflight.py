@@ -1,7 +1,7 @@
 """Before the first step: whether all frames can be read, and have what the recipe learns from."""
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import settings_of
+from renderpretrain.runs.entries import needs_of
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.terminal import printable
@@ -243,37 +244,6 @@ def _word_of(folder: SceneFolder, data: str) -> str:
     words = [word.alone for word in data_words(data)] if data else []
     named = [word for word in words if word.path and Path(word.path).expanduser().resolve() == path]
     return str(next(iter(named), DataWord("folder", str(path))))
-
-
-def strange_cameras(
-    data: str, dataset: SceneDataset, places: Mapping[str, int], config: BaseModel
-) -> Iterator[str]:
-    """What is worth a word where a run that learned something of each camera sees other ones: a line at most.
-
-    Args:
-        data: How the user calls the data set.
-        dataset: With the cameras in their places.
-        places: Of the run's cameras; where it has none, nothing is known of them.
-        config: Of the run's recipe.
-    """
-    needs, found = needs_of(config), camera_places(dataset)
-    strangers = [brief(name) for name in found if name not in places]
-    if not needs.most_cameras or not places or (found and not strangers):
-        return
-    own = ", ".join(map(brief, places))
-    if found:
-        yield (
-            f"cameras: the run knows {own}; {', '.join(strangers)} of {data} take the places that these "
-            "leave free, and what was learned there; folder:PATH?cameras=NAME,NAME chooses among them"
-        )
-    else:
-        yield f"cameras: {data} does not name its own, which are taken in their order for the run's: {own}"
-
-
-def needs_of(config: BaseModel | None) -> Needs:
-    """What a recipe of ours needs as it is configured; nothing of another one."""
-    entries = (entry for entry in RECIPES.values() if isinstance(config, entry.config))
-    return next((entry.needs(config) for entry in entries), Needs())
 
 
 def _changed(config: BaseModel, way: str) -> BaseModel:

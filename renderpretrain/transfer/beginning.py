@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
+from renderpretrain.storage.weights import check_weights
 from renderpretrain.transfer.architecture import describe
 from renderpretrain.transfer.columns import fit_columns
-from renderpretrain.transfer.encoder import Encoder, check_weights
+from renderpretrain.transfer.encoder import Encoder
 from renderpretrain.transfer.pretrained import read_pretrained
 
 

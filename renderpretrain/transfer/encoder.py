@@ -114,20 +114,3 @@ def choose_part(names: Collection[str], part: str | None, where: str = "") -> st
     renamed = f"; it is called {now} now" if now in names else ""
     got = None if part is None else f"{part!r}"
     raise ValueError(f"part: expected one of {', '.join(names)}{where}, got {got}{renamed}")
-
-
-def check_weights(module: nn.Module, state: Tensors, what: str) -> Tensors:
-    """The weights of a module, all of them and no others.
-
-    Raises:
-        ValueError: Beginning with ``what``, naming the first key that does not fit, and both shapes.
-    """
-    own = module.state_dict()
-    for key, value in own.items():
-        if key not in state or state[key].shape != value.shape:
-            got = tuple(state[key].shape) if key in state else "nothing"
-            raise ValueError(f"{what}: {key}: expected {tuple(value.shape)}, got {got}")
-    extra = next((key for key in state if key not in own), None)
-    if extra:
-        raise ValueError(f"{what}: {extra}: expected no such key, got {tuple(state[extra].shape)}")
-    return state

@@ -11,6 +11,7 @@ from renderpretrain.encoders import ENCODERS
 from renderpretrain.encoders.key_tables import inverted, rename
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import columns_read
+from renderpretrain.runs.building import build_saved
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.weights import Weights, check_finite, read_weights
 from renderpretrain.transfer.architecture import Spec, build, describe, role_of
@@ -28,7 +29,6 @@ from renderpretrain.transfer.layouts import (
     kernel_size,
 )
 from renderpretrain.transfer.part import Host, Part
-from renderpretrain.transfer.recipe import build_recipe
 from renderpretrain.transfer.report import PartReport, TransferReport
 
 COUNTERS = ("num_batches_tracked", "relative_position_index")
@@ -151,7 +151,7 @@ def _recipe_targets(options: ImportOptions) -> Targets | None:
     """The recipe's encoders by kind, or ``None`` without a recipe."""
     if options.recipe is None:
         return None
-    recipe: Any = build_recipe(options.recipe, _recipe_config(options))
+    recipe: Any = build_saved(options.recipe, dict(_recipe_config(options)))
     targets, read = {}, columns_read(recipe)
     for name, module in recipe.encoders().items():
         spec, shapes = describe(module), shapes_of(module.state_dict())

@@ -1,6 +1,5 @@
 """What a run is worth taking home: its encoders, without the code and the run they come from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +7,13 @@ from torch import nn
 
 from renderpretrain.encoders import ENCODERS
 from renderpretrain.recipes import RECIPES
-from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
-from renderpretrain.storage.weights import check_finite
-from renderpretrain.storage.yaml_text import read_yaml_mapping
+from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.runs.building import build_saved
+from renderpretrain.runs.trained import TrainedRun, read_run
+from renderpretrain.storage.weights import check_finite, check_weights
 from renderpretrain.transfer.architecture import build
-from renderpretrain.transfer.encoder import Encoder, Pretrained, check_weights, choose_part, of_recipe
+from renderpretrain.transfer.encoder import Encoder, Pretrained, choose_part, of_recipe
 from renderpretrain.transfer.hosts.safetensors import read_file
-from renderpretrain.transfer.recipe import build_recipe
 
 
 def read_pretrained(path: Path | str) -> Pretrained:
@@ -29,7 +28,7 @@ def read_pretrained(path: Path | str) -> Pretrained:
     """
     path = Path(path)
     if path.is_dir():
-        return _read_run(path)
+        return of_run(read_run(path))
     run = path.absolute().parent.parent
     if path.suffix == ".pt" and (run / "config.yaml").is_file():
         raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
@@ -75,24 +74,24 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
     return module
 
 
-def _read_run(folder: Path) -> Pretrained:
-    """A run folder's encoders."""
-    saved = _yaml(folder / "config.yaml")
-    name = str(saved.get("recipe"))
-    if name not in RECIPES:
-        raise ValueError(f"{folder}: recipe: expected one of {', '.join(RECIPES)}, got {name!r}")
-    path, state = trained_checkpoint(folder / "checkpoints")
-    try:
-        model = build_recipe(name, saved.get("config", {}))
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.yaml'}: {error}") from error
-    model.load_state_dict(check_weights(model, state["model"], f"{path}: not a checkpoint of {name}"))
-    about = {k: saved.get(k) for k in ("recipe", "preset", "data", "config")}
-    statistics = "whole" if has_ended(state) else "masked"
-    about |= {"commit": _commit(folder), "step": int(state["step"]), "statistics": statistics}
-    found = of_recipe(model, about)
+def of_run(run: TrainedRun, recipe: nn.Module | None = None) -> Pretrained:
+    """A run's encoders.
+
+    Args:
+        run: See :func:`~renderpretrain.runs.read_run`.
+        recipe: The recipe with the run's weights; by default it is built again from the run's description.
+
+    Raises:
+        ValueError: If the weights are not the recipe's, or are NaN or infinite.
+    """
+    saved = run.description.as_tree()
+    about = {key: saved[key] for key in ("recipe", "preset", "data", "config")}
+    statistics = "whole" if run.has_ended else "masked"
+    about |= {"commit": run.commit, "step": run.step, "statistics": statistics}
+    found = of_recipe(run.recipe(thawed=True) if recipe is None else recipe, about)
     for part, encoder in found.encoders.items():
-        check_finite(encoder.tensors, f"{path}: {part}", "the run diverged; train it again at a lower rate")
+        what = f"{run.checkpoint}: {part}"
+        check_finite(encoder.tensors, what, "the run diverged; train it again at a lower rate")
     return found
 
 
@@ -102,8 +101,7 @@ def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
     if encoder.kind in ENCODERS:
         module = build(encoder.spec)
     elif about.get("recipe") in RECIPES and about.get("config"):
-        parts: Any = build_recipe(str(about["recipe"]), about["config"])
-        module = parts.encoders()[name]
+        module = encoders_of(build_saved(str(about["recipe"]), about["config"]))[name]
     else:
         raise ValueError(
             f"{name}: a {encoder.kind} is built by its recipe, which the file does not name, or by you: "
@@ -119,22 +117,3 @@ def _complete(module: nn.Module, encoder: Encoder, what: str) -> dict[str, Any]:
     own = module.state_dict()
     fresh = {key: own[key] for key in encoder.fresh if key in own}
     return check_weights(module, encoder.tensors | fresh, what)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """A run's configuration."""
-    if not path.is_file():
-        raise ValueError(f"{path.parent}: expected a run folder with config.yaml, found none")
-    tree = read_yaml_mapping(path)
-    if not isinstance(tree.get("config", {}), dict):
-        raise ValueError(f"{path}: config: expected settings, got {type(tree['config']).__name__}")
-    return tree
-
-
-def _commit(folder: Path) -> str | None:
-    """The commit a run was made by, if it wrote it down."""
-    path = folder / "environment.json"
-    try:
-        return json.loads(path.read_text()).get("commit")
-    except (OSError, ValueError):
-        return None

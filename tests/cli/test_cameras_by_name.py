@@ -7,10 +7,10 @@ import torch
 import yaml
 
 from renderpretrain.cli import main
-from renderpretrain.cli.job import make_job
-from renderpretrain.cli.saved import saved_job
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, write_scene_folder
 from renderpretrain.data.folders_within import camera_places
+from renderpretrain.runs import describe_run
+from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.settings import parse_assignment
 
 SMALL = [
@@ -53,15 +53,15 @@ def recordings(tmp_path_factory):
 def begun(folder, rig, places=None):
     """The job of a run that has begun on the street."""
     setting = [parse_assignment(text) for text in ("image_size=[32,64]", "calibration.refine=true")]
-    saved = make_job("unipad-camera", {"data": f"folder:{folder}/own"}, setting, saved={}).as_tree()
+    saved = describe_run("unipad-camera", {"data": f"folder:{folder}/own"}, setting, saved={}).as_tree()
     saved["cameras"] = places or {name: place for place, name in enumerate(rig)}
-    return make_job("unipad-camera", {}, [], saved=saved)
+    return describe_run("unipad-camera", {}, [], saved=saved)
 
 
 def test_other_recordings_take_the_runs_order(recordings, capsys):
     folder, rig = recordings
     job = begun(folder, rig)
-    own, turned = job.open()[0], job.open_raw(f"folder:{folder}/turned", count=None)[0]
+    own, turned = job.open()[0], job.open_raw(f"folder:{folder}/turned", count=None, say=print)[0]
     assert own.camera_names == rig and turned.camera_names == (rig[0], rig[1], "", rig[3])
     assert turned.camera_valid.tolist() == [True, True, False, True]
     there = [0, 1, 3]
@@ -80,7 +80,7 @@ def test_other_recordings_take_the_runs_order(recordings, capsys):
 )
 def test_cameras_that_the_run_does_not_know_are_told_once(recordings, capsys, name, places, said):
     folder, rig = recordings
-    dataset = begun(folder, rig).open_raw(f"folder:{folder}/{name}", count=None)
+    dataset = begun(folder, rig).open_raw(f"folder:{folder}/{name}", count=None, say=print)
     told = capsys.readouterr().out
     assert said.format(rig=", ".join(rig)) in told and told.count("\n") == 1
     assert tuple(camera_places(dataset)) == tuple(rig[n] if isinstance(n, int) else n for n in places)
@@ -113,4 +113,4 @@ def test_synthetic_scenes_and_mixtures_take_the_runs_order_too(recordings):
 def test_places_that_are_none_are_refused(tmp_path, wrong):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"recipe": "unipad-camera", "cameras": wrong}))
     with pytest.raises(ValueError, match=r"config.yaml: cameras: expected places below 1000"):
-        saved_job(tmp_path)
+        saved_tree(tmp_path)

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from renderpretrain.cli import main
-from renderpretrain.cli.job import make_job
 from renderpretrain.cli.probing import advantages
 from renderpretrain.data import SyntheticStreet, write_scene_folder
+from renderpretrain.runs import describe_run
 
 SMALL = [
     "--set", "image_size=[64, 96]",
@@ -186,16 +186,16 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
 
 
 def test_class_labels_in_pre_training_are_an_advantage():
-    plain = make_job("ponder-indoor", {}, [], saved={})
+    plain = describe_run("ponder-indoor", {}, [], saved={})
     assert advantages(plain) == []
-    (note,) = advantages(make_job("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
+    (note,) = advantages(describe_run("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
     assert "learned from class labels (losses.semantic, losses.alignment)" in note
     aligned = [{"losses": {"alignment": 0.1}, "embeddings": "hashed:8"}]
-    (note,) = advantages(make_job("ponder-indoor", {}, aligned, saved={}))
+    (note,) = advantages(describe_run("ponder-indoor", {}, aligned, saved={}))
     assert "(losses.alignment)" in note
 
 
 def test_of_a_mixture_every_set_held_out_its_share():
-    job = make_job("ponder-outdoor", {"data": "folder:/a@b@3+folder:/c", "holdout": 5}, [], saved={})
+    job = describe_run("ponder-outdoor", {"data": "folder:/a@b@3+folder:/c", "holdout": 5}, [], saved={})
     held_out = [job.held_out_of(data) for data in ("folder:/a@b", "folder:/c", "folder:/d", "synthetic")]
     assert held_out == [3, 2, None, None]

@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 from renderpretrain.cli import main
-from renderpretrain.cli.job import make_job, trained
 from renderpretrain.cli.preflight import checked
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, inspect_folder, write_scene_folder
+from renderpretrain.runs import describe_run, read_description
 
 FEW = ["--steps", "2", "--device", "cpu", "--set", "image_size=[32,64]", "--set", "render.rays_per_camera=8"]
 FEW += ["--set", "render.rays_per_sweep=32", "--set", "optimization.log_every=1"]
@@ -106,7 +106,7 @@ def test_bad_frames_are_left_out_counted_and_recorded(street, tmp_path, capsys):
     # A resumed run leaves out the same frames without being told, and so does whoever looks at the run.
     code, _, err = pretrain(capsys, *job, "--resume", "--steps", 3)
     assert code in (0, None), err
-    assert [scene.name for scene in scenes_of(trained(run)[0])] == ["street/street-0-2"]
+    assert [scene.name for scene in scenes_of(read_description(run))] == ["street/street-0-2"]
 
 
 def test_what_was_found_is_remembered_until_a_file_changes(street):
@@ -137,7 +137,7 @@ def test_one_frame_without_cameras_or_of_another_rig_does_not_end_a_run(street, 
     code, _, err = pretrain(capsys, *job)
     assert code == 1 and "frame 1 (street-0-1): cameras: expected at least one of front" in err
     assert "frame 3 (street-0-3): cameras: expected front" in err and "got other_" in err
-    job = checked(make_job("unipad-camera", {"data": f"folder:{path}"}, [], saved={}), **SKIPPING)
+    job = checked(describe_run("unipad-camera", {"data": f"folder:{path}"}, [], saved={}), **SKIPPING)
     assert list(job.skipped.values()) == [[1, 3]] and "left out: 2 of 4 frames" in capsys.readouterr().out
     assert [scene.camera_names[:2] for scene in scenes_of(job)] == [("front", "front_right")] * 2
 
@@ -176,7 +176,7 @@ def test_views_without_depth_do_not_end_a_run_of_a_depth_recipe(room, tmp_path, 
     job = ["ponder-indoor", "--data", f"folder:{folder}", "--out", tmp_path / "run", *small]
     code, _, err = pretrain(capsys, *job)
     assert code == 1 and err.count("depth: expected a depth image with measured pixels") == 5
-    job = checked(make_job("ponder-indoor", {"data": f"folder:{folder}"}, [], saved={}), **SKIPPING)
+    job = checked(describe_run("ponder-indoor", {"data": f"folder:{folder}"}, [], saved={}), **SKIPPING)
     assert list(job.skipped.values()) == [[2, 4, 5, 6, 7]]
     assert [scene.z_depth_valid.flatten(1).any(-1).tolist() for scene in scenes_of(job)] == [[True] * 3]
 

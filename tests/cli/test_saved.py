@@ -5,14 +5,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from renderpretrain.cli.job import make_job
-from renderpretrain.cli.saved import saved_job
+from renderpretrain.runs import describe_run
+from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.settings import parse_assignment
 
 
 def resumed(name, *told, **flags):
-    saved = make_job(name, {"scenes": 8}, [], saved={}).as_tree()
-    return make_job(name, flags, [parse_assignment(text) for text in told], saved=saved)
+    saved = describe_run(name, {"scenes": 8}, [], saved={}).as_tree()
+    return describe_run(name, flags, [parse_assignment(text) for text in told], saved=saved)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_another_run_is_not_resumed(flag):
 @pytest.mark.parametrize("flag", [{"seed": 2**63}, {"seed": -(2**63) - 1}, {"scenes": 10**12}], ids=str)
 def test_numbers_that_nothing_can_take_are_refused(flag):
     with pytest.raises(ValueError, match=f"^{next(iter(flag))}: expected a whole number from .*, got"):
-        make_job("unipad-lidar", flag, [], saved={})
+        describe_run("unipad-lidar", flag, [], saved={})
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -63,10 +63,10 @@ KEYS = ["recipe", "preset", "data", "scenes", "holdout", "seed", "init", "config
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_saved_file_is_taken_or_refused_in_one_line(tmp_path_factory, changes):
     folder = tmp_path_factory.mktemp("run")
-    saved = make_job("unipad-lidar", {"scenes": 8}, [], saved={}).as_tree() | changes
+    saved = describe_run("unipad-lidar", {"scenes": 8}, [], saved={}).as_tree() | changes
     (folder / "config.yaml").write_text(yaml.safe_dump(saved))
     try:
-        tree = saved_job(folder)
-        make_job(str(tree.get("recipe")), {}, [], saved=tree)
+        tree = saved_tree(folder)
+        describe_run(str(tree.get("recipe")), {}, [], saved=tree)
     except ValueError as error:
         assert "\n" not in str(error)

@@ -6,7 +6,6 @@ from collections import Counter
 import pytest
 import torch
 
-from renderpretrain.cli.job import make_job
 from renderpretrain.data import (
     MixedScenes,
     SceneFolder,
@@ -17,6 +16,7 @@ from renderpretrain.data import (
     write_scene_folder,
 )
 from renderpretrain.data.camera_places import common_places
+from renderpretrain.runs import describe_run
 from renderpretrain.training.order import MicroBatches
 
 
@@ -98,13 +98,13 @@ def test_a_word_mixes_data_sets(tmp_path):
 
 def test_a_job_on_a_mixture_has_norms_for_every_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job = make_job("ponder-indoor", {"data": "synthetic-room+folder:x@3", "scenes": 2}, [], saved={})
+    job = describe_run("ponder-indoor", {"data": "synthetic-room+folder:x@3", "scenes": 2}, [], saved={})
     assert job.config.domains == 2 and job.data == f"synthetic-room+folder:{tmp_path}/x@3"
-    assert make_job("ponder-indoor", {}, [], saved={}).config.domains == 1
-    plain = make_job("ponder-indoor", {"data": job.data}, [{"domains": 1}], saved={})
+    assert describe_run("ponder-indoor", {}, [], saved={}).config.domains == 1
+    plain = describe_run("ponder-indoor", {"data": job.data}, [{"domains": 1}], saved={})
     assert plain.config.domains == 1
     # What a room changes in a preset made for streets, it changes in a mixture.
-    outdoor = make_job("ponder-outdoor", {"data": "synthetic-room+synthetic-room-night"}, [], saved={})
+    outdoor = describe_run("ponder-outdoor", {"data": "synthetic-room+synthetic-room-night"}, [], saved={})
     assert outdoor.config.rays.near_radius == 0
 
 

@@ -8,9 +8,9 @@ import variants
 from torch.testing import assert_close
 from variants import batch_of, mixed_up, with_views
 
-from renderpretrain.cli.job import make_job
 from renderpretrain.data import SyntheticRoom, SyntheticStreet
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs import describe_run
 from renderpretrain.training import pictures
 from renderpretrain.training.schedule import build_optimizer
 
@@ -113,9 +113,9 @@ def test_data_without_depth_images_is_refused():
 
 
 def test_it_is_tried_on_rooms_unless_told_otherwise():
-    assert make_job("ponder-indoor", {}, [], saved={}).data == "synthetic-room"
-    assert make_job("ponder-indoor", {"data": "synthetic"}, [], saved={}).data == "synthetic"
-    assert make_job("ponder-outdoor", {}, [], saved={}).data == "synthetic"
+    assert describe_run("ponder-indoor", {}, [], saved={}).data == "synthetic-room"
+    assert describe_run("ponder-indoor", {"data": "synthetic"}, [], saved={}).data == "synthetic"
+    assert describe_run("ponder-outdoor", {}, [], saved={}).data == "synthetic"
 
 
 def test_the_paper_preset_carries_the_published_numbers():

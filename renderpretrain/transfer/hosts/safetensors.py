@@ -10,11 +10,12 @@ from typing import Any, get_args
 import torch
 
 from renderpretrain.encoders import ENCODERS
+from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import Column
 from renderpretrain.storage.safetensors_file import DIGEST, pack_tensors
-from renderpretrain.storage.weights import Weights, read_weights
+from renderpretrain.storage.weights import Weights, check_weights, read_weights
 from renderpretrain.transfer.architecture import build
-from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder, Pretrained, check_weights
+from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder, Pretrained
 
 FORMAT = "renderpretrain-encoders-3"
 """In the header of our files."""
@@ -104,9 +105,10 @@ def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[int | f
 def snippet(pretrained: Pretrained) -> str:
     """Lines that load every encoder of our own file."""
     lines = ["from renderpretrain.transfer import load_encoder"]
+    ours = pretrained.about.get("recipe") in RECIPES
     for name, encoder in pretrained.encoders.items():
         variable = name if name.isidentifier() and not iskeyword(name) else "encoder"
-        alone = encoder.kind in ENCODERS or bool(pretrained.about.get("config"))
+        alone = encoder.kind in ENCODERS or (ours and bool(pretrained.about.get("config")))
         into = "" if alone else f", into=...)  # a {encoder.kind} of yours"
         lines.append(f"{variable} = load_encoder('FILE', {name!r}{into or ')'}")
     return "\n".join(lines) + "\n"

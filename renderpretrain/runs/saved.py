@@ -14,8 +14,8 @@ MOST_CAMERAS = 1000
 """Of a run."""
 
 
-def saved_job(run: Path) -> Tree:
-    """What a run folder says it was.
+def saved_tree(run: Path) -> Tree:
+    """What the ``config.yaml`` of a run folder says.
 
     Raises:
         ValueError: If it is not a run folder, or its file is damaged.
@@ -87,7 +87,7 @@ def _is_places(value: Any) -> bool:
 
 SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recipe": (_is_text, "a name"),
-    "preset": (_is_text, "a name"),
+    "preset": (lambda value: value is None or _is_text(value), "a name, or null"),
     "data": (_is_text, "a data set"),
     "scenes": (lambda value: value is None or _is_count(value, 1), "a whole number from 1, or null"),
     "holdout": (_is_count, "a whole number from 0"),

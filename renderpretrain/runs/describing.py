@@ -1,0 +1,141 @@
+"""A run's description, from what the user says or from what a run folder saved."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from renderpretrain.data.open import ROOMS
+from renderpretrain.data.words import DataWord, data_words, joined
+from renderpretrain.runs.description import RunDescription
+from renderpretrain.runs.entries import Entry, entry_of, saved_settings
+from renderpretrain.runs.saved import check_begun, check_flags, check_same
+from renderpretrain.runs.settings import Tree, choose, merged_all, resolve, validated
+from renderpretrain.storage.yaml_text import read_yaml_mapping
+
+TRAINING_SCENES = 256
+"""Synthetic scenes to train on unless told otherwise."""
+
+HELD_OUT_SCENES = 4
+"""Synthetic scenes to evaluate on; recordings hold out none unless told."""
+
+
+def describe_run(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> RunDescription:
+    """Resolve what is told of a run.
+
+    Args:
+        name: Of the recipe.
+        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``, ``init``; absent or ``None`` where not
+            given.
+        files: Settings of the recipe that change the preset, later ones counting more.
+        saved: What the run that is resumed has saved, or nothing; it stands in for flags not given.
+
+    Raises:
+        ValueError: Naming the flag or setting that is wrong.
+    """
+    entry = entry_of(name)
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "data" in given:
+        given["data"] = absolute(given["data"])
+    if "init" in given:
+        given["init"] = _encoders_at(Path(given["init"]), resumed=bool(saved))
+    told = {**saved, **given, "recipe": name}
+    check_flags(told, "")
+    check_same(told, saved)
+    data = told.get("data", entry.data)
+    words = data_words(data)
+    synthetic = any(word.is_synthetic for word in words)
+    _check_scenes(entry, data, told.get("scenes"))
+    changes = [_of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
+    preset = _preset(entry, told)
+    return RunDescription(
+        recipe=name,
+        preset=preset,
+        data=data,
+        scenes=(told.get("scenes") or TRAINING_SCENES) if synthetic else None,
+        holdout=told.get("holdout", HELD_OUT_SCENES if synthetic else 0),
+        seed=told.get("seed", 0),
+        init=told.get("init"),
+        config=_settings(entry, preset, changes, files, resumed=bool(saved)),
+        skipped=saved.get("skipped", {}),
+        cameras=saved.get("cameras", {}),
+    )
+
+
+def changed_by_data(description: RunDescription) -> str:
+    """A line that says which settings of the preset the data changes; empty where it changes none."""
+    changed = _of_data(description.entry, data_words(description.data))
+    return f"{description.data} changes {', '.join(changed)} of the preset" if changed else ""
+
+
+def absolute(data: str) -> str:
+    """The same data from wherever the run is looked at later: paths of folders are made absolute."""
+    return joined(tuple(word.absolute() for word in data_words(data)))
+
+
+def recipe_settings(path: Path) -> Tree:
+    """The recipe's settings in a file: the file itself, or the ``config`` of a run folder's file."""
+    if not path.is_file():
+        raise ValueError(f"config: expected a YAML file of settings, found none at {path}")
+    tree = read_yaml_mapping(path)
+    return tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree
+
+
+def _preset(entry: Entry, told: Tree) -> str | None:
+    """The name of the preset that is meant: the first one unless told, none of a recipe without any."""
+    first = next(iter(entry.presets), None)
+    preset = told.get("preset", first)
+    if preset is not None and not entry.presets:
+        raise ValueError(
+            f"preset: {entry.name} has no presets, its settings come from --config and --set; got {preset!r}"
+        )
+    return preset
+
+
+def _settings(
+    entry: Entry, preset: str | None, changes: list[Tree], files: list[Tree], *, resumed: bool
+) -> BaseModel:
+    """Settings with what is told; a resumed run is not told what it would not look at."""
+    if not entry.presets and not resumed:  # there may be settings without a default
+        return validated(entry.config, merged_all([*changes, *files]))
+    if entry.presets:
+        name = next(iter(entry.presets)) if preset is None else preset
+        before = resolve(choose(f"preset of {entry.name}", name, entry.presets), changes)
+    else:
+        before = validated(entry.config, merged_all(changes))
+    config = resolve(before, files)
+    if resumed:
+        check_begun(before, config)
+    return config
+
+
+def _of_data(entry: Entry, words: tuple[DataWord, ...]) -> Tree:
+    """What the data changes of a recipe's presets: rooms are smaller, and several kinds are told apart."""
+    changed = dict(entry.indoor) if {word.kind for word in words} & set(ROOMS) else {}
+    if len(words) > 1 and "domains" in entry.config.model_fields:
+        changed |= {"domains": len(words)}
+    return changed
+
+
+def _check_scenes(entry: Entry, data: str, scenes: int | None) -> None:
+    """Raise a ``ValueError`` if so many scenes cannot be made of the data."""
+    if data == "synthetic" and (scenes or 0) % entry.frames_per_street:
+        raise ValueError(
+            f"scenes: {entry.name} sees {entry.frames_per_street} frames of every street and holds out "
+            f"others; expected a multiple of {entry.frames_per_street}, got {scenes}"
+        )
+    if scenes is not None and not any(word.is_synthetic for word in data_words(data)):
+        raise ValueError(
+            f"scenes: only synthetic data is made in any number; {data} has its own, of which --holdout "
+            f"keeps some out; got {scenes}"
+        )
+
+
+def _encoders_at(init: Path, *, resumed: bool) -> str:
+    """The same file or run folder from wherever the run is looked at later."""
+    if resumed:
+        raise ValueError(
+            f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {init}"
+        )
+    if not init.expanduser().exists():
+        raise ValueError(f"init: expected a file of encoders or a run folder, found nothing at {init}")
+    return str(init.expanduser().resolve())

@@ -1,0 +1,160 @@
+"""What a run is: everything that decides its numbers, in one value that ``config.yaml`` holds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from renderpretrain.data import SceneDataset
+from renderpretrain.data.mixed import held_out_of_each
+from renderpretrain.data.open import open_data
+from renderpretrain.data.words import data_words
+from renderpretrain.recipes.recipe import RunSettings
+from renderpretrain.runs.cameras import strange_cameras
+from renderpretrain.runs.entries import Entry, entry_of
+from renderpretrain.runs.settings import Tree, as_tree
+
+Say = Callable[[str], None]
+"""Told a line for the user."""
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """Everything that decides a run's numbers.
+
+    Attributes:
+        recipe: Its name, or ``package.module:Class`` of the user's own.
+        preset: The settings it started from; ``None`` where they come from a file or from Python alone.
+        data: What ``open_data`` opens; of scenes that were handed in from Python, ``object:CLASS``.
+        scenes: Synthetic scenes to train on, of every synthetic data set; ``None`` for recordings, which have
+            as many as they have.
+        holdout: Scenes at the end that are only evaluated.
+        seed: Of the weights, the order and the masks.
+        init: The file or run folder whose encoders it began with; ``None`` where all weights were fresh.
+        config: The resolved settings.
+        skipped: Bad frames that are left out, by the word of their recording and their positions in it.
+        cameras: Places of the run's cameras by their names, once it has begun.
+    """
+
+    recipe: str
+    preset: str | None
+    data: str
+    scenes: int | None
+    holdout: int
+    seed: int
+    init: str | None
+    config: BaseModel
+    skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    cameras: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Entry:
+        """The recipe."""
+        return entry_of(self.recipe)
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings, as what every run's have in common."""
+        assert isinstance(self.config, RunSettings)  # entries have no other
+        return self.config
+
+    @property
+    def title(self) -> str:
+        """The recipe and the preset, as pictures and tables call the run."""
+        return " ".join(filter(None, (self.recipe, self.preset)))
+
+    def as_tree(self) -> Tree:
+        """Plain values for ``config.yaml``."""
+        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        plain = {"config": as_tree(self.config), "cameras": dict(self.cameras)}
+        return told | plain | {"skipped": {name: list(at) for name, at in self.skipped.items()}}
+
+    def build(self, seed: int | None = None) -> nn.Module:
+        """The recipe with fresh weights that follow from a seed, the run's own by default."""
+        torch.manual_seed(self.seed if seed is None else seed)
+        return self.entry.build(self.config)
+
+    def open(self, *, image_size: tuple[int, int] | None = None, say: Say | None = None) -> SceneDataset:
+        """The scenes as the recipe learns from them, held-out ones last.
+
+        Args:
+            image_size: Height and width of the images, where they are not to be the recipe's.
+            say: See :meth:`open_raw`.
+        """
+        count = None if self.scenes is None else self.scenes + self.holdout
+        raw = self.open_raw(self.data, count=count, holdout=self.holdout, image_size=image_size, say=say)
+        return self.prepare(raw, holdout=self.holdout)
+
+    def open_raw(  # noqa: PLR0913  one keyword per property of the data
+        self,
+        data: str,
+        *,
+        count: int | None,
+        holdout: int = 0,
+        seed: int = 0,
+        image_size: tuple[int, int] | None = None,
+        with_truth: bool = False,
+        say: Say | None = None,
+    ) -> SceneDataset:
+        """Scenes as the recipe's sensors see them; training sees those of seed 0.
+
+        Args:
+            data: What ``open_data`` opens.
+            count: Synthetic scenes; ``None`` for recordings.
+            holdout: Scenes that stay at the end where several data sets mix.
+            seed: Which synthetic scenes.
+            image_size: Height and width of the images, where they are not to be the recipe's.
+            with_truth: Whether synthetic scenes carry exact answers.
+            say: Told where the scenes have other cameras than the run.
+
+        Raises:
+            ValueError: If the data cannot be opened, or was handed in from Python.
+        """
+        if data.startswith(OBJECT):
+            raise ValueError(
+                f"data: the run learned from a {data.removeprefix(OBJECT)} that was handed in from Python; "
+                "name scenes with --data, or hand them in: renderpretrain.evaluate(run, data=scenes)"
+            )
+        dataset = open_data(
+            data,
+            image_size=image_size or self.settings.image_size,
+            seed=seed,
+            sweeps=self.settings.sweeps,
+            num_scenes=count,
+            holdout=holdout,
+            frames_per_street=self.entry.frames_per_street,
+            with_truth=with_truth,
+            skip=self.skipped,
+            places=self.cameras,
+        )
+        if say is not None:
+            for line in strange_cameras(data, dataset, self.cameras, self.config):
+                say(line)
+        return dataset
+
+    def held_out_of(self, data: str) -> int | None:
+        """How many of the last scenes of data the run did not learn from; ``None`` if from no scene.
+
+        0 where it learned from these recordings, but perhaps from other scenes of them: options differ, or
+        several mix.
+
+        Args:
+            data: Folders by their absolute paths, or synthetic scenes, which are others than the run's.
+        """
+        own, asked = [word.alone for word in data_words(self.data)], data_words(data)
+        seen = {word.path for word in own if word.path}
+        if not any(word.path in seen for word in asked):
+            return None
+        if len(asked) > 1 or asked[0].alone not in own:
+            return 0
+        return held_out_of_each(self.holdout, len(own))[own.index(asked[0].alone)]
+
+    def prepare(self, dataset: SceneDataset, *, holdout: int = 0) -> SceneDataset:
+        """Scenes with what the recipe wants beside them, of which the last ones lend the others nothing."""
+        return self.entry.prepare(self.config, dataset, holdout)
+
+
+OBJECT = "object:"
+"""Begins what a description calls scenes that were handed in from Python."""
