@@ -1,4 +1,4 @@
-"""The recipe that a name stands for: one of the package's, or ``package.module:Class``, one of the user's own."""
+"""The recipe that a name stands for: one of the package's, or one of the user's own by its import name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -119,5 +119,3 @@ def needs_of(config: BaseModel | None) -> Needs:
     """What a recipe of ours needs as it is configured; nothing of another one."""
     entries = (entry for entry in RECIPES.values() if isinstance(config, entry.config))
     return next((entry.needs(config) for entry in entries), Needs())
-
-

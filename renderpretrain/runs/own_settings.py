@@ -115,6 +115,8 @@ def _parameters(factory: Factory) -> Mapping[str, inspect.Parameter]:
 def _hints(factory: Factory) -> dict[str, Any]:
     """Annotations of its parameters, also where they are written as text."""
     try:
-        return get_type_hints(inspect.getattr_static(factory, "__init__") if isinstance(factory, type) else factory)
+        return get_type_hints(
+            inspect.getattr_static(factory, "__init__") if isinstance(factory, type) else factory
+        )
     except Exception:  # names that exist for type checkers alone
         return {}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from renderpretrain.recipes.norms import estimate_statistics
+from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.runs import RunDescription, TrainedRun
 from renderpretrain.training.whole_scenes import whole_scenes
 
