@@ -23,10 +23,7 @@ import torch
 
 from renderpretrain.data import Batch, collate
 from renderpretrain.runs import describe_run
-from renderpretrain.training import build_optimizer, step_cost, without_memory
-from renderpretrain.training.distributed import Process
-from renderpretrain.training.guards import StopRequest
-from renderpretrain.training.step import Stepper
+from renderpretrain.training import Process, Stepper, build_optimizer, step_cost, without_memory
 
 VARIANTS = (
     *("unipad-lidar", "unipad-camera", "unipad-fusion", "ponder-outdoor", "ponder-indoor"),
@@ -89,7 +86,7 @@ def measure(
     cost = step_cost(without_memory(job.build), batch, optimization)
     model = paper_steps.with_random_weights(job).to("cuda").train()
     process = Process(0, 1, torch.device("cuda:0"))
-    stepper = Stepper(model, build_optimizer(model, optimization), optimization, process, 0, StopRequest())
+    stepper = Stepper(model, build_optimizer(model, optimization), optimization, process, 0)
     batch = batch.pin_memory()
     torch.cuda.reset_peak_memory_stats()
     first, losses = _taken(stepper, batch, 1, 1)
@@ -127,10 +124,10 @@ def _taken(stepper: Stepper, batch: Batch, start: int, count: int) -> tuple[floa
     begin, waiting, losses = time.perf_counter(), None, []
     for step in range(start, start + count):
         record = stepper.take(step, iter([batch]))
-        losses += [stepper.read(waiting)[0]["loss"]] if waiting else []
+        losses += [stepper.read(waiting).row["loss"]] if waiting else []
         waiting = record
     assert waiting is not None
-    losses.append(stepper.read(waiting)[0]["loss"])
+    losses.append(stepper.read(waiting).row["loss"])
     torch.cuda.synchronize()
     return time.perf_counter() - begin, losses
 

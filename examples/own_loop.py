@@ -1,4 +1,5 @@
-# A loop in place of `fit`, from the same pieces: checkpoints, and a resumed run that is the same to the bit.
+# A loop in place of `fit`, from the same pieces: its checkpoints are those of `fit`, which can go on from
+# them, as this loop can from those of `fit`; a run that was stopped goes on to the bit.
 #   python examples/own_loop.py FOLDER [STEPS]    after so many of 40 it stops, and goes on when run again
 import sys
 import tempfile
@@ -21,32 +22,29 @@ trained, held_out = range(len(streets) - HELD_OUT), range(len(streets) - HELD_OU
 entry = RECIPES["unipad-camera"]
 recipe = entry.build(entry.presets["tiny"].model_copy(update={"image_size": (64, 96)}))
 optimizer = training.build_optimizer(recipe, optimization)
+run = {"seed": SEED, "scenes": len(streets)}
 
-newest = training.newest_checkpoint(folder.checkpoints)
-with folder.claimed(resume=newest is not None), training.process_session("auto") as process:
-    folder.prepare({"optimization": optimization.model_dump()}, resume=newest is not None)
-    recipe.to(process.device)
+resume = training.newest_checkpoint(folder.checkpoints) is not None
+with folder.claimed(resume=resume), training.process_session("auto") as process:
+    recipe.to(process.device).train()
     done = 0
-    if newest is not None:
-        state = training.load_checkpoint(newest)  # checked against its sums, and nothing in it is run
-        recipe.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["step"]
-    for step in range(done, upto):
-        # All randomness follows from seed and step: which scene, and what is hidden and drawn of it.
-        epoch, place = divmod(step, len(trained))
-        order = torch.randperm(len(trained), generator=torch.Generator().manual_seed(SEED + epoch))
-        seeds = training.sample_seeds(SEED, step + 1, first=0, count=1)
-        batch = rp.data.collate([streets[int(order[place])]], seeds)
-        terms = recipe(batch.to(process.device))
-        for group in optimizer.param_groups:
-            group["lr"] = optimization.lr * training.lr_factor(optimization, step) * group["multiplier"]
+    if resume:
+        done = training.resume_training(folder.checkpoints, recipe, optimizer, steps=40, **run)
+    folder.prepare({"optimization": optimization.model_dump(mode="json")}, resume=resume)
+    # All randomness follows from seed and step: which scenes, and what is hidden and drawn of them.
+    batches = training.MicroBatches(streets, len(trained), SEED, optimization.batch_size)
+    for step in range(done + 1, upto + 1):
+        training.seed_generators(SEED, step, process.rank)  # for dropout
+        training.set_step(optimizer, optimization, step - 1)  # learning rates
+        terms = recipe(batches[step - 1].to(process.device))
         optimizer.zero_grad()
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(recipe.parameters(), optimization.clip_norm)
         optimizer.step()
-        print(f"step {step + 1}  " + "  ".join(f"{name} {term:.6f}" for name, term in terms.items()))
-        if (step + 1) % 10 == 0 or step + 1 == upto:
-            state = {"step": step + 1, "model": recipe.state_dict(), "optimizer": optimizer.state_dict()}
-            print(training.save_checkpoint(folder.checkpoints, step + 1, state))
+        losses = {f"loss/{name}": term.item() for name, term in terms.items()}
+        training.append_row(folder.metrics, {"step": step, "loss": sum(losses.values()), **losses})
+        print(f"step {step}  " + "  ".join(f"{name} {loss:.6f}" for name, loss in losses.items()))
+        if step % 10 == 0 or step == upto:
+            state = training.training_state(recipe, optimizer, step=step, **run)
+            print(training.save_checkpoint(folder.checkpoints, step, state))
     print(training.evaluate(recipe, streets, held_out, process=process, num_rays=128))

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.testing import assert_close
 from renderpretrain import Rays
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.samplers import pixel_grid
-from renderpretrain.training import load_checkpoint
+from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
 from renderpretrain.transfer import load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,17 +133,44 @@ def test_uniscene_from_primitives(tmp_path):
     assert road_opacity(tmp_path / "uniscene.png") > 0.8  # 0.98
 
 
+def own_loop(folder, upto, monkeypatch):
+    """Runs the loop up to a step; returns its variables."""
+    monkeypatch.setattr(sys, "argv", ["own_loop.py", str(folder), str(upto)])
+    return runpy.run_path(str(ROOT / "examples" / "own_loop.py"))
+
+
 @pytest.mark.slow
-def test_a_loop_of_ones_own_goes_on_to_the_bit(tmp_path):
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    out = run("own_loop.py", whole, 4)
-    run("own_loop.py", resumed, 2)
-    rest = run("own_loop.py", resumed, 4)
-    steps = [line for line in out.splitlines() if line.startswith("step")]
-    assert [line for line in rest.splitlines() if line.startswith("step")] == steps[2:] and len(steps) == 4
-    states = [load_checkpoint(path / "checkpoints" / "step_000004.pt") for path in (whole, resumed)]
-    assert_close(*(state["model"] for state in states), rtol=0, atol=0)
-    assert "depth_abs_rel" in rest
+def test_a_loop_of_ones_own_and_fit_go_on_from_each_other_to_the_bit(tmp_path, monkeypatch):
+    whole, loop_first, fit_first = (tmp_path / name for name in ("whole", "loop first", "fit first"))
+    mine = own_loop(whole, 6, monkeypatch)
+
+    def fit_until_signal(folder, at, **options):
+        """It is asked to stop after a step, and does so, with a checkpoint, three steps later."""
+
+        def stop(step, row):
+            os.kill(os.getpid(), signal.SIGTERM) if step == at else None
+
+        torch.manual_seed(0)
+        recipe = mine["entry"].build(mine["recipe"].config)
+        options = RunOptions(holdout=2, device="cpu", on_step=stop, evaluation_rays=8, **options)
+        return fit(recipe, mine["streets"], mine["optimization"], out=folder, options=options).step
+
+    own_loop(loop_first, 1, monkeypatch)
+    own_loop(loop_first, 2, monkeypatch)
+    assert fit_until_signal(loop_first, 3, resume=True) == 6
+    assert fit_until_signal(fit_first, 1) == 4
+    own_loop(fit_first, 6, monkeypatch)
+    states = [
+        load_checkpoint(path / "checkpoints" / "step_000006.pt") for path in (whole, loop_first, fit_first)
+    ]
+    for state in states[1:]:
+        assert_close(state["model"], states[0]["model"], rtol=0, atol=0)
+        assert_close(state["optimizer"]["moments"], states[0]["optimizer"]["moments"], rtol=0, atol=0)
+    losses = [
+        [row["loss"] for row in read_rows(path / "metrics.jsonl") if "loss" in row]
+        for path in (whole, loop_first, fit_first)
+    ]
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 6
 
 
 def test_a_loop_of_ones_own_is_short():
@@ -157,7 +185,7 @@ def test_methods_from_primitives_are_short_and_use_no_recipe(name):
 
 
 def test_there_is_a_test_for_every_example():
-    tested = set(re.findall(r'run\("(\w+\.py)"', Path(__file__).read_text()))
+    tested = set(re.findall(r'(?:run\(|argv", \[)"(\w+\.py)"', Path(__file__).read_text()))
     assert tested == {path.name for path in (ROOT / "examples").glob("*.py")}
 
 

@@ -132,7 +132,7 @@ def _describe(job: "RunDescription") -> None:
     from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.runs.settings import write_yaml
     from renderpretrain.training import enlarge_images, step_cost, without_memory
-    from renderpretrain.training.overlap import check_overlap, look_at
+    from renderpretrain.training.overlap import check_overlap, measure_overlap
 
     settings = job.settings
     size = settings.image_size
@@ -150,7 +150,7 @@ def _describe(job: "RunDescription") -> None:
     batch = collate(scenes, torch.arange(count))
     batch = batch if size is None else enlarge_images(batch, size)
     model = without_memory(job.build)
-    warning = check_overlap(look_at(model, dataset, len(dataset) - job.holdout, draw=False), model)
+    warning = check_overlap(measure_overlap(model, dataset, len(dataset) - job.holdout, draw=False), model)
     typer.echo(warning) if warning else None
     cost = step_cost(model, batch, settings.optimization)
     for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:

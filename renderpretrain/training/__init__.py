@@ -1,45 +1,76 @@
 """Training: :func:`fit` and the pieces of it that a loop of your own can use one by one."""
 
+from renderpretrain.encoders.norms import estimate_statistics, statistics_of
 from renderpretrain.runs.building import without_memory
-from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost
 from renderpretrain.training.distributed import Process, choose_device, process_session
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
 from renderpretrain.training.fit import FitResult, fit
+from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.held_out_views import evaluate_views
-from renderpretrain.training.metrics import Change, changes, read_rows
-from renderpretrain.training.order import sample_seeds
+from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult
+from renderpretrain.training.metrics import Change, append_row, changes, read_rows
+from renderpretrain.training.order import MicroBatches, held_out_batch, sample_seeds, seed_generators
+from renderpretrain.training.pictures import save_picture
+from renderpretrain.training.prefetch import prefetch
 from renderpretrain.training.run import RunOptions
-from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor
+from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor, set_step
+from renderpretrain.training.training_state import (
+    load_optimizer_state,
+    optimizer_state,
+    resume_training,
+    training_state,
+)
 from renderpretrain.training.whole_scenes import whole_scenes
 
 __all__ = [
+    "Accumulated",
     "Change",
     "FitResult",
+    "MicroBatches",
     "Process",
     "RowMeans",
     "RunFolder",
     "RunOptions",
     "StepCost",
+    "StepRecord",
+    "StepResult",
+    "Stepper",
+    "StopRequest",
+    "append_row",
     "build_optimizer",
     "changes",
     "choose_device",
     "enlarge_images",
+    "estimate_statistics",
     "evaluate",
     "evaluate_baseline",
     "evaluate_views",
     "first_beta",
     "fit",
+    "held_out_batch",
     "load_checkpoint",
+    "load_optimizer_state",
     "lr_factor",
     "newest_checkpoint",
+    "optimizer_state",
+    "prefetch",
     "process_session",
     "read_rows",
+    "resume_training",
     "sample_seeds",
     "save_checkpoint",
+    "save_final",
+    "save_picture",
+    "seed_generators",
+    "set_step",
+    "statistics_of",
     "step_cost",
+    "stop_signals",
+    "training_state",
     "whole_scenes",
     "without_memory",
 ]

@@ -1,4 +1,4 @@
-"""What a run says while it runs: a progress bar with the time left on a terminal, plain lines elsewhere."""
+"""What a run prints while it runs: a progress bar with the time left on a terminal, plain lines elsewhere."""
 
 import io
 import os
@@ -21,11 +21,11 @@ from rich.progress import (
 from renderpretrain.terminal import printable
 from renderpretrain.training.metrics import Row
 
-Say = Callable[[int, str], None]
-"""``say(step, line)``: the steps done, and a line to keep (empty for none)."""
+Report = Callable[[int, str], None]
+"""``report(step, line)`` shows how many steps are done, and a line (empty for none)."""
 
 
-class Patient(io.TextIOBase):
+class LossyStream(io.TextIOBase):
     """A stream that may go away, as a closed terminal or pipe does: the run goes on unheard.
 
     Args:
@@ -67,27 +67,27 @@ class Patient(io.TextIOBase):
 
 
 @contextmanager
-def narrator(steps: int, *, quiet: bool) -> Iterator[Say]:
-    """How the loop reports.
+def progress_report(steps: int, *, quiet: bool) -> Iterator[Report]:
+    """What a run calls to show its progress: a bar on a terminal, lines in a file or a pipe.
 
     Args:
         steps: Where the run ends.
         quiet: Every process but the main one.
     """
-    console = Console(file=cast(TextIO, Patient(sys.stdout)))
+    console = Console(file=cast(TextIO, LossyStream(sys.stdout)))
     if quiet:
         yield lambda step, line: None
     elif console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task("training", total=steps)
 
-            def say(step: int, line: str) -> None:
+            def report(step: int, line: str) -> None:
                 bar.update(task, completed=step)
                 if line:
-                    said = printable(f"[{step}/{steps}] {line}")
-                    bar.console.print(said, highlight=False, markup=False)
+                    text = printable(f"[{step}/{steps}] {line}")
+                    bar.console.print(text, highlight=False, markup=False)
 
-            yield say
+            yield report
     else:
         yield _plain(steps)
 
@@ -112,17 +112,17 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _plain(steps: int) -> Say:
+def _plain(steps: int) -> Report:
     """Lines for a file or a pipe, each with the time left as the steps since the first line suggest."""
     began: list[tuple[float, int]] = []
 
-    def say(step: int, line: str) -> None:
+    def report(step: int, line: str) -> None:
         now = time.monotonic()
         began.append((now, step)) if not began else None
         since, first = began[0]
         left = (now - since) / max(step - first, 1) * (steps - step)
         eta = f"  {left / 60:.0f} min left" if left >= 60 else ""
         if line:
-            print(f"[{step}/{steps}] {line}{eta}", flush=True, file=Patient(sys.stdout))
+            print(f"[{step}/{steps}] {line}{eta}", flush=True, file=LossyStream(sys.stdout))
 
-    return say
+    return report

@@ -15,7 +15,7 @@ from renderpretrain.data import Batch
 from renderpretrain.geometry import Views
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.training.flops import flops_of
-from renderpretrain.training.step import runs_in_bfloat16
+from renderpretrain.training.loop import runs_in_bfloat16
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """``fit``: train a recipe on scenes and leave a run folder."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.folder import RunFolder
-from renderpretrain.training.console import narrator
-from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
-from renderpretrain.training.guards import StopRequest, stop_signals
+from renderpretrain.training.console import progress_report
+from renderpretrain.training.distributed import agree_on_sparse_backend, process_session
+from renderpretrain.training.guards import CheckpointClock, stop_signals
+from renderpretrain.training.loop import Stepper, StepRecord, runs_in_bfloat16
 from renderpretrain.training.metrics import Change, changes, read_rows
-from renderpretrain.training.overlap import check_overlap, look_at
-from renderpretrain.training.preflight import looked_at
+from renderpretrain.training.overlap import check_overlap, measure_overlap
+from renderpretrain.training.preflight import without_bad_frames
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.schedule import build_optimizer
-from renderpretrain.training.step import Stepper, runs_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -76,66 +76,71 @@ def fit(
     check_split(dataset, options.holdout)
     check_seed(options.seed)
     check_renders(recipe, options.holdout)
-    with (
-        process_session(options.device) as process,
-        stop_signals() as request,
-        ExitStack() as claim,
-    ):
+    with process_session(options.device) as process, stop_signals() as request, ExitStack() as held:
         with process.together():
             if process.is_main:
                 folder.check(resume=options.resume)
-        dataset, options = looked_at(recipe, dataset, folder, options, aloud=process.is_main)
+        dataset, options = without_bad_frames(recipe, dataset, folder, options, aloud=process.is_main)
         check_split(dataset, options.holdout)
         recipe.to(process.device)
-        warning = check_overlap(look_at(recipe, dataset, len(dataset) - options.holdout), recipe)
+        overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
+        remark = check_overlap(overlap, recipe)
         with process.together():
             if process.is_main:
-                claim.enter_context(folder.claimed(resume=options.resume))
-        step = _train(recipe, dataset, optimization, _Around(process, folder, options, request, warning))
-        table = changes(read_rows(folder.metrics))
-    return FitResult(
-        folder,
-        step,
-        (request.signal or "another process") if step < optimization.steps else None,
-        table,
-        process.is_main,
-    )
-
-
-@dataclass(frozen=True)
-class _Around:
-    """Where and how a run takes place."""
-
-    process: Process
-    folder: RunFolder
-    options: RunOptions
-    request: StopRequest
-    warning: str
-
-
-def _train(
-    recipe: nn.Module, dataset: SceneDataset, optimization: OptimizationConfig, around: _Around
-) -> int:
-    """Put the run together and take it to its end; returns the updates done."""
-    process, options = around.process, around.options
-    optimizer = build_optimizer(recipe, optimization)
-    with narrator(optimization.steps, quiet=not process.is_main) as say:
-        run = Run(recipe, dataset, optimization, optimizer, process, around.folder, options, say)
-        start = run.load_newest() if options.resume else 0
+                held.enter_context(folder.claimed(resume=options.resume))
+        optimizer = build_optimizer(recipe, optimization)
+        report = held.enter_context(progress_report(optimization.steps, quiet=not process.is_main))
+        run = Run(recipe, dataset, optimization, optimizer, process, folder, options, report)
+        start = run.resume() if options.resume else 0
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(start)
-        if around.warning:
-            say(start, around.warning)
-        if optimization.precision == "bf16" and not runs_in_bfloat16(optimization, process.device.type):
-            say(start, "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe")
-        backend = agree_on_sparse_backend(recipe, process)
-        if backend:
-            say(start, backend)
-        recipe.train()
-        if not run.was_looked_at(start):
-            run.look(start)
-        stepper = Stepper(model, optimizer, optimization, process, options.seed, around.request)
-        return run.train(stepper, start)
+        for line in (remark, _precision(run), agree_on_sparse_backend(recipe, process)):
+            if line:
+                report(start, line)
+        stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
+        step = _train(run, stepper, start)
+        table = changes(read_rows(folder.metrics))
+    stopped_by = (request.signal or "another process") if step < optimization.steps else None
+    return FitResult(folder, step, stopped_by, table, process.is_main)
+
+
+def _train(run: Run, stepper: Stepper, start: int) -> int:
+    """Take the steps after ``start``; returns how many updates the recipe has seen.
+
+    A step is read after the next one has been taken, which keeps a GPU's queue full, unless something is due.
+    """
+    run.recipe.train()
+    if not run.is_evaluated(start):
+        run.evaluate_and_draw(start)
+    steps, clock = run.optimization.steps, CheckpointClock(run.optimization.checkpoint_minutes)
+    unread: StepRecord | None = None
+    with closing(run.batches(start)) as batches:
+        stepper.restart_clock()
+        for step in range(start + 1, steps + 1):
+            overdue = run.process.is_main and clock.is_overdue()
+            record = stepper.take(step, batches, checkpoint_due=overdue)
+            results = [run.log(stepper.read(unread))] if unread else []
+            unread = record
+            if run.is_due(step) or any(result.stop or result.checkpoint for result in results):
+                # A checkpoint is written only once its own step is known to be finite.
+                results.append(run.log(stepper.read(record)))
+                unread = None
+                stop = any(result.stop for result in results)
+                if run.save(step, asked=stop or any(result.checkpoint for result in results)):
+                    clock.restart()
+                if stop and step < steps:
+                    return step
+                run.evaluate_and_draw(step)
+                stepper.restart_clock()
+    run.save_final()
+    return steps
+
+
+def _precision(run: Run) -> str:
+    """What is worth a word about the precision of a run; empty if nothing is."""
+    if run.optimization.precision == "fp32" or runs_in_bfloat16(run.optimization, run.process.device.type):
+        return ""
+    return "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe"
 
 
 def check_split(dataset: SceneDataset, holdout: int) -> None:

@@ -6,9 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,55 +84,14 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for name, good in zip(floating, finite, strict=True) if not good]
 
 
-def check_resumable(path: Path, state: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint with weights, or an optimiser's memory, that are not finite.
-
-    Args:
-        path: The file, for the message.
-        state: What it holds.
-
-    Raises:
-        ValueError: Naming the first, and what to do.
-    """
-    moments = state["optimizer"].get("moments", {})
-    kept = {f"{what} of {name}": v for name, all_of in moments.items() for what, v in all_of.items()}
-    bad = non_finite({name: v for name, v in {**state["model"], **kept}.items() if isinstance(v, Tensor)})
-    if bad:
-        raise ValueError(
-            f"resume: {path}: {bad[0]} is not finite, which no training mends; delete the file to go on from "
-            "the checkpoint before it, or begin again elsewhere"
-        )
-
-
 def non_finite_message(step: int, terms: dict[str, float], grad_norm: float) -> str | None:
     """Which loss term, or else the gradient, is not finite; ``None`` if all are."""
-    bad = [f"loss/{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
+    bad = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
     if bad:
         return f"step {step}: {', '.join(bad)}"
     if not math.isfinite(grad_norm):
-        finite = ", ".join(f"loss/{name} {value:.4g}" for name, value in terms.items())
+        finite = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
         return (
             f"step {step}: the norm of the gradient is {grad_norm} while every loss term is finite ({finite})"
         )
     return None
-
-
-def check_resumed(path: Path, state: Mapping[str, Any], steps: int, now: Mapping[str, int]) -> None:
-    """Raise a ``ValueError`` unless a checkpoint is whole, and of a run that what is asked for continues.
-
-    Args:
-        path: Of the checkpoint.
-        state: What it holds.
-        steps: How many the run is to have.
-        now: What must be as it was when the run began: else a step would see other scenes.
-    """
-    for key in ("step", "seed", "model", "optimizer"):
-        if key not in state:
-            raise ValueError(
-                f"resume: {path}: expected a checkpoint of this program with {key!r}, found none"
-            )
-    if state["step"] > steps:
-        raise ValueError(f"steps: expected at least {state['step']}, got {steps}")
-    for name, value in now.items():
-        if state.get(name, value) != value:
-            raise ValueError(f"{name}: expected {state[name]} as in the resumed run, got {value}")

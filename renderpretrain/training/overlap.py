@@ -14,7 +14,7 @@ from renderpretrain.recipes.recipe import DrawsRays, HasGrid, settings_of
 from renderpretrain.samplers import in_range
 from renderpretrain.training.order import held_out_batch
 
-LOOKED_AT = 3
+SAMPLED_SCENES = 3
 """Scenes, evenly spread."""
 
 FEW = 0.05
@@ -74,7 +74,7 @@ class Overlap:
         return "; ".join([*told, f"the points span {self.spans}"])
 
 
-def look_at(recipe: nn.Module, dataset: SceneDataset, count: int, *, draw: bool = True) -> Overlap:
+def measure_overlap(recipe: nn.Module, dataset: SceneDataset, count: int, *, draw: bool = True) -> Overlap:
     """Compare the ranges of a recipe with a few of the first ``count`` scenes; draws no random numbers.
 
     Args:
@@ -88,7 +88,7 @@ def look_at(recipe: nn.Module, dataset: SceneDataset, count: int, *, draw: bool 
     near, far = (_setting(recipe, name) for name in ("near_radius", "far_radius"))
     least, most = near[1] if near else -1.0, far[1] if far else float("inf")
     everything, inside, reached, rays, hits = [], 0, 0, 0, 0
-    for index in range(0, count, -(-count // LOOKED_AT)):
+    for index in range(0, count, -(-count // SAMPLED_SCENES)):
         batch = held_out_batch(dataset, index).to(device)
         valid, points = batch.points.valid, batch.points.xyz
         everything.append(points[valid].cpu())

@@ -36,22 +36,22 @@ NAMES = {"images": "images", "points": "points", "depths": "depth images", "labe
 """How messages call what a recording may lack."""
 
 
-LOOKED_AT = 3
+SAMPLED_SCENES = 3
 """Scenes of data that is no recording, evenly spread."""
 
 
-def _told(line: str) -> None:
-    """Tell the user."""
+def _print(line: str) -> None:
+    """Print a line to the standard output."""
     sys.stdout.write(printable(line) + "\n")
 
 
-def _warned(line: str) -> None:
-    """Tell the user what is wrong."""
+def _print_warning(line: str) -> None:
+    """Print a line to the standard error."""
     sys.stderr.write(printable(line) + "\n")
 
 
-def _unheard(line: str) -> None:
-    """Another process tells it."""
+def _print_nothing(line: str) -> None:
+    """Print nothing, because another process prints the line."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Preflight:
     config: BaseModel | None
     skip_bad: bool = False
     skipping: str = "RunOptions(skip_bad=True)"
-    say: Callable[[str], None] = _told
-    warn: Callable[[str], None] = _warned
+    say: Callable[[str], None] = _print
+    warn: Callable[[str], None] = _print_warning
 
     def bad_frames(self, recording: FolderFrames) -> list[int]:
         """Positions of the frames to leave out, rising; each with its reason is told.
@@ -176,7 +176,7 @@ class Preflight:
         raise ValueError(f"{lines[0] if alone else what}{way}")
 
 
-def looked_at(
+def without_bad_frames(
     recipe: nn.Module, dataset: SceneDataset, folder: RunFolder, options: RunOptions, *, aloud: bool = True
 ) -> tuple[SceneDataset, RunOptions]:
     """The data set without its bad frames, and the options, whose ``config`` says what the run must remember.
@@ -197,8 +197,8 @@ def looked_at(
         str(options.config.get("recipe", type(recipe).__name__)),
         settings_of(recipe),
         skip_bad=options.skip_bad and not options.resume,
-        say=_told if aloud else _unheard,
-        warn=_warned if aloud else _unheard,
+        say=_print if aloud else _print_nothing,
+        warn=_print_warning if aloud else _print_nothing,
     )
     skipped, places = _before(folder) if options.resume else ({}, {})
     folders = []
@@ -215,7 +215,9 @@ def looked_at(
 
     dataset = with_folders(dataset, look)
     if options.check_data and not folders:
-        preflight.check_scenes([dataset[i] for i in range(0, len(dataset), -(-len(dataset) // LOOKED_AT))])
+        preflight.check_scenes(
+            [dataset[i] for i in range(0, len(dataset), -(-len(dataset) // SAMPLED_SCENES))]
+        )
     cameras = camera_places(dataset)
     for name, place in cameras.items():
         if places.get(name, place) != place:

@@ -7,10 +7,7 @@ import pytest
 import torch
 from variants import VARIANTS, batch_of, build, scenes_for, small
 
-from renderpretrain.training.distributed import Process
-from renderpretrain.training.guards import StopRequest
-from renderpretrain.training.schedule import build_optimizer
-from renderpretrain.training.step import Stepper
+from renderpretrain.training import Process, Stepper, build_optimizer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,13 +22,13 @@ def stepper_of(variant, device, precision):
     recipe = build(variant).to(device).train()
     asked = small(variant).optimization.model_copy(update={"precision": precision, "steps": 100})
     process = Process(0, 1, torch.device(device))
-    return Stepper(recipe, build_optimizer(recipe, asked), asked, process, 0, StopRequest())
+    return Stepper(recipe, build_optimizer(recipe, asked), asked, process, 0)
 
 
 def losses(variant, device, precision, batch):
     """Of two steps."""
     stepper = stepper_of(variant, device, precision)
-    return [stepper.read(stepper.take(step, iter([batch])))[0]["loss"] for step in (1, 2)]
+    return [stepper.read(stepper.take(step, iter([batch]))).row["loss"] for step in (1, 2)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -16,16 +17,14 @@ def rows_of(result):
     return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
 
 
-def run(out, *, recipe=None, data=None, resume=False, on_picture=None, **settings):
-    options = RunOptions(
-        holdout=2, device="cpu", resume=resume, on_picture=on_picture, config={"name": "test"}
-    )
+def run(out, *, recipe=None, data=None, resume=False, hooks=None, **settings):
+    options = RunOptions(holdout=2, device="cpu", resume=resume, config={"name": "test"}, **(hooks or {}))
     return fit(recipe or StandIn(), data or Points(), optimization(**settings), out=out, options=options)
 
 
 def test_a_run_leaves_its_folder(tmp_path):
     drawn = []
-    result = run(tmp_path / "run", on_picture=lambda step, recipe: drawn.append(step))
+    result = run(tmp_path / "run", hooks={"on_picture": lambda step, recipe: drawn.append(step)})
     rows = rows_of(result)
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, 9))
@@ -40,6 +39,39 @@ def test_a_run_leaves_its_folder(tmp_path):
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["torch"] == torch.__version__
     assert (tmp_path / "run" / "config.yaml").read_text() == "name: test\n"
     assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse", "depth_delta"]
+
+
+HOOKS = ("on_step", "on_evaluation", "on_checkpoint", "on_picture")
+
+
+def test_hooks_are_told_what_was_written(tmp_path):
+    calls = {name: [] for name in HOOKS}
+    hooks = {name: partial(lambda name, *told: calls[name].append(told), name) for name in HOOKS}
+    plain = run(tmp_path / "plain")
+    result = run(tmp_path / "run", hooks=hooks)
+    rows = read_rows(result.folder.metrics)
+    assert calls["on_step"] == [(row["step"], row) for row in rows if "loss" in row]
+    assert calls["on_evaluation"] == [(row["step"], row) for row in rows if "loss" not in row]
+    assert [step for step, _ in calls["on_evaluation"]] == [0, 4, 8]
+    checkpoints = result.folder.checkpoints
+    assert calls["on_checkpoint"] == [(n, checkpoints / f"step_{n:06d}.pt") for n in (4, 8)]
+    assert [(step, type(recipe)) for step, recipe in calls["on_picture"]] == [(n, StandIn) for n in (0, 4, 8)]
+    assert rows_of(result) == rows_of(plain)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_what_a_hook_raises_ends_the_run_which_can_be_resumed(tmp_path, name):
+    whole = run(tmp_path / "whole", checkpoint_every=2)
+
+    def fail(step, told):
+        if step == 4:
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(tmp_path / "run", checkpoint_every=2, hooks={name: fail})
+    assert not (tmp_path / "run" / "lock").exists()
+    assert not (tmp_path / "run" / "checkpoints" / "final.pt").exists()
+    assert rows_of(run(tmp_path / "run", checkpoint_every=2, resume=True)) == rows_of(whole)
 
 
 def test_gradient_norms_are_logged_and_change_nothing(tmp_path):
@@ -84,7 +116,7 @@ def test_a_signal_ends_in_a_checkpoint_and_the_resumed_run_is_the_same_to_the_bi
         if step == 4:
             os.kill(os.getpid(), number)
 
-    stopped = run(tmp_path / "parts", checkpoint_every=3, on_picture=interrupt)
+    stopped = run(tmp_path / "parts", checkpoint_every=3, hooks={"on_picture": interrupt})
     assert (stopped.step, stopped.stopped_by) == (6, number.name)
     resumed = run(tmp_path / "parts", checkpoint_every=3, resume=True)
     assert (resumed.step, resumed.stopped_by) == (8, None)
@@ -96,8 +128,9 @@ def test_a_signal_ends_in_a_checkpoint_and_the_resumed_run_is_the_same_to_the_bi
 
 def test_a_hangup_that_is_ignored_stays_so(tmp_path):
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    hangup = {"on_picture": lambda step, recipe: os.kill(os.getpid(), signal.SIGHUP)}
     try:
-        result = run(tmp_path, on_picture=lambda step, recipe: os.kill(os.getpid(), signal.SIGHUP))
+        result = run(tmp_path, hooks=hangup)
     finally:
         signal.signal(signal.SIGHUP, previous)
     assert (result.step, result.stopped_by) == (8, None)

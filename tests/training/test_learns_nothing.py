@@ -11,8 +11,8 @@ from renderpretrain.data import SyntheticRoom, SyntheticStreet
 from renderpretrain.recipes import RECIPES
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training import RunOptions, fit
-from renderpretrain.training.overlap import check_overlap, look_at
-from renderpretrain.training.silence import PATIENCE, Silence
+from renderpretrain.training.overlap import check_overlap, measure_overlap
+from renderpretrain.training.zeros import PATIENCE, ZeroWatch
 
 STREET = SyntheticStreet(3, image_size=(32, 64), points_per_beam=50, with_truth=False)
 ROOM = SyntheticRoom(3, image_size=(24, 32), with_truth=False)
@@ -79,14 +79,14 @@ def test_ranges_without_data_are_refused_before_the_folder_is_made(tmp_path, cas
 
 def test_ranges_with_little_data_are_told():
     model = recipe("unipad-lidar", point_cloud_range=[-51.2, -51.2, 4.0, 51.2, 51.2, 12.8])
-    seen = look_at(model, STREET, 2)
+    seen = measure_overlap(model, STREET, 2)
     assert 0 < seen.inside < 0.05 * seen.points and seen.rays and seen.hits <= seen.rays
     said = check_overlap(seen, model)
     assert (
         said.startswith("little of the data is in range: ") and f"{seen.inside:,} of {seen.points:,}" in said
     )
     model = recipe("unipad-lidar")
-    assert check_overlap(look_at(model, STREET, 2), model) == ""
+    assert check_overlap(measure_overlap(model, STREET, 2), model) == ""
 
 
 class Deaf(StandIn):
@@ -125,17 +125,17 @@ def test_what_speaks_late_but_in_time_is_not_told(tmp_path, capsys):
     assert said_by(tmp_path / "healthy", capsys, StandIn()) == []
 
 
-def test_silence_is_told_once_and_not_of_what_was_heard():
-    silence = Silence()
-    for step in range(1, 60):
-        silence.listen(step, {"a": 0.0, "b": float(step == 3)})
-    assert silence.news() == [f"a has been 0 for {PATIENCE} steps"]
-    assert silence.news() == []
+def test_zeros_are_reported_once_and_not_of_a_term_that_was_something():
+    watch = ZeroWatch()
+    found = [watch.update(step, {"a": 0.0, "b": float(step == 3)}) for step in range(1, 60)]
+    assert [sentence for sentences in found for sentence in sentences] == [
+        f"a has been 0 for {PATIENCE} steps"
+    ]
 
 
 def test_a_gradient_that_dies_later_is_told_and_a_term_that_is_fulfilled_is_not():
-    silence = Silence()
+    watch = ZeroWatch()
     for step in range(0, 100, 10):
         alive = float(step < 40)
-        silence.listen(step, {"gradient of lidar": alive, "loss/free_space": alive})
-        assert silence.news() == (["gradient of lidar has been 0 for 20 steps"] if step == 60 else [])
+        found = watch.update(step, {"gradient of lidar": alive, "loss/free_space": alive})
+        assert found == (["gradient of lidar has been 0 for 20 steps"] if step == 60 else [])

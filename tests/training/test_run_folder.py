@@ -15,9 +15,16 @@ import torch
 from stand_in import Points, StandIn, optimization
 
 from renderpretrain.storage import write_text
-from renderpretrain.training import RunFolder, RunOptions, fit, load_checkpoint, read_rows
-from renderpretrain.training.optimizer_state import optimizer_memory, remember
-from renderpretrain.training.schedule import build_optimizer
+from renderpretrain.training import (
+    RunFolder,
+    RunOptions,
+    build_optimizer,
+    fit,
+    load_checkpoint,
+    load_optimizer_state,
+    optimizer_state,
+    read_rows,
+)
 
 HERE = Path(__file__).parent
 
@@ -201,13 +208,13 @@ def test_an_optimiser_remembers_by_name():
     first = build_optimizer(recipe, optimization(lr_multipliers={"head": 0.5}))
     first.step()
     other = build_optimizer(recipe, optimization(lr_multipliers={"encoder": 0.5}))  # groups in another order
-    memory = optimizer_memory(recipe, first)
-    remember(recipe, other, memory)
+    state = optimizer_state(recipe, first)
+    load_optimizer_state(recipe, other, state)
     for parameter in recipe.parameters():
         assert torch.equal(other.state[parameter]["exp_avg"], first.state[parameter]["exp_avg"])
-    memory["moments"]["head.bias"]["exp_avg"] = torch.zeros(7)
+    state["moments"]["head.bias"]["exp_avg"] = torch.zeros(7)
     with pytest.raises(ValueError, match=r"exp_avg of head.bias: expected a parameter of its shape"):
-        remember(recipe, other, memory)
+        load_optimizer_state(recipe, other, state)
 
 
 def test_work_is_saved_by_time_too(tmp_path):

@@ -1,4 +1,4 @@
-"""A run that learns nothing says so: terms and gradients that stay 0."""
+"""Loss terms and gradients that stay 0, which tell that a run learns nothing."""
 
 from collections.abc import Mapping
 
@@ -8,50 +8,49 @@ from torch import Tensor, nn
 from renderpretrain.recipes.recipe import encoders_of
 
 PATIENCE = 20
-"""Steps after which a term that was always 0, or a gradient that has become 0, is told."""
+"""Steps after which a term that was always 0, or a gradient that has become 0, is reported."""
 
 GRADIENTS_EVERY = 10
-"""Steps between looks at the gradient of every part; it is told after ``PATIENCE`` steps, too."""
+"""Steps between measurements of the gradient of every part."""
 
 GRADIENT = "gradient of "
 """What the names of parts begin with."""
 
 
-class Silence:
-    """Remembers what has been 0 ever since it was first seen, and tells it once.
+class ZeroWatch:
+    """Finds loss terms and gradients that stay 0, and reports each of them once.
 
-    A term may end at 0, as one does that asks for free space; a part whose gradient does has died, which is
-    told as well.
+    A term that was not 0 before may end at 0, as one does that asks for free space. A part of the network
+    whose gradient becomes 0 no longer learns, which is reported as well.
     """
 
     def __init__(self) -> None:
-        self.first: dict[str, int] = {}
-        self.heard: set[str] = set()
-        self.told: set[str] = set()
-        self._news: list[str] = []
+        self.since: dict[str, int] = {}
+        self.ever_nonzero: set[str] = set()
+        self.reported: set[str] = set()
 
-    def listen(self, step: int, values: Mapping[str, float]) -> None:
+    def update(self, step: int, values: Mapping[str, float]) -> list[str]:
         """Take in what a step measured.
 
         Args:
             step: Which one.
             values: Loss terms by ``loss/NAME``, and norms of gradients by ``gradient of PART``.
+
+        Returns:
+            A sentence for each value that has now been 0 for :data:`PATIENCE` steps.
         """
+        sentences = []
         for name, value in values.items():
             if value:
-                self.heard.add(name)
-                self.first.pop(name, None)
+                self.ever_nonzero.add(name)
+                self.since.pop(name, None)
                 continue
-            since = step - self.first.setdefault(name, step)
-            may_end = name in self.heard and not name.startswith(GRADIENT)
-            if since >= PATIENCE and name not in self.told and not may_end:
-                self.told.add(name)
-                self._news.append(f"{name} has been 0 for {since} steps")
-
-    def news(self) -> list[str]:
-        """What has become known since this was last asked."""
-        told, self._news = self._news, []
-        return told
+            steps = step - self.since.setdefault(name, step)
+            may_end = name in self.ever_nonzero and not name.startswith(GRADIENT)
+            if steps >= PATIENCE and name not in self.reported and not may_end:
+                self.reported.add(name)
+                sentences.append(f"{name} has been 0 for {steps} steps")
+        return sentences
 
 
 def trained_parts(recipe: nn.Module) -> dict[str, list[nn.Parameter]]:
