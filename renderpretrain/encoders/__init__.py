@@ -23,6 +23,7 @@ from renderpretrain.encoders.masked import (
     hide_cells,
     resize_mask,
 )
+from renderpretrain.encoders.occupancy_decoder import OccupancyDecoder
 from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
 from renderpretrain.encoders.sparse_backend import Backend, agree_on, sparse_backend, spconv_status
@@ -69,6 +70,7 @@ __all__ = [
     "MaskedConv2d",
     "MaskedLayerNorm2d",
     "MaskedMaxPool2d",
+    "OccupancyDecoder",
     "PointEncoder",
     "PromptNorm",
     "ResNet",

@@ -1,13 +1,13 @@
 """From images or points to a volume ``(B, C, Z, Y, X)``, and from several volumes to one."""
 
-from renderpretrain.lifters.bevformer import BEVFormerLifter, PreviousBEV, warp_bev
+from renderpretrain.lifters.bevformer import BEVFormerLifter, BEVMemory, PreviousBEV, warp_bev
 from renderpretrain.lifters.deformable import (
     SpatialCrossAttention,
     TemporalSelfAttention,
     deformable_attention,
 )
 from renderpretrain.lifters.fusion import ConcatFusion, sum_volumes
-from renderpretrain.lifters.lift_splat import LiftSplat, frustum_points
+from renderpretrain.lifters.lift_splat import LiftSplat, SplatLifter, frustum_points
 from renderpretrain.lifters.pillar_net import PillarFeatureNet
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, pillar_points, project_pillars
 from renderpretrain.lifters.points import lift_points, lift_voxels
@@ -21,12 +21,14 @@ from renderpretrain.lifters.views import (
 
 __all__ = [
     "BEVFormerLifter",
+    "BEVMemory",
     "ConcatFusion",
     "LiftSplat",
     "PillarFeatureNet",
     "PillarViews",
     "PreviousBEV",
     "SpatialCrossAttention",
+    "SplatLifter",
     "TemporalSelfAttention",
     "ViewLifter",
     "deformable_attention",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_shape
-from renderpretrain.geometry import Cameras, VoxelGrid, transform
+from renderpretrain.geometry import Cameras, VoxelGrid, invert_pose, transform
 from renderpretrain.lifters.deformable import SpatialCrossAttention, TemporalSelfAttention
 from renderpretrain.lifters.maps import check_maps
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, project_pillars
@@ -28,6 +28,38 @@ class PreviousBEV:
     volume: Float[Tensor, "B C Z Y X"]
     current_to_previous: Float[Tensor, "B 4 4"]
     valid: Bool[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class BEVMemory:
+    """What frames saw, and where from.
+
+    Attributes:
+        volume: The lifter's output.
+        world_to_global: Poses of the worlds it is in, in their recordings.
+        valid: Which samples have one.
+    """
+
+    volume: Float[Tensor, "B C Z Y X"]
+    world_to_global: Float[Tensor, "B 4 4"]
+    valid: Bool[Tensor, " B"]
+
+    def over(self, older: "BEVMemory | None") -> "BEVMemory":
+        """This memory, and an older one of the samples that do not have this one."""
+        if older is None:
+            return self
+        choose = self.valid[:, None, None]
+        return BEVMemory(
+            torch.where(choose[..., None, None], self.volume, older.volume),
+            torch.where(choose, self.world_to_global, older.world_to_global),
+            older.valid | self.valid,
+        )
+
+    def seen_from(self, world_to_global: Float[Tensor, "B 4 4"]) -> PreviousBEV:
+        """The memory with the way to it from the worlds of another moment, in float32."""
+        with torch.autocast(self.volume.device.type, enabled=False):
+            motion = invert_pose(self.world_to_global) @ world_to_global
+        return PreviousBEV(self.volume, motion, self.valid)
 
 
 def warp_bev(

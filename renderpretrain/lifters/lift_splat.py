@@ -10,6 +10,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_depth_range, check_shape
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
 from renderpretrain.lifters.maps import check_maps
+from renderpretrain.ops.batch_norm import BatchNorm2d
 
 
 def frustum_points(
@@ -106,3 +107,42 @@ class LiftSplat(nn.Module):
         pooled = ops.lss_pool(probabilities, self.context(images), plan)
         volume = pooled.view(len(features), *self.grid.shape, -1).permute(0, 4, 1, 2, 3)
         return volume, probabilities.unflatten(0, features.shape[:2])
+
+
+class SplatLifter(nn.Module):
+    """Lift-splat to one height, two convolutions in the plane, channels dealt out to the heights.
+
+    Args:
+        grid: The volume's grid; ``Z`` divides the channels.
+        channels: Width of the maps and of the plane.
+        depth_bins: Of the depth distribution.
+        depth_range: Nearest and farthest depth, metres.
+    """
+
+    def __init__(
+        self, grid: VoxelGrid, channels: int, *, depth_bins: int, depth_range: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        heights = grid.shape[0]
+        if channels % heights:
+            raise ValueError(f"channels: expected a multiple of the grid's Z={heights}, got {channels}")
+        self.grid = grid
+        flat = grid.coarsened((1, 1, heights))
+        self.splat = LiftSplat(flat, channels, depth_bins=depth_bins, depth_range=depth_range)
+        self.bev = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                    BatchNorm2d(channels),
+                    nn.ReLU(),
+                )
+                for _ in range(2)
+            )
+        )
+
+    def forward(
+        self, levels: list[Float[Tensor, "B N C _ _"]], cameras: Cameras, camera_valid: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B D Z Y X"]:
+        """The volume. Differentiable in the maps."""
+        flat = self.splat(levels, cameras, camera_valid)[:, :, 0]
+        return self.bev(flat).reshape(len(flat), -1, *self.grid.shape)

@@ -12,24 +12,18 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
+from renderpretrain.recipes import ponder_indoor, ponder_outdoor, uniscene
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.needs import (
     ns_mae_needs,
-    ponder_indoor_needs,
-    ponder_outdoor_needs,
     unipad_needs,
-    uniscene_needs,
 )
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae import build as build_ns_mae
 from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
-from renderpretrain.recipes.ponder_config import OUTDOOR_IN_A_ROOM, OUTDOOR_PRESETS, PonderOutdoorConfig
-from renderpretrain.recipes.ponder_indoor import PonderIndoor
-from renderpretrain.recipes.ponder_indoor import build as build_ponder_indoor
-from renderpretrain.recipes.ponder_indoor_config import INDOOR_PRESETS, PonderIndoorConfig
-from renderpretrain.recipes.ponder_outdoor import PonderOutdoor
-from renderpretrain.recipes.ponder_outdoor import build as build_ponder_outdoor
+from renderpretrain.recipes.ponder_indoor import PonderIndoor, PonderIndoorConfig
+from renderpretrain.recipes.ponder_outdoor import PonderOutdoor, PonderOutdoorConfig
 from renderpretrain.recipes.recipe import (
     DrawsRays,
     EncodesScenes,
@@ -51,19 +45,14 @@ from renderpretrain.recipes.recipe import (
 )
 from renderpretrain.recipes.settings import OptimizationConfig, renamed
 from renderpretrain.recipes.sources import (
-    INDOOR_SOURCES,
     NS_MAE_SOURCES,
-    OUTDOOR_SOURCES,
     UNIPAD_SOURCES,
-    UNISCENE_SOURCES,
     Sources,
 )
 from renderpretrain.recipes.unipad import UniPAD
 from renderpretrain.recipes.unipad import build as build_unipad
 from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
-from renderpretrain.recipes.uniscene import UniScene, with_labels
-from renderpretrain.recipes.uniscene import build as build_uniscene
-from renderpretrain.recipes.uniscene_config import UNISCENE_PRESETS, UniSceneConfig
+from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_labels
 
 __all__ = [
     "NSMAE",
@@ -171,22 +160,24 @@ ENTRIES = (
         "ponder-outdoor",
         "PonderV2, LiDAR: 80 % of the blocks become a token, render depth and more (arXiv 2310.08586).",
         PonderOutdoorConfig,
-        OUTDOOR_PRESETS,
-        OUTDOOR_IN_A_ROOM,
-        build_ponder_outdoor,
-        OUTDOOR_SOURCES,
-        ponder_outdoor_needs,
+        ponder_outdoor.PRESETS,
+        ponder_outdoor.IN_A_ROOM,
+        ponder_outdoor.build,
+        ponder_outdoor.SOURCES,
+        ponder_outdoor.needs,
+        former=ponder_outdoor.RENAMED,
     ),
     RecipeEntry(
         "ponder-indoor",
         "PonderV2, RGB-D: keep 20 % of a room's points, render depth and colour (arXiv 2310.08586).",
         PonderIndoorConfig,
-        INDOOR_PRESETS,
+        ponder_indoor.PRESETS,
         {},
-        build_ponder_indoor,
-        INDOOR_SOURCES,
-        ponder_indoor_needs,
+        ponder_indoor.build,
+        ponder_indoor.SOURCES,
+        ponder_indoor.needs,
         data="synthetic-room",
+        former=ponder_indoor.RENAMED,
     ),
     RecipeEntry(
         "ns-mae",
@@ -202,13 +193,14 @@ ENTRIES = (
         "uniscene",
         "UniScene: say which voxels are occupied from images alone (arXiv 2305.18829).",
         UniSceneConfig,
-        UNISCENE_PRESETS,
+        uniscene.PRESETS,
         {},
-        build_uniscene,
-        UNISCENE_SOURCES,
-        uniscene_needs,
+        uniscene.build,
+        uniscene.SOURCES,
+        uniscene.needs,
         prepare=with_labels,
         frames_per_street=4,
+        former=uniscene.RENAMED,
     ),
 )
 

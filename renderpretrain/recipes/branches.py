@@ -61,9 +61,15 @@ def draw_patches(
 
 
 def hide_blocks(
-    voxels: Voxels, block: tuple[int, int, int], policy: MaskPolicy, seeds: Int[Tensor, " B"]
+    voxels: Voxels, block: tuple[int, int, int] | None, policy: MaskPolicy, seeds: Int[Tensor, " B"]
 ) -> MaskedVoxels:
-    """The voxels, and those in the blocks that a policy hides; only blocks with a voxel are candidates."""
+    """The voxels, and those in the blocks that a policy hides; only blocks with a voxel are candidates.
+
+    Without a block every voxel is hidden for itself.
+    """
+    if block is None:
+        candidates, places = voxel_candidates(voxels.coords, len(seeds))
+        return MaskedVoxels(voxels, policy(candidates, seeds)[voxels.coords[:, 0].long(), places])
     z, y, x = (-(-n // b) for n, b in zip(voxels.grid.shape, block, strict=True))
     occupied = occupied_blocks(voxels.coords, block, (len(seeds), z, y, x))
     return MaskedVoxels(voxels, hidden_voxels(voxels.coords, block, policy(occupied, seeds)))
@@ -130,11 +136,7 @@ class PointBranch(nn.Module):
 
     def hide(self, batch: Batch) -> MaskedVoxels:
         """The voxels, and those that the policy hides, drawn from the batch's seeds."""
-        voxels, seeds = self.voxels(batch), ops.fork(batch.seeds, 1)
-        if self.block is None:
-            candidates, places = voxel_candidates(voxels.coords, batch.size)
-            return MaskedVoxels(voxels, self.policy(candidates, seeds)[voxels.coords[:, 0].long(), places])
-        return hide_blocks(voxels, self.block, self.policy, seeds)
+        return hide_blocks(self.voxels(batch), self.block, self.policy, ops.fork(batch.seeds, 1))
 
     def forward(self, batch: Batch, masked: MaskedVoxels | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped."""

@@ -38,6 +38,11 @@ class CalibrationConfig(Settings):
         1.0, ge=0, description="Weight of the returns' likelihood under the depth that the images suggest."
     )
 
+    @property
+    def places(self) -> tuple[int, str] | None:
+        """How many cameras have places of their own, and the setting that says so; ``None`` if none has."""
+        return (self.num_cameras, "calibration.num_cameras") if self.refine else None
+
 
 class Calibration(nn.Module):
     """A batch's cameras as the recipe believes them, and the loss term that keeps it modest.

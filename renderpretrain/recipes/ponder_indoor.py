@@ -3,39 +3,163 @@
 https://arxiv.org/abs/2310.08586, "PonderV2: Pave the Way for 3D Foundation Model with A Universal
 Pre-training Paradigm"; several data sets at once as in https://arxiv.org/abs/2308.09718, "Towards Large-scale
 3D Representation Learning with Multi-dataset Point Prompt Training" (PPT).
+
+Lengths are metres throughout. The published code shrinks every scene into a unit cube by its own largest
+side and measures depth, distance and sharpness there. Here the cube is the same for all scenes, ``SIDE``
+metres wide, and a length or a weight per length is converted with that: the truncation of 0.05 is 0.05 SIDE,
+depth 1, near-surface 10 and free-space 1 per unit are 1 / SIDE, 10 / SIDE and 1 / SIDE per metre, and the
+initial ``inv_s`` of 20.1 and the sharpness of 64 of the importance pass are per SIDE. Colour, eikonal and
+classes have no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` and these alike.
 """
 
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.data import Batch
+from renderpretrain.data import Batch, Needs
 from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels
-from renderpretrain.fields import SDFField
+from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import MaskPolicy, RandomMask
+from renderpretrain.recipes.branches import set_momentum
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
-from renderpretrain.recipes.columns import COLOR_NORMAL, PointInput
+from renderpretrain.recipes.columns import COLOR_NORMAL, INTENSITY, MEANING, Features, PointInput
 from renderpretrain.recipes.places import encode_voxels, read_voxels
-from renderpretrain.recipes.ponder_classes import ClassVectors
-from renderpretrain.recipes.ponder_indoor_config import IndoorLossConfig, PonderIndoorConfig
 from renderpretrain.recipes.ponder_terms import (
+    CODE,
+    EMBEDDINGS,
+    FORMER_NAMES,
+    SHARED_CYCLE,
+    SHARED_RULES,
+    SHARED_SOURCES,
+    ClassVectors,
+    DistanceFieldConfig,
+    SemanticLossConfig,
+    UNetConfig,
     alignment,
     check_parts,
-    importance_of,
     known_labels,
     read_vectors,
     semantic_terms,
 )
-from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.sensors import set_momentum
+from renderpretrain.recipes.sections import (
+    SamplerConfig,
+    build_field,
+    build_sampler,
+    ray_terms,
+    render_targets,
+)
+from renderpretrain.recipes.settings import (
+    CALIBRATION,
+    UNREFINED,
+    Blocks,
+    Box,
+    Count,
+    ImageSize,
+    OptimizationConfig,
+    Settings,
+    Sources,
+    VoxelSize,
+    Width,
+    Widths,
+    listed,
+    tiny_optimization,
+    unused,
+)
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
+
+SIDE = 6.4
+"""Metres: side of the published unit cube here, the largest built-in room."""
+
+FLOOR = -0.2
+"""Metres: height of the cube's lower face; the published cube stands on the scene's lowest point, too."""
+
+
+class SplitFieldConfig(DistanceFieldConfig):
+    """A field whose distance and color read different halves of the volume."""
+
+    channels: Width = Field(128, gt=0, description="Width of the rendered volume; half of it per network.")
+    hidden_channels: Width = Field(128, gt=0, description="Width of the networks.")
+    geometry_channels: Width = Field(64, gt=0, description="Width of what the distance tells the color.")
+    sdf_blocks: Blocks = Field(1, ge=0, description="Hidden layers of the distance network.")
+    rgb_blocks: Blocks = Field(
+        0, ge=0, description="Hidden layers of the color network; with 0 it is linear."
+    )
+
+
+class PointMaskConfig(Settings):
+    """What is hidden of a room: points, one by one."""
+
+    ratio: float = Field(0.8, ge=0, le=1, description="Share of the points that is dropped.")
+
+
+class PixelRayConfig(Settings):
+    """Which pixels are rendered."""
+
+    per_view: Count = Field(256, gt=0, description="Pixels with a depth, per view.")
+
+
+class IndoorLossConfig(SemanticLossConfig):
+    """The same with PPT's term."""
+
+    alignment: float = Field(
+        0.0, ge=0, description="Of the encoder's voxels with their points' classes; needs embeddings, too."
+    )
+
+
+class PonderIndoorConfig(Settings):
+    """Everything ``PonderIndoor`` is built from."""
+
+    point_cloud_range: Box = (
+        -SIDE / 2,
+        -SIDE / 2,
+        FLOOR,
+        SIDE / 2,
+        SIDE / 2,
+        FLOOR + SIDE,
+    )
+    voxel_size: VoxelSize = Field(
+        (SIDE / 128, SIDE / 128, SIDE / 32), description="Voxels of the rendered volume."
+    )
+    image_size: ImageSize = Field((480, 640), description="Height and width images are resized to.")
+    sweeps: Count = Field(1, ge=1, description="Sweeps merged into the input; rooms have one.")
+    points: Features = Field(INTENSITY, description=MEANING)
+    domains: Count = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Data sets trained on at once, each with its own normalisation in the encoder.",
+    )
+    context_channels: Width = Field(256, gt=0, description="Width of a data set's learned embedding.")
+    embeddings: str | None = Field(None, description=EMBEDDINGS)
+    encoder: UNetConfig = UNetConfig(voxel_size=(0.02, 0.02, 0.02))
+    mask: PointMaskConfig = PointMaskConfig()
+    neck_channels: Widths = Field(
+        (32, 64, 128, 256), description="Width of the dense U-Net's levels, fine to coarse."
+    )
+    field: SplitFieldConfig = SplitFieldConfig()
+    sampler: SamplerConfig = SamplerConfig(
+        kind="neus_importance", num_samples=96, num_importance=36, near=0.01 * SIDE, sharpness=64.0
+    )
+    rays: PixelRayConfig = PixelRayConfig()
+    losses: IndoorLossConfig = IndoorLossConfig(
+        depth=1 / SIDE,
+        rgb=10.0,
+        sdf=10 / SIDE,
+        free_space=1 / SIDE,
+        eikonal=0.01,
+        truncation=0.05 * SIDE,
+    )
+    calibration: CalibrationConfig = CalibrationConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+
 
 WITHOUT_CLASSES = "losses.semantic=0 losses.alignment=0"
 """What does without classes."""
@@ -61,7 +185,7 @@ class PonderIndoor(nn.Module):
     * A batch may mix data sets; each set's statistics are its own. Released: batches of one set only.
     * The ``tiny`` presets' encoder reads position and intensity (the pixel's luminance). Released, and in
       ``paper``: colour and normal, here that of the depth image around a pixel, there that of a mesh.
-    * All scenes share one metric cube, and weights are converted (``ponder_indoor_config``). Released: each
+    * All scenes share one metric cube, and weights are converted. Released: each
       scene is shrunk into a unit cube by its own largest side. Gradient, distance and depth are in the same
       unit; released, the gradient is taken in coordinates 1.101 times as large.
     * A voxel's value lives at its centre, for lifter and reader alike. Released: the reader shrinks the room
@@ -95,7 +219,7 @@ class PonderIndoor(nn.Module):
         mask: Which points are dropped, ``(candidates, seeds) -> mask``.
         columns: Columns of the points that the encoder reads, as means over voxels.
         losses: Weights of the terms.
-        rays_per_view: Pixels that are rendered.
+        rays: Which pixels are rendered.
         classes: Vectors of class names, for the semantic term and the alignment.
         to_classes: From an encoder's feature to such a vector, for the alignment.
         contexts: Embedding of every data set that is mixed, for an encoder that takes ``domains``.
@@ -110,12 +234,12 @@ class PonderIndoor(nn.Module):
         encoder: nn.Module,
         voxels: VoxelGrid,
         neck: nn.Module,
-        renderer: VolumeRenderer[SDFField],
+        renderer: VolumeRenderer,
         *,
         mask: MaskPolicy,
         columns: tuple[str, ...] = COLOR_NORMAL,
         losses: IndoorLossConfig | None = None,
-        rays_per_view: int = 256,
+        rays: PixelRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_classes: nn.Linear | None = None,
         contexts: nn.Embedding | None = None,
@@ -125,7 +249,7 @@ class PonderIndoor(nn.Module):
         self.grid = check_parts(encoder, renderer)[0].grid
         self.calibration = Calibration(CalibrationConfig() if calibration is None else calibration)
         self.weights = IndoorLossConfig() if losses is None else losses
-        self.rays_per_view = rays_per_view
+        self.rays = PixelRayConfig() if rays is None else rays
         self.vectors = classes
         self.fine = voxels
         self.input = PointInput(columns)
@@ -146,7 +270,7 @@ class PonderIndoor(nn.Module):
         weights, targets = self.weights, self.targets(batch)
         voxels, features = self._encode(batch, self.hide(batch))
         volume = self._lift(voxels, features, batch.size)
-        rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
+        rendered = render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
         terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
         if self.vectors is None:
             return terms
@@ -218,7 +342,7 @@ class PonderIndoor(nn.Module):
                 f"scene {batch.names[0]!r} has no depth images: ponder-indoor needs posed RGB-D views, as "
                 "--data synthetic-room; for LiDAR use ponder-outdoor"
             )
-        draw = PixelRays(num_rays or self.rays_per_view, candidates=batch.views.z_depth_valid)
+        draw = PixelRays(num_rays or self.rays.per_view, candidates=batch.views.z_depth_valid)
         targets = draw(batch, ops.fork(batch.seeds, 4))
         targets = replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
         if self.vectors is None or not self.weights.semantic:
@@ -246,6 +370,164 @@ class PonderIndoor(nn.Module):
         return read_voxels(features, voxels, positions)
 
 
+SCANNET_SCENES = 1201
+"""Scenes of ScanNet's training split: what the published passes count."""
+
+
+STRUCTURED3D_ROOMS = 18348
+"""Rooms of Structured3D's training split, as PPT counts them."""
+
+CLASS_TERMS = {"semantic": 0.1, "alignment": 1.0}
+"""Published weights of the terms that need classes."""
+
+
+def _with_classes(config: PonderIndoorConfig, embeddings: str, **weights: float) -> PonderIndoorConfig:
+    """The same with the terms that need classes."""
+    losses = config.losses.model_copy(update=weights)
+    return config.model_copy(update={"embeddings": embeddings, "losses": losses})
+
+
+def _paper() -> PonderIndoorConfig:
+    """ScanNet alone: 2000 passes, eight scenes on each of 4 GPUs, one cycle from a tenth of 2e-3."""
+    config = PonderIndoorConfig(
+        points=COLOR_NORMAL,
+        optimization=OptimizationConfig(
+            steps=2000 * SCANNET_SCENES // 32,
+            batch_size=8,
+            optimizer="sgd",
+            lr=2e-4,
+            weight_decay=1e-4,
+            schedule="cyclic",
+            cyclic_peak=10.0,
+            cyclic_end=1e-4,
+            cyclic_up=0.05,
+            clip_norm=None,
+            precision="bf16",
+        ),
+    )
+    return _with_classes(config, "hashed:512", **CLASS_TERMS)
+
+
+def _paper_ppt() -> PonderIndoorConfig:
+    """Structured3D, ScanNet and S3DIS, of which the first has four sevenths of the samples, in float32.
+
+    400 passes of the first set, 64 samples a step, one cycle from a tenth of 8e-4.
+    """
+    paper = _paper()
+    changed = {"steps": 400 * STRUCTURED3D_ROOMS * 7 // 4 // 64, "lr": 8e-5, "precision": "fp32"}
+    optimization = paper.optimization.model_copy(update=changed)
+    return paper.model_copy(update={"domains": 3, "optimization": optimization})
+
+
+def _tiny() -> PonderIndoorConfig:
+    """Minutes on two cores: coarser voxels, narrower networks, fewer rays, heavier distance terms.
+
+    The built-in rooms are as wide as the published cube and half as high; their points are a tenth of a
+    recording's, hence the coarser voxels. The field starts sharper than a long run needs it.
+    """
+    return PonderIndoorConfig(
+        point_cloud_range=(-3.2, -3.2, -0.2, 3.2, 3.2, 3.0),
+        voxel_size=(0.1, 0.1, 0.1),
+        image_size=(96, 128),
+        encoder=UNetConfig(
+            voxel_size=(0.05, 0.05, 0.05),
+            stem_channels=16,
+            channels=(16, 32, 32, 32),
+            depths=(1, 1, 1, 1),
+            batch_norm_momentum=0.1,
+        ),
+        neck_channels=(16, 32, 64),
+        field=SplitFieldConfig(
+            channels=32,
+            hidden_channels=32,
+            geometry_channels=16,
+            sharpness=60.0,
+        ),
+        sampler=SamplerConfig(num_samples=48, num_importance=16, near=0.1),
+        rays=PixelRayConfig(per_view=128),
+        losses=IndoorLossConfig(depth=1.0, rgb=10.0, sdf=10.0, free_space=5.0, eikonal=0.01, truncation=0.3),
+        optimization=tiny_optimization(5e-3),
+    )
+
+
+PRESETS = {
+    "tiny": _tiny(),
+    "tiny-semantic": _with_classes(_tiny(), "hashed:32", semantic=0.1, alignment=0.1),
+    "paper": _paper(),
+    "paper-ppt": _paper_ppt(),
+}
+"""Configurations by name; ``tiny`` needs no classes, ``paper-ppt`` is for several data sets at once.
+
+The published vectors are CLIP's of the names of classes; ``--set embeddings=FILE.npz`` gives such. As long as
+nobody does, a name has a random vector, always the same.
+"""
+
+_ROOM = "scannet/pretrain-ponder-spunet-v1m1-0-base.py"
+
+_ROOMS = "scannet/pretrain-ponder-ppt-v1m1-0-sc-s3-st-spunet.py"
+
+SOURCES = Sources(
+    CODE,
+    SHARED_SOURCES
+    | CALIBRATION
+    | listed(
+        {
+            "ours (code: CLIP's text encoder, ponder_indoor_base.py:85-118)": "embeddings",
+            "code render_utils/models/base_surface_model.py:102-211": "losses.temperature",
+            f"code {_ROOM}": "domains",
+            f"code {_ROOM}:277,299": "points",
+            "code ponder_indoor_base.py:681-692, left out of the sum": "losses.alignment",
+            "ours (code: every scene's own cube, ponder_indoor_base.py:344-444)": "point_cloud_range",
+            f"code {_ROOM}:95": "voxel_size",
+            "ours": "image_size losses.inliers",
+            "ours (rooms have one)": "sweeps",
+            f"code {_ROOM}:213-217": "mask.ratio",
+            f"code {_ROOM}:205-301": "encoder.voxel_size",
+            "code ponder/unet3d.py:562-671": "neck_channels",
+            f"code {_ROOM}:26-30": "field.channels",
+            f"code {_ROOM}:35-57": (
+                "field.hidden_channels field.geometry_channels field.sdf_blocks field.rgb_blocks"
+            ),
+            f"code {_ROOM}:71-79": "sampler.num_samples sampler.num_importance",
+            "code render_utils/scene_colliders.py:46-85, per side": "sampler.near",
+            "code ponder_indoor_base.py:548-551": "rays.per_view",
+            f"code {_ROOM}:80-91, per side": ("losses.depth losses.sdf losses.free_space losses.truncation"),
+            f"code {_ROOM}:80-91": "losses.rgb losses.eikonal losses.semantic",
+        }
+    )
+    | listed(
+        {
+            f"code {_ROOM}:155-170": (f"steps batch_size optimizer lr weight_decay schedule {SHARED_CYCLE}"),
+            f"ours (code: fp16, {_ROOM})": "precision",
+        },
+        "optimization.",
+    ),
+    (
+        *SHARED_RULES,
+        UNREFINED,
+        unused("context_channels", when={"domains": 1}),
+        unused("embeddings losses.temperature", when={"losses.semantic": 0, "losses.alignment": 0}),
+    ),
+    {
+        "paper-ppt": {
+            "domains": f"code {_ROOMS}: Structured3D, ScanNet, S3DIS as 4:2:1",
+            "context_channels": "code spconv_unet_v1m3_pdnorm.py:23-72",
+            **listed({f"code {_ROOMS}": "steps lr precision"}, "optimization."),
+        },
+    },
+)
+"""Where the numbers of ``paper`` come from, and of the one that differs from it."""
+
+RENAMED = FORMER_NAMES | {"drop_ratio": "mask.ratio", "rays_per_view": "rays.per_view"}
+"""Names that settings had, and have in what was saved then: today's by the former."""
+
+
+def needs(config: PonderIndoorConfig) -> Needs:
+    """What it cannot do without. Where several data sets mix, some may come without classes."""
+    named = config.domains == 1 and (config.losses.semantic > 0 or config.losses.alignment > 0)
+    return Needs(images=True, depths=True, labels=named, most_cameras=config.calibration.places)
+
+
 def build(config: PonderIndoorConfig) -> PonderIndoor:
     """The published networks, as a configuration sizes them."""
     unet, weights, field = config.encoder, config.losses, config.field
@@ -268,16 +550,16 @@ def build(config: PonderIndoorConfig) -> PonderIndoor:
     if classes is not None and weights.alignment:
         to_classes = nn.Linear(encoder.out_channels, classes.channels)
     neck = VolumeUNet(encoder.out_channels, field.channels, channels=config.neck_channels)
-    sdf = _field(config, classes.channels if classes is not None and weights.semantic else 0)
+    rendered = _field(config, classes.channels if classes is not None and weights.semantic else 0)
     recipe = PonderIndoor(
         encoder,
         VoxelGrid(config.point_cloud_range, unet.voxel_size),
         neck,
-        VolumeRenderer(sdf, importance_of(sdf, field)),
-        mask=RandomMask(config.drop_ratio),
+        VolumeRenderer(rendered, build_sampler(config.sampler, rendered, rendered.grid)),
+        mask=RandomMask(config.mask.ratio),
         columns=config.points,
         losses=weights,
-        rays_per_view=config.rays_per_view,
+        rays=config.rays,
         classes=classes,
         to_classes=to_classes,
         contexts=contexts,
@@ -287,21 +569,16 @@ def build(config: PonderIndoorConfig) -> PonderIndoor:
     return recipe
 
 
-def _field(config: PonderIndoorConfig, semantic_channels: int) -> SDFField:
+def _field(config: PonderIndoorConfig, semantic_channels: int) -> SDFField | DensityField:
     """Half of the volume says where surfaces are, half what they look like; neither sees positions."""
-    field, weights = config.field, config.losses
-    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-    return SDFField(
+    grid, color = VoxelGrid(config.point_cloud_range, config.voxel_size), config.losses.rgb > 0
+    return build_field(
+        config.field,
         grid,
-        field.channels,
-        hidden_channels=field.hidden_channels,
-        geometry_channels=field.geometry_channels,
-        sdf_blocks=field.sdf_blocks,
-        rgb_blocks=field.rgb_blocks,
         extent=max(b - a for a, b in zip(grid.lower, grid.upper, strict=True)),
-        sharpness=field.sharpness,
-        color=weights.rgb > 0,
+        color=color,
         semantic_channels=semantic_channels,
-        split=weights.rgb > 0 or semantic_channels > 0,
+        geometry_channels=config.field.geometry_channels,
+        split=color or semantic_channels > 0,
         positions=False,
     )

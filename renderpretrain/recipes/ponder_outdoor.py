@@ -2,6 +2,11 @@
 
 https://arxiv.org/abs/2310.08586, "PonderV2: Pave the Way for 3D Foundation Model with A Universal
 Pre-training Paradigm".
+
+Lengths are metres throughout. The published code squeezes the box of 108 x 108 x 8 m into a unit cube, axis
+by axis, and measures depth, distance and sharpness there. Here space keeps its shape and 108 m are the unit
+of what a weight belongs to: depth 10 there is ``10 / 108`` per metre, and the initial ``inv_s`` of 20.1 and
+the sharpness of 64 of the importance pass are per 108 m.
 """
 
 from collections.abc import Mapping
@@ -9,33 +14,99 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.data import Batch
+from renderpretrain.data import Batch, Needs
 from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import MaskPolicy, RandomMask, hide_features
-from renderpretrain.recipes.branches import hide_blocks
-from renderpretrain.recipes.columns import INTENSITY, PointInput
+from renderpretrain.recipes.branches import hide_blocks, set_momentum
+from renderpretrain.recipes.columns import INTENSITY, MEANING, Features, PointInput
 from renderpretrain.recipes.places import encode_voxels, read_voxels
-from renderpretrain.recipes.ponder_classes import ClassVectors
-from renderpretrain.recipes.ponder_config import LossConfig, OutdoorRayConfig, PonderOutdoorConfig
 from renderpretrain.recipes.ponder_terms import (
+    CODE,
+    EMBEDDINGS,
+    FORMER_NAMES,
+    SHARED_CYCLE,
+    SHARED_RULES,
+    SHARED_SOURCES,
+    ClassVectors,
+    DistanceFieldConfig,
+    SemanticLossConfig,
+    UNetConfig,
     check_parts,
-    importance_of,
     known_labels,
     read_vectors,
     semantic_terms,
 )
-from renderpretrain.recipes.ray_terms import ray_terms
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.sensors import set_momentum
+from renderpretrain.recipes.sections import (
+    MaskConfig,
+    SamplerConfig,
+    build_field,
+    build_sampler,
+    ray_terms,
+    render_targets,
+)
+from renderpretrain.recipes.settings import (
+    NUSCENES_SAMPLES,
+    Box,
+    Count,
+    Distance,
+    ImageSize,
+    OptimizationConfig,
+    Settings,
+    Sources,
+    VoxelSize,
+    listed,
+    tiny_optimization,
+    unused,
+)
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
+
+
+class ReturnRayConfig(Settings):
+    """Which LiDAR returns are rendered."""
+
+    per_view: Count = Field(512, gt=0, description="Rays per camera.")
+    per_sweep: Count = Field(3072, gt=0, description="Rays where there are no cameras.")
+    near_radius: Distance = Field(
+        3.0, ge=0, description="Returns nearer than that in the plane are not used."
+    )
+
+
+class PonderOutdoorConfig(Settings):
+    """Everything ``PonderOutdoor`` is built from."""
+
+    point_cloud_range: Box = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
+    voxel_size: VoxelSize = Field((0.6, 0.6, 1.6), description="Voxels of the rendered volume.")
+    image_size: ImageSize = Field((900, 1600), description="Height and width images are resized to.")
+    sweeps: Count = Field(
+        1, ge=1, description="LiDAR sweeps merged into the input; targets are the key sweep."
+    )
+    points: Features = Field(INTENSITY, description=MEANING)
+    embeddings: str | None = Field(None, description=EMBEDDINGS)
+    input_scale: tuple[float, float, float, float] = Field(
+        (1.0, 1.0, 1.0, 1.0),
+        description="What x, y, z and intensity are divided by before the encoder; other columns are not.",
+    )
+    encoder: UNetConfig = UNetConfig()
+    mask: MaskConfig = MaskConfig(ratio=0.8, block=(8, 8, 8))
+    field: DistanceFieldConfig = DistanceFieldConfig(
+        channels=32, hidden_channels=16, sdf_blocks=5, rgb_blocks=3, sharpness=20.0855
+    )
+    sampler: SamplerConfig = SamplerConfig(
+        kind="neus_importance", num_samples=72, num_importance=24, near=0.01, sharpness=64.0
+    )
+    rays: ReturnRayConfig = ReturnRayConfig()
+    losses: SemanticLossConfig = SemanticLossConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
 
 
 class PonderOutdoor(nn.Module):
@@ -50,7 +121,7 @@ class PonderOutdoor(nn.Module):
 
     * Space keeps its shape. Released: the field lives in a cube into which 108 x 108 x 8 m are squeezed axis
       by axis, so directions, depths, distances and gradients are those of a flattened world. Weights are
-      converted (``ponder_config``): depth 10 per unit is 10 / 108 per metre.
+      converted: depth 10 per unit is 10 / 108 per metre.
     * A voxel's value lives at its centre, for lifter and reader alike. Released: the lifter works at lower
       corners, the reader interpolates corner-aligned: up to 0.3 m apart in the plane and 0.8 m in height.
     * Intervals tile the ray around the positions where the field is asked. Released: the field is asked at
@@ -78,7 +149,7 @@ class PonderOutdoor(nn.Module):
         voxels: The voxels' grid.
         renderer: Whose field's grid the features are averaged in.
         mask: Which blocks are hidden, ``(candidates, seeds) -> mask``.
-        block: Voxels ``(z, y, x)`` per block.
+        block: Voxels ``(z, y, x)`` that are hidden together; ``None`` hides them one by one.
         columns: Columns of the points that the encoder reads, as means over voxels.
         scales: What columns are divided by, by name; 1 where nothing is said.
         losses: Weights of the terms.
@@ -96,22 +167,22 @@ class PonderOutdoor(nn.Module):
         self,
         encoder: nn.Module,
         voxels: VoxelGrid,
-        renderer: VolumeRenderer[SDFField],
+        renderer: VolumeRenderer,
         *,
         mask: MaskPolicy,
-        block: tuple[int, int, int] = (8, 8, 8),
+        block: tuple[int, int, int] | None = (8, 8, 8),
         columns: tuple[str, ...] = INTENSITY,
         scales: Mapping[str, float] | None = None,
-        losses: LossConfig | None = None,
-        rays: OutdoorRayConfig | None = None,
+        losses: SemanticLossConfig | None = None,
+        rays: ReturnRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_field: nn.Module | None = None,
         token: Float[Tensor, " C"] | None = None,
     ) -> None:
         super().__init__()
         field, width = check_parts(encoder, renderer)
-        self.weights = LossConfig() if losses is None else losses
-        self.rays = OutdoorRayConfig() if rays is None else rays
+        self.weights = SemanticLossConfig() if losses is None else losses
+        self.rays = ReturnRayConfig() if rays is None else rays
         self.vectors = classes
         self.fine, self.grid = voxels, field.grid
         self.policy, self.block = mask, block
@@ -127,7 +198,7 @@ class PonderOutdoor(nn.Module):
         """Weighted loss terms of one training step; their sum is the loss."""
         targets = self.targets(batch)
         volume = self.encode(batch, self.hide(batch))
-        rendered = self.render(volume, targets.rays, ops.fork(batch.seeds, 3))
+        rendered = render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
         weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
@@ -184,7 +255,7 @@ class PonderOutdoor(nn.Module):
                     f"scene {batch.names[0]!r} has no images: the colour term needs them; set losses.rgb=0"
                 )
             return LidarBeams(num_rays or rays.per_sweep)(batch, seeds)
-        targets = LidarGuidedRays(num_rays or rays.per_camera, nearest=True)(batch, seeds)
+        targets = LidarGuidedRays(num_rays or rays.per_view, nearest=True)(batch, seeds)
         # PonderV2 has no rays besides those to returns.
         return replace(targets, rgb_valid=targets.rgb_valid & targets.hit)
 
@@ -207,6 +278,141 @@ def new_token(channels: int) -> Float[Tensor, " C"]:
     return nn.init.trunc_normal_(torch.empty(channels), std=0.02)
 
 
+def _paper() -> PonderOutdoorConfig:
+    """Depth alone: 24 epochs, four samples on each of 4 GPUs, one cycle from a tenth of 2e-4."""
+    return PonderOutdoorConfig(
+        optimization=OptimizationConfig(
+            steps=24 * NUSCENES_SAMPLES // 16,
+            batch_size=4,
+            lr=2e-5,
+            weight_decay=0.01,
+            schedule="cyclic",
+            cyclic_peak=10.0,
+            cyclic_end=0.01,
+            cyclic_up=0.4,
+            clip_norm=None,
+            precision="bf16",
+        ),
+    )
+
+
+def _with_losses(config: PonderOutdoorConfig, **weights: float) -> PonderOutdoorConfig:
+    """The same with other weights."""
+    return config.model_copy(update={"losses": config.losses.model_copy(update=weights)})
+
+
+def _tiny() -> PonderOutdoorConfig:
+    """Minutes on two cores: coarser voxels, a narrower network, fewer rays, more losses.
+
+    A hidden block is one rendered voxel, as in the paper within a quarter (there 0.8 m of 0.6 m). A few
+    hundred steps have no time to find surfaces through compositing alone, so near-surface and free-space
+    terms are on, and the field starts sharper. Nor have they time to notice an intensity of 0.3 beside
+    positions of 10 m, or to learn colours from the fifth of the blocks that the paper leaves: inputs are
+    scaled and less is hidden. Colour weighs more than a metre, as in ``paper-colour`` (a hundred times).
+    """
+    return PonderOutdoorConfig(
+        point_cloud_range=(-51.2, -51.2, -4.0, 51.2, 51.2, 4.8),
+        voxel_size=(0.8, 0.8, 0.8),
+        image_size=(128, 224),
+        encoder=UNetConfig(
+            voxel_size=(0.4, 0.4, 0.4),
+            stem_channels=16,
+            channels=(16, 32, 32, 32),
+            depths=(1, 1, 1, 1),
+            batch_norm_momentum=0.1,
+        ),
+        input_scale=(10.0, 10.0, 2.0, 0.25),
+        mask=MaskConfig(ratio=0.4, block=(2, 2, 2)),
+        field=DistanceFieldConfig(sharpness=120.0),
+        sampler=SamplerConfig(num_samples=48, num_importance=16, near=1.0),
+        rays=ReturnRayConfig(per_view=128, per_sweep=768),
+        losses=SemanticLossConfig(depth=1.0, rgb=50.0, sdf=1.0, free_space=1.0, truncation=1.0),
+        optimization=tiny_optimization(5e-3),
+    )
+
+
+PRESETS = {
+    "tiny": _tiny(),
+    "paper": _paper(),
+    "paper-colour": _with_losses(_paper(), rgb=10.0),
+    "paper-semantic": _with_losses(_paper(), semantic=0.1),
+}
+"""Configurations by name; ``paper`` renders depth alone, the others add a term."""
+
+
+IN_A_ROOM = {
+    "point_cloud_range": (-3.2, -3.2, -0.2, 3.2, 3.2, 3.0),
+    "voxel_size": (0.1, 0.1, 0.2),
+    "input_scale": (2.0, 2.0, 1.0, 0.25),
+    "encoder": {"voxel_size": (0.05, 0.05, 0.1)},
+    "sampler": {"near": 0.1},
+    "rays": {"near_radius": 0.0},
+    "losses": {"truncation": 0.2},
+}
+"""What a room changes in the ``tiny`` preset: the range of the built-in rooms and smaller voxels."""
+
+_STREET = "nuscenes/pretrain-*-base.py"
+
+SOURCES = Sources(
+    CODE,
+    SHARED_SOURCES
+    | listed(
+        {
+            f"code {_STREET}:72-76": "point_cloud_range voxel_size",
+            "code ponder/datasets/nuscenes.py:139-175": "image_size",
+            "code ponder/datasets/nuscenes.py:107-112": "sweeps points",
+            f"code {_STREET}": (
+                "encoder.voxel_size losses.rgb losses.free_space losses.sdf losses.eikonal losses.semantic"
+            ),
+            f"code {_STREET}:22": "mask.ratio mask.block",
+            "code ponder/unet3d.py:16-34": "field.channels",
+            f"code {_STREET}:37-50": "field.hidden_channels field.sdf_blocks",
+            f"code {_STREET}:56-64": "sampler.num_samples sampler.num_importance",
+            "ours (code: 0.01 of the squeezed box)": "sampler.near",
+            "code ponder/datasets/transform.py:333-348": "rays.per_view",
+            "ours": "rays.per_sweep input_scale losses.inliers",
+            f"code {_STREET}:174-178": "rays.near_radius",
+            f"code {_STREET}, 10 per 108 m": "losses.depth",
+        }
+    )
+    | listed(
+        {
+            f"code {_STREET}, 24 epochs on 4 GPUs": "steps batch_size",
+            f"code {_STREET}": f"optimizer lr weight_decay schedule {SHARED_CYCLE}",
+            f"ours (code: fp16, {_STREET})": "precision",
+        },
+        "optimization.",
+    ),
+    (*SHARED_RULES, unused("embeddings losses.temperature", when={"losses.semantic": 0})),
+    {
+        "paper-colour": {
+            "losses.rgb": "code nuscenes/pretrain-*-base-color.py",
+            "field.rgb_blocks": "code nuscenes/pretrain-*-base-color.py",
+        },
+        "paper-semantic": {
+            "losses.semantic": "code nuscenes/pretrain-*-base-semantic.py",
+            "losses.temperature": "code render_utils/models/base_surface_model.py:102-211",
+            "field.rgb_blocks": "code nuscenes/pretrain-*-base-semantic.py",
+            "embeddings": "ours (code: CLIP's text encoder, ponder_indoor_base.py:85-118)",
+        },
+    },
+)
+"""Where the numbers of ``paper`` come from, and of the two that differ from it."""
+
+RENAMED = FORMER_NAMES | {"rays.per_camera": "rays.per_view"}
+"""Names that settings had, and have in what was saved then: today's by the former."""
+
+
+def needs(config: PonderOutdoorConfig) -> Needs:
+    """What it cannot do without: the color term needs cameras."""
+    return Needs(
+        images=config.losses.rgb > 0,
+        points=True,
+        labels=config.losses.semantic > 0,
+        ways={"images": "losses.rgb=0", "labels": "losses.semantic=0"},
+    )
+
+
 def build(config: PonderOutdoorConfig) -> PonderOutdoor:
     """The published networks, as a configuration sizes them."""
     unet, field, weights = config.encoder, config.field, config.losses
@@ -219,21 +425,17 @@ def build(config: PonderOutdoorConfig) -> PonderOutdoor:
     to_field = VolumeConv(encoder.out_channels, field.channels)
     for part in (encoder, to_field):
         set_momentum(part, unet.batch_norm_momentum)
-    sdf = SDFField(
+    rendered = build_field(
+        field,
         grid,
-        field.channels,
-        hidden_channels=field.hidden_channels,
-        sdf_blocks=field.sdf_blocks,
-        rgb_blocks=field.rgb_blocks,
         extent=max(b - a for a, b in zip(grid.lower, grid.upper, strict=True)),
-        sharpness=field.sharpness,
         color=weights.rgb > 0,
         semantic_channels=classes.channels if classes else 0,
     )
     recipe = PonderOutdoor(
         encoder,
         VoxelGrid(config.point_cloud_range, unet.voxel_size),
-        VolumeRenderer(sdf, importance_of(sdf, field)),
+        VolumeRenderer(rendered, build_sampler(config.sampler, rendered, grid)),
         mask=RandomMask(config.mask.ratio),
         block=config.mask.block,
         columns=config.points,

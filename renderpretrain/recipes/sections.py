@@ -5,7 +5,7 @@ Their defaults are nobody's in particular; a method's published numbers stand in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
+from renderpretrain.encoders import PointEncoder, SparseEncoder
 from renderpretrain.fields import DensityField, SDFField, VolSDFOpacity
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 from renderpretrain.losses import GradNorm, UncertaintyWeights
 from renderpretrain.recipes.settings import (
+    UNSCHEDULED,
     Block,
     Blocks,
     Count,
@@ -25,7 +27,9 @@ from renderpretrain.recipes.settings import (
     Initial,
     Settings,
     Unused,
+    VoxelSize,
     Width,
+    Widths,
     unused,
 )
 from renderpretrain.renderers import Rendered, VolumeRenderer
@@ -79,13 +83,60 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
     return replace(targets, hit=targets.hit & grid.contains(targets.ends))
 
 
+class SparseConfig(Settings):
+    """A sparse encoder of points and its voxels."""
+
+    voxel_size: VoxelSize = (0.1, 0.1, 0.2)
+    channels: tuple[Widths, ...] = Field(((16, 32), (32, 32)), description="Widths per stage.")
+    batch_norm_momentum: float = Field(0.1, gt=0, le=1)
+    """Weight of the newest batch in the running statistics of the 3D networks."""
+
+
+def sparse_encoder(
+    config: SparseConfig, in_channels: int, out_channels: int, **output: tuple[Any, Any, Any]
+) -> SparseEncoder:
+    """The sparse encoder of a section: all stages but the last halve all axes, the third leaves z unpadded.
+
+    Args:
+        config: The section.
+        in_channels: Columns of the points.
+        out_channels: Width of the volume.
+        output: ``out_geometry`` of :class:`~renderpretrain.encoders.SparseEncoder`, if not its own.
+    """
+    strides = ((2, 2, 2),) * (len(config.channels) - 1)
+    paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))[: len(strides)]
+    sizes: Any = {"channels": config.channels, "strides": strides, "paddings": paddings} | output
+    return SparseEncoder(in_channels, out_channels, **sizes)
+
+
+def sparse_grid(config: SparseConfig, encoder: PointEncoder, grid: VoxelGrid, *, axes: int = 3) -> VoxelGrid:
+    """The grid that an encoder's outputs are centred on, given the voxels of the rendered one.
+
+    Args:
+        config: The encoder's section.
+        encoder: The encoder.
+        grid: What ``voxel_size`` says, which is centred elsewhere.
+        axes: Of ``(z, y, x)``, the last ones, that must have as many voxels.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    out = encoder.output_grid(VoxelGrid(grid.point_cloud_range, config.voxel_size))
+    if out.shape[-axes:] != grid.shape[-axes:]:
+        cells = "voxels" if axes == 3 else "columns"
+        raise ValueError(
+            "encoder.voxel_size, encoder.channels: expected an encoder output of "
+            f"{grid.shape[-axes:]} {cells} as voxel_size says, got {out.shape[-axes:]}"
+        )
+    return out
+
+
 class MaskConfig(Settings):
     """What is hidden of the voxels that hold points."""
 
     ratio: float = Field(0.5, ge=0, le=1, description="Share of the occupied blocks, or voxels.")
-    block: Block | None = Field(
-        None, description="Voxels (z, y, x) that are hidden together; null: each for itself."
-    )
+    block: Block | None = None
+    """Voxels (z, y, x) that are hidden together; null: each for itself."""
 
 
 class ImageMaskConfig(Settings):
@@ -98,17 +149,14 @@ class ImageMaskConfig(Settings):
 class FieldConfig(Settings):
     """What is rendered: networks that say of a place in the volume how far the surface is, and its color."""
 
-    kind: Literal["sdf", "density"] = Field(
-        "sdf", description="Signed distances, or a density as NeRF has it, which knows no surface."
-    )
+    kind: Literal["sdf", "density"] = "sdf"
+    """Signed distances, or a density as NeRF has it, which knows no surface."""
     channels: Width = Field(32, gt=0, description="Width of the rendered volume.")
     hidden_channels: Width = Field(16, gt=0, description="Width of the networks.")
     sdf_blocks: Blocks = Field(5, ge=0, description="Hidden layers of the distance or density network.")
     rgb_blocks: Blocks = Field(3, ge=0, description="Hidden layers of the color and the embedding network.")
     opacity: Literal["neus", "volsdf"] = Field("neus", description="The law from distances to opacity.")
-    sharpness: Initial = Field(
-        20.0855, gt=0, description="Initial inv_s in 1/extent; VolSDF's width is its inverse."
-    )
+    sharpness: Initial = Field(20.0855, gt=0, description="Initial inv_s in 1/extent; VolSDF: 1 / width.")
 
 
 def build_field(  # noqa: PLR0913  what a method adds to the section
@@ -163,16 +211,15 @@ def build_field(  # noqa: PLR0913  what a method adds to the section
     )
 
 
-KINDS = ("neus_importance", "even", "stratified", "disparity", "near_surface", "occupied")
-"""Of samplers."""
+SamplerKind = Literal["neus_importance", "even", "stratified", "disparity", "near_surface", "occupied"]
+KINDS: tuple[str, ...] = get_args(SamplerKind)
 
 
 class SamplerConfig(Settings):
     """Where along rays the field is asked."""
 
-    kind: Literal["neus_importance", "even", "stratified", "disparity", "near_surface", "occupied"] = Field(
-        "even", description="near_surface and occupied look at a training step's returns; even elsewhere."
-    )
+    kind: SamplerKind = "neus_importance"
+    """near_surface and occupied look at a training step's returns, and are even where there is no step."""
     num_samples: Count = Field(96, gt=0, description="Samples of a ray; at most so many where occupied.")
     num_importance: Count = Field(24, ge=0, description="Samples that neus_importance adds at the surface.")
     near: Distance = Field(1.0, ge=0, description="Metres in front of the sensor that hold nothing.")
@@ -307,12 +354,9 @@ class RayLossConfig(Settings):
     sdf: float = Field(0.0, ge=0, description="Near-surface term.")
     eikonal: float = Field(0.0, ge=0)
     truncation: float = Field(1.0, gt=0, description="Metres around a measured surface.")
-    inliers: float | None = Field(
-        None,
-        gt=0,
-        description="Rays with errors beyond about so many medians of their sample's count less, depth and "
-        "colour each for itself; null: all alike. Rays that are merely hard lose too. Published: null.",
-    )
+    inliers: float | None = Field(None, gt=0)
+    """Rays with errors beyond about so many medians of their sample's count less, depth and color each for
+    itself; null: all alike. Rays that are merely hard lose too. Published: null."""
 
 
 def check_distances(weights: RayLossConfig, field: nn.Module) -> None:
@@ -426,3 +470,6 @@ SAMPLER_RULES: tuple[Unused, ...] = (
     ),
 )
 """What turns settings of :class:`SamplerConfig` off."""
+
+RULES = (*UNSCHEDULED, *SAMPLER_RULES, *FIELD_RULES, *RAY_RULES)
+"""Of a method with a field, a sampler, ray losses and a schedule."""

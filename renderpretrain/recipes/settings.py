@@ -237,7 +237,8 @@ class Unused:
 
     Attributes:
         names: The settings.
-        when: The values, all of which are needed, by the settings that have them.
+        when: The values, all of which are needed, by the settings that have them; one that ends in a colon
+            stands for all that begin so.
     """
 
     names: tuple[str, ...]
@@ -327,10 +328,16 @@ def unused_in(settings: Mapping[str, Any], rules: tuple[Unused, ...]) -> dict[st
     """Which settings nothing reads, and what turns each off."""
     found: dict[str, str] = {}
     for rule in rules:
-        if all(settings[name] == value for name, value in rule.when.items()):
-            why = ", ".join(f"{name} {_short(value)}" for name, value in rule.when.items())
+        if all(_is(settings[name], value) for name, value in rule.when.items()):
+            why = ", ".join(f"{name} {_short(settings[name])}" for name in rule.when)
             found = dict.fromkeys(rule.names, f"unused: {why}") | found
     return found
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether a setting has a value, or begins as it ends in a colon."""
+    begins = isinstance(wanted, str) and wanted.endswith(":") and str(value).startswith(wanted)
+    return bool(value == wanted) or begins
 
 
 def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) -> dict[str, str]:
@@ -360,6 +367,18 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "null" if value is None else str(value)
+
+
+def moved(old: str, new: str, names: str) -> dict[str, str]:
+    """Today's dotted names by former ones, of settings that went from one section to another.
+
+    Args:
+        old: The section they were in.
+        new: The section they are in.
+        names: With spaces between them; ``former:today`` where the name changed, too.
+    """
+    pairs = [name.split(":") for name in names.split()]
+    return {f"{old}.{pair[0]}": f"{new}.{pair[-1]}" for pair in pairs}
 
 
 def renamed(tree: Mapping[str, Any], former: Mapping[str, str]) -> dict[str, Any]:

@@ -1,35 +1,213 @@
 """UniScene: from camera images, say which voxels the LiDAR found occupied.
 
 https://arxiv.org/abs/2305.18829, "Multi-Camera Unified Pre-training via 3D Scene Reconstruction", RA-L 2024.
+
+Lengths are metres throughout, as in the published code. Where a number is not the authors' its source says
+``ours``.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
-from renderpretrain.data import Batch, Recording, SceneDataset, SceneWindows
+from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
+from renderpretrain.encoders import FPN, OccupancyDecoder, ResNet
+from renderpretrain.encoders.frozen import freeze
+from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.fields import OccupancyField
-from renderpretrain.geometry import Rays, VoxelGrid, invert_pose
-from renderpretrain.lifters import BEVFormerLifter, PreviousBEV
-from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes
+from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
+from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
+from renderpretrain.recipes.branches import ImageNormalization
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.uniscene_config import LossConfig, RenderConfig, UniSceneConfig
-from renderpretrain.recipes.uniscene_networks import (
-    ImageNetwork,
-    OccupancyDecoder,
-    attention_lifter,
-    image_network,
-    splat_lifter,
+from renderpretrain.recipes.sections import SAMPLER_RULES, SamplerConfig, build_sampler, render_targets
+from renderpretrain.recipes.settings import (
+    NUSCENES_SAMPLES,
+    OURS,
+    UNSCHEDULED,
+    WARM_UP,
+    Blocks,
+    Box,
+    Count,
+    Depths,
+    Distance,
+    ImageSize,
+    OptimizationConfig,
+    Settings,
+    Sources,
+    Span,
+    VoxelSize,
+    WeightsFile,
+    Width,
+    listed,
+    moved,
+    tiny_optimization,
+    unused,
 )
 from renderpretrain.renderers import Rendered, VolumeRenderer
-from renderpretrain.samplers import Even, LidarGuidedRays, RayTargets, in_range
+from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
 
 INSTEAD = "unipad-lidar"
 """What does without cameras."""
+
+
+class ImageConfig(Settings):
+    """The image network: ResNet and pyramid."""
+
+    weights: WeightsFile = None
+    """Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys."""
+    depths: Depths = Field((3, 4, 23, 3), description="Blocks per stage; ResNet-101.")
+    width: Width = Field(64, gt=0, description="Channels of the first stage.")
+    bottleneck: bool = Field(True, description="Bottleneck blocks, as in ResNet-50 and ResNet-101.")
+    frozen_stages: Count = Field(1, ge=0)
+    """Stages that keep their weights; 0 trains all, the stem included."""
+    frozen_norms: bool = Field(True, description="All batch norms of the backbone keep what was loaded.")
+    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses.")
+    num_levels: Count = Field(4, ge=1, description="Levels of the pyramid, finest first.")
+
+
+class AttentionConfig(Settings):
+    """Lifting by attention (``lifter: bevformer``)."""
+
+    num_layers: Blocks = Field(6, ge=1)
+    num_heads: Count = Field(8, ge=1)
+    num_heights: Count = Field(4, ge=1, description="Reference points of a pillar.")
+    num_points: Count = Field(8, ge=1, description="Reads per head and level, a multiple of num_heights.")
+    hidden_channels: Width = Field(512, gt=0, description="Width of the feed-forward networks.")
+    num_cameras: Count = Field(6, ge=1)
+    history: Count = Field(4, ge=0, description="Frames before the present one that are remembered.")
+    history_drop: float = Field(0.25, ge=0, le=1, description="Share that a training step leaves out.")
+
+
+class SplatConfig(Settings):
+    """Lifting by a depth distribution (``lifter: lss``); the numbers are ours, none is released."""
+
+    depth_bins: Count = Field(59, gt=0)
+    depth_range: Span = (1.0, 60.0)
+
+
+class StripeMaskConfig(Settings):
+    """Stripes of squares that training hides from the image network."""
+
+    probability: float = Field(0.7, ge=0, le=1, description="Of a sample being masked at all.")
+    visible: float = Field(0.5, ge=0, le=1, description="Share of a period that stays visible, per axis.")
+    smallest: Count = Field(2, ge=2, description="Pixels; the largest period is the image's height.")
+
+
+class LabelConfig(Settings):
+    """Occupancy labels from LiDAR frames."""
+
+    reach: Count = Field(2, ge=0, description="Frames on either side whose beams label a scene.")
+    near: Distance = Field(2.0, ge=0)
+    """Closer returns label nothing, metres; ours: the recording car."""
+
+
+class DecoderConfig(Settings):
+    """From the volume to logits; thrown away after pre-training."""
+
+    channels: Width = Field(32, gt=0)
+    hidden_channels: Width = Field(64, gt=0)
+
+
+class OccupancyFieldConfig(Settings):
+    """The logits as something that is rendered, to score and to look at them. All ours."""
+
+    length: float | None = Field(None, gt=0)
+    """Metres at which a voxel is opaque with its probability; null: its edge."""
+
+
+class OccupancySamplerConfig(SamplerConfig):
+    """Where along rays the logits are asked; they have no distances to go by."""
+
+    kind: Literal["even", "stratified", "disparity", "near_surface", "occupied"] = "even"
+    num_samples: Count = Field(192, gt=0, description="Samples of a ray; at most so many where occupied.")
+
+
+class ViewRayConfig(Settings):
+    """Which rays of the cameras are rendered."""
+
+    per_view: Count = Field(512, gt=0, description="Rays per camera.")
+    near_radius: Distance = Field(3.0, ge=0, description="Nearer returns in the plane do not count.")
+    far_radius: Distance = Field(50.0, ge=0, description="Nor do those that are farther.")
+    stride: Count = Field(4, gt=0, description="Pixels between the filler's grid points.")
+    sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
+
+
+class OccupancyLossConfig(Settings):
+    """Focal loss on observed voxels, and rendered depth (per metre), which is ours."""
+
+    occupancy: float = Field(1.0, ge=0)
+    gamma: float = Field(2.0, ge=0)
+    alpha: float = Field(0.25, ge=0, le=1, description="Weight of occupied voxels; free ones have the rest.")
+    depth: float = Field(0.0, ge=0, description="Weight of the rendered logits' depth error; ours.")
+
+
+class UniSceneConfig(Settings):
+    """Everything ``UniScene`` is built from."""
+
+    lifter: Literal["bevformer", "lss"] = "bevformer"
+    point_cloud_range: Box
+    voxel_size: VoxelSize
+    channels: Width = Field(256, gt=0, description="Of the bird's-eye view; a multiple of its heights.")
+    image_size: ImageSize = Field((928, 1600), description="Height and width the images are resized to.")
+    sweeps: Literal[1] = Field(1, description="Labels take whole frames: older sweeps lack an origin.")
+    image: ImageConfig = ImageConfig()
+    attention: AttentionConfig = AttentionConfig()
+    splat: SplatConfig = SplatConfig()
+    image_mask: StripeMaskConfig = StripeMaskConfig()
+    labels: LabelConfig = LabelConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    field: OccupancyFieldConfig = OccupancyFieldConfig()
+    sampler: OccupancySamplerConfig = OccupancySamplerConfig()
+    rays: ViewRayConfig = ViewRayConfig()
+    losses: OccupancyLossConfig = OccupancyLossConfig()
+    optimization: OptimizationConfig = OptimizationConfig()
+
+    @property
+    def history(self) -> int:
+        """Frames that are remembered; only attention has a memory."""
+        return self.attention.history if self.lifter == "bevformer" else 0
+
+
+class ImageNetwork(nn.Module):
+    """An image network and what makes maps of one width of its own, shared by all cameras.
+
+    Args:
+        backbone: An :class:`~renderpretrain.encoders.ImageEncoder`; patches are hidden in the pixels.
+        neck: From its maps to those that are lifted.
+        frozen: Batch norms that stay as they are.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, *, frozen: Sequence[nn.Module] = ()) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.frozen = freeze(frozen)
+        self.neck = neck
+        self.normalize = ImageNormalization()
+
+    def train(self, mode: bool = True) -> "ImageNetwork":
+        """Frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(
+        self, images: Float[Tensor, "B N 3 H W"], hidden: Bool[Tensor, "B N h w"] | None = None
+    ) -> list[Float[Tensor, "B N C _ _"]]:
+        """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable."""
+        flat = self.normalize(images).flatten(0, 1)
+        if hidden is not None:
+            flat = hide_patches(flat, hidden.flatten(0, 1))
+        return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
 
 
 class UniScene(nn.Module):
@@ -93,16 +271,16 @@ class UniScene(nn.Module):
         mask_images: MaskPolicy,
         mask_frames: MaskPolicy | None = None,
         history: int = 0,
-        losses: LossConfig | None = None,
-        rays: RenderConfig | None = None,
+        losses: OccupancyLossConfig | None = None,
+        rays: ViewRayConfig | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(renderer.field, OccupancyField):
             got = type(renderer.field).__name__
             raise ValueError(f"renderer.field: expected an OccupancyField, got {got}")
         self.grid = renderer.field.grid
-        self.weights = LossConfig() if losses is None else losses
-        self.rays = RenderConfig() if rays is None else rays
+        self.weights = OccupancyLossConfig() if losses is None else losses
+        self.rays = ViewRayConfig() if rays is None else rays
         self.history = history
         self.mask_images = mask_images
         self.mask_frames = FrameMask(0.0, keep=0) if mask_frames is None else mask_frames
@@ -119,8 +297,8 @@ class UniScene(nn.Module):
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
         terms = {"occupancy": weights.occupancy * focal}
         if weights.depth:
-            targets = self.targets(batch)
-            depth = self.render(logits[:, None], targets.rays, ops.fork(batch.seeds, 3)).depth
+            targets, seeds = self.targets(batch), ops.fork(batch.seeds, 3)
+            depth = render_targets(self.renderer, logits[:, None], batch, targets, seeds).depth
             terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
         return terms
 
@@ -163,13 +341,13 @@ class UniScene(nn.Module):
                 f"scene {batch.names[0]!r} has {len(batch.previous)} earlier frames, expected "
                 f"{self.history}: wrap the data set with with_labels, or set attention.history=0"
             )
-        memory: Memory | None = None
+        memory: BEVMemory | None = None
         for age, moment in enumerate(batch.previous):
             volume = self._lift(moment, None, _seen_from(moment, memory))
             kept = torch.ones_like(batch.seeds, dtype=torch.bool)
             if hidden.frames is not None:
                 kept = ~hidden.frames[:, age]
-            memory = _updated(memory, (volume, _pose(moment), kept))
+            memory = BEVMemory(volume, _pose(moment), kept).over(memory)
         # Older torch hands the copies of weights that autocast made here, without gradient, to the present.
         torch.clear_autocast_cache()
         return _seen_from(batch, memory)
@@ -210,10 +388,10 @@ class UniScene(nn.Module):
             batch: The samples.
             num_rays: Rays per camera; the configuration's number by default.
         """
-        render, points = self.rays, batch.points
+        rays, points = self.rays, batch.points
         batch.require_views(INSTEAD)
-        batch = replace(batch, points=points.only(in_range(points, render.near_radius, render.far_radius)))
-        guided = LidarGuidedRays(num_rays or render.rays_per_camera, stride=render.stride, sky=render.sky)
+        batch = replace(batch, points=points.only(in_range(points, rays.near_radius, rays.far_radius)))
+        guided = LidarGuidedRays(num_rays or rays.per_view, stride=rays.stride, sky=rays.sky)
         targets = guided(batch, ops.fork(batch.seeds, 4))
         return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
 
@@ -243,28 +421,155 @@ class UniScene(nn.Module):
         return self.images(batch.require_views(INSTEAD).images)[0]
 
 
-def build(config: UniSceneConfig) -> UniScene:
-    """The published networks, as a configuration sizes them."""
-    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
-    mask, render, decoder = config.grid_mask, config.render, config.decoder
-    sides = (mask.smallest, max(mask.smallest, config.image_size[0] - 1))
-    images = image_network(config)
-    lifter = attention_lifter(config, grid) if config.lifter == "bevformer" else splat_lifter(config, grid)
-    logits = OccupancyDecoder(config.channels // grid.shape[0], decoder.channels, decoder.hidden_channels)
-    field = OccupancyField(grid, length=render.length)
-    recipe = UniScene(
-        images,
-        lifter,
-        logits,
-        VolumeRenderer(field, Even(grid, render.num_samples, near=render.near)),
-        mask_images=Sometimes(GridMask(sides, mask.ratio), mask.probability),
-        mask_frames=FrameMask(config.attention.history_drop, keep=0),
-        history=config.history,
-        losses=config.losses,
-        rays=render,
+def _pose(batch: Batch) -> Float[Tensor, "B 4 4"]:
+    """Where the batch's worlds are in their recordings."""
+    if batch.world_to_global is None:
+        raise ValueError(
+            f"scene {batch.names[0]!r} has no pose (world_to_global), needed to remember frames; "
+            "set attention.history=0"
+        )
+    return batch.world_to_global
+
+
+def _seen_from(batch: Batch, memory: BEVMemory | None) -> PreviousBEV | None:
+    """The memory with its way from the batch's moment."""
+    return None if memory is None else memory.seen_from(_pose(batch))
+
+
+def _paper() -> UniSceneConfig:
+    """The released configuration: 24 epochs of one sample on each of 8 GPUs."""
+    return UniSceneConfig(
+        point_cloud_range=(-51.2, -51.2, -5.0, 51.2, 51.2, 3.0),
+        voxel_size=(0.512, 0.512, 0.5),
+        optimization=OptimizationConfig(
+            steps=24 * NUSCENES_SAMPLES // 8,
+            batch_size=1,
+            lr=2e-4,
+            schedule="cosine",
+            warmup_steps=500,
+            warmup_ratio=1 / 3,
+            min_lr_ratio=1e-3,
+            clip_norm=35,
+            lr_multipliers={"images.backbone": 0.1},
+        ),
     )
-    recipe.config = config
-    return recipe
+
+
+def _tiny() -> UniSceneConfig:
+    """Minutes on two cores: a quarter of the area, coarser voxels, small networks, one remembered frame.
+
+    Voxels as high as the paper's would let rays that graze the road end short of it by a fifth: opacity
+    begins above a layer of occupied voxels. The depth term moves it to where the LiDAR says. The grid is
+    cut so that the road lies in the upper half of its voxels. The focal loss weighs occupied and free voxels
+    alike, which is what the released two channels amount to.
+    """
+    return UniSceneConfig(
+        point_cloud_range=(-25.6, -25.6, -3.25, 25.6, 25.6, 4.75),
+        voxel_size=(0.8, 0.8, 0.5),
+        channels=64,
+        image_size=(96, 160),
+        image=ImageConfig(
+            depths=(1, 1, 1, 1),
+            width=24,
+            bottleneck=False,
+            frozen_stages=0,
+            frozen_norms=False,
+            num_levels=1,
+        ),
+        attention=AttentionConfig(
+            num_layers=1, num_heads=4, num_points=4, hidden_channels=128, history=1, history_drop=0.0
+        ),
+        splat=SplatConfig(depth_bins=48, depth_range=(1.0, 37.0)),
+        labels=LabelConfig(near=0.0),
+        decoder=DecoderConfig(channels=16, hidden_channels=32),
+        field=OccupancyFieldConfig(length=1.5),
+        sampler=OccupancySamplerConfig(num_samples=128),
+        rays=ViewRayConfig(per_view=128),
+        losses=OccupancyLossConfig(alpha=0.5, depth=0.02),
+        optimization=tiny_optimization(4e-3),
+    )
+
+
+PRESETS = {"tiny": _tiny(), "paper": _paper()}
+"""Configurations by preset name."""
+
+CODE = "https://github.com/chaytonmin/UniScene, 9e1e95a; occ_bev_sweep2.py in projects/configs/bevformer"
+
+SOURCES = Sources(
+    CODE,
+    listed(
+        {
+            "code occ_bev_sweep2.py": "lifter",
+            "code occ_bev_sweep2.py:11": "point_cloud_range voxel_size",
+            "code bevformer_occ_head.py:85-87": "channels",
+            "ours (code: 900 rows, padded to 928 with zeros)": "image_size",
+            "ours (code: FCOS3D's R101-DCN, occ_bev_sweep2.py:240)": "image.weights",
+            "code occ_bev_sweep2.py:44-55": (
+                "image.depths image.width image.bottleneck image.frozen_stages image.frozen_norms"
+                " image.first_level"
+            ),
+            "code occ_bev_sweep2.py:56-63": "image.num_levels",
+            "code occ_bev_sweep2.py:97-126": "attention.num_layers attention.hidden_channels",
+            "code spatial_cross_attention.py:350-373": "attention.num_heads attention.num_points",
+            "code modules/encoder.py:65-75": "attention.num_heights",
+            "code occ_bev_sweep2.py:156-167": "attention.num_cameras",
+            "code nuscenes_occ.py:54-103": "attention.history attention.history_drop",
+            "code bevformer_occ.py:52-54": "image_mask.probability image_mask.visible",
+            "code grid_mask.py:84-124": "image_mask.smallest",
+            "code docs/prepare_dataset.md": "labels.reach",
+            "ours": (
+                "sweeps labels.near sampler.kind sampler.num_samples sampler.near field.length"
+                " rays.near_radius rays.far_radius rays.stride rays.sky losses.depth"
+            ),
+            "code transformer_occ.py:110-136": "decoder.channels decoder.hidden_channels",
+            "code occ_bev_sweep2.py:74-79": "losses.occupancy losses.gamma losses.alpha",
+        }
+    )
+    | listed(
+        {
+            "code occ_bev_sweep2.py:219-239, 24 epochs": "steps",
+            "code occ_bev_sweep2.py:189; 8 GPUs in docs/getting_started.md": "batch_size",
+            "code occ_bev_sweep2.py:219-239": (
+                f"optimizer lr weight_decay schedule clip_norm lr_multipliers precision {WARM_UP}"
+            ),
+            "ours": OURS,
+        },
+        "optimization.",
+    ),
+    (
+        *UNSCHEDULED,
+        *SAMPLER_RULES,
+        unused("splat.depth_bins splat.depth_range", when={"lifter": "bevformer"}),
+        unused(
+            "num_layers num_heads num_heights num_points hidden_channels num_cameras history history_drop",
+            "attention.",
+            when={"lifter": "lss"},
+        ),
+        unused("attention.history_drop", when={"attention.history": 0}),
+        unused("image_mask.visible image_mask.smallest", when={"image_mask.probability": 0}),
+        unused("rays.per_view", when={"losses.depth": 0}),
+    ),
+)
+"""Where the numbers of ``paper`` come from."""
+
+RENAMED = (
+    moved("grid_mask", "image_mask", "probability ratio:visible smallest")
+    | moved("render", "sampler", "num_samples near")
+    | moved("render", "field", "length")
+    | moved("render", "rays", "rays_per_camera:per_view near_radius far_radius stride sky")
+)
+"""Names that settings had, and have in what was saved then: today's by the former."""
+
+
+def needs(config: UniSceneConfig) -> Needs:
+    """What it cannot do without; frames are joined by their poses."""
+    places = (config.attention.num_cameras, "attention.num_cameras")
+    return Needs(
+        images=True,
+        points=True,
+        poses=config.history > 0 or config.labels.reach > 0,
+        most_cameras=places if config.lifter == "bevformer" else None,
+    )
 
 
 def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0) -> SceneWindows:
@@ -302,34 +607,56 @@ def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0)
     return SceneWindows(dataset, grid, reach=labels.reach, history=past, near=labels.near, holdout=holdout)
 
 
-Memory = tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B 4 4"], Bool[Tensor, " B"]]
-"""A volume, the pose it was seen from, and which samples have one."""
+def build(config: UniSceneConfig) -> UniScene:
+    """The published networks, as a configuration sizes them."""
+    grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
+    mask, decoder = config.image_mask, config.decoder
+    sides = (mask.smallest, max(mask.smallest, config.image_size[0] - 1))
+    field = OccupancyField(grid, length=config.field.length)
+    recipe = UniScene(
+        _image_network(config),
+        _lifter(config, grid),
+        OccupancyDecoder(config.channels // grid.shape[0], decoder.channels, decoder.hidden_channels),
+        VolumeRenderer(field, build_sampler(config.sampler, field, grid)),
+        mask_images=Sometimes(GridMask(sides, mask.visible), mask.probability),
+        mask_frames=FrameMask(config.attention.history_drop, keep=0),
+        history=config.history,
+        losses=config.losses,
+        rays=config.rays,
+    )
+    recipe.config = config
+    return recipe
 
 
-def _pose(batch: Batch) -> Float[Tensor, "B 4 4"]:
-    """Where the batch's worlds are in their recordings."""
-    if batch.world_to_global is None:
+def _image_network(config: UniSceneConfig) -> ImageNetwork:
+    """ResNet and feature pyramid.
+
+    Raises:
+        ValueError: If something is to be frozen and there are no weights, or they do not fit.
+    """
+    image = config.image
+    backbone = ResNet(
+        image.depths,
+        bottleneck=image.bottleneck,
+        width=image.width,
+        out_indices=range(image.first_level, len(image.depths)),
+        frozen_stages=image.frozen_stages,
+    )
+    if image.weights is not None:
+        load_backbone(backbone, Path(image.weights))
+    elif (image.frozen_stages or image.frozen_norms) and has_numbers(backbone):
         raise ValueError(
-            f"scene {batch.names[0]!r} has no pose (world_to_global), needed to remember frames; "
-            "set attention.history=0"
+            "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
+            "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"
         )
-    return batch.world_to_global
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    neck = FPN(backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
+    return ImageNetwork(backbone, neck, frozen=norms if image.frozen_norms else ())
 
 
-def _seen_from(batch: Batch, memory: Memory | None) -> PreviousBEV | None:
-    """The memory with its way from the batch's moment."""
-    if memory is None:
-        return None
-    volume, pose, valid = memory
-    with torch.autocast(batch.device.type, enabled=False):
-        motion = invert_pose(pose) @ _pose(batch)
-    return PreviousBEV(volume, motion, valid)
-
-
-def _updated(memory: Memory | None, seen: Memory) -> Memory:
-    """What was just seen, but for samples that do not keep it."""
-    if memory is None:
-        return seen
-    (old, old_pose, had), (new, new_pose, kept) = memory, seen
-    choose = kept[:, None, None]
-    return torch.where(choose[..., None, None], new, old), torch.where(choose, new_pose, old_pose), had | kept
+def _lifter(config: UniSceneConfig, grid: VoxelGrid) -> BEVFormerLifter | SplatLifter:
+    """The lifter of the released code, or the one that the paper describes beside it."""
+    if config.lifter == "lss":
+        return SplatLifter(grid, config.channels, **config.splat.model_dump())
+    sizes = config.attention.model_dump(exclude={"history", "history_drop"})
+    return BEVFormerLifter(grid, config.channels, num_levels=config.image.num_levels, **sizes)

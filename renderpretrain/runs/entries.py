@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
-from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.runs.importing import imported
 from renderpretrain.runs.own_settings import RunConfig, signature_of
 from renderpretrain.runs.settings import Tree, choose
@@ -112,7 +112,7 @@ def own_recipe(name: str) -> OwnRecipe:
 
 def saved_settings(entry: Entry, tree: Tree) -> Tree:
     """Settings as they were saved, under the names that they have today."""
-    return tree
+    return entry.renamed(tree) if isinstance(entry, RecipeEntry) else tree
 
 
 def needs_of(config: BaseModel | None) -> Needs:

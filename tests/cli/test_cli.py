@@ -70,7 +70,7 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
 
 def test_a_mixture_is_trained_and_its_classes_are_scored(tmp_path, capsys):
     small = [
-        *("--set", "image_size=[24, 32]", "--set", "voxel_size=[0.4, 0.4, 0.4]", "--set", "rays_per_view=8"),
+        *("--set", "image_size=[24, 32]", "--set", "voxel_size=[0.4, 0.4, 0.4]", "--set", "rays.per_view=8"),
         *("--set", "encoder.voxel_size=[0.2, 0.2, 0.2]", "--set", "optimization.batch_size=2"),
         *("--scenes", "2", "--holdout", "2", "--device", "cpu", "--steps", "2"),
     ]

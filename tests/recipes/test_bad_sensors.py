@@ -143,8 +143,8 @@ SMALL = {
         "voxel_size": [0.2, 0.2, 0.2],
         "image_size": [48, 64],
         "encoder": {"voxel_size": [0.1, 0.1, 0.1], "stem_channels": 8, "channels": [8, 16, 16, 16]},
-        "field": {"num_samples": 24, "num_importance": 8},
-        "rays_per_view": 32,
+        "sampler": {"num_samples": 24, "num_importance": 8},
+        "rays": {"per_view": 32},
     },
 }
 ALIGNED = {"unipad-camera", "ns-mae"}

@@ -9,15 +9,15 @@ from torch.testing import assert_close
 from variants import batch_of, scenes_for
 
 from renderpretrain import VoxelGrid
-from renderpretrain.encoders import ImageMaps, VolumeEncoder, voxelize
+from renderpretrain.encoders import ImageMaps, OccupancyDecoder, VolumeEncoder, voxelize
 from renderpretrain.fields import OccupancyField, SDFField
-from renderpretrain.lifters import ViewLifter
+from renderpretrain.lifters import SplatLifter, ViewLifter
 from renderpretrain.masking import RandomMask, no_mask
 from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, PonderOutdoor, UniPAD, UniScene
 from renderpretrain.recipes.columns import SWEEPS
 from renderpretrain.recipes.places import encode_voxels
 from renderpretrain.recipes.unipad import LossConfig
-from renderpretrain.recipes.uniscene_networks import ImageNetwork, OccupancyDecoder, SplatLifter
+from renderpretrain.recipes.uniscene import ImageNetwork
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import Even, NeuSImportance
 

@@ -25,8 +25,8 @@ def small(**updates):
         "voxel_size": [0.2, 0.2, 0.2],
         "image_size": [48, 64],
         "encoder": {"voxel_size": [0.1, 0.1, 0.1], "stem_channels": 8, "channels": [8, 16, 16, 16]},
-        "field": {"num_samples": 24, "num_importance": 0},
-        "rays_per_view": 32,
+        "sampler": {"num_samples": 24, "num_importance": 0},
+        "rays": {"per_view": 32},
         "context_channels": 8,
         "embeddings": "hashed:12",
     }
@@ -208,7 +208,7 @@ def test_one_of_several_data_sets_may_have_no_classes(mixed):
 
 
 def test_everything_dropped_still_gives_a_step(mixed):
-    terms = ENTRY.build(small(domains=2, drop_ratio=1.0))(batch_of(mixed, 0, 2))
+    terms = ENTRY.build(small(domains=2, mask={"ratio": 1.0}))(batch_of(mixed, 0, 2))
     sum(terms.values()).backward()
     assert terms["alignment"] == 0 and all(torch.isfinite(v) for v in terms.values())
 

@@ -99,7 +99,7 @@ def test_views_without_depth_give_a_step(scenes):
 
 
 def test_everything_dropped_still_gives_a_step(scenes):
-    terms = ENTRY.build(small(drop_ratio=1.0))(batch_of(scenes))
+    terms = ENTRY.build(small(mask={"ratio": 1.0}))(batch_of(scenes))
     sum(terms.values()).backward()
     assert all(torch.isfinite(v) for v in terms.values())
 
@@ -124,8 +124,8 @@ def test_the_paper_preset_carries_the_published_numbers():
     side = 6.4
     assert recipe.grid.shape == (32, 128, 128) and recipe.renderer.field.extent == pytest.approx(side)
     assert recipe.fine.voxel_size == (0.02, 0.02, 0.02) and recipe.encoder.out_channels == 96
-    assert (paper.drop_ratio, paper.rays_per_view) == (0.8, 256)
-    assert (paper.field.num_samples, paper.field.num_importance) == (96, 36)
+    assert (paper.mask.ratio, paper.rays.per_view) == (0.8, 256)
+    assert (paper.sampler.num_samples, paper.sampler.num_importance) == (96, 36)
     weights = paper.losses
     per_cube = (weights.depth * side, weights.sdf * side, weights.free_space * side)
     assert per_cube == pytest.approx((1, 10, 1)) and weights.truncation == pytest.approx(0.05 * side)

@@ -70,8 +70,8 @@ def test_a_sample_is_treated_alike_in_any_batch(scenes, embeddings):
     lies they magnify the rounding in which convolutions of one and of two samples differ.
     """
     config = semantic(embeddings)
-    field = config.field.model_copy(update={"num_importance": 0})
-    recipe = ENTRY.build(config.model_copy(update={"field": field})).eval()
+    sampler = config.sampler.model_copy(update={"num_importance": 0})
+    recipe = ENTRY.build(config.model_copy(update={"sampler": sampler})).eval()
     both = recipe(batch_of(scenes))
     singles = [recipe(collate([s], torch.tensor([11 + i]))) for i, s in enumerate(scenes)]
     for term, value in both.items():
@@ -198,7 +198,7 @@ def test_labelled_scenes_are_evaluated_without_classes(scenes):
 
 def test_the_paper_preset_carries_the_published_numbers():
     paper = ENTRY.presets["paper"]
-    assert (paper.field.num_samples, paper.field.num_importance, paper.rays.per_camera) == (72, 24, 512)
+    assert (paper.sampler.num_samples, paper.sampler.num_importance, paper.rays.per_view) == (72, 24, 512)
     assert (paper.mask.ratio, paper.mask.block) == (0.8, (8, 8, 8))
     assert_close(paper.losses.depth * 108, 10.0)
     cycle = paper.optimization

@@ -100,12 +100,12 @@ def with_other(config, names):
 
 SWITCHED = {
     "unipad-lidar": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "render": {"num_importance": 0}},
-    "ponder-outdoor": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "field": {"num_importance": 0}},
+    "ponder-outdoor": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "sampler": {"num_importance": 0}},
     "ns-mae": {"losses": {"ray_depth": 0}},
     "uniscene": {
         "attention": {"history": 0},
         "losses": {"depth": 0},
-        "grid_mask": {"probability": 0},
+        "image_mask": {"probability": 0},
     },
 }
 """Switches beside those of the variants."""

@@ -44,7 +44,7 @@ def build(lifter="bevformer", **more):
 
 
 def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
-    recipe = build(grid_mask={"probability": 1.0}).eval()
+    recipe = build(image_mask={"probability": 1.0}).eval()
     batch = batch_of(scenes)
     first, again = recipe(batch)["occupancy"], recipe(batch)["occupancy"]
     assert torch.equal(first, again)
@@ -52,7 +52,7 @@ def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
 
 
 def test_hidden_pixels_do_not_reach_the_volume(scenes):
-    recipe = build(grid_mask={"probability": 1.0}).eval()
+    recipe = build(image_mask={"probability": 1.0}).eval()
     batch = batch_of(scenes)
     hidden = recipe.hide(batch)
     assert 0.1 < hidden.patches.float().mean() < 0.5

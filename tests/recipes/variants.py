@@ -26,15 +26,15 @@ SMALL = {
         "point_cloud_range": NEAR,
         "image_size": [64, 96],
         "encoder": {"stem_channels": 8, "channels": [8, 16, 16, 16]},
-        "field": {"num_samples": 24, "num_importance": 8},
-        "rays": {"per_camera": 32, "per_sweep": 128},
+        "sampler": {"num_samples": 24, "num_importance": 8},
+        "rays": {"per_view": 32, "per_sweep": 128},
     },
     "ponder-indoor": {
         "voxel_size": [0.2, 0.2, 0.2],
         "image_size": [48, 64],
         "encoder": {"voxel_size": [0.1, 0.1, 0.1], "stem_channels": 8, "channels": [8, 16, 16, 16]},
-        "field": {"num_samples": 24, "num_importance": 8},
-        "rays_per_view": 32,
+        "sampler": {"num_samples": 24, "num_importance": 8},
+        "rays": {"per_view": 32},
     },
     "ns-mae": {
         "point_cloud_range": NEAR,
@@ -52,7 +52,8 @@ SMALL = {
         "attention": {"num_layers": 1, "num_heads": 2, "hidden_channels": 32, "history": 2},
         "splat": {"depth_bins": 16},
         "decoder": {"channels": 8, "hidden_channels": 16},
-        "render": {"rays_per_camera": 16, "num_samples": 32},
+        "sampler": {"num_samples": 32},
+        "rays": {"per_view": 16},
     },
 }
 """Changes to the ``tiny`` presets."""

@@ -17,7 +17,7 @@ from renderpretrain.training.cost import Meter
 
 SMALL = {
     "ns-mae": {"image_size": [64, 96], "image": {"depths": [1, 1, 1, 1], "width": 16}},
-    "ponder-indoor": {"image_size": [48, 64], "field": {"num_samples": 24}, "rays_per_view": 32},
+    "ponder-indoor": {"image_size": [48, 64], "sampler": {"num_samples": 24}, "rays": {"per_view": 32}},
 }
 
 

@@ -7,16 +7,11 @@ off in the preset that is shown).
 
 from renderpretrain.recipes.sources.listing import Sources, settings_of, sources_of, unused_in
 from renderpretrain.recipes.sources.ns_mae import NS_MAE_SOURCES
-from renderpretrain.recipes.sources.ponder import INDOOR_SOURCES, OUTDOOR_SOURCES
 from renderpretrain.recipes.sources.unipad import UNIPAD_SOURCES
-from renderpretrain.recipes.sources.uniscene import UNISCENE_SOURCES
 
 __all__ = [
-    "INDOOR_SOURCES",
     "NS_MAE_SOURCES",
-    "OUTDOOR_SOURCES",
     "UNIPAD_SOURCES",
-    "UNISCENE_SOURCES",
     "Sources",
     "settings_of",
     "sources_of",
