@@ -45,7 +45,7 @@ def pretrain(
 
     folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
     optimization = {k: v for k, v in (("steps", steps), ("precision", precision)) if v is not None}
-    updates = [recipe_settings(config)] if config else []
+    updates = [recipe_settings(config, recipe)] if config else []
     updates += [{"optimization": optimization}] if optimization else []
     updates += [parse_assignment(text) for text in set_ or []]
     flags = {"preset": preset, "data": data, "seed": seed, "init": init, "holdout": holdout, "scenes": scenes}

@@ -22,21 +22,24 @@ class TimmBackbone(nn.Module):
 
     Args:
         network: Made by timm with ``features_only=True``.
+        levels: Which of its maps are returned, in their order; all by default.
 
     Attributes:
         channels: Of every map returned.
         strides: Pixels per cell of every map returned.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, levels: Sequence[int] | None = None) -> None:
         super().__init__()
         layout = getattr(network, "output_fmt", "NCHW")
         self.layout = str(getattr(layout, "value", layout))
         if self.layout not in ("NCHW", "NHWC"):
             raise ValueError(f"network: expected feature maps in NCHW or NHWC, got {self.layout}")
         self.network = network
-        self.channels = tuple(int(n) for n in network.feature_info.channels())
-        self.strides = tuple(int(n) for n in network.feature_info.reduction())
+        channels, strides = network.feature_info.channels(), network.feature_info.reduction()
+        self.levels = tuple(range(len(channels)) if levels is None else levels)
+        self.channels = tuple(int(channels[i]) for i in self.levels)
+        self.strides = tuple(int(strides[i]) for i in self.levels)
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
@@ -48,15 +51,17 @@ class TimmBackbone(nn.Module):
             hidden: Cells that become 0, the mean colour, in the pixels.
         """
         check_images(images, "B 3 H W")
-        maps = self.network(hide_cells(images, hidden))
-        return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
+        made = self.network(hide_cells(images, hidden))
+        maps = [made[i] for i in self.levels]
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else maps
 
 
 def timm_backbone(
     name: str,
-    out_indices: Sequence[int],
+    out_indices: Sequence[int] | None = None,
     weights: str | Path | None = None,
     *,
+    first_stride: int | None = None,
     options: Mapping[str, Any] = NO_OPTIONS,
     library: Any = None,
 ) -> TimmBackbone:
@@ -65,9 +70,11 @@ def timm_backbone(
     Args:
         name: For example ``"swin_tiny_patch4_window7_224"``.
         out_indices: Levels whose maps are returned, as timm counts them: a ResNet's stride 4 is level 1, a
-            Swin's is level 0.
+            Swin's is level 0; those that timm returns by default.
         weights: File of weights, which timm fits to the network; ``"pretrained"`` for timm's own, which it
             downloads; ``None`` to begin at random.
+        first_stride: Of the maps that timm returns, the last of every stride that is at least so many pixels
+            per cell; all by default.
         options: Further arguments of ``timm.create_model``, for example ``img_size``.
         library: What stands for timm; by default timm, imported here.
 
@@ -75,7 +82,9 @@ def timm_backbone(
         ImportError: timm cannot be imported; the message says how to install it.
         ValueError: There is no such file, or timm does not make such a network.
     """
-    given: dict[str, Any] = {**options, "features_only": True, "out_indices": tuple(out_indices)}
+    given: dict[str, Any] = {**options, "features_only": True}
+    if out_indices is not None:
+        given["out_indices"] = tuple(out_indices)
     if weights == "pretrained":
         given["pretrained"] = True
     elif weights is not None:
@@ -90,7 +99,15 @@ def timm_backbone(
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         message = f"name: expected a network timm can make with {given}, got {name!r}: {reason}"
         raise ValueError(message) from error
-    return TimmBackbone(network)
+    if first_stride is None:
+        return TimmBackbone(network)
+    strides = [int(n) for n in network.feature_info.reduction()]
+    levels = sorted({stride: i for i, stride in enumerate(strides) if stride >= first_stride}.values())
+    if not levels:
+        raise ValueError(
+            f"name: expected maps of {first_stride} pixels per cell or more, got {strides} of {name!r}"
+        )
+    return TimmBackbone(network, levels)
 
 
 def _import_timm() -> Any:

@@ -47,6 +47,7 @@ class ConcatFusion(nn.Sequential):
             nn.ReLU(),
         )
         self.in_channels = tuple(in_channels)
+        self.out_channels = out_channels
 
     def forward(self, volumes: Sequence[Float[Tensor, "B _ Z Y X"]]) -> Float[Tensor, "B _ Z Y X"]:
         """One volume on the same grid. Differentiable."""

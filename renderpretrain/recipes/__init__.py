@@ -12,12 +12,11 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
-from renderpretrain.recipes import ponder_indoor, ponder_outdoor, uniscene
+from renderpretrain.recipes import ponder_indoor, ponder_outdoor, unipad, uniscene
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.needs import (
     ns_mae_needs,
-    unipad_needs,
 )
 from renderpretrain.recipes.ns_mae import NSMAE
 from renderpretrain.recipes.ns_mae import build as build_ns_mae
@@ -46,12 +45,9 @@ from renderpretrain.recipes.recipe import (
 from renderpretrain.recipes.settings import OptimizationConfig, renamed
 from renderpretrain.recipes.sources import (
     NS_MAE_SOURCES,
-    UNIPAD_SOURCES,
     Sources,
 )
-from renderpretrain.recipes.unipad import UniPAD
-from renderpretrain.recipes.unipad import build as build_unipad
-from renderpretrain.recipes.unipad_config import INDOOR, PRESETS, UniPADConfig
+from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_labels
 
 __all__ = [
@@ -139,7 +135,15 @@ class RecipeEntry:
 def _unipad(name: str, summary: str) -> RecipeEntry:
     """One of UniPAD's three."""
     return RecipeEntry(
-        name, summary, UniPADConfig, PRESETS[name], INDOOR, build_unipad, UNIPAD_SOURCES[name], unipad_needs
+        name,
+        summary,
+        UniPADConfig,
+        unipad.PRESETS[name],
+        unipad.INDOOR,
+        unipad.build,
+        unipad.SOURCES[name],
+        unipad.needs,
+        former=unipad.RENAMED,
     )
 
 

@@ -1,17 +1,30 @@
 """From a sensor to a volume, with masking on the way: what UniPAD and NS-MAE are put together from."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_on_grid
 from renderpretrain.data import Batch
-from renderpretrain.encoders import ImageEncoder, PointEncoder, Voxels
+from renderpretrain.encoders import (
+    ConvNeXt,
+    ImageEncoder,
+    PointEncoder,
+    ResNet,
+    TimmBackbone,
+    Voxels,
+    timm_backbone,
+)
+from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.lifters import ViewLifter, depth_log_likelihood, view_coordinates
+from renderpretrain.lifters import ConcatFusion, ViewLifter, depth_log_likelihood, view_coordinates
 from renderpretrain.masking import (
     MaskPolicy,
     hidden_voxels,
@@ -21,11 +34,118 @@ from renderpretrain.masking import (
 )
 from renderpretrain.recipes.columns import SWEEPS, PointInput
 from renderpretrain.recipes.recipe import MaskedVoxels
+from renderpretrain.recipes.settings import (
+    Count,
+    Depths,
+    Initial,
+    Settings,
+    Share,
+    WeightsFile,
+    Widths,
+    unused,
+)
 from renderpretrain.samplers import RayTargets
+
+TIMM = "timm:"
+
+
+def _check_backbone(name: str) -> str:
+    """A network that can be built by name."""
+    if name not in ("convnext", "resnet") and not (name.startswith(TIMM) and name.removeprefix(TIMM)):
+        raise PydanticCustomError("backbone", "expected convnext, resnet or timm:NAME")
+    return name
+
+
+Backbone = Annotated[str, AfterValidator(_check_backbone)]
+"""``convnext``, ``resnet``, or ``timm:`` and what timm calls it."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What published image networks expect of RGB in [0, 1]."""
+
+
+class ImageConfig(Settings):
+    """An image network."""
+
+    backbone: Backbone = "convnext"
+    weights: WeightsFile = None
+    """Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys."""
+    depths: Depths = Field((1, 1, 2, 1), description="Blocks per stage.")
+    widths: Widths = (32, 64, 96, 128)
+    """Channels per stage; a ResNet takes the first."""
+    bottleneck: bool = Field(False, description="ResNet with bottleneck blocks, as in ResNet-50.")
+    drop_path: Share = 0.0
+    layer_scale: Initial = Field(1.0, gt=0, description="Initial weight of ConvNeXt's residual branches.")
+    frozen_stages: Count = Field(0, ge=0)
+    """Stages that keep their weights; 0 trains all, the stem included."""
+    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses; timm: from 4 pixels on.")
+    num_levels: Count = Field(1, ge=1, description="Levels of the pyramid, finest first.")
+
+
+IMAGE_RULES = (
+    unused("image.bottleneck", when={"image.backbone": "convnext"}),
+    unused("image.drop_path image.layer_scale", when={"image.backbone": "resnet"}),
+    unused(
+        "depths widths bottleneck drop_path layer_scale frozen_stages",
+        "image.",
+        when={"image.backbone": TIMM},
+    ),
+)
+"""What turns settings of :class:`ImageConfig` off."""
+
+
+def image_backbone(config: ImageConfig) -> ConvNeXt | ResNet | TimmBackbone:
+    """The network of a section, with its weights.
+
+    Raises:
+        ValueError: If timm cannot make it, its weights do not fit, or stages are frozen that hold none.
+    """
+    if config.backbone.startswith(TIMM):
+        return timm_levels(config.backbone.removeprefix(TIMM), config.first_level, config.weights)
+    used = range(config.first_level, len(config.depths))
+    backbone: ConvNeXt | ResNet
+    if config.backbone == "resnet":
+        backbone = ResNet(
+            config.depths,
+            bottleneck=config.bottleneck,
+            width=config.widths[0],
+            out_indices=used,
+            frozen_stages=config.frozen_stages,
+        )
+    else:
+        backbone = ConvNeXt(
+            config.depths,
+            config.widths,
+            drop_path=config.drop_path,
+            layer_scale=config.layer_scale,
+            out_indices=used,
+            frozen_stages=config.frozen_stages,
+        )
+    if config.weights is not None:
+        load_backbone(backbone, Path(config.weights))
+    elif config.frozen_stages and has_numbers(backbone):
+        raise ValueError(
+            f"image.frozen_stages: freezing {config.frozen_stages} stages needs image.weights, "
+            "a file of pre-trained weights; or set image.frozen_stages=0"
+        )
+    return backbone
+
+
+def timm_levels(name: str, first_level: int, weights: str | None) -> TimmBackbone:
+    """A network of timm by a setting's name, of which the last map of every size is used.
+
+    Args:
+        name: What timm calls it.
+        first_level: The finest map has ``4 * 2 ** first_level`` pixels per cell, or is the finest there is.
+        weights: A file, or ``None``.
+
+    Raises:
+        ValueError: If timm is not installed, or makes no such network of feature maps.
+    """
+    try:
+        return timm_backbone(name, first_stride=4 * 2**first_level, weights=weights)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"image.backbone: timm:{name}: {error}") from error
 
 
 class ImageNormalization(nn.Module):
@@ -234,3 +354,46 @@ class ImageBranch(nn.Module):
             for probabilities in lifted.probabilities
         ]
         return torch.stack(terms).mean()
+
+
+def joined_width(
+    grid: VoxelGrid, camera: ImageBranch | None, lidar: PointBranch | None, fusion: ConcatFusion | None
+) -> int:
+    """Channels of the volume of both branches.
+
+    Args:
+        grid: Of the field that is rendered.
+        camera: The camera branch, or ``None``.
+        lidar: The point branch, or ``None``.
+        fusion: What joins their volumes; ``None`` sums them.
+
+    Raises:
+        ValueError: If there is no branch, or one has another grid or width than fits.
+    """
+    widths = {}
+    if camera:
+        _check_grid("camera.lifter.grid", camera.lifter.grid, grid)
+        widths["camera.lifter"] = camera.lifter.channels
+    if lidar:
+        _check_grid("lidar.out_grid", lidar.out_grid, grid)
+        widths["lidar.out_channels"] = lidar.out_channels
+    if not widths:
+        raise ValueError("lidar, camera: expected at least one branch, got none")
+    said = ", ".join(f"{name} {width}" for name, width in widths.items())
+    if fusion is not None:
+        if tuple(widths.values()) != fusion.in_channels:
+            raise ValueError(f"fusion: expected volumes of {fusion.in_channels} channels, got {said}")
+        return fusion.out_channels
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"lidar, camera: expected volumes of one width, got {said}")
+    return next(iter(widths.values()))
+
+
+def _check_grid(name: str, own: VoxelGrid, grid: VoxelGrid) -> None:
+    """Raise ``ValueError`` unless a branch's grid is the field's."""
+    if own != grid:
+        raise ValueError(
+            f"{name}: expected the grid of renderer.field, {grid.shape} voxels of {grid.voxel_size} m "
+            f"from {grid.lower}, got {own.shape} of {own.voxel_size} m from {own.lower}; make the field "
+            f"with {name}"
+        )

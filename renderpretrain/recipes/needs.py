@@ -1,19 +1,7 @@
 """What each recipe cannot do without, as its configuration says; looked up before anything is read."""
 
 from renderpretrain.data import Needs
-from renderpretrain.recipes.calibration import CalibrationConfig
 from renderpretrain.recipes.ns_mae_config import NSMAEConfig
-from renderpretrain.recipes.unipad_config import UniPADConfig
-
-
-def unipad_needs(config: UniPADConfig) -> Needs:
-    """Of UniPAD's three."""
-    return Needs(
-        images=config.modality != "lidar",
-        points=config.modality != "camera" or config.losses.depth > 0,
-        most_cameras=_places(config.calibration),
-        ways={"points": "losses.depth=0"} if config.modality == "camera" else {},
-    )
 
 
 def ns_mae_needs(config: NSMAEConfig) -> Needs:
@@ -21,11 +9,6 @@ def ns_mae_needs(config: NSMAEConfig) -> Needs:
     return Needs(
         images=config.modality != "lidar",
         points=config.modality != "camera",
-        most_cameras=_places(config.calibration),
+        most_cameras=config.calibration.places,
         ways={"images": "modality=lidar", "points": "modality=camera"},
     )
-
-
-def _places(calibration: CalibrationConfig) -> tuple[int, str] | None:
-    """Cameras whose poses are learned have places."""
-    return (calibration.num_cameras, "calibration.num_cameras") if calibration.refine else None

@@ -6,8 +6,10 @@ from pydantic import BaseModel
 
 from renderpretrain.data.open import ROOMS
 from renderpretrain.data.words import DataWord, data_words, joined
+from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.settings import check_names
 from renderpretrain.runs.description import RunDescription
-from renderpretrain.runs.entries import Entry, entry_of, saved_settings
+from renderpretrain.runs.entries import Entry, entry_of, former_names, saved_settings
 from renderpretrain.runs.saved import check_begun, check_flags, check_same
 from renderpretrain.runs.settings import Tree, choose, merged_all, resolve, validated
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -45,6 +47,8 @@ def describe_run(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> R
     words = data_words(data)
     synthetic = any(word.is_synthetic for word in words)
     _check_scenes(entry, data, told.get("scenes"))
+    for tree in files:
+        check_names(tree, former_names(entry))
     changes = [_of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
     preset = _preset(entry, told)
     return RunDescription(
@@ -72,12 +76,16 @@ def absolute(data: str) -> str:
     return joined(tuple(word.absolute() for word in data_words(data)))
 
 
-def recipe_settings(path: Path) -> Tree:
-    """The recipe's settings in a file: the file itself, or the ``config`` of a run folder's file."""
+def recipe_settings(path: Path, recipe: str) -> Tree:
+    """A recipe's settings in a file: the file itself, or the ``config`` of a run folder's file.
+
+    Those of a recipe of ours that the file calls by former names have the names of today.
+    """
     if not path.is_file():
         raise ValueError(f"config: expected a YAML file of settings, found none at {path}")
     tree = read_yaml_mapping(path)
-    return tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree
+    tree = tree["config"] if isinstance(tree.get("config"), dict) and "recipe" in tree else tree
+    return saved_settings(RECIPES[recipe], tree) if recipe in RECIPES else tree
 
 
 def _preset(entry: Entry, told: Tree) -> str | None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
 from renderpretrain.recipes import RECIPES, RecipeEntry
+from renderpretrain.recipes.settings import renamed
 from renderpretrain.runs.importing import imported
 from renderpretrain.runs.own_settings import RunConfig, signature_of
 from renderpretrain.runs.settings import Tree, choose
@@ -112,7 +113,12 @@ def own_recipe(name: str) -> OwnRecipe:
 
 def saved_settings(entry: Entry, tree: Tree) -> Tree:
     """Settings as they were saved, under the names that they have today."""
-    return entry.renamed(tree) if isinstance(entry, RecipeEntry) else tree
+    return renamed(tree, former_names(entry))
+
+
+def former_names(entry: Entry) -> Mapping[str, str]:
+    """Names that the settings of a recipe of ours had: today's by the former."""
+    return entry.former if isinstance(entry, RecipeEntry) else {}
 
 
 def needs_of(config: BaseModel | None) -> Needs:

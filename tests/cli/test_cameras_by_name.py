@@ -14,7 +14,7 @@ from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.settings import parse_assignment
 
 SMALL = [
-    "--set", "image_size=[32, 64]", "--set", "render.rays_per_camera=8", "--steps", "1", "--device", "cpu",
+    "--set", "image_size=[32, 64]", "--set", "rays.per_view=8", "--steps", "1", "--device", "cpu",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from renderpretrain.training import newest_checkpoint, read_rows
 SMALL = [
     "--set", "image_size=[32, 64]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
-    "--set", "render.rays_per_camera=8",
+    "--set", "rays.per_view=8",
     "--set", "optimization.warmup_steps=0",
     "--scenes", "3", "--holdout", "1", "--device", "cpu",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from renderpretrain.runs import describe_run
 SMALL = [
     "--set", "image_size=[64, 96]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
-    "--set", "render.rays_per_camera=8",
+    "--set", "rays.per_view=8",
     "--scenes", "2", "--holdout", "1", "--steps", "1", "--device", "cpu",
 ]  # fmt: skip
 FEW = ["--labels", "0.5,1", "--seeds", "2", "--scenes", "2", "--test-scenes", "1", "--steps", "2"]

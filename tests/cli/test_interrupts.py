@@ -16,7 +16,7 @@ from renderpretrain.training import load_checkpoint, newest_checkpoint
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 RUN = [
-    *("pretrain", "unipad-lidar", "--set", "image_size=[32, 64]", "--set", "render.rays_per_camera=8"),
+    *("pretrain", "unipad-lidar", "--set", "image_size=[32, 64]", "--set", "rays.per_view=8"),
     *("--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]", "--scenes", "3", "--holdout", "0"),
     *("--device", "cpu", "--steps", "100000", "--set", "optimization.log_every=1", "--out"),
 ]

@@ -15,8 +15,8 @@ from renderpretrain.cli.preflight import checked
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, inspect_folder, write_scene_folder
 from renderpretrain.runs import describe_run, read_description
 
-FEW = ["--steps", "2", "--device", "cpu", "--set", "image_size=[32,64]", "--set", "render.rays_per_camera=8"]
-FEW += ["--set", "render.rays_per_sweep=32", "--set", "optimization.log_every=1"]
+FEW = ["--steps", "2", "--device", "cpu", "--set", "image_size=[32,64]", "--set", "rays.per_view=8"]
+FEW += ["--set", "rays.per_sweep=32", "--set", "optimization.log_every=1"]
 SKIPPING = {"skip_bad": True, "resumed": False}
 NEAR = ["--set", "point_cloud_range=[-12.8,-12.8,-4.0,12.8,12.8,4.8]"]
 

@@ -16,9 +16,9 @@ FEW = [
     "--device",
     "cpu",
     "--set",
-    "render.rays_per_camera=8",
+    "rays.per_view=8",
     "--set",
-    "render.rays_per_sweep=32",
+    "rays.per_sweep=32",
 ]
 SMALL = [
     *FEW,

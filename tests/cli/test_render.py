@@ -9,8 +9,8 @@ from renderpretrain.cli import main
 SMALL = [
     "--set", "image_size=[32, 64]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
-    "--set", "render.rays_per_camera=64",
-    "--set", "render.num_samples=24", "--set", "render.num_importance=8",
+    "--set", "rays.per_view=64",
+    "--set", "sampler.num_samples=24", "--set", "sampler.num_importance=8",
     "--scenes", "1", "--holdout", "1", "--steps", "3", "--device", "cpu",
 ]  # fmt: skip
 BOX = {"x": (-13.0, 12.6), "y": (-13.0, 12.6), "z": (-4.2, 4.6)}

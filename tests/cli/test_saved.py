@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from renderpretrain.runs import describe_run
+from renderpretrain.runs import describe_run, recipe_settings
 from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.settings import parse_assignment
 
@@ -20,7 +20,7 @@ def resumed(name, *told, **flags):
     [
         ("unipad-camera", "image.weights=other.pth"),
         ("unipad-camera", "image.layer_scale=0.5"),
-        ("unipad-lidar", "render.sharpness=3"),
+        ("unipad-lidar", "field.sharpness=3"),
         ("ponder-indoor", "field.sharpness=3"),
         ("ns-mae", "image.weights=other.pth"),
         ("uniscene", "image.weights=other.pth"),
@@ -35,9 +35,21 @@ def test_what_only_fresh_weights_look_at_cannot_change(name, told):
 
 
 def test_what_a_step_looks_at_can(name="unipad-lidar"):
-    job = resumed(name, "lidar.mask_ratio=0.25", "optimization.weight_decay=3", "losses.depth=2")
-    assert (job.config.lidar.mask_ratio, job.config.optimization.weight_decay) == (0.25, 3)
+    job = resumed(name, "mask.ratio=0.25", "optimization.weight_decay=3", "losses.depth=2")
+    assert (job.config.mask.ratio, job.config.optimization.weight_decay) == (0.25, 3)
     assert job.config.losses.depth == 2
+
+
+def test_former_names_are_read_from_files_and_refused_from_flags(tmp_path):
+    saved = describe_run("unipad-lidar", {"scenes": 8}, [], saved={}).as_tree()
+    saved["config"]["lidar"] = {"mask_ratio": 0.25}
+    del saved["config"]["mask"]["ratio"]
+    assert describe_run("unipad-lidar", {}, [], saved=saved).config.mask.ratio == 0.25
+    (tmp_path / "config.yaml").write_text("render: {rays_per_camera: 7}")
+    told = recipe_settings(tmp_path / "config.yaml", "unipad-lidar")
+    assert describe_run("unipad-lidar", {}, [told], saved={}).config.rays.per_view == 7
+    with pytest.raises(ValueError, match=r"^lidar\.mask_ratio: is called mask\.ratio$"):
+        describe_run("unipad-lidar", {}, [parse_assignment("lidar.mask_ratio=1")], saved={})
 
 
 @pytest.mark.parametrize("flag", [{"seed": 1}, {"scenes": 4}, {"holdout": 1}, {"preset": "paper"}], ids=str)

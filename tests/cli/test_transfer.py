@@ -15,7 +15,7 @@ from renderpretrain.transfer.hosts.safetensors import FORMAT
 SMALL = [
     "--set", "image_size=[32, 64]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
-    "--set", "render.rays_per_camera=8",
+    "--set", "rays.per_view=8",
     "--set", "optimization.warmup_steps=0",
     "--scenes", "2", "--holdout", "1", "--device", "cpu",
 ]  # fmt: skip

@@ -130,7 +130,8 @@ SMALL = {
         "image_size": [64, 96],
         "channels": 16,
         "image": {"widths": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-        "render": {"rays_per_camera": 32, "num_samples": 24, "num_importance": 8},
+        "sampler": {"num_samples": 24, "num_importance": 8},
+        "rays": {"per_view": 32},
     },
     "ns-mae": {
         "modality": "camera",

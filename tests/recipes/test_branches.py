@@ -95,11 +95,11 @@ WRONG = {
     ),
     "two widths": (
         lambda: unipad(lidar=point_branch(), camera=image_branch(point_branch().out_grid, 16)),
-        r"expected volumes of one width, got lidar\.out_channels 8, camera\.lifter 16",
+        r"expected volumes of one width, got camera\.lifter 16, lidar\.out_channels 8",
     ),
     "a field without distances": (
         lambda: UniPAD(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)), camera=image_branch(VOXELS)),
-        r"renderer\.field: expected an SDFField, got OccupancyField",
+        r"renderer\.field: expected an SDFField or DensityField, got Occ",
     ),
 }
 

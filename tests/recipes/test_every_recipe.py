@@ -13,7 +13,7 @@ from renderpretrain.recipes import RECIPES
 
 EVERY = pytest.mark.parametrize("variant", VARIANTS)
 NO_IMPORTANCE = {
-    "unipad": {"render": {"num_importance": 0}},
+    "unipad": {"sampler": {"num_importance": 0}},
     "ponder": {"sampler": {"num_importance": 0}},
 }
 """Where little weight lies, importance samples magnify the rounding in which batch sizes differ."""

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from variants import VARIANTS, batch_of, scenes_for, small
 
 from renderpretrain.cli import main
-from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes import RECIPES, branches, sections
 from renderpretrain.recipes.settings import (
     UNSCHEDULED,
     OptimizationConfig,
@@ -18,6 +18,15 @@ from renderpretrain.recipes.settings import (
 )
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training.schedule import first_beta, lr_factor
+
+
+def shared(section):
+    """Settings that a section takes over from one that methods share, with its default."""
+    places = [base for base in section.__mro__ if base.__module__ in (sections.__name__, branches.__name__)]
+    return {name for base in places for name in vars(base).get("__annotations__", {})} - set(
+        vars(section).get("__annotations__", {}) if section not in places else ()
+    )
+
 
 KINDS = ("paper", "code", "ours", "unused")
 
@@ -54,6 +63,18 @@ def test_what_differs_from_the_paper_is_ours_and_says_what_the_paper_has(name):
     assert told["optimization.steps"] == f"ours (paper: {published['optimization.steps']})"
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("ponder")])
+def test_published_numbers_stand_in_the_preset_not_in_a_section_that_methods_share(name):
+    entry = RECIPES[name]
+    for key, source in entry.sources.paper.items():
+        section, _, field = key.rpartition(".")
+        held = getattr(entry.presets["paper"], section) if section else entry.presets["paper"]
+        value = getattr(held, field)  # a weight of 0 says that there is no such term
+        number = value and isinstance(value, float | int | tuple) and source.startswith(("paper", "code"))
+        if number and field in shared(type(held)):
+            assert field in held.model_fields_set, f"{name}: {key}"
+
+
 def test_what_is_unused_follows_from_the_preset_that_is_shown():
     """Paper's UniPAD-L has no colour and a cycle; tiny has colour and a warm-up. UniPAD-C has cameras."""
     lidar, camera = (
@@ -63,8 +84,8 @@ def test_what_is_unused_follows_from_the_preset_that_is_shown():
         }
         for name in ("unipad-lidar", "unipad-camera")
     )
-    assert lidar["paper"]["render.rgb_blocks"] == "unused: losses.rgb 0"
-    assert lidar["tiny"]["render.rgb_blocks"] == "ours (unused in paper)"
+    assert lidar["paper"]["field.rgb_blocks"] == "unused: losses.rgb 0"
+    assert lidar["tiny"]["field.rgb_blocks"] == "ours (unused in paper)"
     assert lidar["paper"]["losses.truncation"] == "unused: losses.sdf 0, losses.free_space 0"
     assert lidar["tiny"]["losses.truncation"] == "ours (unused in paper)"
     assert lidar["paper"]["optimization.cyclic_peak"].startswith("code ")
@@ -74,7 +95,14 @@ def test_what_is_unused_follows_from_the_preset_that_is_shown():
     assert camera["tiny"]["calibration.weight"] == "unused: calibration.refine false"
 
 
-OTHERWISE = {"convnext": "resnet", "bevformer": "lss", None: "nowhere.npz", "hashed:32": "nowhere.npz"}
+OTHERWISE = {
+    "convnext": "resnet",
+    "bevformer": "lss",
+    "sum": "concat",
+    "neus": "volsdf",
+    None: "nowhere.npz",
+    "hashed:32": "nowhere.npz",
+}
 
 
 def other(value):
@@ -98,20 +126,26 @@ def with_other(config, names):
     return resolve(config, [changes])
 
 
-SWITCHED = {
-    "unipad-lidar": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "render": {"num_importance": 0}},
-    "ponder-outdoor": {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "sampler": {"num_importance": 0}},
-    "ns-mae": {"losses": {"ray_depth": 0}},
-    "uniscene": {
-        "attention": {"history": 0},
-        "losses": {"depth": 0},
-        "image_mask": {"probability": 0},
-    },
-}
+PLAIN = {"depth": 1, "sdf": 0, "free_space": 0, "truncation": 0.5}
+SWITCHED = [
+    ("unipad-lidar", {"losses": PLAIN, "field": {"kind": "density"}, "sampler": {"kind": "near_surface"}}),
+    ("unipad-lidar", {"losses": PLAIN, "sampler": {"kind": "occupied"}}),
+    ("unipad-lidar", {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "sampler": {"num_importance": 0}}),
+    ("ponder-outdoor", {"losses": {"rgb": 0, "sdf": 0, "free_space": 0}, "sampler": {"num_importance": 0}}),
+    ("ns-mae", {"losses": {"ray_depth": 0}}),
+    (
+        "uniscene",
+        {
+            "attention": {"history": 0},
+            "losses": {"depth": 0},
+            "image_mask": {"probability": 0},
+        },
+    ),
+]
 """Switches beside those of the variants."""
 
 
-@pytest.mark.parametrize(("variant", "changes"), [(v, {}) for v in VARIANTS] + list(SWITCHED.items()))
+@pytest.mark.parametrize(("variant", "changes"), [(v, {}) for v in VARIANTS] + SWITCHED)
 def test_an_unused_setting_changes_nothing(variant, changes):
     entry, config = RECIPES[variant.split()[0]], small(variant, **changes)
     unused = unused_in(dict(settings_of(config)), entry.sources.unused)

@@ -9,7 +9,7 @@ from variants import batch_of, small, with_points, with_views, without_cameras
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.unipad_config import LidarConfig, UniPADConfig
+from renderpretrain.recipes.unipad import EncoderConfig, UniPADConfig
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training import pictures
 
@@ -73,8 +73,8 @@ def test_everything_hidden_still_gives_a_step(scenes):
         config = small(name)
         config = config.model_copy(
             update={
-                "lidar": config.lidar.model_copy(update={"mask_ratio": 1.0}),
-                "image": config.image.model_copy(update={"mask_ratio": 1.0}),
+                "mask": config.mask.model_copy(update={"ratio": 1.0}),
+                "image_mask": config.image_mask.model_copy(update={"ratio": 1.0}),
             }
         )
         terms = RECIPES[name].build(config)(batch_of(scenes))
@@ -120,12 +120,12 @@ def test_depth_is_only_supervised_inside_the_grid(scenes):
 
 def test_the_paper_presets_carry_the_published_numbers():
     lidar, camera = (RECIPES[n].presets["paper"] for n in ("unipad-lidar", "unipad-camera"))
-    assert (lidar.render.num_samples, lidar.render.num_importance, lidar.render.rays_per_camera) == (
+    assert (lidar.sampler.num_samples, lidar.sampler.num_importance, lidar.rays.per_view) == (
         72,
         24,
         512,
     )
-    assert (lidar.lidar.mask_ratio, lidar.lidar.mask_block, camera.image.mask_ratio) == (0.8, (8, 8, 8), 0.3)
+    assert (lidar.mask.ratio, lidar.mask.block, camera.image_mask.ratio) == (0.8, (8, 8, 8), 0.3)
     assert lidar.losses.rgb == 0 and camera.losses.rgb == 10
     # 10 per unit of max|range| = 54 m, and 51.2 m.
     assert_close(lidar.losses.depth * 54, 10.0)
@@ -145,7 +145,7 @@ def test_the_paper_lidar_volume_is_180_by_180_by_5():
 @pytest.mark.untyped
 def test_voxels_that_do_not_fit_the_encoder_are_refused():
     config = small("unipad-lidar").model_copy(
-        update={"lidar": LidarConfig(voxel_size=(0.8, 0.8, 0.8), channels=((8, 16), (16, 16)))}
+        update={"encoder": EncoderConfig(voxel_size=(0.8, 0.8, 0.8), channels=((8, 16), (16, 16)))}
     )
     with pytest.raises(
         ValueError, match=r"expected an encoder output of \(11, 64, 64\) voxels as voxel_size says"
@@ -155,7 +155,7 @@ def test_voxels_that_do_not_fit_the_encoder_are_refused():
 
 def test_a_config_refuses_unknown_keys():
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
-        UniPADConfig(modality="lidar", point_cloud_range=(0, 0, 0, 1, 1, 1), voxel_size=(1, 1, 1), mask=3)
+        UniPADConfig(modality="lidar", point_cloud_range=(0, 0, 0, 1, 1, 1), voxel_size=(1, 1, 1), lidar=3)
 
 
 @pytest.mark.parametrize("name", NAMES)

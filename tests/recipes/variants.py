@@ -15,8 +15,9 @@ UNIPAD = {
     "image_size": [64, 96],
     "channels": 16,
     "image": {"widths": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
-    "lidar": {"channels": [[8, 16], [16, 16]], "neck_channels": [16, 16, 16]},
-    "render": {"rays_per_camera": 32, "num_samples": 24, "num_importance": 8},
+    "encoder": {"channels": [[8, 16], [16, 16]], "neck_channels": [16, 16, 16]},
+    "sampler": {"num_samples": 24, "num_importance": 8},
+    "rays": {"per_view": 32},
 }
 SMALL = {
     "unipad-lidar": UNIPAD,

@@ -198,7 +198,7 @@ def test_what_is_taken_can_be_built_or_says_why_not(name, told):
         ("unipad-lidar", "point_cloud_range=[1, 0, 0, 0, 1, 1]", "point_cloud_range: expected every minimum"),
         ("unipad-camera", "image.depth_range=[9, 3]", "image.depth_range: expected every minimum below"),
         ("unipad-camera", 'image.weights="a\\0"', "image.weights: expected text that can be printed"),
-        ("unipad-camera", "mask_ratio=1", r"did you mean lidar.mask_ratio or image.mask_ratio\?"),
+        ("unipad-camera", "patch_size=1", r"did you mean image_mask.patch_size\?"),
     ],
 )
 def test_numbers_past_all_use_are_refused_with_their_setting(name, setting, message):

@@ -26,11 +26,16 @@ def still_recipe():
 def unipad():
     """UniPAD-L with still statistics, without importance samples, which magnify rounding."""
     config = RECIPES["unipad-lidar"].presets["tiny"]
-    render = config.render.model_copy(update={"num_importance": 0, "num_samples": 24, "rays_per_camera": 32})
+    sampler = config.sampler.model_copy(update={"num_importance": 0, "num_samples": 24})
+    rays = config.rays.model_copy(update={"per_view": 32})
     torch.manual_seed(0)
     recipe = RECIPES["unipad-lidar"].build(
         config.model_copy(
-            update={"point_cloud_range": (-25.6, -25.6, -4.0, 25.6, 25.6, 4.8), "render": render}
+            update={
+                "point_cloud_range": (-25.6, -25.6, -4.0, 25.6, 25.6, 4.8),
+                "sampler": sampler,
+                "rays": rays,
+            }
         )
     )
     for module in recipe.modules():

@@ -39,7 +39,7 @@ def recipe(name, **settings):
     return entry.build(resolve(entry.presets["tiny"], [settings, {"image_size": [32, 64]}]))
 
 
-NEAR = {"render": {"near_radius": 30.0, "far_radius": 40.0}}
+NEAR = {"rays": {"near_radius": 30.0, "far_radius": 40.0}}
 HOPELESS = {
     "elsewhere": (
         "unipad-lidar",
@@ -53,7 +53,7 @@ HOPELESS = {
         {},
         "point_cloud_range: none of .* its unit metres",
     ),
-    "a room dropped": ("unipad-camera", ROOM, NEAR, r"render.near_radius=30 m, render.far_radius=40 m: none"),
+    "a room dropped": ("unipad-camera", ROOM, NEAR, r"rays.near_radius=30 m, rays.far_radius=40 m: none"),
     "a voxel of sky": (
         "ns-mae",
         STREET,

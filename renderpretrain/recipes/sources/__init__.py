@@ -7,11 +7,9 @@ off in the preset that is shown).
 
 from renderpretrain.recipes.sources.listing import Sources, settings_of, sources_of, unused_in
 from renderpretrain.recipes.sources.ns_mae import NS_MAE_SOURCES
-from renderpretrain.recipes.sources.unipad import UNIPAD_SOURCES
 
 __all__ = [
     "NS_MAE_SOURCES",
-    "UNIPAD_SOURCES",
     "Sources",
     "settings_of",
     "sources_of",
