@@ -5,7 +5,9 @@ Constructor arguments are the configuration; parameter names are those of the fr
 
 from renderpretrain.encoders.contract import (
     FlatEncoder,
+    GridLevels,
     ImageEncoder,
+    ImageLevels,
     ImageMaps,
     PointEncoder,
     VolumeEncoder,
@@ -64,7 +66,9 @@ __all__ = [
     "DescribedModule",
     "Domains",
     "FlatEncoder",
+    "GridLevels",
     "ImageEncoder",
+    "ImageLevels",
     "ImageMaps",
     "MaskedBatchNorm2d",
     "MaskedConv2d",

@@ -1,7 +1,7 @@
 """What a recipe asks of an encoder, and adapters for networks that know nothing of it."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +13,9 @@ from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import grid_of_outputs
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.uncompiled import uncompiled
+
+Cells = TypeVar("Cells")
+"""A :class:`SparseTensor`, or a volume ``(B, C, Z, Y, X)``."""
 
 
 @runtime_checkable
@@ -60,6 +63,43 @@ class ImageEncoder(Protocol):
         self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """The maps of normalised images, of which the hidden cells are not seen."""
+
+
+@runtime_checkable
+class ImageLevels(Protocol):
+    """An image encoder that gives the maps of all its resolutions, for probes and as targets.
+
+    Necks such as :class:`FPN` give all of theirs when they are called.
+
+    Attributes:
+        level_channels: Width of every level.
+        level_strides: Pixels per cell of every level.
+    """
+
+    level_channels: tuple[int, ...]
+    level_strides: tuple[int, ...]
+
+    def levels(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """All maps, fine to coarse; those that a call gives are among them."""
+
+
+@runtime_checkable
+class GridLevels(Protocol[Cells]):
+    """A network on voxels or on volumes that gives the features of all its resolutions.
+
+    Attributes:
+        level_channels: Width of every level.
+    """
+
+    level_channels: tuple[int, ...]
+
+    def levels(self, x: Cells) -> list[Cells]:
+        """The features of all resolutions; ``levels`` says of every network in which order."""
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the levels' values are centred, given the grid of the input."""
 
 
 class VolumeEncoder(nn.Module):

@@ -6,6 +6,7 @@ output norms are ``norm{i}``.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
 from renderpretrain.encoders.described import (
-    DescribedModule,
     Role,
     Sizes,
     State,
@@ -32,7 +32,7 @@ from renderpretrain.encoders.masked import (
 from renderpretrain.encoders.perceptron import Perceptron
 
 
-class ConvNeXt(DescribedModule):
+class ConvNeXt(nn.Module):
     """A pyramid of feature maps at strides 4, 8, 16, 32, each normalised.
 
     Args:
@@ -48,7 +48,7 @@ class ConvNeXt(DescribedModule):
     head.
     """
 
-    role = Role("image_backbone", "images")
+    role: ClassVar[Role] = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -68,6 +68,8 @@ class ConvNeXt(DescribedModule):
         rates = (drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         self.out_indices = tuple(out_indices)
         self.channels = tuple(widths[i] for i in self.out_indices)
+        self.level_channels = tuple(widths)
+        self.level_strides = tuple(4 * 2**i for i in range(len(widths)))
         self.stem = _ConvNorm(3, widths[0])
         self.stages = nn.ModuleList()
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
@@ -96,13 +98,21 @@ class ConvNeXt(DescribedModule):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
+        return [x for i, x in enumerate(self.levels(images, hidden)) if i in self.out_indices]
+
+    def levels(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The maps of all stages, fine to coarse; a call gives those of ``out_indices``.
+
+        These are normalised; stages that a call does not give have no output norm.
+        """
         check_images(images, "B 3 H W")
         x = self.stem(hide_cells(images, hidden), hidden)
         maps = []
         for i, stage in enumerate(self.stages):
             x = stage(x, hidden)
-            if i in self.out_indices:
-                maps.append(self.get_submodule(f"norm{i}")(x, hidden))
+            maps.append(self.get_submodule(f"norm{i}")(x, hidden) if i in self.out_indices else x)
         return maps
 
     @classmethod
@@ -115,6 +125,11 @@ class ConvNeXt(DescribedModule):
             "layer_scale": 1.0 if "stages.0.blocks.0.gamma" in state else 0.0,
             "out_indices": normed_stages(state, stages),
         }
+
+    @property
+    def sizes(self) -> Sizes:
+        """All arguments but those that only training needs."""
+        return self.sizes_of(self.state_dict())
 
 
 class ConvNeXtBlock(nn.Module):

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
@@ -42,14 +42,17 @@ class Role:
     norm_eps: float = 1e-5
 
 
-class DescribedModule(nn.Module):
+@runtime_checkable
+class DescribedModule(Protocol):
     """An encoder that can be built again from what it says of itself.
 
-    A subclass sets :attr:`role`, defines :meth:`sizes_of`, and extends :attr:`sizes` by what weights do not
-    tell: ``type(encoder)(**encoder.sizes)`` is the same network with other weights.
+    ``type(encoder)(**encoder.sizes)`` is the same network with other weights.
+
+    Attributes:
+        role: The part that all encoders of the class play.
     """
 
-    role: ClassVar[Role] = Role()
+    role: ClassVar[Role]
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
@@ -61,12 +64,10 @@ class DescribedModule(nn.Module):
         Raises:
             ValueError: If a tensor is missing, or has too few dimensions.
         """
-        raise NotImplementedError
 
     @property
     def sizes(self) -> Sizes:
         """All arguments but those that only training needs."""
-        return self.sizes_of(self.state_dict())
 
 
 def count_numbers(state: State, pattern: str, *, first: int = 0) -> int:

@@ -1,15 +1,16 @@
 """Feature pyramid network with the parameter names of mmdetection."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
 
 
-class FPN(DescribedModule):
+class FPN(nn.Module):
     """Coarse maps are added to finer ones, all brought to one width.
 
     https://arxiv.org/abs/1612.03144. Keys: ``lateral_convs.{i}.conv``, ``fpn_convs.{i}.conv``, counted from
@@ -25,7 +26,7 @@ class FPN(DescribedModule):
             on) instead of dropping every other cell.
     """
 
-    role = Role("image_neck", "maps")
+    role: ClassVar[Role] = Role("image_neck", "maps")
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class FPN(DescribedModule):
     def sizes(self) -> Sizes:
         """Those, too; what an ignored map has is not known and is 0."""
         return {
-            **super().sizes,
+            **self.sizes_of(self.state_dict()),
             "in_channels": [0] * self.start_level + list(self.in_channels),
             "start_level": self.start_level,
             "num_outs": len(self.fpn_convs) + (0 if self.extra_convs else self.num_extra),

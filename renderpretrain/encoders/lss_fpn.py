@@ -1,17 +1,18 @@
 """BEVFusion's image neck: coarse maps are appended to finer ones and mixed, level by level."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
 from renderpretrain.ops.batch_norm import BatchNorm2d
 
 
-class LSSFPN(DescribedModule):
+class LSSFPN(nn.Module):
     """The generalised FPN of lift-splat networks (BEVFusion's GeneralizedLSSFPN, also NS-MAE's).
 
     From the coarsest map on: enlarge bilinearly, append to the next finer map, 1x1 and 3x3 convolution, each
@@ -26,7 +27,7 @@ class LSSFPN(DescribedModule):
     ``align_corners=False``, as BEVFusion's configurations have it, not the default).
     """
 
-    role = Role("image_neck", "maps")
+    role: ClassVar[Role] = Role("image_neck", "maps")
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class LSSFPN(DescribedModule):
     @property
     def sizes(self) -> Sizes:
         """The widths of all maps given."""
-        return {**super().sizes, "in_channels": list(self.in_channels)}
+        return {**self.sizes_of(self.state_dict()), "in_channels": list(self.in_channels)}
 
 
 class _ConvNorm(nn.Module):

@@ -7,12 +7,13 @@ downsample.0 / downsample.1``, in timm and mmdetection too.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
-from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
@@ -23,7 +24,7 @@ from renderpretrain.encoders.masked import (
 )
 
 
-class ResNet(DescribedModule):
+class ResNet(nn.Module):
     """A pyramid of feature maps at strides 4, 8, 16, 32.
 
     Args:
@@ -37,7 +38,7 @@ class ResNet(DescribedModule):
             do, with which UniScene begins.
     """
 
-    role = Role("image_backbone", "images")
+    role: ClassVar[Role] = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class ResNet(DescribedModule):
             widths.append(channels)
             self.add_module(f"layer{i + 1}", stage)
         self.channels = tuple(widths[i] for i in self.out_indices)
+        self.level_channels = tuple(widths)
+        self.level_strides = tuple(4 * 2**i for i in range(len(widths)))
         self.apply(_initialize)
         stages = [self.get_submodule(f"layer{i + 1}") for i in range(frozen_stages)]
         self.frozen = freeze([self.conv1, self.bn1, *stages] if frozen_stages else [])
@@ -91,14 +94,24 @@ class ResNet(DescribedModule):
             images: Normalised images. Differentiable.
             hidden: Cells the network must not see; its output there is zero.
         """
+        maps = self._stages(images, hidden, max(self.out_indices) + 1)
+        return [x for i, x in enumerate(maps) if i in self.out_indices]
+
+    def levels(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The maps of all stages, fine to coarse; a call gives those of ``out_indices``."""
+        return self._stages(images, hidden, len(self.level_channels))
+
+    def _stages(self, images: Tensor, hidden: Tensor | None, count: int) -> list[Tensor]:
+        """The maps of the first ``count`` stages."""
         check_images(images, "B 3 H W")
         x = self.bn1(self.conv1(hide_cells(images, hidden), hidden), hidden).relu()
         x = self.maxpool(x, hidden)
         maps = []
-        for i in range(max(self.out_indices) + 1):
+        for i in range(count):
             x = self.get_submodule(f"layer{i + 1}")(x, hidden)
-            if i in self.out_indices:
-                maps.append(x)
+            maps.append(x)
         return maps
 
     @classmethod
@@ -116,7 +129,11 @@ class ResNet(DescribedModule):
         """Which maps are returned and where bottlenecks stride, too."""
         strides = [m.stride[0] for n, m in self.named_modules() if n == "layer2.0.conv1"]
         caffe = strides == [2] and "layer2.0.conv3.weight" in self.state_dict()
-        return {**super().sizes, "out_indices": list(self.out_indices), "stride_first": caffe}
+        return {
+            **self.sizes_of(self.state_dict()),
+            "out_indices": list(self.out_indices),
+            "stride_first": caffe,
+        }
 
 
 class BasicBlock(nn.Module):

@@ -2,20 +2,20 @@
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderpretrain.encoders.described import (
     SWEEP_COLUMNS,
-    DescribedModule,
     Role,
     Sizes,
     State,
     count_numbers,
     side_of,
 )
-from renderpretrain.encoders.rulebook import Triple
+from renderpretrain.encoders.rulebook import ConvSpec, Triple
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import (
     SparseBasicBlock,
@@ -34,7 +34,7 @@ SECOND_PADDINGS = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
 """``(z, y, x)`` of the strided convolutions of SECOND's line."""
 
 
-class SparseEncoder(DescribedModule):
+class SparseEncoder(nn.Module):
     """SECOND's residual sparse encoder as UniPAD uses it.
 
     Keys as in mmdetection3d: ``conv_input``, ``encoder_layers.encoder_layer{i}``, ``conv_out``.
@@ -59,7 +59,7 @@ class SparseEncoder(DescribedModule):
     Differs from UniPAD in: the mask is applied by the caller, who drops the hidden voxels.
     """
 
-    role = Role(
+    role: ClassVar[Role] = Role(
         "point_encoder",
         "points",
         columns=SWEEP_COLUMNS,
@@ -87,6 +87,7 @@ class SparseEncoder(DescribedModule):
         _check_widths(channels)
         width = channels[0][0]
         self.out_channels = out_channels
+        self.level_channels = (width, *(widths[-1] for widths in channels), out_channels)
         self.conv_input = submanifold_layer(in_channels, width, indice_key="subm1", backend=backend)
         self.encoder_layers = SparseSequential()
         for i, widths in enumerate(channels):
@@ -109,15 +110,33 @@ class SparseEncoder(DescribedModule):
         Args:
             x: The visible voxels; none at all is fine.
         """
+        return self.conv_out(self.encoder_layers(self._stem(x))).dense()
+
+    @uncompiled
+    def levels(self, x: SparseTensor) -> list[SparseTensor]:
+        """The results of the stem, of every stage and of the last convolution, fine to coarse.
+
+        The last one as a dense volume is what a call gives.
+        """
+        levels = [self._stem(x)]
+        for layer in (*self.encoder_layers, self.conv_out):
+            levels.append(layer(levels[-1]))
+        return levels
+
+    def _stem(self, x: SparseTensor) -> SparseTensor:
+        """Features of the voxels, on the enlarged grid."""
         check_sparse(x)
         shape = covering_shape(x.spatial_shape, strided_specs(self.encoder_layers))
-        x = SparseTensor(x.features, x.coords, shape, x.batch_size)
-        return self.conv_out(self.encoder_layers(self.conv_input(x))).dense()
+        return self.conv_input(SparseTensor(x.features, x.coords, shape, x.batch_size))
 
     def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
         """The grid on whose centres the volume's values are centred, given the voxels' grid."""
+        return self.level_grids(grid)[-1]
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the levels' values are centred, given the voxels' grid."""
         shape = covering_shape(grid.shape, strided_specs(self.encoder_layers))
-        return output_grid(grid, strided_specs(self), shape)
+        return _grids_after((self.conv_input, *self.encoder_layers, self.conv_out), grid, shape)
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
@@ -147,14 +166,14 @@ class SparseEncoder(DescribedModule):
         """Its own strides and paddings, too."""
         *specs, out = strided_specs(self)
         return {
-            **super().sizes,
+            **self.sizes_of(self.state_dict()),
             "strides": [list(s.stride) for s in specs],
             "paddings": [list(s.padding) for s in specs],
             "out_geometry": [list(out.kernel_size), list(out.stride), list(out.padding)],
         }
 
 
-class VoxelBackBone8x(DescribedModule):
+class VoxelBackBone8x(nn.Module):
     """The sparse backbone of OpenPCDet's SECOND, PV-RCNN and CenterPoint, with its keys.
 
     Three stages halve all axes, the fourth leaves z unpadded, and ``conv_out`` halves z once more: 41 x 1600
@@ -165,7 +184,7 @@ class VoxelBackBone8x(DescribedModule):
         backend: See :class:`SubMConv3d`.
     """
 
-    role = Role(
+    role: ClassVar[Role] = Role(
         "point_encoder",
         "points",
         columns=SWEEP_COLUMNS,
@@ -176,6 +195,7 @@ class VoxelBackBone8x(DescribedModule):
     def __init__(self, in_channels: int, *, backend: Backend = "auto") -> None:
         super().__init__()
         self.out_channels = 128
+        self.level_channels = (16, 32, 64, 64, 128)
         self.conv_input = submanifold_layer(in_channels, 16, indice_key="subm1", backend=backend)
         self.conv1 = SparseSequential(submanifold_layer(16, 16, indice_key="subm1", backend=backend))
         self.conv2 = _openpcdet_stage(16, 32, (1, 1, 1), "2", backend)
@@ -187,30 +207,59 @@ class VoxelBackBone8x(DescribedModule):
 
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
         """The volume on :meth:`output_grid`. Differentiable."""
-        return self.stages(x)[-1].dense()
+        return self.levels(x)[-1].dense()
 
     @uncompiled
-    def stages(
-        self, x: SparseTensor
-    ) -> tuple[SparseTensor, SparseTensor, SparseTensor, SparseTensor, SparseTensor]:
-        """Results of ``conv1`` to ``conv4`` and ``conv_out``, at horizontal strides 1, 2, 4, 8, 8."""
+    def levels(self, x: SparseTensor) -> list[SparseTensor]:
+        """Results of ``conv1`` to ``conv4`` and ``conv_out``, at horizontal strides 1, 2, 4, 8, 8.
+
+        The last one as a dense volume is what a call gives.
+        """
         check_sparse(x)
         z, y, w = x.spatial_shape
         x1 = self.conv1(self.conv_input(SparseTensor(x.features, x.coords, (z + 1, y, w), x.batch_size)))
         x2 = self.conv2(x1)
         x3 = self.conv3(x2)
         x4 = self.conv4(x3)
-        return x1, x2, x3, x4, self.conv_out(x4)
+        return [x1, x2, x3, x4, self.conv_out(x4)]
 
     def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
         """The grid on whose centres the volume's values are centred, given the voxels' grid."""
+        return self.level_grids(grid)[-1]
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the levels' values are centred, given the voxels' grid."""
         z, y, x = grid.shape
-        return output_grid(grid, strided_specs(self), (z + 1, y, x))
+        layers = (self.conv1, self.conv2, self.conv3, self.conv4, self.conv_out)
+        return _grids_after(layers, grid, (z + 1, y, x))
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
         """The input's channels; all others are fixed."""
         return {"in_channels": side_of(state, "conv_input.0.weight", 4)}
+
+    @property
+    def sizes(self) -> Sizes:
+        """All arguments but those that only training needs."""
+        return self.sizes_of(self.state_dict())
+
+
+def _grids_after(
+    layers: Sequence[nn.Module], grid: VoxelGrid, shape: tuple[int, int, int]
+) -> list[VoxelGrid]:
+    """The grid of what each of the layers gives, one after the other.
+
+    Args:
+        layers: In order.
+        grid: Of the first one's input.
+        shape: Of the first one's input, with the empty cells that are appended.
+    """
+    specs: list[ConvSpec] = []
+    grids = []
+    for layer in layers:
+        specs += strided_specs(layer)
+        grids.append(output_grid(grid, specs, shape))
+    return grids
 
 
 def _openpcdet_stage(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -9,7 +10,6 @@ from torch import nn
 from renderpretrain.encoders.described import (
     ROOM_COLUMNS,
     SWEEP_COLUMNS,
-    DescribedModule,
     Role,
     Sizes,
     State,
@@ -21,13 +21,14 @@ from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
-from renderpretrain.encoders.strides import covering_shape
+from renderpretrain.encoders.strides import covering_shape, output_grid
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.uncompiled import uncompiled
 
 MakeNorm = Callable[[int], nn.Module]
 
 
-class SparseUNet(DescribedModule):
+class SparseUNet(nn.Module):
     """PonderV2's indoor and outdoor backbone, SpUNet of Pointcept (https://arxiv.org/abs/2310.08586).
 
     A 5x5x5 stem; going down, 2x2x2 convolutions of stride two, each with its residual blocks; going up, their
@@ -51,7 +52,7 @@ class SparseUNet(DescribedModule):
     strides need, not by 96.
     """
 
-    role = Role(
+    role: ClassVar[Role] = Role(
         "point_encoder",
         "points",
         columns=(*SWEEP_COLUMNS, ROOM_COLUMNS),
@@ -79,6 +80,7 @@ class SparseUNet(DescribedModule):
         stages = len(channels) // 2
         build = _Builder(prompt, backend)
         self.out_channels = channels[-1]
+        self.level_channels = tuple(channels[stages - 1 :][::-1])
         self.prompted = prompt is not None
         stem = SubMConv3d(in_channels, stem_channels, 5, bias=False, indice_key="stem", backend=backend)
         self.conv_input = build.layer(stem, stem_channels)
@@ -102,6 +104,34 @@ class SparseUNet(DescribedModule):
             x: The visible voxels; none at all is fine.
             domains: Data set of each sample; needed with ``prompt`` and only then.
         """
+        return x.with_features(self._decoded(x, domains)[-1].features)
+
+    @uncompiled
+    def levels(self, x: SparseTensor, domains: Domains | None = None) -> list[SparseTensor]:
+        """Features of all resolutions on the way up, fine to coarse: strides 1, 2, 4, ...
+
+        The first one is what a call gives, the last one the coarsest of the way down.
+        """
+        *coarser, finest = self._decoded(x, domains)
+        turned = (
+            SparseTensor(
+                y.features,
+                torch.cat([y.coords[:, :1], y.coords[:, 1:].flip(1)], 1),
+                (y.spatial_shape[2], y.spatial_shape[1], y.spatial_shape[0]),
+                y.batch_size,
+            )
+            for y in reversed(coarser)
+        )
+        return [x.with_features(finest.features), *turned]
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the levels' values are centred, given the voxels' grid."""
+        specs = strided_specs(self)
+        shape = covering_shape(grid.shape, specs)
+        return [grid, *(output_grid(grid, specs[: i + 1], shape) for i in range(len(specs)))]
+
+    def _decoded(self, x: SparseTensor, domains: Domains | None) -> list[SparseTensor]:
+        """Features of all resolutions on the way up, coarse to fine; axes are ``(x, y, z)`` here."""
         check_sparse(x)
         if (domains is not None) != self.prompted:
             expected = "the data set of each sample" if self.prompted else "None without prompt"
@@ -114,12 +144,12 @@ class SparseUNet(DescribedModule):
         maps = [self.conv_input(finest, domains)]
         for down, blocks in zip(self.down, self.enc, strict=True):
             maps.append(blocks(down(maps[-1], domains), domains))
-        out = maps.pop()
+        levels = [maps.pop()]
         for up, blocks in zip(reversed(self.up), reversed(self.dec), strict=True):
-            out = up(out, domains)
+            out = up(levels[-1], domains)
             both = torch.cat([out.features, maps.pop().features], dim=1)
-            out = blocks(out.with_features(both), domains)
-        return x.with_features(out.features)
+            levels.append(blocks(out.with_features(both), domains))
+        return levels
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
@@ -140,6 +170,11 @@ class SparseUNet(DescribedModule):
             domains = count_numbers(state, r"conv_input\.bn\.bns\.(\d+)\.")
             sizes["prompt"] = [domains, side_of(state, "conv_input.bn.modulation.1.weight", 1)]
         return sizes
+
+    @property
+    def sizes(self) -> Sizes:
+        """All arguments but those that only training needs."""
+        return self.sizes_of(self.state_dict())
 
 
 class _Builder:

@@ -10,6 +10,7 @@ latter also orders the four cells that ``reduction`` reads differently.
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from renderpretrain.checks import check_images
 from renderpretrain.encoders.described import (
-    DescribedModule,
     Role,
     Sizes,
     State,
@@ -37,7 +37,7 @@ HEAD_WIDTH = 32
 """Channels of an attention head, as in all published sizes."""
 
 
-class SwinTransformer(DescribedModule):
+class SwinTransformer(nn.Module):
     """A pyramid of feature maps at strides 4, 8, 16, 32, each normalised.
 
     Args:
@@ -54,7 +54,7 @@ class SwinTransformer(DescribedModule):
     detection code has it, and no head.
     """
 
-    role = Role("image_backbone", "images")
+    role: ClassVar[Role] = Role("image_backbone", "images")
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class SwinTransformer(DescribedModule):
         widths = [width * 2**i for i in range(len(depths))]
         self.out_indices = tuple(out_indices)
         self.channels = tuple(widths[i] for i in self.out_indices)
+        self.level_channels = tuple(widths)
+        self.level_strides = tuple(PATCH * 2**i for i in range(len(widths)))
         self.patch_embed = _PatchEmbed(width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width)) if mask_token else None
         self.layers = nn.ModuleList()
@@ -96,6 +98,20 @@ class SwinTransformer(DescribedModule):
             hidden: Cells the network must not see; needs ``mask_token``, which stands for every patch whose
                 centre lies in one. Images hidden beforehand, in pixels, go without.
         """
+        maps = self._layers(images, hidden, max(self.out_indices) + 1)
+        return [x for i, x in enumerate(maps) if i in self.out_indices]
+
+    def levels(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """The maps of all layers, fine to coarse; a call gives those of ``out_indices``.
+
+        These are normalised; layers that a call does not give have no output norm.
+        """
+        return self._layers(images, hidden, len(self.layers))
+
+    def _layers(self, images: Tensor, hidden: Tensor | None, count: int) -> list[Tensor]:
+        """The maps of the first ``count`` layers."""
         check_images(images, "B 3 H W")
         height, width = images.shape[-2:]
         if height % PATCH or width % PATCH:
@@ -110,10 +126,10 @@ class SwinTransformer(DescribedModule):
             patches = resize_mask(hidden, (x.shape[1], x.shape[2])).permute(0, 2, 3, 1)
             x = torch.where(patches, self.mask_token.to(x.dtype), x)
         maps = []
-        for i in range(max(self.out_indices) + 1):
+        for i in range(count):
             x = self.layers[i](x)
-            if i in self.out_indices:
-                maps.append(self.get_submodule(f"norm{i}")(x).permute(0, 3, 1, 2))
+            y = self.get_submodule(f"norm{i}")(x) if i in self.out_indices else x
+            maps.append(y.permute(0, 3, 1, 2))
         return maps
 
     @classmethod
@@ -128,6 +144,11 @@ class SwinTransformer(DescribedModule):
             "out_indices": normed_stages(state, layers),
             "mask_token": "mask_token" in state,
         }
+
+    @property
+    def sizes(self) -> Sizes:
+        """All arguments but those that only training needs."""
+        return self.sizes_of(self.state_dict())
 
 
 class SwinBlock(nn.Module):

@@ -22,14 +22,16 @@ class TimmBackbone(nn.Module):
 
     Args:
         network: Made by timm with ``features_only=True``.
-        levels: Which of its maps are returned, in their order; all by default.
+        out_indices: Which of its maps are returned, in their order; all by default.
 
     Attributes:
         channels: Of every map returned.
         strides: Pixels per cell of every map returned.
+        level_channels: Of every map that the network makes.
+        level_strides: Pixels per cell of every map that the network makes.
     """
 
-    def __init__(self, network: Any, levels: Sequence[int] | None = None) -> None:
+    def __init__(self, network: Any, out_indices: Sequence[int] | None = None) -> None:
         super().__init__()
         layout = getattr(network, "output_fmt", "NCHW")
         self.layout = str(getattr(layout, "value", layout))
@@ -37,9 +39,11 @@ class TimmBackbone(nn.Module):
             raise ValueError(f"network: expected feature maps in NCHW or NHWC, got {self.layout}")
         self.network = network
         channels, strides = network.feature_info.channels(), network.feature_info.reduction()
-        self.levels = tuple(range(len(channels)) if levels is None else levels)
-        self.channels = tuple(int(channels[i]) for i in self.levels)
-        self.strides = tuple(int(strides[i]) for i in self.levels)
+        self.level_channels = tuple(int(n) for n in channels)
+        self.level_strides = tuple(int(n) for n in strides)
+        self.out_indices = tuple(range(len(channels)) if out_indices is None else out_indices)
+        self.channels = tuple(self.level_channels[i] for i in self.out_indices)
+        self.strides = tuple(self.level_strides[i] for i in self.out_indices)
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
@@ -50,10 +54,16 @@ class TimmBackbone(nn.Module):
             images: Normalised images.
             hidden: Cells that become 0, the mean colour, in the pixels.
         """
+        maps = self.levels(images, hidden)
+        return [maps[i] for i in self.out_indices]
+
+    def levels(
+        self, images: Float[Tensor, "B 3 H W"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
+    ) -> list[Float[Tensor, "B _ _ _"]]:
+        """All maps that the network makes, fine to coarse; a call gives those of ``out_indices``."""
         check_images(images, "B 3 H W")
-        made = self.network(hide_cells(images, hidden))
-        maps = [made[i] for i in self.levels]
-        return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else maps
+        maps = self.network(hide_cells(images, hidden))
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
 
 
 def timm_backbone(

@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
-from renderpretrain.encoders.described import DescribedModule, Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.strides import grid_of_outputs
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
 
 
-class VolumeNeck(DescribedModule):
+class VolumeNeck(nn.Module):
     """Parallel branches at several horizontal resolutions, brought back to the input's and summed.
 
     The branches are UniPAD's SECOND3D (keys ``blocks.{i}.{j}``), the way back its SECOND3DFPN
@@ -30,7 +33,7 @@ class VolumeNeck(DescribedModule):
     back.
     """
 
-    role = Role("point_neck", "volume", norm_eps=1e-3)
+    role: ClassVar[Role] = Role("point_neck", "volume", norm_eps=1e-3)
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class VolumeNeck(DescribedModule):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.level_channels, self.strides = tuple(channels), tuple(strides)
         self.blocks = nn.ModuleList()
         self.deblocks = nn.ModuleList()
         for width, stride in zip(channels, strides, strict=True):
@@ -73,6 +77,19 @@ class VolumeNeck(DescribedModule):
             total = total + up[..., :height, :width]
         return total
 
+    def levels(self, volume: Float[Tensor, "B _ Z Y X"]) -> list[Float[Tensor, "B _ Z _ _"]]:
+        """The volumes of all branches; a call gives the sum of what ``deblocks`` make of them."""
+        check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
+        return [down(volume) for down in self.blocks]
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the branches' values are centred, given the volume's grid."""
+        z, y, x = grid.shape
+        return [
+            grid_of_outputs(grid, (0, 0, 0), (1, stride, stride), (z, -(-y // stride), -(-x // stride)))
+            for stride in self.strides
+        ]
+
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
         """All of them."""
@@ -85,6 +102,11 @@ class VolumeNeck(DescribedModule):
             "strides": [side_of(state, f"deblocks.{i}.0.weight", 4) for i in range(branches)],
             "num_blocks": len(convs) - 1,
         }
+
+    @property
+    def sizes(self) -> Sizes:
+        """All arguments but those that only training needs."""
+        return self.sizes_of(self.state_dict())
 
 
 class VolumeConv(nn.Module):

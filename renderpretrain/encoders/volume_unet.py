@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.encoders.strides import grid_of_outputs
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
 
 
@@ -40,17 +42,35 @@ class VolumeUNet(nn.Module):
             _Decoder(channels[i], channels[i - 1]) for i in range(len(channels) - 1, 0, -1)
         )
         self.final_conv = nn.Conv3d(channels[0], out_channels, kernel_size=1)
+        self.level_channels = tuple(channels)
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """The neck's volume, on the grid of the input. Differentiable."""
+        return self.final_conv(self.levels(volume)[0])
+
+    def levels(self, volume: Float[Tensor, "B _ Z Y X"]) -> list[Float[Tensor, "B _ _ _ _"]]:
+        """Volumes of all resolutions on the way up, fine to coarse: strides 1, 2, 4, ...
+
+        A call gives the pointwise convolution of the first one; the last one is the coarsest of the way down.
+        """
         check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
         maps = [volume]
         for encoder in self.encoders:
             maps.append(encoder(maps[-1]))
-        x = maps.pop()
+        levels = [maps.pop()]
         for decoder in self.decoders:
-            x = decoder(x, maps.pop())
-        return self.final_conv(x)
+            levels.append(decoder(levels[-1], maps.pop()))
+        return levels[::-1]
+
+    def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
+        """The grids on whose centres the levels' values are centred, given the volume's grid."""
+        return [_pooled_grid(grid, 2**i) for i in range(len(self.level_channels))]
+
+
+def _pooled_grid(grid: VoxelGrid, step: int) -> VoxelGrid:
+    """The grid of maxima over windows of ``step`` cells along all axes, the last ones reaching over."""
+    z, y, x = (-(-size // step) for size in grid.shape)
+    return grid_of_outputs(grid, [(step - 1) / 2] * 3, [step] * 3, (z, y, x))
 
 
 class _Encoder(nn.Module):

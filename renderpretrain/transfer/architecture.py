@@ -1,6 +1,6 @@
 """What an encoder is, as it says itself, and built again from that: plain values that fit in a file."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -13,7 +13,7 @@ Spec = dict[str, Any]
 def describe(module: nn.Module) -> Spec:
     """What a module is. One that is no encoder of ours has its kind alone: a lifter, or a class of yours."""
     kind = type(module).__name__
-    if not isinstance(module, DescribedModule) or type(module) is not ENCODERS.get(kind):
+    if type(module) is not ENCODERS.get(kind) or not isinstance(module, DescribedModule):
         ours = type(module).__module__.startswith("renderpretrain.")
         return {"kind": kind if ours else f"{type(module).__module__}.{kind}"}
     spec = {"kind": kind, **module.sizes}
@@ -36,7 +36,7 @@ def build(spec: Spec) -> nn.Module:
     if kind not in ENCODERS:
         raise ValueError(f"kind: expected one of {', '.join(ENCODERS)}, got {kind}")
     arguments = {k: _tuples(v) for k, v in spec.items() if k not in ("kind", "momentum")}
-    module = ENCODERS[kind](**arguments)
+    module = cast(nn.Module, ENCODERS[kind](**arguments))
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and "momentum" in spec:
             part.momentum = spec["momentum"]

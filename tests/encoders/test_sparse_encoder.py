@@ -39,7 +39,7 @@ def test_voxelbackbone8x_is_openpcdets(golden, backend):
     grid = (24, 48, 64)  # the golden's 25 slices are these and the appended one
     x = SparseTensor(numbers["features"], numbers["coords_batch_z_y_x"], grid, 2)
     with torch.no_grad():
-        results = encoder.stages(x)
+        results = encoder.levels(x)
     for i, result in enumerate(results[:4], 1):
         coords = numbers[f"out_x_conv{i}_coords"]
         theirs = SparseTensor(numbers[f"out_x_conv{i}"], coords, result.spatial_shape, 2).dense()
@@ -155,7 +155,7 @@ def test_a_sample_does_not_depend_on_its_batch_in_evaluation():
 
 
 def test_layers_on_the_same_voxels_share_one_search():
-    x = VoxelBackBone8x(4).stages(scattered((24, 16, 20)))[-1]
+    x = VoxelBackBone8x(4).levels(scattered((24, 16, 20)))[-1]
     assert set(x.rulebooks["builtin"]) == {
         *("subm1", "subm2", "subm3", "subm4"),
         *("spconv2", "spconv3", "spconv4", "spconv_down2"),

@@ -10,7 +10,7 @@ from networks import shaken
 from torch.testing import assert_close
 
 import renderpretrain.transfer as transfer
-from renderpretrain.encoders import ENCODERS, DescribedModule, Role, RowBatchNorm, SparseTensor, SubMConv3d
+from renderpretrain.encoders import ENCODERS, Role, RowBatchNorm, SparseTensor, SubMConv3d
 from renderpretrain.encoders.described import SWEEP_COLUMNS, side_of
 from renderpretrain.transfer import HOSTS, SOURCES, ExportOptions, ImportOptions
 from renderpretrain.transfer.part import Part
@@ -41,7 +41,7 @@ def test_every_encoder_has_a_name_and_a_host(kind):
     assert any(part.kind == kind for host in HOSTS.values() for part in host.parts)
 
 
-class Small(DescribedModule):
+class Small(torch.nn.Module):
     """One convolution on the voxels."""
 
     role = Role("point_encoder", "points", SWEEP_COLUMNS, ("stem.weight",), "xyz", 1e-3)
@@ -58,6 +58,10 @@ class Small(DescribedModule):
     @classmethod
     def sizes_of(cls, state):
         return {"in_channels": side_of(state, "stem.weight", 4), "width": side_of(state, "stem.weight", 0)}
+
+    @property
+    def sizes(self):
+        return self.sizes_of(self.state_dict())
 
 
 def turned(x):

@@ -261,7 +261,7 @@ def check_plain(
     cells = as_cells(x, (VOXELS[0] + 1, *VOXELS[1:]), layout.axes)
     paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
     theirs = second_encoder(Network(state, layout.kernels), cells, ((2, 2, 2),) * 3, paddings)
-    outputs = [y.dense() for y in module.stages(x)], [y.values for y in theirs]
+    outputs = [y.dense() for y in module.levels(x)], [y.values for y in theirs]
     return own.beside(outputs, describe(module), state, x) if own and has_last(state) else outputs
 
 

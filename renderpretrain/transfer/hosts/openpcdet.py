@@ -145,7 +145,7 @@ def check_plain(module: VoxelBackBone8x, state: State, generator: torch.Generato
     x = random_voxels(module.sizes["in_channels"], VOXELS, generator)
     cells = as_cells(x, (VOXELS[0] + 1, *VOXELS[1:]), LAYOUT.axes)
     theirs = backbone(Network(state, LAYOUT.kernels), cells)
-    outputs = [y.dense() for y in module.stages(x)], [y.values for y in theirs]
+    outputs = [y.dense() for y in module.levels(x)], [y.values for y in theirs]
     return OWN.beside(outputs, describe(module), state, x) if has_last(state) else outputs
 
 
