@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
-from renderpretrain.encoders import FPN, OccupancyDecoder, ResNet
+from renderpretrain.encoders import FPN, OccupancyDecoder, ResNet, TimmBackbone
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
 from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
-from renderpretrain.recipes.branches import ImageNormalization
+from renderpretrain.recipes.branches import TIMM, ImageNormalization, timm_levels
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import SAMPLER_RULES, SamplerConfig, build_sampler, render_targets
 from renderpretrain.recipes.settings import (
@@ -60,8 +60,9 @@ INSTEAD = "unipad-lidar"
 
 
 class ImageConfig(Settings):
-    """The image network: ResNet and pyramid."""
+    """The image network, a ResNet or one of timm's, and its pyramid."""
 
+    backbone: str = Field("resnet", pattern="^(resnet|timm:.+)$", description="resnet or timm:NAME.")
     weights: WeightsFile = None
     """Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys."""
     depths: Depths = Field((3, 4, 23, 3), description="Blocks per stage; ResNet-101.")
@@ -70,7 +71,7 @@ class ImageConfig(Settings):
     frozen_stages: Count = Field(1, ge=0)
     """Stages that keep their weights; 0 trains all, the stem included."""
     frozen_norms: bool = Field(True, description="All batch norms of the backbone keep what was loaded.")
-    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses.")
+    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses; timm: from 4 pixels on.")
     num_levels: Count = Field(4, ge=1, description="Levels of the pyramid, finest first.")
 
 
@@ -505,8 +506,8 @@ SOURCES = Sources(
             "ours (code: 900 rows, padded to 928 with zeros)": "image_size",
             "ours (code: FCOS3D's R101-DCN, occ_bev_sweep2.py:240)": "image.weights",
             "code occ_bev_sweep2.py:44-55": (
-                "image.depths image.width image.bottleneck image.frozen_stages image.frozen_norms"
-                " image.first_level"
+                "image.backbone image.depths image.width image.bottleneck image.frozen_stages"
+                " image.frozen_norms image.first_level"
             ),
             "code occ_bev_sweep2.py:56-63": "image.num_levels",
             "code occ_bev_sweep2.py:97-126": "attention.num_layers attention.hidden_channels",
@@ -539,6 +540,7 @@ SOURCES = Sources(
     (
         *UNSCHEDULED,
         *SAMPLER_RULES,
+        unused("depths width bottleneck frozen_stages", "image.", when={"image.backbone": TIMM}),
         unused("splat.depth_bins splat.depth_range", when={"lifter": "bevformer"}),
         unused(
             "num_layers num_heads num_heights num_points hidden_channels num_cameras history history_drop",
@@ -629,22 +631,28 @@ def build(config: UniSceneConfig) -> UniScene:
 
 
 def _image_network(config: UniSceneConfig) -> ImageNetwork:
-    """ResNet and feature pyramid.
+    """An image network and its feature pyramid.
 
     Raises:
-        ValueError: If something is to be frozen and there are no weights, or they do not fit.
+        ValueError: If something is to be frozen and there are no weights, they do not fit, or timm cannot
+            make the network.
     """
-    image = config.image
-    backbone = ResNet(
-        image.depths,
-        bottleneck=image.bottleneck,
-        width=image.width,
-        out_indices=range(image.first_level, len(image.depths)),
-        frozen_stages=image.frozen_stages,
-    )
-    if image.weights is not None:
-        load_backbone(backbone, Path(image.weights))
-    elif (image.frozen_stages or image.frozen_norms) and has_numbers(backbone):
+    image, timm = config.image, config.image.backbone.startswith(TIMM)
+    backbone: ResNet | TimmBackbone
+    if timm:
+        backbone = timm_levels(image.backbone.removeprefix(TIMM), image.first_level, image.weights)
+    else:
+        backbone = ResNet(
+            image.depths,
+            bottleneck=image.bottleneck,
+            width=image.width,
+            out_indices=range(image.first_level, len(image.depths)),
+            frozen_stages=image.frozen_stages,
+        )
+        if image.weights is not None:
+            load_backbone(backbone, Path(image.weights))
+    frozen = image.frozen_norms or (image.frozen_stages and not timm)
+    if frozen and image.weights is None and has_numbers(backbone):
         raise ValueError(
             "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
             "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"

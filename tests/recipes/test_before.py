@@ -13,7 +13,7 @@ from renderpretrain.recipes.settings import check_names, renamed, settings_of, s
 
 FILES = sorted((Path(__file__).parent / "before").glob("*.yaml"))
 NEW = {
-    *("field.kind", "field.opacity", "fusion", "losses.balance", "mask.block"),
+    *("field.kind", "field.opacity", "fusion", "image.backbone", "losses.balance", "mask.block"),
     *("sampler.kind", "sampler.num_importance", "sampler.sharpness"),
     *("sampler.width", "sampler.share", "sampler.step"),
 }
