@@ -49,7 +49,10 @@ from renderpretrain.recipes.ponder_terms import (
 )
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import (
+    Balance,
     SamplerConfig,
+    balanced,
+    build_balance,
     build_field,
     build_sampler,
     ray_terms,
@@ -219,6 +222,7 @@ class PonderIndoor(nn.Module):
         mask: Which points are dropped, ``(candidates, seeds) -> mask``.
         columns: Columns of the points that the encoder reads, as means over voxels.
         losses: Weights of the terms.
+        balance: What learns to weigh them further; nothing by default.
         rays: Which pixels are rendered.
         classes: Vectors of class names, for the semantic term and the alignment.
         to_classes: From an encoder's feature to such a vector, for the alignment.
@@ -239,6 +243,7 @@ class PonderIndoor(nn.Module):
         mask: MaskPolicy,
         columns: tuple[str, ...] = COLOR_NORMAL,
         losses: IndoorLossConfig | None = None,
+        balance: Balance | None = None,
         rays: PixelRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_classes: nn.Linear | None = None,
@@ -259,6 +264,7 @@ class PonderIndoor(nn.Module):
         self.to_classes = to_classes
         self.neck = neck
         self.renderer = renderer
+        self.balance = balance
 
     @property
     def _several(self) -> bool:
@@ -272,16 +278,16 @@ class PonderIndoor(nn.Module):
         volume = self._lift(voxels, features, batch.size)
         rendered = render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
         terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
-        if self.vectors is None:
-            return terms
-        vocabulary = self.vectors.vocabulary(batch)
+        vocabulary = None if self.vectors is None else self.vectors.vocabulary(batch)
         terms |= semantic_terms(rendered, targets, weights, vocabulary)
-        if self.to_classes is not None:
+        if vocabulary is not None and self.to_classes is not None:
             labels = known_labels(batch, "points", WITHOUT_CLASSES, optional=self._several)
             said = self.to_classes(features)
             aligned = alignment(said, voxels, labels, vocabulary, weights.temperature)
             terms["alignment"] = weights.alignment * aligned
-        return terms
+        # What all terms pull at: the alignment does not see the neck.
+        shared = self.neck if self.to_classes is None else self.encoder
+        return balanced(self.balance, terms, list(shared.parameters()))
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
@@ -559,6 +565,7 @@ def build(config: PonderIndoorConfig) -> PonderIndoor:
         mask=RandomMask(config.mask.ratio),
         columns=config.points,
         losses=weights,
+        balance=build_balance(weights.balance, weights.terms()),
         rays=config.rays,
         classes=classes,
         to_classes=to_classes,

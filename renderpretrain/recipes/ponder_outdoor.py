@@ -46,8 +46,11 @@ from renderpretrain.recipes.ponder_terms import (
 )
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import (
+    Balance,
     MaskConfig,
     SamplerConfig,
+    balanced,
+    build_balance,
     build_field,
     build_sampler,
     ray_terms,
@@ -153,6 +156,7 @@ class PonderOutdoor(nn.Module):
         columns: Columns of the points that the encoder reads, as means over voxels.
         scales: What columns are divided by, by name; 1 where nothing is said.
         losses: Weights of the terms.
+        balance: What learns to weigh them further; nothing by default.
         rays: Which returns are rendered.
         classes: Vectors of class names, for the semantic term.
         to_field: From the averaged features to the rendered volume; a 3D convolution by default.
@@ -174,6 +178,7 @@ class PonderOutdoor(nn.Module):
         columns: tuple[str, ...] = INTENSITY,
         scales: Mapping[str, float] | None = None,
         losses: SemanticLossConfig | None = None,
+        balance: Balance | None = None,
         rays: ReturnRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_field: nn.Module | None = None,
@@ -193,6 +198,7 @@ class PonderOutdoor(nn.Module):
         self.encoder = encoder
         self.to_field = VolumeConv(width, field.channels) if to_field is None else to_field
         self.renderer = renderer
+        self.balance = balance
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
@@ -202,7 +208,8 @@ class PonderOutdoor(nn.Module):
         weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
-        return ray_terms(rendered, targets, weights) | semantic
+        terms = ray_terms(rendered, targets, weights) | semantic
+        return balanced(self.balance, terms, list(self.to_field.parameters()))
 
     def hide(self, batch: Batch) -> Hidden:
         """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
@@ -441,6 +448,7 @@ def build(config: PonderOutdoorConfig) -> PonderOutdoor:
         columns=config.points,
         scales=dict(zip(POINT_COLUMNS, config.input_scale, strict=False)),
         losses=weights,
+        balance=build_balance(weights.balance, weights.terms()),
         rays=config.rays,
         classes=classes,
         to_field=to_field,

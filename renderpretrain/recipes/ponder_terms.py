@@ -17,7 +17,7 @@ from renderpretrain import losses
 from renderpretrain.data import Batch
 from renderpretrain.encoders import VoxelEncoder, Voxels
 from renderpretrain.fields import Embeddings, SDFField, hashed_embeddings, load_embeddings
-from renderpretrain.recipes.sections import RAY_RULES, SAMPLER_RULES, FieldConfig, RayLossConfig
+from renderpretrain.recipes.sections import RAY_RULES, SAMPLER_RULES, BalanceName, FieldConfig, RayLossConfig
 from renderpretrain.recipes.settings import (
     CYCLE,
     OURS,
@@ -65,6 +65,12 @@ class SemanticLossConfig(RayLossConfig):
 
     semantic: float = Field(0.0, ge=0, description="Needs embeddings and classes of what rays hit.")
     temperature: float = Field(0.01, gt=0, description="Of the softmax over classes.")
+    balance: BalanceName = Field("fixed", description="What learns to weigh the terms further, or nothing.")
+
+    def terms(self) -> list[str]:
+        """The terms that are on, in the order of the settings."""
+        names = ("depth", "rgb", "free_space", "sdf", "eikonal", "semantic", "alignment")
+        return [name for name in names if getattr(self, name, 0)]
 
 
 SHARED_SOURCES = listed(
@@ -73,6 +79,7 @@ SHARED_SOURCES = listed(
             "encoder.stem_channels encoder.channels encoder.depths encoder.batch_norm_momentum"
         ),
         "code render_utils/models/neus.py": "field.kind field.opacity",
+        "ours": "losses.balance",
         "code render_utils/fields/sdf_field.py:38-55": "field.sharpness",
         "code render_utils/ray_samplers.py:325-464": "sampler.kind sampler.sharpness",
     }
