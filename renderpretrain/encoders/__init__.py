@@ -16,6 +16,7 @@ from renderpretrain.encoders.contract import (
 from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_tiny
 from renderpretrain.encoders.described import DescribedModule, Role, Sizes
 from renderpretrain.encoders.fpn import FPN
+from renderpretrain.encoders.image_network import TIMM, image_network
 from renderpretrain.encoders.lss_fpn import LSSFPN
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
@@ -61,6 +62,7 @@ __all__ = [
     "ENCODERS",
     "FPN",
     "LSSFPN",
+    "TIMM",
     "Backend",
     "ConvNeXt",
     "DescribedModule",
@@ -103,6 +105,7 @@ __all__ = [
     "convnext_small",
     "convnext_tiny",
     "hide_cells",
+    "image_network",
     "resize_mask",
     "resnet18",
     "resnet34",

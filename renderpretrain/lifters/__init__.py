@@ -6,6 +6,7 @@ from renderpretrain.lifters.deformable import (
     TemporalSelfAttention,
     deformable_attention,
 )
+from renderpretrain.lifters.depth_lss import DepthLSS, LiftedBEV
 from renderpretrain.lifters.fusion import ConcatFusion, sum_volumes
 from renderpretrain.lifters.lift_splat import LiftSplat, SplatLifter, frustum_points
 from renderpretrain.lifters.pillar_net import PillarFeatureNet
@@ -23,7 +24,9 @@ __all__ = [
     "BEVFormerLifter",
     "BEVMemory",
     "ConcatFusion",
+    "DepthLSS",
     "LiftSplat",
+    "LiftedBEV",
     "PillarFeatureNet",
     "PillarViews",
     "PreviousBEV",

@@ -22,8 +22,10 @@ from renderpretrain.losses.rays import (
 )
 from renderpretrain.losses.semantic import class_log_probabilities, semantic_cosine, semantic_info_nce
 from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf, sdf_sparsity
+from renderpretrain.losses.views import CameraViews, error_sums
 
 __all__ = [
+    "CameraViews",
     "GradNorm",
     "UncertaintyWeights",
     "class_log_probabilities",
@@ -33,6 +35,7 @@ __all__ = [
     "depth_silog",
     "distortion",
     "eikonal",
+    "error_sums",
     "free_space",
     "gradient_norms",
     "inlier_weights",

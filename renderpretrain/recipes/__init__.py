@@ -12,15 +12,10 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
-from renderpretrain.recipes import ponder_indoor, ponder_outdoor, unipad, uniscene
+from renderpretrain.recipes import ns_mae, ponder_indoor, ponder_outdoor, unipad, uniscene
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
-from renderpretrain.recipes.needs import (
-    ns_mae_needs,
-)
-from renderpretrain.recipes.ns_mae import NSMAE
-from renderpretrain.recipes.ns_mae import build as build_ns_mae
-from renderpretrain.recipes.ns_mae_config import NS_MAE_INDOOR, NS_MAE_PRESETS, NSMAEConfig
+from renderpretrain.recipes.ns_mae import NSMAE, NSMAEConfig
 from renderpretrain.recipes.ponder_indoor import PonderIndoor, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor, PonderOutdoorConfig
 from renderpretrain.recipes.recipe import (
@@ -42,11 +37,7 @@ from renderpretrain.recipes.recipe import (
     RendersViews,
     SaysClasses,
 )
-from renderpretrain.recipes.settings import OptimizationConfig, renamed
-from renderpretrain.recipes.sources import (
-    NS_MAE_SOURCES,
-    Sources,
-)
+from renderpretrain.recipes.settings import OptimizationConfig, Sources, renamed
 from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_labels
 
@@ -187,11 +178,12 @@ ENTRIES = (
         "ns-mae",
         "NS-MAE: hide 50 % of the patches, 90 % of the voxels, render pictures, depth and a view from above.",
         NSMAEConfig,
-        NS_MAE_PRESETS,
-        NS_MAE_INDOOR,
-        build_ns_mae,
-        NS_MAE_SOURCES,
-        ns_mae_needs,
+        ns_mae.PRESETS,
+        ns_mae.INDOOR,
+        ns_mae.build,
+        ns_mae.SOURCES,
+        ns_mae.needs,
+        former=ns_mae.RENAMED,
     ),
     RecipeEntry(
         "uniscene",

@@ -1,7 +1,6 @@
 """From a sensor to a volume, with masking on the way: what UniPAD and NS-MAE are put together from."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -14,20 +13,29 @@ from renderpretrain import losses, ops
 from renderpretrain.checks import check_on_grid
 from renderpretrain.data import Batch
 from renderpretrain.encoders import (
+    TIMM,
     ConvNeXt,
     ImageEncoder,
     PointEncoder,
     ResNet,
     TimmBackbone,
     Voxels,
-    timm_backbone,
+    image_network,
 )
-from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.lifters import ConcatFusion, ViewLifter, depth_log_likelihood, view_coordinates
+from renderpretrain.lifters import (
+    ConcatFusion,
+    DepthLSS,
+    LiftedBEV,
+    ViewLifter,
+    depth_log_likelihood,
+    view_coordinates,
+)
 from renderpretrain.masking import (
     MaskPolicy,
     hidden_voxels,
+    hide_depth,
+    hide_patches,
     occupied_blocks,
     patch_candidates,
     voxel_candidates,
@@ -44,9 +52,7 @@ from renderpretrain.recipes.settings import (
     Widths,
     unused,
 )
-from renderpretrain.samplers import RayTargets
-
-TIMM = "timm:"
+from renderpretrain.samplers import RayTargets, depth_pictures
 
 
 def _check_backbone(name: str) -> str:
@@ -95,57 +101,18 @@ IMAGE_RULES = (
 
 
 def image_backbone(config: ImageConfig) -> ConvNeXt | ResNet | TimmBackbone:
-    """The network of a section, with its weights.
-
-    Raises:
-        ValueError: If timm cannot make it, its weights do not fit, or stages are frozen that hold none.
-    """
-    if config.backbone.startswith(TIMM):
-        return timm_levels(config.backbone.removeprefix(TIMM), config.first_level, config.weights)
-    used = range(config.first_level, len(config.depths))
-    backbone: ConvNeXt | ResNet
-    if config.backbone == "resnet":
-        backbone = ResNet(
-            config.depths,
-            bottleneck=config.bottleneck,
-            width=config.widths[0],
-            out_indices=used,
-            frozen_stages=config.frozen_stages,
-        )
-    else:
-        backbone = ConvNeXt(
-            config.depths,
-            config.widths,
-            drop_path=config.drop_path,
-            layer_scale=config.layer_scale,
-            out_indices=used,
-            frozen_stages=config.frozen_stages,
-        )
-    if config.weights is not None:
-        load_backbone(backbone, Path(config.weights))
-    elif config.frozen_stages and has_numbers(backbone):
-        raise ValueError(
-            f"image.frozen_stages: freezing {config.frozen_stages} stages needs image.weights, "
-            "a file of pre-trained weights; or set image.frozen_stages=0"
-        )
-    return backbone
-
-
-def timm_levels(name: str, first_level: int, weights: str | None) -> TimmBackbone:
-    """A network of timm by a setting's name, of which the last map of every size is used.
-
-    Args:
-        name: What timm calls it.
-        first_level: The finest map has ``4 * 2 ** first_level`` pixels per cell, or is the finest there is.
-        weights: A file, or ``None``.
-
-    Raises:
-        ValueError: If timm is not installed, or makes no such network of feature maps.
-    """
-    try:
-        return timm_backbone(name, first_stride=4 * 2**first_level, weights=weights)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"image.backbone: timm:{name}: {error}") from error
+    """The network of a section, with its weights; see :func:`~renderpretrain.encoders.image_network`."""
+    return image_network(
+        config.backbone,
+        depths=config.depths,
+        widths=config.widths,
+        first_level=config.first_level,
+        bottleneck=config.bottleneck,
+        drop_path=config.drop_path,
+        layer_scale=config.layer_scale,
+        frozen_stages=config.frozen_stages,
+        weights=config.weights,
+    )
 
 
 class ImageNormalization(nn.Module):
@@ -354,6 +321,75 @@ class ImageBranch(nn.Module):
             for probabilities in lifted.probabilities
         ]
         return torch.stack(terms).mean()
+
+
+class CameraBranch(nn.Module):
+    """Patches replaced by a token, image network, pyramid, depth net, lift and splat.
+
+    Args:
+        backbone: From images, whose hidden patches hold the token, to maps, fine to coarse.
+        neck: From these to maps of which the first, an eighth of the image's size, is lifted.
+        view_transform: From that map, and depth images, to the bird's-eye map.
+        mask: Which patches are hidden, ``(candidates, seeds) -> mask``; every image has its own mask.
+        depth_mask: Which pixels of the depth images are hidden, likewise.
+        patch_size: Pixels.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        view_transform: DepthLSS,
+        *,
+        mask: MaskPolicy,
+        depth_mask: MaskPolicy,
+        patch_size: int = 8,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.policy, self.depth_policy = mask, depth_mask
+        self.token = nn.Parameter(torch.zeros(3, patch_size, patch_size))
+        self.backbone = backbone
+        self.neck = neck
+        self.view_transform = view_transform
+        self.normalize = ImageNormalization()
+
+    def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
+        """Hidden patches; every image of a sample has its own mask."""
+        images = batch.require_views("modality=lidar").images
+        return draw_patches(batch, images, self.policy, self.patch_size)
+
+    def hide_depth(self, batch: Batch) -> Bool[Tensor, "B N H W"] | None:
+        """Hidden pixels of the depth images, drawn among all those of a sample; ``None`` without any."""
+        depth = self._depth(batch)
+        return None if depth is None else self.depth_policy(depth > 0, ops.fork(batch.seeds, 2))
+
+    def _depth(self, batch: Batch) -> Float[Tensor, "B N H W"] | None:
+        """What the LiDAR, all sweeps of it, tells of the images' depth."""
+        if self.view_transform.dtransform is None:
+            return None
+        views = batch.require_views("modality=lidar")
+        return depth_pictures(batch.points.xyz, batch.points.valid, views.cameras)
+
+    def forward(
+        self,
+        batch: Batch,
+        patches: Bool[Tensor, "B N h w"] | None,
+        pixels: Bool[Tensor, "B N H W"] | None,
+    ) -> LiftedBEV:
+        """What the cameras see, with hidden patches, and depth images with hidden pixels."""
+        views, depth = batch.require_views("modality=lidar"), self._depth(batch)
+        if depth is not None and pixels is not None:
+            depth = hide_depth(depth, pixels)
+        return self.view_transform(self.maps(batch, patches), depth, views.cameras, views.valid)
+
+    def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
+        """The neck's map."""
+        seen = batch.require_views("modality=lidar").images
+        images = self.normalize(seen).flatten(0, 1)
+        if patches is not None:
+            images = hide_patches(images, patches.flatten(0, 1), self.token)
+        return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])
 
 
 def joined_width(

@@ -1,30 +1,118 @@
 """NS-MAE: hide most of what cameras and LiDAR saw, render pictures, depth and a view from above.
 
 https://arxiv.org/abs/2311.13750, https://arxiv.org/abs/2405.17942, "Learning Shared RGB-D Fields: Unified
-Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", ICRA 2025.
+Self-supervised Pre-training for Label-efficient LiDAR-Camera 3D Perception", ICRA 2025. Its class, its
+settings, how it is built from them, its numbers and where each comes from.
+
+Lengths are metres throughout. The released code counts the bird's-eye depth in slices of 0.2 m; a weight per
+metre here is five times as large as one per slice there.
 """
+
+from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
-from renderpretrain.data import Batch
-from renderpretrain.encoders import SparseEncoder
+from renderpretrain.data import Batch, Needs
+from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer
+from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
+from renderpretrain.lifters import DepthLSS, LiftedBEV
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes.branches import PointBranch
+from renderpretrain.recipes import branches, sections, settings
+from renderpretrain.recipes.branches import CameraBranch, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
-from renderpretrain.recipes.ns_mae_branches import FEATURE_STRIDE, CameraBranch, Lifted, camera_branch
-from renderpretrain.recipes.ns_mae_config import NSMAEConfig, NSMAELossConfig
-from renderpretrain.recipes.ns_mae_views import CameraViews, error_sums
+from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.ray_config import RayConfig
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.sensors import sensor_rays, set_momentum
 from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
-from renderpretrain.samplers import Even, RayTargets, depth_pictures
+from renderpretrain.samplers import RayTargets, depth_pictures
+
+FEATURE_STRIDE = 8
+"""Pixels per cell of the lifted feature maps: those of the second Swin stage."""
+
+
+class EncoderConfig(sections.SparseConfig):
+    """Voxels, sparse encoder."""
+
+    out_channels: settings.Width = Field(32, gt=0, description="Width of the encoder's slices.")
+
+
+class ImageConfig(settings.Settings):
+    """Swin, pyramid, depth net, lift and splat."""
+
+    weights: settings.WeightsFile = None
+    """Pre-trained backbone with timm's keys: .pth or .safetensors; published: none."""
+    depths: settings.Depths = Field((1, 1, 2, 1), description="Blocks per stage.")
+    width: settings.Width = Field(32, gt=0, description="Channels of the first stage.")
+    window: settings.Count = Field(7, gt=0)
+    drop_path: settings.Share = 0.0
+    neck_channels: settings.Width = 64
+    channels: settings.Width = 32
+    """Width of the lifted context and of the camera's BEV map."""
+    depth_bins: settings.Count = Field(59, gt=0)
+    depth_range: settings.Span = Field((0.75, 59.75), description="Outer edges of the bins.")
+    bev_scale: settings.Count = Field(1, ge=1)
+    """BEV cells are splatted this much finer, then strided."""
+
+
+class ImageMaskConfig(sections.ImageMaskConfig):
+    """Patches replaced by a token, pixels of depth images that are not given."""
+
+    ratio: float = Field(0.5, ge=0, le=1, description="Share of the patches.")
+    patch_size: settings.Count = Field(8, gt=0, description="Pixels.")
+    depth_ratio: float = Field(0.5, ge=0, le=1)
+    """Share of the depth pixels hidden from the depth net; fusion only."""
+
+
+class SamplerConfig(sections.SamplerConfig):
+    """Samples of a ray through the volume of densities, which knows no distances.
+
+    Such rays are for evaluation, pictures and ``losses.ray_depth``; the published terms need none.
+    """
+
+    kind: sections.SamplerKind = "even"
+
+
+class NSMAELossConfig(settings.Settings):
+    """Weights, ours; published: rgb 1e4, depth 0.01, bev_depth 0.01 per slice of 0.2 m.
+
+    With the published ones a color error of 0.03 counts 300 and a depth error of ten metres 0.1, and the
+    released code then multiplies both depth terms by 1e-6 from the first step on. Here all start near 1.
+    """
+
+    rgb: float = Field(20.0, ge=0, description="Mean squared error of the perspective colours.")
+    depth: float = Field(0.1, ge=0, description="Perspective depth, per metre.")
+    bev_depth: float = Field(1.0, ge=0, description="Depth under the top of the grid, per metre.")
+    ray_depth: float = Field(0.0, ge=0)
+    """Depth of sensor rays through the density volume, per metre; not published."""
+    balance: sections.BalanceName = "fixed"
+
+
+class NSMAEConfig(settings.Settings):
+    """Everything ``NSMAE`` is built from."""
+
+    modality: Literal["fusion", "camera", "lidar"] = "fusion"
+    point_cloud_range: settings.Box
+    voxel_size: settings.VoxelSize = Field(description="BEV cells, and the slices of the density.")
+    image_size: settings.ImageSize = Field((256, 704), description="Height and width images are resized to.")
+    sweeps: settings.Count = Field(1, ge=1)
+    """LiDAR sweeps merged into the input; targets are the key sweep."""
+    points: Columns = Field(SWEEPS, description=MEANING)
+    encoder: EncoderConfig = EncoderConfig()
+    mask: sections.MaskConfig = sections.MaskConfig()
+    image: ImageConfig = ImageConfig()
+    image_mask: ImageMaskConfig = ImageMaskConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    rays: sections.RayConfig = sections.RayConfig()
+    losses: NSMAELossConfig = NSMAELossConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    optimization: settings.OptimizationConfig = settings.OptimizationConfig()
 
 
 class NSMAE(nn.Module):
@@ -51,8 +139,8 @@ class NSMAE(nn.Module):
       density is multiplied by the depth probability after it, so that an unlikely bin is empty.
     * The depth image's mask is drawn on a copy; the target is the whole image. Released: the target shares
       memory with the masked input, and only what was given is asked for.
-    * Both depth terms are on, with weights that let them count (``ns_mae_config``). Released: switched off in
-      the first step by a misplaced condition.
+    * Both depth terms are on, with weights that let them count (:class:`NSMAELossConfig`). Released:
+      switched off in the first step by a misplaced condition.
     * Masks are per sample (patches: per image), from the batch's seeds, on the device. Released: one image
       mask for the batch, voxels shuffled across samples, numpy and Python generators.
     * The token tiles: a hidden patch is the token. Released: it is stretched over the whole image.
@@ -81,6 +169,7 @@ class NSMAE(nn.Module):
         lidar: The point branch, or ``None``; the columns of its ``out_grid`` are the grid's.
         camera: The camera branch, or ``None``.
         losses: Weights of the terms.
+        balance: What learns to weigh them further; nothing by default.
         rays: Which rays are rendered.
         calibration: Whether poses are refined; not by default.
 
@@ -91,14 +180,15 @@ class NSMAE(nn.Module):
     config: NSMAEConfig | None = None
     """What it was built from, if from a configuration."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of the method
         self,
-        renderer: VolumeRenderer,
+        renderer: VolumeRenderer[OccupancyField],
         *,
         lidar: PointBranch | None = None,
         camera: CameraBranch | None = None,
         losses: NSMAELossConfig | None = None,
-        rays: RayConfig | None = None,
+        balance: sections.Balance | None = None,
+        rays: sections.RayConfig | None = None,
         calibration: CalibrationConfig | None = None,
     ) -> None:
         super().__init__()
@@ -114,7 +204,7 @@ class NSMAE(nn.Module):
                 f"{lidar.out_grid.shape[1:]}"
             )
         self.weights = NSMAELossConfig() if losses is None else losses
-        self.rays = RayConfig() if rays is None else rays
+        self.rays = sections.RayConfig() if rays is None else rays
         self.calibration = Calibration(CalibrationConfig() if calibration is None else calibration)
         self.lidar = lidar
         self.camera = camera
@@ -124,6 +214,7 @@ class NSMAE(nn.Module):
         width += lidar.out_channels * lidar.out_grid.shape[0] if lidar else 0
         self.bev_head = nn.Conv2d(width, self.grid.shape[0], 3, padding=1)
         self.renderer = renderer
+        self.balance = balance
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
@@ -140,8 +231,11 @@ class NSMAE(nn.Module):
         terms["bev_depth"] = self.weights.bev_depth * error
         if self.weights.ray_depth:
             rays = self._targets(batch)
-            depth = self.render(volume, rays.rays, ops.fork(batch.seeds, 3)).depth
-            terms["ray_depth"] = self.weights.ray_depth * losses.depth_l1(depth, rays.depth, rays.hit)
+            seen = sections.render_targets(self.renderer, volume, batch, rays, ops.fork(batch.seeds, 3))
+            error = losses.depth_l1(seen.depth, rays.depth, rays.hit)
+            terms["ray_depth"] = self.weights.ray_depth * error
+        shared = self.camera.view_transform if self.camera else self.bev_head
+        terms = sections.balanced(self.balance, terms, list(shared.parameters()))
         if lifted and self.calibration.refinement:
             depths = [lifted.probabilities], self._depth_range
             terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
@@ -162,12 +256,12 @@ class NSMAE(nn.Module):
         """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
         return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
+    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, LiftedBEV | None]:
         """The volume, and what the camera branch lifted on the way."""
         seen, lifted = self._from_above(batch, hidden)
         return self.bev_head(seen)[:, None], lifted
 
-    def _from_above(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
+    def _from_above(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, LiftedBEV | None]:
         """The branches' maps of the ground side by side, and what the camera branch lifted on the way."""
         lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
         maps = () if lifted is None else (lifted.bev,)
@@ -185,7 +279,7 @@ class NSMAE(nn.Module):
         densities = occupancy_densities(volume[:, 0].float(), self.grid.voxel_size[2])
         return render_bev(densities, {}, self.grid)
 
-    def perspective_maps(self, lifted: Lifted) -> RenderedMap:
+    def perspective_maps(self, lifted: LiftedBEV) -> RenderedMap:
         """Every camera's view at the size of its feature map: depth along the optical axis, and ``"rgb"``.
 
         The released head is a 1x1 convolution without bias on the product of depth distribution and context,
@@ -212,11 +306,11 @@ class NSMAE(nn.Module):
         depth = depth_pictures(batch.points.xyz, batch.points.key, cameras)
         return colours.unflatten(0, views.valid.shape), depth * views.valid[..., None, None]
 
-    def camera_views(self, lifted: Lifted, batch: Batch) -> CameraViews:
+    def camera_views(self, lifted: LiftedBEV, batch: Batch) -> losses.CameraViews:
         """What the cameras' views are rendered as, beside what the sensors saw."""
         colours, depth = self.perspective_targets(batch)
         maps, (near, far) = self.perspective_maps(lifted), self._depth_range
-        return CameraViews(
+        return losses.CameraViews(
             depth=maps.depth.unflatten(0, depth.shape[:2]),
             rgb=maps.channels["rgb"].unflatten(0, depth.shape[:2]),
             target_depth=depth,
@@ -243,7 +337,7 @@ class NSMAE(nn.Module):
             return sums
         batch = self.calibration(batch)
         target, known = self.bev_targets(batch, Hidden())
-        sums[2] = error_sums(self.bev_map(volume).depth, target, known)
+        sums[2] = losses.error_sums(self.bev_map(volume).depth, target, known)
         _, lifted = self._encode(batch, Hidden())
         if lifted:
             sums[:2] = self.camera_views(lifted, batch).error_sums()
@@ -272,7 +366,7 @@ class NSMAE(nn.Module):
 
     def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """The same, of cameras that are refined already."""
-        return sensor_rays(batch, self.grid, self.rays, num_rays)
+        return sections.sensor_rays(batch, self.grid, self.rays, num_rays)
 
     def refined(self, batch: Batch) -> Batch:
         """The batch with its cameras where the recipe believes them to be."""
@@ -326,22 +420,24 @@ class NSMAE(nn.Module):
 
 def build(config: NSMAEConfig) -> NSMAE:
     """The published networks, as a configuration sizes them."""
-    odd = any(side % FEATURE_STRIDE or side % config.image.patch_size for side in config.image_size)
-    if odd and config.modality != "lidar":
+    patch, cameras = config.image_mask.patch_size, config.modality != "lidar"
+    if cameras and any(side % FEATURE_STRIDE or side % patch for side in config.image_size):
         raise ValueError(
-            f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image.patch_size="
-            f"{config.image.patch_size}, got {config.image_size}"
+            f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image_mask.patch_size="
+            f"{patch}, got {config.image_size}"
         )
-    grid, render = density_grid(config), config.render
+    grid, weights = density_grid(config), config.losses
     lidar = None if config.modality == "camera" else _point_branch(config)
-    camera = None if config.modality == "lidar" else camera_branch(config, grid)
+    camera = _camera_branch(config, grid) if cameras else None
     field = OccupancyField(grid, length=grid.voxel_size[2])
+    terms = [*(("rgb", "depth") if cameras else ()), "bev_depth", "ray_depth"]
     recipe = NSMAE(
-        VolumeRenderer(field, Even(grid, render.num_samples, near=render.near)),
+        VolumeRenderer(field, sections.build_sampler(config.sampler, field, grid)),
         lidar=lidar,
         camera=camera,
-        losses=config.losses,
-        rays=render,
+        losses=weights,
+        balance=sections.build_balance(weights.balance, [term for term in terms if getattr(weights, term)]),
+        rays=config.rays,
         calibration=config.calibration,
     )
     recipe.config = config
@@ -353,39 +449,209 @@ def density_grid(config: NSMAEConfig) -> VoxelGrid:
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     if config.modality == "camera":
         return grid
-    fine = VoxelGrid(config.point_cloud_range, config.lidar.voxel_size)
-    out = _sparse_encoder(config).output_grid(fine)
-    if out.shape[1:] != grid.shape[1:]:
-        raise ValueError(
-            f"lidar.voxel_size, lidar.channels: expected an encoder output of {grid.shape[1:]} columns as "
-            f"voxel_size says, got {out.shape[1:]}"
-        )
+    out = sections.sparse_grid(config.encoder, _sparse_encoder(config), grid, axes=2)
     box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
     return VoxelGrid(box, config.voxel_size)
 
 
 def _sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
-    """BEVFusion's sparse encoder: all stages but the last halve all axes, the output halves z once more."""
-    stages = len(config.lidar.channels)
-    paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
-    return SparseEncoder(
-        len(config.points),
-        config.lidar.out_channels,
-        channels=config.lidar.channels,
-        strides=((2, 2, 2),) * (stages - 1),
-        paddings=paddings[: stages - 1],
-        out_geometry=((3, 1, 1), (2, 1, 1), 0),
+    """BEVFusion's sparse encoder: its output halves z once more."""
+    down = ((3, 1, 1), (2, 1, 1), 0)
+    return sections.sparse_encoder(
+        config.encoder, len(config.points), config.encoder.out_channels, out_geometry=down
     )
 
 
 def _point_branch(config: NSMAEConfig) -> PointBranch:
-    """Voxels that are hidden one by one, sparse encoder."""
+    """Voxels of which some are hidden, sparse encoder."""
     encoder = _sparse_encoder(config)
-    set_momentum(encoder, config.lidar.batch_norm_momentum)
+    branches.set_momentum(encoder, config.encoder.batch_norm_momentum)
     return PointBranch(
         encoder,
-        VoxelGrid(config.point_cloud_range, config.lidar.voxel_size),
-        RandomMask(config.lidar.mask_ratio),
+        VoxelGrid(config.point_cloud_range, config.encoder.voxel_size),
+        RandomMask(config.mask.ratio),
+        block=config.mask.block,
         columns=config.points,
         instead="use modality=camera",
     )
+
+
+def _camera_branch(config: NSMAEConfig, grid: VoxelGrid) -> CameraBranch:
+    """Swin, BEVFusion's pyramid and its depth transform."""
+    image, mask = config.image, config.image_mask
+    backbone = SwinTransformer(
+        image.depths,
+        image.width,
+        window=image.window,
+        drop_path=image.drop_path,
+        out_indices=range(1, len(image.depths)),
+    )
+    if image.weights is not None:
+        load_backbone(backbone, Path(image.weights))
+    neck = LSSFPN(backbone.channels, image.neck_channels)
+    view_transform = DepthLSS(
+        image.neck_channels,
+        image.channels,
+        grid,
+        bins=image.depth_bins,
+        depth_range=image.depth_range,
+        bev_scale=image.bev_scale,
+        depth_images=config.modality == "fusion",
+    )
+    patches, pixels = RandomMask(mask.ratio), RandomMask(mask.depth_ratio)
+    return CameraBranch(
+        backbone, neck, view_transform, mask=patches, depth_mask=pixels, patch_size=mask.patch_size
+    )
+
+
+def needs(config: NSMAEConfig) -> Needs:
+    """What it cannot do without; looked up before anything is read."""
+    return Needs(
+        images=config.modality != "lidar",
+        points=config.modality != "camera",
+        most_cameras=config.calibration.places,
+        ways={"images": "modality=lidar", "points": "modality=camera"},
+    )
+
+
+CODE = "Unified-Pretrain-AD, d2963d1; ns_mae.yaml in configs/nuscenes/det/pretrain"
+
+LISTING = settings.CALIBRATION | settings.listed(
+    {
+        "code ns_mae.yaml": "modality",
+        "code ns_mae.yaml:3-4": "point_cloud_range encoder.voxel_size",
+        "code ns_mae.yaml:3-4, encoder's stride of 8 in the plane": "voxel_size",
+        "code ns_mae.yaml:2": "image_size",
+        "code ns_mae.yaml:17-24": "sweeps points",
+        "code ns_mae.yaml:250": "mask.ratio mask.block",
+        "code ns_mae.yaml:233-248": "encoder.channels encoder.out_channels",
+        "code masked_sparse_encoder_rend.py:78-102": "encoder.batch_norm_momentum",
+        "code ns_mae.yaml:181-196": "image.weights image.depths image.width image.window image.drop_path",
+        "code generalized_lss.py:81-103": "image.neck_channels",
+        "code depth_lss_ptr.py:52-60": "image.channels",
+        "code ns_mae.py:36-37": "image_mask.ratio image_mask.patch_size",
+        "code ns_mae.yaml:223": "image_mask.depth_ratio",
+        "code vtransforms/base.py:54-77": "image.depth_bins image.depth_range",
+        "code depth_lss_ptr.py:61-86": "image.bev_scale",
+        "ours": (
+            "sampler.kind sampler.near sampler.num_samples rays.near_radius rays.far_radius rays.stride"
+            " rays.sky losses.ray_depth losses.balance"
+        ),
+        "ours (code: 10000, ns_mae.yaml:170)": "losses.rgb",
+        "ours (code: 0.01, ns_mae.yaml:172)": "losses.depth",
+        "ours (code: 0.01 per 0.2 m, ns_mae.yaml:171)": "losses.bev_depth",
+        "code docs/TRAINING.md:8, 50 epochs on 8 GPUs": "optimization.steps optimization.batch_size",
+    }
+)
+LISTING |= settings.listed(
+    {
+        "code ns_mae.yaml:298-317": "optimizer lr weight_decay schedule clip_norm warmup_steps",
+        "code ns_mae.yaml:298-317, mmcv's defaults": settings.CYCLE,
+        "ours (code: fp16, configs/default.yaml:20-22)": "precision",
+        "ours": f"{settings.OURS} lr_multipliers",
+    },
+    "optimization.",
+)
+
+UNUSED = (
+    settings.UNREFINED,
+    *settings.UNSCHEDULED,
+    *sections.SAMPLER_RULES,
+    settings.unused(" ".join(ImageConfig.model_fields), "image.", when={"modality": "lidar"}),
+    settings.unused(
+        "image_mask.ratio image_mask.patch_size image_mask.depth_ratio losses.rgb losses.depth"
+        " calibration.alignment",
+        when={"modality": "lidar"},
+    ),
+    settings.unused(" ".join(EncoderConfig.model_fields), "encoder.", when={"modality": "camera"}),
+    settings.unused("mask.ratio mask.block points image_mask.depth_ratio", when={"modality": "camera"}),
+    *(settings.unused("rays.per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
+    settings.unused(
+        "rays.per_view rays.per_sweep", when={"losses.ray_depth": 0, "calibration.refine": False}
+    ),
+)
+
+SOURCES = settings.Sources(CODE, LISTING, UNUSED)
+
+
+def _paper() -> NSMAEConfig:
+    """The released configuration: 50 epochs, two samples on each of 8 GPUs, ten sweeps."""
+    return NSMAEConfig(
+        point_cloud_range=(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0),
+        voxel_size=(0.6, 0.6, 0.2),
+        image_size=(256, 704),
+        sweeps=10,
+        encoder=EncoderConfig(
+            voxel_size=(0.075, 0.075, 0.2),
+            channels=((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
+            out_channels=128,
+            batch_norm_momentum=0.01,
+        ),
+        mask=sections.MaskConfig(ratio=0.9),
+        image=ImageConfig(
+            depths=(2, 2, 6, 2),
+            width=96,
+            window=7,
+            drop_path=0.2,
+            neck_channels=256,
+            channels=80,
+            depth_bins=118,
+            depth_range=(0.75, 59.75),
+            bev_scale=2,
+        ),
+        image_mask=ImageMaskConfig(ratio=0.5, patch_size=8, depth_ratio=0.9),
+        sampler=SamplerConfig(num_samples=192),
+        optimization=settings.OptimizationConfig(
+            steps=50 * settings.NUSCENES_SAMPLES // 16,
+            batch_size=2,
+            lr=1e-4,
+            schedule="cyclic",
+            clip_norm=35,
+            precision="bf16",
+        ),
+    )
+
+
+def _tiny() -> NSMAEConfig:
+    """Minutes on two cores: small images, coarser cells, narrow networks.
+
+    Half of the voxels and depth pixels are hidden instead of nine tenths: the encoder is scored on whole
+    sweeps, and has no epochs to get used to sparser ones. The view from above does not mind thin fog, which a
+    ray along the street meets for fifty metres, and a few hundred steps do not clear it: ``ray_depth``, which
+    the published method does not have, is on.
+    """
+    return NSMAEConfig(
+        point_cloud_range=(-51.2, -51.2, -4.0, 51.2, 51.2, 4.8),
+        voxel_size=(0.8, 0.8, 0.4),
+        image_size=(128, 224),
+        encoder=EncoderConfig(voxel_size=(0.4, 0.4, 0.4)),
+        mask=sections.MaskConfig(ratio=0.5),
+        sampler=SamplerConfig(num_samples=96),
+        rays=sections.RayConfig(per_view=128, per_sweep=768),
+        losses=NSMAELossConfig(ray_depth=0.3),
+        optimization=settings.tiny_optimization(2e-3),
+    )
+
+
+INDOOR = {
+    "point_cloud_range": (-3.2, -3.2, -0.2, 3.2, 3.2, 3.0),
+    "voxel_size": (0.1, 0.1, 0.1),
+    "encoder": {"voxel_size": (0.05, 0.05, 0.1)},
+    "image": {"depth_range": (0.0, 8.0)},
+    "sampler": {"near": 0.1},
+    "rays": {"near_radius": 0.0},
+}
+"""What a room changes in the ``tiny`` preset: the range of the built-in rooms and a tenth of the cells."""
+
+PRESETS: dict[str, NSMAEConfig] = {"tiny": _tiny(), "paper": _paper()}
+"""Configurations by name."""
+
+RENAMED = (
+    settings.moved("lidar", "encoder", "voxel_size channels out_channels batch_norm_momentum")
+    | settings.moved("lidar", "mask", "mask_ratio:ratio")
+    | settings.moved("image", "image_mask", "mask_ratio:ratio patch_size depth_mask_ratio:depth_ratio")
+    | settings.moved("render", "sampler", "near num_samples")
+    | settings.moved("render", "rays", "rays_per_camera:per_view rays_per_sweep:per_sweep")
+    | settings.moved("render", "rays", "near_radius far_radius stride sky")
+)
+"""Today's names of settings by those that were saved before."""

@@ -26,7 +26,7 @@ LARGEST = 1e9
 MOST_PIXELS = 2**25
 """Of an image."""
 
-MOST_VOXELS = {"voxel_size": 2**27, "lidar.voxel_size": 2**31 - 1, "encoder.voxel_size": 2**31 - 1}
+MOST_VOXELS = {"voxel_size": 2**27, "encoder.voxel_size": 2**31 - 1}
 """Of a volume that is rendered, and of the sparse grids before it."""
 
 

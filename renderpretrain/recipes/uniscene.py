@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
-from renderpretrain.encoders import FPN, OccupancyDecoder, ResNet, TimmBackbone
+from renderpretrain.encoders import FPN, TIMM, ConvNeXt, OccupancyDecoder, ResNet, TimmBackbone, image_network
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
 from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
-from renderpretrain.recipes.branches import TIMM, ImageNormalization, timm_levels
+from renderpretrain.recipes.branches import ImageNormalization
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import SAMPLER_RULES, SamplerConfig, build_sampler, render_targets
 from renderpretrain.recipes.settings import (
@@ -638,9 +638,11 @@ def _image_network(config: UniSceneConfig) -> ImageNetwork:
             make the network.
     """
     image, timm = config.image, config.image.backbone.startswith(TIMM)
-    backbone: ResNet | TimmBackbone
+    backbone: ConvNeXt | ResNet | TimmBackbone
     if timm:
-        backbone = timm_levels(image.backbone.removeprefix(TIMM), image.first_level, image.weights)
+        backbone = image_network(
+            image.backbone, depths=(), widths=(), first_level=image.first_level, weights=image.weights
+        )
     else:
         backbone = ResNet(
             image.depths,

@@ -9,8 +9,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from torch import nn
 
-from renderpretrain.recipes.schedule import OptimizationConfig
-from renderpretrain.recipes.settings import ImageSize, Settings
+from renderpretrain.recipes.settings import ImageSize, OptimizationConfig, Settings
 from renderpretrain.runs.importing import Factory
 
 PLAIN = (bool, int, float, str, type(None), list, tuple, dict, BaseModel)

@@ -138,7 +138,8 @@ SMALL = {
         "point_cloud_range": [-25.6, -25.6, -4.0, 25.6, 25.6, 4.8],
         "image_size": [64, 96],
         "image": {"width": 16, "depths": [1, 1, 1, 1], "neck_channels": 16, "channels": 8, "depth_bins": 16},
-        "render": {"rays_per_camera": 32, "num_samples": 48},
+        "sampler": {"num_samples": 48},
+        "rays": {"per_view": 32},
     },
     "ponder-indoor": {
         "voxel_size": [0.2, 0.2, 0.2],

@@ -93,7 +93,7 @@ def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
 
 def test_masks_have_the_asked_ratio_in_every_sample(scenes):
     batch = batch_of(scenes)
-    recipe = build(lidar={"mask_ratio": 0.9}, image={"depth_mask_ratio": 0.9})
+    recipe = build(mask={"ratio": 0.9}, image_mask={"depth_ratio": 0.9})
     hidden = recipe.hide(batch)
     assert (hidden.patches.flatten(2).sum(-1) == 8 * 12 // 2).all()
     depth = recipe.camera._depth(batch)
@@ -138,7 +138,7 @@ def test_the_token_stands_in_every_hidden_patch(scenes):
 
 def test_depth_targets_are_those_before_masking(scenes):
     """The target of the perspective depth is whole although most pixels are hidden from the depth net."""
-    recipe, batch = build(image={"depth_mask_ratio": 1.0}), batch_of(scenes)
+    recipe, batch = build(image_mask={"depth_ratio": 1.0}), batch_of(scenes)
     _, depth = recipe.perspective_targets(batch)
     assert (depth > 0).float().mean() > 0.1
     # Restated: the nearest return of every 8 by 8 pixels of the first camera.
@@ -197,7 +197,7 @@ def test_bev_targets_are_the_top_returns_of_columns_with_hidden_points(scenes):
 
 def test_the_volume_seen_by_a_ray_from_above_is_the_view_from_above(scenes):
     """The common renderer and the loss look at the same densities."""
-    recipe = build("lidar", render={"num_samples": 220, "near": 0.0})
+    recipe = build("lidar", sampler={"num_samples": 220, "near": 0.0})
     logits = torch.randn(1, 1, *recipe.grid.shape) * 3
     above = recipe.bev_map(logits)
     centers = recipe.grid.centers()[-1, 20:24, 20:24].reshape(-1, 3).clone()
@@ -263,7 +263,7 @@ def test_a_batch_without_anything_valid_has_no_loss_and_no_gradient(modality, sc
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_everything_hidden_still_gives_a_step(modality, scenes):
-    recipe = build(modality, lidar={"mask_ratio": 1.0}, image={"mask_ratio": 1.0, "depth_mask_ratio": 1.0})
+    recipe = build(modality, mask={"ratio": 1.0}, image_mask={"ratio": 1.0, "depth_ratio": 1.0})
     terms = recipe(batch_of(scenes))
     sum(terms.values()).backward()
     assert all(v.isfinite() for v in terms.values())
@@ -300,7 +300,7 @@ def test_missing_sensors_and_odd_sizes_are_named(scenes):
     with pytest.raises(ValueError, match=r"image_size: expected sides divisible by 8 .*got \(60, 96\)"):
         build("camera", image_size=[60, 96])
     with pytest.raises(ValueError, match=r"expected an encoder output of \(64, 64\) columns as voxel_size"):
-        build("lidar", lidar={"voxel_size": [0.2, 0.2, 0.4]})
+        build("lidar", encoder={"voxel_size": [0.2, 0.2, 0.4]})
 
 
 def test_a_room_is_supervised():
@@ -313,7 +313,7 @@ def test_a_room_is_supervised():
 
 def test_the_paper_preset_carries_the_published_numbers():
     paper = RECIPES["ns-mae"].presets["paper"]
-    assert (paper.image.mask_ratio, paper.lidar.mask_ratio, paper.image.depth_mask_ratio) == (0.5, 0.9, 0.9)
+    assert (paper.image_mask.ratio, paper.mask.ratio, paper.image_mask.depth_ratio) == (0.5, 0.9, 0.9)
     assert (paper.image.depths, paper.image.width, paper.image.channels) == ((2, 2, 6, 2), 96, 80)
     # arange(1, 60, 0.5) are the middles of the bins.
     mids = RaySamples.even(*paper.image.depth_range, paper.image.depth_bins).t_mids

@@ -122,7 +122,7 @@ def with_other(config, names):
         place = changes
         for section in sections:
             place = place.setdefault(section, {})
-        place[key] = other(settings[name])
+        place[key] = (2, 2, 2) if key == "block" else other(settings[name])
     return resolve(config, [changes])
 
 

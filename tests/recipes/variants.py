@@ -41,8 +41,9 @@ SMALL = {
         "point_cloud_range": NEAR,
         "image_size": [64, 96],
         "image": {"width": 16, "depths": [1, 1, 1, 1], "neck_channels": 16, "channels": 8, "depth_bins": 16},
-        "lidar": {"channels": [[8, 16], [16, 16]], "out_channels": 8},
-        "render": {"rays_per_camera": 32, "num_samples": 48},
+        "encoder": {"channels": [[8, 16], [16, 16]], "out_channels": 8},
+        "sampler": {"num_samples": 48},
+        "rays": {"per_view": 32},
     },
     "uniscene": {
         "point_cloud_range": [-12.8, -12.8, -3.0, 12.8, 12.8, 5.0],

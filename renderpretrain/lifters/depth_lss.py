@@ -1,33 +1,22 @@
-"""NS-MAE's way from cameras to a bird's-eye map, with its masking."""
+"""BEVFusion's way from images to a bird's-eye map: lift and splat with the help of depth images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.data import Batch
-from renderpretrain.encoders import LSSFPN, SwinTransformer
-from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.geometry import Cameras, RaySamples, VoxelGrid
-from renderpretrain.lifters import frustum_points
-from renderpretrain.masking import MaskPolicy, RandomMask, hide_depth, hide_patches
+from renderpretrain.lifters.lift_splat import frustum_points
 from renderpretrain.ops.batch_norm import BatchNorm2d
-from renderpretrain.recipes.ns_mae_config import NSMAEConfig
-from renderpretrain.recipes.sensors import ImageNormalization, draw_patches
-from renderpretrain.samplers import depth_pictures
 
 LIFTED_HEIGHTS = (-10.0, 10.0)
 """Between these the cameras' points are pooled in one BEV cell, metres."""
 
-FEATURE_STRIDE = 8
-"""Pixels per cell of the lifted feature maps: those of the second Swin stage."""
-
 
 @dataclass(frozen=True)
-class Lifted:
+class LiftedBEV:
     """What the cameras saw.
 
     Attributes:
@@ -95,7 +84,7 @@ class DepthLSS(nn.Module):
         depth: Float[Tensor, "B N H W"] | None,
         cameras: Cameras,
         camera_valid: Bool[Tensor, "B N"],
-    ) -> Lifted:
+    ) -> LiftedBEV:
         """Depth distribution and context of every cell, pooled; no product of the two is ever stored."""
         known = features.flatten(0, 1)
         if self.dtransform is not None and depth is not None:
@@ -106,7 +95,7 @@ class DepthLSS(nn.Module):
         pooled = ops.lss_pool(probabilities, context, plan)
         bev = pooled.view(len(features), *self.grid.shape[1:], -1).permute(0, 3, 1, 2)
         shape = features.shape[:2]
-        return Lifted(self.downsample(bev), context.unflatten(0, shape), probabilities.unflatten(0, shape))
+        return LiftedBEV(self.downsample(bev), context.unflatten(0, shape), probabilities.unflatten(0, shape))
 
     @torch.no_grad()
     def _plan(
@@ -118,107 +107,6 @@ class DepthLSS(nn.Module):
         cells = ops.frustum_cells(points, self.grid.shape, self.grid.scale, self.grid.offset)
         cells = torch.where(camera_valid[..., None, None, None], cells, -1)
         return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels)
-
-
-class CameraBranch(nn.Module):
-    """Patches replaced by a token, image network, pyramid, depth net, lift and splat.
-
-    Args:
-        backbone: From images, whose hidden patches hold the token, to maps, fine to coarse.
-        neck: From these to maps of which the first, an eighth of the image's size, is lifted.
-        view_transform: From that map, and depth images, to the bird's-eye map.
-        mask: Which patches are hidden, ``(candidates, seeds) -> mask``; every image has its own mask.
-        depth_mask: Which pixels of the depth images are hidden, likewise.
-        patch_size: Pixels.
-    """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        neck: nn.Module,
-        view_transform: DepthLSS,
-        *,
-        mask: MaskPolicy,
-        depth_mask: MaskPolicy,
-        patch_size: int = 8,
-    ) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.policy, self.depth_policy = mask, depth_mask
-        self.token = nn.Parameter(torch.zeros(3, patch_size, patch_size))
-        self.backbone = backbone
-        self.neck = neck
-        self.view_transform = view_transform
-        self.normalize = ImageNormalization()
-
-    def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
-        """Hidden patches; every image of a sample has its own mask."""
-        images = batch.require_views("modality=lidar").images
-        return draw_patches(batch, images, self.policy, self.patch_size)
-
-    def hide_depth(self, batch: Batch) -> Bool[Tensor, "B N H W"] | None:
-        """Hidden pixels of the depth images, drawn among all those of a sample; ``None`` without any."""
-        depth = self._depth(batch)
-        return None if depth is None else self.depth_policy(depth > 0, ops.fork(batch.seeds, 2))
-
-    def _depth(self, batch: Batch) -> Float[Tensor, "B N H W"] | None:
-        """What the LiDAR, all sweeps of it, tells of the images' depth."""
-        if self.view_transform.dtransform is None:
-            return None
-        views = batch.require_views("modality=lidar")
-        return depth_pictures(batch.points.xyz, batch.points.valid, views.cameras)
-
-    def forward(
-        self,
-        batch: Batch,
-        patches: Bool[Tensor, "B N h w"] | None,
-        pixels: Bool[Tensor, "B N H W"] | None,
-    ) -> Lifted:
-        """What the cameras see, with hidden patches, and depth images with hidden pixels."""
-        views, depth = batch.require_views("modality=lidar"), self._depth(batch)
-        if depth is not None and pixels is not None:
-            depth = hide_depth(depth, pixels)
-        return self.view_transform(self.maps(batch, patches), depth, views.cameras, views.valid)
-
-    def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
-        """The neck's map."""
-        seen = batch.require_views("modality=lidar").images
-        images = self.normalize(seen).flatten(0, 1)
-        if patches is not None:
-            images = hide_patches(images, patches.flatten(0, 1), self.token)
-        return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])
-
-
-def camera_branch(config: NSMAEConfig, grid: VoxelGrid) -> CameraBranch:
-    """Swin, BEVFusion's pyramid and its depth transform, as a configuration sizes them."""
-    image = config.image
-    backbone = SwinTransformer(
-        image.depths,
-        image.width,
-        window=image.window,
-        drop_path=image.drop_path,
-        out_indices=range(1, len(image.depths)),
-    )
-    if image.weights is not None:
-        load_backbone(backbone, Path(image.weights))
-    neck = LSSFPN(backbone.channels, image.neck_channels)
-    view_transform = DepthLSS(
-        image.neck_channels,
-        image.channels,
-        grid,
-        bins=image.depth_bins,
-        depth_range=image.depth_range,
-        bev_scale=image.bev_scale,
-        depth_images=config.modality == "fusion",
-    )
-    return CameraBranch(
-        backbone,
-        neck,
-        view_transform,
-        mask=RandomMask(image.mask_ratio),
-        depth_mask=RandomMask(image.depth_mask_ratio),
-        patch_size=image.patch_size,
-    )
 
 
 def _finer(grid: VoxelGrid, scale: int) -> VoxelGrid:

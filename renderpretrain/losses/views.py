@@ -1,4 +1,4 @@
-"""What NS-MAE renders beside what the sensors saw: the cameras' views, and columns seen from above."""
+"""Whole views of cameras, rendered, beside what the sensors saw."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from renderpretrain import losses
+from renderpretrain.losses.rays import depth_l1, rgb_mse
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class CameraViews:
 
     def rgb_loss(self) -> Float[Tensor, ""]:
         """Squared error of all pixels, hidden or not."""
-        return losses.rgb_mse(self.rgb.movedim(2, -1), self.target_rgb.movedim(2, -1), self.visible)
+        return rgb_mse(self.rgb.movedim(2, -1), self.target_rgb.movedim(2, -1), self.visible)
 
     def depth_loss(self) -> Float[Tensor, ""]:
         """Absolute error where there was a return."""
-        return losses.depth_l1(self.depth, self.target_depth, self.measured)
+        return depth_l1(self.depth, self.target_depth, self.measured)
 
     def error_sums(self) -> Float[Tensor, "2 2"]:
         """Relative error of depth and squared error of colour: sums, and of how many."""
