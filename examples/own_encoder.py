@@ -53,7 +53,7 @@ result = rp.training.fit(unipad, streets, optimization, out=work / "run", option
 for change in result.table:
     print(f"{change.metric}: {change.before:.3f} -> {change.after:.3f}")
 
-home = rp.transfer.of_modules({"unet": points, "cnn": images})
+home = rp.transfer.from_modules({"unet": points, "cnn": images})
 rp.transfer.export_encoders(home, "safetensors", work / "encoders.safetensors")
 fresh = rp.transfer.load_encoder(work / "encoders.safetensors", "unet", into=UNet3d())  # where you fine-tune
 same = all(torch.equal(a, b) for a, b in zip(fresh.parameters(), points.parameters(), strict=True))

@@ -63,22 +63,22 @@ def _check(job: "RunDescription", folder: Path, device: str, resume: bool) -> No
     from renderpretrain.recipes.columns import columns_read
     from renderpretrain.recipes.recipe import encoders_of
     from renderpretrain.training import RunFolder, choose_device, without_memory
-    from renderpretrain.transfer import begin_with
+    from renderpretrain.transfer import initialize_encoders
 
     choose_device(device)
     RunFolder(folder).check(resume=resume)
     if job.init and not resume:
         model = without_memory(job.build)
-        begin_with(encoders_of(model), job.init, columns=columns_read(model), load=False)
+        initialize_encoders(encoders_of(model), job.init, columns=columns_read(model), load=False)
 
 
 def _begin_with(model: "torch.nn.Module", init: str) -> None:
     """Give a recipe's encoders the weights of a file, and say which."""
     from renderpretrain.recipes.columns import columns_read
     from renderpretrain.recipes.recipe import encoders_of
-    from renderpretrain.transfer import begin_with
+    from renderpretrain.transfer import initialize_encoders
 
-    for line in begin_with(encoders_of(model), init, columns=columns_read(model)):
+    for line in initialize_encoders(encoders_of(model), init, columns=columns_read(model)):
         typer.echo(line)
 
 

@@ -15,7 +15,7 @@ from renderpretrain.encoders.image_tables import (
     TORCHVISION_SWIN,
     Tensors,
     authors_convnext,
-    mm_swin_enters,
+    import_mm_swin,
     scale_as_row,
     without_index,
 )
@@ -34,22 +34,22 @@ class Naming:
     Attributes:
         library: What it is called.
         kind: Our class.
-        sign: A key by which its files are recognised.
+        marker: A key by which its files are recognised.
         table: Our keys and the library's.
-        enter: Values on the way in.
-        absent: A key that its files do not have, where others have the same sign.
+        from_host: Values on the way in.
+        absent: A key that its files do not have, where others have the same marker.
     """
 
     library: str
     kind: str
-    sign: str
+    marker: str
     table: Table = SAME
-    enter: Callable[[Tensors], Tensors] = as_it_is
+    from_host: Callable[[Tensors], Tensors] = as_it_is
     absent: str = ""
 
     def places(self, keys: Mapping[str, Tensor]) -> list[str]:
         """What stands before the keys of such networks in a file."""
-        found = [key.removesuffix(self.sign) for key in keys if key.endswith(self.sign)]
+        found = [key.removesuffix(self.marker) for key in keys if key.endswith(self.marker)]
         whole = [prefix for prefix in found if not prefix or prefix.endswith(".")]
         return [prefix for prefix in whole if not self.absent or prefix + self.absent not in keys]
 
@@ -58,14 +58,14 @@ class Naming:
         back = inverted(self.table)
         below = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         known = {key: value for key, value in below.items() if rename(key, back) is not None}
-        return {str(rename(key, back)): value for key, value in self.enter(known).items()}
+        return {str(rename(key, back)): value for key, value in self.from_host(known).items()}
 
 
-TIMM_SIGN, SWIN_SIGN = "stages.0.blocks.0.conv_dw.weight", "layers.0.blocks.0.attn.qkv.weight"
+TIMM_MARKER, SWIN_MARKER = "stages.0.blocks.0.conv_dw.weight", "layers.0.blocks.0.attn.qkv.weight"
 FIRST_MERGING = "layers.0.downsample.reduction.weight"
 NAMINGS = (
     Naming("torchvision, timm, mmdetection", "ResNet", "layer1.0.conv1.weight"),
-    Naming("timm", "ConvNeXt", TIMM_SIGN),
+    Naming("timm", "ConvNeXt", TIMM_MARKER),
     Naming("timm, features", "ConvNeXt", "stages_0.blocks.0.conv_dw.weight", FEATURES_CONVNEXT),
     Naming("its authors", "ConvNeXt", "stages.0.0.dwconv.weight", authors_convnext("dwconv", "pwconv")),
     Naming(
@@ -78,7 +78,7 @@ NAMINGS = (
     Naming(
         "timm",
         "SwinTransformer",
-        SWIN_SIGN,
+        SWIN_MARKER,
         (*TIMM_SWIN, ("norm", "norm"), ("mask_token", "mask_token")),
         without_index,
         absent=FIRST_MERGING,
@@ -96,11 +96,11 @@ NAMINGS = (
         "SwinTransformer",
         "stages.0.blocks.0.attn.w_msa.qkv.weight",
         MM_SWIN,
-        mm_swin_enters,
+        import_mm_swin,
     ),
     Naming("torchvision", "SwinTransformer", "features.1.0.attn.qkv.weight", TORCHVISION_SWIN, without_index),
 )
-"""Of every image network here; their signs exclude each other."""
+"""Of every image network here; their markers exclude each other."""
 
 USUAL = ("", "image_backbone.", "img_backbone.", "backbone.")
 """Where an image network lies in files that hold several."""

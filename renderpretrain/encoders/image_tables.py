@@ -102,12 +102,12 @@ def position_index(table: Tensor) -> Tensor:
     return down * (2 * side - 1) + column[:, None] - column[None] + side - 1
 
 
-def mm_swin_leaves(tensors: Tensors) -> Tensors:
+def export_mm_swin(tensors: Tensors) -> Tensors:
     """The merging of mmdetection, and the index it keeps in its weights."""
     return reorder_merging(_with_index(tensors, flat=False))
 
 
-def torchvision_swin_leaves(tensors: Tensors) -> Tensors:
+def export_torchvision_swin(tensors: Tensors) -> Tensors:
     """The index as torchvision keeps it, a column."""
     return _with_index(tensors, flat=True)
 
@@ -117,8 +117,8 @@ def without_index(tensors: Tensors) -> Tensors:
     return {k: v for k, v in tensors.items() if not k.endswith(("relative_position_index", "attn_mask"))}
 
 
-def mm_swin_enters(tensors: Tensors) -> Tensors:
-    """Undo :func:`mm_swin_leaves`."""
+def import_mm_swin(tensors: Tensors) -> Tensors:
+    """Undo :func:`export_mm_swin`."""
     return restore_merging(without_index(tensors))
 
 

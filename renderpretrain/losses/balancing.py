@@ -119,9 +119,9 @@ class GradNorm(nn.Module):
         """How far the norms are from where they should be; its gradient reaches the weights alone."""
         progress = losses / self.initial.clamp(min=1e-12)
         rate = progress / progress.mean().clamp(min=1e-12)
-        pulls = weights * norms
-        mean = pulls.detach().mean()
-        return ((pulls - mean * rate**self.alpha).abs() / mean.clamp(min=1e-12)).sum()
+        sizes = weights * norms
+        mean = sizes.detach().mean()
+        return ((sizes - mean * rate**self.alpha).abs() / mean.clamp(min=1e-12)).sum()
 
 
 def gradient_norms(

@@ -120,7 +120,7 @@ def on_tape(tensor: Tensor) -> Tensor:
     return alias if alias.requires_grad else alias.requires_grad_()
 
 
-def differentiate_again(
+def double_backward(
     reference: Callable[..., Tensor | tuple[Tensor, ...]],
     inputs: Sequence[Tensor],
     grads: Sequence[Tensor | None],
@@ -165,7 +165,7 @@ def _gradients(total: Tensor, leaves: list[Tensor], create_graph: bool) -> tuple
     return torch.autograd.grad(total, leaves, create_graph=create_graph, allow_unused=True)
 
 
-def bilinear_again(
+def bilinear_double_backward(
     forward: Callable[[Tensor, Tensor], Tensor],
     backward: Callable[[Tensor, Tensor, Tensor, list[bool]], tuple[Tensor, Tensor]],
     tensors: tuple[Tensor, Tensor, Tensor],

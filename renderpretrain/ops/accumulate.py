@@ -6,7 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    bilinear_double_backward,
+    chosen,
+    common_float,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
 from renderpretrain.ops._signatures import Rays
 
@@ -99,7 +105,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     forward, backward = torch.ops.renderpretrain.accumulate, torch.ops.renderpretrain.accumulate_backward
-    return *bilinear_again(forward, backward, ctx.saved_tensors, chosen(along, ctx.needed)), None
+    return *bilinear_double_backward(forward, backward, ctx.saved_tensors, chosen(along, ctx.needed)), None
 
 
 _SAMPLES = {"weights": "float ... S", "values": "stored ... S C"}

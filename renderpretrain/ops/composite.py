@@ -9,7 +9,7 @@ from torch import Tensor
 from renderpretrain.checks import check_mask, check_shape
 from renderpretrain.ops._library import (
     common_float,
-    differentiate_again,
+    double_backward,
     register,
     register_gradient,
 )
@@ -102,7 +102,7 @@ def _gradient(ctx: Any, grad_weights: Tensor) -> tuple[Tensor, None]:
 
 def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
     grad_weights, alphas, valid = ctx.saved_tensors
-    (by_alphas,), (by_grad,) = differentiate_again(
+    (by_alphas,), (by_grad,) = double_backward(
         lambda alphas: composite_reference(alphas, valid), [alphas], [grad_weights], [along]
     )
     return by_grad, by_alphas, None

@@ -10,7 +10,7 @@ from torch import Tensor
 from renderpretrain.checks import check_mask
 from renderpretrain.ops._library import (
     common_float,
-    differentiate_again,
+    double_backward,
     register,
     register_gradient,
 )
@@ -229,7 +229,7 @@ def _second_gradient(
     alphas, values, t, valid, *grads = ctx.saved_tensors
     reference = partial(composite_values_reference, valid=valid, early_stop=ctx.early_stop)
     along = along_alphas, along_values if ctx.need_values else None, None
-    by_inputs, by_grads = differentiate_again(reference, (alphas, values, t), grads, along)
+    by_inputs, by_grads = double_backward(reference, (alphas, values, t), grads, along)
     return *by_inputs, None, None, None, None, *by_grads, None, None
 
 

@@ -13,7 +13,7 @@ from renderpretrain.ops._library import (
     Triple,
     chosen,
     common_float,
-    differentiate_again,
+    double_backward,
     register,
     register_gradient,
 )
@@ -256,7 +256,7 @@ def _save_vjp_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 def _vjp_second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     directions, *inputs = ctx.saved_tensors
     reference = partial(grid_sample_vjp_reference, scale=tuple(ctx.scale), offset=tuple(ctx.offset))
-    by_inputs, by_directions = differentiate_again(reference, inputs, [directions], chosen(along, ctx.needed))
+    by_inputs, by_directions = double_backward(reference, inputs, [directions], chosen(along, ctx.needed))
     return *by_directions, *by_inputs, None, None, None
 
 

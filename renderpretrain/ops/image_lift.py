@@ -12,7 +12,7 @@ from renderpretrain.ops._library import (
     chosen,
     common_type,
     dense,
-    differentiate_again,
+    double_backward,
     register,
     register_gradient,
     stored_float,
@@ -271,7 +271,7 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
         features, reduce = rows.permute(0, 1, 4, 2, 3), REDUCTIONS[ctx.mean]
         return _lift(features, probabilities, coordinates, valid, reduce, read_by_gathers)
 
-    by_maps, by_grad = differentiate_again(lift, maps, [grad], chosen(along, ctx.needed)[: len(maps)])
+    by_maps, by_grad = double_backward(lift, maps, [grad], chosen(along, ctx.needed)[: len(maps)])
     by_rows, by_probabilities = (*by_maps, None)[:2]
     return *by_grad, by_rows, by_probabilities, None, None, None, None
 

@@ -8,7 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    bilinear_double_backward,
+    chosen,
+    common_float,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import TYPE_CODES, has_native, launch, new_memory
 from renderpretrain.ops._rows import EACH_ONCE, check_each_once, check_rising, check_rows, is_known
 from renderpretrain.ops._signatures import Frustum
@@ -195,7 +201,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, depth, features, *plan = ctx.saved_tensors
     operators = torch.ops.renderpretrain
-    found = bilinear_again(
+    found = bilinear_double_backward(
         lambda depth, features: operators.lss_pool(depth, features, *plan),
         lambda grad, depth, features, needed: operators.lss_pool_backward(
             grad, depth, features, *plan, needed

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from renderpretrain.checks import check_shape
-from renderpretrain.ops._library import common_float, differentiate_again, register, register_gradient
+from renderpretrain.ops._library import common_float, double_backward, register, register_gradient
 from renderpretrain.ops._native import has_native, launch, new_memory
 
 ALPHA_EPSILON = 1e-5
@@ -118,7 +118,7 @@ def _save_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, .
 
 def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, *inputs = ctx.saved_tensors
-    by_inputs, by_grads = differentiate_again(neus_alphas_reference, inputs, [grad], along)
+    by_inputs, by_grads = double_backward(neus_alphas_reference, inputs, [grad], along)
     return *by_grads, *by_inputs
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from renderpretrain.ops._library import (
     common_float,
-    differentiate_again,
+    double_backward,
     register,
     register_gradient,
 )
@@ -153,7 +153,7 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
     by_sdf, by_cosines, by_deltas, by_inv_s, by_values = along
     asked = by_sdf, by_cosines, by_deltas, None, by_inv_s, by_values if ctx.need_values else None
     reference = partial(neus_render_reference, valid=valid, early_stop=ctx.early_stop)
-    by_inputs, by_grads = differentiate_again(reference, inputs, grads, asked)
+    by_inputs, by_grads = double_backward(reference, inputs, grads, asked)
     return *by_inputs, None, None, None, None, *by_grads, None, None
 
 

@@ -7,7 +7,13 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from renderpretrain.checks import check_shape, check_type
-from renderpretrain.ops._library import bilinear_again, chosen, common_float, register, register_gradient
+from renderpretrain.ops._library import (
+    bilinear_double_backward,
+    chosen,
+    common_float,
+    register,
+    register_gradient,
+)
 from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
 
 PANEL = 32
@@ -203,7 +209,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, features, kernel, *tables = ctx.saved_tensors
     operators = torch.ops.renderpretrain
-    found = bilinear_again(
+    found = bilinear_double_backward(
         lambda features, kernel: operators.sparse_conv3d(features, kernel, *tables),
         lambda grad, features, kernel, needed: operators.sparse_conv3d_backward(
             grad, features, kernel, *tables, needed

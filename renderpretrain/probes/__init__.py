@@ -5,14 +5,14 @@ from renderpretrain.probes.depth import depth
 from renderpretrain.probes.head import Budget
 from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
-from renderpretrain.probes.task import Places, Task
+from renderpretrain.probes.task import ProbeSamples, Task
 
 __all__ = [
     "Budget",
     "Comparison",
     "Example",
-    "Places",
     "Plan",
+    "ProbeSamples",
     "ProbeScenes",
     "Spread",
     "Task",

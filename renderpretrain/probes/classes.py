@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from renderpretrain.data import Scene, label_occupancy
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.probes.task import Places, Task, one_batch, some
+from renderpretrain.probes.task import ProbeSamples, Task, one_batch, some
 from renderpretrain.recipes.recipe import HasPointFeatures, lacking
 
 
@@ -27,7 +27,7 @@ def semseg(class_names: Sequence[str]) -> Task:
     """
     count = len(class_names)
 
-    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         if not isinstance(recipe, HasPointFeatures):
             raise lacking(recipe, HasPointFeatures, "the task semseg")
         if scene.point_labels is None:
@@ -39,7 +39,7 @@ def semseg(class_names: Sequence[str]) -> Task:
         rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
         positions = scene.points[rows, :3]
         features = recipe.point_features(one_batch(scene), positions[None])[0]
-        return Places(features, scene.point_labels[rows].long(), positions)
+        return ProbeSamples(features, scene.point_labels[rows].long(), positions)
 
     def scores(sums: Tensor) -> dict[str, float]:
         iou = _iou(sums)
@@ -59,14 +59,14 @@ def occupancy() -> Task:
     the occupied.
     """
 
-    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         if not isinstance(recipe, HasPointFeatures):
             raise lacking(recipe, HasPointFeatures, "the task occupancy")
         grid, occupied, known = _voxels(recipe.grid, scene)
         rows = some(torch.nonzero(known.flatten())[:, 0], limit)
         centers = grid.centers(scene.points.device).view(-1, 3)[rows]
         features = recipe.point_features(one_batch(scene), centers[None])[0]
-        return Places(features, occupied.flatten()[rows].long())
+        return ProbeSamples(features, occupied.flatten()[rows].long())
 
     def scores(sums: Tensor) -> dict[str, float]:
         return {"iou": float(_iou(sums)[1])}

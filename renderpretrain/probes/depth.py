@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
-from renderpretrain.probes.task import Places, Task, one_batch, some
+from renderpretrain.probes.task import ProbeSamples, Task, one_batch, some
 from renderpretrain.recipes.recipe import HasImageFeatures, lacking
 from renderpretrain.samplers import depth_pictures
 
@@ -19,7 +19,7 @@ def depth() -> Task:
     ``abs_rel``. Cells are those of the given calibration, whatever a recipe refines.
     """
 
-    def read(recipe: nn.Module, scene: Scene, limit: int) -> Places:
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         if not isinstance(recipe, HasImageFeatures):
             raise lacking(recipe, HasImageFeatures, "the task depth")
         batch = one_batch(scene)
@@ -30,7 +30,7 @@ def depth() -> Task:
         seen = depth_pictures(batch.points.xyz, batch.points.key, cameras)
         seen = seen * batch.views.valid[..., None, None]
         rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
-        return Places(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
+        return ProbeSamples(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
 
     return Task("depth", "abs_rel", True, 1, read, _loss, _sums, _scores)
 

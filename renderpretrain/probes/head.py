@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain.probes.task import Places, Task
+from renderpretrain.probes.task import ProbeSamples, Task
 
 LEAST_SPREAD = 1e-6
 """Features that spread less are constant, and stay 0."""
@@ -79,7 +79,7 @@ class Head(nn.Module):
         return (features - self.mean) / self.spread
 
 
-def fit_head(head: Head, places: Places, task: Task, budget: Budget) -> None:
+def fit_head(head: Head, places: ProbeSamples, task: Task, budget: Budget) -> None:
     """Take a head to the optimum of its loss, on features that do not change.
 
     The loss, a mean over all places, and half the squared weights over the number of places, as logistic

@@ -18,7 +18,7 @@ from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
 from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
-from renderpretrain.probes.task import Places, Task
+from renderpretrain.probes.task import ProbeSamples, Task
 
 Arm = Literal["scratch", "pretrained"]
 
@@ -78,7 +78,7 @@ class Example:
         outputs: Of the head.
     """
 
-    places: Places
+    places: ProbeSamples
     outputs: Float[Tensor, "M K"]
 
 
@@ -168,7 +168,7 @@ def _linear(
     for fraction, seed, rows, labelled in _choices(plan, [len(p.answers) for p in train], arm[1]):
         given = [places[row] for places, row in zip(train, rows, strict=True) if row is not None]
         _check_labels(task, sum(len(places.answers) for places in given))
-        both = Places(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
+        both = ProbeSamples(torch.cat([p.features for p in given]), torch.cat([p.answers for p in given]))
         head = Head(scale, task.outputs, seed)
         fit_head(head, both, task, budget)
         scores, example = _scores(task, head, iter(test))
@@ -217,7 +217,7 @@ def _choices(
 
 
 @torch.no_grad()
-def _scores(task: Task, head: Head, test: Iterator[Places]) -> tuple[dict[str, float], Example]:
+def _scores(task: Task, head: Head, test: Iterator[ProbeSamples]) -> tuple[dict[str, float], Example]:
     """Over all test scenes together; and the first one."""
     places = next(test)
     first = Example(places, head(places.features))

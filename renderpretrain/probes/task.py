@@ -14,7 +14,7 @@ PLACES_SEED = 1
 
 
 @dataclass(frozen=True)
-class Places:
+class ProbeSamples:
     """Rows of features and what a head is to say of them.
 
     Attributes:
@@ -27,10 +27,10 @@ class Places:
     answers: Shaped[Tensor, " M"]
     positions: Float[Tensor, "M 3"] | None = None
 
-    def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "Places":
+    def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "ProbeSamples":
         """The chosen ones."""
         positions = None if self.positions is None else self.positions[rows]
-        return Places(self.features[rows], self.answers[rows], positions)
+        return ProbeSamples(self.features[rows], self.answers[rows], positions)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Task:
     metric: str
     less_is_better: bool
     outputs: int
-    read: Callable[[nn.Module, Scene, int], Places]
+    read: Callable[[nn.Module, Scene, int], ProbeSamples]
     loss: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[Tensor], dict[str, float]]

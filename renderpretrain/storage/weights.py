@@ -64,13 +64,13 @@ def read_weights(path: Path) -> Weights:
         raise ValueError(f"{path}: {_first_line(error)}") from error
 
 
-def check_finite(tensors: Mapping[str, Tensor], where: str, way_out: str = "") -> None:
+def check_finite(tensors: Mapping[str, Tensor], where: str, advice: str = "") -> None:
     """Refuse weights that are NaN or infinite, and variances below zero, which make everything NaN.
 
     Args:
         tensors: By name.
         where: Whose they are, for the message.
-        way_out: What to do about it, likewise.
+        advice: What to do about it, likewise.
 
     Raises:
         ValueError: Naming the first, and how many there are.
@@ -87,7 +87,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str, way_out: str = "") -
     if bad:
         key, fault = next(iter(bad.items()))
         more = f", and some in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-        hint = f"; {way_out}" if way_out else ""
+        hint = f"; {advice}" if advice else ""
         raise ValueError(f"{where}: {key}: {fault}{more}{hint}")
 
 

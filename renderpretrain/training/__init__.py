@@ -24,7 +24,7 @@ from renderpretrain.training.training_state import (
     resume_training,
     training_state,
 )
-from renderpretrain.training.whole_scenes import whole_scenes
+from renderpretrain.training.unmasked import encode_unmasked
 
 __all__ = [
     "Accumulated",
@@ -44,6 +44,7 @@ __all__ = [
     "build_optimizer",
     "changes",
     "choose_device",
+    "encode_unmasked",
     "enlarge_images",
     "estimate_statistics",
     "evaluate",
@@ -71,6 +72,5 @@ __all__ = [
     "step_cost",
     "stop_signals",
     "training_state",
-    "whole_scenes",
     "without_memory",
 ]

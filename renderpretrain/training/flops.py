@@ -18,12 +18,12 @@ OURS, ATEN = torch.ops.renderpretrain, torch.ops.aten
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
     """Operations of one call; 0 for what no formula is registered for, as element-wise arithmetic."""
     if func.overloadpacket is ATEN.convolution_backward:
-        return _convolution_again(*args)
+        return _convolution_backward(*args)
     formula = flop_registry.get(func.overloadpacket)
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
-def _convolution_again(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
     """As much again as forward for each gradient; PyTorch's own formula takes all channels for one group."""
     transposed, needed = rest[4], rest[-1]
     places = x if transposed else grad
@@ -59,7 +59,7 @@ def _volume(volume: Tensor, points: Tensor, *_: Any, **__: Any) -> int:
 
 
 @register_flop_formula([OURS.grid_sample_backward, OURS.grid_sample_vjp_backward], get_raw=True)
-def _volume_again(grad: Tensor, volume: Tensor, points: Tensor, *rest: Any, **_: Any) -> int:
+def _volume_backward(grad: Tensor, volume: Tensor, points: Tensor, *rest: Any, **_: Any) -> int:
     return sum(rest[-1]) * _volume(volume, points)
 
 
@@ -69,7 +69,7 @@ def _maps(maps: Tensor, places: Tensor, *_: Any, **__: Any) -> int:
 
 
 @register_flop_formula(ATEN.grid_sampler_2d_backward, get_raw=True)
-def _maps_again(grad: Tensor, maps: Tensor, places: Tensor, *_: Any, **__: Any) -> int:
+def _maps_backward(grad: Tensor, maps: Tensor, places: Tensor, *_: Any, **__: Any) -> int:
     return 2 * _maps(maps, places)
 
 
@@ -79,7 +79,7 @@ def _lift(rows: Tensor, probabilities: Any, coordinates: Tensor, *_: Any, **__: 
 
 
 @register_flop_formula(OURS.image_lift_backward, get_raw=True)
-def _lift_again(
+def _lift_backward(
     grad: Tensor, rows: Tensor, probabilities: Any, coordinates: Tensor, *rest: Any, **_: Any
 ) -> int:
     return sum(rest[-1]) * _lift(rows, probabilities, coordinates)
@@ -91,5 +91,5 @@ def _pool(depth: Tensor, features: Tensor, *_: Any, **__: Any) -> int:
 
 
 @register_flop_formula(OURS.lss_pool_backward, get_raw=True)
-def _pool_again(grad: Tensor, depth: Tensor, features: Tensor, *rest: Any, **_: Any) -> int:
+def _pool_backward(grad: Tensor, depth: Tensor, features: Tensor, *rest: Any, **_: Any) -> int:
     return sum(rest[-1]) * _pool(depth, features)

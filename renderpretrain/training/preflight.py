@@ -121,7 +121,7 @@ class Preflight:
         self._check_all(recording.path, frames, needs)
         bad = faults(recording.path, frames, needs)
         if bad:
-            self._tell(recording.path, bad, len(frames))
+            self._report_faults(recording.path, bad, len(frames))
         _check_places(recording.path, [frame for frame in frames if frame.position not in bad], needs)
         return sorted(bad)
 
@@ -160,7 +160,7 @@ class Preflight:
         what = " and no ".join(NAMES[name] for name in lacking)
         raise ValueError(f"data: {path} has no {what}: {self.recipe} needs them; {advice}")
 
-    def _tell(self, path: str | Path, bad: dict[int, list[str]], count: int) -> None:
+    def _report_faults(self, path: str | Path, bad: dict[int, list[str]], count: int) -> None:
         """List what is wrong with frames; unless they are left out, or where none stays, it is an error."""
         lines = [line for of_frame in bad.values() for line in of_frame]
         alone = len(lines) == 1 and not self.skip_bad

@@ -31,7 +31,7 @@ from renderpretrain.training.order import MicroBatches
 from renderpretrain.training.overlap import measure_overlap
 from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.training_state import resume_training, training_state
-from renderpretrain.training.whole_scenes import whole_scenes
+from renderpretrain.training.unmasked import encode_unmasked
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Run:
     def evaluation(self, step: int) -> Row:
         """Held-out scores of the recipe and, once, of a predictor without geometry."""
         process, num_rays = self.process, self.options.evaluation_rays
-        with statistics_of(self.recipe, self.whole_scenes()):
+        with statistics_of(self.recipe, self.encode_unmasked()):
             scores = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
         row: Row = {"step": step} | {f"eval/{name}": value for name, value in scores.items()}
         if step == 0:
@@ -213,9 +213,9 @@ class Run:
         found = any(row["step"] == step and any(key.startswith("eval/") for key in row) for row in rows)
         return self.process.collect((found,))[0]  # the main process has written the file
 
-    def whole_scenes(self) -> Iterator[object]:
+    def encode_unmasked(self) -> Iterator[object]:
         """Encodes a few training scenes with nothing hidden, as encoders are used."""
-        return whole_scenes(
+        return encode_unmasked(
             self.recipe,
             self.dataset,
             training=len(self.split[0]),
@@ -257,7 +257,7 @@ class Run:
             OSError: If it cannot be written.
         """
         steps = self.optimization.steps
-        with statistics_of(self.recipe, self.whole_scenes()):
+        with statistics_of(self.recipe, self.encode_unmasked()):
             self.check_finite(steps)
             with self.process.together():
                 if self.process.is_main:

@@ -7,7 +7,7 @@ from torch import nn
 
 from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.runs import RunDescription, TrainedRun
-from renderpretrain.training.whole_scenes import whole_scenes
+from renderpretrain.training.unmasked import encode_unmasked
 
 
 def load_recipe(run: TrainedRun, device: torch.device, *, say: Callable[[str], None]) -> nn.Module:
@@ -38,6 +38,6 @@ def _measure(description: RunDescription, model: nn.Module, device: torch.device
     except ValueError as error:
         return f"of masked scenes ({error})"
     training, size = len(scenes) - description.holdout, description.settings.optimization.batch_size
-    passes = whole_scenes(model, scenes, training=training, batch_size=size, device=device)
+    passes = encode_unmasked(model, scenes, training=training, batch_size=size, device=device)
     estimate_statistics(model, passes)
     return "measured on whole scenes"

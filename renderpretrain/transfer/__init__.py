@@ -5,11 +5,16 @@ that the file computes what the encoder computes. :func:`import_encoders` brings
 :func:`load_encoder` is for plain PyTorch.
 """
 
-from renderpretrain.transfer.beginning import begin_with
-from renderpretrain.transfer.encoder import Encoder, Pretrained, of_modules, of_recipe
+from renderpretrain.transfer.encoder import (
+    Encoder,
+    Pretrained,
+    from_modules,
+    from_recipe,
+)
 from renderpretrain.transfer.exporting import Export, ExportOptions, export_encoders, prepare_export
 from renderpretrain.transfer.hosts import HOSTS, SOURCES
 from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
+from renderpretrain.transfer.initializing import initialize_encoders
 from renderpretrain.transfer.pretrained import load_encoder, load_encoders, read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport, print_report
 
@@ -24,13 +29,13 @@ __all__ = [
     "PartReport",
     "Pretrained",
     "TransferReport",
-    "begin_with",
     "export_encoders",
+    "from_modules",
+    "from_recipe",
     "import_encoders",
+    "initialize_encoders",
     "load_encoder",
     "load_encoders",
-    "of_modules",
-    "of_recipe",
     "prepare_export",
     "print_report",
     "read_pretrained",

@@ -62,7 +62,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
 def place(name: str, encoder: Encoder, part: Part, host: Host) -> Placed:
     """Rename, reorder, convert."""
     names = {key: rename(key, part.table) for key in encoder.tensors}
-    left = part.leave({there: encoder.tensors[ours] for ours, there in names.items() if there is not None})
+    left = part.to_host({there: encoder.tensors[ours] for ours, there in names.items() if there is not None})
     stock = part.stock(shapes_of(left))
     own = Layout("KRSC", part.axes or "zyx")
     if part.axes is not None:
@@ -154,8 +154,10 @@ def _scope(placed: Placed, theirs: Shapes, checkpoint: Path | None) -> Shapes:
         mine = {k for k in theirs if rename(k, way_back) is not None and not k.startswith(HEADS)}
         found = {k: theirs[k] for k in theirs if k in mine}
     if not found:
-        signs = [k for k in theirs if k.endswith("." + part.sign) or k == part.sign]
-        where = f"; {part.sign} lies under --prefix {signs[0].removesuffix(part.sign)!r}" if signs else ""
+        markers = [k for k in theirs if k.endswith("." + part.marker) or k == part.marker]
+        where = (
+            f"; {part.marker} lies under --prefix {markers[0].removesuffix(part.marker)!r}" if markers else ""
+        )
         raise ValueError(f"{checkpoint}: no key begins with {part.prefix!r}{where}")
     return found
 

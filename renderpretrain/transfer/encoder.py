@@ -60,7 +60,7 @@ class Pretrained:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None = None) -> Pretrained:
+def from_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None = None) -> Pretrained:
     """The encoders of a model in memory, for instance ``recipe.encoders()``; weights are copied.
 
     Modules of classes that are not ours travel as their weights, and come back with
@@ -80,10 +80,10 @@ def of_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | None
     return Pretrained(encoders, dict(about or {}))
 
 
-def of_recipe(recipe: nn.Module, about: Mapping[str, Any] | None = None) -> Pretrained:
+def from_recipe(recipe: nn.Module, about: Mapping[str, Any] | None = None) -> Pretrained:
     """The encoders of a recipe in memory, and what its point encoder reads; weights are copied."""
     parts: Any = recipe
-    pretrained, read = of_modules(parts.encoders(), about), point_input(recipe)
+    pretrained, read = from_modules(parts.encoders(), about), point_input(recipe)
     if read is None:
         return pretrained
     said: dict[str, Any] = {"columns": read.columns, "largest": tuple(read.largest.tolist())}

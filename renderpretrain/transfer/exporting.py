@@ -108,14 +108,14 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
         raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
     host = HOSTS[to]
     prefix = dotted(options.prefix)
-    placed, homeless = _place_all(pretrained, host, prefix)
+    placed, unplaced = _place_all(pretrained, host, prefix)
     theirs: Shapes | None = None
     if options.host_checkpoint is not None:
         theirs = shapes_of(read_weights(options.host_checkpoint).tensors)
     compared = [compare(part, host, theirs, options.host_checkpoint) for part in placed]
     reports = [report for _, report in compared]
     notes = (*dropped, *notes_for(pretrained, host))
-    report = TransferReport(f"{host.name} ({host.title})", tuple(reports), homeless, notes)
+    report = TransferReport(f"{host.name} ({host.title})", tuple(reports), unplaced, notes)
     report.check(options.min_match, "".join(map(fixed_sizes, placed)) if theirs is None else "")
     tensors = {key: value for kept, _ in compared for key, value in kept.items()}
     content = serialize(tensors, host, plain=plain)

@@ -10,7 +10,7 @@ from renderpretrain.transfer.part import Host, Part
 
 def places_of(part: Part, keys: Collection[str]) -> list[str]:
     """What stands before the keys of every encoder of a kind in a file."""
-    found = [key.removesuffix(part.sign) for key in keys if key.endswith(part.sign)]
+    found = [key.removesuffix(part.marker) for key in keys if key.endswith(part.marker)]
     whole = [place for place in found if not place or place.endswith(".")]
     return [place for place in whole if not part.absent or place + part.absent not in keys]
 

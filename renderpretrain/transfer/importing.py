@@ -214,7 +214,7 @@ def _entered(part: Part, known: Tensors, layout: Layout, where: str) -> Tensors:
             raise ValueError(f"{where}{key}: expected floating-point numbers, got {value.dtype}")
     try:
         own = Layout("KRSC", part.axes or "zyx")
-        return part.enter(convert_kernels(known, layout, own) if part.axes else known)
+        return part.from_host(convert_kernels(known, layout, own) if part.axes else known)
     except (RuntimeError, IndexError, KeyError) as error:
         raise ValueError(f"{where}: no {part.kind}: tensors are missing or of other shapes") from error
 

@@ -48,25 +48,25 @@ class Part:
         kind: Our class.
         prefix: Of its keys in the host's model.
         module: What the host calls it.
-        sign: A key below the prefix by which a file's part is recognised.
+        marker: A key below the prefix by which a file's part is recognised.
         table: Our keys and the host's, below the prefix.
-        leave: Values on the way out, under the host's names; may add what only the host has, or drop.
-        enter: Values on the way in; undoes ``leave``.
+        to_host: Values on the way out, under the host's names; may add what only the host has, or drop.
+        from_host: Values on the way in; undoes ``to_host``.
         stock: Shapes of the host's module, given those of what is exported, both in our layout.
         axes: Order of kernel axes in our weights; ``None`` if its kernels are not sparse.
         norm: ``eps`` and momentum of the host's batch norms, where it fixes or defaults them.
         fixed: Why encoders of other sizes than ``stock`` do not fit, where the host's code sets them.
-        absent: A key that a file does not have, where another part has the same sign.
+        absent: A key that a file does not have, where another part has the same marker.
         check: Compares outputs; ``None`` where the host's network is not said again here.
     """
 
     kind: str
     prefix: str
     module: str
-    sign: str
+    marker: str
     table: Table = SAME
-    leave: Callable[[Tensors], Tensors] = as_it_is
-    enter: Callable[[Tensors], Tensors] = as_it_is
+    to_host: Callable[[Tensors], Tensors] = as_it_is
+    from_host: Callable[[Tensors], Tensors] = as_it_is
     stock: Callable[[Shapes], Shapes] = as_exported
     axes: Axes | None = None
     norm: tuple[float, float] | None = None
@@ -88,7 +88,7 @@ class Host:
         snippet: What to paste into its configuration.
         versions: Whether files carry module versions, by which its loader tells the layouts apart.
         outer: What stands before every key in its files.
-        trap: The mistake its loader does not report.
+        warning: The mistake its loader does not report.
     """
 
     name: str
@@ -99,10 +99,10 @@ class Host:
     snippet: Snippet
     versions: bool = False
     outer: str = ""
-    trap: str = ""
+    warning: str = ""
 
     def part(self, kind: str, keys: Collection[str]) -> Part | None:
-        """Where an encoder lies, if anywhere; of several places the one whose sign its keys have."""
+        """Where an encoder lies, if anywhere; of several places the one whose marker its keys have."""
         places = [part for part in self.parts if part.kind == kind]
-        signed = [p for p in places if p.sign in {rename(key, p.table) for key in keys}]
-        return next(iter(signed + places), None)
+        marked = [p for p in places if p.marker in {rename(key, p.table) for key in keys}]
+        return next(iter(marked + places), None)

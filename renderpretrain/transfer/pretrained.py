@@ -12,7 +12,7 @@ from renderpretrain.runs.building import build_saved
 from renderpretrain.runs.trained import TrainedRun, read_run
 from renderpretrain.storage.weights import check_finite, check_weights
 from renderpretrain.transfer.architecture import build
-from renderpretrain.transfer.encoder import Encoder, Pretrained, choose_part, of_recipe
+from renderpretrain.transfer.encoder import Encoder, Pretrained, choose_part, from_recipe
 from renderpretrain.transfer.hosts.safetensors import read_file
 
 
@@ -88,7 +88,7 @@ def of_run(run: TrainedRun, recipe: nn.Module | None = None) -> Pretrained:
     about = {key: saved[key] for key in ("recipe", "preset", "data", "config")}
     statistics = "whole" if run.has_ended else "masked"
     about |= {"commit": run.commit, "step": run.step, "statistics": statistics}
-    found = of_recipe(run.recipe(thawed=True) if recipe is None else recipe, about)
+    found = from_recipe(run.recipe(thawed=True) if recipe is None else recipe, about)
     for part, encoder in found.encoders.items():
         what = f"{run.checkpoint}: {part}"
         check_finite(encoder.tensors, what, "the run diverged; train it again at a lower rate")

@@ -77,13 +77,13 @@ class TransferReport:
     Attributes:
         direction: Such as ``openpcdet (OpenPCDet)``.
         parts: Those that have a place there.
-        homeless: Parts that have none, with their kind.
+        unplaced: Parts that have none, with their kind.
         notes: What else to know.
     """
 
     direction: str
     parts: tuple[PartReport, ...]
-    homeless: Mapping[str, str] = field(default_factory=dict)
+    unplaced: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,7 +120,7 @@ class TransferReport:
             "direction": self.direction,
             "share": self.share,
             "parts": parts,
-            "homeless": dict(self.homeless),
+            "homeless": dict(self.unplaced),
             "notes": list(self.notes),
         }
 
@@ -143,7 +143,7 @@ def print_report(report: TransferReport, console: Console) -> None:
         ):
             _print_keys(console, what, keys)
         _print_norm(console, part)
-    for name, kind in report.homeless.items():
+    for name, kind in report.unplaced.items():
         _print_line(console, f"no place for {name} ({kind})")
     for note in (*(note for part in report.parts for note in part.notes), *report.notes):
         _print_line(console, f"note: {note}")

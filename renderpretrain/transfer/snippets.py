@@ -9,7 +9,7 @@ from typing import Any
 
 from renderpretrain.transfer.columns import columns_note
 from renderpretrain.transfer.encoder import Pretrained
-from renderpretrain.transfer.image_words import MEAN, STD
+from renderpretrain.transfer.image_snippets import MEAN, STD
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.part import Host
 
@@ -50,8 +50,8 @@ def grid_of(pretrained: Pretrained) -> tuple[Sequence[int | float] | None, Seque
 
 
 def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
-    """What no loader checks: units of the inputs, and the host's own trap."""
-    notes = [host.trap] if host.trap else []
+    """What no loader checks: units of the inputs, and the host's own warning."""
+    notes = [host.warning] if host.warning else []
     notes += columns_note(pretrained)
     if any(e.kind == "FPN" or e.role.reads == "images" for e in pretrained.encoders.values()):
         notes.append(f"images are RGB, mean {MEAN}, std {STD}")

@@ -19,7 +19,7 @@ from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.encoders import SparseEncoder
 from renderpretrain.encoders.sparse_backend import self_test
 from renderpretrain.terminal import GuardedStream, guard_terminal, printable
-from renderpretrain.transfer import export_encoders, of_modules
+from renderpretrain.transfer import export_encoders, from_modules
 
 TITLE = "\x1b]0;owned\x07"
 """Renames the window of most terminals."""
@@ -70,7 +70,7 @@ def camera_name(frame):
 
 
 def key_of_a_checkpoint(recording, tmp_path):
-    export_encoders(of_modules({"point_encoder": SparseEncoder(5)}), "mmdet3d-0.17", tmp_path / "host.pth")
+    export_encoders(from_modules({"point_encoder": SparseEncoder(5)}), "mmdet3d-0.17", tmp_path / "host.pth")
     saved = torch.load(tmp_path / "host.pth", weights_only=True)
     saved["state_dict"][f"pts_middle_encoder.{TITLE}"] = torch.zeros(1)
     torch.save(saved, tmp_path / "host.pth")

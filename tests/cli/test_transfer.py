@@ -9,7 +9,7 @@ import torch
 from renderpretrain.cli import main
 from renderpretrain.encoders import SparseEncoder
 from renderpretrain.storage.safetensors_file import pack_tensors
-from renderpretrain.transfer import export_encoders, load_encoder, of_modules
+from renderpretrain.transfer import export_encoders, from_modules, load_encoder
 from renderpretrain.transfer.hosts.safetensors import FORMAT
 
 SMALL = [
@@ -249,7 +249,7 @@ def test_a_probe_says_that_a_run_began_with_weights_that_scratch_has_not(trained
 
 def test_published_weights_come_in_by_name(tmp_path, capsys):
     encoder = SparseEncoder(5, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
-    export_encoders(of_modules({"point_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
+    export_encoders(from_modules({"point_encoder": encoder}), "openpcdet", tmp_path / "theirs.pth")
     out = tmp_path / "ours.safetensors"
     run("import", tmp_path / "theirs.pth", "--from", "openpcdet", "--out", out, "--recipe", "ns-mae")
     said = capsys.readouterr().out

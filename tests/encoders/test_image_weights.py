@@ -8,7 +8,7 @@ import torch
 
 from renderpretrain.encoders import ConvNeXt, ResNet, SwinTransformer
 from renderpretrain.encoders.image_names import NAMINGS
-from renderpretrain.encoders.image_tables import mm_swin_leaves, scale_as_map, torchvision_swin_leaves
+from renderpretrain.encoders.image_tables import export_mm_swin, export_torchvision_swin, scale_as_map
 from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.encoders.key_tables import rename
 from renderpretrain.transfer import ImportOptions, import_encoders, load_encoder
@@ -20,8 +20,8 @@ NETWORKS = {
 }
 VALUES = {
     ("torchvision", "ConvNeXt"): scale_as_map,
-    ("torchvision", "SwinTransformer"): torchvision_swin_leaves,
-    ("mmdetection", "SwinTransformer"): mm_swin_leaves,
+    ("torchvision", "SwinTransformer"): export_torchvision_swin,
+    ("mmdetection", "SwinTransformer"): export_mm_swin,
 }
 
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from renderpretrain.data import GroundTruth, OccupancyLabels, SyntheticRoom, SyntheticStreet, label_occupancy
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.probes import Budget, Places, depth, occupancy, semseg
+from renderpretrain.probes import Budget, ProbeSamples, depth, occupancy, semseg
 from renderpretrain.probes.classes import confusion
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Head, fit_head
@@ -145,7 +145,7 @@ def test_a_head_reaches_the_optimum_of_its_convex_loss():
     shared = 10 * torch.randn(600, 1, generator=generator)
     own = torch.randn(600, 3, generator=generator)
     noise = 0.3 * torch.randn(600, generator=generator)
-    places = Places(shared + own, (own[:, 0] - own[:, 1] + noise > 0).long())
+    places = ProbeSamples(shared + own, (own[:, 0] - own[:, 1] + noise > 0).long())
     task = occupancy()
     head = Head(places.features, 2, seed=0)
     fit_head(head, places, task, Budget())

@@ -18,12 +18,12 @@ from renderpretrain.runs.settings import resolve
 from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,
-    begin_with,
     export_encoders,
+    from_modules,
+    from_recipe,
     import_encoders,
+    initialize_encoders,
     load_encoder,
-    of_modules,
-    of_recipe,
     prepare_export,
     read_pretrained,
 )
@@ -42,7 +42,7 @@ def second(columns):
 
 def host_file(path, columns):
     """What OpenPCDet saves of such a one."""
-    export_encoders(of_modules({"point_encoder": second(columns)}), "openpcdet", path)
+    export_encoders(from_modules({"point_encoder": second(columns)}), "openpcdet", path)
     return path
 
 
@@ -77,7 +77,7 @@ def voxels():
 def test_an_encoder_of_four_columns_fills_openpcdets_first_convolution():
     points = NUSCENES[:4]
     recipe = trained(points=list(points))
-    done = prepare_export(of_recipe(recipe), "openpcdet", ExportOptions(verify=True))
+    done = prepare_export(from_recipe(recipe), "openpcdet", ExportOptions(verify=True))
     (part,) = done.report.parts
     assert done.report.share == 1.0 and part.verified < 1e-4
     assert part.matched[f"backbone_3d.{KERNEL}"] == (16, 3, 3, 3, 4)
@@ -86,7 +86,7 @@ def test_an_encoder_of_four_columns_fills_openpcdets_first_convolution():
 def test_a_host_of_four_columns_takes_home_an_encoder_whose_fifth_was_always_0(tmp_path, voxels):
     """Refused with a way out; then the file computes what the encoder did where the lag is 0."""
     theirs = host_file(tmp_path / "four.pth", 4)
-    pretrained = of_recipe(trained())
+    pretrained = from_recipe(trained())
     options = {"host_checkpoint": theirs, "verify": True}
     with pytest.raises(ValueError, match=r"--drop-column lag .* points=\[x,y,z,intensity\] does without$"):
         export_encoders(pretrained, "openpcdet", tmp_path / "out.pth", ExportOptions(**options))
@@ -105,7 +105,7 @@ def test_a_host_of_four_columns_takes_home_an_encoder_whose_fifth_was_always_0(t
 
 
 def test_what_is_not_exact_is_refused():
-    pretrained = of_recipe(trained(sweeps=2))
+    pretrained = from_recipe(trained(sweeps=2))
     for name, said in (
         ("lag", r"point_encoder: lag: expected a column that was 0 .* it went to 0.05 in training, "),
         ("intensity", r"point_encoder: intensity: .*; pre-train with points=\[x,y,z,lag\]$"),
@@ -113,7 +113,7 @@ def test_what_is_not_exact_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             drop_columns(pretrained, [name])
-    untold = of_modules({"point_encoder": second_encoder()})
+    untold = from_modules({"point_encoder": second_encoder()})
     with pytest.raises(ValueError, match="nothing is known of its values in training"):
         drop_columns(untold, ["intensity"])
     _, (note,) = drop_columns(untold, ["lag"])
@@ -123,7 +123,7 @@ def test_what_is_not_exact_is_refused():
     assert notes[0] == "point_encoder: intensity is left out: its weights are 0"
     assert left.encoders["point_encoder"].tensors[KERNEL].shape[-1] == 3
     with pytest.raises(ValueError, match="drop_column: expected one of none, got 'lag'"):
-        drop_columns(of_modules({"neck": torch.nn.Linear(2, 2)}), ["lag"])
+        drop_columns(from_modules({"neck": torch.nn.Linear(2, 2)}), ["lag"])
 
 
 def test_a_host_of_four_columns_comes_into_a_recipe_of_five(tmp_path, voxels):
@@ -150,15 +150,17 @@ def _imported(path, folder):
 def test_a_run_begins_with_an_encoder_of_fewer_columns(tmp_path):
     own = _imported(host_file(tmp_path / "four.pth", 4), tmp_path)
     encoder = second(5)
-    (line,) = begin_with({"point_encoder": encoder}, own, columns=NUSCENES)
+    (line,) = initialize_encoders({"point_encoder": encoder}, own, columns=NUSCENES)
     assert line.endswith("; its weights for lag are 0")
     four = load_file(own)[f"point_encoder.{KERNEL}"]
     assert torch.equal(encoder.state_dict()[KERNEL][..., :4], four)
     assert not encoder.state_dict()[KERNEL][..., 4].any()
-    (line,) = begin_with({"point_encoder": second(5)}, own, columns=("x", "y", "z", "lag", "intensity"))
+    (line,) = initialize_encoders(
+        {"point_encoder": second(5)}, own, columns=("x", "y", "z", "lag", "intensity")
+    )
     assert line.endswith("; its weights for lag are 0")
     with pytest.raises(ValueError, match=r"reads intensity of a point, which the recipe does not; pre-train"):
-        begin_with({"point_encoder": second(4)}, own, columns=("x", "y", "z", "lag"))
+        initialize_encoders({"point_encoder": second(4)}, own, columns=("x", "y", "z", "lag"))
 
 
 def test_a_recipe_that_does_not_read_a_column_of_the_file_refuses_it(tmp_path):
@@ -172,7 +174,7 @@ def test_a_recipe_that_does_not_read_a_column_of_the_file_refuses_it(tmp_path):
 
 def test_a_file_says_what_its_encoder_reads_and_how_far_it_went(tmp_path):
     path = tmp_path / "e.safetensors"
-    pretrained = of_recipe(trained(points=["x", "y", "z", "lag"]))
+    pretrained = from_recipe(trained(points=["x", "y", "z", "lag"]))
     export_encoders(pretrained, "safetensors", path)
     encoder = read_pretrained(path).encoders["point_encoder"]
     assert encoder.columns == ("x", "y", "z", "lag")
@@ -204,7 +206,7 @@ def test_a_file_says_what_its_encoder_reads_and_how_far_it_went(tmp_path):
     ],
 )
 def test_hosts_are_told_what_to_load(columns, to, line):
-    pretrained = of_modules({"point_encoder": second(len(columns))})
+    pretrained = from_modules({"point_encoder": second(len(columns))})
     encoder = replace(pretrained.encoders["point_encoder"], columns=columns)
     pretrained = replace(pretrained, encoders={"point_encoder": encoder})
     said = prepare_export(pretrained, to, ExportOptions()).snippet.splitlines()
@@ -222,7 +224,7 @@ def test_hosts_are_told_what_to_load(columns, to, line):
 )
 def test_pointcept_is_told_what_to_collect(count, line):
     """A room's six are colour and normal, a street's four place and intensity, as in its configurations."""
-    pretrained = of_modules({"point_encoder": shaken(SparseUNet(count, **UNET))}, {"config": {}})
+    pretrained = from_modules({"point_encoder": shaken(SparseUNet(count, **UNET))}, {"config": {}})
     done = prepare_export(pretrained, "pointcept", ExportOptions())
     assert line in done.snippet.splitlines()
     assert f"in_channels={count}, " in done.snippet
@@ -231,7 +233,7 @@ def test_pointcept_is_told_what_to_collect(count, line):
 def test_units_and_scales_of_the_columns_are_said():
     unet = {"point_encoder": shaken(SparseUNet(4, **UNET))}
     about = {"config": {"input_scale": [10.0, 10.0, 2.0, 0.25]}}
-    notes = prepare_export(of_modules(unet, about), "pointcept", ExportOptions()).report.notes
+    notes = prepare_export(from_modules(unet, about), "pointcept", ExportOptions()).report.notes
     assert (
         "a voxel is the mean of its points' x / 10, y / 10, z / 2, intensity in 0 to 1 (nuScenes stores 0 to "
         "255) / 0.25"

@@ -16,7 +16,7 @@ from renderpretrain.transfer import (
     ExportOptions,
     TransferReport,
     export_encoders,
-    of_modules,
+    from_modules,
     prepare_export,
     print_report,
 )
@@ -30,13 +30,13 @@ VERIFIED = ExportOptions(verify=True)
 @pytest.fixture(scope="module")
 def second():
     torch.manual_seed(1)
-    return of_modules({"point_encoder": second_encoder()})
+    return from_modules({"point_encoder": second_encoder()})
 
 
 @pytest.fixture(scope="module")
 def unipad():
     torch.manual_seed(2)
-    return of_modules({"point_encoder": unipad_encoder()})
+    return from_modules({"point_encoder": unipad_encoder()})
 
 
 def host_file(path, host, tensors):
@@ -153,7 +153,7 @@ def test_verify_finds_axes_that_change_no_shape_at_all(second):
 
 def test_verify_finds_a_single_cell_turned_as_hosts_turn_it():
     """The naive way from one layout to the other mixes up the channels of 1x1x1 kernels."""
-    pretrained = of_modules({"point_encoder": unet()})
+    pretrained = from_modules({"point_encoder": unet()})
     host, good = HOSTS["pointcept"], tensors_of(pretrained, "pointcept")
     assert verify_part(pretrained, "point_encoder", host, serialize(good, host)) < TOLERANCE
     pointwise = [k for k, v in good.items() if v.ndim == 5 and v.shape[1:4] == (1, 1, 1)]
@@ -219,7 +219,7 @@ def test_another_prefix_is_found_and_can_be_given(second, tmp_path):
 
 
 def test_data_parallel_checkpoints_of_the_host_are_read_without_their_prefix(tmp_path):
-    pretrained = of_modules({"point_encoder": unet()})
+    pretrained = from_modules({"point_encoder": unet()})
     theirs = tensors_of(pretrained, "pointcept") | {"backbone.final.weight": torch.ones(13, 1, 1, 1, 8)}
     for outer in ("", "module."):
         path = tmp_path / "host.pth"
@@ -234,11 +234,11 @@ def test_too_little_is_refused_with_the_first_gap(tmp_path):
     tiny = shaken(
         SparseEncoder(5, 32, channels=((16, 32), (32, 32)), strides=((2,) * 3,), paddings=((1,) * 3,))
     )
-    said = refused(tmp_path, of_modules({"point_encoder": tiny}), "openpcdet")
+    said = refused(tmp_path, from_modules({"point_encoder": tiny}), "openpcdet")
     assert said.startswith("openpcdet (OpenPCDet): ") and "--min-match asks for 95%" in said
     assert "first missing: backbone_3d.conv1.1.conv1.weight (16, 3, 3, 3, 16)" in said
     assert said.endswith(FIXED)
-    assert prepare_export(of_modules({"e": tiny}), "mmdet3d-0.17", VERIFIED).report.share == 1.0
+    assert prepare_export(from_modules({"e": tiny}), "mmdet3d-0.17", VERIFIED).report.share == 1.0
 
 
 FIXED = (
@@ -249,7 +249,7 @@ FIXED = (
 
 def test_fixed_widths_are_the_reason_only_where_they_differ(tmp_path, second, unipad):
     wide = SparseEncoder(5, channels=((32, 32, 32), (32, 32, 64), (64, 64, 128), (128, 128)))
-    said = refused(tmp_path, of_modules({"point_encoder": wide}), "openpcdet")
+    said = refused(tmp_path, from_modules({"point_encoder": wide}), "openpcdet")
     assert said.startswith("openpcdet: backbone_3d.conv_input.0.weight: the host has (16, 3, 3, 3, 5), ")
     assert said.endswith(f"point_encoder (32, 3, 3, 3, 5){FIXED}")
     assert "code fixes" not in refused(tmp_path, unipad, "openpcdet", min_match=1.0)  # the last layer alone
@@ -281,7 +281,7 @@ def test_what_is_read_is_not_written_over(tmp_path, second):
 
 
 def test_an_encoder_without_a_place_is_one_line(tmp_path, second):
-    said = refused(tmp_path, of_modules({"point_encoder": unet()}), "openpcdet")
+    said = refused(tmp_path, from_modules({"point_encoder": unet()}), "openpcdet")
     assert said.startswith("to: openpcdet has no place for what this run trained: point_encoder (SparseUNet)")
     assert "it takes SparseEncoder, VoxelBackBone8x" in said
     assert "expected one of openpcdet, mmdet3d" in refused(tmp_path, second, "detectron")
@@ -291,9 +291,9 @@ def test_an_encoder_without_a_place_is_one_line(tmp_path, second):
 
 
 def test_parts_without_a_place_are_named_beside_those_that_have_one(second):
-    both = of_modules({"point_encoder": second_encoder(), "second_encoder": unet()})
+    both = from_modules({"point_encoder": second_encoder(), "second_encoder": unet()})
     report = prepare_export(both, "openpcdet", ExportOptions()).report
-    assert dict(report.homeless) == {"second_encoder": "SparseUNet"}
+    assert dict(report.unplaced) == {"second_encoder": "SparseUNet"}
     console = Console(file=io.StringIO(), width=140)
     print_report(report, console)
     said = console.file.getvalue()
@@ -307,7 +307,7 @@ def test_momentum_that_differs_from_the_hosts_is_said():
     for norm in encoder.modules():
         if hasattr(norm, "momentum"):
             norm.momentum = 0.1
-    report = prepare_export(of_modules({"point_encoder": encoder}), "openpcdet", ExportOptions()).report
+    report = prepare_export(from_modules({"point_encoder": encoder}), "openpcdet", ExportOptions()).report
     assert report.parts[0].norm.ours == (1e-3, 0.1)
     console = Console(file=io.StringIO(), width=140)
     print_report(report, console)
@@ -320,7 +320,7 @@ def test_a_files_name_says_what_is_in_it(tmp_path, second):
     with pytest.raises(ValueError, match=r"out: expected a \.safetensors file"):
         export_encoders(second, "safetensors", tmp_path / "e.pth")
     assert not list(tmp_path.iterdir())
-    image = of_modules({"image_backbone": shaken(ResNet((1, 1, 1, 1), width=8))})
+    image = from_modules({"image_backbone": shaken(ResNet((1, 1, 1, 1), width=8))})
     done = export_encoders(image, "timm", tmp_path / "e.safetensors", VERIFIED)
     path = tmp_path / "e.safetensors"
     assert (
@@ -337,7 +337,7 @@ def test_a_files_name_says_what_is_in_it(tmp_path, second):
 def test_timms_resnet_does_not_compute_one_that_strides_first(tmp_path):
     """The keys and shapes are the same: only the outputs tell."""
     caffe = ResNet((1, 1, 1, 1), bottleneck=True, width=8, stride_first=True)
-    pretrained = of_modules({"image_backbone": shaken(caffe)})
+    pretrained = from_modules({"image_backbone": shaken(caffe)})
     assert "verify: image_backbone: the outputs" in refused(tmp_path, pretrained, "timm", verify=True)
     notes = prepare_export(pretrained, "timm", ExportOptions()).report.notes
     assert any("strides in its second" in note for note in notes)
@@ -347,7 +347,7 @@ def test_timms_resnet_does_not_compute_one_that_strides_first(tmp_path):
 
 def test_verify_finds_swins_merging_in_the_order_of_another_family(tmp_path):
     """mmdetection reads merged cells in another order; no shape tells."""
-    swin = of_modules({"image_backbone": SwinTransformer((2, 2, 2, 2), 32)})
+    swin = from_modules({"image_backbone": SwinTransformer((2, 2, 2, 2), 32)})
     host, good = HOSTS["mmdet3d"], tensors_of(swin, "mmdet3d")
     assert verify_part(swin, "image_backbone", host, serialize(good, host)) < TOLERANCE
     wrong = dict(good)
@@ -363,7 +363,7 @@ def test_bevfusions_maps_lie_the_other_way(tmp_path):
     recipe = RECIPES["ns-mae"].build(RECIPES["ns-mae"].presets["tiny"])
     config = RECIPES["ns-mae"].presets["tiny"].model_dump(mode="json")
     parts = {"lifter": shaken(recipe.encoders()["lifter"])}
-    pretrained = of_modules(parts, {"recipe": "ns-mae", "config": config})
+    pretrained = from_modules(parts, {"recipe": "ns-mae", "config": config})
     host, good = HOSTS["bevfusion"], tensors_of(pretrained, "bevfusion")
     name = "encoders.camera.vtransform.downsample.0.weight"
     ours = parts["lifter"].state_dict()["downsample.0.weight"]

@@ -31,11 +31,11 @@ from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,
     Pretrained,
-    begin_with,
     export_encoders,
+    from_modules,
     import_encoders,
+    initialize_encoders,
     load_encoder,
-    of_modules,
     prepare_export,
     read_pretrained,
 )
@@ -95,7 +95,7 @@ def encoders_of(kind):
         return Pretrained({"view_transform": Encoder({"kind": kind}, tensors)})
     name, make = MODULES[kind]
     config = {"point_cloud_range": [0, -8, -3, 16, 8, 1], "lidar": {"voxel_size": [0.25, 0.25, 0.2]}}
-    return of_modules({name: filled(make())}, {"preset": "tiny", "config": config, "statistics": "masked"})
+    return from_modules({name: filled(make())}, {"preset": "tiny", "config": config, "statistics": "masked"})
 
 
 def digest_of(tensors):
@@ -187,7 +187,7 @@ def test_a_file_of_before_is_loaded(kind, tmp_path):
 
 
 def test_parts_that_were_called_something_else_are_said_to_be_called_what_they_are_now(tmp_path):
-    old = of_modules({"lidar_encoder": filled(SparseEncoder(4)), "lidar_neck": MODULES["neck"][1]()})
+    old = from_modules({"lidar_encoder": filled(SparseEncoder(4)), "lidar_neck": MODULES["neck"][1]()})
     path = tmp_path / "before.safetensors"
     path.write_bytes(prepare_export(old, "safetensors", ExportOptions()).content)
     assert list(read_pretrained(path).encoders) == ["point_encoder", "point_neck"]
@@ -199,7 +199,7 @@ def test_parts_that_were_called_something_else_are_said_to_be_called_what_they_a
     with pytest.raises(ValueError, match=re.escape(expected.format(""))):
         export_encoders(path, "safetensors", tmp_path / "now.safetensors", ExportOptions(part="lidar_neck"))
     recipe = {"point_encoder": SparseEncoder(4), "point_neck": MODULES["neck"][1]()}
-    assert not any(line.endswith("anew") for line in begin_with(recipe, path))
-    both = of_modules({"lidar_encoder": SparseEncoder(4), "point_encoder": SparseEncoder(4)})
+    assert not any(line.endswith("anew") for line in initialize_encoders(recipe, path))
+    both = from_modules({"lidar_encoder": SparseEncoder(4), "point_encoder": SparseEncoder(4)})
     path.write_bytes(prepare_export(both, "safetensors", ExportOptions()).content)
     assert list(read_pretrained(path).encoders) == ["lidar_encoder", "point_encoder"]

@@ -13,7 +13,7 @@ from networks import UNET, second_encoder, unet, unipad_encoder
 from torch.testing import assert_close
 
 from renderpretrain.encoders import SparseTensor, spconv_status
-from renderpretrain.transfer import ExportOptions, export_encoders, of_modules
+from renderpretrain.transfer import ExportOptions, export_encoders, from_modules
 
 if not spconv_status()["ok"]:
     pytest.skip(f"spconv: {spconv_status()['why']}", allow_module_level=True)
@@ -39,7 +39,7 @@ def theirs(x, axes="zyx", extra=1):
 
 
 def file_of(encoder, to, path, **options):
-    export_encoders(of_modules({"point_encoder": encoder}), to, path, ExportOptions(**options))
+    export_encoders(from_modules({"point_encoder": encoder}), to, path, ExportOptions(**options))
     return path
 
 
@@ -106,7 +106,7 @@ def test_mmdet3ds_other_way_of_loading_loses_the_version_and_with_it_all_kernels
     loaded, log = pretrained_prefix(host.pts_middle_encoder, path, "pts_middle_encoder.")
     assert not any(key.endswith("0.weight") and "conv" in key for key in loaded)
     assert len(log) == 21  # convolutions
-    done = export_encoders(of_modules({"e": second_encoder()}), "mmdet3d", tmp_path / "f.pth")
+    done = export_encoders(from_modules({"e": second_encoder()}), "mmdet3d", tmp_path / "f.pth")
     assert any("Pretrained" in note and "mmdet3d-0.17" in note for note in done.report.notes)
 
 
@@ -157,7 +157,7 @@ def test_bevfusion_computes_what_we_compute_with_x_first(tmp_path):
 def test_pointcept_computes_what_we_compute(tmp_path):
     encoder, x = unet().eval(), voxels(4, (32, 32, 48))
     path = tmp_path / "e.pth"
-    export_encoders(of_modules({"point_encoder": encoder}), "pointcept", path)
+    export_encoders(from_modules({"point_encoder": encoder}), "pointcept", path)
     backbone = SpUNet(4, UNET["channels"], UNET["depths"], UNET["stem_channels"], classes=3)
     host = Detector(backbone=backbone)
     found = pointcept(host, path)
@@ -251,7 +251,7 @@ def test_an_installed_host_is_asked_itself(host, tmp_path, monkeypatch):
 
     setattr(module, name, make)
     encoder = unet() if host == "pointcept" else second_encoder()
-    done = export_encoders(of_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))
+    done = export_encoders(from_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))
     assert asked == [name] and done.report.parts[0].verified < 1e-4
 
     def broken(*arguments, **options):
@@ -261,4 +261,4 @@ def test_an_installed_host_is_asked_itself(host, tmp_path, monkeypatch):
 
     setattr(module, name, broken)
     with pytest.raises(ValueError, match=r"verify: e: the outputs of .* differ"):
-        export_encoders(of_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))
+        export_encoders(from_modules({"e": encoder}), host, tmp_path / "e.pth", ExportOptions(verify=True))

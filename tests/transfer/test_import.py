@@ -28,9 +28,9 @@ from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,
     export_encoders,
+    from_modules,
     import_encoders,
     load_encoder,
-    of_modules,
     prepare_export,
     read_pretrained,
 )
@@ -135,7 +135,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_there_and_back_is_exact(host, name, tmp_path):
     """Everything that a host takes comes back to the bit; what it does not take is named."""
-    pretrained = of_modules({k: shaken(v) for k, v in NETWORKS[name]().items()})
+    pretrained = from_modules({k: shaken(v) for k, v in NETWORKS[name]().items()})
     try:
         done = export_encoders(pretrained, host, tmp_path / "there.pth", ExportOptions(min_match=0.9))
     except ValueError as error:
@@ -154,7 +154,7 @@ def test_there_and_back_is_exact(host, name, tmp_path):
 
 @pytest.mark.parametrize(("system", "host"), [("unipad", "mmdet3d-0.17"), ("nsmae", "bevfusion")])
 def test_the_published_systems_files_are_those_of_their_hosts(system, host, tmp_path):
-    pretrained = of_modules({"point_encoder": second_encoder()})
+    pretrained = from_modules({"point_encoder": second_encoder()})
     export_encoders(pretrained, host, tmp_path / "e.pth")
     back = import_encoders(tmp_path / "e.pth", system).pretrained
     assert in_bytes(back.encoders["point_encoder"].tensors) == in_bytes(
@@ -166,7 +166,7 @@ def test_openpcdets_residual_biases_go_where_they_do_the_same(tmp_path):
     """Theirs have a bias before the norm, ours have none: the mean takes it."""
     if not spconv_status()["ok"]:
         pytest.skip(f"spconv: {spconv_status()['why']}")
-    pretrained = of_modules({"point_encoder": second_encoder()})
+    pretrained = from_modules({"point_encoder": second_encoder()})
     done = prepare_export(pretrained, "openpcdet", ExportOptions())
     theirs = read_as_host(done.content, HOSTS["openpcdet"])
     shifted = {
@@ -192,7 +192,7 @@ def test_openpcdets_residual_biases_go_where_they_do_the_same(tmp_path):
 
 def test_kernels_of_either_spconv_are_recognised(tmp_path):
     """By the version where there is one, else by their shapes."""
-    pretrained = of_modules({"point_encoder": second_encoder()})
+    pretrained = from_modules({"point_encoder": second_encoder()})
     for to, read in (("mmdet3d", "mmdet3d-0.17"), ("mmdet3d-0.17", "mmdet3d"), ("mmdet3d", "mmdet3d")):
         export_encoders(pretrained, to, tmp_path / "e.pth")
         back = import_encoders(tmp_path / "e.pth", read).pretrained
@@ -212,12 +212,12 @@ def refused(path, source, tmp_path, **options):
 
 @pytest.fixture
 def openpcdet_file(tmp_path):
-    export_encoders(of_modules({"point_encoder": second_encoder()}), "openpcdet", tmp_path / "p.pth")
+    export_encoders(from_modules({"point_encoder": second_encoder()}), "openpcdet", tmp_path / "p.pth")
     return tmp_path / "p.pth"
 
 
 def test_axes_in_the_other_order_are_noticed_where_a_kernel_shows_them(tmp_path):
-    export_encoders(of_modules({"point_encoder": second_encoder()}), "bevfusion", tmp_path / "b.pth")
+    export_encoders(from_modules({"point_encoder": second_encoder()}), "bevfusion", tmp_path / "b.pth")
     state = torch.load(tmp_path / "b.pth", weights_only=True)["state_dict"]
     renamed = {k.replace("encoders.lidar.backbone.", "pts_middle_encoder."): v for k, v in state.items()}
     torch.save({"state_dict": renamed}, tmp_path / "c.pth")
@@ -232,7 +232,7 @@ def test_another_width_is_named_with_both_shapes(openpcdet_file, tmp_path):
     assert "--min-match asks for 95%; first missing: encoder_layers.encoder_layer1.1.0.weight" in said
     assert said.endswith("; compared with unipad-lidar's preset tiny; --preset chooses another: paper")
     wide = SparseEncoder(7, 128, out_geometry=((3, 1, 1), (2, 1, 1), 0))
-    export_encoders(of_modules({"point_encoder": wide}), "openpcdet", tmp_path / "n.pth")
+    export_encoders(from_modules({"point_encoder": wide}), "openpcdet", tmp_path / "n.pth")
     assert refused(tmp_path / "n.pth", "openpcdet", tmp_path, recipe="unipad-lidar") == (
         f"{tmp_path / 'n.pth'}: backbone_3d.conv_input.0.weight: the file has (16, 3, 3, 3, 7) for "
         "conv_input.0.weight, point_encoder (16, 3, 3, 3, 5) in unipad-lidar's preset paper; "
@@ -289,7 +289,7 @@ def test_objects_that_frameworks_leave_in_their_files_are_passed_over(tmp_path, 
     for name in ("mmengine", "mmengine.logging"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    content = prepare_export(of_modules({"point_encoder": unet()}), "pointcept", ExportOptions()).content
+    content = prepare_export(from_modules({"point_encoder": unet()}), "pointcept", ExportOptions()).content
     state = torch.load(io.BytesIO(content), weights_only=True)["state_dict"]
     torch.save({"state_dict": state, "message_hub": history, "best": np.float64(77.0)}, tmp_path / "p.pth")
     for name in ("mmengine", "mmengine.logging", module.__name__):
@@ -330,7 +330,7 @@ def test_files_that_are_no_checkpoints_are_one_line(openpcdet_file, name, tmp_pa
         path.write_bytes(openpcdet_file.read_bytes()[:5000])
     elif name == "half.safetensors":
         whole = tmp_path / "whole.safetensors"
-        export_encoders(of_modules({"e": second_encoder()}), "safetensors", whole)
+        export_encoders(from_modules({"e": second_encoder()}), "safetensors", whole)
         path.write_bytes(whole.read_bytes()[:5000])
     elif name == "text.pth":
         path.write_text("not a checkpoint")

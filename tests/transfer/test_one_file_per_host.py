@@ -17,7 +17,7 @@ from renderpretrain.transfer.part import Part
 from renderpretrain.transfer.restating.cells import Network, as_cells, in_axes, random_voxels
 
 ROOT = Path(transfer.__file__).parent
-KNOWING = {"hosts", "restating", "image_words.py"}
+KNOWING = {"hosts", "restating", "image_snippets.py"}
 """Where encoders are told apart by name: the hosts, what their files share, and names of published sizes."""
 
 ALWAYS_SAID = {"snippets.py": {"FPN"}}
@@ -82,7 +82,7 @@ PART = Part(
     "Small",
     "backbone.",
     "SmallNet",
-    sign="embedding.0.weight",
+    marker="embedding.0.weight",
     table=(("stem.", "embedding.0."), ("norm.", "embedding.1.")),
     axes="xyz",
     norm=(1e-3, 0.01),
@@ -102,7 +102,7 @@ def test_a_new_encoder_goes_there_and_back(tmp_path, monkeypatch):
     monkeypatch.setitem(HOSTS, "pointcept", host)
     monkeypatch.setitem(SOURCES, "pointcept", host)
     ours = shaken(Small(4, 8)).eval()
-    pretrained = transfer.of_modules({"point_encoder": ours})
+    pretrained = transfer.from_modules({"point_encoder": ours})
     path, back = tmp_path / "small.pth", tmp_path / "back.safetensors"
     done = transfer.export_encoders(pretrained, "pointcept", path, ExportOptions(verify=True))
     assert done.report.share == 1.0 and done.report.parts[0].verified <= 1e-6
@@ -115,5 +115,5 @@ def test_a_new_encoder_goes_there_and_back(tmp_path, monkeypatch):
     x = random_voxels(4, (8, 10, 12), torch.Generator().manual_seed(1))
     assert_close(again(x).features, ours(x).features, rtol=0, atol=0)
     larger = {"point_encoder": Small(5, 8)}
-    (said,) = transfer.begin_with(larger, back, columns=("x", "y", "z", "intensity", "lag"))
+    (said,) = transfer.initialize_encoders(larger, back, columns=("x", "y", "z", "intensity", "lag"))
     assert said.endswith("; its weights for lag are 0")

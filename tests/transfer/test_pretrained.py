@@ -27,12 +27,12 @@ from renderpretrain.transfer import (
     ExportOptions,
     ImportOptions,
     Pretrained,
-    begin_with,
     export_encoders,
+    from_modules,
     import_encoders,
+    initialize_encoders,
     load_encoder,
     load_encoders,
-    of_modules,
     prepare_export,
     read_pretrained,
 )
@@ -220,22 +220,24 @@ def test_a_recipe_begins_with_what_a_file_has(tmp_path):
     other = RECIPES["unipad-lidar"].build(RECIPES["unipad-lidar"].presets["tiny"])
     only = Pretrained({"point_encoder": read_pretrained(tmp_path / "run").encoders["point_encoder"]})
     export_encoders(only, "safetensors", tmp_path / "e.safetensors")
-    lines = begin_with(other.encoders(), tmp_path / "e.safetensors")
+    lines = initialize_encoders(other.encoders(), tmp_path / "e.safetensors")
     assert lines[1] == "point_neck: anew" and lines[0].startswith("point_encoder: 54 of 54 tensors from")
     assert torch.equal(
         other.lidar.encoder.state_dict()["conv_out.0.weight"],
         model.lidar.encoder.state_dict()["conv_out.0.weight"],
     )
     export_encoders(
-        of_modules({"point_encoder": second_encoder()}), "safetensors", tmp_path / "f.safetensors"
+        from_modules({"point_encoder": second_encoder()}),
+        "safetensors",
+        tmp_path / "f.safetensors",
     )
     before = other.lidar.encoder.conv_input[0].weight.clone()
     with pytest.raises(ValueError, match=r"point_encoder: \S+: expected \(.*\), got"):
-        begin_with(other.encoders(), tmp_path / "f.safetensors")
+        initialize_encoders(other.encoders(), tmp_path / "f.safetensors")
     assert torch.equal(before, other.lidar.encoder.conv_input[0].weight)
     with pytest.raises(ValueError, match=r"point_encoder \(a SparseUNet, here a SparseEncoder\): conv_input"):
-        export_encoders(of_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
-        begin_with(other.encoders(), tmp_path / "g.safetensors")
+        export_encoders(from_modules({"point_encoder": unet()}), "safetensors", tmp_path / "g.safetensors")
+        initialize_encoders(other.encoders(), tmp_path / "g.safetensors")
 
 
 @pytest.mark.parametrize("recipe", ["ponder-outdoor", "ponder-indoor"])
@@ -245,15 +247,15 @@ def test_one_encoder_of_a_kind_needs_no_name(recipe, tmp_path):
     theirs, ours = (RECIPES[recipe].build(config).encoders() for _ in range(2))
     encoder = next(module for module in theirs.values() if isinstance(module, SparseUNet))
     path = tmp_path / "e.safetensors"
-    export_encoders(of_modules({"taken_from_elsewhere": shaken(encoder)}), "safetensors", path)
-    lines = begin_with(ours, path)
+    export_encoders(from_modules({"taken_from_elsewhere": shaken(encoder)}), "safetensors", path)
+    lines = initialize_encoders(ours, path)
     (name,) = [name for name, module in ours.items() if isinstance(module, SparseUNet)]
     assert any(line.startswith(f"{name}: ") and line.endswith(f"tensors from {path}") for line in lines)
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in ours[name].state_dict().items())
     twice = {"a": encoder, "b": encoder}
-    export_encoders(of_modules(twice), "safetensors", path)
+    export_encoders(from_modules(twice), "safetensors", path)
     with pytest.raises(ValueError, match=f"expected one of .*{name}.*, got a, b; import with --recipe"):
-        begin_with(ours, path)
+        initialize_encoders(ours, path)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_a_damaged_header_names_the_file(encoders, said, tmp_path):
 
 
 def test_a_header_without_the_step_still_warns_of_masked_statistics():
-    pretrained = of_modules({"point_encoder": second_encoder()}, {"statistics": "masked"})
+    pretrained = from_modules({"point_encoder": second_encoder()}, {"statistics": "masked"})
     columns, note = prepare_export(pretrained, "safetensors", ExportOptions()).report.notes
     assert columns.startswith("a voxel is the mean of its points' x, y, z, intensity in 0 to 1")
     assert note.startswith("the run stopped at step (unknown): its batch norms' running statistics")
@@ -298,7 +300,7 @@ class TwoLayers(nn.Module):
 
 def test_modules_of_ones_own_travel_as_their_weights(tmp_path):
     path, mine = tmp_path / "mine.safetensors", {"points": shaken(TwoLayers(4)), "image": nn.Conv2d(3, 2, 1)}
-    done = export_encoders(of_modules(mine), "safetensors", path)
+    done = export_encoders(from_modules(mine), "safetensors", path)
     assert done.snippet.splitlines()[1:] == [
         f"points = load_encoder('{path}', 'points', into=...)  # a {__name__}.TwoLayers of yours",
         f"image = load_encoder('{path}', 'image', into=...)  # a torch.nn.modules.conv.Conv2d of yours",
@@ -306,7 +308,7 @@ def test_modules_of_ones_own_travel_as_their_weights(tmp_path):
     fresh = TwoLayers(4)
     assert load_encoder(path, "points", into=fresh) is fresh
     others = {"points": TwoLayers(4), "image": nn.Conv2d(3, 2, 1), "more": nn.Linear(1, 1)}
-    assert begin_with(others, path)[2] == "more: anew"
+    assert initialize_encoders(others, path)[2] == "more: anew"
     for theirs in (fresh, others["points"]):
         assert all(torch.equal(v, mine["points"].state_dict()[k]) for k, v in theirs.state_dict().items())
     with pytest.raises(ValueError, match=r"points: net.0.weight: expected \(5, 3\), got \(4, 3\)$"):
@@ -319,7 +321,7 @@ def test_modules_of_ones_own_travel_as_their_weights(tmp_path):
 
 def test_a_class_of_the_same_name_is_not_taken_for_ours(tmp_path):
     theirs = type("ResNet", (TwoLayers,), {"__module__": "their.library"})(4)
-    export_encoders(of_modules({"e": theirs}), "safetensors", tmp_path / "e.safetensors")
+    export_encoders(from_modules({"e": theirs}), "safetensors", tmp_path / "e.safetensors")
     assert read_pretrained(tmp_path / "e.safetensors").encoders["e"].kind == "their.library.ResNet"
     load_encoder(tmp_path / "e.safetensors", into=TwoLayers(4))
 
@@ -342,16 +344,16 @@ def test_what_no_file_can_hold_is_named():
         ),
     ):
         with pytest.raises(ValueError) as error:
-            of_modules(modules)
+            from_modules(modules)
         assert str(error.value).startswith(said)
     odd = nn.Linear(1, 1)
     odd.register_buffer("b", torch.ones(2, dtype=torch.complex128))
     with pytest.raises(ValueError, match="expected tensors that a safetensors file can hold"):
-        prepare_export(of_modules({"a": odd}), "safetensors", ExportOptions())
+        prepare_export(from_modules({"a": odd}), "safetensors", ExportOptions())
 
 
 def test_printing_shows_no_numbers(tmp_path):
-    pretrained = of_modules({"point_encoder": second_encoder()})
+    pretrained = from_modules({"point_encoder": second_encoder()})
     done = export_encoders(pretrained, "mmdet3d", tmp_path / "e.pth")
     brought = import_encoders(tmp_path / "e.pth", "mmdet3d")
     for shown in (pretrained, pretrained.encoders["point_encoder"], done, brought):
@@ -360,7 +362,7 @@ def test_printing_shows_no_numbers(tmp_path):
 
 @pytest.mark.parametrize("to", ["safetensors", "mmdet3d", "openpcdet", "timm"])
 def test_what_is_exported_twice_is_the_same_file(to):
-    pretrained = of_modules(
+    pretrained = from_modules(
         {"e": shaken(ResNet((1, 1, 1, 1), width=8)) if to == "timm" else second_encoder()}, {"recipe": "x"}
     )
     options = ExportOptions(min_match=0)
@@ -377,7 +379,7 @@ def test_weights_that_are_no_numbers_do_not_leave(tmp_path):
     with pytest.raises(ValueError, match=rf"step_000004.pt: {said}the run diverged"):
         load_encoders(tmp_path / "run")
     for to, out in (("safetensors", "e.safetensors"), ("mmdet3d-0.17", "e.pth")):
-        for source in (tmp_path / "run", of_modules(model.encoders())):
+        for source in (tmp_path / "run", from_modules(model.encoders())):
             with pytest.raises(ValueError, match=said):
                 export_encoders(source, to, tmp_path / out)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -385,11 +387,11 @@ def test_weights_that_are_no_numbers_do_not_leave(tmp_path):
 
 def test_one_flipped_bit_of_our_file_is_noticed(tmp_path, one_flipped_bit):
     path = tmp_path / "e.safetensors"
-    export_encoders(of_modules({"e": nn.Linear(40, 40)}), "safetensors", path)
+    export_encoders(from_modules({"e": nn.Linear(40, 40)}), "safetensors", path)
     weight = read_pretrained(path).encoders["e"].tensors["weight"]
     for _ in one_flipped_bit(path, first=3, every=41):
         with pytest.raises(ValueError, match=f"^{path}: "):
             read_pretrained(path)
         with pytest.raises(ValueError, match=f"^{path}: "):
-            begin_with({"e": nn.Linear(40, 40)}, path)
+            initialize_encoders({"e": nn.Linear(40, 40)}, path)
     assert torch.equal(read_pretrained(path).encoders["e"].tensors["weight"], weight)

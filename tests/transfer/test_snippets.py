@@ -5,12 +5,12 @@ import yaml
 
 from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, SwinTransformer, VolumeNeck
 from renderpretrain.recipes import RECIPES
-from renderpretrain.transfer import HOSTS, ExportOptions, of_modules, prepare_export
+from renderpretrain.transfer import HOSTS, ExportOptions, from_modules, prepare_export
 from renderpretrain.transfer.verify import read_as_host
 
 
 def lines(module, to, name="image_backbone"):
-    return prepare_export(of_modules({name: module}), to, ExportOptions(min_match=0)).snippet.splitlines()
+    return prepare_export(from_modules({name: module}), to, ExportOptions(min_match=0)).snippet.splitlines()
 
 
 RESNETS = [
@@ -106,7 +106,7 @@ def dotted(tree, start=""):
 def test_every_exported_part_has_its_lines(recipe):
     settings = RECIPES[recipe].presets["tiny"]
     about = {"recipe": recipe, "config": settings.model_dump(mode="json")}
-    pretrained = of_modules(RECIPES[recipe].build(settings).encoders(), about)
+    pretrained = from_modules(RECIPES[recipe].build(settings).encoders(), about)
     exported = 0
     for to, host in HOSTS.items():
         if not any(host.part(e.kind, e.tensors) for e in pretrained.encoders.values()):
@@ -132,7 +132,7 @@ def test_every_exported_part_has_its_lines(recipe):
 def test_the_volume_necks_lines_build_what_is_in_the_file():
     """UniPAD's modules, by their arguments: branches of (1, 3, 3), and the way back by their stride."""
     neck = VolumeNeck(24, 12, channels=(8, 16), strides=(1, 2), num_blocks=2)
-    done = prepare_export(of_modules({"point_neck": neck}), "mmdet3d-0.17", ExportOptions())
+    done = prepare_export(from_modules({"point_neck": neck}), "mmdet3d-0.17", ExportOptions())
     said = {}
     exec(done.snippet, said)
     down, up = said["model"]["pts_backbone"], said["model"]["pts_neck"]
@@ -164,7 +164,7 @@ def test_the_volume_necks_lines_build_what_is_in_the_file():
 )
 def test_bevfusion_is_told_paddings_along_x_y_z(sizes, paddings):
     """Its strided layers end a stage, and it orders their axes the other way than mmdetection3d."""
-    pretrained = of_modules({"point_encoder": SparseEncoder(5, **sizes)})
+    pretrained = from_modules({"point_encoder": SparseEncoder(5, **sizes)})
     tree = yaml.safe_load(prepare_export(pretrained, "bevfusion", ExportOptions(min_match=0)).snippet)
     said = tree["model"]["encoders"]["lidar"]["backbone"]
     assert said["encoder_paddings"] == paddings

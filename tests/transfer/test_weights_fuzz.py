@@ -15,8 +15,8 @@ from renderpretrain.storage.weights import read_weights
 from renderpretrain.transfer import (
     ExportOptions,
     export_encoders,
+    from_modules,
     import_encoders,
-    of_modules,
     read_pretrained,
 )
 
@@ -40,7 +40,7 @@ def equal(found, state):
 
 def written(kind, folder):
     """A file, and a function that reads its weights."""
-    pretrained = of_modules({"e": network()})
+    pretrained = from_modules({"e": network()})
     if kind == "ours":
         path = folder / "e.safetensors"
         export_encoders(pretrained, "safetensors", path)

@@ -14,7 +14,7 @@ from torch import Tensor
 from renderpretrain.data.scene import LUMINANCE, GroundTruth, Scene
 from renderpretrain.data.synthetic.raycast import Solids, occupancy
 from renderpretrain.data.synthetic.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
-from renderpretrain.data.synthetic.simulate import Pictures, photograph
+from renderpretrain.data.synthetic.simulate import Pictures, render_images
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 VIEW = math.radians(75.0)
@@ -99,7 +99,7 @@ class SyntheticRoom:
         solids = Solids.stack(rows)
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         cameras = _cameras(solids, size, self.num_views, self.image_size, generator)
-        pictures = photograph(solids, cameras, far=FAR)
+        pictures = render_images(solids, cameras, far=FAR)
         if self.night:
             pictures = _at_night(pictures)
         z_depths = _measured(pictures, generator, noise=NIGHT_NOISE if self.night else 1.0)

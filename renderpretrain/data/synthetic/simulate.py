@@ -38,7 +38,7 @@ class Pictures:
     cosines: Float[Tensor, "N H W"]
 
 
-def photograph(solids: Solids, cameras: Cameras, *, far: float) -> Pictures:
+def render_images(solids: Solids, cameras: Cameras, *, far: float) -> Pictures:
     """Cast one ray per pixel centre of a row of cameras.
 
     Shading is Lambertian under one fixed sun with a sky that is brighter above, without shadows: the colour

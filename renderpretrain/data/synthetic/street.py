@@ -13,8 +13,8 @@ from torch import Tensor
 
 from renderpretrain.data.scene import Boxes, GroundTruth, Scene
 from renderpretrain.data.synthetic.raycast import Solids, occupancy
-from renderpretrain.data.synthetic.simulate import Pictures, Spinner, photograph
-from renderpretrain.data.synthetic.street_layout import CAR, CLASS_NAMES, Street, lay_street
+from renderpretrain.data.synthetic.simulate import Pictures, Spinner, render_images
+from renderpretrain.data.synthetic.street_layout import CAR, CLASS_NAMES, Street, build_street
 from renderpretrain.geometry import Cameras, VoxelGrid, pose_from_yaw
 
 LIDAR_HEIGHT = 1.8
@@ -94,7 +94,7 @@ class SyntheticStreet:
         """
         scene, solids = self._lidar_scene(index)
         cameras = ring_cameras(self.image_size)
-        pictures = photograph(solids, cameras, far=FAR)
+        pictures = render_images(solids, cameras, far=FAR)
         truth = self._truth(solids, pictures) if self.with_truth else None
         return replace(scene, truth=truth).with_images(pictures.images, cameras, self.camera_names)
 
@@ -113,7 +113,7 @@ class SyntheticStreet:
             raise IndexError(f"SyntheticStreet: expected an index in [0, {self.num_scenes}), got {index}")
         number, frame = divmod(index, self.frames_per_street)
         random = Random(f"street/{self.seed}/{number}")
-        street = lay_street(random, travel=10.0 * FRAME_SECONDS * (self.frames_per_street - 1))
+        street = build_street(random, travel=10.0 * FRAME_SECONDS * (self.frames_per_street - 1))
         seconds = frame * FRAME_SECONDS
         world_to_street = _pose(street, seconds)
         solids = _nearby(

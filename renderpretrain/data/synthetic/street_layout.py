@@ -67,7 +67,7 @@ class Street:
     yaw: float
 
 
-def lay_street(random: Random, travel: float) -> Street:
+def build_street(random: Random, travel: float) -> Street:
     """Draw a street.
 
     Args:

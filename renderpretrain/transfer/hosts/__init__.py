@@ -22,9 +22,9 @@ ANY_LIBRARY = tuple(
         naming.kind,
         "",
         f"{naming.kind} of {naming.library}",
-        sign=naming.sign,
+        marker=naming.marker,
         table=naming.table,
-        enter=naming.enter,
+        from_host=naming.from_host,
         norm=IMAGE_NORM if naming.kind == "ResNet" else None,
         absent=naming.absent,
     )

@@ -23,7 +23,7 @@ from renderpretrain.transfer.hosts.mmdet3d import (
     sparse_shape,
     use_dim,
 )
-from renderpretrain.transfer.image_words import image_arguments, image_words, no_depth
+from renderpretrain.transfer.image_snippets import image_arguments, image_summary, no_depth
 from renderpretrain.transfer.layouts import Layout, Tensors
 from renderpretrain.transfer.part import IMAGE_NORM, Host, Pair, Part, State
 from renderpretrain.transfer.restating.layers import Weights, batch_norm, conv
@@ -53,7 +53,10 @@ def snippet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
             flat = not any(key.startswith("encoders.lidar.backbone.conv_out.") for key in tensors)
             said += ["# without conv_out: the host halves the height there, the recipe does not"] * flat
         elif encoder.role.reads == "images" and no_depth(encoder):
-            said += [no_depth(encoder), f"# model.encoders.camera.backbone: {image_words(encoder)}"]
+            said += [
+                no_depth(encoder),
+                f"# model.encoders.camera.backbone: {image_summary(encoder)}",
+            ]
         elif encoder.role.reads == "images":
             camera["backbone"] = image_arguments(encoder)
         elif encoder.kind == "LSSFPN":
@@ -134,9 +137,9 @@ PARTS = (
         "DepthLSS",
         "encoders.camera.vtransform.",
         "DepthLSSTransform",
-        sign="depthnet.0.weight",
-        leave=swap_map_axes,
-        enter=swap_map_axes,
+        marker="depthnet.0.weight",
+        to_host=swap_map_axes,
+        from_host=swap_map_axes,
         norm=IMAGE_NORM,
         check=check_depth_lss,
     ),
@@ -148,5 +151,5 @@ BEVFUSION = Host(
     LAYOUT,
     PARTS,
     snippet,
-    trap="a kernel in z, y, x order has the right shape and loads silently; this file has x, y, z",
+    warning="a kernel in z, y, x order has the right shape and loads silently; this file has x, y, z",
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x
-from renderpretrain.encoders.image_tables import MM_SWIN, authors_convnext, mm_swin_enters, mm_swin_leaves
+from renderpretrain.encoders.image_tables import MM_SWIN, authors_convnext, export_mm_swin, import_mm_swin
 from renderpretrain.encoders.key_tables import Table
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.sparse_blocks import strided_specs
@@ -19,7 +19,7 @@ from renderpretrain.recipes.columns import SWEEPS
 from renderpretrain.transfer.architecture import Spec, describe
 from renderpretrain.transfer.columns import read_by
 from renderpretrain.transfer.encoder import Encoder, Pretrained
-from renderpretrain.transfer.image_words import MEAN, STD, image_words, no_depth
+from renderpretrain.transfer.image_snippets import MEAN, STD, image_summary, no_depth
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import IMAGE_NORM, SECOND_NORM, Host, Pair, Part, State
 from renderpretrain.transfer.restating.cells import (
@@ -114,7 +114,7 @@ def _part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None, other
         why = no_depth(encoder)
         return [
             f"    {why}" if why else "",
-            f"    {'# ' if why else ''}img_backbone=dict({image_words(encoder)}),",
+            f"    {'# ' if why else ''}img_backbone=dict({image_summary(encoder)}),",
         ]
     lines = {**LINES, **others}
     return lines[encoder.kind](encoder.spec) if encoder.kind in lines else []
@@ -291,7 +291,7 @@ RESIDUAL = Part(
     "SparseEncoder",
     "pts_middle_encoder.",
     "SparseEncoder",
-    sign="encoder_layers.encoder_layer1.0.conv1.weight",
+    marker="encoder_layers.encoder_layer1.0.conv1.weight",
     stock=second_conv_out,
     axes="zyx",
     norm=SECOND_NORM,
@@ -301,7 +301,7 @@ PLAIN = Part(
     "VoxelBackBone8x",
     "pts_middle_encoder.",
     "SparseEncoder",
-    sign="encoder_layers.encoder_layer1.0.0.weight",
+    marker="encoder_layers.encoder_layer1.0.0.weight",
     table=PLAIN_TO_MMDET3D,
     axes="zyx",
     norm=SECOND_NORM,
@@ -311,7 +311,7 @@ RESNET = Part(
     "ResNet",
     "img_backbone.",
     "ResNet",
-    sign="layer1.0.conv1.weight",
+    marker="layer1.0.conv1.weight",
     norm=IMAGE_NORM,
     check=check_resnet,
 )
@@ -319,26 +319,26 @@ SWIN_PART = Part(
     "SwinTransformer",
     "img_backbone.",
     "SwinTransformer",
-    sign="stages.0.blocks.0.attn.w_msa.qkv.weight",
+    marker="stages.0.blocks.0.attn.w_msa.qkv.weight",
     table=MM_SWIN,
-    leave=mm_swin_leaves,
-    enter=mm_swin_enters,
+    to_host=export_mm_swin,
+    from_host=import_mm_swin,
     check=partial(check_swin, names=SWIN),
 )
 CONVNEXT_PART = Part(
     "ConvNeXt",
     "img_backbone.",
     "mmpretrain.ConvNeXt",
-    sign="stages.0.0.depthwise_conv.weight",
+    marker="stages.0.0.depthwise_conv.weight",
     table=authors_convnext("depthwise_conv", "pointwise_conv"),
     check=partial(check_convnext, names=CONVNEXT),
 )
-FPN_PART = Part("FPN", "img_neck.", "FPN", sign="lateral_convs.0.conv.bias", check=check_fpn)
+FPN_PART = Part("FPN", "img_neck.", "FPN", marker="lateral_convs.0.conv.bias", check=check_fpn)
 LSSFPN_PART = Part(
     "LSSFPN",
     "img_neck.",
     "GeneralizedLSSFPN",
-    sign="lateral_convs.0.bn.weight",
+    marker="lateral_convs.0.bn.weight",
     norm=IMAGE_NORM,
     check=check_lss_fpn,
 )
@@ -350,6 +350,6 @@ MMDET3D = Host(
     (RESIDUAL, PLAIN, RESNET, SWIN_PART, CONVNEXT_PART, FPN_PART, LSSFPN_PART),
     snippet,
     versions=True,
-    trap="load_from keeps the layout's version, init_cfg=dict(type='Pretrained', prefix=...) loses it and "
+    warning="load_from keeps the layout's version, init_cfg=dict(type='Pretrained', prefix=...) loses it and "
     "loads nothing sparse: for that export --to mmdet3d-0.17",
 )

@@ -112,7 +112,7 @@ UNIPAD_RESIDUAL = replace(
 UNIPAD_CONVNEXT = replace(
     CONVNEXT_PART,
     module="ConvNeXt",
-    sign="stages.0.0.dwconv.weight",
+    marker="stages.0.0.dwconv.weight",
     table=authors_convnext("dwconv", "pwconv"),
     check=partial(
         check_convnext, names=replace(CONVNEXT, depthwise="dwconv", perceptron=("pwconv1", "pwconv2"))
@@ -122,13 +122,13 @@ VOLUME_NECK = Part(
     "VolumeNeck",
     "",
     "SECOND3D and SECOND3DFPN",
-    sign="pts_backbone.blocks.0.0.weight",
+    marker="pts_backbone.blocks.0.0.weight",
     table=NECK_KEYS,
     norm=SECOND_NORM,
     check=check_volume_neck,
 )
 BEVFORMER = Part(
-    "BEVFormerLifter", "pts_bbox_head.", "BEVFormer", sign="bev_embedding.weight", stock=with_can_bus
+    "BEVFormerLifter", "pts_bbox_head.", "BEVFormer", marker="bev_embedding.weight", stock=with_can_bus
 )
 MMDET3D_017 = Host(
     "mmdet3d-0.17",
@@ -147,5 +147,5 @@ MMDET3D_017 = Host(
         BEVFORMER,
     ),
     partial(snippet, parts=LINES),
-    trap="mismatches are only logged: read the log after load_from",
+    warning="mismatches are only logged: read the log after load_from",
 )

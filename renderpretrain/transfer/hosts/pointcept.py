@@ -111,12 +111,12 @@ UNET = Part(
     "SparseUNet",
     "backbone.",
     "SpUNet-v1m1",
-    sign="down.0.0.weight",
+    marker="down.0.0.weight",
     axes="xyz",
     norm=SECOND_NORM,
     check=check_unet,
 )
-PROMPTED = replace(UNET, module="SpUNet-v1m3", sign="down.0.conv.weight", check=None)
+PROMPTED = replace(UNET, module="SpUNet-v1m3", marker="down.0.conv.weight", check=None)
 POINTCEPT = Host(
     "pointcept",
     "Pointcept and PonderV2",
@@ -125,5 +125,5 @@ POINTCEPT = Host(
     (UNET, PROMPTED),
     snippet,
     outer="module.",
-    trap="missing keys are only logged",
+    warning="missing keys are only logged",
 )

@@ -4,7 +4,7 @@ from functools import partial
 
 from renderpretrain.encoders.image_tables import TIMM_CONVNEXT, TIMM_SWIN, without_index
 from renderpretrain.transfer.encoder import Pretrained
-from renderpretrain.transfer.image_words import library_lines, published_names
+from renderpretrain.transfer.image_snippets import library_lines, published_names
 from renderpretrain.transfer.layouts import Layout, Tensors
 from renderpretrain.transfer.part import IMAGE_NORM, Host, Part
 from renderpretrain.transfer.restating.image_networks import (
@@ -46,7 +46,7 @@ PARTS = (
         "ResNet",
         "",
         "ResNet",
-        sign="layer1.0.conv1.weight",
+        marker="layer1.0.conv1.weight",
         norm=IMAGE_NORM,
         check=partial(check_resnet, caffe=False),
     ),
@@ -54,7 +54,7 @@ PARTS = (
         "ConvNeXt",
         "",
         "ConvNeXt",
-        sign="stages.0.blocks.0.conv_dw.weight",
+        marker="stages.0.blocks.0.conv_dw.weight",
         table=TIMM_CONVNEXT,
         check=partial(check_convnext, names=CONVNEXT),
     ),
@@ -62,9 +62,9 @@ PARTS = (
         "SwinTransformer",
         "",
         "SwinTransformer",
-        sign="layers.0.blocks.0.attn.qkv.weight",
+        marker="layers.0.blocks.0.attn.qkv.weight",
         table=TIMM_SWIN,
-        enter=without_index,
+        from_host=without_index,
         check=partial(check_swin, names=SWIN),
     ),
 )

@@ -5,13 +5,13 @@ from functools import partial
 from renderpretrain.encoders.image_tables import (
     TORCHVISION_CONVNEXT,
     TORCHVISION_SWIN,
+    export_torchvision_swin,
     scale_as_map,
     scale_as_row,
-    torchvision_swin_leaves,
     without_index,
 )
 from renderpretrain.transfer.encoder import Pretrained
-from renderpretrain.transfer.image_words import library_lines, published_names
+from renderpretrain.transfer.image_snippets import library_lines, published_names
 from renderpretrain.transfer.layouts import Layout, Tensors
 from renderpretrain.transfer.part import IMAGE_NORM, Host, Part
 from renderpretrain.transfer.restating.image_networks import (
@@ -53,7 +53,7 @@ PARTS = (
         "ResNet",
         "",
         "ResNet",
-        sign="layer1.0.conv1.weight",
+        marker="layer1.0.conv1.weight",
         norm=IMAGE_NORM,
         check=partial(check_resnet, caffe=False),
     ),
@@ -61,20 +61,20 @@ PARTS = (
         "ConvNeXt",
         "",
         "ConvNeXt",
-        sign="features.1.0.block.0.weight",
+        marker="features.1.0.block.0.weight",
         table=TORCHVISION_CONVNEXT,
-        leave=scale_as_map,
-        enter=scale_as_row,
+        to_host=scale_as_map,
+        from_host=scale_as_row,
         check=partial(check_convnext, names=CONVNEXT),
     ),
     Part(
         "SwinTransformer",
         "",
         "SwinTransformer",
-        sign="features.1.0.attn.qkv.weight",
+        marker="features.1.0.attn.qkv.weight",
         table=TORCHVISION_SWIN,
-        leave=torchvision_swin_leaves,
-        enter=without_index,
+        to_host=export_torchvision_swin,
+        from_host=without_index,
         check=partial(check_swin, names=SWIN),
     ),
 )

@@ -51,7 +51,7 @@ def image_arguments(encoder: Encoder) -> dict[str, Any]:
     return WORDS[encoder.kind].arguments(encoder.spec)
 
 
-def image_words(encoder: Encoder) -> str:
+def image_summary(encoder: Encoder) -> str:
     """:func:`image_arguments` as Python has them between brackets."""
     return ", ".join(f"{name}={value!r}" for name, value in image_arguments(encoder).items())
 
@@ -125,9 +125,12 @@ def _published_swin(spec: Sizes) -> tuple[str, str]:
 
 def library_lines(encoder: Encoder, library: str, made: str) -> list[str]:
     """Lines that load a file into a library's model; ``made`` says how that is built, if it can be."""
-    model = [f"model = {made}  # {image_words(encoder)}"]
+    model = [f"model = {made}  # {image_summary(encoder)}"]
     if not made:
-        model = [f"# no model of {library} has these sizes; build one: {image_words(encoder)}", "model = ..."]
+        model = [
+            f"# no model of {library} has these sizes; build one: {image_summary(encoder)}",
+            "model = ...",
+        ]
     return [*model, "print(model.load_state_dict(torch.load('FILE', weights_only=True), strict=False))"]
 
 

@@ -1,4 +1,4 @@
-"""A few training scenes with nothing hidden: what batch norms are measured on before weights are used."""
+"""Passes over a few training scenes with nothing hidden, on which batch norms are measured before use."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ STATISTICS_SCENES = 4
 """Training scenes, evenly spread."""
 
 
-def whole_scenes(
+def encode_unmasked(
     recipe: nn.Module, dataset: SceneDataset, *, training: int, batch_size: int, device: torch.device
 ) -> Iterator[object]:
     """Encode a few training scenes with nothing hidden, as encoders are used.

@@ -13,7 +13,7 @@ from renderpretrain.transfer.encoder import Encoder
 from renderpretrain.transfer.pretrained import read_pretrained
 
 
-def begin_with(
+def initialize_encoders(
     encoders: Mapping[str, nn.Module],
     path: Path | str,
     *,
