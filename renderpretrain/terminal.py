@@ -57,7 +57,7 @@ class GuardedStream:
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write several texts."""
+        """Write several texts, one after the other."""
         for line in lines:
             self.write(line)
 

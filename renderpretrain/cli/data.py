@@ -23,7 +23,7 @@ MANY = 50
 
 @data.callback()
 def verbs() -> None:
-    """Look at recordings."""
+    """Look at recordings and check them."""
 
 
 @data.command("check")

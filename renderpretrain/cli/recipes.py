@@ -19,7 +19,7 @@ recipes = typer.Typer(help="Which recipes there are; without a verb, the list.",
 
 @recipes.command("list")
 def list_recipes() -> None:
-    """One line per recipe."""
+    """Print one line for every recipe."""
     from renderpretrain.recipes import RECIPES
 
     width = max(len(name) for name in RECIPES)

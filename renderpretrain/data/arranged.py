@@ -30,11 +30,11 @@ class ArrangedScenes:
         return arranged(self.recording[index], self.camera_names)
 
     def sequence(self, index: int) -> Sequence[int]:
-        """As the recording has it."""
+        """The numbers of the scenes of a sequence, as the recording has them."""
         return self.recording.sequence(index)
 
     def without_images(self, index: int) -> Scene:
-        """As the recording has it."""
+        """Scene ``index`` without its images, as the recording has it."""
         return self.recording.without_images(index)
 
 

@@ -48,12 +48,12 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Number of samples."""
+        """How many samples the batch has."""
         return len(self.names)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device that the tensors are on."""
         return self.points.xyz.device
 
     def require_views(self, instead: str) -> Views:

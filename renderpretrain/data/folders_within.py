@@ -12,7 +12,7 @@ from renderpretrain.data.windows import SceneWindows
 
 
 def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFolder]) -> SceneDataset:
-    """The same data set with its scene folders changed.
+    """A data set like the given one, in which every scene folder has been changed by a function.
 
     Those of mixtures, windows and miscalibrated scenes are found; a wrapper of the user's own stays as it is.
 

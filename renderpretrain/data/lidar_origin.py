@@ -161,7 +161,7 @@ def _elevations(points: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _medians(values: np.ndarray, rings: np.ndarray) -> np.ndarray:
-    """Median of each ring."""
+    """The median of the values of each ring."""
     order = np.lexsort((values, rings))
     counts = np.bincount(rings)
     starts = np.cumsum(counts) - counts

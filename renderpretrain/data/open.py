@@ -128,7 +128,7 @@ def _count(least: int) -> Callable[[str], int]:
 
 
 def _triple(text: str) -> tuple[float, float, float]:
-    """Reads ``x,y,z``."""
+    """Read three numbers ``x,y,z`` of a word."""
     x, y, z = (float(part) for part in text.split(","))
     if not math.isfinite(x + y + z):
         raise ValueError
@@ -136,7 +136,7 @@ def _triple(text: str) -> tuple[float, float, float]:
 
 
 def _seconds(text: str) -> float:
-    """Reads a duration."""
+    """Read a duration in seconds of a word."""
     value = float(text)
     if not 0 < value < math.inf:
         raise ValueError
@@ -144,7 +144,7 @@ def _seconds(text: str) -> float:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Reads ``a,b,c``."""
+    """Read names ``a,b,c`` of a word."""
     names = listed(text)
     if "" in names or len(set(names)) < len(names):
         raise ValueError

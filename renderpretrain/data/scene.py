@@ -231,7 +231,7 @@ class SceneDataset(Protocol):
     """What the library needs of a data set."""
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """How many scenes there are."""
 
     def __getitem__(self, index: int) -> Scene:
         """Scene ``index``; the same index gives the same scene."""

@@ -131,7 +131,7 @@ class VolumeEncoder(nn.Module):
 
     @uncompiled
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
-        """The network's volume. Differentiable."""
+        """The network's volume, checked against what was said of it. Differentiable."""
         check_sparse(x)
         volume = self.network(x.dense())
         expected = (x.batch_size, self.out_channels, *self._shape(x.spatial_shape))

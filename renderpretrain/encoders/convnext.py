@@ -117,7 +117,7 @@ class ConvNeXt(nn.Module):
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
-        """All of them; of a layer scale whether there is one."""
+        """Depths and widths, the output norms, and whether there is a layer scale."""
         stages = count_numbers(state, r"stages\.(\d+)\.")
         return {
             "depths": [count_numbers(state, rf"stages\.{i}\.blocks\.(\d+)\.") for i in range(stages)],

@@ -96,7 +96,7 @@ class FPN(nn.Module):
 
     @property
     def sizes(self) -> Sizes:
-        """Those, too; what an ignored map has is not known and is 0."""
+        """All arguments; the channels of a map that is ignored are not known and are 0."""
         return {
             **self.sizes_of(self.state_dict()),
             "in_channels": [0] * self.start_level + list(self.in_channels),

@@ -23,7 +23,7 @@ from renderpretrain.encoders.key_tables import SAME, Table, inverted, rename
 
 
 def as_it_is(tensors: Tensors) -> Tensors:
-    """For networks whose values need no change."""
+    """Tensors without a change, for networks whose values need none."""
     return tensors
 
 

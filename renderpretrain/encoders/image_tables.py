@@ -76,7 +76,7 @@ def authors_convnext(depthwise: str, pointwise: str) -> Table:
 
 
 def reorder_merging(tensors: Tensors) -> Tensors:
-    """For mmdetection, which reads merged cells channel by channel, and right before below."""
+    """Put the four merged cells into mmdetection's order: channel by channel, and right before below."""
     out = dict(tensors)
     for key, value in tensors.items():
         if ".downsample." in key:
@@ -86,7 +86,7 @@ def reorder_merging(tensors: Tensors) -> Tensors:
 
 
 def restore_merging(tensors: Tensors) -> Tensors:
-    """Undo :func:`reorder_merging`."""
+    """Put the four cells of a patch merging back into our order, undoing :func:`reorder_merging`."""
     out = dict(tensors)
     for key, value in tensors.items():
         if ".downsample." in key:
@@ -118,7 +118,7 @@ def without_index(tensors: Tensors) -> Tensors:
 
 
 def import_mm_swin(tensors: Tensors) -> Tensors:
-    """Undo :func:`export_mm_swin`."""
+    """Take a Swin's values from mmdetection's order into ours, undoing :func:`export_mm_swin`."""
     return restore_merging(without_index(tensors))
 
 
@@ -137,5 +137,5 @@ def scale_as_map(tensors: Tensors) -> Tensors:
 
 
 def scale_as_row(tensors: Tensors) -> Tensors:
-    """Undo :func:`scale_as_map`."""
+    """Store layer scales as rows ``(C,)``, undoing :func:`scale_as_map`."""
     return {k: v.flatten() if k.endswith("layer_scale") else v for k, v in tensors.items()}

@@ -23,7 +23,7 @@ def rename(key: str, table: Table) -> str | None:
 
 
 def inverted(table: Table) -> Table:
-    """The way back."""
+    """The table that leads from the other library's keys to ours."""
     return tuple((theirs, ours) for ours, theirs in table)
 
 
@@ -34,5 +34,5 @@ def dotted(prefix: str | None) -> str | None:
 
 @cache
 def _pattern(beginning: str) -> re.Pattern[str]:
-    """What matches it."""
+    """A regular expression for keys that begin so, with ``#`` for numbers."""
     return re.compile(r"(\d+)".join(re.escape(part) for part in beginning.split("#")))

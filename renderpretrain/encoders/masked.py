@@ -38,7 +38,7 @@ class MaskedConv2d(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "B _ _ _"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
     ) -> Float[Tensor, "B _ _ _"]:
-        """Convolve, then hide."""
+        """Convolve, then set the hidden cells to zero."""
         return hide_cells(super().forward(x), hidden)
 
 
@@ -48,7 +48,7 @@ class MaskedMaxPool2d(nn.MaxPool2d):
     def forward(
         self, x: Float[Tensor, "B C _ _"], hidden: Bool[Tensor, "B 1 _ _"] | None = None
     ) -> Float[Tensor, "B C _ _"]:
-        """Pool, then hide."""
+        """Take the maxima, then set the hidden cells to zero."""
         return hide_cells(super().forward(x), hidden)
 
 

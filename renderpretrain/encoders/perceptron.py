@@ -17,5 +17,5 @@ class Perceptron(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "*cells C"]) -> Float[Tensor, "*cells C"]:
-        """Differentiable."""
+        """Two linear layers with a GELU between them, cell by cell. Differentiable."""
         return self.fc2(nn.functional.gelu(self.fc1(x)))

@@ -66,7 +66,7 @@ def _numbered(device: torch.device | str) -> torch.device:
 
 
 def _tried(place: torch.device) -> dict[str, Any]:
-    """The self-test's outcome."""
+    """Whether spconv passes its self-test on a device, and why not."""
     try:
         if place.type == "cuda":
             _try_in_a_process_of_its_own(place)
@@ -167,7 +167,7 @@ def _rulebook(x: SparseTensor, spec: ConvSpec, known: Rulebook | None) -> Rulebo
 
 
 def _run_spconv(x: SparseTensor, weight: Tensor, spec: ConvSpec) -> SparseTensor:
-    """The same through spconv."""
+    """Run a convolution through spconv and give what our own code gives."""
     spconv = _import_spconv()
     engine = _engine(spec, weight.shape[4], weight.shape[0], x.features.device.type)
     known = x.rulebooks.get("spconv", {})

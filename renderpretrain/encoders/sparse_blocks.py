@@ -23,7 +23,7 @@ class RowBatchNorm(BatchNorm1d):
         super().__init__(channels, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Float[Tensor, "M C"]) -> Float[Tensor, "M C"]:
-        """Normalised rows. Differentiable."""
+        """The rows, normalised over each channel. Differentiable."""
         if len(x) > 1:
             return super().forward(x)
         mean, var = self.running_mean, self.running_var
@@ -34,7 +34,7 @@ class SparseSequential(nn.Sequential):
     """Modules in order; sparse ones get the sparse tensor, all others its features."""
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        """The last module's result."""
+        """Apply the modules one after the other."""
         for module in self:
             takes_sparse = isinstance(
                 module, (SubMConv3d, SparseConv3d, SparseInverseConv3d, SparseSequential, SparseBasicBlock)

@@ -163,7 +163,7 @@ class SparseEncoder(nn.Module):
 
     @property
     def sizes(self) -> Sizes:
-        """Its own strides and paddings, too."""
+        """All arguments, its own strides and paddings among them."""
         *specs, out = strided_specs(self)
         return {
             **self.sizes_of(self.state_dict()),

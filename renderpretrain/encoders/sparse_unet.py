@@ -153,7 +153,7 @@ class SparseUNet(nn.Module):
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
-        """All of them."""
+        """Widths, depths and data sets, which weights tell all."""
         prompted = "conv_input.conv.weight" in state
         conv, stages = ("conv" if prompted else "0"), count_numbers(state, r"down\.(\d+)\.")
         down = [side_of(state, f"down.{s}.{conv}.weight", 0) for s in range(stages)]

@@ -65,7 +65,7 @@ def covering_shape(shape: tuple[int, int, int], convs: Sequence[ConvSpec]) -> tu
 
 
 def _covering_size(size: int, axis: int, convs: Sequence[ConvSpec]) -> int:
-    """The same along one axis."""
+    """The enlarged size of the input along one axis."""
     total = 1
     for conv in convs:
         total *= conv.stride[axis]

@@ -134,7 +134,7 @@ class SwinTransformer(nn.Module):
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
-        """All of them; the window by the number of places that two cells in it can have."""
+        """All arguments; the window by the number of places that two cells in it can have."""
         layers = count_numbers(state, r"layers\.(\d+)\.")
         rows = side_of(state, "layers.0.blocks.0.attn.relative_position_bias_table", 0)
         return {
@@ -171,7 +171,7 @@ class SwinBlock(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
-        """Add both branches. Differentiable."""
+        """Add the attention and then the perceptron to the cells. Differentiable."""
         rate = self.drop_path if self.training else 0.0
         x = x + drop(self.attn(self.norm1(x)), rate)
         return x + drop(self.mlp(self.norm2(x)), rate)

@@ -92,7 +92,7 @@ class VolumeNeck(nn.Module):
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
-        """All of them."""
+        """Widths, strides and depths, which weights tell all."""
         branches = count_numbers(state, r"blocks\.(\d+)\.")
         convs = [k for k, v in state.items() if k.startswith("blocks.0.") and v.ndim == 5]
         return {
@@ -123,7 +123,7 @@ class VolumeConv(nn.Module):
         self.norm = _norm(out_channels)
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
-        """Differentiable."""
+        """Convolve, normalise and rectify a volume. Differentiable."""
         check_shape("volume", volume, "B C Z Y X", C=self.conv.in_channels)
         return self.norm(self.conv(volume)).relu()
 

@@ -109,7 +109,7 @@ class _Upsampling(nn.Module):
 
 
 class _NormConv(nn.Module):
-    """Batch normalisation, convolution, ReLU."""
+    """Batch normalisation, a 3x3x3 convolution and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("bias_rows", _bias_rows(window), persistent=False)
 
     def forward(self, x: Float[Tensor, "B h w C"]) -> Float[Tensor, "B h w C"]:
-        """Mixed cells. Differentiable."""
+        """Attention among the cells of every window. Differentiable."""
         _, height, width, _ = x.shape
         # Counted in windows, so that a compiler of changing sizes knows that they divide.
         windows = (-(-height // self.window), -(-width // self.window))

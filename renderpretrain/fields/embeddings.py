@@ -35,7 +35,7 @@ class Embeddings:
 
     @property
     def channels(self) -> int:
-        """Width of a vector."""
+        """The width of the vectors, one of which every class has."""
         return self.vectors.shape[1]
 
     def targets(

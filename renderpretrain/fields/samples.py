@@ -24,15 +24,15 @@ class FieldAnswer(Protocol):
 
     @property
     def channels(self) -> dict[str, Float[Tensor, "*batch S C"]]:
-        """By name."""
+        """The further values at the samples, by name."""
 
     @property
     def sdf(self) -> Float[Tensor, "*batch S"] | None:
-        """Metres."""
+        """Signed distances at the samples in metres."""
 
     @property
     def gradients(self) -> Float[Tensor, "*batch S 3"] | None:
-        """World axes."""
+        """Gradients of the signed distance, along the axes of the world."""
 
     def composite(self, samples: RaySamples) -> ops.Composited:
         """Depth, opacity and every sample's share, in float32 or float64; there are no values."""

@@ -132,7 +132,7 @@ class SDFField(nn.Module):
         return features[..., :half], features[..., half:]
 
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
-        """Signed distance alone, metres."""
+        """The signed distance alone, in metres, without the other channels."""
         check_volume(volume, self.grid, self.channels)
         check_shape("points", points, "B P 3", B=len(volume))
         features, _ = self._read(volume, points)
@@ -142,7 +142,7 @@ class SDFField(nn.Module):
     """Positive in free space, zero on the surface."""
 
     def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """At points ``(B, P, 3)``: distance in metres, its gradient, geometry feature and channel feature."""
+        """Distance in metres, its gradient, geometry feature and channel feature at points ``(B, P, 3)``."""
         features, others = self._read(volume, points)
         out, by_points, by_features = self.distance.with_gradient(points / self.extent, features)
         if self.split:

@@ -92,7 +92,7 @@ class Cameras:
 
     @property
     def shape(self) -> torch.Size:
-        """The batch axes."""
+        """Sizes of the batch axes that all tensors begin with."""
         return self.intrinsics.shape[:-2]
 
     @property
@@ -102,7 +102,7 @@ class Cameras:
 
     @property
     def world_to_camera(self) -> Float[Tensor, "*batch 4 4"]:
-        """The inverse of ``camera_to_world``."""
+        """The inverse of ``camera_to_world``, 4x4."""
         return invert_pose(self.camera_to_world)
 
     def rays(self, pixels: Float[Tensor, "*batch P 2"]) -> Rays:
@@ -178,7 +178,7 @@ class Cameras:
         )
 
     def __getitem__(self, index: object) -> "Cameras":
-        """Index the batch axes."""
+        """The cameras that an index into the batch axes chooses."""
         return replace(
             self,
             intrinsics=self.intrinsics[index],  # type: ignore[index]

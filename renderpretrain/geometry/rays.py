@@ -54,7 +54,7 @@ class Rays:
 
     @property
     def shape(self) -> torch.Size:
-        """The leading axes."""
+        """Sizes of the axes before the last, such as ``(B, R)``."""
         return self.origins.shape[:-1]
 
     def at(self, t: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S 3"]:
@@ -62,7 +62,7 @@ class Rays:
         return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
 
     def __getitem__(self, index: object) -> "Rays":
-        """Index the leading axes."""
+        """The rays that an index into the leading axes chooses."""
         return Rays(self.origins[index], self.directions[index])  # type: ignore[index]
 
     def to(self, device: torch.device | str) -> "Rays":
@@ -94,12 +94,12 @@ class RaySamples:
 
     @property
     def t_mids(self) -> Float[Tensor, "*batch S"]:
-        """Interval centres, metres."""
+        """Distances to the middles of the intervals, in metres."""
         return 0.5 * (self.t_starts + self.t_ends)
 
     @property
     def deltas(self) -> Float[Tensor, "*batch S"]:
-        """Interval lengths, metres."""
+        """Lengths of the intervals along the ray, in metres."""
         return self.t_ends - self.t_starts
 
     @staticmethod

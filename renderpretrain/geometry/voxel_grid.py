@@ -116,7 +116,7 @@ class VoxelGrid:
         return points * ops.constant(self.scale, points) + ops.constant(self.offset, points)
 
     def to_world(self, index: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Inverse of :meth:`to_index`."""
+        """World coordinates of positions counted in voxels; the inverse of :meth:`to_index`."""
         return (index - ops.constant(self.offset, index)) * ops.constant(self.voxel_size, index)
 
     def contains(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:

@@ -22,7 +22,7 @@ class PillarLayer(nn.Module):
         self.norm = BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Float[Tensor, "M _"]) -> Float[Tensor, "M _"]:
-        """Differentiable."""
+        """A linear layer, normalised and rectified, on every row. Differentiable."""
         x, norm = self.linear(x), self.norm
         if len(x) > 1:
             return norm(x).relu()

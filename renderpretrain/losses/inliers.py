@@ -88,7 +88,7 @@ def trimmed_weights(
 
 
 def _sizes(residual: Tensor, valid: Tensor, fill: int | float) -> Tensor:
-    """Absolute residuals, without gradient."""
+    """Absolute residuals, through which no gradient flows."""
     check_shape("residual", residual, "B R ...")
     check_alike(residual=residual, valid=valid)
     check_floating(residual=residual)

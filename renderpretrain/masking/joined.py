@@ -27,7 +27,7 @@ class Joinable:
         return Either((cast(MaskPolicy, self), other))
 
     def __ror__(self, other: MaskPolicy) -> "Either":
-        """The same, behind a plain function."""
+        """Either policy, where the first one is a plain function."""
         return Either((other, cast(MaskPolicy, self)))
 
     def __and__(self, other: MaskPolicy) -> "Both":
@@ -35,7 +35,7 @@ class Joinable:
         return Both((cast(MaskPolicy, self), other))
 
     def __rand__(self, other: MaskPolicy) -> "Both":
-        """The same, behind a plain function."""
+        """Both policies, where the first one is a plain function."""
         return Both((other, cast(MaskPolicy, self)))
 
 

@@ -72,7 +72,7 @@ class WeightedMask(Joinable):
 
 
 def no_mask(candidates: Bool[Tensor, "B ..."], seeds: Int[Tensor, " B"]) -> Bool[Tensor, "B ..."]:
-    """Hide nothing."""
+    """A policy that hides nothing at all."""
     return torch.zeros_like(candidates)
 
 

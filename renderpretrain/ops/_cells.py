@@ -45,7 +45,7 @@ def _past_the_last(index: Tensor, num_cells: int) -> ValueError:
 
 
 def sort_reference(index: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-    """:func:`sort_cells` in plain PyTorch."""
+    """What :func:`sort_cells` does, in plain PyTorch."""
     cells, order = rows_of(index, num_cells).sort(stable=True)
     return cells, order.int()
 

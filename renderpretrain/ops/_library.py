@@ -95,7 +95,7 @@ def register_gradient(
 
 
 def _widening(name: str, device_type: str, stored: Container[int]) -> Callable[..., Any]:
-    """The operator's autocast rule."""
+    """The autocast rule of an operator that computes in float32."""
 
     def widened(place: int, value: Any) -> Any:
         half = isinstance(value, Tensor) and value.dtype in HALF and place not in stored

@@ -23,7 +23,7 @@ def read_maps(maps: Tensor, places: Tensor) -> Tensor:
 
 
 def read_by_gathers(maps: Tensor, places: Tensor) -> Tensor:
-    """The same, slower, and differentiable to any order."""
+    """Read maps by gathers: slower, and differentiable to any order."""
     volume = maps if maps.dim() == 5 else maps[:, :, None]
     points, scale, offset = _in_volume(places, volume.shape[2:])
     return gather_reference(volume.to(places.dtype), points, scale, offset)

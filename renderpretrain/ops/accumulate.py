@@ -55,7 +55,7 @@ def check_values(name: str, samples: Tensor, values: Tensor) -> None:
 
 
 def rays_of(samples: Tensor, values: Tensor, early_stop: float = 0.0) -> Rays:
-    """Sizes for the kernels."""
+    """The sizes that the kernels ask for: rays, samples, channels, type and early stop."""
     num_samples, channels = values.shape[-2:]
     return Rays(samples.shape[:-1].numel(), num_samples, channels, TYPE_CODES[values.dtype], early_stop)
 

@@ -141,7 +141,7 @@ def new_outputs(samples: Tensor, values: Tensor) -> Composited:
 
 
 def gradient_by_t(weights: Tensor, opacity: Tensor, grad_depth: Tensor | None) -> Tensor | None:
-    """Of the expected depth; absent where nobody used that."""
+    """The gradient of the expected depth by ``t``; absent where nobody used that depth."""
     if grad_depth is None:
         return None
     return weights * (grad_depth / (opacity + OPACITY_EPSILON))[..., None]

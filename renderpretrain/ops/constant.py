@@ -38,5 +38,5 @@ def _made(numbers: tuple[Any, ...], dtype: torch.dtype, device: torch.device) ->
 
 
 def _hashable(numbers: Sequence[Any]) -> tuple[Any, ...]:
-    """The same nesting in tuples."""
+    """Nested sequences as nested tuples, which can be keys."""
     return tuple(_hashable(n) if isinstance(n, Sequence) else n for n in numbers)

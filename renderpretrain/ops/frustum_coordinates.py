@@ -49,7 +49,7 @@ def frustum_coordinates_reference(
     depth_range: tuple[float, float],
     nearest: float = 1e-3,
 ) -> tuple[Float[Tensor, "N P 3"], Bool[Tensor, " N P"]]:
-    """:func:`frustum_coordinates` in plain PyTorch."""
+    """What :func:`frustum_coordinates` does, in plain PyTorch."""
     near, far = depth_range
     with torch.autocast(points.device.type, enabled=False):
         projected = points @ matrices[..., :3].mT + matrices[:, None, :, 3]

@@ -217,7 +217,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _second_gradient(
     ctx: Any, along_volume: Tensor | None, along_points: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    """From the cotangents of ``grad_volume`` and ``grad_points`` (``None`` where nobody used one of them)."""
+    """Gradients of the backward pass, given cotangents of ``grad_volume`` and ``grad_points`` (or none)."""
     grad, volume, points = ctx.saved_tensors
     frame = ctx.scale, ctx.offset
     needed = ctx.needs_input_grad

@@ -150,7 +150,7 @@ def _sizes(rows: Tensor, probabilities: Tensor | None, coordinates: Tensor, mean
 def _image_lift(
     rows: Tensor, probabilities: Tensor | None, coordinates: Tensor, valid: Tensor, mean: bool
 ) -> Tensor:
-    """From maps ``(B, N, h, w, C)``."""
+    """What :func:`image_lift` does, on maps ``(B, N, h, w, C)``."""
     probabilities = _dense(probabilities)
     out = new_memory(coordinates, *coordinates.shape[::2], rows.shape[-1])
     if _without_bins(probabilities):
@@ -201,7 +201,7 @@ def _add_in_fixed_order(  # noqa: PLR0913 - the op's arguments and its outputs
     grad_rows: Tensor | None,
     grad_probabilities: Tensor | None,
 ) -> None:
-    """In plain PyTorch, for CUDA's kernel adds in the order its threads happen to run in."""
+    """The sums in plain PyTorch, because CUDA's kernel adds in the order its threads happen to run in."""
     seen = _seen(coordinates, valid)
     grad = grad / seen.sum(1).clamp(min=1) if mean else grad
     for n in range(rows.shape[1]):

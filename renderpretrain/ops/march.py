@@ -196,7 +196,7 @@ def march_packed_reference(  # noqa: PLR0913 - the signature of march_packed
     offset: tuple[float, float, float],
     step: float,
 ) -> PackedSamples:
-    """:func:`march_packed` in plain PyTorch."""
+    """What :func:`march_packed` does, in plain PyTorch."""
     borders, found = all_steps(origins, directions, t_near, t_far, occupied, scale, offset, step)
     borders, found = borders.flatten(0, 1), found.flatten(0, 1)
     offsets = torch.cat([found.new_zeros(1, dtype=torch.int64), found.sum(-1).cumsum(0)])

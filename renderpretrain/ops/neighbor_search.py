@@ -37,7 +37,7 @@ def linear_keys(coords: Int[Tensor, "M 4"], shape: Triple) -> Int[Tensor, " M"]:
 
 
 def from_linear_keys(keys: Int[Tensor, " M"], shape: Triple) -> Int[Tensor, "M 4"]:
-    """Inverse of :func:`linear_keys`."""
+    """Coordinates ``(b, z, y, x)`` of keys; the inverse of :func:`linear_keys`."""
     x, rest = keys % shape[2], keys // shape[2]
     y, rest = rest % shape[1], rest // shape[1]
     return torch.stack([rest // shape[0], rest % shape[0], y, x], dim=1)

@@ -104,7 +104,7 @@ def _check(positions: Tensor, sdf: Tensor, inv_s: float, u: Tensor) -> None:
 
 
 def _neus_upsample(positions: Tensor, sdf: Tensor, inv_s: float, u: Tensor) -> Tensor:
-    """With sorted quantiles, the same for all rays ``(count,)`` or each ray's own ``(..., count)``."""
+    """What :func:`neus_upsample` does, with sorted quantiles: ``(count,)``, or ``(..., count)`` by ray."""
     out = _fake(positions, sdf, inv_s, u)
     inputs = positions, sdf, u
     num_rays, count = positions.shape[:-1].numel(), u.shape[-1]

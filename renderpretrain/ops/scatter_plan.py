@@ -46,12 +46,12 @@ class ScatterPlan:
 
     @property
     def num_cells(self) -> int:
-        """Cells, occupied or not."""
+        """How many cells there are, occupied or not."""
         return self.offsets.shape[0] - 1
 
     @property
     def counts(self) -> Int[Tensor, " cells"]:
-        """Points in each cell."""
+        """How many points lie in each cell."""
         return self.offsets.diff()
 
 
@@ -65,7 +65,7 @@ def made_plan(order: Tensor, offsets: Tensor, index: Tensor) -> ScatterPlan:
 
 
 def _remember(plan: ScatterPlan, index: Tensor) -> None:
-    """That the plan fits the index as it is now."""
+    """Note that the plan fits the index as it is now."""
     object.__setattr__(plan, "index", index)
     object.__setattr__(plan, "writes", count_writes(index))
 
@@ -136,7 +136,7 @@ def scatter_plan(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
 
 
 def scatter_plan_reference(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
-    """:func:`scatter_plan` in plain PyTorch."""
+    """What :func:`scatter_plan` does, in plain PyTorch."""
     order, offsets = _planned(*sort_reference(index, num_cells), num_cells)
     return made_plan(order, offsets, index)
 

@@ -117,7 +117,7 @@ def strided_neighbors_reference(
 def _check(
     coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes = (1, 1, 1), padding: Sizes = (0, 0, 0)
 ) -> None:
-    """All but where the voxels are."""
+    """Check all arguments but the place of the voxels."""
     check_shape("coords", coords, "M 4")
     check_integer("coords", coords)
     if len(coords) >= INT32_LIMIT:

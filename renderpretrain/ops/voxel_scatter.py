@@ -107,7 +107,7 @@ def _check_reduce(reduce: str) -> None:
 
 
 def _check_plan(order: Tensor, offsets: Tensor, reduce: str) -> None:
-    """What the kernels follow."""
+    """Refuse a plan that the kernels could not follow."""
     _check_reduce(reduce)
     check_rows("order", order, len(order))
     check_rising("offsets", offsets, len(order))

@@ -109,7 +109,7 @@ def occupied_cells(index: Int[Tensor, " P"], num_cells: int) -> OccupiedCells:
 
 
 def occupied_cells_reference(index: Int[Tensor, " P"], num_cells: int) -> OccupiedCells:
-    """:func:`occupied_cells` in plain PyTorch."""
+    """What :func:`occupied_cells` does, in plain PyTorch."""
     cells, rows, order, offsets = _distinct(*sort_reference(index, num_cells), num_cells)
     return OccupiedCells(cells, rows, made_plan(order, offsets, rows))
 

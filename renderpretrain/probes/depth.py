@@ -49,6 +49,6 @@ def _sums(outputs: Float[Tensor, "M 1"], answers: Float[Tensor, " M"]) -> Float[
 
 
 def _scores(sums: Float[Tensor, "3"]) -> dict[str, float]:
-    """Means."""
+    """The mean of every score over the pixels."""
     relative, squared, count = sums.tolist()
     return {"abs_rel": relative / max(count, 1), "rmse": (squared / max(count, 1)) ** 0.5}

@@ -71,7 +71,7 @@ class Head(nn.Module):
         self.to(features.device)
 
     def forward(self, features: Float[Tensor, "M C"]) -> Float[Tensor, "M K"]:
-        """Differentiable."""
+        """Answers for feature vectors: scaled, then mapped linearly. Differentiable."""
         return self.linear(self.scaled(features))
 
     def scaled(self, features: Float[Tensor, "M C"]) -> Float[Tensor, "M C"]:

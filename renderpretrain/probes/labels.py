@@ -9,7 +9,7 @@ Rows = Int[Tensor, " K"] | slice | None
 
 
 def choose_scenes(counts: list[int], fraction: int | float, seed: int) -> tuple[list[Rows], int]:
-    """All places of a fraction of the scenes, at least one; a larger fraction holds a smaller one.
+    """Chooses a fraction of the scenes, at least one; a larger fraction holds a smaller one.
 
     Args:
         counts: One number per scene; only how many there are matters.

@@ -21,7 +21,7 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Mean and deviation of one value or more."""
         return Spread(fmean(values), stdev(values) if len(values) > 1 else 0.0)
 
 

@@ -28,7 +28,7 @@ class ProbeSamples:
     positions: Float[Tensor, "M 3"] | None = None
 
     def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "ProbeSamples":
-        """The chosen ones."""
+        """The samples that an index or a slice chooses."""
         positions = None if self.positions is None else self.positions[rows]
         return ProbeSamples(self.features[rows], self.answers[rows], positions)
 
@@ -65,7 +65,7 @@ def one_batch(scene: Scene) -> Batch:
 
 
 def some(rows: Int[Tensor, " M"], limit: int) -> Int[Tensor, " K"]:
-    """At most ``limit`` of the rows, in order, by a chance that depends on their number alone."""
+    """Choose at most ``limit`` rows, in order, by a chance that depends on their number alone."""
     if len(rows) <= limit:
         return rows
     generator = torch.Generator().manual_seed(PLACES_SEED)

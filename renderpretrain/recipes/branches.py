@@ -71,7 +71,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ImageConfig(Settings):
-    """An image network."""
+    """Settings of an image network and its neck."""
 
     backbone: Backbone = "convnext"
     weights: WeightsFile = None
@@ -384,7 +384,7 @@ class CameraBranch(nn.Module):
         return self.view_transform(self.maps(batch, patches), depth, views.cameras, views.valid)
 
     def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
-        """The neck's map."""
+        """The map that the neck makes of the images."""
         seen = batch.require_views("modality=lidar").images
         images = self.normalize(seen).flatten(0, 1)
         if patches is not None:

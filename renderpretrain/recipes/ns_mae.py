@@ -38,7 +38,7 @@ FEATURE_STRIDE = 8
 
 
 class EncoderConfig(sections.SparseConfig):
-    """Voxels, sparse encoder."""
+    """Settings of the voxels and of the sparse encoder."""
 
     out_channels: settings.Width = Field(32, gt=0, description="Width of the encoder's slices.")
 

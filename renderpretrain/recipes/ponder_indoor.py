@@ -104,7 +104,7 @@ class PointMaskConfig(Settings):
 
 
 class PixelRayConfig(Settings):
-    """Which pixels are rendered."""
+    """Settings of which pixels are rendered."""
 
     per_view: Count = Field(256, gt=0, description="Pixels with a depth, per view.")
 

@@ -281,7 +281,7 @@ class PonderOutdoor(nn.Module):
 
 
 def new_token(channels: int) -> Float[Tensor, " C"]:
-    """A small random vector."""
+    """A small random vector that stands for hidden voxels."""
     return nn.init.trunc_normal_(torch.empty(channels), std=0.02)
 
 

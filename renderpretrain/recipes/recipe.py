@@ -231,7 +231,7 @@ class RunSettings(Protocol):
 
     @property
     def optimization(self) -> OptimizationConfig:
-        """How it is trained."""
+        """How the recipe is trained: steps, rates, schedule."""
 
 
 def missing_from(recipe: object, protocol: type) -> list[str]:

@@ -51,7 +51,7 @@ class RunDescription:
 
     @property
     def entry(self) -> Entry:
-        """The recipe."""
+        """The entry of the recipe among all recipes."""
         return entry_of(self.recipe)
 
     @property
@@ -66,7 +66,7 @@ class RunDescription:
         return " ".join(filter(None, (self.recipe, self.preset)))
 
     def as_tree(self) -> Tree:
-        """Plain values for ``config.yaml``."""
+        """The description as plain values for ``config.yaml``."""
         told = {each.name: getattr(self, each.name) for each in fields(self)}
         plain = {"config": as_tree(self.config), "cameras": dict(self.cameras)}
         return told | plain | {"skipped": {name: list(at) for name, at in self.skipped.items()}}

@@ -20,7 +20,7 @@ class Entry(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user types."""
+        """What the user types to choose the recipe."""
 
     @property
     def config(self) -> type[BaseModel]:
@@ -28,7 +28,7 @@ class Entry(Protocol):
 
     @property
     def presets(self) -> Mapping[str, BaseModel]:
-        """Settings by name."""
+        """The published and the tiny settings, by name."""
 
     @property
     def indoor(self) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """The file with the resolved configuration."""
         return self.path / "config.yaml"
 
     @property
@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def pictures(self) -> Path:
-        """PNG files by step."""
+        """The folder of PNG files by step."""
         return self.path / "pictures"
 
     @property

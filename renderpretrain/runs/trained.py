@@ -34,7 +34,7 @@ class TrainedRun:
 
     @property
     def step(self) -> int:
-        """Updates done."""
+        """How many updates the weights have seen."""
         return int(self.state["step"])
 
     @property
@@ -44,7 +44,7 @@ class TrainedRun:
 
     @property
     def weights(self) -> dict[str, Any]:
-        """Tensors by name."""
+        """The tensors of the recipe, by name."""
         return self.state["model"]
 
     def recipe(self, *, thawed: bool = False) -> nn.Module:

@@ -25,7 +25,7 @@ from renderpretrain.samplers.intervals import (
 
 @runtime_checkable
 class RaySampler(Protocol):
-    """What chooses samples."""
+    """A callable that chooses where along rays a field is asked."""
 
     def __call__(
         self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None

@@ -80,7 +80,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Carry out one instruction."""
+        """Carry out one instruction of the pickle."""
         if name in PUSHED:
             self.stack.append(argument)
         elif name in CONSTANTS:
@@ -95,7 +95,7 @@ class _Machine:
             raise ValueError(f"an instruction that checkpoints do not have ({name})")
 
     def push(self, value: Any) -> None:
-        """Put a value down."""
+        """Put a value on top of the stack."""
         self.stack.append(value)
 
     def to_mark(self) -> list[Any]:

@@ -200,7 +200,7 @@ class _Records:
             raise ValueError("expected a file of a little-endian machine")
 
     def record(self, name: str) -> bytes:
-        """A record's bytes."""
+        """The bytes of one record in the archive."""
         try:
             return self.archive.read(self.root + name)
         except KeyError as error:

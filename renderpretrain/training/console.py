@@ -42,7 +42,7 @@ class LossyStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush it, likewise."""
+        """Flush the stream as long as it is there."""
         with self._lost():
             self.stream.flush()
 
@@ -51,7 +51,7 @@ class LossyStream(io.TextIOBase):
         return self.stream.isatty()
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """The file descriptor of the stream."""
         return self.stream.fileno()
 
     @contextmanager

@@ -20,7 +20,7 @@ from renderpretrain.training.loop import runs_in_bfloat16
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of one forward and backward pass on a batch, and of the optimiser.
+    """What one forward and backward pass on a batch costs, and the optimiser with it.
 
     Attributes:
         forward_flops: Floating-point operations of the forward pass; a multiply-add counts two. Counted are
@@ -105,7 +105,7 @@ def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Those of a batch, of what it consists of, and of the moments before."""
+    """All tensors of a batch, of what it consists of, and of the moments before."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple):
@@ -160,6 +160,6 @@ class Meter(TorchDispatchMode):
         self.most = max(self.most, self.now)
 
     def _forget(self, key: int, size: int) -> None:
-        """The memory is gone."""
+        """Count the memory of a tensor as free."""
         self._known.pop(key)
         self.now -= size

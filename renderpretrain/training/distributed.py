@@ -80,7 +80,7 @@ class Process:
         return self.rank == 0
 
     def total(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Sum over the processes."""
+        """The sum over the values of all processes."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values

@@ -24,7 +24,7 @@ def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any)
 
 
 def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
-    """As much again as forward for each gradient; PyTorch's own formula takes all channels for one group."""
+    """Each gradient costs as much as forward; PyTorch's own formula takes all channels for one group."""
     transposed, needed = rest[4], rest[-1]
     places = x if transposed else grad
     once = 2 * weight.numel() * places.shape[0] * math.prod(places.shape[2:])

@@ -67,11 +67,11 @@ class CheckpointClock:
         self.seconds, self.allowed, self.began = 60 * minutes, 6 * minutes, time.monotonic()
 
     def restart(self) -> None:
-        """Call after a checkpoint."""
+        """Begin to count anew, after a checkpoint has been written."""
         self.allowed, self.began = self.seconds, time.monotonic()
 
     def is_overdue(self) -> bool:
-        """Whether it is time."""
+        """Whether the last checkpoint was too long ago."""
         return not 0 <= time.monotonic() - self.began < self.allowed  # a clock may be set back
 
 

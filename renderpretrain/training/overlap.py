@@ -137,7 +137,7 @@ def _hits(recipe: nn.Module, batch: Batch) -> Bool[Tensor, "B R"] | None:
 
 
 def _device(recipe: nn.Module) -> torch.device:
-    """Where the recipe computes."""
+    """The device on which the recipe computes."""
     return next((p.device for p in recipe.parameters()), torch.device("cpu"))
 
 
@@ -148,7 +148,7 @@ def _setting(recipe: nn.Module, name: str) -> tuple[str, float] | None:
 
 
 def _found(config: BaseModel, name: str, section: str) -> Iterator[tuple[str, float]]:
-    """The same, wherever it stands."""
+    """All settings of a name, in whatever section they stand, with their dotted names."""
     for key in type(config).model_fields:
         value = getattr(config, key)
         if isinstance(value, BaseModel):
@@ -170,7 +170,7 @@ def _box(grid: VoxelGrid | None) -> str:
 
 
 def _axes(lower: Sequence[float], upper: Sequence[float]) -> str:
-    """A box in words."""
+    """A box in words, axis by axis."""
     return (
         ", ".join(f"{a} {low:.4g} to {high:.4g}" for a, low, high in zip("xyz", lower, upper, strict=True))
         + " m"

@@ -40,7 +40,7 @@ class DepthScale:
 
     @staticmethod
     def of(grid: VoxelGrid, places: Float[Tensor, "N 3"]) -> "DepthScale":
-        """As far as the farthest side of the grid is from any of the sensors' places (metres)."""
+        """Depths as far as the farthest side of the grid is from any of the sensors (metres)."""
         lower, upper = places.new_tensor(grid.lower), places.new_tensor(grid.upper)
         return DepthScale(torch.maximum(upper - places, places - lower).max().item())
 
@@ -116,7 +116,7 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
 
 
 def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
-    """One camera's row."""
+    """The panels of one camera, which are a row of the sheet."""
     batch = shown.batch
     camera, image = views.cameras[0, n], views.images[0, n]
     stride = max(1, image.shape[-1] // 224)

@@ -103,5 +103,5 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _identity(batch: Any) -> Any:
-    """Batches come collated."""
+    """The batch itself, because batches come collated."""
     return batch

@@ -98,7 +98,7 @@ def _anneal(start: float, end: float, progress: float) -> float:
 
 
 def _cycle(values: tuple[float, float, float], up: float, progress: float) -> float:
-    """From the first value to the second within the share ``up`` of the steps, then on to the third."""
+    """From the first value to the second within the share ``up`` of the steps, then on to the third one."""
     if progress < up:
         return _anneal(values[0], values[1], progress / up)
     return _anneal(values[1], values[2], (progress - up) / (1 - up))

@@ -130,7 +130,7 @@ def load_optimizer_state(
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> str:
-    """As the settings call it."""
+    """The name of an optimiser, as settings call it."""
     return type(optimizer).__name__.lower()
 
 

@@ -55,12 +55,12 @@ class Placed:
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
-    """Shapes by key."""
+    """The shape of every tensor, by its key."""
     return {key: tuple(value.shape) for key, value in tensors.items()}
 
 
 def place(name: str, encoder: Encoder, part: Part, host: Host) -> Placed:
-    """Rename, reorder, convert."""
+    """Rename, reorder and convert an encoder's tensors into a host's."""
     names = {key: rename(key, part.table) for key in encoder.tensors}
     left = part.to_host({there: encoder.tensors[ours] for ours, there in names.items() if there is not None})
     stock = part.stock(shapes_of(left))

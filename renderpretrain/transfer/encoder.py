@@ -36,7 +36,7 @@ class Encoder:
 
     @property
     def kind(self) -> str:
-        """Its class."""
+        """The name of the class of the encoder."""
         return str(self.spec["kind"])
 
     @property

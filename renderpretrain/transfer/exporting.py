@@ -151,7 +151,7 @@ def _read_from(source: Path | str | Pretrained, options: ExportOptions) -> list[
 
 
 def _chosen(pretrained: Pretrained, part: str | None) -> Pretrained:
-    """The encoders asked for."""
+    """The encoders that the user asked for."""
     if part is None:
         return pretrained
     chosen = choose_part(pretrained.encoders, part)

@@ -31,12 +31,12 @@ Snippet = Callable[[Pretrained, Tensors], list[str]]
 
 
 def as_it_is(tensors: Tensors) -> Tensors:
-    """For parts whose values need no change."""
+    """Tensors without a change, for parts whose values need none."""
     return tensors
 
 
 def as_exported(shapes: Shapes) -> Shapes:
-    """For modules whose sizes the host's configuration sets."""
+    """The shapes that are exported, for modules whose sizes the host's configuration sets."""
     return shapes
 
 

@@ -61,7 +61,7 @@ class PartReport:
 
     @property
     def filled(self) -> int:
-        """Numbers that arrive."""
+        """How many of the host's numbers the file fills."""
         return sum(map(_numbers, (self.matched, self.reshaped, self.added)))
 
     @property
@@ -72,7 +72,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """All parts on their way.
+    """What happened to all parts of an export or an import.
 
     Attributes:
         direction: Such as ``openpcdet (OpenPCDet)``.
@@ -114,7 +114,7 @@ class TransferReport:
         return ""
 
     def as_tree(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The report as plain values for JSON."""
         parts = [{**asdict(p), "filled": p.filled, "expected": p.expected} for p in self.parts]
         return {
             "direction": self.direction,

@@ -66,7 +66,7 @@ RANGE_ELEVATION = (math.radians(-28), math.radians(12))
 
 
 def range_view(origin: Float[Tensor, "3"], shape: tuple[int, int] = (32, 360)) -> View:
-    """All around a LiDAR: rows from high to low, columns by azimuth, +y in the middle, +x to its right."""
+    """View around a LiDAR: rows from high to low, columns by azimuth, +y in the middle, +x right of it."""
     low, high = RANGE_ELEVATION
     rows = high - (torch.arange(shape[0], device=origin.device) + 0.5) / shape[0] * (high - low)
     columns = ((torch.arange(shape[1], device=origin.device) + 0.5) / shape[1] - 0.5) * 2 * math.pi

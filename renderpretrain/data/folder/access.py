@@ -46,7 +46,7 @@ class FolderAccess:
 
     @cached_property
     def _home(self) -> Path:
-        """The folder without links."""
+        """The path of the folder, with links resolved."""
         return Path(os.path.realpath(self.path))
 
     def doubt(self, kind: str, name: str, where: str, words: str) -> None:

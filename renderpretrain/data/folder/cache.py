@@ -21,7 +21,7 @@ class MemoryCache:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """How much memory the entries hold, in bytes."""
         return sum(size for _, size in self._entries.values())
 
     def get(self, key: object, make: Callable[[], T], size: Callable[[T], int]) -> T:

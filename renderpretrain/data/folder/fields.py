@@ -82,7 +82,7 @@ def expected(what: str, got: object) -> PydanticCustomError:
 
 
 def _of_field(field: str, error: PydanticCustomError) -> PydanticCustomError:
-    """The same error of one field of an entry."""
+    """An error about an entry as an error about one of its fields."""
     return PydanticCustomError("expected", "{field}: {error}", {"field": field, "error": error.message()})
 
 
@@ -100,7 +100,7 @@ def _array(value: list[Any], shape: tuple[int, ...], what: str, largest: int | f
 
 
 def _check_pose(value: list[list[float]]) -> list[list[float]]:
-    """A rigid 4x4 motion."""
+    """Refuse what is not a rigid 4x4 motion."""
     pose = _array(value, (4, 4), "a 4x4 matrix", FARTHEST)
     rotation = pose[:3, :3]
     off = np.abs(rotation @ rotation.T - np.eye(3)).max()
@@ -131,7 +131,7 @@ def _check_intrinsics(value: list[list[float]]) -> list[list[float]]:
 
 
 def _check_vector(value: list[float]) -> list[float]:
-    """Three finite numbers."""
+    """Refuse what is not three finite numbers."""
     _array(value, (3,), "3 numbers", FARTHEST)
     return value
 
@@ -150,7 +150,7 @@ def _check_velocity(value: list[float | None]) -> list[float]:
 
 
 def check_lens(value: list[float]) -> list[float]:
-    """Five finite numbers."""
+    """Refuse lens coefficients other than the five finite numbers of OpenCV."""
     if len(value) in (4, 8):
         names = ", ".join(name for name, count in NAMED_LENSES.items() if count == len(value))
         raise expected(f"{OPENCV}, or another number of coefficients by name ({names})", value)
@@ -241,7 +241,7 @@ def within(what: str, low: int | float, high: int | float) -> AfterValidator:
 
 
 def _check_levels(value: list[float]) -> list[float]:
-    """Black below white."""
+    """Refuse levels whose black is not below their white."""
     black, white = _array(value, (2,), "2 numbers: what is black and what is white", 65535)
     if not 0 <= black < white:
         raise expected("what is black and then what is white, from 0 to 65535", value)

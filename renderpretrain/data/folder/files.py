@@ -74,7 +74,7 @@ class Sweep:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """How much memory the sweep holds, in bytes."""
         held = (self.points, self.rings, self.labels, self.colors, self.normals)
         return sum(a.nbytes for a in held if a is not None)
 
@@ -258,7 +258,7 @@ def _normals(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:
 
 
 def _labels(access: FolderAccess, name: str, frame: str, count: int) -> np.ndarray:
-    """One byte per point."""
+    """Class labels of a sweep, one byte per point."""
     labels = np.frombuffer(access.read(name, f"{frame}: lidar.semseg_file", SWEEP_BYTES), dtype=np.uint8)
     if len(labels) != count:
         raise SceneFolderError(

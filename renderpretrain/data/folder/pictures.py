@@ -67,7 +67,7 @@ class PictureFile:
         return SceneFolderError(f"{self.access.path / self.name}: {self.where}: {words}")
 
     def doubt(self, kind: str, words: str) -> None:
-        """Remark on it."""
+        """Note something that looks wrong with the picture."""
         self.access.doubt(kind, self.name, self.where, words)
 
 
@@ -247,5 +247,5 @@ def _sixteen_bits(entry: PictureFile, values: np.ndarray) -> Image.Image:
 
 
 def _transposed(picture: Image.Image, turn: Image.Transpose | None) -> Image.Image:
-    """The picture turned."""
+    """The picture, turned or mirrored as its orientation asks."""
     return picture if turn is None else picture.transpose(turn)

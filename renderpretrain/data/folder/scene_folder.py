@@ -188,7 +188,7 @@ class SceneFolder:
         return pictures
 
     def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
-        """A decoded sweep, remembered."""
+        """A sweep, decoded once and then kept in memory."""
 
         def read() -> Sweep:
             frame = folder.frames[index]

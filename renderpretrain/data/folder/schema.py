@@ -53,7 +53,7 @@ def _check_codes(value: object) -> object:
 
 
 class LidarEntry(BaseModel):
-    """One sweep."""
+    """What ``frames.json`` says of one LiDAR sweep."""
 
     file: File
     dtype: Literal["float32", "float64"] = "float32"
@@ -170,7 +170,7 @@ class OutdoorFrame(BaseModel):
         return next(self._stamps(), None)
 
     def _stamps(self) -> Iterator[float]:
-        """All that the frame says, in seconds."""
+        """All times that the frame names, in seconds."""
         for stamp, unit in ((self.timestamp_s, 1.0), (self.timestamp_us, 1e6), (self.timestamp_ns, 1e9)):
             if stamp is not None:
                 yield stamp / unit
@@ -209,7 +209,7 @@ class _Folder(BaseModel):
 
 
 class OutdoorFolder(_Folder):
-    """``multicam_lidar`` or ``lidar_sequence``."""
+    """A ``frames.json`` of the formats ``multicam_lidar`` and ``lidar_sequence``."""
 
     format: Literal["multicam_lidar", "lidar_sequence"]
     intensity_scale: Annotated[float, within("a number from 1e-6 to 1e9", 1e-6, 1e9)] | None = None
@@ -234,7 +234,7 @@ class OutdoorFolder(_Folder):
 
 
 class IndoorFolder(_Folder):
-    """``posed_rgbd`` or ``posed_rgb``."""
+    """A ``frames.json`` of the formats ``posed_rgbd`` and ``posed_rgb``."""
 
     format: Literal["posed_rgbd", "posed_rgb"]
     views_per_scene: Annotated[int, within("1 to 10000 views", 1, 10000)] | None = None

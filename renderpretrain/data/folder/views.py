@@ -234,6 +234,6 @@ def depth_normals(camera: Cameras, z_depth: torch.Tensor, pixels: torch.Tensor) 
 
 
 def _nbytes(view: View) -> int:
-    """Memory held."""
+    """How much memory the arrays hold, in bytes."""
     held = (getattr(view, entry.name) for entry in fields(view))
     return sum(t.numel() * t.element_size() for t in held if t is not None)

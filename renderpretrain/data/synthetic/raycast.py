@@ -73,7 +73,7 @@ class Solids:
         )
 
     def __getitem__(self, index: Tensor) -> "Solids":
-        """The chosen solids."""
+        """The solids that an index or a mask chooses."""
         return Solids(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def at_time(self, seconds: float) -> "Solids":
@@ -95,7 +95,7 @@ class Solids:
         return _turn(vectors, -self.yaws)
 
     def to_world(self, vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3"]:
-        """Inverse of :meth:`to_local`."""
+        """Turn vectors from the axes of the solids to those of the world; undoes :meth:`to_local`."""
         return _turn(vectors, self.yaws)
 
     def radii(self) -> Float[Tensor, " K"]:
@@ -216,14 +216,14 @@ def _enter_box(start: Tensor, step: Tensor) -> Tensor:
 
 
 def _enter_cylinder(start: Tensor, step: Tensor) -> Tensor:
-    """The same for the unit cylinder about z."""
+    """Where rays enter the unit cylinder about z."""
     near, far = _chord(start[:, :2], step[:, :2])
     lower, upper = _slab(start[:, 2], step[:, 2])
     return _first(torch.maximum(near, lower), torch.minimum(far, upper))
 
 
 def _enter_ball(start: Tensor, step: Tensor) -> Tensor:
-    """The same for the unit ball."""
+    """Where rays enter the unit ball."""
     return _first(*_chord(start, step))
 
 

@@ -39,7 +39,7 @@ class Surface:
     footprints: Float[Tensor, " P"]
 
     def __getitem__(self, index: Tensor) -> "Surface":
-        """The chosen points."""
+        """The points that an index or a mask chooses."""
         return Surface(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
@@ -80,7 +80,7 @@ def grain(points: Tensor, cell: float, width: Tensor) -> Tensor:
 
 
 def mix(colors: Tensor, other: tuple[float, float, float], share: Tensor) -> Tensor:
-    """Blend towards another colour."""
+    """Blend colours towards another one, by a share in [0, 1] of each."""
     return torch.lerp(colors, colors.new_tensor(other).expand_as(colors), share.clamp(0, 1)[:, None])
 
 
@@ -108,7 +108,7 @@ def _paving(s: Surface) -> Tensor:
 
 
 def _grass(s: Surface) -> Tensor:
-    """Patches of two sizes."""
+    """Colours of grass: patches of two sizes."""
     return (
         s.colors
         * (1 + 0.15 * grain(s.points, 0.5, s.footprints) + 0.12 * grain(s.points, 4.0, s.footprints))[:, None]
@@ -164,7 +164,7 @@ def _car_cabin(s: Surface) -> Tensor:
 
 
 def _planks(s: Surface) -> Tensor:
-    """Floor boards along y."""
+    """Colours of floor boards that run along y."""
     x, y, _ = s.points.unbind(-1)
     row = torch.floor(x / 0.16)
     board = torch.stack([row, torch.floor(y / 1.1 + 0.37 * row), torch.zeros_like(row)], -1)

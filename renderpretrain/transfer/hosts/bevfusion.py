@@ -78,7 +78,7 @@ def snippet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
 
 
 def _sparse_encoder(spec: Mapping[str, Any], cells: Sequence[int] | None) -> dict[str, Any]:
-    """Its sparse encoder: along x, y, z, where ours and mmdetection3d's have z, y, x."""
+    """BEVFusion's sparse encoder: along x, y, z, where ours and mmdetection3d's have z, y, x."""
     paddings = [[p[::-1] if isinstance(p, list) else p for p in stage] for stage in paddings_of(spec)]
     return {
         "type": "SparseEncoder",

@@ -107,7 +107,7 @@ def snippet(pretrained: Pretrained, tensors: Tensors, *, parts: Lines | None = N
 
 
 def _part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None, others: Lines) -> list[str]:
-    """Lines of one encoder."""
+    """The lines of the configuration that make one encoder."""
     if encoder.kind == "SparseEncoder":
         return _sparse_encoder(encoder.spec, tensors, cells)
     if encoder.role.reads == "images":
@@ -121,7 +121,7 @@ def _part(encoder: Encoder, tensors: Tensors, cells: Sequence[int] | None, other
 
 
 def _sparse_encoder(spec: Spec, tensors: Tensors, cells: Sequence[int] | None) -> list[str]:
-    """Its own, whose shape the grid says."""
+    """mmdetection3d's sparse encoder, whose shape the grid says."""
     flat = not any(key.startswith("pts_middle_encoder.conv_out.") for key in tensors)
     shape = list(sparse_shape(spec, cells)) if cells else "[Z + 1, Y, X]"
     return [
@@ -163,7 +163,7 @@ LINES: Lines = {"VoxelBackBone8x": _plain, "FPN": _fpn, "LSSFPN": _lss_fpn}
 
 
 def paddings_of(spec: Mapping[str, Any]) -> list[list[Any]]:
-    """Of every layer of every stage, in z, y, x; those of blocks, which no host reads, are 1."""
+    """Paddings of every layer of every stage, in z, y, x; those of blocks, which no host reads, are 1."""
     stages = zip(spec["channels"], spec["paddings"], strict=False)
     paddings = [[1] * (len(widths) - 1) + [padding] for widths, padding in stages]
     return [*paddings, [1] * len(spec["channels"][-1])]
@@ -256,7 +256,7 @@ def check_plain(
     layout: Layout = LAYOUT,
     own: OwnCode | None = None,
 ) -> Pair:
-    """All five stages."""
+    """Compare the results of all five stages."""
     x = random_voxels(module.sizes["in_channels"], VOXELS, generator)
     cells = as_cells(x, (VOXELS[0] + 1, *VOXELS[1:]), layout.axes)
     paddings = ((1, 1, 1), (1, 1, 1), (0, 1, 1))

@@ -74,7 +74,7 @@ LINES: Lines = {"VolumeNeck": _volume_neck, "BEVFormerLifter": _bevformer}
 
 
 def check_volume_neck(module: VolumeNeck, state: State, generator: torch.Generator) -> Pair:
-    """The summed volume."""
+    """Compare the volume that the neck makes."""
     sizes = module.sizes
     side = max(sizes["strides"])
     volume = torch.randn(1, sizes["in_channels"], 3, 4 * side, 6 * side, generator=generator)

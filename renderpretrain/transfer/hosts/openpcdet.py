@@ -88,13 +88,13 @@ def _layer(name: str, kernel: Shape) -> Shapes:
 
 
 def _norm(name: str, width: int) -> Shapes:
-    """A batch norm's entries."""
+    """The entries of one batch norm."""
     sides = ("weight", "bias", "running_mean", "running_var")
     return {f"{name}.{side}": (width,) for side in sides} | {f"{name}.num_batches_tracked": ()}
 
 
 def snippet(pretrained: Pretrained, tensors: Tensors) -> list[str]:
-    """Lines of its YAML."""
+    """The lines to paste into OpenPCDet's YAML."""
     box, size = grid_of(pretrained)
     residual = any(".conv1.weight" in key for key in tensors)
     columns = ["timestamp" if name == "lag" else name for name in read_by(pretrained)]
@@ -141,7 +141,7 @@ def check_residual(module: SparseEncoder, state: State, generator: torch.Generat
 
 
 def check_plain(module: VoxelBackBone8x, state: State, generator: torch.Generator) -> Pair:
-    """All five stages."""
+    """Compare the results of all five stages."""
     x = random_voxels(module.sizes["in_channels"], VOXELS, generator)
     cells = as_cells(x, (VOXELS[0] + 1, *VOXELS[1:]), LAYOUT.axes)
     theirs = backbone(Network(state, LAYOUT.kernels), cells)

@@ -34,7 +34,7 @@ SWIN = SwinNames(
 
 
 def snippet(pretrained: Pretrained, _: Tensors) -> list[str]:
-    """Lines of Python."""
+    """Lines of Python that load the file into a network of timm."""
     encoder = next(e for e in pretrained.encoders.values() if e.role.reads == "images")
     name = published_names(encoder)[0]
     made = f"timm.create_model('{name}', pretrained=False)" if name else ""

@@ -41,7 +41,7 @@ SWIN = SwinNames(
 
 
 def snippet(pretrained: Pretrained, _: Tensors) -> list[str]:
-    """Lines of Python."""
+    """Lines of Python that load the file into a network of torchvision."""
     encoder = next(e for e in pretrained.encoders.values() if e.role.reads == "images")
     name = published_names(encoder)[1]
     made = f"torchvision.models.{name}()" if name else ""

@@ -65,7 +65,7 @@ class Network:
         return Cells(nn.functional.conv3d(x.values, kernel, bias, padding=padding) * x.exist, x.exist)
 
     def new_cells(self, x: Cells, name: str, stride: Sequence[int], padding: Sequence[int]) -> Cells:
-        """Strided convolution."""
+        """A strided convolution, which makes new cells."""
         kernel = self.kernel(name)
         stride, padding = tuple(stride), tuple(padding)
         reached = nn.functional.conv3d(

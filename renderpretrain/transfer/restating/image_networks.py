@@ -79,7 +79,7 @@ class ConvNeXtNames:
 def check_convnext(
     module: ConvNeXt, state: State, generator: torch.Generator, *, names: ConvNeXtNames
 ) -> Pair:
-    """All stages, and the output norms where the host has them."""
+    """Compare the maps of all stages, after the output norms where the host has them."""
     images = torch.randn(2, 3, 64, 96, generator=generator)
     stages = _outputs(module, module.stages, images)
     theirs = convnext(state, images, names)
@@ -162,7 +162,7 @@ def check_swin(
 
 
 def swin_stem(state: Weights, images: Tensor, names: SwinNames) -> Tensor:
-    """Patches, channels last."""
+    """A Swin's normalised patches, channels last."""
     stem = conv(state, names.projection, images, 4)
     return layer_norm(state, names.norm, stem.permute(0, 2, 3, 1))
 

@@ -11,7 +11,7 @@ from renderpretrain.transfer.restating.layers import Weights, batch_norm, conv, 
 
 
 def check_fpn(module: FPN, state: State, generator: torch.Generator) -> Pair:
-    """All levels."""
+    """Compare the maps of all levels."""
     sizes = module.sizes
     maps = random_pyramid(sizes["in_channels"], generator)
     return module(maps), fpn(state, maps[sizes["start_level"] :], sizes["num_outs"])
@@ -35,7 +35,7 @@ def fpn(state: Weights, maps: Sequence[Tensor], num_outs: int) -> list[Tensor]:
 
 
 def check_lss_fpn(module: LSSFPN, state: State, generator: torch.Generator) -> Pair:
-    """All levels."""
+    """Compare the maps of all levels."""
     maps = random_pyramid(module.sizes["in_channels"], generator)
     return module(maps), lss_fpn(state, maps)
 

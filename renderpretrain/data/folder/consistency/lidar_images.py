@@ -204,7 +204,7 @@ def _edge_strengths(picture: np.ndarray) -> torch.Tensor:
 
 
 def _upright_edges(grey: torch.Tensor) -> torch.Tensor:
-    """``(H, W)`` of :func:`_edge_strengths`."""
+    """Strengths ``(H, W)`` of upright edges, as :func:`_edge_strengths` gives them."""
     steps = torch.zeros_like(grey)
     steps[:, 1:-1] = (grey[:, 2:] - grey[:, :-2]).abs()
     steps = max_pool2d(steps[None], (1, 3), 1, (0, 1))

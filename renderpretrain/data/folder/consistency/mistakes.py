@@ -36,7 +36,7 @@ class Mistake:
 
 
 def inverted(pose: np.ndarray) -> np.ndarray:
-    """The motion back."""
+    """The inverse of a rigid motion, 4x4."""
     return np.linalg.inv(pose)
 
 
@@ -59,7 +59,7 @@ def scaled(factor: int | float) -> Change:
 
 
 def turned(degrees: int | float) -> np.ndarray:
-    """4x4 rotation about +z."""
+    """A 4x4 rotation about the z axis, counter-clockwise."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     pose = np.eye(4)
     pose[:2, :2] = [[cosine, -sine], [sine, cosine]]
