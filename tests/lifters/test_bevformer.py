@@ -11,6 +11,7 @@ from renderpretrain import Cameras, VoxelGrid
 from renderpretrain.geometry import pose_from_yaw
 from renderpretrain.lifters import (
     BEVFormerLifter,
+    BEVMemory,
     PillarViews,
     PreviousBEV,
     SpatialCrossAttention,
@@ -341,6 +342,19 @@ def test_a_linear_map_is_warped_exactly_and_ends_at_the_border():
     assert inner.sum() > 20 and outer.any()
     assert_close(warped[inner], expected[inner], rtol=1e-5, atol=1e-5)
     assert not warped[outer].any()
+
+
+def test_a_memory_is_the_newest_that_each_sample_has_seen_from_where_it_is_now():
+    there, further, now = (pose_from_yaw(0.0, (x, 0.0, 0.0)).expand(3, 4, 4) for x in (1.0, 3.0, 4.0))
+    older = BEVMemory(torch.zeros(3, 2, 1, 4, 4), there, torch.tensor([True, True, False]))
+    newer = BEVMemory(torch.ones(3, 2, 1, 4, 4), further, torch.tensor([True, False, False]))
+    assert newer.over(None) is newer
+    memory = newer.over(older)
+    assert memory.valid.tolist() == [True, True, False]
+    assert memory.volume[:2, 0, 0, 0, 0].tolist() == [1, 0]
+    seen = memory.seen_from(now)
+    assert seen.current_to_previous[:2, 0, 3].tolist() == [1, 3]  # the present origin lies so far ahead
+    assert seen.valid is memory.valid and seen.volume is memory.volume
 
 
 @pytest.mark.untyped
