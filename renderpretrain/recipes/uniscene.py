@@ -8,7 +8,6 @@ Lengths are metres throughout, as in the published code. Where a number is not t
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -19,16 +18,15 @@ from torch import Tensor, nn
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
-from renderpretrain.encoders import FPN, TIMM, ConvNeXt, OccupancyDecoder, ResNet, TimmBackbone, image_network
+from renderpretrain.encoders import FPN, TIMM, OccupancyDecoder, image_network
 from renderpretrain.encoders.frozen import freeze
-from renderpretrain.encoders.image_weights import has_numbers, load_backbone
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
 from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
+from renderpretrain.recipes import sections
 from renderpretrain.recipes.branches import ImageNormalization
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.sections import SAMPLER_RULES, SamplerConfig, build_sampler, render_targets
 from renderpretrain.recipes.settings import (
     NUSCENES_SAMPLES,
     OURS,
@@ -125,7 +123,7 @@ class OccupancyFieldConfig(Settings):
     """Metres at which a voxel is opaque with its probability; null: its edge."""
 
 
-class OccupancySamplerConfig(SamplerConfig):
+class OccupancySamplerConfig(sections.SamplerConfig):
     """Where along rays the logits are asked; they have no distances to go by."""
 
     kind: Literal["even", "stratified", "disparity", "near_surface", "occupied"] = "even"
@@ -149,6 +147,7 @@ class OccupancyLossConfig(Settings):
     gamma: float = Field(2.0, ge=0)
     alpha: float = Field(0.25, ge=0, le=1, description="Weight of occupied voxels; free ones have the rest.")
     depth: float = Field(0.0, ge=0, description="Weight of the rendered logits' depth error; ours.")
+    balance: sections.BalanceName = Field("fixed", description="What learns to weigh the two further.")
 
 
 class UniSceneConfig(Settings):
@@ -256,6 +255,7 @@ class UniScene(nn.Module):
         mask_frames: Which remembered frames are forgotten, likewise.
         history: Frames that are remembered.
         losses: Weights of the terms.
+        balance: What learns to weigh them further; nothing by default.
         rays: Which rays are rendered.
     """
 
@@ -273,6 +273,7 @@ class UniScene(nn.Module):
         mask_frames: MaskPolicy | None = None,
         history: int = 0,
         losses: OccupancyLossConfig | None = None,
+        balance: sections.Balance | None = None,
         rays: ViewRayConfig | None = None,
     ) -> None:
         super().__init__()
@@ -289,6 +290,7 @@ class UniScene(nn.Module):
         self.lifter = lifter
         self.decoder = decoder
         self.renderer = renderer
+        self.balance = balance
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
@@ -299,9 +301,9 @@ class UniScene(nn.Module):
         terms = {"occupancy": weights.occupancy * focal}
         if weights.depth:
             targets, seeds = self.targets(batch), ops.fork(batch.seeds, 3)
-            depth = render_targets(self.renderer, logits[:, None], batch, targets, seeds).depth
+            depth = sections.render_targets(self.renderer, logits[:, None], batch, targets, seeds).depth
             terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
-        return terms
+        return sections.balanced(self.balance, terms, list(self.decoder.parameters()))
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -520,7 +522,7 @@ SOURCES = Sources(
             "code docs/prepare_dataset.md": "labels.reach",
             "ours": (
                 "sweeps labels.near sampler.kind sampler.num_samples sampler.near field.length"
-                " rays.near_radius rays.far_radius rays.stride rays.sky losses.depth"
+                " rays.near_radius rays.far_radius rays.stride rays.sky losses.depth losses.balance"
             ),
             "code transformer_occ.py:110-136": "decoder.channels decoder.hidden_channels",
             "code occ_bev_sweep2.py:74-79": "losses.occupancy losses.gamma losses.alpha",
@@ -539,7 +541,7 @@ SOURCES = Sources(
     ),
     (
         *UNSCHEDULED,
-        *SAMPLER_RULES,
+        *sections.SAMPLER_RULES,
         unused("depths width bottleneck frozen_stages", "image.", when={"image.backbone": TIMM}),
         unused("splat.depth_bins splat.depth_range", when={"lifter": "bevformer"}),
         unused(
@@ -615,15 +617,17 @@ def build(config: UniSceneConfig) -> UniScene:
     mask, decoder = config.image_mask, config.decoder
     sides = (mask.smallest, max(mask.smallest, config.image_size[0] - 1))
     field = OccupancyField(grid, length=config.field.length)
+    terms = [name for name in ("occupancy", "depth") if getattr(config.losses, name)]
     recipe = UniScene(
         _image_network(config),
         _lifter(config, grid),
         OccupancyDecoder(config.channels // grid.shape[0], decoder.channels, decoder.hidden_channels),
-        VolumeRenderer(field, build_sampler(config.sampler, field, grid)),
+        VolumeRenderer(field, sections.build_sampler(config.sampler, field, grid)),
         mask_images=Sometimes(GridMask(sides, mask.visible), mask.probability),
         mask_frames=FrameMask(config.attention.history_drop, keep=0),
         history=config.history,
         losses=config.losses,
+        balance=sections.build_balance(config.losses.balance, terms),
         rays=config.rays,
     )
     recipe.config = config
@@ -637,28 +641,22 @@ def _image_network(config: UniSceneConfig) -> ImageNetwork:
         ValueError: If something is to be frozen and there are no weights, they do not fit, or timm cannot
             make the network.
     """
-    image, timm = config.image, config.image.backbone.startswith(TIMM)
-    backbone: ConvNeXt | ResNet | TimmBackbone
-    if timm:
-        backbone = image_network(
-            image.backbone, depths=(), widths=(), first_level=image.first_level, weights=image.weights
-        )
-    else:
-        backbone = ResNet(
-            image.depths,
-            bottleneck=image.bottleneck,
-            width=image.width,
-            out_indices=range(image.first_level, len(image.depths)),
-            frozen_stages=image.frozen_stages,
-        )
-        if image.weights is not None:
-            load_backbone(backbone, Path(image.weights))
-    frozen = image.frozen_norms or (image.frozen_stages and not timm)
-    if frozen and image.weights is None and has_numbers(backbone):
+    image = config.image
+    frozen = image.frozen_norms or (image.frozen_stages and not image.backbone.startswith(TIMM))
+    if frozen and image.weights is None and not torch.empty(0).is_meta:  # shapes alone need none
         raise ValueError(
             "image.frozen_stages, image.frozen_norms: freezing needs image.weights, a file of "
             "pre-trained weights; or set image.frozen_stages=0 and image.frozen_norms=false"
         )
+    backbone = image_network(
+        image.backbone,
+        depths=image.depths,
+        widths=(image.width,),
+        first_level=image.first_level,
+        bottleneck=image.bottleneck,
+        frozen_stages=image.frozen_stages,
+        weights=image.weights,
+    )
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     neck = FPN(backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)
     return ImageNetwork(backbone, neck, frozen=norms if image.frozen_norms else ())

@@ -55,6 +55,7 @@ def test_the_law_of_opacity_is_chosen_by_name(variant):
         ("ponder-outdoor", {}),
         ("ponder-indoor", {}),
         ("ponder-indoor", {"embeddings": "hashed:8", "losses": {"semantic": 0.1, "alignment": 0.1}}),
+        ("uniscene", {}),
     ],
 )
 def test_the_balance_of_the_terms_is_chosen_by_name_and_learned(variant, changes, kind):
@@ -62,6 +63,6 @@ def test_the_balance_of_the_terms_is_chosen_by_name_and_learned(variant, changes
     recipe = build(variant, **{**changes, "losses": losses})
     weighed = recipe.balance.names
     terms = recipe(batch(variant))
-    assert set(weighed) <= terms.keys() and len(weighed) >= 4
+    assert set(weighed) <= terms.keys() and len(weighed) >= 2
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in recipe.balance.parameters())
