@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import renderpretrain as rp
+from renderpretrain.recipes.settings import settings_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "vocabulary.md"
 ROWS = re.findall(r"^\| (.+) \| (.+) \| (`.+`) \|$", PAGE.read_text(), re.MULTILINE)
@@ -28,3 +29,19 @@ def test_its_names_are_there(name):
 def test_a_word_has_one_line():
     words = [word for row in ROWS for word in row[0].split(", ")]
     assert len(words) == len(set(words)) > 50
+
+
+SETTINGS = re.findall(
+    r"^\| (`.+`) \| .+ \| ([a-z, -]+) \|$", PAGE.read_text().partition("## Settings")[2], re.MULTILINE
+)
+
+
+def test_a_setting_is_in_the_recipes_that_are_said_to_have_it():
+    have = {name: dict(settings_of(entry.presets["paper"])) for name, entry in rp.recipes.RECIPES.items()}
+    assert len(SETTINGS) > 12
+    for names, said in SETTINGS:
+        for name in re.findall("`(.+?)`", names):
+            found = {recipe.removesuffix("-lidar") for recipe, settings in have.items() if name in settings}
+            found -= {"unipad-camera", "unipad-fusion"}
+            expected = set(said.split(", ")) if said != "all" else {r.removesuffix("-lidar") for r in have}
+            assert found == expected - {"unipad-camera", "unipad-fusion"}, name
