@@ -16,7 +16,7 @@ class DensityField(nn.Module):
 
     def forward(self, volume: torch.Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
         points = rays.at(samples.t_mids)
-        value = ops.grid_sample(volume, points.flatten(1, 2), grid.scale, grid.offset)
+        value = grid.read(volume, points.flatten(1, 2))
         value = value.unflatten(1, points.shape[1:3])
         alphas = -torch.expm1(-nn.functional.softplus(value[..., 0]) * samples.deltas)
         return FieldSamples(torch.where(samples.valid, alphas, 0.0), {"rgb": value[..., 1:].sigmoid()})

@@ -73,8 +73,7 @@ def voxelize(
         raise ValueError(f"points: expected x, y, z and features in the last axis, got {tuple(points.shape)}")
     check_floating(points=points)
     batch, num_points, _ = points.shape
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    index = ops.voxel_index(points[..., :3], valid, *box).flatten()
+    index = grid.voxel_index(points[..., :3], valid).flatten()
     found = ops.occupied_cells(index, batch * grid.num_voxels)
     cells, rows, plan = found.cells, found.rows, found.plan
     if max_voxels is not None:

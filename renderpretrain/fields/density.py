@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain import ops
 from renderpretrain.checks import check_length, check_shape
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
@@ -91,7 +90,7 @@ class DensityField(nn.Module):
 
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
         points, directions = query_points(rays, samples)
-        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        features = self.grid.read(volume, points)
         places = points / self.extent
         out = self.density(frequency_encoding(places, self.position_frequencies), features)
         densities = torch.where(self.grid.contains(points), self.activation(out[..., 0]) / self.extent, 0.0)
@@ -128,7 +127,7 @@ class OccupancyField(nn.Module):
         """Minus the logits: positive in free space, zero where the probability is a half."""
         check_volume(volume, self.grid)
         check_shape("points", points, "B P 3", B=len(volume))
-        return -ops.grid_sample(volume[:, :1], points, self.grid.scale, self.grid.offset)[..., 0]
+        return -self.grid.read(volume[:, :1], points)[..., 0]
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldSamples:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
@@ -139,7 +138,7 @@ class OccupancyField(nn.Module):
             points, _ = query_points(rays, samples)
             densities = occupancy_densities(volume[:, :1], self.length)
             stored = torch.cat([densities, volume[:, 1:]], 1)
-            read = ops.grid_sample(stored, points, self.grid.scale, self.grid.offset)
+            read = self.grid.read(stored, points)
             alphas = density_alphas(read[..., 0], samples.deltas.flatten(1))
             channels = {self.channel: read[..., 1:]} if read.shape[-1] > 1 else {}
             return answer_samples(alphas, channels, samples)

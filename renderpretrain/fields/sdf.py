@@ -125,7 +125,7 @@ class SDFField(nn.Module):
 
     def _read(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Features for the distance, and those for the channels."""
-        features = ops.grid_sample(volume, points, self.grid.scale, self.grid.offset)
+        features = self.grid.read(volume, points)
         if not self.split:
             return features, features
         half = features.shape[-1] // 2

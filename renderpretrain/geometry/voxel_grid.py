@@ -132,9 +132,27 @@ class VoxelGrid:
         most = ops.constant(self.shape[::-1], index) - 1
         return torch.minimum(index.clamp(min=0), most).flip(-1)
 
+    def read(
+        self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]
+    ) -> Float[Tensor, "B P C"]:
+        """Values of a volume on this grid at world points, trilinear: :func:`renderpretrain.ops.grid_sample`.
+
+        Args:
+            volume: A value per voxel, held at its centre. Differentiable.
+            points: World coordinates in metres; outside the grid the values fall to zero. Differentiable.
+        """
+        return ops.grid_sample(volume, points, self.scale, self.offset)
+
+    def voxel_index(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        """Number of each point's voxel, counted over the batch; -1 outside the grid and where not valid.
+
+        See :func:`renderpretrain.ops.voxel_index`.
+        """
+        return ops.voxel_index(points, valid, self.shape, self.lower, self.upper, self.scale, self.offset)
+
     def occupied(self, points: Float[Tensor, "B P 3"], valid: Bool[Tensor, "B P"]) -> Bool[Tensor, "B Z Y X"]:
         """Which voxels hold a valid point. Not differentiable."""
-        index = ops.voxel_index(points, valid, self.shape, self.lower, self.upper, self.scale, self.offset)
+        index = self.voxel_index(points, valid)
         # Points outside have index -1: the one voxel too many.
         held = torch.zeros(len(points) * self.num_voxels + 1, dtype=torch.bool, device=points.device)
         held[index.flatten()] = True

@@ -63,8 +63,7 @@ class PillarFeatureNet(nn.Module):
         """
         sizes = check_shape("points", points, "B P C", C=self.in_channels)
         grid = self.grid
-        box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-        index = ops.voxel_index(points[..., :3], valid, *box).flatten()
+        index = grid.voxel_index(points[..., :3], valid).flatten()
         kept = index >= 0
         index, columns = index[kept], points.flatten(0, 1)[kept]
         cells = ops.occupied_cells(index, sizes["B"] * grid.num_voxels)

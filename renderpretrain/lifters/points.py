@@ -34,8 +34,7 @@ def lift_points(
     batch, num_points, channels = check_shape("values", values, "B P C").values()
     check_floating(values=values)
     check_shape("points", points, "B P 3", B=batch, P=num_points)
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    index = ops.voxel_index(points, valid, *box).flatten()
+    index = grid.voxel_index(points, valid).flatten()
     volume = ops.voxel_scatter(values.flatten(0, 1), index, batch * grid.num_voxels, reduce=reduce)
     return volume.view(batch, *grid.shape, channels).permute(0, 4, 1, 2, 3)
 
@@ -69,8 +68,7 @@ def lift_voxels(
     check_shape("coords", coords, "M 4", M=rows)
     check_integer("coords", coords)
     centers = fine.to_world(coords[:, 1:].flip(1).to(torch.float32))
-    box = grid.shape, grid.lower, grid.upper, grid.scale, grid.offset
-    cell = ops.voxel_index(centers[None], torch.ones_like(coords[None, :, 0], dtype=torch.bool), *box)[0]
+    cell = grid.voxel_index(centers[None], torch.ones_like(coords[None, :, 0], dtype=torch.bool))[0]
     index = torch.where(cell >= 0, cell + coords[:, 0].long() * grid.num_voxels, -1)
     volume = ops.voxel_scatter(features, index, batch_size * grid.num_voxels, reduce=reduce)
     return volume.view(batch_size, *grid.shape, features.shape[1]).permute(0, 4, 1, 2, 3)

@@ -24,6 +24,7 @@ from renderpretrain.samplers.pixels import (
     pixel_candidates,
     pixel_grid,
     read_pixels,
+    z_buffer,
 )
 from renderpretrain.samplers.rays import (
     LidarBeams,
@@ -62,4 +63,5 @@ __all__ = [
     "read_returns",
     "stratified_positions",
     "uniform_positions",
+    "z_buffer",
 ]

@@ -121,6 +121,32 @@ def draw_pixels(
     return torch.stack([u, v], -1) + 0.5, slot < used
 
 
+def z_buffer(
+    pixels: Float[Tensor, "*views P 2"],
+    distance: Float[Tensor, "*views P"],
+    visible: Bool[Tensor, "*views P"],
+    image_size: tuple[int, int],
+) -> tuple[Float[Tensor, "*views cells"], Int[Tensor, "*views P"]]:
+    """The smallest distance in each pixel.
+
+    Args:
+        pixels: ``(u, v)`` of points, inside the image where visible.
+        distance: Of the points; what is not visible may hold anything.
+        visible: Which points count.
+        image_size: ``(height, width)``.
+
+    Returns:
+        Distances of the pixels in reading order, infinite where there is no point, and one cell more for what
+        is not visible; and the cell of every point.
+    """
+    height, width = image_size
+    u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
+    cell = torch.where(visible, v * width + u, height * width)
+    nearest = distance.new_full((*visible.shape[:-1], height * width + 1), torch.inf)
+    nearest.scatter_reduce_(-1, cell, torch.where(visible, distance, torch.inf), "amin")
+    return nearest, cell
+
+
 def nearest_per_pixel(
     pixels: Float[Tensor, "B N P 2"],
     z_depth: Float[Tensor, "B N P"],
@@ -139,11 +165,7 @@ def nearest_per_pixel(
     check_bool(visible=visible)
     check_shape("pixels", pixels, "B N P 2", **sizes)
     check_shape("z_depth", z_depth, "B N P", **sizes)
-    height, width = image_size
-    u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
-    cell = torch.where(visible, v * width + u, height * width)
-    nearest = z_depth.new_full((*visible.shape[:2], height * width + 1), torch.inf)
-    nearest.scatter_reduce_(2, cell, torch.where(visible, z_depth, torch.inf), "amin")
+    nearest, cell = z_buffer(pixels, z_depth, visible, image_size)
     candidate = visible & (z_depth == nearest.gather(2, cell))
     index = torch.arange(visible.shape[2], device=visible.device).expand_as(cell)
     none = visible.shape[2]
@@ -168,15 +190,11 @@ def depth_pictures(
     check_shape("point_valid", point_valid, "B P", **sizes)
     check_bool(point_valid=point_valid)
     check_cameras(cameras, sizes["B"])
-    height, width = cameras.image_size
     with torch.no_grad():
         pixels, z_depth, inside = cameras.project(points[:, None])
         visible = inside & point_valid[:, None]
-        u, v = torch.where(visible[..., None], pixels, 0.0).long().unbind(-1)
-        cell = torch.where(visible, v * width + u, height * width)
-        nearest = z_depth.new_full((*cell.shape[:2], height * width + 1), torch.inf)
-        nearest.scatter_reduce_(2, cell, torch.where(visible, z_depth, torch.inf), "amin")
-        picture = nearest[..., :-1].unflatten(-1, (height, width))
+        nearest, _ = z_buffer(pixels, z_depth, visible, cameras.image_size)
+        picture = nearest[..., :-1].unflatten(-1, cameras.image_size)
         return torch.where(picture.isinf(), 0.0, picture)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from renderpretrain.geometry import Cameras, Rays
-from renderpretrain.samplers import pixel_grid
+from renderpretrain.samplers import pixel_grid, z_buffer
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,10 @@ class View:
             visible: Which points to draw.
         """
         height, width = self.shape
-        column, row = cells.floor().long().unbind(-1)
+        column, row = cells.unbind(-1)
         inside = visible & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        index = torch.where(inside, row * width + column, height * width)
         distance = (points - self.rays.origins[0]).norm(dim=-1)
-        nearest = torch.full((height * width + 1,), torch.inf, device=points.device)
-        nearest = nearest.scatter_reduce(0, index, distance, "amin")[:-1].view(height, width)
+        nearest = z_buffer(cells, distance, inside, self.shape)[0][:-1].view(height, width)
         return torch.where(nearest.isinf(), 0.0, nearest), ~nearest.isinf()
 
 

@@ -75,3 +75,22 @@ def test_a_coarsened_grid_covers_the_same_box():
 def test_an_impossible_grid_is_refused(box, size, message):
     with pytest.raises(ValueError, match=message):
         VoxelGrid(box, size)
+
+
+def test_a_volume_is_read_where_the_grid_lies():
+    """A volume of its own centres gives every point back, as far as the outermost centres."""
+    grid = VoxelGrid((-2.0, 1.0, 0.0, 4.0, 5.0, 3.0), (0.5, 1.0, 0.75))
+    volume = grid.centers().permute(3, 0, 1, 2)[None]
+    points = torch.tensor([-1.75, 1.5, 0.375]) + torch.rand(1, 50, 3) * torch.tensor([5.5, 3.0, 2.25])
+    assert_close(grid.read(volume, points), points)
+    assert not grid.read(volume, points + 10.0).any()
+
+
+def test_voxels_are_numbered_over_the_batch():
+    grid = VoxelGrid((-2.0, 1.0, 0.0, 4.0, 5.0, 3.0), (0.5, 1.0, 0.75))
+    points = grid.centers().view(1, -1, 3).expand(2, -1, -1).clone()
+    valid = torch.ones(2, grid.num_voxels, dtype=torch.bool)
+    points[0, 3, 0], valid[1, 5] = 9.0, False
+    expected = torch.arange(2 * grid.num_voxels).view(2, -1)
+    expected[0, 3] = expected[1, 5] = -1
+    assert torch.equal(grid.voxel_index(points, valid).long(), expected)

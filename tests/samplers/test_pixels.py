@@ -18,6 +18,7 @@ from renderpretrain.samplers import (
     nearest_per_pixel,
     pixel_candidates,
     pixel_grid,
+    z_buffer,
 )
 
 SEEDS = torch.tensor([7, 8])
@@ -102,6 +103,21 @@ def test_the_nearest_return_of_each_pixel():
                 if cell not in best or depth[b, n, p] < depth[b, n, best[cell]]:
                     best[cell] = p
             assert nearest[b, n].nonzero()[:, 0].tolist() == sorted(best.values())
+
+
+def test_a_z_buffer_holds_the_smallest_distance():
+    pixels, distance = torch.rand(3, 40, 2) * torch.tensor([4.0, 3.0]), torch.rand(3, 40)
+    visible = torch.rand(3, 40) < 0.8
+    pixels[~visible] = torch.nan
+    nearest, cells = z_buffer(pixels, distance, visible, (3, 4))
+    expected = torch.full((3, 13), torch.inf)
+    for n in range(3):  # a slow loop
+        for (u, v), t, seen, cell in zip(pixels[n], distance[n], visible[n], cells[n], strict=True):
+            place = int(v) * 4 + int(u) if seen else 12
+            assert cell == place
+            if seen:
+                expected[n, place] = min(expected[n, place], t)
+    assert torch.equal(nearest, expected)
 
 
 def test_guided_rays_can_keep_to_the_nearest_returns():
