@@ -459,10 +459,6 @@ WRONG = {
         lambda: lifters.lift_points(POINTS[:, :3], PLACES, VALID, GRID),
         "points: expected",
     ),
-    "pillars of another width": (
-        lambda: lifters.PillarFeatureNet(GRID, 4, 8)(POINTS, VALID),
-        "points: expected.*C=4",
-    ),
     "likelihoods of other cameras": (
         lambda: lifters.depth_log_likelihood(MAPS, torch.zeros(2, 2, 5, 3), torch.ones(2, 2, 5) > 0),
         "coordinates: expected",

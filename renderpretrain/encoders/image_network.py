@@ -23,6 +23,7 @@ def image_network(  # noqa: PLR0913  the networks' sizes
     layer_scale: float = 1.0,
     frozen_stages: int = 0,
     weights: str | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> ConvNeXt | ResNet | TimmBackbone:
     """An image encoder with its weights.
 
@@ -37,16 +38,14 @@ def image_network(  # noqa: PLR0913  the networks' sizes
         layer_scale: Of a ConvNeXt.
         frozen_stages: Stages that keep their weights.
         weights: A file, or ``None`` to begin at random.
+        image_size: Height and width of the images, for networks of timm that are made for a size.
 
     Raises:
         ValueError: If timm is not installed or makes no such network, the weights do not fit, or stages are
             frozen that hold none.
     """
     if name.startswith(TIMM):
-        try:
-            return timm_backbone(name.removeprefix(TIMM), first_stride=4 * 2**first_level, weights=weights)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"image.backbone: {name}: {error}") from error
+        return _of_timm(name, 4 * 2**first_level, weights, image_size)
     used = range(first_level, len(depths))
     backbone: ConvNeXt | ResNet
     if name == "resnet":
@@ -79,3 +78,14 @@ def _fill(backbone: ConvNeXt | ResNet, weights: str | None, frozen_stages: int) 
             f"image.frozen_stages: freezing {frozen_stages} stages needs image.weights, a file of "
             "pre-trained weights; or set image.frozen_stages=0"
         )
+
+
+def _of_timm(
+    name: str, first_stride: int, weights: str | None, image_size: tuple[int, int] | None
+) -> TimmBackbone:
+    """A network of timm, or one line that says why there is none."""
+    made = name.removeprefix(TIMM)
+    try:
+        return timm_backbone(made, weights=weights, first_stride=first_stride, image_size=image_size)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"image.backbone: {name}: {error}") from error

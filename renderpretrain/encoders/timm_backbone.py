@@ -23,6 +23,7 @@ class TimmBackbone(nn.Module):
     Args:
         network: Made by timm with ``features_only=True``.
         out_indices: Which of its maps are returned, in their order; all by default.
+        name: What timm calls it, for files of its weights.
 
     Attributes:
         channels: Of every map returned.
@@ -31,8 +32,9 @@ class TimmBackbone(nn.Module):
         level_strides: Pixels per cell of every map that the network makes.
     """
 
-    def __init__(self, network: Any, out_indices: Sequence[int] | None = None) -> None:
+    def __init__(self, network: Any, out_indices: Sequence[int] | None = None, *, name: str = "") -> None:
         super().__init__()
+        self.name = name
         layout = getattr(network, "output_fmt", "NCHW")
         self.layout = str(getattr(layout, "value", layout))
         if self.layout not in ("NCHW", "NHWC"):
@@ -62,16 +64,23 @@ class TimmBackbone(nn.Module):
     ) -> list[Float[Tensor, "B _ _ _"]]:
         """All maps that the network makes, fine to coarse; a call gives those of ``out_indices``."""
         check_images(images, "B 3 H W")
-        maps = self.network(hide_cells(images, hidden))
+        try:
+            maps = self.network(hide_cells(images, hidden))
+        except AssertionError as error:  # so it says that a size does not fit
+            size = tuple(images.shape[-2:])
+            raise ValueError(
+                f"images: expected a size that timm's network takes, got {size}: {error}"
+            ) from error
         return [x.permute(0, 3, 1, 2) for x in maps] if self.layout == "NHWC" else list(maps)
 
 
-def timm_backbone(
+def timm_backbone(  # noqa: PLR0913  which maps, which weights, which images
     name: str,
     out_indices: Sequence[int] | None = None,
     weights: str | Path | None = None,
     *,
     first_stride: int | None = None,
+    image_size: tuple[int, int] | None = None,
     options: Mapping[str, Any] = NO_OPTIONS,
     library: Any = None,
 ) -> TimmBackbone:
@@ -85,6 +94,7 @@ def timm_backbone(
             downloads; ``None`` to begin at random.
         first_stride: Of the maps that timm returns, the last of every stride that is at least so many pixels
             per cell; all by default.
+        image_size: Height and width of the images, where the network is one that is made for a size.
         options: Further arguments of ``timm.create_model``, for example ``img_size``.
         library: What stands for timm; by default timm, imported here.
 
@@ -103,21 +113,31 @@ def timm_backbone(
         given |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
     library = _import_timm() if library is None else library
     try:
-        network = library.create_model(name, **given)
+        network = _made(library, name, image_size, given)
     except Exception as error:
         # timm lets asserts, KeyErrors and errors of its own through.
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         message = f"name: expected a network timm can make with {given}, got {name!r}: {reason}"
         raise ValueError(message) from error
     if first_stride is None:
-        return TimmBackbone(network)
+        return TimmBackbone(network, name=name)
     strides = [int(n) for n in network.feature_info.reduction()]
     levels = sorted({stride: i for i, stride in enumerate(strides) if stride >= first_stride}.values())
     if not levels:
         raise ValueError(
             f"name: expected maps of {first_stride} pixels per cell or more, got {strides} of {name!r}"
         )
-    return TimmBackbone(network, levels)
+    return TimmBackbone(network, levels, name=name)
+
+
+def _made(library: Any, name: str, image_size: tuple[int, int] | None, given: dict[str, Any]) -> Any:
+    """A network of timm, for images of a size if it wants to know."""
+    if image_size is not None:
+        try:
+            return library.create_model(name, img_size=tuple(image_size), **given)
+        except TypeError:  # it takes images of any size
+            pass
+    return library.create_model(name, **given)
 
 
 def _import_timm() -> Any:

@@ -9,7 +9,6 @@ from renderpretrain.lifters.deformable import (
 from renderpretrain.lifters.depth_lss import DepthLSS, LiftedBEV
 from renderpretrain.lifters.fusion import ConcatFusion, sum_volumes
 from renderpretrain.lifters.lift_splat import LiftSplat, SplatLifter, frustum_points
-from renderpretrain.lifters.pillar_net import PillarFeatureNet
 from renderpretrain.lifters.pillars import PillarViews, pillar_heights, pillar_points, project_pillars
 from renderpretrain.lifters.points import lift_points, lift_voxels
 from renderpretrain.lifters.views import (
@@ -27,7 +26,6 @@ __all__ = [
     "DepthLSS",
     "LiftSplat",
     "LiftedBEV",
-    "PillarFeatureNet",
     "PillarViews",
     "PreviousBEV",
     "SpatialCrossAttention",

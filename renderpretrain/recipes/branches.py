@@ -100,7 +100,7 @@ IMAGE_RULES = (
 """What turns settings of :class:`ImageConfig` off."""
 
 
-def image_backbone(config: ImageConfig) -> ConvNeXt | ResNet | TimmBackbone:
+def image_backbone(config: ImageConfig, image_size: tuple[int, int]) -> ConvNeXt | ResNet | TimmBackbone:
     """The network of a section, with its weights; see :func:`~renderpretrain.encoders.image_network`."""
     return image_network(
         config.backbone,
@@ -112,6 +112,7 @@ def image_backbone(config: ImageConfig) -> ConvNeXt | ResNet | TimmBackbone:
         layer_scale=config.layer_scale,
         frozen_stages=config.frozen_stages,
         weights=config.weights,
+        image_size=image_size,
     )
 
 

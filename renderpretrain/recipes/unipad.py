@@ -338,7 +338,7 @@ def _image_branch(config: UniPADConfig, grid: VoxelGrid) -> ImageBranch:
         raise ValueError(
             f"image_size: expected sides divisible by image_mask.patch_size={patch}, got {config.image_size}"
         )
-    backbone = branches.image_backbone(image)
+    backbone = branches.image_backbone(image, config.image_size)
     neck = FPN(backbone.channels, width, num_outs=image.num_levels)
     project = nn.Conv2d(width, width, kernel_size=1)
     lifter = ViewLifter(grid, width, depth_bins=image.depth_bins, depth_range=image.depth_range)

@@ -656,6 +656,7 @@ def _image_network(config: UniSceneConfig) -> ImageNetwork:
         bottleneck=image.bottleneck,
         frozen_stages=image.frozen_stages,
         weights=image.weights,
+        image_size=config.image_size,
     )
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     neck = FPN(backbone.channels, config.channels, num_outs=image.num_levels, extra_convs=True)

@@ -187,6 +187,7 @@ class Stepper:
         finished = time.perf_counter() if record.copied is not None else record.returned
         seconds, self.finished = finished - self.finished, finished
         samples = len(record.scenes) * self.process.world_size
+        terms.pop("loss/gradnorm", None)  # says how well terms are balanced, not how well the model does
         row: Row = {"step": record.step, "loss": sum(terms.values()), **terms, **norms}
         row |= {"lr": record.lr, "grad_norm": measured["grad_norm"]}
         row |= {"samples_per_second": samples / max(seconds, 1e-9)}

@@ -4,10 +4,12 @@ Nothing is stateful: a resumed run asks for its step and gets what the uninterru
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from renderpretrain.losses import GradNorm, UncertaintyWeights
 from renderpretrain.recipes.settings import OptimizationConfig
 
 
@@ -47,6 +49,8 @@ def first_beta(optimization: OptimizationConfig, step: int) -> float:
 def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch.optim.Optimizer:
     """AdamW or Nesterov's SGD over the trainable parameters, one group per learning-rate multiplier.
 
+    What balances loss terms has a group of its own, without weight decay.
+
     Args:
         model: Its parameter names are matched with the prefixes of ``lr_multipliers``; the longest match
             counts.
@@ -55,14 +59,16 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
     Raises:
         ValueError: If a prefix matches no parameter, or nothing is trainable.
     """
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    balancers = [part for part in model.modules() if isinstance(part, UncertaintyWeights | GradNorm)]
+    undecayed = {id(parameter) for part in balancers for parameter in part.parameters()}
     unmatched = set(optimization.lr_multipliers)
     for name, parameter in model.named_parameters():
         prefixes = [prefix for prefix in optimization.lr_multipliers if name.startswith(prefix)]
         unmatched -= set(prefixes)
         multiplier = optimization.lr_multipliers[max(prefixes, key=len)] if prefixes else 1.0
         if parameter.requires_grad:
-            groups.setdefault(multiplier, []).append(parameter)
+            groups.setdefault((multiplier, id(parameter) in undecayed), []).append(parameter)
     if unmatched:
         known = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
         raise ValueError(
@@ -71,7 +77,10 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
         )
     if not groups:
         raise ValueError("build_optimizer: expected at least one trainable parameter, got none")
-    parts = [{"params": parameters, "multiplier": multiplier} for multiplier, parameters in groups.items()]
+    parts: list[dict[str, Any]] = [
+        {"params": parameters, "multiplier": multiplier} | ({"weight_decay": 0.0} if learned else {})
+        for (multiplier, learned), parameters in groups.items()
+    ]
     lr, betas, decay = optimization.lr, optimization.betas, optimization.weight_decay
     if optimization.optimizer == "sgd":
         return torch.optim.SGD(parts, lr=lr, momentum=betas[0], weight_decay=decay, nesterov=True)

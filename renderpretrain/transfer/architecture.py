@@ -4,15 +4,20 @@ from typing import Any, cast
 
 from torch import nn
 
-from renderpretrain.encoders import ENCODERS, DescribedModule, Role
+from renderpretrain.encoders import ENCODERS, DescribedModule, Role, TimmBackbone
 
 Spec = dict[str, Any]
 """``kind``, the class, and its arguments."""
 
 
 def describe(module: nn.Module) -> Spec:
-    """What a module is. One that is no encoder of ours has its kind alone: a lifter, or a class of yours."""
+    """What a module is. One that is no encoder of ours has its kind alone: a lifter, or a class of yours.
+
+    A network of timm has its name there, too.
+    """
     kind = type(module).__name__
+    if isinstance(module, TimmBackbone):
+        return {"kind": kind, "name": module.name}
     if type(module) is not ENCODERS.get(kind) or not isinstance(module, DescribedModule):
         ours = type(module).__module__.startswith("renderpretrain.")
         return {"kind": kind if ours else f"{type(module).__module__}.{kind}"}
