@@ -19,6 +19,7 @@ from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
 from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
 from renderpretrain.probes.task import ProbeSamples, Task
+from renderpretrain.storage.weights import check_weights
 
 Arm = Literal["scratch", "pretrained"]
 
@@ -132,21 +133,11 @@ def _trials(
 ) -> Iterator[tuple[Trial, Example]]:
     """Arm by arm, so that one encoder's features are in memory at a time."""
     pretrained = build(plan.seeds[0])
-    _load(pretrained, weights)
+    pretrained.load_state_dict(check_weights(pretrained, weights, "weights"))
     probe = _linear if plan.mode == "linear" else _finetuned
     yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
     for seed in plan.seeds:
         yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
-
-
-def _load(recipe: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put pre-trained weights in, all of them."""
-    expected = {key: tuple(tensor.shape) for key, tensor in recipe.state_dict().items()}
-    got = {key: tuple(tensor.shape) for key, tensor in weights.items()}
-    for key in [*expected, *got]:
-        if expected.get(key) != got.get(key):
-            raise ValueError(f"weights: {key}: expected {expected.get(key)}, got {got.get(key)}")
-    recipe.load_state_dict(weights)
 
 
 def _measure_norms(recipe: nn.Module, plan: Plan, scenes: ProbeScenes) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.runs.folder import versions
+from renderpretrain.storage.weights import check_weights
 from renderpretrain.training.guards import non_finite
 
 
@@ -72,7 +73,7 @@ def resume_training(
     _check_continues(path, state, steps, {"seed": seed, "scenes": scenes})
     try:
         _check_finite(path, state)
-        recipe.load_state_dict(state["model"])
+        recipe.load_state_dict(check_weights(recipe, state["model"], "weights"))
         load_optimizer_state(recipe, optimizer, state["optimizer"])
     except _Refused:
         raise
