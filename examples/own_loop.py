@@ -30,7 +30,8 @@ with folder.claimed(resume=resume), training.process_session("auto") as process:
     done = 0
     if resume:
         done = training.resume_training(folder.checkpoints, recipe, optimizer, steps=40, **run)
-    folder.prepare({"optimization": optimization.model_dump(mode="json")}, resume=resume)
+    about = rp.runs.describe_objects(recipe, streets, optimization, holdout=HELD_OUT, seed=SEED)
+    folder.prepare(about, resume=resume)  # `eval`, `render` and `export` take the folder
     # All randomness follows from seed and step: which scenes, and what is hidden and drawn of them.
     batches = training.MicroBatches(streets, len(trained), SEED, optimization.batch_size)
     for step in range(done + 1, upto + 1):

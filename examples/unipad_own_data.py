@@ -19,11 +19,8 @@ config = RECIPES["unipad-lidar"].presets["tiny"]
 scenes = SceneFolder(work / "recording", image_size=config.image_size)
 recipe = RECIPES["unipad-lidar"].build(config)
 optimization = config.optimization.model_copy(update={"steps": 4, "log_every": 1})
-# What the run folder remembers: with it `renderpretrain render`, `eval` and `export` know what they look at.
-settings = config.model_copy(update={"optimization": optimization}).model_dump(mode="json")
-job = {"recipe": "unipad-lidar", "preset": "tiny", "data": f"folder:{(work / 'recording').absolute()}"}
-job |= {"holdout": 1, "seed": 0, "config": settings}
-result = fit(recipe, scenes, optimization, out=work / "run", options=RunOptions(holdout=1, config=job))
+# The run folder remembers what it is made of: `renderpretrain render`, `eval` and `export` take it as it is.
+result = fit(recipe, scenes, optimization, out=work / "run", options=RunOptions(holdout=1))
 for change in result.table:
     print(f"{change.metric}: {change.before:.3f} -> {change.after:.3f}")
 

@@ -1,7 +1,8 @@
 """Pre-train 3D perception encoders by neural rendering.
 
 The nouns everything speaks are here, and so are the packages, one per concept: after
-``import renderpretrain as rp`` there are ``rp.Rays`` and ``rp.fields.SDFField``. Each is imported when it is
+``import renderpretrain as rp`` there are ``rp.Rays`` and ``rp.fields.SDFField``; and so are the verbs of the
+command line, ``rp.pretrain("unipad-lidar", out="runs/x")``. Each is imported when it is
 asked for: the command line answers before torch is loaded.
 """
 
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
         storage,
         training,
         transfer,
+        verbs,
         viz,
     )
     from renderpretrain.geometry import Cameras, Points, Rays, RaySamples, Views, VoxelGrid
+    from renderpretrain.verbs import evaluate, export, pretrain
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,12 +45,15 @@ __all__ = [
     "__version__",
     "data",
     "encoders",
+    "evaluate",
+    "export",
     "fields",
     "geometry",
     "lifters",
     "losses",
     "masking",
     "ops",
+    "pretrain",
     "probes",
     "recipes",
     "renderers",
@@ -56,6 +62,7 @@ __all__ = [
     "storage",
     "training",
     "transfer",
+    "verbs",
     "viz",
 ]
 
@@ -76,9 +83,11 @@ IN_A_LOOP = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: a package of its own, or a noun of geometry."""
+    """Import what is asked for: a package of its own, a noun of geometry, or a verb of the command line."""
     if name not in __all__:
         raise AttributeError(f"module 'renderpretrain' has no attribute {name!r}")
+    if name in ("evaluate", "export", "pretrain"):
+        return getattr(import_module("renderpretrain.verbs"), name)
     if name.islower():
         return import_module(f"renderpretrain.{name}")
     return getattr(import_module("renderpretrain.geometry"), name)

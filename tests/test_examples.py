@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.testing import assert_close
 
 from renderpretrain import Rays
 from renderpretrain.data import SyntheticStreet, collate
 from renderpretrain.samplers import pixel_grid
 from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
-from renderpretrain.transfer import load_encoders
+from renderpretrain.transfer import load_encoder, load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -137,6 +138,31 @@ def own_loop(folder, upto, monkeypatch):
     """Runs the loop up to a step; returns its variables."""
     monkeypatch.setattr(sys, "argv", ["own_loop.py", str(folder), str(upto)])
     return runpy.run_path(str(ROOT / "examples" / "own_loop.py"))
+
+
+@pytest.mark.slow
+def test_a_recipe_of_ones_own_is_trained_scored_and_exported(tmp_path):
+    out = run("own_recipe.py", tmp_path, 20)
+    before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
+    assert after < 0.7 * before  # 0.41 to 0.12 in 60 steps
+    assert load_encoder(tmp_path / "dense.safetensors", into=dense_network())
+    assert (tmp_path / "dense.png").stat().st_size > 5000
+    # The same from the command line, in the folder where the recipe lies.
+    environment, file = {**os.environ, "PYTHONPATH": str(ROOT)}, tmp_path / "named.safetensors"
+    named = ["pretrain", "own_recipe:DenseDepth", "--config", "own_recipe.yaml", "--out", tmp_path / "named"]
+    few = ["--steps", 2, "--scenes", 2, "--holdout", 1, "--set", "optimization.warmup_steps=1"]
+    home = ["export", tmp_path / "named", "--to", "safetensors", "--out", file]
+    for arguments in ([*named, *few], ["eval", tmp_path / "named"], home):
+        told = [sys.executable, "-m", "renderpretrain", *map(str, arguments)]
+        done = subprocess.run(told, capture_output=True, text=True, env=environment, cwd=ROOT / "examples")
+        assert done.returncode == 0, done.stderr
+    assert load_encoder(file, into=dense_network())
+
+
+def dense_network():
+    """What the recipe takes home: the shapes say that it is the same network."""
+    layers = (nn.Conv3d(4, 16, 3, padding=1), nn.ReLU(), nn.Conv3d(16, 16, 3, padding=1))
+    return nn.Sequential(*layers)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ LAYERS = [
     {"recipes"},
     {"runs"},
     {"training", "transfer", "probes"},
+    {"verbs"},
     {"cli"},
     {"__main__"},
 ]

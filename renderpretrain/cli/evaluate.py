@@ -72,43 +72,11 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 
 def _score_views(run: Path, data: str | None, count: int | None, stride: int | None, device: str) -> None:
-    """Print how held-out scenes are rendered, and write ``eval.json``."""
-    import json
-
+    """Print how held-out scenes are rendered."""
     from renderpretrain.cli.report import UNITS, print_table
-    from renderpretrain.runs import read_run
-    from renderpretrain.runs.describing import absolute
-    from renderpretrain.storage.files import check_target, write_text
-    from renderpretrain.training import RunOptions, evaluate, evaluate_views, process_session
-    from renderpretrain.training.held_out_views import WINDOW
-    from renderpretrain.training.trained import load_recipe
+    from renderpretrain.verbs.evaluation import Evaluation
 
-    read = read_run(run).checked()
-    job = read.description
-    check_target("run", run / "eval.json")
-    stride = stride or max(1, min(4, min(job.settings.image_size or (WINDOW,)) // WINDOW))
-    if data is None:
-        dataset, held_out = job.open(say=typer.echo), job.holdout
-    else:
-        dataset = job.prepare(job.open_raw(data, count=count, seed=1, say=typer.echo))
-        known = job.held_out_of(absolute(data))
-        held_out = len(dataset) if known is None else known
-    if not held_out:
-        raise ValueError(f"{run}: expected held-out scenes, found none; name others with --data")
-    if count is not None and count > held_out:
-        raise ValueError(
-            f"test_scenes: expected at most the {held_out} scenes of {data or job.data} that the run did not "
-            f"learn from, got {count}"
-        )
-    count = count or held_out
-    indices = range(len(dataset) - count, len(dataset))
-    rays = RunOptions.evaluation_rays
-    with process_session(device) as process:
-        model = load_recipe(read, process.device, say=typer.echo)
-        scores = evaluate(model, dataset, indices, process=process, num_rays=rays)
-        scores |= evaluate_views(model, dataset, indices, stride=stride, num_rays=rays)
-    rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in scores.items()]
-    print_table([f"{count} held-out scenes, step {read.step}", "", ""], rows)
-    record = {"step": read.step, "data": data or job.data, "scenes": list(indices), "stride": stride}
-    write_text(run / "eval.json", json.dumps({**record, "scores": scores}, indent=1) + "\n")
-    typer.echo(f"numbers    {run / 'eval.json'}")
+    done = Evaluation(run, data, count, stride, device, say=typer.echo).score()
+    rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in done.scores.items()]
+    print_table([f"{done.scenes} held-out scenes, step {done.step}", "", ""], rows)
+    typer.echo(f"numbers    {done.file}")

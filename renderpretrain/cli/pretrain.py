@@ -1,16 +1,16 @@
 """``renderpretrain pretrain``: flags in, a run folder out."""
 
-import os
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    import torch
-
     from renderpretrain.runs import RunDescription
+    from renderpretrain.verbs.pretraining import Pretraining
 
 Flag = typer.Option
 
@@ -39,86 +39,27 @@ def pretrain(
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
-    from renderpretrain.cli.preflight import checked
-    from renderpretrain.runs import describe_run, recipe_settings, saved_tree
     from renderpretrain.runs.settings import parse_assignment
+    from renderpretrain.verbs.pretraining import Pretraining
 
-    folder = out or Path("runs") / f"{recipe}-{preset or 'tiny'}"
-    optimization = {k: v for k, v in (("steps", steps), ("precision", precision)) if v is not None}
-    updates = [recipe_settings(config, recipe)] if config else []
-    updates += [{"optimization": optimization}] if optimization else []
-    updates += [parse_assignment(text) for text in set_ or []]
-    flags = {"preset": preset, "data": data, "seed": seed, "init": init, "holdout": holdout, "scenes": scenes}
-    job = describe_run(recipe, flags, updates, saved=saved_tree(folder) if resume else {})
-    job = checked(job, skip_bad=skip_bad, resumed=resume)
-    if dry_run:
-        _check(job, folder, device, resume)
-        _describe(job)
-    else:
-        _run(job, folder, {"device": device, "resume": resume, "workers": workers})
+    settings = [parse_assignment(text) for text in set_ or []]
+    asked = Pretraining(recipe, preset, data, out, steps, seed, precision, settings, config)
+    asked = replace(asked, holdout=holdout, scenes=scenes, init=init, resume=resume, skip_bad=skip_bad)
+    _carry_out(replace(asked, say=typer.echo, warn=partial(typer.echo, err=True)), device, workers, dry_run)
 
 
-def _check(job: "RunDescription", folder: Path, device: str, resume: bool) -> None:
-    """Refuse what a run would refuse, and touch nothing."""
-    from renderpretrain.recipes.columns import columns_read
-    from renderpretrain.recipes.recipe import encoders_of
-    from renderpretrain.training import RunFolder, choose_device, without_memory
-    from renderpretrain.transfer import initialize_encoders
-
-    choose_device(device)
-    RunFolder(folder).check(resume=resume)
-    if job.init and not resume:
-        model = without_memory(job.build)
-        initialize_encoders(encoders_of(model), job.init, columns=columns_read(model), load=False)
-
-
-def _begin_with(model: "torch.nn.Module", init: str) -> None:
-    """Give a recipe's encoders the weights of a file, and say which."""
-    from renderpretrain.recipes.columns import columns_read
-    from renderpretrain.recipes.recipe import encoders_of
-    from renderpretrain.transfer import initialize_encoders
-
-    for line in initialize_encoders(encoders_of(model), init, columns=columns_read(model)):
-        typer.echo(line)
-
-
-def _run(job: "RunDescription", folder: Path, options: dict[str, Any]) -> None:
-    """Train, then say what changed and where to look."""
-    import torch
-
+def _carry_out(asked: "Pretraining", device: str, workers: int | None, dry_run: bool) -> None:
+    """Train, then say what changed and where to look; or say what would run."""
     from renderpretrain.cli.report import print_result
-    from renderpretrain.runs.describing import changed_by_data
-    from renderpretrain.training import RunFolder, RunOptions, fit
-    from renderpretrain.training.pictures import save_picture
 
-    dataset, model = job.open(say=typer.echo), job.build()
-    if job.init and not options["resume"]:
-        _begin_with(model, job.init)
-    shown = min(max(len(dataset) - job.holdout, 0), len(dataset) - 1)
-
-    def draw(step: int, recipe: torch.nn.Module) -> None:
-        path = RunFolder(folder).pictures / f"step_{step:06d}.png"
-        typer.echo(f"drawing {path}")
-        save_picture(recipe, dataset[shown], path, title=f"{job.title}, step {step}")
-
-    if changed_by_data(job) and os.environ.get("RANK", "0") == "0":
-        typer.echo(changed_by_data(job))
-    result = fit(
-        model,
-        dataset,
-        job.settings.optimization,
-        out=folder,
-        options=RunOptions(
-            holdout=job.holdout,
-            seed=job.seed,
-            check_data=False,  # `checked` has looked
-            config=job.as_tree(),
-            on_picture=draw,
-            **options,
-        ),
-    )
+    description = asked.describe()
+    if dry_run:
+        asked.check(description, device)
+        _describe(description)
+        return
+    result = asked.train(description, device=device, workers=workers)
     if result.is_main:
-        print_result(job.recipe, result)
+        print_result(description.recipe, result)
     if result.stopped_by:
         raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
 

@@ -20,6 +20,7 @@ def render(
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
+    data: Annotated[str | None, typer.Option(help="As for pretrain; the run's own by default.")] = None,
     refine: Annotated[int, typer.Option(help="Steps of the mesh per voxel.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -30,6 +31,7 @@ def render(
     from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
     from renderpretrain.training.trained import load_recipe
+    from renderpretrain.verbs.scenes import scenes_of
     from renderpretrain.viz.mesh import marching_cubes
 
     for name, path in (("mesh", mesh), ("points", points)):
@@ -41,8 +43,8 @@ def render(
         marching_cubes()  # that it is missing is found before anything is computed
     read = read_run(run).checked()
     job = read.description
-    dataset = job.open(say=typer.echo)
-    index = frame if frame is not None else min(len(dataset) - job.holdout, len(dataset) - 1)
+    dataset, held_out = scenes_of(job, data, say=typer.echo)
+    index = frame if frame is not None else min(len(dataset) - held_out, len(dataset) - 1)
     if not 0 <= index < len(dataset):
         raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {index}")
     model = load_recipe(read, choose_device(device), say=typer.echo).eval()

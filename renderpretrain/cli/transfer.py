@@ -35,10 +35,11 @@ def export(
     as_json: Annotated[bool, Flag("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Write a run's encoders for the framework where they are fine-tuned, and report on every key."""
-    from renderpretrain.transfer import ExportOptions, export_encoders
+    from renderpretrain.transfer import ExportOptions
+    from renderpretrain.verbs import export as export_run
 
     options = ExportOptions(host_ckpt, prefix, part, min_match, verify, tuple(drop_column or ()))
-    done = export_encoders(run, to, out, options)
+    done = export_run(run, to=to, out=out, options=options)
     if as_json:
         _print_json(done.report, file=str(out), snippet=done.snippet)
     else:

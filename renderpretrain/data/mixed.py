@@ -36,7 +36,7 @@ class MixedScenes:
         places: Mapping[str, int] | None = None,
     ) -> None:
         self.datasets = tuple(datasets)
-        self._holdout, self._shares, self._given = holdout, shares, places
+        self._holdout, self.shares, self._given = holdout, shares, places
         held_out = held_out_of_each(holdout, len(self.datasets))
         training = [len(dataset) - count for dataset, count in zip(self.datasets, held_out, strict=True)]
         if not self.datasets or min(training) < 1:
@@ -65,7 +65,7 @@ class MixedScenes:
 
     def of(self, datasets: Sequence[SceneDataset]) -> "MixedScenes":
         """The same mixture of other data sets."""
-        return MixedScenes(datasets, holdout=self._holdout, shares=self._shares, places=self._given)
+        return MixedScenes(datasets, holdout=self._holdout, shares=self.shares, places=self._given)
 
     @property
     def camera_places(self) -> dict[str, int]:

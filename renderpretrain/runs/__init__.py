@@ -5,6 +5,7 @@ from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, s
 from renderpretrain.runs.describing import describe_run, recipe_settings
 from renderpretrain.runs.description import RunDescription
 from renderpretrain.runs.folder import RunFolder
+from renderpretrain.runs.of_objects import describe_objects
 from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.trained import TrainedRun, read_description, read_run
 
@@ -12,6 +13,7 @@ __all__ = [
     "RunDescription",
     "RunFolder",
     "TrainedRun",
+    "describe_objects",
     "describe_run",
     "load_checkpoint",
     "newest_checkpoint",

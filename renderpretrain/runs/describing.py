@@ -9,7 +9,7 @@ from renderpretrain.data.words import DataWord, data_words, joined
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import check_names
 from renderpretrain.runs.description import RunDescription
-from renderpretrain.runs.entries import Entry, entry_of, former_names, saved_settings
+from renderpretrain.runs.entries import Entry, entry_of, former_names, handed_recipe, saved_settings
 from renderpretrain.runs.saved import check_begun, check_flags, check_same
 from renderpretrain.runs.settings import Tree, choose, merged_all, resolve, validated
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -21,7 +21,9 @@ HELD_OUT_SCENES = 4
 """Synthetic scenes to evaluate on; recordings hold out none unless told."""
 
 
-def describe_run(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> RunDescription:
+def describe_run(
+    name: str, flags: Tree, files: list[Tree], *, saved: Tree, handed: bool = False
+) -> RunDescription:
     """Resolve what is told of a run.
 
     Args:
@@ -30,11 +32,12 @@ def describe_run(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> R
             given.
         files: Settings of the recipe that change the preset, later ones counting more.
         saved: What the run that is resumed has saved, or nothing; it stands in for flags not given.
+        handed: Whether the recipe is handed in from Python; nothing is imported then.
 
     Raises:
         ValueError: Naming the flag or setting that is wrong.
     """
-    entry = entry_of(name)
+    entry = handed_recipe(name) if handed and ":" in name else entry_of(name)
     given = {key: value for key, value in flags.items() if value is not None}
     if "data" in given:
         given["data"] = absolute(given["data"])
@@ -62,6 +65,7 @@ def describe_run(name: str, flags: Tree, files: list[Tree], *, saved: Tree) -> R
         config=_settings(entry, preset, changes, files, resumed=bool(saved)),
         skipped=saved.get("skipped", {}),
         cameras=saved.get("cameras", {}),
+        handed=handed,
     )
 
 

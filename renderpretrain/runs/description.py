@@ -13,7 +13,7 @@ from renderpretrain.data.open import open_data
 from renderpretrain.data.words import data_words
 from renderpretrain.recipes.recipe import RunSettings
 from renderpretrain.runs.cameras import strange_cameras
-from renderpretrain.runs.entries import Entry, entry_of
+from renderpretrain.runs.entries import Entry, entry_of, handed_recipe
 from renderpretrain.runs.settings import Tree, as_tree
 
 Say = Callable[[str], None]
@@ -36,6 +36,7 @@ class RunDescription:
         config: The resolved settings.
         skipped: Bad frames that are left out, by the word of their recording and their positions in it.
         cameras: Places of the run's cameras by their names, once it has begun.
+        handed: Whether the recipe is handed in from Python, rather than built from its name; not saved.
     """
 
     recipe: str
@@ -48,11 +49,12 @@ class RunDescription:
     config: BaseModel
     skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
     cameras: Mapping[str, int] = field(default_factory=dict)
+    handed: bool = False
 
     @property
     def entry(self) -> Entry:
-        """The entry of the recipe among all recipes."""
-        return entry_of(self.recipe)
+        """The entry of the recipe among all recipes, or of the user's own."""
+        return handed_recipe(self.recipe) if self.handed and ":" in self.recipe else entry_of(self.recipe)
 
     @property
     def settings(self) -> RunSettings:
@@ -67,7 +69,7 @@ class RunDescription:
 
     def as_tree(self) -> Tree:
         """The description as plain values for ``config.yaml``."""
-        told = {each.name: getattr(self, each.name) for each in fields(self)}
+        told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "handed"}
         plain = {"config": as_tree(self.config), "cameras": dict(self.cameras)}
         return told | plain | {"skipped": {name: list(at) for name, at in self.skipped.items()}}
 
@@ -115,7 +117,7 @@ class RunDescription:
         if data.startswith(OBJECT):
             raise ValueError(
                 f"data: the run learned from a {data.removeprefix(OBJECT)} that was handed in from Python; "
-                "name scenes with --data, or hand them in: renderpretrain.evaluate(run, data=scenes)"
+                "name scenes with --data, or hand them in again: renderpretrain.evaluate(run, data=...)"
             )
         dataset = open_data(
             data,

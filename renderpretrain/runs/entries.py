@@ -11,7 +11,7 @@ from renderpretrain.data import Needs, SceneDataset
 from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.settings import renamed
 from renderpretrain.runs.importing import imported
-from renderpretrain.runs.own_settings import RunConfig, signature_of
+from renderpretrain.runs.own_settings import AnyRunConfig, RunConfig, signature_of
 from renderpretrain.runs.settings import Tree, choose
 
 
@@ -109,6 +109,15 @@ def own_recipe(name: str) -> OwnRecipe:
         return module
 
     return OwnRecipe(name, signature.config, build, {}, {})
+
+
+def handed_recipe(name: str) -> OwnRecipe:
+    """The recipe of a run whose module is handed in: nothing is imported, any setting is taken."""
+
+    def build(config: BaseModel, **parts: nn.Module) -> nn.Module:
+        raise ValueError(f"recipe: {name} was handed in from Python; it cannot be built anew from its name")
+
+    return OwnRecipe(name, AnyRunConfig, build, {}, {})
 
 
 def saved_settings(entry: Entry, tree: Tree) -> Tree:

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 import renderpretrain
 from renderpretrain.ops import native_status
 from renderpretrain.runs.checkpoint import newest_checkpoint
+from renderpretrain.runs.description import RunDescription
 from renderpretrain.runs.lock import check_unlocked, run_lock
 from renderpretrain.storage.files import PARTIAL, write_text
 
@@ -114,13 +115,13 @@ class RunFolder:
             self._check_contents(resume)  # another run may have come and gone since
             yield
 
-    def prepare(self, config: Mapping[str, Any], *, resume: bool) -> None:
+    def prepare(self, description: RunDescription, *, resume: bool) -> None:
         """Write what is known before the first step; what a killed run was writing is removed.
 
         Without ``resume``, so is the log of a run that ended before its first checkpoint.
 
         Args:
-            config: The resolved configuration, known to fit what is resumed.
+            description: What the run is, known to fit what is resumed.
             resume: Whether a run goes on.
 
         Raises:
@@ -134,7 +135,7 @@ class RunFolder:
             if not resume:
                 self.metrics.unlink(missing_ok=True)
             write_text(self.environment, json.dumps(environment(), indent=2) + "\n")
-            write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+            write_text(self.config, yaml.safe_dump(description.as_tree(), sort_keys=False))
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -27,6 +27,10 @@ def imported(what: str, name: str) -> Factory:
             own modules are refused: what a run folder names is called.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name == "__main__" or "<locals>" in attribute:
+        raise ValueError(
+            f"{what}: {name} cannot be imported again, for it was defined within the program that trained it"
+        )
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         raise ValueError(f"{what}: expected package.module:Class, got {name!r}")
     if module_name.partition(".")[0] in sys.stdlib_module_names:

@@ -32,6 +32,12 @@ class RunConfig(Settings):
     optimization: OptimizationConfig = OptimizationConfig()
 
 
+class AnyRunConfig(RunConfig):
+    """The same, with whatever else was said of a recipe that is handed in from Python."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 @dataclass(frozen=True)
 class Signature:
     """How a class or function of the user's own is told its settings.

@@ -81,15 +81,32 @@ def parse_assignment(text: str) -> Tree:
         ValueError: If there is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
+    if not equals:
         raise ValueError(f"--set: expected key.of.the.setting=value, got {text[:80]!r}")
+    _check_key(key, text)
     try:
         tree = parse_yaml(value, f"--set {key}")
     except ValueError as error:
         raise ValueError(f"--set {key}: {value[:80]!r} is not a YAML value ({error})") from error
+    return assigned(key, tree)
+
+
+def assigned(key: str, value: Any) -> Tree:
+    """``a.b`` and a value as ``{"a": {"b": value}}``.
+
+    Raises:
+        ValueError: If the name is none of a setting.
+    """
+    _check_key(key, f"{key}={value}")
     for part in reversed(key.split(".")):
-        tree = {part: tree}
-    return tree
+        value = {part: value}
+    return value
+
+
+def _check_key(key: str, text: str) -> None:
+    """Refuse what cannot be a setting's dotted name."""
+    if not all(key.split(".")) or key.count(".") > DEEPEST:
+        raise ValueError(f"--set: expected key.of.the.setting=value, got {text[:80]!r}")
 
 
 def merged(base: Tree, update: Tree) -> Tree:

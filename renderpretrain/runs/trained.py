@@ -1,7 +1,7 @@
 """A run folder read back: what the run was, and what it has learned."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class TrainedRun:
         description: What it was.
         checkpoint: The file of its weights.
         state: What is in that file.
+        handed: The recipe, where it was handed in; else it is built from its description.
     """
 
     folder: RunFolder
     description: RunDescription
     checkpoint: Path
-    state: dict[str, Any]
+    state: dict[str, Any] = field(repr=False)
+    handed: nn.Module | None = None
 
     @property
     def step(self) -> int:
@@ -57,14 +59,27 @@ class TrainedRun:
             ValueError: If the weights are not those of the recipe.
         """
         description = self.description
-        model = description.entry.build(to_be_filled(description.config, thawed=thawed))
-        model.load_state_dict(check_weights(model, self.weights, self._what))
+        if self.handed is None:
+            model = description.entry.build(to_be_filled(description.config, thawed=thawed))
+        else:
+            model = self.handed
+        model.load_state_dict(self._weights_of(model))
         return model
 
     def checked(self) -> "TrainedRun":
         """This run; raises a ``ValueError`` on the first weight that is not the recipe's."""
-        check_weights(without_memory(self.description.build), self.weights, self._what)
+        self._weights_of(self.handed or without_memory(self.description.build))
         return self
+
+    def _weights_of(self, model: nn.Module) -> dict[str, Any]:
+        """The weights, all of which are the recipe's."""
+        description = self.description
+        what = f"{self.checkpoint}: not a checkpoint of {description.recipe}"
+        try:
+            return check_weights(model, self.weights, what)
+        except ValueError as error:
+            by_hand = self.handed is None and description.preset is None
+            raise ValueError(f"{error}{BY_HAND if by_hand else ''}") from error
 
     @property
     def commit(self) -> str | None:
@@ -74,30 +89,40 @@ class TrainedRun:
         except (OSError, ValueError):
             return None
 
-    @property
-    def _what(self) -> str:
-        return f"{self.checkpoint}: not a checkpoint of {self.description.recipe}"
+
+BY_HAND = "; in Python, hand in the recipe that was trained: renderpretrain.evaluate(run, recipe=...), export"
+"""What can be done with a run whose recipe was put together in Python."""
 
 
-def read_description(run: Path) -> RunDescription:
+def read_description(run: Path, *, handed: bool = False) -> RunDescription:
     """What a run folder's ``config.yaml`` says.
+
+    Args:
+        run: The folder.
+        handed: Whether the recipe is handed in from Python, rather than built from its name.
 
     Raises:
         ValueError: If it is no run folder, or the file is damaged; names the file.
     """
     saved = saved_tree(run)
     try:
-        return describe_run(str(saved.get("recipe")), {}, [], saved=saved)
+        return describe_run(str(saved.get("recipe")), {}, [], saved=saved, handed=handed)
     except ValueError as error:
-        raise ValueError(f"{RunFolder(run).config}: {error}") from error
+        own = ":" in str(saved.get("recipe")) and not handed
+        raise ValueError(f"{RunFolder(run).config}: {error}{BY_HAND if own else ''}") from error
 
 
-def read_run(run: Path | str) -> TrainedRun:
+def read_run(run: Path | str, recipe: nn.Module | None = None) -> TrainedRun:
     """What a run was, and what it has learned: the weights of its end, or of its newest checkpoint.
+
+    Args:
+        run: Its folder.
+        recipe: The recipe, where the run's description is not enough to build it; it is given the weights.
 
     Raises:
         ValueError: If it is no run folder, its description is damaged, or it has no checkpoint that can be
             read; names the file.
     """
     folder = RunFolder(Path(run))
-    return TrainedRun(folder, read_description(folder.path), *trained_checkpoint(folder.checkpoints))
+    description = read_description(folder.path, handed=recipe is not None)
+    return TrainedRun(folder, description, *trained_checkpoint(folder.checkpoints), handed=recipe)

@@ -9,7 +9,7 @@ from torch import nn
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.settings import OptimizationConfig
-from renderpretrain.runs.folder import RunFolder
+from renderpretrain.runs import RunDescription, RunFolder, describe_objects
 from renderpretrain.training.console import progress_report
 from renderpretrain.training.distributed import agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import CheckpointClock, stop_signals
@@ -80,7 +80,8 @@ def fit(
         with process.together():
             if process.is_main:
                 folder.check(resume=options.resume)
-        dataset, options = without_bad_frames(recipe, dataset, folder, options, aloud=process.is_main)
+        described = _described(recipe, dataset, optimization, options)
+        dataset, described = without_bad_frames(recipe, dataset, described, folder, options, process.is_main)
         check_split(dataset, options.holdout)
         recipe.to(process.device)
         overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
@@ -90,7 +91,7 @@ def fit(
                 held.enter_context(folder.claimed(resume=options.resume))
         optimizer = build_optimizer(recipe, optimization)
         report = held.enter_context(progress_report(optimization.steps, quiet=not process.is_main))
-        run = Run(recipe, dataset, optimization, optimizer, process, folder, options, report)
+        run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
         start = run.resume() if options.resume else 0
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(start)
@@ -156,6 +157,19 @@ def check_seed(seed: int) -> None:
     """Raise a ``ValueError`` unless torch can be seeded so."""
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"seed: expected a whole number from -2**63 to 2**63 - 1, got {seed}")
+
+
+def _described(
+    recipe: nn.Module, dataset: SceneDataset, optimization: OptimizationConfig, options: RunOptions
+) -> RunDescription:
+    """What the run is, as it is told or as the objects say; raises a ``ValueError`` where these differ."""
+    holdout, seed, told = options.holdout, options.seed, options.description
+    if told is None:
+        return describe_objects(recipe, dataset, optimization, holdout=holdout, seed=seed)
+    for name, said, asked in (("holdout", told.holdout, holdout), ("seed", told.seed, seed)):
+        if said != asked:
+            raise ValueError(f"{name}: expected {said}, as the run's description says, got {asked}")
+    return told
 
 
 def check_renders(recipe: nn.Module, holdout: int) -> None:

@@ -1,7 +1,7 @@
 """Before the first step: whether all frames can be read, and have what the recipe learns from."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import settings_of
+from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.entries import needs_of
-from renderpretrain.runs.folder import RunFolder
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.terminal import printable
 from renderpretrain.training.run import RunOptions
@@ -177,15 +177,21 @@ class Preflight:
 
 
 def without_bad_frames(
-    recipe: nn.Module, dataset: SceneDataset, folder: RunFolder, options: RunOptions, *, aloud: bool = True
-) -> tuple[SceneDataset, RunOptions]:
-    """The data set without its bad frames, and the options, whose ``config`` says what the run must remember.
+    recipe: nn.Module,
+    dataset: SceneDataset,
+    description: RunDescription,
+    folder: RunFolder,
+    options: RunOptions,
+    aloud: bool = True,
+) -> tuple[SceneDataset, RunDescription]:
+    """The data set without its bad frames, and the run's description with what it must remember of them.
 
     That is ``skipped``, the frames that are left out, and ``cameras``, the places of cameras by their names.
 
     Args:
         recipe: What is to learn; its ``config``, where it is one of ours, says what it needs.
         dataset: All frames of the scene folders in it are looked at, of other data a few scenes.
+        description: Of the run.
         folder: The run's, which remembers what a resumed run has left out.
         options: Whether to look, and whether bad frames are left out.
         aloud: Whether this process speaks.
@@ -194,7 +200,7 @@ def without_bad_frames(
         ValueError: As :meth:`Preflight.bad_frames` does.
     """
     preflight = Preflight(
-        str(options.config.get("recipe", type(recipe).__name__)),
+        type(recipe).__name__ if options.description is None else description.recipe,
         settings_of(recipe),
         skip_bad=options.skip_bad and not options.resume,
         say=_print if aloud else _print_nothing,
@@ -204,7 +210,7 @@ def without_bad_frames(
     folders = []
 
     def look(one: SceneFolder) -> SceneFolder:
-        name = _word_of(one, str(options.config.get("data", "")))
+        name = _word_of(one, description.data, skipped)
         known = set(skipped.get(name, ()))
         one = one if known <= one.skipped else one.without(known)
         bad = preflight.bad_frames(FolderFrames.of(one)) if options.check_data else []
@@ -219,14 +225,19 @@ def without_bad_frames(
             [dataset[i] for i in range(0, len(dataset), -(-len(dataset) // SAMPLED_SCENES))]
         )
     cameras = camera_places(dataset)
+    _check_cameras(cameras, places)
+    remembered = replace(description, cameras=cameras or description.cameras)
+    return dataset, replace(remembered, skipped=skipped or description.skipped)
+
+
+def _check_cameras(cameras: Mapping[str, int], places: Mapping[str, int]) -> None:
+    """Raise a ``ValueError`` where a camera does not stand where the resumed run had it."""
     for name, place in cameras.items():
         if places.get(name, place) != place:
             raise ValueError(
                 f"cameras: expected {brief(name)} at place {places[name]}, as in the resumed run, got "
-                f"{place}; open the data with places={places}"
+                f"{place}; open the data with places={dict(places)}"
             )
-    found = {"skipped": skipped, "cameras": cameras}
-    return dataset, replace(options, config={**options.config, **{k: v for k, v in found.items() if v}})
 
 
 def _before(folder: RunFolder) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -240,12 +251,13 @@ def _before(folder: RunFolder) -> tuple[dict[str, list[int]], dict[str, int]]:
     return skipped, places
 
 
-def _word_of(folder: SceneFolder, data: str) -> str:
-    """What a run's configuration calls a folder: as its ``data`` says, else by its path."""
+def _word_of(folder: SceneFolder, data: str, known: Iterable[str]) -> str:
+    """What a run calls a folder: as it did before, else as its ``data`` says, else by its path."""
     path = folder.path.resolve()
-    words = [word.alone for word in data_words(data)] if data else []
-    named = [word for word in words if word.path and Path(word.path).expanduser().resolve() == path]
-    return str(next(iter(named), DataWord("folder", str(path))))
+    words = [word.alone for text in (data, *known) for word in data_words(text)]
+    named = [str(word) for word in words if word.path and Path(word.path).expanduser().resolve() == path]
+    before = [name for name in named if name in known]
+    return next(iter(before or named), str(DataWord("folder", str(path))))
 
 
 def _changed(config: BaseModel, way: str) -> BaseModel:

@@ -1,8 +1,8 @@
 """What happens around the steps of a run: rows, evaluations, checkpoints, pictures, and hooks for them."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import nn
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.encoders.norms import statistics_of
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, save_final
-from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.console import Report, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
@@ -50,7 +50,8 @@ class RunOptions:
         skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
             ``skipped`` in ``config.yaml``, and a resumed run leaves out the same.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
-        config: Saved with the run and with each checkpoint; plain values only.
+        description: What the run is, saved with it and with each checkpoint; by default what the recipe and
+            the data set say of themselves (:func:`~renderpretrain.runs.describe_objects`).
         on_step: Called as ``on_step(step, row)`` when the row of a step has been written; the next step may
             have been taken by then.
         on_evaluation: Called as ``on_evaluation(step, row)`` when held-out scenes have been scored and the
@@ -71,7 +72,7 @@ class RunOptions:
     check_data: bool = True
     skip_bad: bool = False
     evaluation_rays: int = 512
-    config: Mapping[str, Any] = field(default_factory=dict)
+    description: RunDescription | None = None
     on_step: Callable[[int, Row], None] | None = None
     on_evaluation: Callable[[int, Row], None] | None = None
     on_checkpoint: Callable[[int, Path], None] | None = None
@@ -90,6 +91,7 @@ class Run:
         process: This process among its like.
         folder: Where the files go.
         options: How the run is carried out.
+        description: What the run is.
         report: Shows the progress to the user.
     """
 
@@ -100,6 +102,7 @@ class Run:
     process: Process
     folder: RunFolder
     options: RunOptions
+    description: RunDescription
     report: Report
 
     @property
@@ -135,7 +138,7 @@ class Run:
         """
         with self.process.together():
             if self.process.is_main:
-                self.folder.prepare(self.options.config, resume=self.options.resume)
+                self.folder.prepare(self.description, resume=self.options.resume)
                 rows = drop_rows_after(self.folder.metrics, start)
                 for first, last in missing_steps(rows, start):
                     self.report(start, f"{self.folder.metrics}: the rows of steps {first} to {last} are lost")
@@ -225,10 +228,8 @@ class Run:
 
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint holds after a step."""
-        scenes, options = len(self.dataset), self.options
-        return training_state(
-            self.recipe, self.optimizer, step=step, seed=options.seed, scenes=scenes, config=options.config
-        )
+        seed, scenes, told = self.options.seed, len(self.dataset), self.description.as_tree()
+        return training_state(self.recipe, self.optimizer, step=step, seed=seed, scenes=scenes, config=told)
 
     def save(self, step: int, *, asked: bool) -> bool:
         """Write a checkpoint where the step is due for it, or it is asked for; returns whether it was.

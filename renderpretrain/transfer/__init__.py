@@ -15,7 +15,7 @@ from renderpretrain.transfer.exporting import Export, ExportOptions, export_enco
 from renderpretrain.transfer.hosts import HOSTS, SOURCES
 from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
 from renderpretrain.transfer.initializing import initialize_encoders
-from renderpretrain.transfer.pretrained import load_encoder, load_encoders, read_pretrained
+from renderpretrain.transfer.pretrained import from_run, load_encoder, load_encoders, read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport, print_report
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "export_encoders",
     "from_modules",
     "from_recipe",
+    "from_run",
     "import_encoders",
     "initialize_encoders",
     "load_encoder",

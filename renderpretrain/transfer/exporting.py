@@ -11,6 +11,7 @@ import torch
 
 import renderpretrain
 from renderpretrain.encoders.key_tables import dotted
+from renderpretrain.runs import TrainedRun
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.safetensors_file import pack_tensors
 from renderpretrain.storage.weights import check_finite, read_weights
@@ -22,7 +23,7 @@ from renderpretrain.transfer.hosts.safetensors import snippet as own_snippet
 from renderpretrain.transfer.hosts.safetensors import to_bytes
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
 from renderpretrain.transfer.part import Host
-from renderpretrain.transfer.pretrained import read_pretrained
+from renderpretrain.transfer.pretrained import from_run, read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport
 from renderpretrain.transfer.snippets import notes_for, snippet, unfinished, with_path
 from renderpretrain.transfer.verify import TOLERANCE, verify_part
@@ -65,12 +66,16 @@ class Export:
 
 
 def export_encoders(
-    source: Path | str | Pretrained, to: str, out: Path | str, options: ExportOptions | None = None
+    source: Path | str | Pretrained | TrainedRun,
+    to: str,
+    out: Path | str,
+    options: ExportOptions | None = None,
 ) -> Export:
     """Write the encoders of a run for a host.
 
     Args:
-        source: A run folder, a file of our encoders, or encoders in memory.
+        source: A run folder, also as :func:`~renderpretrain.runs.read_run` reads it; a file of our encoders;
+            or encoders in memory.
         to: A key of :data:`~renderpretrain.transfer.HOSTS`, or ``"safetensors"``.
         out: The file; what stood there stays unless everything went well.
         options: How strict to be.
@@ -89,7 +94,7 @@ def export_encoders(
         raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
     if to == "safetensors" and not plain:
         raise ValueError(f"out: expected a .safetensors file, got {out}")
-    pretrained = source if isinstance(source, Pretrained) else read_pretrained(source)
+    pretrained = _encoders_of(source)
     done = prepare_export(pretrained, to, options, plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
@@ -140,12 +145,19 @@ def serialize(tensors: Tensors, host: Host, *, plain: bool = False) -> bytes:
     return content.getvalue()
 
 
-def _read_from(source: Path | str | Pretrained, options: ExportOptions) -> list[Path]:
+def _encoders_of(source: Path | str | Pretrained | TrainedRun) -> Pretrained:
+    """What is to be exported."""
+    if isinstance(source, Pretrained):
+        return source
+    return from_run(source) if isinstance(source, TrainedRun) else read_pretrained(source)
+
+
+def _read_from(source: Path | str | Pretrained | TrainedRun, options: ExportOptions) -> list[Path]:
     """The files and the folder of checkpoints that an export reads."""
     read = [] if options.host_checkpoint is None else [Path(options.host_checkpoint)]
     if isinstance(source, Pretrained):
         return read
-    run = Path(source)
+    run = source.folder.path if isinstance(source, TrainedRun) else Path(source)
     parts = ("checkpoints", "config.yaml", "environment.json")
     return [*read, *(run / part for part in parts)] if run.is_dir() else [*read, run]
 

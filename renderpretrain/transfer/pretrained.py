@@ -28,7 +28,7 @@ def read_pretrained(path: Path | str) -> Pretrained:
     """
     path = Path(path)
     if path.is_dir():
-        return of_run(read_run(path))
+        return from_run(read_run(path))
     run = path.absolute().parent.parent
     if path.suffix == ".pt" and (run / "config.yaml").is_file():
         raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
@@ -74,12 +74,11 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
     return module
 
 
-def of_run(run: TrainedRun, recipe: nn.Module | None = None) -> Pretrained:
+def from_run(run: TrainedRun) -> Pretrained:
     """A run's encoders.
 
     Args:
         run: See :func:`~renderpretrain.runs.read_run`.
-        recipe: The recipe with the run's weights; by default it is built again from the run's description.
 
     Raises:
         ValueError: If the weights are not the recipe's, or are NaN or infinite.
@@ -88,7 +87,7 @@ def of_run(run: TrainedRun, recipe: nn.Module | None = None) -> Pretrained:
     about = {key: saved[key] for key in ("recipe", "preset", "data", "config")}
     statistics = "whole" if run.has_ended else "masked"
     about |= {"commit": run.commit, "step": run.step, "statistics": statistics}
-    found = from_recipe(run.recipe(thawed=True) if recipe is None else recipe, about)
+    found = from_recipe(run.recipe(thawed=True), about)
     for part, encoder in found.encoders.items():
         what = f"{run.checkpoint}: {part}"
         check_finite(encoder.tensors, what, "the run diverged; train it again at a lower rate")

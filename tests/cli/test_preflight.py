@@ -11,13 +11,13 @@ import yaml
 from PIL import Image
 
 from renderpretrain.cli import main
-from renderpretrain.cli.preflight import checked
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, inspect_folder, write_scene_folder
 from renderpretrain.runs import describe_run, read_description
+from renderpretrain.verbs.preflight import check_recordings
 
 FEW = ["--steps", "2", "--device", "cpu", "--set", "image_size=[32,64]", "--set", "rays.per_view=8"]
 FEW += ["--set", "rays.per_sweep=32", "--set", "optimization.log_every=1"]
-SKIPPING = {"skip_bad": True, "resumed": False}
+SKIPPING = {"skip_bad": True, "resumed": False, "say": print, "warn": print}
 NEAR = ["--set", "point_cloud_range=[-12.8,-12.8,-4.0,12.8,12.8,4.8]"]
 
 
@@ -137,7 +137,9 @@ def test_one_frame_without_cameras_or_of_another_rig_does_not_end_a_run(street, 
     code, _, err = pretrain(capsys, *job)
     assert code == 1 and "frame 1 (street-0-1): cameras: expected at least one of front" in err
     assert "frame 3 (street-0-3): cameras: expected front" in err and "got other_" in err
-    job = checked(describe_run("unipad-camera", {"data": f"folder:{path}"}, [], saved={}), **SKIPPING)
+    job = check_recordings(
+        describe_run("unipad-camera", {"data": f"folder:{path}"}, [], saved={}), **SKIPPING
+    )
     assert list(job.skipped.values()) == [[1, 3]] and "left out: 2 of 4 frames" in capsys.readouterr().out
     assert [scene.camera_names[:2] for scene in scenes_of(job)] == [("front", "front_right")] * 2
 
@@ -176,7 +178,9 @@ def test_views_without_depth_do_not_end_a_run_of_a_depth_recipe(room, tmp_path, 
     job = ["ponder-indoor", "--data", f"folder:{folder}", "--out", tmp_path / "run", *small]
     code, _, err = pretrain(capsys, *job)
     assert code == 1 and err.count("depth: expected a depth image with measured pixels") == 5
-    job = checked(describe_run("ponder-indoor", {"data": f"folder:{folder}"}, [], saved={}), **SKIPPING)
+    job = check_recordings(
+        describe_run("ponder-indoor", {"data": f"folder:{folder}"}, [], saved={}), **SKIPPING
+    )
     assert list(job.skipped.values()) == [[2, 4, 5, 6, 7]]
     assert [scene.z_depth_valid.flatten(1).any(-1).tolist() for scene in scenes_of(job)] == [[True] * 3]
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from stand_in import Points, StandIn, optimization
 
+from renderpretrain.runs import read_description
 from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
 
 
@@ -18,7 +19,7 @@ def rows_of(result):
 
 
 def run(out, *, recipe=None, data=None, resume=False, hooks=None, **settings):
-    options = RunOptions(holdout=2, device="cpu", resume=resume, config={"name": "test"}, **(hooks or {}))
+    options = RunOptions(holdout=2, device="cpu", resume=resume, **(hooks or {}))
     return fit(recipe or StandIn(), data or Points(), optimization(**settings), out=out, options=options)
 
 
@@ -37,7 +38,10 @@ def test_a_run_leaves_its_folder(tmp_path):
         "final.pt", "latest", "step_000004.pt", "step_000008.pt",
     ]  # fmt: skip
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["torch"] == torch.__version__
-    assert (tmp_path / "run" / "config.yaml").read_text() == "name: test\n"
+    description = read_description(tmp_path / "run", handed=True)
+    assert description.recipe == "stand_in:StandIn" and description.data == "object:Points"
+    assert (description.holdout, description.seed, description.scenes) == (2, 0, None)
+    assert description.settings.optimization == optimization()
     assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse", "depth_delta"]
 
 

@@ -63,23 +63,23 @@ def test_bad_frames_are_left_out_and_recorded_and_a_resumed_run_does_the_same(
     street, tmp_path, capsys, within
 ):
     dataset, out = WITHIN[within](SceneFolder(street, image_size=SIZE)), tmp_path / "run"
-    result = run(out, dataset, skip_bad=True, config={"data": f"folder:{street}?max_gap=2"})
+    result = run(out, dataset, skip_bad=True)
     assert result.step == 2 and "left out: 2 of 6 frames of" in capsys.readouterr().out
     saved = yaml.safe_load((out / "config.yaml").read_text())
     rig = SyntheticStreet(1).camera_names
     assert saved["cameras"] == {name: place for place, name in enumerate(rig)}
-    assert saved["skipped"] == {f"folder:{street}?max_gap=2": [2, 5]}
+    assert saved["skipped"] == {f"folder:{street}": [2, 5]}
     everything = 4 + 7 * (within == "mixture")
-    resumed = run(out, dataset, resume=True, steps=everything, config=saved)  # all scenes, each once
+    resumed = run(out, dataset, resume=True, steps=everything)  # all scenes, each once
     assert [row["step"] for row in read_rows(resumed.folder.metrics) if "loss" in row][-1] == everything
     turned = SceneFolder(street, image_size=SIZE, cameras=rig[::-1])
     with pytest.raises(ValueError, match=f"cameras: expected {rig[5]} at place 5, as in the resumed run"):
-        run(out, WITHIN[within](turned), resume=True, steps=everything + 1, config=saved)
+        run(out, WITHIN[within](turned), resume=True, steps=everything + 1)
     # What has become bad since then would change the order of all scenes: that is refused.
     index = json.loads((street / "frames.json").read_text())
     (street / index["frames"][0]["lidar"]["file"]).write_bytes(b"")
     with pytest.raises(ValueError, match="frame 0 "):
-        run(out, dataset, resume=True, skip_bad=True, steps=everything + 1, config=saved)
+        run(out, dataset, resume=True, skip_bad=True, steps=everything + 1)
 
 
 def test_who_opts_out_is_not_asked(street, tmp_path):

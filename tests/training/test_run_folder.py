@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 
 
 def run(out, *, recipe=None, resume=False, options=None, **settings):
-    options = options or RunOptions(device="cpu", resume=resume, config={"settings": settings})
+    options = options or RunOptions(device="cpu", resume=resume)
     return fit(recipe or StandIn(), Points(), optimization(**settings), out=out, options=options)
 
 

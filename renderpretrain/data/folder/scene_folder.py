@@ -90,9 +90,9 @@ class SceneFolder:
         """
         counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
         check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
-        self._arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
-        self._arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
-        self._arguments |= {"outside": outside, "cameras": cameras, "places": places}
+        self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
+        self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
+        self.arguments |= {"outside": outside, "cameras": cameras, "places": places}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path = Path(path)
         self.access = FolderAccess(self.path, outside)
@@ -130,7 +130,7 @@ class SceneFolder:
 
     def without(self, positions: Collection[int]) -> "SceneFolder":
         """The same folder, read anew without the frames at these positions of ``frames.json``, either."""
-        return SceneFolder(self.path, skip=self.skipped | set(positions), **self._arguments)
+        return SceneFolder(self.path, skip=self.skipped | set(positions), **self.arguments)
 
     def sequence(self, index: int) -> Sequence[int]:
         """Frames of the same ``scene`` in order of time up to the next long gaps; a room's scene alone."""

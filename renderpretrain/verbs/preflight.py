@@ -1,48 +1,51 @@
-"""The look at all frames before the first step, for the recordings that a job names."""
+"""The look at all frames before the first step, for the recordings that a run's description names."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import partial
-
-import typer
 
 from renderpretrain.data.words import DataWord, data_words, folder_options, listed
 from renderpretrain.runs import RunDescription
 from renderpretrain.training.preflight import FolderFrames, Preflight
 
+Say = Callable[[str], None]
 
-def checked(job: RunDescription, *, skip_bad: bool, resumed: bool) -> RunDescription:
-    """The job, its recordings looked at frame by frame; says which frames are left out and why.
+
+def check_recordings(
+    description: RunDescription, *, skip_bad: bool, resumed: bool, say: Say, warn: Say
+) -> RunDescription:
+    """The description, its recordings looked at frame by frame, with the frames that are left out.
 
     Args:
-        job: What is to run.
+        description: What is to run.
         skip_bad: Whether bad frames are left out rather than refused.
         resumed: Whether the run has begun; then the frames that it leaves out are known.
+        say: Told what takes time, and which frames are left out and why.
+        warn: Told what is wrong.
 
     Raises:
         ValueError: If a recording has nothing of what the recipe needs, or frames are bad and stay in.
     """
     preflight = Preflight(
-        job.recipe,
-        job.config,
+        description.recipe,
+        description.config,
         skip_bad=skip_bad and not resumed,
         skipping="--skip-bad",
-        say=typer.echo,
-        warn=partial(typer.echo, err=True),
+        say=say,
+        warn=warn,
     )
-    skipped = dict(job.skipped)
-    for word in data_words(job.data):
+    skipped = dict(description.skipped)
+    for word in data_words(description.data):
         if word.kind == "folder" and word.path:
             name = str(word.alone)
             known = skipped.get(name, ())
-            bad = preflight.bad_frames(_frames(job, word, known))
+            bad = preflight.bad_frames(_frames(description, word, known))
             skipped |= {name: sorted({*known, *bad})} if bad else {}
-    return replace(job, skipped=skipped)
+    return replace(description, skipped=skipped)
 
 
-def _frames(job: RunDescription, word: DataWord, skipped: Collection[int]) -> FolderFrames:
+def _frames(description: RunDescription, word: DataWord, skipped: Collection[int]) -> FolderFrames:
     """What a word says of a folder."""
     options = folder_options(word.options)
     asked = listed(options["cameras"]) if "cameras" in options else None
-    sweeps = job.settings.sweeps
+    sweeps = description.settings.sweeps
     return FolderFrames(word.path, options.get("outside") == "1", asked, sweeps, skipped)

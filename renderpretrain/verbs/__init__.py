@@ -1,0 +1,7 @@
+"""What the verbs of the command line do, as functions: the same words in, what is printed comes back."""
+
+from renderpretrain.verbs.evaluation import evaluate
+from renderpretrain.verbs.exporting import export
+from renderpretrain.verbs.pretraining import pretrain
+
+__all__ = ["evaluate", "export", "pretrain"]

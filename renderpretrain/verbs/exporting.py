@@ -1,0 +1,35 @@
+"""``export``: a run's encoders in the file of the framework where they are fine-tuned."""
+
+from pathlib import Path
+
+from torch import nn
+
+from renderpretrain.runs import read_run
+from renderpretrain.transfer import Export, ExportOptions, export_encoders
+
+
+def export(
+    run: Path | str,
+    *,
+    to: str,
+    out: Path | str,
+    recipe: nn.Module | None = None,
+    options: ExportOptions | None = None,
+) -> Export:
+    """Write a run's encoders for a host, as ``renderpretrain export`` does.
+
+    Args:
+        run: A run folder, or a file that export or import wrote.
+        to: A key of ``renderpretrain.transfer.HOSTS``, or ``"safetensors"``.
+        out: The file; what stood there stays unless everything went well.
+        recipe: The recipe that was trained, where it was put together in Python and cannot be built again
+            from the run folder; it is given the run's weights.
+        options: How strict to be.
+
+    Returns:
+        The ``report`` on every key, and the ``snippet`` to paste into the host's configuration.
+
+    Raises:
+        ValueError: In the words of the command line; nothing is written then.
+    """
+    return export_encoders(run if recipe is None else read_run(run, recipe), to, out, options)

@@ -1,0 +1,190 @@
+"""``pretrain``: from what the user asks for to a run folder."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from renderpretrain.recipes.columns import columns_read
+from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.runs import (
+    RunDescription,
+    RunFolder,
+    describe_run,
+    recipe_settings,
+    saved_tree,
+    without_memory,
+)
+from renderpretrain.runs.describing import changed_by_data
+from renderpretrain.runs.settings import Tree, assigned
+from renderpretrain.terminal import printable
+from renderpretrain.training import FitResult, RunOptions, choose_device, fit
+from renderpretrain.training.pictures import save_picture
+from renderpretrain.transfer import initialize_encoders
+from renderpretrain.verbs.preflight import check_recordings
+
+Say = Callable[[str], None]
+
+
+def _warn(line: str) -> None:
+    """Tell what is wrong."""
+    sys.stderr.write(printable(line) + "\n")
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What the user asks for; see :func:`pretrain`. What is ``None`` is as the preset or the data has it."""
+
+    recipe: str
+    preset: str | None = None
+    data: str | None = None
+    out: Path | str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    precision: str | None = None
+    settings: Sequence[Tree] = ()
+    config: Path | str | None = None
+    holdout: int | None = None
+    scenes: int | None = None
+    init: Path | str | None = None
+    resume: bool = False
+    skip_bad: bool = False
+    say: Say = field(default=print)
+    warn: Say = field(default=_warn)
+
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        name = f"{self.recipe}-{self.preset or 'tiny'}"
+        own = self.recipe.rpartition(":")[2]
+        return Path("runs") / (own if ":" in self.recipe else name) if self.out is None else Path(self.out)
+
+    def describe(self) -> RunDescription:
+        """What is to run, its recordings looked at; nothing is written.
+
+        Raises:
+            ValueError: Naming the flag, the setting or the frames that are wrong.
+        """
+        told = {"steps": self.steps, "precision": self.precision}
+        optimization = {key: value for key, value in told.items() if value is not None}
+        updates = [recipe_settings(Path(self.config), self.recipe)] if self.config else []
+        updates += [{"optimization": optimization}] if optimization else []
+        updates += self.settings
+        names = ("preset", "data", "seed", "init", "holdout", "scenes")
+        flags = {name: getattr(self, name) for name in names}
+        saved = saved_tree(self.folder) if self.resume else {}
+        description = describe_run(self.recipe, flags, updates, saved=saved)
+        return check_recordings(
+            description, skip_bad=self.skip_bad, resumed=self.resume, say=self.say, warn=self.warn
+        )
+
+    def check(self, description: RunDescription, device: str) -> None:
+        """Refuse what a run would refuse, and touch nothing."""
+        choose_device(device)
+        RunFolder(self.folder).check(resume=self.resume)
+        if description.init and not self.resume:
+            model = without_memory(description.build)
+            initialize_encoders(encoders_of(model), description.init, columns=columns_read(model), load=False)
+
+    def train(self, description: RunDescription, *, device: str, workers: int | None) -> FitResult:
+        """Carry it out; see :func:`~renderpretrain.training.fit`."""
+        dataset, model = description.open(say=self.say), description.build()
+        if description.init and not self.resume:
+            for line in initialize_encoders(
+                encoders_of(model), description.init, columns=columns_read(model)
+            ):
+                self.say(line)
+        shown = min(max(len(dataset) - description.holdout, 0), len(dataset) - 1)
+
+        def draw(step: int, recipe: nn.Module) -> None:
+            path = RunFolder(self.folder).pictures / f"step_{step:06d}.png"
+            self.say(f"drawing {path}")
+            save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
+
+        remark = changed_by_data(description)
+        if remark and os.environ.get("RANK", "0") == "0":
+            self.say(remark)
+        options = RunOptions(
+            holdout=description.holdout,
+            seed=description.seed,
+            device=device,
+            resume=self.resume,
+            workers=workers,
+            check_data=False,  # `describe` has looked
+            description=description,
+            on_picture=draw,
+        )
+        return fit(model, dataset, description.settings.optimization, out=self.folder, options=options)
+
+
+def pretrain(  # noqa: PLR0913  what the flags of the command line say
+    recipe: str,
+    *,
+    preset: str | None = None,
+    data: str | None = None,
+    out: Path | str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    config: Path | str | None = None,
+    holdout: int | None = None,
+    scenes: int | None = None,
+    workers: int | None = None,
+    init: Path | str | None = None,
+    resume: bool = False,
+    skip_bad: bool = False,
+) -> FitResult:
+    """Pre-train a recipe, as ``renderpretrain pretrain`` does, and leave a run folder.
+
+    Args:
+        recipe: One of ``renderpretrain.recipes.RECIPES``, or ``package.module:Class`` of your own: its
+            settings are the parameters of the class, or the pydantic model that its first parameter is
+            annotated with.
+        preset: ``tiny`` (default), ``paper``, or another one of the recipe's.
+        data: ``synthetic``, ``synthetic-room``, ``folder:PATH``, or several joined with ``+``; by default
+            what the recipe is tried on.
+        out: The run's folder; ``runs/RECIPE-PRESET`` by default.
+        steps: Optimiser steps.
+        seed: Of weights, order and masks; 0 by default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``fp32`` or ``bf16``; rendering is always fp32.
+        set: Settings by their dotted names, such as ``{"optimization.lr": 1e-3}``.
+        config: YAML file of settings, applied before ``set``.
+        holdout: The last so many scenes are only evaluated.
+        scenes: Synthetic scenes to train on.
+        workers: Processes that prepare batches; some for a GPU, 0 for a CPU.
+        init: Begin with these encoders: a file of import or export, or a run folder.
+        resume: Go on from the newest checkpoint in ``out``.
+        skip_bad: Leave out frames that are bad.
+
+    Returns:
+        How the run ended: its folder, the steps done, and held-out scores before and after.
+
+    Raises:
+        ValueError: In the words of the command line, naming the flag or setting that is wrong.
+        OSError: If the folder or a checkpoint cannot be written.
+        FloatingPointError: If a loss term, the gradient or a weight is not finite.
+    """
+    asked = Pretraining(
+        recipe,
+        preset=preset,
+        data=data,
+        out=out,
+        steps=steps,
+        seed=seed,
+        precision=precision,
+        settings=[assigned(name, value) for name, value in (set or {}).items()],
+        config=config,
+        holdout=holdout,
+        scenes=scenes,
+        init=init,
+        resume=resume,
+        skip_bad=skip_bad,
+    )
+    return asked.train(asked.describe(), device=device, workers=workers)

@@ -1,0 +1,53 @@
+"""A recipe of the tests' own, small enough to be trained in a moment; imported by its name."""
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from renderpretrain import VoxelGrid, losses
+from renderpretrain.recipes import Hidden
+from renderpretrain.renderers import Rendered
+from renderpretrain.samplers import LidarBeams
+
+
+class Own(nn.Module):
+    """Says one depth for all rays of a scene."""
+
+    def __init__(self, width: int = 4, *, grid_size: float = 1.0):
+        super().__init__()
+        self.grid = VoxelGrid((-8, -8, -2, 8, 8, 2), voxel_size=(grid_size,) * 3)
+        self.encoder = nn.Conv3d(1, width, 1)
+        self.head = nn.Linear(width, 1)
+
+    def hide(self, batch):
+        return Hidden(dropped=torch.zeros_like(batch.points.valid))
+
+    def encode(self, batch, hidden=None):
+        return self.encoder(torch.ones(batch.size, 1, *self.grid.shape, device=batch.points.xyz.device))
+
+    def render(self, volume, rays):
+        depth = self.head(volume.mean((2, 3, 4))).expand(rays.shape)
+        return Rendered(depth, torch.ones_like(depth))
+
+    def targets(self, batch, num_rays=None):
+        return LidarBeams(num_rays or 16)(batch)
+
+    def forward(self, batch):
+        targets = self.targets(batch)
+        rendered = self.render(self.encode(batch), targets.rays)
+        return {"depth": losses.depth_l1(rendered.depth, targets.depth, targets.hit)}
+
+    def encoders(self):
+        return {"point_encoder": self.encoder}
+
+
+class Sizes(BaseModel):
+    width: int = 4
+
+
+def of_model(sizes: Sizes) -> Own:
+    return Own(sizes.width)
+
+
+def nothing(width: int = 4):
+    return width
