@@ -58,7 +58,7 @@ class Pretraining:
 
     @property
     def folder(self) -> Path:
-        """The run's."""
+        """The folder that the run will fill."""
         name = f"{self.recipe}-{self.preset or 'tiny'}"
         own = self.recipe.rpartition(":")[2]
         return Path("runs") / (own if ":" in self.recipe else name) if self.out is None else Path(self.out)
