@@ -1,4 +1,4 @@
-"""Several scenes at once."""
+"""Several scenes at once, as a step of training takes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -56,7 +56,7 @@ ENCODERS: dict[str, type[DescribedModule]] = {
         VolumeNeck,
     )
 }
-"""Those that a file of weights is enough for, by the names that files call them."""
+"""Encoders that can be built from a file of weights alone, by the names that files call them."""
 
 __all__ = [
     "ENCODERS",

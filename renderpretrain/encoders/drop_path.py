@@ -1,4 +1,4 @@
-"""Stochastic depth (https://arxiv.org/abs/1603.09382)."""
+"""Stochastic depth: branches are skipped at random (https://arxiv.org/abs/1603.09382)."""
 
 import torch
 from jaxtyping import Float

@@ -100,7 +100,7 @@ NAMINGS = (
     ),
     Naming("torchvision", "SwinTransformer", "features.1.0.attn.qkv.weight", TORCHVISION_SWIN, without_index),
 )
-"""Of every image network here; their markers exclude each other."""
+"""The names of every image network here; their markers exclude each other."""
 
 USUAL = ("", "image_backbone.", "img_backbone.", "backbone.")
 """Where an image network lies in files that hold several."""

@@ -28,7 +28,7 @@ AUTHORS_SWIN: Table = (
     ("norm3.", "norm."),
     ("norm", "norm"),
 )
-"""Of the authors, and of timm before 0.9: a layer ends where the next one here begins."""
+"""Names of the authors, and of timm before 0.9: a layer ends where the next one here begins."""
 
 TORCHVISION_CONVNEXT: Table = (
     ("stem.#.", "features.0.#."),

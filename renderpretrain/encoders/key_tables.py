@@ -9,7 +9,7 @@ Table = tuple[tuple[str, str], ...]
 numbers are carried over in order. What follows the beginning stays."""
 
 SAME: Table = (("", ""),)
-"""Nothing is renamed."""
+"""A table that renames nothing at all."""
 
 
 def rename(key: str, table: Table) -> str | None:

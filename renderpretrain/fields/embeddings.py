@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MOST_BYTES = 2**28
-"""Of all arrays in a file, unpacked: some 65,000 vectors of 1024 numbers."""
+"""Size of all arrays in a file, unpacked: some 65,000 vectors of 1024 numbers."""
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 """Readers of an array's shape and type, by the format's version."""

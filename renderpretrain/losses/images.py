@@ -1,4 +1,4 @@
-"""Losses on rendered images."""
+"""Losses on rendered images or patches of them."""
 
 import torch
 from jaxtyping import Bool, Float

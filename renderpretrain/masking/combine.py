@@ -1,4 +1,4 @@
-"""Policies made of policies."""
+"""Masking policies that are made of other policies."""
 
 from dataclasses import dataclass
 

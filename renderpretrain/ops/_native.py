@@ -41,7 +41,7 @@ TYPE_CODES = {
 """``RP_FLOAT32`` and so on, for the functions that take the type of one of their arrays."""
 
 OUT_OF_RANGE = -3
-"""``RP_OUT_OF_RANGE``."""
+"""The error code ``RP_OUT_OF_RANGE`` of the kernels."""
 
 INT32_LIMIT = 2**31
 """Points, rows, voxels and cells are numbered in 32 bits: there are fewer than this."""

@@ -114,4 +114,4 @@ CPU_SIGNATURES = {
     "occupied_cells": "ppnnppppp",
     "sort_cells": "pnnppppp",
 }
-"""Those the CPU has alone: elsewhere PyTorch sorts well."""
+"""Signatures that the CPU has alone: elsewhere PyTorch sorts well."""

@@ -1,4 +1,4 @@
-"""Sums along rays."""
+"""Weighted sums of values along rays."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Front-to-back alpha compositing."""
+"""Front-to-back alpha compositing of samples along rays."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from renderpretrain.ops._rows import EACH_ONCE, check_each_once, check_rising, c
 from renderpretrain.ops.scatter_plan import ScatterPlan, check_belongs, scatter_plan
 
 REDUCTIONS = {"sum": 0, "mean": 1, "max": 2}
-"""``RP_SUM`` and so on."""
+"""Reductions by the numbers of ``RP_SUM`` and so on."""
 
 
 def voxel_scatter(

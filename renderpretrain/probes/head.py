@@ -13,7 +13,7 @@ LEAST_SPREAD = 1e-6
 """Features that spread less are constant, and stay 0."""
 
 HISTORY = 20
-"""Steps that L-BFGS remembers."""
+"""How many steps L-BFGS remembers."""
 
 
 @dataclass(frozen=True)

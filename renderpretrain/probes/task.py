@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from renderpretrain.data import Batch, Scene, collate
 
 PLACES_SEED = 1
-"""Of the choice among a scene's places; the same for every encoder."""
+"""Seed of the choice among a scene's places; the same for every encoder."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ COMMANDS = (
 """Modules that no checkpoint has a reason to name."""
 
 EVALUATORS = ("eval", "exec", "execfile", "compile", "open", "__import__", "input", "breakpoint")
-"""The same of Python's built-in functions."""
+"""Built-in functions of Python that run code."""
 
 
 def read_pickle(stream: Any, *, data_only: bool = False, storages: list[Any] | None = None) -> Any:

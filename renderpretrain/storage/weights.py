@@ -24,7 +24,7 @@ PARALLEL = ("module.", "_orig_mod.")
 """What data parallel training and torch.compile put in front of keys."""
 
 MOST_TENSORS = 1_000_000
-"""In one file."""
+"""How many tensors a file may hold."""
 
 
 @dataclass(frozen=True)

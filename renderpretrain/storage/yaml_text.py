@@ -9,7 +9,7 @@ MOST_VALUES = 100_000
 """Values that a text may unfold to; ten lines of anchors can say 10^10."""
 
 MOST_BYTES = 10_000_000
-"""Of a file."""
+"""How many bytes a file may have."""
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -15,7 +15,7 @@ from renderpretrain.samplers import in_range
 from renderpretrain.training.order import held_out_batch
 
 SAMPLED_SCENES = 3
-"""Scenes, evenly spread."""
+"""How many scenes are compared, evenly spread over the data set."""
 
 FEW = 0.05
 """A share of the points that is worth a word."""

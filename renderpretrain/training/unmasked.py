@@ -10,7 +10,7 @@ from renderpretrain.recipes.recipe import EncodesScenes
 from renderpretrain.training.order import held_out_batch
 
 STATISTICS_SCENES = 4
-"""Training scenes, evenly spread."""
+"""How many training scenes are encoded, evenly spread over them all."""
 
 
 def encode_unmasked(

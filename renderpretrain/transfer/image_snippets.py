@@ -139,4 +139,4 @@ WORDS = {
     "ConvNeXt": Words(_convnext, _published_convnext),
     "SwinTransformer": Words(_swin, _published_swin),
 }
-"""By kind."""
+"""What is said of an image network, by its kind."""

@@ -31,7 +31,7 @@ SCALED = re.compile(r"(intensity|reflectance)(?:_0_(.*))?")
 """The column name carries the scale: ``intensity_0_255``, ``reflectance_0_1``."""
 
 COLORS = re.compile(r"([rgb])(?:_0_(.*))?")
-"""The same for colours: ``r``, ``g``, ``b`` in [0, 1], ``r_0_255``."""
+"""Names of columns of colours: ``r``, ``g``, ``b`` in [0, 1], ``r_0_255``."""
 
 NORMALS = ("nx", "ny", "nz")
 """Columns of a normal, of any length."""

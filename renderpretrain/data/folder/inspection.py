@@ -21,7 +21,7 @@ from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
 
 VERSION = 1
-"""Of what is remembered about a recording; another one is looked at again."""
+"""Version of what is remembered about a recording; a recording with another one is inspected again."""
 
 THREADS = 16
 """Most frames that are looked at at the same time."""

@@ -39,7 +39,7 @@ TURNS = {
 """What each orientation of EXIF asks for."""
 
 TURNED_BACK = {**TURNS, 6: TURNS[8], 8: TURNS[6]}
-"""What undoes it."""
+"""The turns that undo those of ``TURNS``."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from renderpretrain.data.synthetic.simulate import Pictures, render_images
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 VIEW = math.radians(75.0)
-"""Horizontal field of view."""
+"""Horizontal field of view of the cameras, in radians."""
 
 CLEARANCE = 0.5
 """Metres of free space a camera wants on all sides."""

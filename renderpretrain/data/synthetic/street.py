@@ -18,7 +18,7 @@ from renderpretrain.data.synthetic.street_layout import CAR, CLASS_NAMES, Street
 from renderpretrain.geometry import Cameras, VoxelGrid, pose_from_yaw
 
 LIDAR_HEIGHT = 1.8
-"""Metres above the road."""
+"""Height above the road, in metres."""
 
 SWEEP_SECONDS = 0.05
 """Between two turns of the LiDAR."""
@@ -40,7 +40,7 @@ CAMERAS: tuple[tuple[str, float, float, tuple[float, float]], ...] = (
 """Name, heading from forward (left positive) and field of view in degrees, position (right, forward)."""
 
 CAMERA_HEIGHT = 1.5
-"""Metres above the road."""
+"""Height above the road, in metres."""
 
 
 @dataclass(frozen=True)

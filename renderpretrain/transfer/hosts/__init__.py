@@ -15,7 +15,7 @@ from renderpretrain.transfer.part import IMAGE_NORM, Part
 HOSTS = {
     host.name: host for host in (OPENPCDET, MMDET3D, MMDET3D_017, BEVFUSION, POINTCEPT, TIMM, TORCHVISION)
 }
-"""Where weights can go."""
+"""The frameworks that weights can go to, by name."""
 
 ANY_LIBRARY = tuple(
     Part(

@@ -18,7 +18,7 @@ from renderpretrain.transfer.architecture import build
 from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder, Pretrained
 
 FORMAT = "renderpretrain-encoders-3"
-"""In the header of our files."""
+"""What the header of our files calls their format."""
 
 
 def to_bytes(pretrained: Pretrained, layout: str = "KRSC") -> bytes:

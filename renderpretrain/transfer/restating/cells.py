@@ -16,7 +16,7 @@ from renderpretrain.encoders.sparse_blocks import strided_specs
 from renderpretrain.encoders.strides import covering_shape
 
 EPS = 1e-3
-"""Of every batch norm in these networks."""
+"""``eps`` of every batch norm in these networks."""
 
 VOXELS = (24, 40, 32)
 """``(Z, Y, X)`` of the random voxels: all sides differ, and eight divides them."""

@@ -43,7 +43,7 @@ JUMP = (0.5, 0.1)
 """Metres, and share of the distance, from which a difference of neighbours counts as a jump."""
 
 STEEP_JUMP = (1.0, 0.5)
-"""The same one above the other: on level ground, distances grow by themselves."""
+"""The same for returns one above the other: on level ground, distances grow by themselves."""
 
 COLUMN = 0.4
 """Degrees of azimuth in which returns count as one above the other."""

@@ -8,10 +8,10 @@ import numpy as np
 Change = Callable[[np.ndarray], np.ndarray]
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-"""From a camera with y up that looks along -z to one with y down that looks along +z; its own inverse."""
+"""The motion from a camera with y up that looks along -z to one with y down that looks along +z, and back."""
 
 BODY = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-"""From x forward, y left, z up to a camera's x right, y down, z forward."""
+"""Leads from x forward, y left, z up to a camera's x right, y down, z forward."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ OF_CAMERAS = (
     Mistake("intrinsics halved", intrinsics=0.5),
     Mistake("intrinsics doubled", intrinsics=2.0),
 )
-"""And these a camera."""
+"""Mistakes that are made with a camera."""
 
 OF_LIDAR_AXES = tuple(
     Mistake(f"LiDAR axes turned by {degrees} degrees about z", lidar_axes=turned(degrees))
