@@ -14,7 +14,7 @@ from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import encoder_module
 
 TOLERANCE = 1e-4
-"""Largest difference allowed, as a share of the largest output: float32 rounding through some thirty layers is
+"""Largest difference allowed, as a share of the largest output: rounding through some thirty layers is
 a tenth of it, one wrong kernel a thousand times as much."""
 
 
