@@ -147,7 +147,7 @@ class PonderIndoorConfig(Settings):
     neck_channels: Widths = Field(
         (32, 64, 128, 256), description="Width of the dense U-Net's levels, fine to coarse."
     )
-    field: SplitFieldConfig = SplitFieldConfig()
+    field: SplitFieldConfig = SplitFieldConfig(sharpness=20.0855)
     sampler: SamplerConfig = SamplerConfig(
         kind="neus_importance", num_samples=96, num_importance=36, near=0.01 * SIDE, sharpness=64.0
     )

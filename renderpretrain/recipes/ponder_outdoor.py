@@ -108,7 +108,7 @@ class PonderOutdoorConfig(Settings):
         kind="neus_importance", num_samples=72, num_importance=24, near=0.01, sharpness=64.0
     )
     rays: ReturnRayConfig = ReturnRayConfig()
-    losses: SemanticLossConfig = SemanticLossConfig()
+    losses: SemanticLossConfig = SemanticLossConfig(depth=10 / 108)
     optimization: OptimizationConfig = OptimizationConfig()
 
 
@@ -186,7 +186,7 @@ class PonderOutdoor(nn.Module):
     ) -> None:
         super().__init__()
         field, width = check_parts(encoder, renderer)
-        self.weights = SemanticLossConfig() if losses is None else losses
+        self.weights = SemanticLossConfig(depth=10 / 108) if losses is None else losses
         self.rays = ReturnRayConfig() if rays is None else rays
         self.vectors = classes
         self.fine, self.grid = voxels, field.grid

@@ -348,7 +348,7 @@ def render_targets(
 class RayLossConfig(Settings):
     """Weights, depth and distance terms per metre; a term of weight 0 is left out."""
 
-    depth: float = Field(10 / 108, ge=0)
+    depth: float = Field(1.0, ge=0)
     rgb: float = Field(0.0, ge=0, description="Needs cameras.")
     free_space: float = Field(0.0, ge=0)
     sdf: float = Field(0.0, ge=0, description="Near-surface term.")

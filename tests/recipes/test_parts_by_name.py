@@ -84,6 +84,12 @@ def test_what_does_not_fit_is_refused_in_one_line(case):
         build(case.split(", ")[0], **changes)
 
 
+def test_a_density_has_no_surface_for_a_mesh():
+    recipe = build("unipad-lidar", **CHOICES["unipad-lidar, density"])
+    with pytest.raises(ValueError, match=r"^field\.kind: expected sdf for a surface, got density$"):
+        recipe.surface_field()
+
+
 def test_samples_gather_at_a_steps_returns_and_no_measured_depth_reaches_a_picture(batches):
     batch = batches("unipad-lidar")
     recipe = build("unipad-lidar", sampler={"kind": "near_surface", "width": 0.5, "num_samples": 16})

@@ -63,7 +63,7 @@ def test_what_differs_from_the_paper_is_ours_and_says_what_the_paper_has(name):
     assert told["optimization.steps"] == f"ours (paper: {published['optimization.steps']})"
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("ponder")])
+@pytest.mark.parametrize("name", RECIPES)
 def test_published_numbers_stand_in_the_preset_not_in_a_section_that_methods_share(name):
     entry = RECIPES[name]
     for key, source in entry.sources.paper.items():
