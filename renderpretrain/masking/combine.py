@@ -11,6 +11,9 @@ from renderpretrain.masking.choose import check_share, policy_seeds
 from renderpretrain.masking.joined import Joinable, MaskPolicy
 from renderpretrain.masking.random import RandomMask
 
+WHETHER, POLICY = 1, 2
+"""Purposes of seeds: whether a sample is masked, and what is hidden of it."""
+
 
 @dataclass(frozen=True)
 class Compose(Joinable):
@@ -53,8 +56,8 @@ class Sometimes(Joinable):
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
         seeds = policy_seeds("Sometimes", candidates, seeds)
-        masked = ops.uniform(ops.fork(seeds, 1), (1,))[:, 0] < self.probability
-        mask = self.policy(candidates, ops.fork(seeds, 2))
+        masked = ops.uniform(ops.fork(seeds, WHETHER), (1,))[:, 0] < self.probability
+        mask = self.policy(candidates, ops.fork(seeds, POLICY))
         return mask & masked.view(-1, *(1,) * (mask.dim() - 1))
 
 

@@ -18,6 +18,9 @@ from renderpretrain.ops._library import Shape, register_plain
 GOLDEN_GAMMA = -7046029254386353131
 """0x9E3779B97F4A7C15 as a signed integer: the step of splitmix64."""
 
+FIRST_CAMERA = 16
+"""Purpose of seeds for the first camera of a rig; the others follow."""
+
 
 def draw_seeds(count: int, device: torch.device | str = "cpu") -> Int[Tensor, " B"]:
     """Seeds from torch's global generator: ``torch.manual_seed`` rules where nobody gives seeds.
@@ -68,7 +71,7 @@ def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
     check_integer("seeds", seeds)
     if num_cameras < 1:
         raise ValueError(f"num_cameras: expected at least 1, got {num_cameras}")
-    return torch.stack([fork(seeds, 16 + n) for n in range(num_cameras)], 1).flatten()
+    return torch.stack([fork(seeds, FIRST_CAMERA + n) for n in range(num_cameras)], 1).flatten()
 
 
 def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "B ..."]:

@@ -8,6 +8,9 @@ from renderpretrain import ops
 from renderpretrain.checks import check_alike, check_bool, check_shape
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
 
+AROUND = 1
+"""Purpose of seeds: positions around a measured surface, beside those along the whole ray."""
+
 
 def uniform_positions(
     near: Float[Tensor, "B R"], far: Float[Tensor, "B R"], count: int, seeds: Int[Tensor, " B"] | None = None
@@ -103,7 +106,7 @@ def near_surface_positions(  # noqa: PLR0913 - the range, the measurement, and h
     use = hit & (depth > near) & (depth < far)
     surface = torch.where(use, depth, near)
     low, high = torch.maximum(surface - width, near), torch.minimum(surface + width, far)
-    around = uniform_positions(low, high, gathered, None if seeds is None else ops.fork(seeds, 1))
+    around = uniform_positions(low, high, gathered, None if seeds is None else ops.fork(seeds, AROUND))
     even = uniform_positions(near, far, count - gathered, seeds)
     guided = torch.cat([even, around], -1).sort(-1).values
     return torch.where(use[..., None], guided, uniform_positions(near, far, count, seeds))

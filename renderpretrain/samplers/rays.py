@@ -20,6 +20,9 @@ from renderpretrain.samplers.pixels import (
     read_pixels,
 )
 
+RETURNS, FILLERS = 1, 2
+"""Purposes of seeds: the choice among a camera's returns, and of pixels where there are too few."""
+
 
 @dataclass(frozen=True)
 class RayTargets:
@@ -99,14 +102,14 @@ class LidarGuidedRays:
         """
         points, views = _never_empty(batch.points), views_of(batch, "LidarGuidedRays")
         num_cameras, seeds = views.valid.shape[1], seeds_of(batch, seeds, self)
-        chosen, seen = self._returns(points, views, ops.fork(seeds, 1))
+        chosen, seen = self._returns(points, views, ops.fork(seeds, RETURNS))
         targets = (
             points.xyz[:, None]
             .expand(-1, num_cameras, -1, -1)
             .gather(2, chosen[..., None].expand(-1, -1, -1, 3))
         )
         cameras = views.cameras
-        filler = self._filler(cameras, ops.fork(seeds, 2))
+        filler = self._filler(cameras, ops.fork(seeds, FILLERS))
         pixels = torch.where(seen[..., None], cameras.project(targets)[0], filler)
         through = Rays.through(cameras.centers[:, :, None].expand_as(targets), targets)
         origins = through.origins
