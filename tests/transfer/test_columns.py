@@ -48,7 +48,7 @@ def host_file(path, columns):
 
 def trained(sweeps=1, **changes):
     """A small recipe after a look at one street, its encoder as wide as OpenPCDet's."""
-    lidar = {
+    encoder = {
         "channels": [[16, 16, 32], [32, 32, 64], [64, 64, 128], [128, 128]],
         "out_channels": 128,
         "voxel_size": [0.4, 0.4, 0.2],
@@ -57,7 +57,7 @@ def trained(sweeps=1, **changes):
         "modality": "lidar",
         "point_cloud_range": [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8],
         "voxel_size": [3.2, 3.2, 0.4],
-        "lidar": lidar,
+        "encoder": encoder,
     }
     recipe = RECIPES["ns-mae"].build(resolve(RECIPES["ns-mae"].presets["tiny"], [small, changes]))
     streets = SyntheticStreet(1, num_beams=8, points_per_beam=100, sweeps=sweeps, with_truth=False)

@@ -161,7 +161,7 @@ def test_the_header_says_what_a_stranger_needs(tmp_path):
         "commit": "abc123",
         "step": 3,
     }
-    assert json.loads(header["config"])["lidar"]["voxel_size"] == [0.4, 0.4, 0.4]
+    assert json.loads(header["config"])["encoder"]["voxel_size"] == [0.4, 0.4, 0.4]
     assert {key.split(".")[0] for key in keys} == {"point_encoder", "point_neck"}
 
 
