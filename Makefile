@@ -11,9 +11,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
+# Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
+BARE := -m "(untyped or slow or both) and not long"
 
-.PHONY: help setup setup-card pretrain recipes test test-typed fuzz sanitize sanitize-threads lint format bench gpu-check proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads lint format bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -44,11 +46,9 @@ pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4
 recipes: setup ## trains every recipe for minutes, and says what each learned; 15 minutes on two cores
 	@$(BIN)/python benchmarks/recipes.py
 
-test: setup ## every test
-	@$(PYTEST)
-
-test-typed: setup ## the tests with the shapes in the annotations checked at run time
+test: setup ## every test, most of them with the shapes in the annotations checked at run time
 	@$(PYTEST) $(TYPED)
+	@$(PYTEST) $(BARE)
 
 fuzz: setup ## random folders, settings, weights and calls of operators, for as long as they are worth
 	@$(PYTEST) -m long
@@ -78,12 +78,11 @@ sanitize: setup ## the operators' tests with memory and undefined behaviour chec
 sanitize-threads: setup ## the thread pool's tests with data races looked for, 3 minutes
 	$(call sanitized,thread,libtsan,tests/ops -k "(thread or native) and not fork")
 
-lint: setup ## ruff, clang-format, mypy, and the tests with checked shapes
+lint: setup ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/clang-format --dry-run --Werror csrc/*.* csrc/common/*
 	@$(BIN)/mypy
-	@$(MAKE) --no-print-directory test-typed
 
 format: setup ## put the code into its form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i csrc/*.* csrc/common/*

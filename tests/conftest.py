@@ -1,4 +1,8 @@
-"""Fixtures every test shares: a fixed seed, the devices at hand, and where real recordings lie."""
+"""Fixtures every test shares: a fixed seed, the devices at hand, and where real recordings lie.
+
+``make test`` runs the suite in two halves: with the shapes in the annotations checked, and without. A test runs
+in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second.
+"""
 
 import os
 from pathlib import Path
@@ -7,6 +11,22 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+
+WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py")
+"""What works through other processes, which check no shapes, or through the command line as users do."""
+
+WITH_AND_WITHOUT = ("recipes/test_every_recipe.py", "test_equal_seeds.py", "training/test_fit.py")
+"""Beside the tests that compare with published numbers: what says that losses, gradients and resumed runs are right."""
+
+
+def pytest_collection_modifyitems(items):
+    tests = ROOT / "tests"
+    for item in items:
+        place = item.path.relative_to(tests).as_posix()
+        if place.startswith(WITHOUT_CHECKED_SHAPES):
+            item.add_marker("untyped")
+        elif place.startswith(WITH_AND_WITHOUT) or "golden" in item.fixturenames:
+            item.add_marker("both")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 from torch import nn
@@ -15,6 +15,7 @@ from renderpretrain.runs.own_settings import AnyRunConfig, RunConfig, signature_
 from renderpretrain.runs.settings import Tree, choose
 
 
+@runtime_checkable
 class Entry(Protocol):
     """What a run has to know of a recipe; see :class:`~renderpretrain.recipes.RecipeEntry`."""
 

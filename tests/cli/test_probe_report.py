@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from renderpretrain.cli.probe_report import Gallery
-from renderpretrain.probes import Example, Places, Trial
+from renderpretrain.probes import Example, ProbeSamples, Trial
 from renderpretrain.viz.sheet import SWATCH
 
 NAMES = ("free", "car", "road", "tree")
@@ -15,7 +15,7 @@ TRUTH = torch.full((100,), 2)
 def told(gallery, arm, said, seed=0):
     """Add a trial whose head says one class everywhere."""
     outputs = torch.nn.functional.one_hot(torch.full((100,), said), 4).float()
-    gallery.add(Trial(arm, 1.0, 5, seed, {}), Example(Places(outputs, TRUTH, POINTS), outputs))
+    gallery.add(Trial(arm, 1.0, 5, seed, {}), Example(ProbeSamples(outputs, TRUTH, POINTS), outputs))
 
 
 def pixels_of_colours(path):
@@ -40,6 +40,6 @@ def test_a_class_has_one_colour_in_every_column(tmp_path):
 def test_nothing_is_drawn_where_places_are_not_points(tmp_path):
     gallery = Gallery(NAMES)
     outputs = torch.zeros(100, 4)
-    gallery.add(Trial("scratch", 1.0, 5, 0, {}), Example(Places(outputs, TRUTH), outputs))
+    gallery.add(Trial("scratch", 1.0, 5, 0, {}), Example(ProbeSamples(outputs, TRUTH), outputs))
     assert gallery.save(tmp_path / "answers.png", "title") is None
     assert not (tmp_path / "answers.png").exists()
