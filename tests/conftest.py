@@ -1,7 +1,7 @@
 """Fixtures every test shares: a fixed seed, the devices at hand, and where real recordings lie.
 
-``make test`` runs the suite in two halves: with the shapes in the annotations checked, and without. A test runs
-in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second.
+``make test`` runs the suite in two halves: with the shapes in the annotations checked, and without. A test
+runs in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second.
 """
 
 import os
@@ -16,7 +16,7 @@ WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py")
 """What works through other processes, which check no shapes, or through the command line as users do."""
 
 WITH_AND_WITHOUT = ("recipes/test_every_recipe.py", "test_equal_seeds.py", "training/test_fit.py")
-"""Beside the tests that compare with published numbers: what says that losses, gradients and resumed runs are right."""
+"""Beside comparisons with published numbers: what says that losses, gradients and resumed runs are right."""
 
 
 def pytest_collection_modifyitems(items):
