@@ -3,6 +3,13 @@
 Constructor arguments are the configuration; parameter names are those of the frameworks the weights go to.
 """
 
+from renderpretrain.encoders.checking import (
+    check_image_encoder,
+    check_point_encoder,
+    check_sensors,
+    own_image_encoder,
+    own_point_encoder,
+)
 from renderpretrain.encoders.contract import (
     FlatEncoder,
     GridLevels,
@@ -102,10 +109,15 @@ __all__ = [
     "Voxels",
     "WindowAttention",
     "agree_on",
+    "check_image_encoder",
+    "check_point_encoder",
+    "check_sensors",
     "convnext_small",
     "convnext_tiny",
     "hide_cells",
     "image_network",
+    "own_image_encoder",
+    "own_point_encoder",
     "resize_mask",
     "resnet18",
     "resnet34",

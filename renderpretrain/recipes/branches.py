@@ -14,13 +14,11 @@ from renderpretrain.checks import check_on_grid
 from renderpretrain.data import Batch
 from renderpretrain.encoders import (
     TIMM,
-    ConvNeXt,
     ImageEncoder,
     PointEncoder,
-    ResNet,
-    TimmBackbone,
     Voxels,
     image_network,
+    own_image_encoder,
 )
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import (
@@ -100,8 +98,16 @@ IMAGE_RULES = (
 """What turns settings of :class:`ImageConfig` off."""
 
 
-def image_backbone(config: ImageConfig, image_size: tuple[int, int]) -> ConvNeXt | ResNet | TimmBackbone:
-    """The network of a section, with its weights; see :func:`~renderpretrain.encoders.image_network`."""
+def image_backbone(
+    config: ImageConfig, image_size: tuple[int, int], own: nn.Module | None = None
+) -> ImageEncoder:
+    """The network of a section with its weights, as ``encoders.image_network`` makes it, or one's own.
+
+    Raises:
+        ValueError: If one's own does not meet the contract, or the section's cannot be made.
+    """
+    if own is not None:
+        return own_image_encoder(own)
     return image_network(
         config.backbone,
         depths=config.depths,

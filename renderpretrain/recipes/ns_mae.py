@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import LSSFPN, SparseEncoder, SwinTransformer
+from renderpretrain.encoders import LSSFPN, PointEncoder, SparseEncoder, SwinTransformer, checking
 from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
@@ -418,17 +418,27 @@ class NSMAE(nn.Module):
         return self.camera.maps(batch, None)
 
 
-def build(config: NSMAEConfig) -> NSMAE:
-    """The published networks, as a configuration sizes them."""
+def build(
+    config: NSMAEConfig, *, encoder: nn.Module | None = None, image_backbone: nn.Module | None = None
+) -> NSMAE:
+    """The published networks, as a configuration sizes them, or encoders of yours in their places.
+
+    Args:
+        config: The settings.
+        encoder: A :class:`~renderpretrain.encoders.PointEncoder` that makes volumes of as many columns as
+            ``voxel_size`` says.
+        image_backbone: An :class:`~renderpretrain.encoders.ImageEncoder`.
+    """
+    checking.check_sensors(config.modality, encoder, image_backbone)
     patch, cameras = config.image_mask.patch_size, config.modality != "lidar"
     if cameras and any(side % FEATURE_STRIDE or side % patch for side in config.image_size):
         raise ValueError(
             f"image_size: expected sides divisible by {FEATURE_STRIDE} and by image_mask.patch_size="
             f"{patch}, got {config.image_size}"
         )
-    grid, weights = density_grid(config), config.losses
-    lidar = None if config.modality == "camera" else _point_branch(config)
-    camera = _camera_branch(config, grid) if cameras else None
+    grid, weights = density_grid(config, encoder), config.losses
+    lidar = None if config.modality == "camera" else _point_branch(config, encoder)
+    camera = _camera_branch(config, grid, image_backbone) if cameras else None
     field = OccupancyField(grid, length=grid.voxel_size[2])
     terms = [*(("rgb", "depth") if cameras else ()), "bev_depth", "ray_depth"]
     recipe = NSMAE(
@@ -444,12 +454,13 @@ def build(config: NSMAEConfig) -> NSMAE:
     return recipe
 
 
-def density_grid(config: NSMAEConfig) -> VoxelGrid:
+def density_grid(config: NSMAEConfig, encoder: nn.Module | None = None) -> VoxelGrid:
     """The rendered grid: columns where the sparse encoder's outputs are centred, or the configured grid."""
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     if config.modality == "camera":
         return grid
-    out = sections.sparse_grid(config.encoder, _sparse_encoder(config), grid, axes=2)
+    network = _sparse_encoder(config) if encoder is None else checking.own_point_encoder(encoder)
+    out = sections.sparse_grid(config.encoder, network, grid, axes=2)
     box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
     return VoxelGrid(box, config.voxel_size)
 
@@ -462,10 +473,14 @@ def _sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
     )
 
 
-def _point_branch(config: NSMAEConfig) -> PointBranch:
-    """Voxels of which some are hidden, sparse encoder."""
-    encoder = _sparse_encoder(config)
-    branches.set_momentum(encoder, config.encoder.batch_norm_momentum)
+def _point_branch(config: NSMAEConfig, own: nn.Module | None) -> PointBranch:
+    """Voxels of which some are hidden, sparse encoder or one's own."""
+    encoder: PointEncoder
+    if own is None:
+        encoder = sparse = _sparse_encoder(config)
+        branches.set_momentum(sparse, config.encoder.batch_norm_momentum)
+    else:
+        encoder = checking.own_point_encoder(own)
     return PointBranch(
         encoder,
         VoxelGrid(config.point_cloud_range, config.encoder.voxel_size),
@@ -476,19 +491,11 @@ def _point_branch(config: NSMAEConfig) -> PointBranch:
     )
 
 
-def _camera_branch(config: NSMAEConfig, grid: VoxelGrid) -> CameraBranch:
-    """Swin, BEVFusion's pyramid and its depth transform."""
+def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) -> CameraBranch:
+    """Swin or one's own network, BEVFusion's pyramid and its depth transform."""
     image, mask = config.image, config.image_mask
-    backbone = SwinTransformer(
-        image.depths,
-        image.width,
-        window=image.window,
-        drop_path=image.drop_path,
-        out_indices=range(1, len(image.depths)),
-    )
-    if image.weights is not None:
-        load_backbone(backbone, Path(image.weights))
-    neck = LSSFPN(backbone.channels, image.neck_channels)
+    backbone = _swin(image) if own is None else own
+    neck = LSSFPN(checking.own_image_encoder(backbone).channels, image.neck_channels)
     view_transform = DepthLSS(
         image.neck_channels,
         image.channels,
@@ -502,6 +509,17 @@ def _camera_branch(config: NSMAEConfig, grid: VoxelGrid) -> CameraBranch:
     return CameraBranch(
         backbone, neck, view_transform, mask=patches, depth_mask=pixels, patch_size=mask.patch_size
     )
+
+
+def _swin(image: ImageConfig) -> SwinTransformer:
+    """The published image network, with its weights."""
+    outputs = range(1, len(image.depths))
+    backbone = SwinTransformer(
+        image.depths, image.width, window=image.window, drop_path=image.drop_path, out_indices=outputs
+    )
+    if image.weights is not None:
+        load_backbone(backbone, Path(image.weights))
+    return backbone
 
 
 def needs(config: NSMAEConfig) -> Needs:

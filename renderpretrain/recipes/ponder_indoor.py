@@ -46,6 +46,7 @@ from renderpretrain.recipes.ponder_terms import (
     known_labels,
     read_vectors,
     semantic_terms,
+    width_of,
 )
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import (
@@ -534,9 +535,22 @@ def needs(config: PonderIndoorConfig) -> Needs:
     return Needs(images=True, depths=True, labels=named, most_cameras=config.calibration.places)
 
 
-def build(config: PonderIndoorConfig) -> PonderIndoor:
-    """The published networks, as a configuration sizes them."""
-    unet, weights, field = config.encoder, config.losses, config.field
+def build(config: PonderIndoorConfig, *, encoder: nn.Module | None = None) -> PonderIndoor:
+    """The published networks, as a configuration sizes them, or an encoder of yours in its place.
+
+    Args:
+        config: The settings.
+        encoder: A :class:`~renderpretrain.encoders.VoxelEncoder` or
+            :class:`~renderpretrain.encoders.PointEncoder`.
+
+    Raises:
+        ValueError: If it meets neither, or several data sets are mixed, each of which needs norms in it.
+    """
+    if encoder is not None and config.domains > 1:
+        raise ValueError(
+            f"domains: expected 1, for an encoder of yours has no norms per data set, got {config.domains}"
+        )
+    weights, field = config.losses, config.field
     classes = read_vectors(
         config.embeddings,
         {"losses.semantic": weights.semantic, "losses.alignment": weights.alignment},
@@ -544,22 +558,16 @@ def build(config: PonderIndoorConfig) -> PonderIndoor:
     )
     several = config.domains > 1
     contexts = nn.Embedding(config.domains, config.context_channels) if several else None
-    encoder = SparseUNet(
-        len(config.points),
-        channels=unet.channels,
-        depths=unet.depths,
-        stem_channels=unet.stem_channels,
-        prompt=(config.domains, config.context_channels) if several else None,
-    )
-    set_momentum(encoder, unet.batch_norm_momentum)
+    network = _unet(config) if encoder is None else encoder
+    width = width_of(network)
     to_classes = None
     if classes is not None and weights.alignment:
-        to_classes = nn.Linear(encoder.out_channels, classes.channels)
-    neck = VolumeUNet(encoder.out_channels, field.channels, channels=config.neck_channels)
+        to_classes = nn.Linear(width, classes.channels)
+    neck = VolumeUNet(width, field.channels, channels=config.neck_channels)
     rendered = _field(config, classes.channels if classes is not None and weights.semantic else 0)
     recipe = PonderIndoor(
-        encoder,
-        VoxelGrid(config.point_cloud_range, unet.voxel_size),
+        network,
+        VoxelGrid(config.point_cloud_range, config.encoder.voxel_size),
         neck,
         VolumeRenderer(rendered, build_sampler(config.sampler, rendered, rendered.grid)),
         mask=RandomMask(config.mask.ratio),
@@ -574,6 +582,20 @@ def build(config: PonderIndoorConfig) -> PonderIndoor:
     )
     recipe.config = config
     return recipe
+
+
+def _unet(config: PonderIndoorConfig) -> SparseUNet:
+    """The published encoder; of several data sets, with norms for each."""
+    unet = config.encoder
+    network = SparseUNet(
+        len(config.points),
+        channels=unet.channels,
+        depths=unet.depths,
+        stem_channels=unet.stem_channels,
+        prompt=(config.domains, config.context_channels) if config.domains > 1 else None,
+    )
+    set_momentum(network, unet.batch_norm_momentum)
+    return network
 
 
 def _field(config: PonderIndoorConfig, semantic_channels: int) -> SDFField | DensityField:

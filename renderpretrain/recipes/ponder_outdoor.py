@@ -43,6 +43,7 @@ from renderpretrain.recipes.ponder_terms import (
     known_labels,
     read_vectors,
     semantic_terms,
+    width_of,
 )
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.sections import (
@@ -420,18 +421,21 @@ def needs(config: PonderOutdoorConfig) -> Needs:
     )
 
 
-def build(config: PonderOutdoorConfig) -> PonderOutdoor:
-    """The published networks, as a configuration sizes them."""
+def build(config: PonderOutdoorConfig, *, encoder: nn.Module | None = None) -> PonderOutdoor:
+    """The published networks, as a configuration sizes them, or an encoder of yours in its place.
+
+    Args:
+        config: The settings.
+        encoder: A :class:`~renderpretrain.encoders.VoxelEncoder` or
+            :class:`~renderpretrain.encoders.PointEncoder`.
+    """
     unet, field, weights = config.encoder, config.field, config.losses
     classes = read_vectors(config.embeddings, {"losses.semantic": weights.semantic})
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     token = new_token(len(config.points))
-    encoder = SparseUNet(
-        len(config.points), channels=unet.channels, depths=unet.depths, stem_channels=unet.stem_channels
-    )
-    to_field = VolumeConv(encoder.out_channels, field.channels)
-    for part in (encoder, to_field):
-        set_momentum(part, unet.batch_norm_momentum)
+    network = _unet(config) if encoder is None else encoder
+    to_field = VolumeConv(width_of(network), field.channels)
+    set_momentum(to_field, unet.batch_norm_momentum)
     rendered = build_field(
         field,
         grid,
@@ -440,7 +444,7 @@ def build(config: PonderOutdoorConfig) -> PonderOutdoor:
         semantic_channels=classes.channels if classes else 0,
     )
     recipe = PonderOutdoor(
-        encoder,
+        network,
         VoxelGrid(config.point_cloud_range, unet.voxel_size),
         VolumeRenderer(rendered, build_sampler(config.sampler, rendered, grid)),
         mask=RandomMask(config.mask.ratio),
@@ -456,3 +460,13 @@ def build(config: PonderOutdoorConfig) -> PonderOutdoor:
     )
     recipe.config = config
     return recipe
+
+
+def _unet(config: PonderOutdoorConfig) -> SparseUNet:
+    """The published encoder, with its batch norms' momentum."""
+    sizes = config.encoder
+    network = SparseUNet(
+        len(config.points), channels=sizes.channels, depths=sizes.depths, stem_channels=sizes.stem_channels
+    )
+    set_momentum(network, sizes.batch_norm_momentum)
+    return network

@@ -208,14 +208,20 @@ def check_parts(encoder: nn.Module, renderer: VolumeRenderer) -> tuple[SDFField,
     Raises:
         ValueError: If the encoder does not meet its contract, or the field has no signed distances.
     """
+    width = width_of(encoder)
+    if not isinstance(renderer.field, SDFField):
+        raise ValueError(f"renderer.field: expected an SDFField, got {type(renderer.field).__name__}")
+    return renderer.field, width
+
+
+def width_of(encoder: object) -> int:
+    """The width of an encoder's features; raises a ``ValueError`` unless it is a module that says it."""
     if not isinstance(encoder, nn.Module) or not isinstance(encoder, VoxelEncoder):
         raise ValueError(
             f"encoder: expected a module with out_channels, got {type(encoder).__name__}; a dense network "
             "goes into VolumeEncoder, one on lists of points into FlatEncoder"
         )
-    if not isinstance(renderer.field, SDFField):
-        raise ValueError(f"renderer.field: expected an SDFField, got {type(renderer.field).__name__}")
-    return renderer.field, encoder.out_channels
+    return encoder.out_channels
 
 
 def read_vectors(

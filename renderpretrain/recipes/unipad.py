@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import FPN, SparseEncoder, VolumeConv, VolumeNeck
+from renderpretrain.encoders import FPN, PointEncoder, VolumeConv, VolumeNeck, checking
 from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ConcatFusion, ViewLifter, sum_volumes
@@ -275,16 +275,25 @@ class UniPAD(nn.Module):
         return self.camera.maps(batch, None)[0]
 
 
-def build(config: UniPADConfig) -> UniPAD:
-    """The published networks, as a configuration sizes them."""
-    grid, weights = volume_grid(config), config.losses
-    fused = config.modality == "fusion"
-    lidar = _point_branch(config) if fused or config.modality == "lidar" else None
-    camera = _image_branch(config, grid) if fused or config.modality == "camera" else None
-    width = config.channels
+def build(
+    config: UniPADConfig, *, encoder: nn.Module | None = None, image_backbone: nn.Module | None = None
+) -> UniPAD:
+    """The published networks, as a configuration sizes them, or encoders of yours in their places.
+
+    Args:
+        config: The settings.
+        encoder: A :class:`~renderpretrain.encoders.PointEncoder` that makes volumes of as many voxels as
+            ``voxel_size`` says.
+        image_backbone: An :class:`~renderpretrain.encoders.ImageEncoder`.
+    """
+    checking.check_sensors(config.modality, encoder, image_backbone)
+    grid, weights = volume_grid(config, encoder), config.losses
+    fused, width = config.modality == "fusion", config.channels
+    lidar = _point_branch(config, encoder) if fused or config.modality == "lidar" else None
+    camera = _image_branch(config, grid, image_backbone) if fused or config.modality == "camera" else None
     fusion = ConcatFusion((width, width), width) if fused and config.fusion == "concat" else None
     to_field = VolumeConv(width, config.field.channels)
-    for part in (lidar, fusion, to_field):
+    for part in (lidar if encoder is None else lidar and lidar.neck, fusion, to_field):
         branches.set_momentum(part, config.encoder.batch_norm_momentum)
     extent = max(abs(v) for v in config.point_cloud_range)
     field = sections.build_field(config.field, grid, extent=extent, color=weights.rgb > 0)
@@ -304,41 +313,43 @@ def build(config: UniPADConfig) -> UniPAD:
     return recipe
 
 
-def volume_grid(config: UniPADConfig) -> VoxelGrid:
+def volume_grid(config: UniPADConfig, encoder: nn.Module | None = None) -> VoxelGrid:
     """Where the sparse encoder's outputs are centred, or the configured grid without LiDAR."""
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     if config.modality == "camera":
         return grid
-    return sections.sparse_grid(config.encoder, _sparse_encoder(config), grid)
+    return sections.sparse_grid(config.encoder, _encoder(config, encoder), grid)
 
 
-def _sparse_encoder(config: UniPADConfig) -> SparseEncoder:
-    """UniPAD's sparse encoder."""
+def _encoder(config: UniPADConfig, own: nn.Module | None) -> PointEncoder:
+    """UniPAD's sparse encoder, or one's own in its place."""
+    if own is not None:
+        return checking.own_point_encoder(own)
     return sections.sparse_encoder(config.encoder, len(config.points), config.channels)
 
 
-def _point_branch(config: UniPADConfig) -> PointBranch:
+def _point_branch(config: UniPADConfig, own: nn.Module | None) -> PointBranch:
     """Block masking, sparse encoder, dense neck."""
-    encoder, width = config.encoder, config.channels
+    part, width, points = config.encoder, config.channels, _encoder(config, own)
     return PointBranch(
-        _sparse_encoder(config),
-        VoxelGrid(config.point_cloud_range, encoder.voxel_size),
+        points,
+        VoxelGrid(config.point_cloud_range, part.voxel_size),
         RandomMask(config.mask.ratio),
         block=config.mask.block,
         columns=config.points,
-        neck=VolumeNeck(width, width, channels=encoder.neck_channels, num_blocks=encoder.neck_blocks),
+        neck=VolumeNeck(points.out_channels, width, channels=part.neck_channels, num_blocks=part.neck_blocks),
         instead="use unipad-camera",
     )
 
 
-def _image_branch(config: UniPADConfig, grid: VoxelGrid) -> ImageBranch:
+def _image_branch(config: UniPADConfig, grid: VoxelGrid, own: nn.Module | None) -> ImageBranch:
     """Patch masking, masked image network, pyramid, depth-weighted lifting."""
     image, patch, width = config.image, config.image_mask.patch_size, config.channels
     if any(side % patch for side in config.image_size):
         raise ValueError(
             f"image_size: expected sides divisible by image_mask.patch_size={patch}, got {config.image_size}"
         )
-    backbone = branches.image_backbone(image, config.image_size)
+    backbone = branches.image_backbone(image, config.image_size, own)
     neck = FPN(backbone.channels, width, num_outs=image.num_levels)
     project = nn.Conv2d(width, width, kernel_size=1)
     lifter = ViewLifter(grid, width, depth_bins=image.depth_bins, depth_range=image.depth_range)

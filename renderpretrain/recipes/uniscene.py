@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
-from renderpretrain.encoders import FPN, TIMM, OccupancyDecoder, image_network
+from renderpretrain.encoders import FPN, TIMM, OccupancyDecoder, image_network, own_image_encoder
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
@@ -611,15 +611,20 @@ def with_labels(config: UniSceneConfig, dataset: SceneDataset, holdout: int = 0)
     return SceneWindows(dataset, grid, reach=labels.reach, history=past, near=labels.near, holdout=holdout)
 
 
-def build(config: UniSceneConfig) -> UniScene:
-    """The published networks, as a configuration sizes them."""
+def build(config: UniSceneConfig, *, image_backbone: nn.Module | None = None) -> UniScene:
+    """The published networks, as a configuration sizes them, or an image network of yours in its place.
+
+    Args:
+        config: The settings.
+        image_backbone: An :class:`~renderpretrain.encoders.ImageEncoder`.
+    """
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     mask, decoder = config.image_mask, config.decoder
     sides = (mask.smallest, max(mask.smallest, config.image_size[0] - 1))
     field = OccupancyField(grid, length=config.field.length)
     terms = [name for name in ("occupancy", "depth") if getattr(config.losses, name)]
     recipe = UniScene(
-        _image_network(config),
+        _image_network(config, image_backbone),
         _lifter(config, grid),
         OccupancyDecoder(config.channels // grid.shape[0], decoder.channels, decoder.hidden_channels),
         VolumeRenderer(field, sections.build_sampler(config.sampler, field, grid)),
@@ -634,7 +639,7 @@ def build(config: UniSceneConfig) -> UniScene:
     return recipe
 
 
-def _image_network(config: UniSceneConfig) -> ImageNetwork:
+def _image_network(config: UniSceneConfig, own: nn.Module | None) -> ImageNetwork:
     """An image network and its feature pyramid.
 
     Raises:
@@ -642,6 +647,9 @@ def _image_network(config: UniSceneConfig) -> ImageNetwork:
             make the network.
     """
     image = config.image
+    if own is not None:
+        widths = own_image_encoder(own).channels
+        return ImageNetwork(own, FPN(widths, config.channels, num_outs=image.num_levels, extra_convs=True))
     frozen = image.frozen_norms or (image.frozen_stages and not image.backbone.startswith(TIMM))
     if frozen and image.weights is None and not torch.empty(0).is_meta:  # shapes alone need none
         raise ValueError(
