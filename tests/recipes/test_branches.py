@@ -11,7 +11,7 @@ from variants import batch_of, scenes_for
 from renderpretrain import VoxelGrid
 from renderpretrain.encoders import ImageMaps, OccupancyDecoder, VolumeEncoder, voxelize
 from renderpretrain.fields import OccupancyField, SDFField
-from renderpretrain.lifters import SplatLifter, ViewLifter
+from renderpretrain.lifters import ConcatFusion, SplatLifter, ViewLifter
 from renderpretrain.masking import RandomMask, no_mask
 from renderpretrain.recipes import NSMAE, ImageBranch, PointBranch, PonderOutdoor, UniPAD, UniScene
 from renderpretrain.recipes.columns import SWEEPS
@@ -63,6 +63,14 @@ def test_networks_of_ones_own_are_trained(batch, sensors):
     assert len(recipe.encoders()) == (2 if sensors == "both" else 1)
 
 
+def test_volumes_of_different_widths_are_fused_side_by_side(batch):
+    lidar = point_branch()
+    recipe = unipad(lidar=lidar, camera=image_branch(lidar.out_grid, 16), fusion=ConcatFusion((16, 8), 12))
+    sum(recipe(batch).values()).backward()
+    pulls = recipe.fusion[0].weight.grad.abs().sum((0, 2, 3, 4))
+    assert pulls.shape == (24,) and (pulls > 0).all()
+
+
 def test_what_points_hide_does_not_reach_a_network_of_ones_own(batch):
     recipe = unipad(lidar=point_branch()).eval()
     hidden = recipe.hide(batch)
@@ -96,6 +104,14 @@ WRONG = {
     "two widths": (
         lambda: unipad(lidar=point_branch(), camera=image_branch(point_branch().out_grid, 16)),
         r"expected volumes of one width, got camera\.lifter 16, lidar\.out_channels 8",
+    ),
+    "a fusion of other widths": (
+        lambda: unipad(
+            lidar=point_branch(),
+            camera=image_branch(point_branch().out_grid, 16),
+            fusion=ConcatFusion((8, 16), 8),
+        ),
+        r"fusion: expected volumes of \(8, 16\) channels, got camera\.lifter 16, lidar\.out_channels 8",
     ),
     "a field without distances": (
         lambda: UniPAD(VolumeRenderer(OccupancyField(VOXELS), Even(VOXELS)), camera=image_branch(VOXELS)),
