@@ -72,7 +72,7 @@ class FieldSamples:
     gradients: Float[Tensor, "*batch S 3"] | None = None
 
     def composite(self, samples: RaySamples) -> ops.Composited:
-        """By :func:`renderpretrain.ops.composite_values`, with the intervals' middles for ``t``."""
+        """Composite by :func:`renderpretrain.ops.composite_values`, with the intervals' middles for ``t``."""
         check_alike(**{"samples.valid": samples.valid, "answer.alphas": self.alphas})
         return ops.composite_values(self.alphas, self.alphas.new_empty(*self.alphas.shape, 0), samples.t_mids)
 
@@ -98,7 +98,7 @@ class NeuSSamples:
     channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
 
     def composite(self, samples: RaySamples) -> ops.Composited:
-        """By :func:`renderpretrain.ops.neus_render`, with the intervals' middles for ``t``."""
+        """Composite by :func:`renderpretrain.ops.neus_render`, with the intervals' middles for ``t``."""
         check_alike(**{"samples.valid": samples.valid, "answer.sdf": self.sdf})
         intervals = self.sdf, self.cosines, samples.deltas, samples.t_mids
         no_values = self.sdf.new_empty(*self.sdf.shape, 0)

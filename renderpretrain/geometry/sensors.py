@@ -124,7 +124,7 @@ class Points:
         return torch.stack([table[name] for name in names], -1)
 
     def only(self, these: Bool[Tensor, "*batch P"]) -> "Points":
-        """The same rows, of which only these count as points."""
+        """These points, of which only some count."""
         check_mask("these", these, tuple(self.valid.shape), self.valid.device)
         return replace(self, valid=self.valid & these)
 
@@ -182,11 +182,11 @@ class Sensors(Protocol):
 
     @property
     def points(self) -> Points:
-        """Of every sample; without rows where nothing measures points."""
+        """The points of every sample; without rows where nothing measures points."""
 
     @property
     def views(self) -> Views | None:
-        """Of every sample, or ``None`` without cameras."""
+        """The views of every sample, or ``None`` without cameras."""
 
     @property
     def seeds(self) -> Int[Tensor, " B"]:

@@ -136,7 +136,7 @@ def scatter_reference(
 def _corners(
     points: Tensor, shape: Numbers, scale: Numbers, offset: Numbers, directions: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each of the eight corners: flat voxel (0 where outside), whether it is inside, and the weight."""
+    """The eight corners around points: flat voxel (0 where outside), whether it is inside, and the weight."""
     size = constant(shape[::-1], points)
     index = points * constant(scale, points) + constant(offset, points)
     near = ((index >= -1) & (index < size)).all(-1)

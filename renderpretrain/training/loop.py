@@ -251,7 +251,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _starting(measured: dict[str, float], start: str) -> dict[str, float]:
-    """Those of the values whose names start so."""
+    """The values whose names start with a word."""
     return {name: value for name, value in measured.items() if name.startswith(start)}
 
 

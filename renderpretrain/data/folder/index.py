@@ -52,7 +52,7 @@ def parse_index(
 def placed_problems(
     path: Path, *, outside: bool = False, skip: Collection[int] = ()
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[tuple[int | None, str]]]:
-    """As :func:`parse_index`; each problem with the position of its frame, or ``None`` where it has none."""
+    """Problems that :func:`parse_index` finds, each with the position of its frame, or with ``None``."""
     file = path / INDEX
     try:
         content = _content(path)

@@ -117,7 +117,7 @@ def _upright(access: FolderAccess, folder: OutdoorFolder, index: int) -> np.ndar
 
 
 def _motions(folder: OutdoorFolder, first: int, second: int) -> dict[str, np.ndarray]:
-    """From the first sweep's frame to the second's, with every mistake mended."""
+    """Motions from the first sweep's frame to the second's, with every mistake mended."""
     entries = folder.frames[first].lidar, folder.frames[second].lidar
     egos = [np.array(entry.ego_to_global, dtype=np.float64) for entry in entries]
     mounts = [np.array(entry.lidar_to_ego, dtype=np.float64) for entry in entries]
@@ -139,7 +139,7 @@ def _motions(folder: OutdoorFolder, first: int, second: int) -> dict[str, np.nda
 
 
 def _overlaps(here: np.ndarray, there: np.ndarray, motions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """By motion: which points of the one sweep lie on the other."""
+    """For each motion, which points of the one sweep lie on the other."""
     random = np.random.default_rng(0)
     here = here[random.permutation(len(here))[:POINTS]]
     middle = there.mean(0)
