@@ -173,7 +173,7 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _second_gradient(ctx: Any, along: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of the backward pass: it is linear once the maxima are known, so what was spread is gathered."""
+    """Gradients of the backward pass: linear once the maxima are known, so what was spread is gathered."""
     values, *plan = ctx.saved_tensors
     gather, spread = torch.ops.renderpretrain.voxel_scatter, torch.ops.renderpretrain.voxel_scatter_backward
     if ctx.reduce != "max":
