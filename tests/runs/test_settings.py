@@ -81,7 +81,7 @@ def test_a_configuration_survives_yaml():
             "optimization.schedule=cosin",
             "^optimization.schedule: input should be 'cosine', 'cyclic' or 'constant'",
         ),
-        ("size=[1]", r"^size.1: field required"),
+        ("size=[1]", r"^size.1: expected a value, for it has no default"),
         ("optimization.steps=many", r"^optimization.steps: input should be a valid integer.*got many"),
         ("optimization.lr.scale=1", r"^optimization.lr: input should be a valid number"),
     ],
