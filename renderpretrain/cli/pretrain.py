@@ -36,16 +36,21 @@ def pretrain(
     ] = None,
     resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     skip_bad: Annotated[bool, Flag("--skip-bad", help="Leave out frames that are bad.")] = False,
+    encoder: Annotated[
+        list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")
+    ] = None,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
     from renderpretrain.runs.settings import parse_assignment
     from renderpretrain.verbs.pretraining import Pretraining
 
+    encoders = dict(text.rpartition("=")[::2] for text in encoder or [])
     settings = [parse_assignment(text) for text in set_ or []]
     asked = Pretraining(recipe, preset, data, out, steps, seed, precision, settings, config)
     asked = replace(asked, holdout=holdout, scenes=scenes, init=init, resume=resume, skip_bad=skip_bad)
-    _carry_out(replace(asked, say=typer.echo, warn=partial(typer.echo, err=True)), device, workers, dry_run)
+    asked = replace(asked, encoder=encoders, say=typer.echo, warn=partial(typer.echo, err=True))
+    _carry_out(asked, device, workers, dry_run)
 
 
 def _carry_out(asked: "Pretraining", device: str, workers: int | None, dry_run: bool) -> None:

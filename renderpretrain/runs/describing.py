@@ -1,8 +1,11 @@
 """A run's description, from what the user says or from what a run folder saved."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel
+from torch import nn
 
 from renderpretrain.data.open import ROOMS
 from renderpretrain.data.words import DataWord, data_words, joined
@@ -10,6 +13,13 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import check_names
 from renderpretrain.runs.description import RunDescription
 from renderpretrain.runs.entries import Entry, entry_of, former_names, handed_recipe, saved_settings
+from renderpretrain.runs.own_encoders import (
+    Given,
+    by_role,
+    own_encoders,
+    saved_encoders,
+    take_arguments,
+)
 from renderpretrain.runs.saved import check_begun, check_flags, check_same
 from renderpretrain.runs.settings import Tree, choose, merged_all, resolve, validated
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -28,8 +38,8 @@ def describe_run(
 
     Args:
         name: Of the recipe.
-        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``, ``init``; absent or ``None`` where not
-            given.
+        flags: ``preset``, ``data``, ``scenes``, ``holdout``, ``seed``, ``init``, and ``encoder``, names or
+            modules by what they read; absent or ``None`` where not given.
         files: Settings of the recipe that change the preset, later ones counting more.
         saved: What the run that is resumed has saved, or nothing; it stands in for flags not given.
         handed: Whether the recipe is handed in from Python; nothing is imported then.
@@ -37,8 +47,10 @@ def describe_run(
     Raises:
         ValueError: Naming the flag or setting that is wrong.
     """
+    encoders = flags.get("encoder") or {}
+    files, arguments = take_arguments(files) if encoders or saved.get("encoder") else (files, {})
     entry = handed_recipe(name) if handed and ":" in name else entry_of(name)
-    given = {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in flags.items() if value is not None and key != "encoder"}
     if "data" in given:
         given["data"] = absolute(given["data"])
     if "init" in given:
@@ -54,7 +66,7 @@ def describe_run(
         check_names(tree, former_names(entry))
     changes = [_of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
     preset = _preset(entry, told)
-    return RunDescription(
+    description = RunDescription(
         recipe=name,
         preset=preset,
         data=data,
@@ -67,6 +79,22 @@ def describe_run(
         cameras=saved.get("cameras", {}),
         handed=handed,
     )
+    return _with_encoders(description, encoders, arguments, saved)
+
+
+def _with_encoders(
+    description: RunDescription, told: Mapping[str, Given], arguments: Mapping[str, Tree], saved: Tree
+) -> RunDescription:
+    """The description with encoders of the user's own; of a resumed run those that it has."""
+    given, before = by_role(told, description.entry, description.config), saved_encoders(saved)
+    if saved and not given and any(arguments.values()):
+        raise ValueError("encoder.args: expected none, for the weights of the resumed run have begun")
+    own = own_encoders(given, arguments) if given else before
+    if saved and own != before:
+        expected, got = ({role: each.as_tree() for role, each in side.items()} for side in (before, own))
+        raise ValueError(f"encoder: expected {expected or 'none'}, as in the resumed run, got {got}")
+    modules = {role: each for role, each in given.items() if isinstance(each, nn.Module)}
+    return replace(description, encoder=own, modules=modules)
 
 
 def changed_by_data(description: RunDescription) -> str:

@@ -1,6 +1,7 @@
 """What a run is: everything that decides its numbers, in one value that ``config.yaml`` holds."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -14,6 +15,7 @@ from renderpretrain.data.words import data_words
 from renderpretrain.recipes.recipe import RunSettings
 from renderpretrain.runs.cameras import strange_cameras
 from renderpretrain.runs.entries import Entry, entry_of, handed_recipe
+from renderpretrain.runs.own_encoders import ROLES, OwnEncoder
 from renderpretrain.runs.settings import Tree, as_tree
 
 Say = Callable[[str], None]
@@ -36,6 +38,9 @@ class RunDescription:
         config: The resolved settings.
         skipped: Bad frames that are left out, by the word of their recording and their positions in it.
         cameras: Places of the run's cameras by their names, once it has begun.
+        encoder: Encoders of the user's own in the place of the recipe's, by what they read, ``point`` or
+            ``image``.
+        modules: Those of them that are handed in from Python; not saved.
         handed: Whether the recipe is handed in from Python, rather than built from its name; not saved.
     """
 
@@ -49,6 +54,8 @@ class RunDescription:
     config: BaseModel
     skipped: Mapping[str, Sequence[int]] = field(default_factory=dict)
     cameras: Mapping[str, int] = field(default_factory=dict)
+    encoder: Mapping[str, OwnEncoder] = field(default_factory=dict)
+    modules: Mapping[str, nn.Module] = field(default_factory=dict, compare=False)
     handed: bool = False
 
     @property
@@ -69,14 +76,27 @@ class RunDescription:
 
     def as_tree(self) -> Tree:
         """The description as plain values for ``config.yaml``."""
-        told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "handed"}
+        names = [each.name for each in fields(self) if each.name not in ("encoder", "modules", "handed")]
+        told = {name: getattr(self, name) for name in names}
+        if self.encoder:
+            told["encoder"] = {role: each.as_tree() for role, each in self.encoder.items()}
         plain = {"config": as_tree(self.config), "cameras": dict(self.cameras)}
         return told | plain | {"skipped": {name: list(at) for name, at in self.skipped.items()}}
 
     def build(self, seed: int | None = None) -> nn.Module:
         """The recipe with fresh weights that follow from a seed, the run's own by default."""
         torch.manual_seed(self.seed if seed is None else seed)
-        return self.entry.build(self.config)
+        return self.entry.build(self.config, **self.own_parts())
+
+    def own_parts(self) -> dict[str, nn.Module]:
+        """Encoders of the user's own, as the recipe's ``build`` takes them."""
+        found = {}
+        for role, encoder in self.encoder.items():
+            module = self.modules.get(role)
+            if module is not None and torch.empty(0).is_meta:  # a recipe without memory is built of a copy
+                module = deepcopy(module)
+            found[ROLES[role]] = encoder.build() if module is None else module
+        return found
 
     def open(self, *, image_size: tuple[int, int] | None = None, say: Say | None = None) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last.

@@ -75,6 +75,7 @@ class OwnRecipe:
     build: Callable[..., nn.Module]
     presets: Mapping[str, BaseModel]
     indoor: Mapping[str, Any]
+    parts: tuple[str, ...] = ()
     needs: Callable[[Any], Needs] = _anything
     data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _as_it_is
@@ -109,7 +110,7 @@ def own_recipe(name: str) -> OwnRecipe:
             )
         return module
 
-    return OwnRecipe(name, signature.config, build, {}, {})
+    return OwnRecipe(name, signature.config, build, {}, {}, signature.parameters)
 
 
 def handed_recipe(name: str) -> OwnRecipe:

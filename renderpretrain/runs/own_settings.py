@@ -49,11 +49,13 @@ class Signature:
         factory: The class or function.
         config: Type of its settings.
         arguments: Names of its keyword arguments; ``None`` where it takes the model itself.
+        parameters: Names of all that it takes.
     """
 
     factory: Factory
     config: type[BaseModel]
     arguments: tuple[str, ...] | None
+    parameters: tuple[str, ...] = ()
 
     def build(self, config: BaseModel, **parts: nn.Module) -> nn.Module:
         """What the factory makes of settings of its type.
@@ -80,7 +82,9 @@ def signature_of(factory: Factory, base: type[BaseModel]) -> Signature:
     model = hints.get(first) if first is not None else None
     if isinstance(model, type) and issubclass(model, BaseModel):
         missing = {k: (f.annotation, f) for k, f in base.model_fields.items() if k not in model.model_fields}
-        return Signature(factory, _model(model.__name__, model, missing) if missing else model, None)
+        return Signature(
+            factory, _model(model.__name__, model, missing) if missing else model, None, tuple(parameters)
+        )
     own = {
         name: (_type_of(name, hints, base), ... if p.default is p.empty else p.default)
         for name, p in parameters.items()
@@ -89,7 +93,7 @@ def signature_of(factory: Factory, base: type[BaseModel]) -> Signature:
     }
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         base = new_class("Settings", (base,), {}, _any_setting)
-    return Signature(factory, _model("Settings", base, own), tuple(own))
+    return Signature(factory, _model("Settings", base, own), tuple(own), tuple(parameters))
 
 
 def _any_setting(namespace: dict[str, Any]) -> None:

@@ -80,6 +80,14 @@ def _is_positions(value: Any) -> bool:
     return all(isinstance(each, list) and all(map(_is_count, each)) for each in lists)
 
 
+def _is_encoders(value: Any) -> bool:
+    encoders = value.values() if isinstance(value, dict) and set(value) <= {"point", "image"} else [None]
+    return all(
+        isinstance(each, dict) and _is_text(each.get("factory")) and isinstance(each.get("args"), dict | None)
+        for each in encoders
+    )
+
+
 def _is_places(value: Any) -> bool:
     places = list(value.values()) if isinstance(value, dict) else [None]
     return all(map(_is_text, value or ())) and all(_is_count(place, 0, MOST_CAMERAS - 1) for place in places)
@@ -93,6 +101,7 @@ SAVED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "holdout": (_is_count, "a whole number from 0"),
     "seed": (lambda value: _is_count(value, -(2**63), 2**63 - 1), "a whole number from -2**63 to 2**63 - 1"),
     "init": (lambda value: value is None or _is_text(value), "a path, or null"),
+    "encoder": (_is_encoders, "factories with their args by what they read, point or image"),
     "skipped": (_is_positions, "positions of frames by their recording"),
     "cameras": (_is_places, f"places below {MOST_CAMERAS} by the names of cameras, each once"),
 }

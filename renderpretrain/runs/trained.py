@@ -1,7 +1,8 @@
 """A run folder read back: what the run was, and what it has learned."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class TrainedRun:
         """
         description = self.description
         if self.handed is None:
-            model = description.entry.build(to_be_filled(description.config, thawed=thawed))
+            settings = to_be_filled(description.config, thawed=thawed)
+            model = description.entry.build(settings, **description.own_parts())
         else:
             model = self.handed
         model.load_state_dict(self._weights_of(model))
@@ -90,6 +92,9 @@ class TrainedRun:
             return None
 
 
+Encoders = nn.Module | Mapping[str, nn.Module]
+"""A module, or several by what they read: ``point``, ``image``."""
+
 BY_HAND = "; in Python, hand in the recipe that was trained: renderpretrain.evaluate(run, recipe=...), export"
 """What can be done with a run whose recipe was put together in Python."""
 
@@ -112,12 +117,13 @@ def read_description(run: Path, *, handed: bool = False) -> RunDescription:
         raise ValueError(f"{RunFolder(run).config}: {error}{BY_HAND if own else ''}") from error
 
 
-def read_run(run: Path | str, recipe: nn.Module | None = None) -> TrainedRun:
+def read_run(run: Path | str, recipe: nn.Module | None = None, encoder: Encoders | None = None) -> TrainedRun:
     """What a run was, and what it has learned: the weights of its end, or of its newest checkpoint.
 
     Args:
         run: Its folder.
         recipe: The recipe, where the run's description is not enough to build it; it is given the weights.
+        encoder: Encoders that were handed in from Python, alone or by what they read.
 
     Raises:
         ValueError: If it is no run folder, its description is damaged, or it has no checkpoint that can be
@@ -125,4 +131,8 @@ def read_run(run: Path | str, recipe: nn.Module | None = None) -> TrainedRun:
     """
     folder = RunFolder(Path(run))
     description = read_description(folder.path, handed=recipe is not None)
+    if encoder is not None:
+        alone = next(iter(description.encoder), "")
+        by_role = {alone: encoder} if isinstance(encoder, nn.Module) else encoder
+        description = replace(description, modules=by_role)
     return TrainedRun(folder, description, *trained_checkpoint(folder.checkpoints), handed=recipe)

@@ -86,6 +86,7 @@ def from_run(run: TrainedRun) -> Pretrained:
     saved = run.description.as_tree()
     about = {key: saved[key] for key in ("recipe", "preset", "data", "config")}
     statistics = "whole" if run.has_ended else "masked"
+    about |= {"encoder": saved["encoder"]} if "encoder" in saved else {}
     about |= {"commit": run.commit, "step": run.step, "statistics": statistics}
     found = from_recipe(run.recipe(thawed=True), about)
     for part, encoder in found.encoders.items():
@@ -99,7 +100,7 @@ def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
     encoder, about = pretrained.encoders[name], pretrained.about
     if encoder.kind in ENCODERS:
         module = build(encoder.spec)
-    elif about.get("recipe") in RECIPES and about.get("config"):
+    elif about.get("recipe") in RECIPES and about.get("config") and not about.get("encoder"):
         module = encoders_of(build_saved(str(about["recipe"]), about["config"]))[name]
     else:
         raise ValueError(

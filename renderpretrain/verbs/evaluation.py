@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data import SceneDataset
 from renderpretrain.runs import RunDescription, read_run
+from renderpretrain.runs.trained import Encoders
 from renderpretrain.storage import check_target, write_text
 from renderpretrain.training import RunOptions, evaluate_views, process_session
 from renderpretrain.training import evaluate as evaluate_rays
@@ -28,6 +29,7 @@ class Evaluation:
         stride: Pixels between the rendered ones of views; up to 4.
         device: Where to compute.
         recipe: The recipe, where the run's description is not enough to build it.
+        encoder: Encoders that were handed in from Python.
         say: Told what is worth a word.
     """
 
@@ -37,6 +39,7 @@ class Evaluation:
     stride: int | None = None
     device: str = "auto"
     recipe: nn.Module | None = None
+    encoder: Encoders | None = None
     say: Callable[[str], None] = print
 
     def score(self) -> "Scores":
@@ -45,7 +48,7 @@ class Evaluation:
         Raises:
             ValueError: If the run cannot be read, or nothing of the data is left that it did not learn from.
         """
-        read = read_run(self.run, self.recipe).checked()
+        read = read_run(self.run, self.recipe, self.encoder).checked()
         check_target("run", self.run / "eval.json")
         description = read.description
         dataset, held_out = scenes_of(description, self.data, count=self.test_scenes, say=self.say)
@@ -95,7 +98,7 @@ class Scores:
     file: Path
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  what the flags of the command line say
     run: Path | str,
     *,
     data: str | SceneDataset | None = None,
@@ -103,6 +106,7 @@ def evaluate(
     stride: int | None = None,
     device: str = "auto",
     recipe: nn.Module | None = None,
+    encoder: Encoders | None = None,
 ) -> dict[str, float]:
     """Score how a run renders held-out scenes, as ``renderpretrain eval`` does; also writes ``eval.json``.
 
@@ -115,6 +119,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         recipe: The recipe that was trained, where it was put together in Python and cannot be built again
             from the run folder; it is given the run's weights.
+        encoder: Likewise an encoder that was handed in to ``pretrain`` as a module, or ``{"point": ...,
+            "image": ...}``.
 
     Returns:
         Scores by name.
@@ -122,4 +128,4 @@ def evaluate(
     Raises:
         ValueError: In the words of the command line.
     """
-    return Evaluation(Path(run), data, test_scenes, stride, device, recipe).score().scores
+    return Evaluation(Path(run), data, test_scenes, stride, device, recipe, encoder).score().scores

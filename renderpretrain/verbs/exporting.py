@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from renderpretrain.runs import read_run
+from renderpretrain.runs.trained import Encoders
 from renderpretrain.transfer import Export, ExportOptions, export_encoders
 
 
@@ -14,6 +15,7 @@ def export(
     to: str,
     out: Path | str,
     recipe: nn.Module | None = None,
+    encoder: Encoders | None = None,
     options: ExportOptions | None = None,
 ) -> Export:
     """Write a run's encoders for a host, as ``renderpretrain export`` does.
@@ -24,6 +26,8 @@ def export(
         out: The file; what stood there stays unless everything went well.
         recipe: The recipe that was trained, where it was put together in Python and cannot be built again
             from the run folder; it is given the run's weights.
+        encoder: Likewise an encoder that was handed in to ``pretrain`` as a module, or ``{"point": ...,
+            "image": ...}``.
         options: How strict to be.
 
     Returns:
@@ -32,4 +36,5 @@ def export(
     Raises:
         ValueError: In the words of the command line; nothing is written then.
     """
-    return export_encoders(run if recipe is None else read_run(run, recipe), to, out, options)
+    alone = recipe is None and encoder is None
+    return export_encoders(run if alone else read_run(run, recipe, encoder), to, out, options)

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from renderpretrain.recipes.columns import columns_read
@@ -20,6 +21,7 @@ from renderpretrain.runs import (
     without_memory,
 )
 from renderpretrain.runs.describing import changed_by_data
+from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
 from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.terminal import printable
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
@@ -53,6 +55,7 @@ class Pretraining:
     init: Path | str | None = None
     resume: bool = False
     skip_bad: bool = False
+    encoder: Mapping[str, Given] = field(default_factory=dict)
     say: Say = field(default=print)
     warn: Say = field(default=_warn)
 
@@ -75,7 +78,7 @@ class Pretraining:
         updates += [{"optimization": optimization}] if optimization else []
         updates += self.settings
         names = ("preset", "data", "seed", "init", "holdout", "scenes")
-        flags = {name: getattr(self, name) for name in names}
+        flags = {name: getattr(self, name) for name in names} | {"encoder": self.encoder}
         saved = saved_tree(self.folder) if self.resume else {}
         description = describe_run(self.recipe, flags, updates, saved=saved)
         return check_recordings(
@@ -86,13 +89,30 @@ class Pretraining:
         """Refuse what a run would refuse, and touch nothing."""
         choose_device(device)
         RunFolder(self.folder).check(resume=self.resume)
+        if description.encoder:
+            self.built(description)
         if description.init and not self.resume:
             model = without_memory(description.build)
             initialize_encoders(encoders_of(model), description.init, columns=columns_read(model), load=False)
 
+    def built(self, description: RunDescription) -> nn.Module:
+        """The recipe; encoders of the user's own have been tried on a few voxels or an image.
+
+        Raises:
+            ValueError: If one does not answer as the recipe expects.
+        """
+        if not description.encoder:
+            return description.build()
+        torch.manual_seed(description.seed)
+        parts = description.own_parts()
+        modules = {role: parts[name] for role, name in ROLES.items() if name in parts}
+        recipe = replace(description, modules=modules).build()
+        check_contract(modules, recipe, description.config)
+        return recipe
+
     def train(self, description: RunDescription, *, device: str, workers: int | None) -> FitResult:
         """Carry it out; see :func:`~renderpretrain.training.fit`."""
-        dataset, model = description.open(say=self.say), description.build()
+        dataset, model = description.open(say=self.say), self.built(description)
         if description.init and not self.resume:
             for line in initialize_encoders(
                 encoders_of(model), description.init, columns=columns_read(model)
@@ -139,6 +159,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
     init: Path | str | None = None,
     resume: bool = False,
     skip_bad: bool = False,
+    encoder: Given | Mapping[str, Given] | None = None,
 ) -> FitResult:
     """Pre-train a recipe, as ``renderpretrain pretrain`` does, and leave a run folder.
 
@@ -162,6 +183,9 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         init: Begin with these encoders: a file of import or export, or a run folder.
         resume: Go on from the newest checkpoint in ``out``.
         skip_bad: Leave out frames that are bad.
+        encoder: An encoder of your own in the place of the recipe's: a module, which is trained in place, or
+            ``package.module:factory``, told ``encoder.args.NAME`` of ``set``; of both sensors
+            ``{"point": ..., "image": ...}``.
 
     Returns:
         How the run ended: its folder, the steps done, and held-out scores before and after.
@@ -186,5 +210,6 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         init=init,
         resume=resume,
         skip_bad=skip_bad,
+        encoder=encoder if isinstance(encoder, Mapping) else {} if encoder is None else {"": encoder},
     )
     return asked.train(asked.describe(), device=device, workers=workers)

@@ -5,6 +5,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain import VoxelGrid, losses
+from renderpretrain.encoders import ImageMaps, VolumeEncoder
 from renderpretrain.recipes import Hidden
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams
@@ -51,3 +52,12 @@ def of_model(sizes: Sizes) -> Own:
 
 def nothing(width: int = 4):
     return width
+
+
+def volumes(width: int = 6, stride: int = 2):
+    network = nn.Conv3d(5, width, 3, stride=stride, padding=1)
+    return VolumeEncoder(network, width, stride=2, first=0)
+
+
+def maps(width: int = 6):
+    return ImageMaps(nn.Conv2d(3, width, 8, stride=8), channels=[width])

@@ -55,7 +55,7 @@ def read_file(path: Path) -> Pretrained:
         )
     if DIGEST not in header:
         raise ValueError(f"{path}: damaged: expected the digest of its weights in the header, found none")
-    known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics")
+    known = ("recipe", "preset", "data", "commit", "step", "config", "source", "statistics", "encoder")
     try:
         specs = json.loads(header.pop("encoders"))
         if not (isinstance(specs, dict) and specs):
@@ -105,7 +105,7 @@ def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[int | f
 def snippet(pretrained: Pretrained) -> str:
     """Lines that load every encoder of our own file."""
     lines = ["from renderpretrain.transfer import load_encoder"]
-    ours = pretrained.about.get("recipe") in RECIPES
+    ours = pretrained.about.get("recipe") in RECIPES and not pretrained.about.get("encoder")
     for name, encoder in pretrained.encoders.items():
         variable = name if name.isidentifier() and not iskeyword(name) else "encoder"
         alone = encoder.kind in ENCODERS or (ours and bool(pretrained.about.get("config")))
