@@ -104,7 +104,8 @@ class SparseUNet(nn.Module):
             x: The visible voxels; none at all is fine.
             domains: Data set of each sample; needed with ``prompt`` and only then.
         """
-        return x.with_features(self._decoded(x, domains)[-1].features)
+        *_, finest = self._decoded(x, domains)  # looks at x first
+        return x.with_features(finest.features)
 
     @uncompiled
     def levels(self, x: SparseTensor, domains: Domains | None = None) -> list[SparseTensor]:
