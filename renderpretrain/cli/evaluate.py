@@ -1,7 +1,8 @@
 """``renderpretrain eval``: how well a run renders, and what its encoders are worth."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -53,7 +54,7 @@ def evaluate(
     probe_run(run, asked)
 
 
-def _refuse(flags: dict[str, Any], where: str) -> None:
+def _refuse(flags: Mapping[str, object], where: str) -> None:
     """Flags that would change nothing."""
     for name, value in flags.items():
         if value is not None:
