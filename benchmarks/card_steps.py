@@ -23,7 +23,7 @@ import torch
 
 from renderpretrain.data import Batch, collate
 from renderpretrain.runs import describe_run
-from renderpretrain.training import Process, Stepper, build_optimizer, step_cost, without_memory
+from renderpretrain.training import Process, Stepper, build_optimizer, step_cost, with_fake_tensors
 
 VARIANTS = (
     *("unipad-lidar", "unipad-camera", "unipad-fusion", "ponder-outdoor", "ponder-indoor"),
@@ -83,7 +83,7 @@ def measure(
     job, batch = _prepared(name, preset)
     settings: Any = job.config
     optimization = settings.optimization.model_copy(update={"precision": precision, "steps": 1000})
-    cost = step_cost(without_memory(job.build), batch, optimization)
+    cost = step_cost(with_fake_tensors(job.build), batch, optimization)
     model = paper_steps.with_random_weights(job).to("cuda").train()
     process = Process(0, 1, torch.device("cuda:0"))
     stepper = Stepper(model, build_optimizer(model, optimization), optimization, process, 0)

@@ -23,7 +23,7 @@ from torch import nn
 
 from renderpretrain.data import Batch, collate
 from renderpretrain.runs import RunDescription, describe_run
-from renderpretrain.training import build_optimizer, enlarge_images, step_cost, without_memory
+from renderpretrain.training import build_optimizer, enlarge_images, step_cost, with_fake_tensors
 
 GIB = 2**30
 LARGEST = 16.0
@@ -69,7 +69,7 @@ def take(name: str, limit: float) -> dict[str, Any]:
         settings: Any = job.config
         # As training runs on a CPU.
         optimization = settings.optimization.model_copy(update={"precision": "fp32"})
-        cost = step_cost(without_memory(job.build), batch, optimization)
+        cost = step_cost(with_fake_tensors(job.build), batch, optimization)
         if cost.peak <= limit * GIB:
             break
     model = with_random_weights(job)

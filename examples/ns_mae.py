@@ -56,7 +56,7 @@ def encode(batch, masked):
     maps = neck(swin(rp.masking.hide_patches(images, patches, token)))[0]
     # Masked depth images: returns are taken out.
     depth = rp.samplers.depth_pictures(points.xyz, points.valid, views.cameras)  # (B, N, H, W)
-    pixels = hide_pixels((depth > 0) & masked, ops.fork(batch.seeds, 2))
+    pixels = hide_pixels((depth > 0) & masked, ops.fold_in(batch.seeds, 2))
     known = read_depth(rp.masking.hide_depth(depth, pixels).flatten(0, 1)[:, None] / depth_range[1])
     context = mix(torch.cat([maps, known], 1))
     cells = context.unflatten(0, views.valid.shape)
@@ -64,7 +64,7 @@ def encode(batch, masked):
     # Masked LiDAR: voxels are dropped one by one.
     voxels = rp.encoders.voxelize(points.columns(), points.valid, voxel_grid)
     candidates, places = rp.masking.voxel_candidates(voxels.coords, batch.size)
-    hidden = hide_voxels(candidates & masked, ops.fork(batch.seeds, 1))[voxels.coords[:, 0].long(), places]
+    hidden = hide_voxels(candidates & masked, ops.fold_in(batch.seeds, 1))[voxels.coords[:, 0].long(), places]
     slices = sparse(voxels.to_sparse(hidden)).flatten(1, 2)
     volume = bev_head(torch.cat([lifted[:, :, 0], slices], 1))[:, None]
     return volume, context, likely.flatten(0, 1), voxels.points_of(hidden)
@@ -101,8 +101,8 @@ for step in range(160):
     densities = rp.fields.occupancy_densities(volume[:, 0], grid.voxel_size[2])
     bev = rp.losses.depth_l1(rp.renderers.render_bev(densities, {}, grid).depth, top, asked)
     # Not in the paper: rays of the cameras clear the fog that a view from above does not mind.
-    target = select(batch, ops.fork(batch.seeds, 4))
-    rendered = renderer(volume, target.rays, ops.fork(batch.seeds, 3))
+    target = select(batch, ops.fold_in(batch.seeds, 4))
+    rendered = renderer(volume, target.rays, ops.fold_in(batch.seeds, 3))
     hit = target.hit & grid.contains(target.ends)
     ray = rp.losses.depth_l1(rendered.depth, target.depth, hit)
     loss = 20 * colour + 0.1 * depth + bev + 0.3 * ray

@@ -34,7 +34,7 @@ class DenseDepth(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         valid = batch.points.valid
-        return Hidden(dropped=self.mask(valid, rp.ops.fork(batch.seeds, 1)))
+        return Hidden(dropped=self.mask(valid, rp.ops.fold_in(batch.seeds, 1)))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Tensor:
         seen = batch.points.valid if hidden is None else batch.points.valid & ~hidden.points

@@ -36,7 +36,8 @@ def encode(batch, masked):
     voxels = rp.encoders.voxelize(table, batch.points.valid, fine)
     # Masking, outdoors: hidden voxels stay where they are, with the token for a feature.
     occupied = rp.masking.occupied_blocks(voxels.coords, block, (batch.size, *grid.shape))
-    hidden = rp.masking.hidden_voxels(voxels.coords, block, hide(occupied & masked, ops.fork(batch.seeds, 1)))
+    blocks = hide(occupied & masked, ops.fold_in(batch.seeds, 1))
+    hidden = rp.masking.hidden_voxels(voxels.coords, block, blocks)
     features = rp.masking.hide_features(voxels.features / scale, hidden, token)
     features = encoder(replace(voxels, features=features).to_sparse()).features
     # Densifying: voxels are averaged into a volume, whose gaps a 3D convolution fills.
@@ -50,9 +51,9 @@ for step in range(80):
     volume = encode(batch, masked=True)
     # Ray sampling, outdoors: from the cameras to the nearest return of a pixel, as far as the grid goes.
     inside = grid.contains(batch.points.xyz) & rp.samplers.in_range(batch.points, 3.0, float("inf"))
-    target = select(replace(batch, points=batch.points.only(inside)), ops.fork(batch.seeds, 4))
+    target = select(replace(batch, points=batch.points.only(inside)), ops.fold_in(batch.seeds, 4))
     # Rendering: NeuS composites depth and colour.
-    rendered = renderer(volume, target.rays, ops.fork(batch.seeds, 3))
+    rendered = renderer(volume, target.rays, ops.fold_in(batch.seeds, 3))
     # The loss: L1 of depth and colour, where there is a return.
     depth = rp.losses.depth_l1(rendered.depth, target.depth, target.hit)
     colour = rp.losses.rgb_l1(rendered.rgb, target.rgb, target.rgb_valid & target.hit)

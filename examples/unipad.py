@@ -39,7 +39,7 @@ def encode(batch, masked):
     # 3.1: blocks of voxels are dropped, and the sparse encoder sees the others.
     voxels = rp.encoders.voxelize(batch.points.columns(), batch.points.valid, voxel_grid)
     occupied = rp.masking.occupied_blocks(voxels.coords, block, (batch.size, *blocks.shape))
-    chosen = hide_blocks(occupied & masked, ops.fork(batch.seeds, 1))
+    chosen = hide_blocks(occupied & masked, ops.fold_in(batch.seeds, 1))
     hidden = rp.masking.hidden_voxels(voxels.coords, block, chosen)
     volume = point_neck(sparse(voxels.to_sparse(hidden)))
     # 3.1: patches are hidden, and convolutions see nothing of them at any scale.
@@ -62,7 +62,7 @@ for step in range(60):
     target = select(batch)
     hit = target.hit & grid.contains(target.ends)
     # 3.2: NeuS composites depth and colour.
-    rendered = renderer(volume, target.rays, ops.fork(batch.seeds, 3))
+    rendered = renderer(volume, target.rays, ops.fold_in(batch.seeds, 3))
     # 3.2, the loss: L1 of depth and colour.
     depth = rp.losses.depth_l1(rendered.depth, target.depth, hit)
     colour = rp.losses.rgb_l1(rendered.rgb, target.rgb, target.rgb_valid)

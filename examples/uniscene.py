@@ -35,7 +35,7 @@ def lift(batch, masked, previous=None):
     views = batch.views
     images = (views.images.flatten(0, 1) - mean) / std  # (B * N, 3, H, W)
     pixels = torch.full((batch.size, *images.shape[2:]), masked)
-    hidden = hide(pixels, ops.fork(batch.seeds, 1)).repeat_interleave(views.valid.shape[1], 0)
+    hidden = hide(pixels, ops.fold_in(batch.seeds, 1)).repeat_interleave(views.valid.shape[1], 0)
     levels = neck(backbone(rp.masking.hide_patches(images, hidden)))
     levels = [level.unflatten(0, views.valid.shape) for level in levels]
     return lifter(levels, views.cameras, views.valid, previous)

@@ -87,7 +87,7 @@ def test_operators_fold_the_place_into_the_seeds(joined, share):
 
 
 def test_two_of_a_kind_take_a_fork():
-    hidden = RandomMask(0.3)(CANDIDATES, SEEDS) | RandomMask(0.3)(CANDIDATES, ops.fork(SEEDS, 1))
+    hidden = RandomMask(0.3)(CANDIDATES, SEEDS) | RandomMask(0.3)(CANDIDATES, ops.fold_in(SEEDS, 1))
     assert_close(hidden.float().mean(1), torch.full((2,), 0.51), rtol=0, atol=0.02)
 
 
@@ -175,7 +175,7 @@ def test_ranks_that_are_seeded_alike_draw_differently(monkeypatch):
 
 def test_names_are_the_same_number_everywhere():
     """Runs are repeatable across processes and versions: Python's own hash of a text is not."""
-    assert ops.fork(torch.tensor([1]), "RandomMask").item() == NAMED
+    assert ops.fold_in(torch.tensor([1]), "RandomMask").item() == NAMED
 
 
 NAMED = 7856934417440134266

@@ -77,7 +77,7 @@ def _describe(job: "RunDescription") -> None:
     from renderpretrain.data import collate
     from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.runs.settings import write_yaml
-    from renderpretrain.training import enlarge_images, step_cost, without_memory
+    from renderpretrain.training import enlarge_images, step_cost, with_fake_tensors
     from renderpretrain.training.overlap import check_overlap, measure_overlap
 
     settings = job.settings
@@ -95,7 +95,7 @@ def _describe(job: "RunDescription") -> None:
     scenes = [dataset[i % len(dataset)] for i in range(count)]
     batch = collate(scenes, torch.arange(count))
     batch = batch if size is None else enlarge_images(batch, size)
-    model = without_memory(job.build)
+    model = with_fake_tensors(job.build)
     warning = check_overlap(measure_overlap(model, dataset, len(dataset) - job.holdout, draw=False), model)
     typer.echo(warning) if warning else None
     cost = step_cost(model, batch, settings.optimization)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from renderpretrain.encoders.convnext import ConvNeXt
-from renderpretrain.encoders.image_weights import has_numbers, load_backbone
+from renderpretrain.encoders.image_weights import is_materialized, load_backbone
 from renderpretrain.encoders.resnet import ResNet
 from renderpretrain.encoders.timm_backbone import TimmBackbone, timm_backbone
 
@@ -73,7 +73,7 @@ def _fill(backbone: ConvNeXt | ResNet, weights: str | None, frozen_stages: int) 
     """Load weights; raise ``ValueError`` if there are none for frozen stages."""
     if weights is not None:
         load_backbone(backbone, Path(weights))
-    elif frozen_stages and has_numbers(backbone):
+    elif frozen_stages and is_materialized(backbone):
         raise ValueError(
             f"image.frozen_stages: freezing {frozen_stages} stages needs image.weights, a file of "
             "pre-trained weights; or set image.frozen_stages=0"

@@ -9,7 +9,7 @@ from renderpretrain.storage.safetensors_file import DIGEST
 from renderpretrain.storage.weights import check_finite, read_weights
 
 
-def has_numbers(module: nn.Module) -> bool:
+def is_materialized(module: nn.Module) -> bool:
     """Whether a module is more than shapes, which is what the meta device holds of one."""
     return not next(module.parameters()).is_meta
 
@@ -42,7 +42,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
         check_finite(
             fitting, where, "bring it in with `renderpretrain import --allow-nan` to take it as it is"
         )
-    if has_numbers(backbone):
+    if is_materialized(backbone):
         backbone.load_state_dict(fitting, strict=False)
 
 

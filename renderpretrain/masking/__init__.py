@@ -8,7 +8,7 @@ them beyond that (distances, azimuths, returns) it is given when it is made.
 Policies of different classes draw independently from equal seeds. Two of one class on the same candidates
 would draw the same mask. Joined before they draw, ``(RandomMask(0.3) | RandomMask(0.3))(candidates, seeds)``
 or ``&``, or in :class:`Compose`, each has its own seeds; one that is called by itself takes
-``ops.fork(seeds, 1)``, for it cannot know of the other. Images of several cameras in one row,
+``ops.fold_in(seeds, 1)``, for it cannot know of the other. Images of several cameras in one row,
 ``(B * N, h, w)``, take ``ops.per_camera(seeds, N)``.
 
 What a mask then does to its tokens: :func:`hide_patches`, :func:`hide_depth`, :func:`hidden_voxels`,

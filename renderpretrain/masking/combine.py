@@ -32,7 +32,7 @@ class Compose(Joinable):
         seeds = policy_seeds("Compose", candidates, seeds)
         mask = torch.zeros_like(candidates)
         for i, policy in enumerate(self.policies):
-            mask = mask | policy(candidates & ~mask, ops.fork(seeds, i))
+            mask = mask | policy(candidates & ~mask, ops.fold_in(seeds, i))
         return mask
 
 
@@ -56,8 +56,8 @@ class Sometimes(Joinable):
     ) -> Bool[Tensor, "B ..."]:
         """Draw the mask; without seeds they come from torch's global generator."""
         seeds = policy_seeds("Sometimes", candidates, seeds)
-        masked = ops.uniform(ops.fork(seeds, WHETHER), (1,))[:, 0] < self.probability
-        mask = self.policy(candidates, ops.fork(seeds, POLICY))
+        masked = ops.uniform(ops.fold_in(seeds, WHETHER), (1,))[:, 0] < self.probability
+        mask = self.policy(candidates, ops.fold_in(seeds, POLICY))
         return mask & masked.view(-1, *(1,) * (mask.dim() - 1))
 
 

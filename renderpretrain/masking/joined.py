@@ -78,4 +78,4 @@ def _each(
 ) -> Bool[Tensor, "N B ..."]:
     """The masks of all policies; the place of each among the others is part of its seeds."""
     own = policy_seeds(name, candidates, seeds)
-    return torch.stack([policy(candidates, ops.fork(own, i)) for i, policy in enumerate(policies)])
+    return torch.stack([policy(candidates, ops.fold_in(own, i)) for i, policy in enumerate(policies)])

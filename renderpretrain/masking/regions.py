@@ -70,7 +70,7 @@ class BlockMask(Joinable):
         index = torch.zeros((), dtype=torch.int64, device=seeds.device)
         inside = torch.ones((), dtype=torch.bool, device=seeds.device)
         for axis, extent in enumerate(shape):
-            places, along = self._places(axis, extent, count, ops.fork(seeds, axis + 1))
+            places, along = self._places(axis, extent, count, ops.fold_in(seeds, axis + 1))
             behind = (*along.shape[:2], *(1,) * axis, along.shape[2])
             index = index[..., None] * extent + places.view(behind)
             inside = inside[..., None] & along.view(behind)

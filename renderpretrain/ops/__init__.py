@@ -35,7 +35,7 @@ from renderpretrain.ops.march import (
 from renderpretrain.ops.neus import neus_alphas, neus_alphas_reference
 from renderpretrain.ops.neus_render import neus_render, neus_render_reference
 from renderpretrain.ops.neus_upsample import neus_upsample, neus_upsample_reference
-from renderpretrain.ops.noise import draw_seeds, fork, own_seeds, per_camera, uniform
+from renderpretrain.ops.noise import draw_seeds, fold_in, own_seeds, per_camera, uniform
 from renderpretrain.ops.raycast_grid import BeamCounts, raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.scatter_plan import ScatterPlan, scatter_plan, scatter_plan_reference
@@ -84,7 +84,7 @@ __all__ = [
     "distortion_loss",
     "distortion_loss_reference",
     "draw_seeds",
-    "fork",
+    "fold_in",
     "frustum_cells",
     "frustum_coordinates",
     "frustum_coordinates_reference",

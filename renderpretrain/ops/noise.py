@@ -28,34 +28,34 @@ def draw_seeds(count: int, device: torch.device | str = "cpu") -> Int[Tensor, " 
     Ranks of a distributed run draw differently, also where all of them called ``torch.manual_seed(0)``.
     """
     seeds, rank = torch.randint(2**62, (count,)), _rank()
-    return (fork(seeds, rank) & (2**62 - 1) if rank else seeds).to(device)
+    return (fold_in(seeds, rank) & (2**62 - 1) if rank else seeds).to(device)
 
 
-def fork(seeds: Int[Tensor, " B"], purpose: int | str) -> Int[Tensor, " B"]:
+def fold_in(seeds: Int[Tensor, " B"], purpose: int | str) -> Int[Tensor, " B"]:
     """Independent seeds for another purpose of the same samples.
 
     Everything that draws folds the name of its class into the seeds, so that a mask and a sampler given the
     same seeds draw independently. Two of one kind, on the same candidates, would draw the same: give the
-    second one ``fork(seeds, 1)``.
+    second one ``fold_in(seeds, 1)``.
 
     Args:
         seeds: One per sample, or of any shape.
         purpose: A number below ``2**63``, or a name, which stands for a number of its own.
     """
     number = _number(purpose) if isinstance(purpose, str) else purpose
-    forked: Tensor = torch.ops.renderpretrain.fork(seeds, number)
-    return forked
+    folded: Tensor = torch.ops.renderpretrain.fold_in(seeds, number)
+    return folded
 
 
 def own_seeds(seeds: Int[Tensor, " B"], batch_size: int, name: str) -> Int[Tensor, " B"]:
-    """What the class or function of a name draws from, given its caller's seeds: :func:`fork`, checked.
+    """What the class or function of a name draws from, given its caller's seeds: :func:`fold_in`, checked.
 
     Raises:
         ValueError: Unless there is one whole number per sample.
     """
     check_shape("seeds", seeds, "B", B=batch_size)
     check_integer("seeds", seeds)
-    return fork(seeds, name)
+    return fold_in(seeds, name)
 
 
 def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
@@ -71,7 +71,7 @@ def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
     check_integer("seeds", seeds)
     if num_cameras < 1:
         raise ValueError(f"num_cameras: expected at least 1, got {num_cameras}")
-    return torch.stack([fork(seeds, FIRST_CAMERA + n) for n in range(num_cameras)], 1).flatten()
+    return torch.stack([fold_in(seeds, FIRST_CAMERA + n) for n in range(num_cameras)], 1).flatten()
 
 
 def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "B ..."]:
@@ -116,7 +116,7 @@ def _mix(bits: Tensor) -> Tensor:
     return bits ^ _shift(bits, 31)
 
 
-def _fork(seeds: Tensor, number: int) -> Tensor:
+def _fold_in(seeds: Tensor, number: int) -> Tensor:
     return _mix(seeds ^ _mix(torch.full_like(seeds, number) * GOLDEN_GAMMA))
 
 
@@ -127,7 +127,7 @@ def _uniform(seeds: Tensor, shape: list[int]) -> Tensor:
     return _shift(bits, 40).float() / 2**24
 
 
-def _fake_fork(seeds: Tensor, number: int) -> Tensor:
+def _fake_fold_in(seeds: Tensor, number: int) -> Tensor:
     return torch.empty_like(seeds)
 
 
@@ -136,7 +136,7 @@ def _fake_uniform(seeds: Tensor, shape: Shape) -> Tensor:
 
 
 # Operators, for torch's compiler on the CPU makes code of these products that kills the process.
-register_plain("fork(Tensor seeds, int number) -> Tensor", _fork, _fake_fork, {"seeds": "integer *"})
+register_plain("fold_in(Tensor seeds, int number) -> Tensor", _fold_in, _fake_fold_in, {"seeds": "integer *"})
 register_plain(
     "uniform(Tensor seeds, SymInt[] shape) -> Tensor", _uniform, _fake_uniform, {"seeds": "integer *"}
 )

@@ -230,7 +230,7 @@ class PointBranch(nn.Module):
 
     def hide(self, batch: Batch) -> MaskedVoxels:
         """The voxels, and those that the policy hides, drawn from the batch's seeds."""
-        return hide_blocks(self.voxels(batch), self.block, self.policy, ops.fork(batch.seeds, 1))
+        return hide_blocks(self.voxels(batch), self.block, self.policy, ops.fold_in(batch.seeds, 1))
 
     def forward(self, batch: Batch, masked: MaskedVoxels | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped."""
@@ -369,7 +369,7 @@ class CameraBranch(nn.Module):
     def hide_depth(self, batch: Batch) -> Bool[Tensor, "B N H W"] | None:
         """Hidden pixels of the depth images, drawn among all those of a sample; ``None`` without any."""
         depth = self._depth(batch)
-        return None if depth is None else self.depth_policy(depth > 0, ops.fork(batch.seeds, 2))
+        return None if depth is None else self.depth_policy(depth > 0, ops.fold_in(batch.seeds, 2))
 
     def _depth(self, batch: Batch) -> Float[Tensor, "B N H W"] | None:
         """What the LiDAR, all sweeps of it, tells of the images' depth."""

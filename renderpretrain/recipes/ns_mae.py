@@ -231,7 +231,7 @@ class NSMAE(nn.Module):
         terms["bev_depth"] = self.weights.bev_depth * error
         if self.weights.ray_depth:
             rays = self._targets(batch)
-            seen = sections.render_targets(self.renderer, volume, batch, rays, ops.fork(batch.seeds, 3))
+            seen = sections.render_targets(self.renderer, volume, batch, rays, ops.fold_in(batch.seeds, 3))
             error = losses.depth_l1(seen.depth, rays.depth, rays.hit)
             terms["ray_depth"] = self.weights.ray_depth * error
         shared = self.camera.view_transform if self.camera else self.bev_head
@@ -403,7 +403,7 @@ class NSMAE(nn.Module):
         """
         if self.lidar:
             grid = self.lidar.out_grid
-            return ops.grid_sample(self.lidar(batch), positions, grid.scale, grid.offset)
+            return grid.read(self.lidar(batch), positions)
         views = self.calibration(batch).require_views("modality=lidar")
         return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
 

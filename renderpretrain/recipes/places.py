@@ -32,10 +32,7 @@ def encode_voxels(encoder: nn.Module, voxels: Voxels) -> Float[Tensor, "M C"]:
     centers = (voxels.coords[:, 1:].flip(1) + 0.5) * size + lower
     # Rows are in the order of samples.
     counts = torch.bincount(voxels.coords[:, 0].long(), minlength=len(made)).tolist()
-    read = [
-        ops.grid_sample(made[b : b + 1], mine[None], out.scale, out.offset)[0]
-        for b, mine in enumerate(centers.split(counts))
-    ]
+    read = [out.read(made[b : b + 1], mine[None])[0] for b, mine in enumerate(centers.split(counts))]
     return torch.cat(read)
 
 

@@ -277,7 +277,7 @@ class PonderIndoor(nn.Module):
         weights, targets = self.weights, self.targets(batch)
         voxels, features = self._encode(batch, self.hide(batch))
         volume = self._lift(voxels, features, batch.size)
-        rendered = render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
+        rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
         vocabulary = None if self.vectors is None else self.vectors.vocabulary(batch)
         terms |= semantic_terms(rendered, targets, weights, vocabulary)
@@ -292,7 +292,7 @@ class PonderIndoor(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
-        return Hidden(dropped=self.policy(batch.points.valid, ops.fork(batch.seeds, 1)))
+        return Hidden(dropped=self.policy(batch.points.valid, ops.fold_in(batch.seeds, 1)))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
@@ -350,7 +350,7 @@ class PonderIndoor(nn.Module):
                 "--data synthetic-room; for LiDAR use ponder-outdoor"
             )
         draw = PixelRays(num_rays or self.rays.per_view, candidates=batch.views.z_depth_valid)
-        targets = draw(batch, ops.fork(batch.seeds, 4))
+        targets = draw(batch, ops.fold_in(batch.seeds, 4))
         targets = replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
         if self.vectors is None or not self.weights.semantic:
             return targets

@@ -205,7 +205,7 @@ class PonderOutdoor(nn.Module):
         """Weighted loss terms of one training step; their sum is the loss."""
         targets = self.targets(batch)
         volume = self.encode(batch, self.hide(batch))
-        rendered = render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
+        rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
@@ -214,7 +214,7 @@ class PonderOutdoor(nn.Module):
 
     def hide(self, batch: Batch) -> Hidden:
         """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
-        seeds = ops.fork(batch.seeds, 1)
+        seeds = ops.fold_in(batch.seeds, 1)
         return Hidden(voxels=hide_blocks(self._voxels(batch), self.block, self.policy, seeds))
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
@@ -251,7 +251,7 @@ class PonderOutdoor(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
-        rays, seeds = self.rays, ops.fork(batch.seeds, 4)
+        rays, seeds = self.rays, ops.fold_in(batch.seeds, 4)
         if self.vectors:
             known_labels(batch, "points", "losses.semantic=0")
         points = batch.points

@@ -250,14 +250,14 @@ def read_vectors(
 
 
 def known_labels(
-    batch: Batch, what: Literal["points", "pixels"], way_out: str, *, optional: bool = False
+    batch: Batch, what: Literal["points", "pixels"], advice: str, *, optional: bool = False
 ) -> Tensor:
     """The classes of points or pixels.
 
     Args:
         batch: Where they are.
         what: Of what.
-        way_out: How to do without, for the error message.
+        advice: How to do without, for the error message.
         optional: Whether a batch may have none; then all are -1.
 
     Raises:
@@ -273,7 +273,7 @@ def known_labels(
     if optional:
         return torch.full(shape, -1, device=batch.device)
     raise ValueError(
-        f"scene {batch.names[0]!r} has no classes of {what}: the semantic term needs them; set {way_out}"
+        f"scene {batch.names[0]!r} has no classes of {what}: the semantic term needs them; set {advice}"
     )
 
 

@@ -73,7 +73,7 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
         choice: Which rays, and how many.
         num_rays: Rays per camera, or per sweep where there are no cameras; the choice's number by default.
     """
-    points, seeds = batch.points, ops.fork(batch.seeds, 4)
+    points, seeds = batch.points, ops.fold_in(batch.seeds, 4)
     batch = replace(batch, points=points.only(in_range(points, choice.near_radius, choice.far_radius)))
     if batch.views is None:
         targets = LidarBeams(num_rays or choice.per_sweep)(batch, seeds)
@@ -374,8 +374,8 @@ def ray_terms(
     rendered: Rendered, targets: RayTargets, weights: RayLossConfig
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted terms of geometry and colour; a term of weight 0 is left out."""
-    believed = depth_inliers(rendered, targets, weights.inliers)
-    error = losses.depth_l1(rendered.depth, targets.depth, targets.hit, inliers=believed)
+    inliers = depth_inliers(rendered, targets, weights.inliers)
+    error = losses.depth_l1(rendered.depth, targets.depth, targets.hit, inliers=inliers)
     terms = {"depth": weights.depth * error}
     if rendered.rgb is not None:
         seen = rgb_inliers(rendered, targets, weights.inliers)
@@ -386,10 +386,10 @@ def ray_terms(
     field, samples = rendered.along.field, rendered.along.samples
     measured = (samples.t_mids, targets.depth, targets.hit)
     if weights.free_space and field.sdf is not None:
-        free = losses.free_space(field.sdf, *measured, truncation=weights.truncation, inliers=believed)
+        free = losses.free_space(field.sdf, *measured, truncation=weights.truncation, inliers=inliers)
         terms["free_space"] = weights.free_space * free
     if weights.sdf and field.sdf is not None:
-        near = losses.near_surface_sdf(field.sdf, *measured, truncation=weights.truncation, inliers=believed)
+        near = losses.near_surface_sdf(field.sdf, *measured, truncation=weights.truncation, inliers=inliers)
         terms["sdf"] = weights.sdf * near
     if weights.eikonal and field.gradients is not None:
         terms["eikonal"] = weights.eikonal * losses.eikonal(field.gradients, samples.valid)
@@ -399,7 +399,7 @@ def ray_terms(
 def depth_inliers(
     rendered: Rendered, targets: RayTargets, scale: int | float | None
 ) -> Float[Tensor, "B R"] | None:
-    """How far each ray's depth is believed, by its relative error; ``None`` without a scale: all alike."""
+    """How far each ray's depth counts, by its relative error; ``None`` without a scale: all alike."""
     if scale is None:
         return None
     error = (rendered.depth - targets.depth) / targets.depth.clamp(min=CLOSEST)
@@ -409,7 +409,7 @@ def depth_inliers(
 def rgb_inliers(
     rendered: Rendered, targets: RayTargets, scale: int | float | None
 ) -> Float[Tensor, "B R"] | None:
-    """How far each ray's colour is believed, by its error; ``None`` without a scale: all alike."""
+    """How far each ray's colour counts, by its error; ``None`` without a scale: all alike."""
     if scale is None or rendered.rgb is None:
         return None
     return losses.inlier_weights((rendered.rgb - targets.rgb).abs().mean(-1), targets.rgb_valid, scale=scale)

@@ -177,7 +177,7 @@ class UniPAD(nn.Module):
         batch = self.calibration(batch)
         volume, lifted = self._encode(batch, self.hide(batch))
         targets = self._targets(batch)
-        rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fork(batch.seeds, 3))
+        rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.weights.depth_bins:
             likelihood = self.camera.depth_loss(lifted, batch, targets)
@@ -264,7 +264,7 @@ class UniPAD(nn.Module):
         Cameras alone: the image neck's finest map, see :func:`~renderpretrain.recipes.places.read_maps`.
         """
         if self.lidar:
-            return ops.grid_sample(self.lidar(batch, None), positions, self.grid.scale, self.grid.offset)
+            return self.grid.read(self.lidar(batch, None), positions)
         views = self.calibration(batch).require_views("unipad-lidar")
         return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
 

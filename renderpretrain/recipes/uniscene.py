@@ -53,7 +53,7 @@ from renderpretrain.recipes.settings import (
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
 
-INSTEAD = "unipad-lidar"
+ALTERNATIVE = "unipad-lidar"
 """What does without cameras."""
 
 
@@ -300,20 +300,20 @@ class UniScene(nn.Module):
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
         terms = {"occupancy": weights.occupancy * focal}
         if weights.depth:
-            targets, seeds = self.targets(batch), ops.fork(batch.seeds, 3)
+            targets, seeds = self.targets(batch), ops.fold_in(batch.seeds, 3)
             depth = sections.render_targets(self.renderer, logits[:, None], batch, targets, seeds).depth
             terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
         return sections.balanced(self.balance, terms, list(self.decoder.parameters()))
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
-        images = batch.require_views(INSTEAD).images
+        images = batch.require_views(ALTERNATIVE).images
         pixels = torch.ones((batch.size, *images.shape[-2:]), dtype=torch.bool, device=batch.device)
-        patches = self.mask_images(pixels, ops.fork(batch.seeds, 1))
+        patches = self.mask_images(pixels, ops.fold_in(batch.seeds, 1))
         frames = torch.ones(batch.size, len(batch.previous), dtype=torch.bool, device=batch.device)
         return Hidden(
             patches[:, None].expand(-1, images.shape[1], -1, -1),
-            frames=self.mask_frames(frames, ops.fork(batch.seeds, 2)),
+            frames=self.mask_frames(frames, ops.fold_in(batch.seeds, 2)),
         )
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B 1 Z Y X"]:
@@ -323,7 +323,7 @@ class UniScene(nn.Module):
 
     def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
         """One moment's volume."""
-        views = batch.require_views(INSTEAD)
+        views = batch.require_views(ALTERNATIVE)
         found = views.images.shape[1]
         if isinstance(self.lifter, BEVFormerLifter) and found != self.lifter.num_cameras:
             expected = self.lifter.num_cameras
@@ -392,10 +392,10 @@ class UniScene(nn.Module):
             num_rays: Rays per camera; the configuration's number by default.
         """
         rays, points = self.rays, batch.points
-        batch.require_views(INSTEAD)
+        batch.require_views(ALTERNATIVE)
         batch = replace(batch, points=points.only(in_range(points, rays.near_radius, rays.far_radius)))
         guided = LidarGuidedRays(num_rays or rays.per_view, stride=rays.stride, sky=rays.sky)
-        targets = guided(batch, ops.fork(batch.seeds, 4))
+        targets = guided(batch, ops.fold_in(batch.seeds, 4))
         return replace(targets, hit=targets.hit & self.grid.contains(targets.ends))
 
     def surface_field(self) -> OccupancyField:
@@ -413,7 +413,7 @@ class UniScene(nn.Module):
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the lifter's volume, trilinearly."""
         volume = self._lift(batch, None, self._remember(batch, Hidden()))
-        return ops.grid_sample(volume, positions, self.grid.scale, self.grid.offset)
+        return self.grid.read(volume, positions)
 
     def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
         """What :meth:`encoders` say of the grid's columns, nothing hidden: the lifter's slices."""
@@ -421,7 +421,7 @@ class UniScene(nn.Module):
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
-        return self.images(batch.require_views(INSTEAD).images)[0]
+        return self.images(batch.require_views(ALTERNATIVE).images)[0]
 
 
 def _pose(batch: Batch) -> Float[Tensor, "B 4 4"]:

@@ -1,6 +1,6 @@
 """What a run is: its description, its folder and its checkpoints, read and written here alone."""
 
-from renderpretrain.runs.building import without_memory
+from renderpretrain.runs.building import with_fake_tensors
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.describing import describe_run, recipe_settings
 from renderpretrain.runs.description import RunDescription
@@ -23,5 +23,5 @@ __all__ = [
     "save_checkpoint",
     "save_final",
     "saved_tree",
-    "without_memory",
+    "with_fake_tensors",
 ]

@@ -12,7 +12,7 @@ from renderpretrain.runs.entries import entry_of, saved_settings
 from renderpretrain.runs.settings import Tree, validated
 
 
-def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+def with_fake_tensors(build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose parameters have shapes and no numbers: any size is built at once.
 
     What it computes has shapes and no numbers either; points and cameras that go in stay what they are, so

@@ -77,10 +77,10 @@ class RunFolder:
         if resume and found is None:
             raise ValueError(f"out: expected a run with a checkpoint to resume in {self.path}, found none")
         if not resume and self.path.is_dir() and not self._never_started():
-            way_out = "" if found is None else "resume the run there with --resume, or "
+            advice = "" if found is None else "resume the run there with --resume, or "
             raise ValueError(
                 f"out: expected an empty or new folder, got {self.path}, which holds files; "
-                f"{way_out}choose another folder"
+                f"{advice}choose another folder"
             )
 
     def _never_started(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from renderpretrain.runs.building import to_be_filled, without_memory
+from renderpretrain.runs.building import to_be_filled, with_fake_tensors
 from renderpretrain.runs.checkpoint import has_ended, trained_checkpoint
 from renderpretrain.runs.describing import describe_run
 from renderpretrain.runs.description import RunDescription
@@ -70,7 +70,7 @@ class TrainedRun:
 
     def checked(self) -> "TrainedRun":
         """This run; raises a ``ValueError`` on the first weight that is not the recipe's."""
-        self._weights_of(self.handed or without_memory(self.description.build))
+        self._weights_of(self.handed or with_fake_tensors(self.description.build))
         return self
 
     def _weights_of(self, model: nn.Module) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def near_surface_positions(  # noqa: PLR0913 - the range, the measurement, and h
     use = hit & (depth > near) & (depth < far)
     surface = torch.where(use, depth, near)
     low, high = torch.maximum(surface - width, near), torch.minimum(surface + width, far)
-    around = uniform_positions(low, high, gathered, None if seeds is None else ops.fork(seeds, AROUND))
+    around = uniform_positions(low, high, gathered, None if seeds is None else ops.fold_in(seeds, AROUND))
     even = uniform_positions(near, far, count - gathered, seeds)
     guided = torch.cat([even, around], -1).sort(-1).values
     return torch.where(use[..., None], guided, uniform_positions(near, far, count, seeds))

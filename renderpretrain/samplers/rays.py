@@ -102,14 +102,14 @@ class LidarGuidedRays:
         """
         points, views = _never_empty(batch.points), views_of(batch, "LidarGuidedRays")
         num_cameras, seeds = views.valid.shape[1], seeds_of(batch, seeds, self)
-        chosen, seen = self._returns(points, views, ops.fork(seeds, RETURNS))
+        chosen, seen = self._returns(points, views, ops.fold_in(seeds, RETURNS))
         targets = (
             points.xyz[:, None]
             .expand(-1, num_cameras, -1, -1)
             .gather(2, chosen[..., None].expand(-1, -1, -1, 3))
         )
         cameras = views.cameras
-        filler = self._filler(cameras, ops.fork(seeds, FILLERS))
+        filler = self._filler(cameras, ops.fold_in(seeds, FILLERS))
         pixels = torch.where(seen[..., None], cameras.project(targets)[0], filler)
         through = Rays.through(cameras.centers[:, :, None].expand_as(targets), targets)
         origins = through.origins

@@ -1,7 +1,7 @@
 """Training: :func:`fit` and the pieces of it that a loop of your own can use one by one."""
 
 from renderpretrain.encoders.norms import estimate_statistics, statistics_of
-from renderpretrain.runs.building import without_memory
+from renderpretrain.runs.building import with_fake_tensors
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.training.baselines import RowMeans
@@ -72,5 +72,5 @@ __all__ = [
     "step_cost",
     "stop_signals",
     "training_state",
-    "without_memory",
+    "with_fake_tensors",
 ]

@@ -50,7 +50,7 @@ def step_cost(model: nn.Module, batch: Batch, optimization: OptimizationConfig) 
     """Count a step in the configured precision, or in what stands in for it.
 
     Args:
-        model: A recipe, real or :func:`without_memory`. A real one is run, as training would run it on its
+        model: A recipe, real or :func:`with_fake_tensors`. A real one is run, as training would run it on its
             device (a CPU does what is to be bfloat16 in float32), and its gradients are left in it.
         batch: What it sees, on the model's device. How many voxels it occupies decides what sparse
             convolutions cost.

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from renderpretrain.data import Batch, SceneDataset, collate
-from renderpretrain.ops import fork
+from renderpretrain.ops import fold_in
 
 EPOCHS, SAMPLES, GLOBAL_GENERATOR, HELD_OUT = 1, 2, 3, 4
 """Purposes of a seed, so that no two of them share numbers."""
@@ -36,8 +36,8 @@ def sample_seeds(seed: int, step: int, first: int, count: int) -> Int[Tensor, " 
     For a loop of your own as for :func:`renderpretrain.training.fit`: process ``rank`` of several, with
     ``count`` samples each, asks for ``first = rank * count`` and shares no number with the others.
     """
-    of_step = fork(fork(torch.tensor([seed]), SAMPLES), step)
-    return torch.cat([fork(of_step, position) for position in range(first, first + count)]) & (2**62 - 1)
+    of_step = fold_in(fold_in(torch.tensor([seed]), SAMPLES), step)
+    return torch.cat([fold_in(of_step, position) for position in range(first, first + count)]) & (2**62 - 1)
 
 
 def seed_generators(seed: int, step: int, rank: int) -> None:
@@ -45,13 +45,13 @@ def seed_generators(seed: int, step: int, rank: int) -> None:
 
     Done at every step, it makes their state a function of the step, which a checkpoint need not store.
     """
-    mixed = fork(fork(fork(torch.tensor([seed]), GLOBAL_GENERATOR), step), rank)
+    mixed = fold_in(fold_in(fold_in(torch.tensor([seed]), GLOBAL_GENERATOR), step), rank)
     torch.manual_seed(int(mixed) & (2**62 - 1))
 
 
 def held_out_batch(dataset: SceneDataset, *indices: int) -> Batch:
     """Scenes as a batch whose random numbers depend on their indices alone, so that evaluations compare."""
-    seeds = fork(torch.tensor(indices), HELD_OUT) & (2**62 - 1)
+    seeds = fold_in(torch.tensor(indices), HELD_OUT) & (2**62 - 1)
     return collate([dataset[index] for index in indices], seeds)
 
 
@@ -91,5 +91,5 @@ class MicroBatches:
 @lru_cache(maxsize=2)
 def _permutation(epoch: int, num_scenes: int, seed: int) -> Int[Tensor, " P"]:
     """The order of one epoch. Two are kept because a batch may straddle a border."""
-    mixed = fork(fork(torch.tensor([seed]), EPOCHS), epoch)
+    mixed = fold_in(fold_in(torch.tensor([seed]), EPOCHS), epoch)
     return torch.randperm(num_scenes, generator=torch.Generator().manual_seed(int(mixed) & (2**62 - 1)))

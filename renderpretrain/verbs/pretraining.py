@@ -18,7 +18,7 @@ from renderpretrain.runs import (
     describe_run,
     recipe_settings,
     saved_tree,
-    without_memory,
+    with_fake_tensors,
 )
 from renderpretrain.runs.describing import changed_by_data
 from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
@@ -92,7 +92,7 @@ class Pretraining:
         if description.encoder:
             self.built(description)
         if description.init and not self.resume:
-            model = without_memory(description.build)
+            model = with_fake_tensors(description.build)
             initialize_encoders(encoders_of(model), description.init, columns=columns_read(model), load=False)
 
     def built(self, description: RunDescription) -> nn.Module:

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kernels.py"
 NOT_TIMED = {
     "constant",
     "draw_seeds",
-    "fork",
+    "fold_in",
     "has_native",
     "native_status",
     "own_seeds",

@@ -104,7 +104,7 @@ def test_no_mask_hides_nothing():
 
 def test_forked_seeds_are_independent():
     seeds = torch.arange(20000)
-    a, b = ops.uniform(ops.fork(seeds, 1), (1,)), ops.uniform(ops.fork(seeds, 2), (1,))
+    a, b = ops.uniform(ops.fold_in(seeds, 1), (1,)), ops.uniform(ops.fold_in(seeds, 2), (1,))
     correlation = torch.corrcoef(torch.cat([a, b], 1).T)[0, 1]
     # Four standard deviations of a correlation of 20000 independent pairs: 4 / sqrt(20000) = 0.028.
     assert abs(correlation) < 0.028

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.ops import fork, uniform
+from renderpretrain.ops import fold_in, uniform
 
 SEEDS = torch.tensor([1, 2])
 
@@ -38,7 +38,7 @@ def test_a_sample_does_not_see_its_batch():
 
 
 def test_no_purpose_repeats_another():
-    assert len({fork(SEEDS, k)[0].item() for k in range(100)}) == 100
+    assert len({fold_in(SEEDS, k)[0].item() for k in range(100)}) == 100
 
 
 def test_known_values_never_change():
@@ -58,8 +58,8 @@ from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras, Points, Views
 
 def step(seeds):
-    forked = ops.fork(seeds, 3)
-    return ops.uniform(forked, (1001,)), ops.uniform(forked, (7, 13)), forked
+    folded = ops.fold_in(seeds, 3)
+    return ops.uniform(folded, (1001,)), ops.uniform(folded, (7, 13)), folded
 
 seeds = torch.arange(5)
 for own, found in zip(step(seeds), torch.compile(step, fullgraph=True)(seeds)):

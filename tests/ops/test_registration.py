@@ -30,7 +30,7 @@ def example(name, device):
     return {
         "composite": (alphas, None),
         "composite_backward": (random(4, 7), alphas, None),
-        "fork": (index, 3),
+        "fold_in": (index, 3),
         "uniform": (index, (3, 5)),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
@@ -52,7 +52,7 @@ NAMES = [
     "box_intersect",
     "composite",
     "composite_backward",
-    "fork",
+    "fold_in",
     "grid_sample",
     "grid_sample_backward",
     "grid_sample_vjp",
@@ -69,7 +69,7 @@ NAMES = [
 ]
 WITHOUT_GRADIENT = {
     "box_intersect",
-    "fork",
+    "fold_in",
     "neus_upsample",
     "occupied_cells",
     "resample",

@@ -67,7 +67,7 @@ def fit(scene, seed, *, refine=False):
     for step in range(STEPS):
         seeds = torch.tensor([1000 * seed + step])
         targets = draw(with_views(batch, cameras=poses(cameras)) if refine else batch, seeds)
-        rendered = renderer(volume, targets.rays, ops.fork(seeds, 1))
+        rendered = renderer(volume, targets.rays, ops.fold_in(seeds, 1))
         some = points[:, torch.randint(points.shape[1], (512,))]
         loss = distance_losses(rendered, targets)
         loss = loss + 10 * renderer.field.sdf(volume, some).abs().mean()

@@ -15,7 +15,7 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import PointInput
 from renderpretrain.runs.settings import resolve
-from renderpretrain.training import step_cost, without_memory
+from renderpretrain.training import step_cost, with_fake_tensors
 
 GRID = VoxelGrid((-3.2, -3.2, -0.2, 3.2, 3.2, 3.0), (0.4, 0.4, 0.4))
 PLACED = ("unipad-lidar", "unipad-fusion", "ns-mae")
@@ -161,7 +161,7 @@ def test_the_columns_are_shown(capsys):
 def test_a_dry_run_finds_the_voxels_whatever_columns_are_read():
     """Its weights have no numbers, but points and voxels do."""
     columns = {"points": ["r", "g", "b", "nx", "ny", "nz"]}
-    recipe = without_memory(lambda: build("ponder-indoor", **columns))
+    recipe = with_fake_tensors(lambda: build("ponder-indoor", **columns))
     batch = batch_of(scenes_for("ponder-indoor"))
     valid = batch.points.valid
     few = with_points(batch, valid=valid & (torch.arange(valid.shape[1]) < 500))

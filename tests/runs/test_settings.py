@@ -17,7 +17,7 @@ from renderpretrain.runs.settings import (
     write_commented_yaml,
     write_yaml,
 )
-from renderpretrain.training import without_memory
+from renderpretrain.training import with_fake_tensors
 
 
 class Section(BaseModel):
@@ -174,7 +174,7 @@ def test_what_is_taken_can_be_built_or_says_why_not(name, told):
     config = refused_or_taken(name, told)
     if config is not None:
         with suppress(ValueError):
-            without_memory(lambda: RECIPES[name].build(config))
+            with_fake_tensors(lambda: RECIPES[name].build(config))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import nn
 from renderpretrain import losses
 from renderpretrain.data import Scene
 from renderpretrain.geometry.sensors import POINT_COLUMNS
-from renderpretrain.ops import fork, uniform
+from renderpretrain.ops import fold_in, uniform
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams
@@ -61,7 +61,7 @@ class StandIn(nn.Module):
     def forward(self, batch):
         targets = self.targets(batch)
         rendered = self.render(self.encode(batch), targets.rays)
-        noise = uniform(fork(batch.seeds, 9), (3,)).mean()
+        noise = uniform(fold_in(batch.seeds, 9), (3,)).mean()
         return {
             "depth": losses.depth_l1(rendered.depth, targets.depth, targets.hit),
             "noise": noise * self.head.bias.square().sum() + 0 * batch.points.intensity.square().sum(),

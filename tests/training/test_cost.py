@@ -12,7 +12,7 @@ from renderpretrain.geometry import Points
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.settings import resolve
-from renderpretrain.training import enlarge_images, step_cost, without_memory
+from renderpretrain.training import enlarge_images, step_cost, with_fake_tensors
 from renderpretrain.training.cost import Meter
 
 SMALL = {
@@ -34,7 +34,7 @@ def job(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_alone_cost_what_numbers_do(name):
     build, batch, optimization = job(name)
-    told, taken = (step_cost(m, batch, optimization) for m in (without_memory(build), build()))
+    told, taken = (step_cost(m, batch, optimization) for m in (with_fake_tensors(build), build()))
     shares = [getattr(told, name) / getattr(taken, name) for name in told.__dataclass_fields__]
     assert shares[:2] == [1.0, 1.0] and shares == pytest.approx([1.0] * 8, rel=0.01)
 
@@ -42,7 +42,7 @@ def test_shapes_alone_cost_what_numbers_do(name):
 def test_shapes_alone_cost_what_numbers_do_in_bfloat16():
     """NS-MAE has no 3D convolution, of which a CPU's bfloat16 gradient is not safe."""
     build, batch, optimization = job("ns-mae")
-    told = step_cost(without_memory(build), batch, optimization.model_copy(update={"precision": "bf16"}))
+    told = step_cost(with_fake_tensors(build), batch, optimization.model_copy(update={"precision": "bf16"}))
     recipe = build()
     assert not any(isinstance(m, (nn.Conv3d, nn.ConvTranspose3d)) for m in recipe.modules())
     parts = batch, batch.points, batch.views, batch.views.cameras
@@ -76,7 +76,7 @@ def test_numbers_are_never_counted_in_bfloat16_on_a_cpu():
     data = SyntheticStreet(1, image_size=(8, 8), with_truth=False)[0]
     batch = collate([data], torch.zeros(1, dtype=torch.long))
     full, half = (OptimizationConfig(precision=precision) for precision in ("fp32", "bf16"))
-    real, shapes = Filter(), without_memory(Filter)
+    real, shapes = Filter(), with_fake_tensors(Filter)
     taken, told = step_cost(real, batch, half), step_cost(shapes, batch, half)
     assert (real.mixed, shapes.mixed) == (False, True)
     assert taken == step_cost(real, batch, full)
@@ -86,7 +86,7 @@ def test_numbers_are_never_counted_in_bfloat16_on_a_cpu():
 @pytest.mark.parametrize("name", SMALL)
 def test_activations_are_what_autograd_saves(name):
     build, batch, optimization = job(name)
-    told = step_cost(without_memory(build), batch, optimization)
+    told = step_cost(with_fake_tensors(build), batch, optimization)
     recipe, saved = build(), {}
     own = {p.untyped_storage().data_ptr() for p in (*recipe.parameters(), *recipe.buffers())}
 
