@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Pretraining:
         torch.manual_seed(description.seed)
         parts = description.own_parts()
         modules = {role: parts[name] for role, name in ROLES.items() if name in parts}
-        recipe = replace(description, modules=modules).build()
+        recipe = description.entry.build(description.config, **parts)
         check_contract(modules, recipe, description.config)
         return recipe
 

@@ -68,7 +68,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 TREES = st.recursive(
     SCALARS, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=3), t), max_leaves=6
 )
-KEYS = ["recipe", "preset", "data", "scenes", "holdout", "seed", "init", "config"]
+KEYS = ["recipe", "preset", "data", "scenes", "holdout", "seed", "init", "config", "encoder"]
 
 
 @given(changes=st.dictionaries(st.sampled_from(KEYS), TREES, min_size=1, max_size=3))

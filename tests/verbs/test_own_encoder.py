@@ -39,6 +39,8 @@ def test_it_is_built_again_by_its_name_and_comes_home(recipe, factory, role, mak
     assert run("eval", out, "--device", "cpu") == 0
     assert json.loads((out / "eval.json").read_text())["step"] == 2
     assert run("render", out, "--device", "cpu") == 0
+    few = ["--labels", 1, "--seeds", 1, "--scenes", 1, "--test-scenes", 1, "--steps", 1, "--device", "cpu"]
+    assert run("eval", out, "--probe", "linear", "--task", "occupancy", *few) == 0
     capsys.readouterr()
     assert run("export", out, "--to", "safetensors", "--out", file) == 0
     assert "into=...)" in capsys.readouterr().out
