@@ -16,6 +16,8 @@ from renderpretrain.runs.settings import parse_assignment
 SMALL = [
     "--set", "image_size=[32, 64]", "--set", "rays.per_view=8", "--steps", "1", "--device", "cpu",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "sampler.num_samples=12", "--set", "sampler.num_importance=4",
+    "--set", "field.sdf_blocks=1", "--set", "field.rgb_blocks=1",
 ]  # fmt: skip
 
 

@@ -14,8 +14,11 @@ SMALL = [
     "--set", "image_size=[64, 96]",
     "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
     "--set", "rays.per_view=8",
-    "--scenes", "2", "--holdout", "1", "--steps", "1", "--device", "cpu",
+    "--set", "sampler.num_samples=12", "--set", "sampler.num_importance=4",
+    "--set", "field.sdf_blocks=1", "--set", "field.rgb_blocks=1",
+    "--holdout", "1", "--steps", "1", "--device", "cpu",
 ]  # fmt: skip
+TWO = ["--scenes", "2"]
 FEW = ["--labels", "0.5,1", "--seeds", "2", "--scenes", "2", "--test-scenes", "1", "--steps", "2"]
 
 
@@ -30,7 +33,7 @@ def runs(tmp_path_factory):
     """A run with a LiDAR, which renders no colour, and one with cameras."""
     folder = tmp_path_factory.mktemp("runs")
     for recipe, flags in (("unipad-lidar", ["--set", "losses.rgb=0"]), ("unipad-camera", [])):
-        assert run("pretrain", recipe, "--out", folder / recipe, *SMALL, *flags) == 0
+        assert run("pretrain", recipe, "--out", folder / recipe, *SMALL, *TWO, *flags) == 0
     return folder
 
 
@@ -168,7 +171,7 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
     street = SyntheticStreet(4, frames_per_street=4, image_size=(32, 64), points_per_beam=60)
     write_scene_folder(tmp_path / "data", street, one_recording=True)
     out, data = tmp_path / "run", f"folder:{tmp_path / 'data'}"
-    assert run("pretrain", "unipad-lidar", "--out", out, "--data", data, *SMALL[:6], *SMALL[8:]) == 0
+    assert run("pretrain", "unipad-lidar", "--out", out, "--data", data, *SMALL) == 0
     assert run("eval", out, "--data", data) == 0
     assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
     assert run("eval", out, "--data", data, "--test-scenes", "2") == 1

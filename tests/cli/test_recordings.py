@@ -19,6 +19,12 @@ FEW = [
     "rays.per_view=8",
     "--set",
     "rays.per_sweep=32",
+    "--set",
+    "sampler.num_samples=12",
+    "--set",
+    "sampler.num_importance=4",
+    "--set",
+    "field.sdf_blocks=1",
 ]
 SMALL = [
     *FEW,
