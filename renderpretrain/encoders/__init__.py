@@ -7,6 +7,7 @@ from renderpretrain.encoders.checking import (
     check_image_encoder,
     check_point_encoder,
     check_sensors,
+    needs_trial,
     own_image_encoder,
     own_point_encoder,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "convnext_tiny",
     "hide_cells",
     "image_network",
+    "needs_trial",
     "own_image_encoder",
     "own_point_encoder",
     "resize_mask",

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from renderpretrain.encoders.contract import ImageEncoder, PointEncoder, VoxelEncoder
+from renderpretrain.encoders.described import DescribedModule
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
 
@@ -14,6 +16,9 @@ WIDEST = 32
 """Voxels along x and y of the grid on which an encoder is tried; all of z."""
 
 TRIED_VOXELS = 64
+
+WHOLE = 2**21
+"""Voxels up to which the whole grid is tried if a part of it was not enough."""
 
 
 def own_point_encoder(encoder: nn.Module) -> PointEncoder:
@@ -27,8 +32,24 @@ def own_point_encoder(encoder: nn.Module) -> PointEncoder:
     return encoder
 
 
-def own_image_encoder(encoder: nn.Module) -> ImageEncoder:
-    """A module of the user's own as an encoder of images; raises a ``ValueError`` if it has no channels."""
+def own_image_encoder(encoder: nn.Module, image_size: tuple[int, int]) -> ImageEncoder:
+    """A module of the user's own as an encoder of images, tried on one unless it is of this package.
+
+    Args:
+        encoder: An :class:`~renderpretrain.encoders.ImageEncoder`.
+        image_size: Height and width of the images that it will be given.
+
+    Raises:
+        ValueError: If it has no channels, or does not answer as it says.
+    """
+    whole = _image_encoder(encoder)
+    if needs_trial(encoder):
+        check_image_encoder(encoder, image_size)
+    return whole
+
+
+def _image_encoder(encoder: nn.Module) -> ImageEncoder:
+    """The module; raises a ``ValueError`` unless it has channels."""
     if not isinstance(encoder, ImageEncoder):
         raise ValueError(
             "image_backbone: expected a module with channels, (images, hidden) -> maps, got "
@@ -43,6 +64,13 @@ def check_sensors(modality: str, encoder: object, image_backbone: object) -> Non
         raise ValueError("encoder: expected an image_backbone, for the recipe has no LiDAR")
     if image_backbone is not None and modality == "lidar":
         raise ValueError("image_backbone: expected an encoder of points, for the recipe has no cameras")
+
+
+def needs_trial(encoder: nn.Module) -> bool:
+    """Whether a network is not of this package, and has numbers with which it could be tried."""
+    if torch.empty(0).is_meta or any(p.is_meta for p in encoder.parameters()):
+        return False
+    return not isinstance(encoder, DescribedModule)
 
 
 def check_point_encoder(encoder: nn.Module, channels: int, grid: VoxelGrid) -> None:
@@ -62,20 +90,48 @@ def check_point_encoder(encoder: nn.Module, channels: int, grid: VoxelGrid) -> N
         )
     z, y, x = grid.shape
     shape = (z, min(y, WIDEST), min(x, WIDEST))
-    places = torch.arange(
-        0, shape[0] * shape[1] * shape[2], max(1, shape[0] * shape[1] * shape[2] // TRIED_VOXELS)
-    )
+    try:
+        given, answer = _answer_to_voxels(encoder, channels, shape)
+    except ValueError:
+        if shape == grid.shape or z * y * x > WHOLE:
+            raise
+        shape = grid.shape  # such as a network with an embedding of every place in it
+        given, answer = _answer_to_voxels(encoder, channels, shape)
+    if isinstance(answer, SparseTensor):
+        came, expected = tuple(answer.features.shape), (given, encoder.out_channels)
+        if came != expected:
+            raise ValueError(f"encoder: expected features {expected} of {given} voxels, got {came}")
+        _check_finite("encoder", encoder, answer.features)
+        return
+    _check_volume(encoder, answer, grid, shape)
+    _check_finite("encoder", encoder, answer)
+
+
+def _answer_to_voxels(encoder: nn.Module, channels: int, shape: tuple[int, int, int]) -> tuple[int, Any]:
+    """How many voxels an encoder was given, and what it answered."""
+    size = shape[0] * shape[1] * shape[2]
+    places = torch.arange(0, size, max(1, size // TRIED_VOXELS))
     coords = torch.stack(torch.unravel_index(places, shape), 1)
     coords = torch.cat([torch.zeros_like(coords[:, :1]), coords], 1).int()
     features = torch.randn(len(coords), channels, generator=torch.Generator().manual_seed(0))
-    with _tried(encoder, f"{channels} columns of {len(coords)} voxels in {shape}"):
-        answer = encoder(SparseTensor(features, coords, shape, 1))
-    if isinstance(answer, SparseTensor):
-        came, expected = tuple(answer.features.shape), (len(coords), encoder.out_channels)
-        if came != expected:
-            raise ValueError(f"encoder: expected features {expected} of {len(coords)} voxels, got {came}")
-        return
-    _check_volume(encoder, answer, grid, shape)
+    device = _device(encoder)
+    with _tried("encoder", encoder, f"{channels} columns of {len(coords)} voxels in {shape}"):
+        answer = encoder(SparseTensor(features.to(device), coords.to(device), shape, 1))
+    return len(coords), answer
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where a network's numbers are."""
+    held = next(module.parameters(), next(module.buffers(), None))
+    return torch.device("cpu") if held is None else held.device
+
+
+def _check_finite(name: str, encoder: nn.Module, *answers: Tensor) -> None:
+    """Raise a ``ValueError`` if what a network answers with holds NaN or infinities."""
+    if not all(bool(answer.isfinite().all()) for answer in answers):
+        raise ValueError(
+            f"{name}: expected finite numbers, got NaN or infinities of {type(encoder).__name__}"
+        )
 
 
 def _check_volume(encoder: nn.Module, volume: object, grid: VoxelGrid, shape: tuple[int, int, int]) -> None:
@@ -106,9 +162,9 @@ def check_image_encoder(encoder: nn.Module, image_size: tuple[int, int]) -> None
         encoder: A :class:`~renderpretrain.encoders.ImageEncoder`.
         image_size: Height and width of the images that it will be given.
     """
-    channels = tuple(own_image_encoder(encoder).channels)
-    image = torch.zeros(1, 3, *image_size)
-    with _tried(encoder, f"an image {tuple(image.shape)}"):
+    channels = tuple(_image_encoder(encoder).channels)
+    image = torch.zeros(1, 3, *image_size, device=_device(encoder))
+    with _tried("image_backbone", encoder, f"an image {tuple(image.shape)}"):
         maps = encoder(image, None)
     fits = isinstance(maps, list | tuple) and all(isinstance(x, Tensor) and x.dim() == 4 for x in maps)
     widths = tuple(x.shape[1] for x in maps) if fits else ()
@@ -120,10 +176,11 @@ def check_image_encoder(encoder: nn.Module, image_size: tuple[int, int]) -> None
             f"image_backbone: expected maps (1, C, h, w), fine to coarse, with C of {channels}, got {shapes} "
             f"(strides {strides})"
         )
+    _check_finite("image_backbone", encoder, *maps)
 
 
 @contextmanager
-def _tried(encoder: nn.Module, given: str) -> Iterator[None]:
+def _tried(name: str, encoder: nn.Module, given: str) -> Iterator[None]:
     """Run a network once, without a trace in it or in random numbers; what it raises is one line."""
     trained = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
@@ -133,7 +190,7 @@ def _tried(encoder: nn.Module, given: str) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"encoder: {type(encoder).__name__} fails on {given} ({type(error).__name__}: {said})"
+            f"{name}: {type(encoder).__name__} fails on {given} ({type(error).__name__}: {said})"
         ) from error
     finally:
         for part, training in trained:

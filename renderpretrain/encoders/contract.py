@@ -17,6 +17,9 @@ from renderpretrain.ops.uncompiled import uncompiled
 Cells = TypeVar("Cells")
 """A :class:`SparseTensor`, or a volume ``(B, C, Z, Y, X)``."""
 
+Number = TypeVar("Number", int, float)
+"""A number for each axis."""
+
 
 @runtime_checkable
 class PointEncoder(Protocol):
@@ -112,6 +115,9 @@ class VolumeEncoder(nn.Module):
         first: Where the first output is centred, in voxels from the centre of the first input: 0 for
             convolutions with a centre (kernel 3, padding 1, whatever the stride), 0.5 for pooling of two.
             By default the middle of its ``stride`` voxels, ``(stride - 1) / 2``.
+
+    Raises:
+        ValueError: If the network is none, or the stride is not of whole voxels.
     """
 
     def __init__(
@@ -123,11 +129,12 @@ class VolumeEncoder(nn.Module):
         first: int | float | tuple[int | float, int | float, int | float] | None = None,
     ) -> None:
         super().__init__()
+        _check_network(network)
         self.network = network
         self.out_channels = out_channels
-        self.stride = (stride,) * 3 if isinstance(stride, int) else stride
+        self.stride = _three_steps(stride)
         middle = tuple((step - 1) / 2 for step in self.stride)
-        self.first = middle if first is None else first if isinstance(first, tuple) else (first,) * 3
+        self.first = middle if first is None else _three("first", first)
 
     @uncompiled
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
@@ -136,10 +143,9 @@ class VolumeEncoder(nn.Module):
         volume = self.network(x.dense())
         expected = (x.batch_size, self.out_channels, *self._shape(x.spatial_shape))
         if not isinstance(volume, Tensor) or tuple(volume.shape) != expected:
-            got = tuple(volume.shape) if isinstance(volume, Tensor) else type(volume).__name__
             raise ValueError(
                 f"encoder: expected a volume {expected} of voxels {x.spatial_shape}, as out_channels="
-                f"{self.out_channels} and stride={self.stride} say, got {got}"
+                f"{self.out_channels} and stride={self.stride} say, got {_described(volume)}"
             )
         return volume
 
@@ -162,15 +168,19 @@ class FlatEncoder(nn.Module):
             ``(x, y, z)`` in voxels from the grid's lower corner; sample says which of the batch a row is of.
         out_channels: Width of its features.
         stride: Voxels per cell of the volume, ``(z, y, x)`` or one number for all axes.
+
+    Raises:
+        ValueError: If the network is none, or the stride is not of whole voxels.
     """
 
     def __init__(
         self, network: nn.Module, out_channels: int, *, stride: int | tuple[int, int, int] = 1
     ) -> None:
         super().__init__()
+        _check_network(network)
         self.network = network
         self.out_channels = out_channels
-        self.stride = (stride,) * 3 if isinstance(stride, int) else stride
+        self.stride = _three_steps(stride)
 
     @uncompiled
     def forward(self, x: SparseTensor) -> Float[Tensor, "B C Z Y X"]:
@@ -178,10 +188,11 @@ class FlatEncoder(nn.Module):
         check_sparse(x)
         coords = x.coords.long()
         features = self.network(coords[:, 1:].flip(1) + 0.5, x.features, coords[:, 0])
-        if tuple(features.shape) != (len(coords), self.out_channels):
+        expected = (len(coords), self.out_channels)
+        if not isinstance(features, Tensor) or tuple(features.shape) != expected:
             raise ValueError(
-                f"encoder: expected features {(len(coords), self.out_channels)} of {len(coords)} voxels, as "
-                f"out_channels says, got {tuple(features.shape)}"
+                f"encoder: expected features {expected} of {len(coords)} voxels, as out_channels says, got "
+                f"{_described(features)}"
             )
         return _cell_means(features, coords, self.stride, x)
 
@@ -211,12 +222,18 @@ class ImageMaps(nn.Module):
     Args:
         network: ``(B, 3, H, W)`` to one feature map or to several, fine to coarse.
         channels: Width of every map.
+
+    Raises:
+        ValueError: If the network is none, or the channels are no list.
     """
 
     def __init__(
         self, network: Callable[[Tensor], Tensor | Sequence[Tensor]], channels: Sequence[int]
     ) -> None:
         super().__init__()
+        _check_network(network)
+        if isinstance(channels, int):
+            raise ValueError(f"channels: expected a list, the width of every map, got {channels}")
         self.network = network
         self.channels = tuple(channels)
 
@@ -231,9 +248,40 @@ class ImageMaps(nn.Module):
         """
         check_images(images, "B 3 H W")
         maps = self.network(hide_cells(images, hidden))
-        maps = [maps] if isinstance(maps, Tensor) else list(maps)
-        widths = tuple(x.shape[1] for x in maps)
-        if widths != self.channels or any(x.dim() != 4 for x in maps):
-            shapes = ", ".join(str(tuple(x.shape)) for x in maps)
-            raise ValueError(f"encoder: expected maps (B, C, h, w) with C of {self.channels}, got {shapes}")
-        return maps
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        fits = isinstance(maps, list | tuple) and all(isinstance(x, Tensor) and x.dim() == 4 for x in maps)
+        if not fits or tuple(x.shape[1] for x in maps) != self.channels:
+            came = ", ".join(map(_described, maps)) if isinstance(maps, list | tuple) else _described(maps)
+            raise ValueError(f"encoder: expected maps (B, C, h, w) with C of {self.channels}, got {came}")
+        return list(maps)
+
+
+def _check_network(network: object) -> None:
+    """Raise a ``ValueError`` unless a network can be asked: a class of one cannot."""
+    name = getattr(network, "__name__", type(network).__name__)
+    if isinstance(network, type):
+        raise ValueError(f"network: expected a network, got the class {name}; hand in {name}(...)")
+    if not callable(network):
+        raise ValueError(f"network: expected a network, got {name} {network!r:.60}")
+
+
+def _three(name: str, value: Number | Sequence[Number]) -> tuple[Number, Number, Number]:
+    """One number for each axis, ``(z, y, x)``."""
+    given = (value,) * 3 if isinstance(value, int | float) else tuple(value)
+    if len(given) != 3:
+        raise ValueError(f"{name}: expected one number or three, (z, y, x), got {value}")
+    z, y, x = given
+    return z, y, x
+
+
+def _three_steps(stride: int | Sequence[int]) -> tuple[int, int, int]:
+    """Voxels per cell on each axis."""
+    steps = _three("stride", stride)
+    if any(not isinstance(step, int) or step < 1 for step in steps):
+        raise ValueError(f"stride: expected whole voxels per cell, at least 1, got {stride}")
+    return steps
+
+
+def _described(answer: object) -> str:
+    """The shape of a tensor, or the type of what is none."""
+    return str(tuple(answer.shape)) if isinstance(answer, Tensor) else type(answer).__name__

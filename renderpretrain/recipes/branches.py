@@ -17,7 +17,9 @@ from renderpretrain.encoders import (
     ImageEncoder,
     PointEncoder,
     Voxels,
+    check_point_encoder,
     image_network,
+    needs_trial,
     own_image_encoder,
 )
 from renderpretrain.geometry import VoxelGrid
@@ -107,7 +109,7 @@ def image_backbone(
         ValueError: If one's own does not meet the contract, or the section's cannot be made.
     """
     if own is not None:
-        return own_image_encoder(own)
+        return own_image_encoder(own, image_size)
     return image_network(
         config.backbone,
         depths=config.depths,
@@ -194,7 +196,7 @@ class PointBranch(nn.Module):
         out_channels: Width of the volume.
 
     Raises:
-        ValueError: If the encoder does not meet the contract.
+        ValueError: If the encoder does not meet the contract, as its answer to a few voxels says.
     """
 
     def __init__(  # noqa: PLR0913  the parts of the branch
@@ -215,6 +217,8 @@ class PointBranch(nn.Module):
                 f"{type(encoder).__name__}; a dense network goes into VolumeEncoder, one on lists of points "
                 "into FlatEncoder"
             )
+        if needs_trial(encoder):
+            check_point_encoder(encoder, len(columns), grid)
         self.grid = grid
         self.input = PointInput(columns)
         self.policy, self.block, self.instead = mask, block, instead

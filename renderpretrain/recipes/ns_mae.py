@@ -495,7 +495,13 @@ def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) 
     """Swin or one's own network, BEVFusion's pyramid and its depth transform."""
     image, mask = config.image, config.image_mask
     backbone = _swin(image) if own is None else own
-    neck = LSSFPN(checking.own_image_encoder(backbone).channels, image.neck_channels)
+    channels = checking.own_image_encoder(backbone, config.image_size).channels
+    if len(channels) < 2:
+        raise ValueError(
+            "image_backbone: expected at least two maps, fine to coarse, for NS-MAE's neck to join, got one "
+            f"of {channels[0]} channels"
+        )
+    neck = LSSFPN(channels, image.neck_channels)
     view_transform = DepthLSS(
         image.neck_channels,
         image.channels,

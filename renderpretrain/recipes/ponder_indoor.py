@@ -252,7 +252,7 @@ class PonderIndoor(nn.Module):
         calibration: CalibrationConfig | None = None,
     ) -> None:
         super().__init__()
-        self.grid = check_parts(encoder, renderer)[0].grid
+        self.grid = check_parts(encoder, renderer, voxels, columns)[0].grid
         self.calibration = Calibration(CalibrationConfig() if calibration is None else calibration)
         self.weights = IndoorLossConfig() if losses is None else losses
         self.rays = PixelRayConfig() if rays is None else rays

@@ -186,7 +186,7 @@ class PonderOutdoor(nn.Module):
         token: Float[Tensor, " C"] | None = None,
     ) -> None:
         super().__init__()
-        field, width = check_parts(encoder, renderer)
+        field, width = check_parts(encoder, renderer, voxels, columns)
         self.weights = SemanticLossConfig(depth=10 / 108) if losses is None else losses
         self.rays = ReturnRayConfig() if rays is None else rays
         self.vectors = classes

@@ -15,8 +15,9 @@ from torch.nn.functional import normalize
 
 from renderpretrain import losses
 from renderpretrain.data import Batch
-from renderpretrain.encoders import VoxelEncoder, Voxels
+from renderpretrain.encoders import VoxelEncoder, Voxels, check_point_encoder, needs_trial
 from renderpretrain.fields import Embeddings, SDFField, hashed_embeddings, load_embeddings
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes.sections import RAY_RULES, SAMPLER_RULES, BalanceName, FieldConfig, RayLossConfig
 from renderpretrain.recipes.settings import (
     CYCLE,
@@ -202,8 +203,16 @@ class ClassVectors:
         return Vocabulary(made.to(batch.device), rows.to(batch.device))
 
 
-def check_parts(encoder: nn.Module, renderer: VolumeRenderer) -> tuple[SDFField, int]:
+def check_parts(
+    encoder: nn.Module, renderer: VolumeRenderer, voxels: VoxelGrid, columns: tuple[str, ...]
+) -> tuple[SDFField, int]:
     """The field that is rendered, and the width of the encoder's features.
+
+    Args:
+        encoder: Tried on a few voxels, unless it is of this package.
+        renderer: Of the field.
+        voxels: The voxels' grid.
+        columns: What the encoder reads of a point.
 
     Raises:
         ValueError: If the encoder does not meet its contract, or the field has no signed distances.
@@ -211,6 +220,8 @@ def check_parts(encoder: nn.Module, renderer: VolumeRenderer) -> tuple[SDFField,
     width = width_of(encoder)
     if not isinstance(renderer.field, SDFField):
         raise ValueError(f"renderer.field: expected an SDFField, got {type(renderer.field).__name__}")
+    if needs_trial(encoder):
+        check_point_encoder(encoder, len(columns), voxels)
     return renderer.field, width
 
 

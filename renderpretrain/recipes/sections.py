@@ -124,9 +124,12 @@ def sparse_grid(config: SparseConfig, encoder: PointEncoder, grid: VoxelGrid, *,
     out = encoder.output_grid(VoxelGrid(grid.point_cloud_range, config.voxel_size))
     if out.shape[-axes:] != grid.shape[-axes:]:
         cells = "voxels" if axes == 3 else "columns"
+        sides = [whole / part for whole, part in zip(grid.voxel_size, config.voxel_size, strict=True)]
+        stride = " x ".join(f"{side:.3g}" for side in sides[:axes][::-1])
         raise ValueError(
             "encoder.voxel_size, encoder.channels: expected an encoder output of "
-            f"{grid.shape[-axes:]} {cells} as voxel_size says, got {out.shape[-axes:]}"
+            f"{grid.shape[-axes:]} {cells} as voxel_size says, got {out.shape[-axes:]}; voxel_size by "
+            f"encoder.voxel_size is a stride of {stride}"
         )
     return out
 

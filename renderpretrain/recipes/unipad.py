@@ -639,9 +639,6 @@ RENAMED = (
     | settings.moved("image", "image_mask", "mask_ratio:ratio patch_size")
     | settings.moved("render", "field", "channels hidden_channels sdf_blocks rgb_blocks sharpness")
     | settings.moved("render", "sampler", "near num_samples num_importance upsample_sharpness:sharpness")
-    | settings.moved(
-        "render", "rays", "rays_per_camera:per_view rays_per_sweep:per_sweep near_radius far_radius"
-    )
     | settings.moved("render", "rays", "rays_per_camera:per_view rays_per_sweep:per_sweep")
     | settings.moved("render", "rays", "near_radius far_radius stride sky")
 )

@@ -648,7 +648,7 @@ def _image_network(config: UniSceneConfig, own: nn.Module | None) -> ImageNetwor
     """
     image = config.image
     if own is not None:
-        widths = own_image_encoder(own).channels
+        widths = own_image_encoder(own, config.image_size).channels
         return ImageNetwork(own, FPN(widths, config.channels, num_outs=image.num_levels, extra_convs=True))
     frozen = image.frozen_norms or (image.frozen_stages and not image.backbone.startswith(TIMM))
     if frozen and image.weights is None and not torch.empty(0).is_meta:  # shapes alone need none

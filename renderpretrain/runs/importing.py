@@ -32,7 +32,7 @@ def imported(what: str, name: str) -> Factory:
             f"{what}: {name} cannot be imported again, for it was defined within the program that trained it"
         )
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise ValueError(f"{what}: expected package.module:Class, got {name!r}")
+        raise ValueError(f"{what}: expected package.module:name, got {name!r}")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"{what}: expected a class or function of yours, got {name} of Python itself")
     if os.getcwd() not in sys.path:

@@ -54,7 +54,12 @@ class OwnEncoder:
                 "renderpretrain.evaluate(run, encoder=...)"
             )
         signature = signature_of(imported("encoder", self.factory), EncoderArguments)
-        module = signature.build(_arguments(signature.config, self.args))
+        arguments = _arguments(signature.config, self.args)
+        try:
+            module = signature.build(arguments)
+        except Exception as error:
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(f"encoder: {self.factory} fails ({type(error).__name__}: {said})") from error
         if not isinstance(module, nn.Module):
             raise ValueError(
                 f"encoder: expected {self.factory} to make a torch.nn.Module, got {type(module).__name__}"

@@ -92,6 +92,17 @@ class PointMLP(nn.Module):
         return self.layer(torch.cat([positions, features], 1))
 
 
+class Answers(nn.Module):
+    """Says the same of everything."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, *_):
+        return self.answer
+
+
 def test_hidden_patches_do_not_reach_an_image_network():
     encoder = ImageMaps(nn.Conv2d(3, 6, 4, stride=4), [6])
     images, hidden = torch.randn(2, 3, 16, 24), torch.rand(2, 1, 4, 6) < 0.5
@@ -125,8 +136,38 @@ def test_our_encoders_meet_the_contract():
             lambda: ImageMaps(nn.Conv2d(3, 6, 4, stride=4), [8])(torch.zeros(1, 3, 8, 8)),
             r"encoder: expected maps \(B, C, h, w\) with C of \(8,\), got \(1, 6, 2, 2\)",
         ),
+        (lambda: FlatEncoder(Answers(None), 8)(voxels().to_sparse()), r"expected features .* got NoneType"),
+        (lambda: ImageMaps(Answers({"p3": 1}), [8])(torch.zeros(1, 3, 8, 8)), "expected maps .* got dict"),
+        (lambda: ImageMaps(Answers([1]), [8])(torch.zeros(1, 3, 8, 8)), "expected maps .* got int"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: VolumeEncoder(nn.Conv3d, 8), r"network: expected a network, got the class Conv3d; hand in"),
+        (lambda: FlatEncoder(PointMLP, 8), "network: expected a network, got the class PointMLP"),
+        (lambda: ImageMaps(nn.Conv2d, [8]), "network: expected a network, got the class Conv2d"),
+        (lambda: FlatEncoder("own:net", 8), "network: expected a network, got str 'own:net'"),
+        (lambda: VolumeEncoder(nn.Identity(), 8, stride=0), "stride: expected whole voxels per cell, at lea"),
+        (
+            lambda: VolumeEncoder(nn.Identity(), 8, stride=(2, 2)),
+            "stride: expected one number or three",
+        ),
+        (lambda: VolumeEncoder(nn.Identity(), 8, first=(0, 0)), "first: expected one number or three"),
+        (lambda: ImageMaps(nn.Identity(), 3), "channels: expected a list, the width of every map, got 3"),
+    ],
+)
+def test_adapters_are_told_what_they_hold(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_lists_say_as_much_as_tuples():
+    """Settings of a file arrive as lists."""
+    encoder = VolumeEncoder(nn.Identity(), 4, stride=[1, 2, 2], first=[0, 0, 0])
+    assert encoder.stride == (1, 2, 2) and encoder.first == (0, 0, 0)

@@ -68,7 +68,7 @@ def test_a_network_of_ones_own_is_what_is_trained_and_taken_home(name, stride, r
         (
             "unipad-lidar",
             {"encoder": volumes(5, (1, 1, 1))},
-            r"encoder output of \(11, 128, 128\) voxels as vo",
+            r"of \(11, 128, 128\) voxels as voxel_size says, got \(22, 256, 256\);.*a stride of 2 x 2 x 2",
         ),
         ("unipad-lidar", {"image_backbone": maps()}, "image_backbone: expected an encoder of points"),
         (
@@ -90,6 +90,25 @@ def test_a_network_of_ones_own_is_what_is_trained_and_taken_home(name, stride, r
             "uniscene",
             {"image_backbone": nn.Conv2d(3, 6, 8)},
             "image_backbone: expected a module with channels",
+        ),
+        ("unipad-lidar", {"encoder": volumes(4)}, r"encoder: VolumeEncoder fails on 5 columns of 6. voxels"),
+        ("ponder-outdoor", {"encoder": volumes(5)}, "encoder: VolumeEncoder fails on 4 columns of 6. voxels"),
+        ("ponder-indoor", {"encoder": volumes(5)}, "encoder: VolumeEncoder fails on 4 columns of 64 voxels"),
+        ("ns-mae", {"encoder": volumes(4)}, "encoder: VolumeEncoder fails on 5 columns of 6. voxels"),
+        (
+            "ns-mae",
+            {"image_backbone": ImageMaps(nn.Conv2d(3, 6, 8, stride=8), [6])},
+            "image_backbone: expected at least two maps, fine to coarse, for NS-MAE's neck to join, got one",
+        ),
+        (
+            "unipad-camera",
+            {"image_backbone": ImageMaps(nn.Conv2d(1, 6, 8, stride=8), [6])},
+            r"image_backbone: ImageMaps fails on an image \(1, 3, 128, 224\)",
+        ),
+        (
+            "uniscene",
+            {"image_backbone": ImageMaps(nn.Conv2d(3, 6, 8, stride=8), [8])},
+            r"image_backbone: ImageMaps fails on an image \(1, 3, 96, 160\)",
         ),
     ],
 )
@@ -118,6 +137,36 @@ def test_a_few_voxels_say_whether_an_encoder_of_points_keeps_its_word():
         check_point_encoder(wrong, 5, GRID)
     with pytest.raises(ValueError, match=r"VolumeEncoder fails on 4 columns of 64 voxels in \(8, 16, 16\)"):
         check_point_encoder(volumes(5), 4, GRID)
+
+
+class Placed(nn.Module):
+    """Learns something of every place of the whole grid."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.places = nn.Parameter(torch.zeros(1, 6, *shape))
+        self.layer = nn.Conv3d(5, 6, 1)
+
+    def forward(self, voxels):
+        return self.layer(voxels) + self.places
+
+
+def test_a_network_for_one_grid_alone_is_tried_on_it():
+    grid = VoxelGrid((0, 0, 0, 20, 20, 2), voxel_size=(0.5, 0.5, 0.5))  # wider than the part that is tried
+    check_point_encoder(VolumeEncoder(Placed(grid.shape), 6), 5, grid)
+    with pytest.raises(ValueError, match=r"fails on 5 columns of \d+ voxels in \(4, 40, 40\)"):
+        check_point_encoder(VolumeEncoder(Placed((4, 40, 39)), 6), 5, grid)
+
+
+def test_a_network_without_numbers_is_refused():
+    encoder, images = volumes(5), maps()
+    with torch.no_grad():
+        encoder.network.bias.fill_(float("nan"))
+        images.network.coarse.bias.fill_(float("inf"))
+    with pytest.raises(ValueError, match="encoder: expected finite numbers, got NaN"):
+        check_point_encoder(encoder, 5, GRID)
+    with pytest.raises(ValueError, match="image_backbone: expected finite numbers, got NaN"):
+        check_image_encoder(images, (64, 96))
 
 
 def test_one_image_says_whether_an_encoder_of_images_keeps_its_word():

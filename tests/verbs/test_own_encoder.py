@@ -62,6 +62,12 @@ OWN = ["--encoder", "own:volumes"]
     [
         ("unipad-lidar", ["--encoder", "own:absent"], "encoder: own has no absent"),
         ("unipad-lidar", ["--encoder", "own:nothing"], "encoder: expected own:nothing to make a torch.nn"),
+        (
+            "unipad-lidar",
+            ["--encoder", "own:unlicensed"],
+            "encoder: own:unlicensed fails (RuntimeError: no l",
+        ),
+        ("unipad-lidar", ["--encoder", "own"], "encoder: expected package.module:name, got 'own'"),
         ("unipad-lidar", ["--encoder", "image=own:maps"], "encoder: expected one of point, as unipad-lidar "),
         ("unipad-fusion", OWN, "encoder: unipad-fusion has one of points and one of im"),
         ("unipad-lidar", ["--set", "encoder.args.width=8"], "encoder.args: unknown setting"),
