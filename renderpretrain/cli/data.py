@@ -53,12 +53,12 @@ def check(
         if not problems:
             problems = [str(error)]
     if problems:
-        _tell(problems)
+        _print_problems(problems)
         raise typer.Exit(1)
     typer.echo("no problem found")
 
 
-def _tell(problems: list[str]) -> None:
+def _print_problems(problems: list[str]) -> None:
     """The first problems, and how many more there are."""
     for problem in problems[:MANY]:
         typer.echo(f"problem    {problem}")

@@ -37,10 +37,10 @@ def evaluate(
     if probe is None:
         _score_views(run, data, test_scenes, stride, device)
         return
-    from renderpretrain.cli.probing import MODES, Asked, probe_run
+    from renderpretrain.cli.probing import MODES, ProbeRequest, probe_run
     from renderpretrain.runs.settings import choose
 
-    asked = Asked(
+    request = ProbeRequest(
         mode=choose("probe", probe, MODES),
         task=task or "semseg",
         fractions=_fractions(LABELS if labels is None else labels),
@@ -51,7 +51,7 @@ def evaluate(
         steps=steps,
         device=device,
     )
-    probe_run(run, asked)
+    probe_run(run, request)
 
 
 def _refuse(flags: Mapping[str, object], where: str) -> None:

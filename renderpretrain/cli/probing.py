@@ -51,7 +51,7 @@ MODES: dict[str, Mode] = {"linear": "linear", "finetune": "finetune"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProbeRequest:
     """The user's flags.
 
     Attributes:
@@ -77,32 +77,32 @@ class Asked:
     device: str
 
 
-def probe_run(run: Path, asked: Asked) -> None:
+def probe_run(run: Path, request: ProbeRequest) -> None:
     """Probe the newest checkpoint of a run beside fresh weights, and leave ``probe.json`` and a plot."""
     read = read_run(run).checked()
     job = read.description
     check_target("run", run / "probe.json")
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
-    device = choose_device(asked.device)
-    data = absolute(asked.data or job.data)
-    task, scenes = _question(job, data, asked)
+    device = choose_device(request.device)
+    data = absolute(request.data or job.data)
+    task, scenes = _task_and_scenes(job, data, request)
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
         task,
-        asked.mode,
-        fractions=asked.fractions,
-        seeds=tuple(range(job.seed, job.seed + asked.seeds)),
+        request.mode,
+        fractions=request.fractions,
+        seeds=tuple(range(job.seed, job.seed + request.seeds)),
         labels="scenes" if synthetic else "places",
-        budget=_budget(asked),
+        budget=_budget(request),
     )
     on_device = ProbeScenes(*([s.to(device) for s in part] for part in (scenes.train, scenes.test)))
     gallery = Gallery(scenes.test[0].class_names)
     trials = run_probe(
-        plan, on_device, lambda seed: job.build(seed).to(device), read.weights, _tell(task, gallery)
+        plan, on_device, lambda seed: job.build(seed).to(device), read.weights, _report_trial(task, gallery)
     )
-    notes = advantages(job)
+    notes = unequal_starts(job)
     about = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data, "notes": notes}
-    _keep(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
+    _save_record(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
     print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
     for note in notes:
@@ -125,7 +125,7 @@ def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Galle
         typer.echo(f"picture    {sheet}")
 
 
-def advantages(job: RunDescription) -> list[str]:
+def unequal_starts(job: RunDescription) -> list[str]:
     """What a run has had beside its own pre-training, and fresh weights have not: a line on each."""
     losses = getattr(job.config, "losses", None)
     terms = [f"losses.{name}" for name in CLASS_TERMS if getattr(losses, name, 0)]
@@ -159,36 +159,36 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
     }
 
 
-def _budget(asked: Asked) -> Budget:
+def _budget(request: ProbeRequest) -> Budget:
     """The same for both arms."""
-    return Budget(steps=asked.steps or (FINE_TUNING_STEPS if asked.mode == "finetune" else Budget.steps))
+    return Budget(steps=request.steps or (FINE_TUNING_STEPS if request.mode == "finetune" else Budget.steps))
 
 
-def _question(job: RunDescription, data: str, asked: Asked) -> tuple[Task, ProbeScenes]:
+def _task_and_scenes(job: RunDescription, data: str, request: ProbeRequest) -> tuple[Task, ProbeScenes]:
     """The task, and the scenes with its answers."""
     tasks: dict[str, Callable[[tuple[str, ...]], Task]] = {
         "semseg": semseg,
         "occupancy": lambda names: occupancy(),
         "depth": lambda names: depth(),
     }
-    make = choose("task", asked.task, tasks)
+    make = choose("task", request.task, tasks)
     if len(data_words(data)) > 1:
         raise ValueError(f"data: expected one data set to probe on, got {data!r}; name one with --data")
     synthetic = data_words(data)[0].is_synthetic
-    train, test = asked.scenes or SCENES, asked.test_scenes or TEST_SCENES
+    train, test = request.scenes or SCENES, request.test_scenes or TEST_SCENES
     if synthetic:
         _check_streets(job, train)
     raw = job.open_raw(
         data,
         count=train + test if synthetic else None,
         seed=PROBE_SEED,
-        with_truth=asked.task == "occupancy",
+        with_truth=request.task == "occupancy",
         say=typer.echo,
     )
     if not synthetic:
         known = job.held_out_of(data)
         held_out = job.holdout if known is None else known
-        train, test = asked.scenes or len(raw) - held_out, asked.test_scenes or held_out
+        train, test = request.scenes or len(raw) - held_out, request.test_scenes or held_out
         _check_frames(train, test, len(raw))
         if known is not None and test > known:
             raise ValueError(
@@ -198,7 +198,7 @@ def _question(job: RunDescription, data: str, asked: Asked) -> tuple[Task, Probe
     dataset = job.prepare(raw, holdout=test)
     read = dataset.__getitem__
     seen = any(name.startswith("image") for name in encoders_of(job.build()))
-    if asked.task == "semseg" and not seen and isinstance(dataset, Recording):
+    if request.task == "semseg" and not seen and isinstance(dataset, Recording):
         read = dataset.without_images
     rows = range(len(raw))
     scenes = ProbeScenes([read(i) for i in rows[:train]], [read(i) for i in rows[len(rows) - test :]])
@@ -223,7 +223,7 @@ def _check_frames(train: int, test: int, count: int) -> None:
         )
 
 
-def _tell(task: Task, gallery: Gallery) -> Callable[[Trial, Example], None]:
+def _report_trial(task: Task, gallery: Gallery) -> Callable[[Trial, Example], None]:
     """A line per trial; its example is kept to be drawn."""
 
     def say(trial: Trial, example: Example) -> None:
@@ -254,6 +254,6 @@ def read_records(path: Path) -> dict[str, Any]:
     return records
 
 
-def _keep(path: Path, key: str, record: dict[str, Any]) -> None:
+def _save_record(path: Path, key: str, record: dict[str, Any]) -> None:
     """Put a record into the file, beside those of other tasks and modes."""
     write_text(path, json.dumps({**read_records(path), key: record}, indent=1) + "\n")

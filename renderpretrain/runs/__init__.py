@@ -3,13 +3,14 @@
 from renderpretrain.runs.building import with_fake_tensors
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.describing import describe_run, recipe_settings
-from renderpretrain.runs.description import RunDescription
+from renderpretrain.runs.description import PrintLine, RunDescription
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.runs.of_objects import describe_objects
 from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.trained import TrainedRun, read_description, read_run
 
 __all__ = [
+    "PrintLine",
     "RunDescription",
     "RunFolder",
     "TrainedRun",

@@ -18,7 +18,7 @@ from renderpretrain.runs.entries import Entry, entry_of, handed_recipe
 from renderpretrain.runs.own_encoders import ROLES, OwnEncoder
 from renderpretrain.runs.settings import Tree, as_tree
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 """Told a line for the user."""
 
 
@@ -98,7 +98,9 @@ class RunDescription:
             found[ROLES[role]] = encoder.build() if module is None else module
         return found
 
-    def open(self, *, image_size: tuple[int, int] | None = None, say: Say | None = None) -> SceneDataset:
+    def open(
+        self, *, image_size: tuple[int, int] | None = None, say: PrintLine | None = None
+    ) -> SceneDataset:
         """The scenes as the recipe learns from them, held-out ones last.
 
         Args:
@@ -118,7 +120,7 @@ class RunDescription:
         seed: int = 0,
         image_size: tuple[int, int] | None = None,
         with_truth: bool = False,
-        say: Say | None = None,
+        say: PrintLine | None = None,
     ) -> SceneDataset:
         """Scenes as the recipe's sensors see them; training sees those of seed 0.
 

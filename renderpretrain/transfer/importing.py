@@ -11,6 +11,7 @@ from renderpretrain.encoders import ENCODERS
 from renderpretrain.encoders.key_tables import inverted, rename
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.columns import columns_read
+from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.runs.building import build_saved
 from renderpretrain.storage import check_kept, check_target, write_atomically
 from renderpretrain.storage.weights import Weights, check_finite, read_weights
@@ -91,7 +92,7 @@ def import_encoders(
     options, host = options or ImportOptions(), SOURCES[source]
     foreign = read_weights(Path(path))
     wanted = _recipe_targets(options)
-    found = [_bring(part, foreign, host, wanted, (str(path), options.prefix)) for part in host.parts]
+    found = [_import_part(part, foreign, host, wanted, (str(path), options.prefix)) for part in host.parts]
     done = [pair for pair in found if pair is not None]
     if not done:
         recipe = None if wanted is None else (str(options.recipe), list(wanted))
@@ -151,9 +152,9 @@ def _recipe_targets(options: ImportOptions) -> Targets | None:
     """The recipe's encoders by kind, or ``None`` without a recipe."""
     if options.recipe is None:
         return None
-    recipe: Any = build_saved(options.recipe, dict(_recipe_config(options)))
+    recipe = build_saved(options.recipe, dict(_recipe_config(options)))
     targets, read = {}, columns_read(recipe)
-    for name, module in recipe.encoders().items():
+    for name, module in encoders_of(recipe).items():
         spec, shapes = describe(module), shapes_of(module.state_dict())
         columns = read if role_of(spec["kind"]).reads == "points" else ()
         targets[spec["kind"]] = _Target(name, spec, shapes, _origin(options), columns)
@@ -168,7 +169,7 @@ def _origin(options: ImportOptions) -> str:
     return f"{options.recipe}'s preset {options.preset}; --preset chooses another: {', '.join(others)}"
 
 
-def _bring(
+def _import_part(
     part: Part, foreign: Weights, host: Host, targets: Targets | None, where: tuple[str, str | None]
 ) -> Found | None:
     """One encoder of a file, its report, and the keys it took; ``None`` where the file has none such."""

@@ -1,17 +1,15 @@
 """The look at all frames before the first step, for the recordings that a run's description names."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 from renderpretrain.data.words import DataWord, data_words, folder_options, listed
-from renderpretrain.runs import RunDescription
+from renderpretrain.runs import PrintLine, RunDescription
 from renderpretrain.training.preflight import FolderFrames, Preflight
-
-Say = Callable[[str], None]
 
 
 def check_recordings(
-    description: RunDescription, *, skip_bad: bool, resumed: bool, say: Say, warn: Say
+    description: RunDescription, *, skip_bad: bool, resumed: bool, say: PrintLine, warn: PrintLine
 ) -> RunDescription:
     """The description, its recordings looked at frame by frame, with the frames that are left out.
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.runs import (
+    PrintLine,
     RunDescription,
     RunFolder,
     describe_run,
@@ -28,8 +29,6 @@ from renderpretrain.training import FitResult, RunOptions, choose_device, fit
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.transfer import initialize_encoders
 from renderpretrain.verbs.preflight import check_recordings
-
-Say = Callable[[str], None]
 
 
 def _warn(line: str) -> None:
@@ -56,8 +55,8 @@ class Pretraining:
     resume: bool = False
     skip_bad: bool = False
     encoder: Mapping[str, Given] = field(default_factory=dict)
-    say: Say = field(default=print)
-    warn: Say = field(default=_warn)
+    say: PrintLine = field(default=print)
+    warn: PrintLine = field(default=_warn)
 
     @property
     def folder(self) -> Path:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from renderpretrain.cli import main
-from renderpretrain.cli.probing import advantages
+from renderpretrain.cli.probing import unequal_starts
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.runs import describe_run
 
@@ -190,11 +190,11 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
 
 def test_class_labels_in_pre_training_are_an_advantage():
     plain = describe_run("ponder-indoor", {}, [], saved={})
-    assert advantages(plain) == []
-    (note,) = advantages(describe_run("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
+    assert unequal_starts(plain) == []
+    (note,) = unequal_starts(describe_run("ponder-indoor", {"preset": "tiny-semantic"}, [], saved={}))
     assert "learned from class labels (losses.semantic, losses.alignment)" in note
     aligned = [{"losses": {"alignment": 0.1}, "embeddings": "hashed:8"}]
-    (note,) = advantages(describe_run("ponder-indoor", {}, aligned, saved={}))
+    (note,) = unequal_starts(describe_run("ponder-indoor", {}, aligned, saved={}))
     assert "(losses.alignment)" in note
 
 
