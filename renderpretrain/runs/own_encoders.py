@@ -51,7 +51,7 @@ class OwnEncoder:
         if self.args is None:
             raise ValueError(
                 f"encoder: a {self.factory} was handed in from Python; hand it in again: "
-                "renderpretrain.evaluate(run, encoder=...)"
+                "encoder=... of renderpretrain.evaluate, export and pretrain"
             )
         signature = signature_of(imported("encoder", self.factory), EncoderArguments)
         arguments = _arguments(signature.config, self.args)
@@ -97,6 +97,11 @@ def by_role(given: Mapping[str, Given], entry: Entry, config: BaseModel) -> dict
             raise ValueError(
                 f"encoder: {entry.name} has one of points and one of images; say which: "
                 "--encoder point=package.module:factory, --encoder image=..."
+            )
+        if not isinstance(encoder, str | nn.Module):
+            raise ValueError(
+                "encoder: expected a module, or package.module:factory of what makes it, got "
+                f"{getattr(encoder, '__name__', type(encoder).__name__)}"
             )
         name = role or next(iter(roles), "")
         if name not in roles:

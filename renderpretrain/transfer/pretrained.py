@@ -1,11 +1,12 @@
 """What a run is worth taking home: its encoders, without the code and the run they come from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from renderpretrain.encoders import ENCODERS
+from renderpretrain.encoders import ENCODERS, FlatEncoder, ImageMaps, VolumeEncoder
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.runs.building import build_saved
@@ -14,6 +15,9 @@ from renderpretrain.storage.weights import check_finite, check_weights
 from renderpretrain.transfer.architecture import build
 from renderpretrain.transfer.encoder import Encoder, Pretrained, choose_part, from_recipe
 from renderpretrain.transfer.hosts.safetensors import read_file
+
+ADAPTERS = (VolumeEncoder, FlatEncoder, ImageMaps)
+"""What holds a ``network`` of the user's own, and no other weights."""
 
 
 def read_pretrained(path: Path | str) -> Pretrained:
@@ -52,6 +56,7 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
         path: A run folder, or a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote.
         part: Its name, such as ``point_encoder``; not needed where there is one alone.
         into: A module that takes the weights in place, and is returned; needed for classes that are not ours.
+            Of a network that was trained in an adapter, such as ``VolumeEncoder``: the network, or both.
 
     Returns:
         The module. Its ``about`` is a mapping: ``columns``, what it reads of a point, where it does and they
@@ -67,8 +72,11 @@ def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module |
     if into is None:
         module = encoder_module(chosen, pretrained)
     else:
+        if not isinstance(into, nn.Module):
+            name = getattr(into, "__name__", type(into).__name__)
+            raise ValueError(f"into: expected a module, such as {name}(...), got {into!r:.60}")
         module = into
-        module.load_state_dict(_complete(module, encoder, f"{path}: {chosen}"))
+        module.load_state_dict(_complete(module, _taken_out(encoder, module), f"{path}: {chosen}"))
     columns = {"columns": encoder.columns} if encoder.columns else {}
     vars(module)["about"] = {**pretrained.about, **columns}
     return module
@@ -110,6 +118,14 @@ def encoder_module(name: str, pretrained: Pretrained) -> nn.Module:
     what = f"{name}: the file's weights are not those of {encoder.kind}"
     module.load_state_dict(_complete(module, encoder, what))
     return module
+
+
+def _taken_out(encoder: Encoder, module: nn.Module) -> Encoder:
+    """The weights of the network in an adapter, where a module is that network alone."""
+    if encoder.kind not in {adapter.__name__ for adapter in ADAPTERS} or isinstance(module, ADAPTERS):
+        return encoder
+    tensors = {key.removeprefix("network."): value for key, value in encoder.tensors.items()}
+    return replace(encoder, tensors=tensors)
 
 
 def _complete(module: nn.Module, encoder: Encoder, what: str) -> dict[str, Any]:

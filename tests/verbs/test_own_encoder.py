@@ -6,11 +6,12 @@ import pytest
 import torch
 import yaml
 from own import maps, volumes
+from torch import nn
 
 import renderpretrain as rp
 from renderpretrain.cli import main
 from renderpretrain.runs import read_run
-from renderpretrain.transfer import load_encoder
+from renderpretrain.transfer import export_encoders, from_modules, load_encoder
 
 SMALL = [
     "--scenes", 2, "--holdout", 1, "--device", "cpu", "--set", "image_size=[64, 96]",
@@ -98,7 +99,7 @@ def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path):
     few = {"steps": 2, "scenes": 2, "holdout": 1, "device": "cpu"}
     result = rp.pretrain("unipad-lidar", out=out, set=settings, encoder=module, **few)
     assert result.step == 2 and result.table and not torch.equal(module.network.weight, before)
-    with pytest.raises(ValueError, match=r"was handed in from Python; hand it in again: .*encoder=\.\.\."):
+    with pytest.raises(ValueError, match=r"was handed in from Python; hand it in again: encoder=\.\.\."):
         rp.evaluate(out, device="cpu")
     fresh = volumes()
     scores = rp.evaluate(out, encoder=fresh, device="cpu")
@@ -107,6 +108,23 @@ def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path):
     rp.export(out, encoder=volumes(), to="safetensors", out=tmp_path / "e.safetensors")
     home = load_encoder(tmp_path / "e.safetensors", "point_encoder", into=volumes())
     assert torch.equal(home.network.weight, module.network.weight)
+
+
+def test_weights_from_an_adapter_go_into_the_network_itself(tmp_path):
+    trained, file = volumes(), tmp_path / "e.safetensors"
+    export_encoders(from_modules({"mine": trained}), "safetensors", file)
+    fresh = nn.Conv3d(5, 6, 3, stride=2, padding=1)
+    assert load_encoder(file, into=fresh) is fresh and torch.equal(fresh.weight, trained.network.weight)
+    with pytest.raises(ValueError, match=r"into: expected a module, such as Conv3d\(\.\.\.\), got <class"):
+        load_encoder(file, into=nn.Conv3d)
+
+
+def test_a_factory_is_named_or_called(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"encoder: expected a module, or package\.module:factory .* got vol"
+    ):
+        rp.pretrain("unipad-lidar", out=tmp_path / "run", encoder=volumes)
+    assert not (tmp_path / "run").exists()
 
 
 def test_python_says_what_the_command_line_says(tmp_path, capsys):
