@@ -105,6 +105,14 @@ def bevformer():
 
 
 WRONG = {
+    "a sampler without its grid": (
+        lambda: render.VolumeRenderer(fields.DensityField(GRID, 6, extent=4.0), sample.Even(32)),
+        r"sampler: expected one made with a VoxelGrid, such as Even\(grid\), got Even\(grid=32",
+    ),
+    "the class of a sampler": (
+        lambda: render.VolumeRenderer(fields.DensityField(GRID, 6, extent=4.0), sample.Even),
+        "sampler: expected one made with a VoxelGrid, such as Even.grid., got Even",
+    ),
     # masking
     "candidates are numbers": (
         lambda: masking.RandomMask(0.3)(POINTS, SEEDS),

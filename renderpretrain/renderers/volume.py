@@ -97,6 +97,9 @@ class VolumeRenderer(nn.Module, Generic[Field]):
         field: Any field: ``(volume, rays, samples) -> FieldAnswer``.
         sampler: ``(volume, rays, seeds) -> RaySamples``, see :mod:`renderpretrain.samplers.along`.
         background: RGB in [0, 1] that is seen where nothing stops a ray; black by default.
+
+    Raises:
+        ValueError: If the sampler has no grid to sample, or the background is no color.
     """
 
     def __init__(
@@ -109,6 +112,9 @@ class VolumeRenderer(nn.Module, Generic[Field]):
         super().__init__()
         if background is not None and (len(background) != 3 or not all(0 <= x <= 1 for x in background)):
             raise ValueError(f"background: expected RGB in [0, 1], got {background}")
+        if isinstance(sampler, type) or isinstance(getattr(sampler, "grid", None), int | float):
+            got = sampler.__name__ if isinstance(sampler, type) else repr(sampler)
+            raise ValueError(f"sampler: expected one made with a VoxelGrid, such as Even(grid), got {got}")
         self.field = field
         self.sampler = sampler
         self.background = background

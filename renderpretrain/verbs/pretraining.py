@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from renderpretrain.recipes.columns import columns_read
-from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.recipes.recipe import Recipe, encoders_of, lacking
 from renderpretrain.runs import (
     PrintLine,
     RunDescription,
@@ -124,9 +124,11 @@ class Pretraining:
             self.say(f"drawing {path}")
             save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
 
-        remark = changed_by_data(description)
-        if remark and os.environ.get("RANK", "0") == "0":
-            self.say(remark)
+        drawn = isinstance(model, Recipe)
+        undrawn = "" if drawn else f"no pictures are drawn: {lacking(model, Recipe, 'a picture')}"
+        for remark in (changed_by_data(description), undrawn):
+            if remark and os.environ.get("RANK", "0") == "0":
+                self.say(remark)
         options = RunOptions(
             holdout=description.holdout,
             seed=description.seed,
@@ -135,7 +137,7 @@ class Pretraining:
             workers=workers,
             check_data=False,  # `describe` has looked
             description=description,
-            on_picture=draw,
+            on_picture=draw if drawn else None,
         )
         return fit(model, dataset, description.settings.optimization, out=self.folder, options=options)
 

@@ -42,6 +42,18 @@ class Own(nn.Module):
         return {"point_encoder": self.encoder}
 
 
+class Bare(nn.Module):
+    """Nothing but a loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.depth = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, batch):
+        targets = LidarBeams(16)(batch)
+        return {"depth": losses.depth_l1(self.depth.expand_as(targets.depth), targets.depth, targets.hit)}
+
+
 class Sizes(BaseModel):
     width: int = 4
 

@@ -44,6 +44,14 @@ def test_it_is_trained_resumed_scored_drawn_and_exported_by_its_name(name, tmp_p
     assert "into=...)  # a torch.nn.modules.conv.Conv3d of yours" in capsys.readouterr().out
 
 
+def test_a_recipe_that_cannot_be_drawn_is_trained_without_pictures(tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = ["--holdout", 0, "--set", "optimization.warmup_steps=0", "--steps", 1]
+    assert run("pretrain", "own:Bare", "--out", out, *SMALL, *settings) == 0
+    assert "no pictures are drawn: recipe: a picture needs encode, " in capsys.readouterr().out
+    assert list((out / "checkpoints").glob("*.pt")) and not list(out.glob("pictures/*"))
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
