@@ -544,7 +544,8 @@ def build(config: PonderIndoorConfig, *, encoder: nn.Module | None = None) -> Po
             :class:`~renderpretrain.encoders.PointEncoder`.
 
     Raises:
-        ValueError: If it meets neither, or several data sets are mixed, each of which needs norms in it.
+        ValueError: If it meets neither, as its answer to a few voxels says, or several data sets are mixed,
+            each of which needs norms in it.
     """
     if encoder is not None and config.domains > 1:
         raise ValueError(

@@ -428,6 +428,9 @@ def build(config: PonderOutdoorConfig, *, encoder: nn.Module | None = None) -> P
         config: The settings.
         encoder: A :class:`~renderpretrain.encoders.VoxelEncoder` or
             :class:`~renderpretrain.encoders.PointEncoder`.
+
+    Raises:
+        ValueError: If an encoder of yours does not answer to a few voxels, or to an image, as it has to.
     """
     unet, field, weights = config.encoder, config.field, config.losses
     classes = read_vectors(config.embeddings, {"losses.semantic": weights.semantic})

@@ -285,6 +285,9 @@ def build(
         encoder: A :class:`~renderpretrain.encoders.PointEncoder` that makes volumes of as many voxels as
             ``voxel_size`` says.
         image_backbone: An :class:`~renderpretrain.encoders.ImageEncoder`.
+
+    Raises:
+        ValueError: If an encoder of yours does not answer to a few voxels, or to an image, as it has to.
     """
     checking.check_sensors(config.modality, encoder, image_backbone)
     grid, weights = volume_grid(config, encoder), config.losses

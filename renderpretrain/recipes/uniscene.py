@@ -617,6 +617,9 @@ def build(config: UniSceneConfig, *, image_backbone: nn.Module | None = None) ->
     Args:
         config: The settings.
         image_backbone: An :class:`~renderpretrain.encoders.ImageEncoder`.
+
+    Raises:
+        ValueError: If an encoder of yours does not answer to a few voxels, or to an image, as it has to.
     """
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     mask, decoder = config.image_mask, config.decoder
