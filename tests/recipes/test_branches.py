@@ -128,11 +128,10 @@ def test_parts_that_do_not_fit_are_refused(name):
         call()
 
 
-def test_an_encoder_that_says_another_stride_is_refused(batch):
+def test_an_encoder_that_says_another_stride_is_refused_by_its_branch():
     network = nn.Conv3d(5, 8, 3, stride=2, padding=1)
-    wrong = PointBranch(VolumeEncoder(network, 8, stride=4), VOXELS, RandomMask(0.5))
     with pytest.raises(ValueError, match=r"encoder: expected a volume .*stride=\(4, 4, 4\) say"):
-        wrong(batch)
+        PointBranch(VolumeEncoder(network, 8, stride=4), VOXELS, RandomMask(0.5))
 
 
 def test_ns_mae_takes_a_point_network_of_ones_own(batch):
