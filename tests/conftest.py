@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py")
+WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
 """What works through other processes, which check no shapes, or through the command line as users do."""
 
 WITH_AND_WITHOUT = ("recipes/test_every_recipe.py", "test_equal_seeds.py", "training/test_fit.py")

@@ -57,7 +57,7 @@ class Signature:
     arguments: tuple[str, ...] | None
     parameters: tuple[str, ...] = ()
 
-    def build(self, config: BaseModel, **parts: nn.Module) -> nn.Module:
+    def build(self, config: BaseModel, **parts: nn.Module) -> object:
         """What the factory makes of settings of its type.
 
         Args:

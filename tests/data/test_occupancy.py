@@ -1,6 +1,7 @@
 """Occupancy labels against sampled beams, exact truth, and what must not be labelled."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -97,11 +98,18 @@ def streets():
     )
 
 
+@pytest.fixture(scope="module")
+def truth_of(streets):
+    """What is occupied in a frame; made once, for it takes seconds."""
+    grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
+    return functools.cache(lambda key: parts_of(streets[key].truth.occupancy > 0, grid).any(-1))
+
+
 @pytest.mark.parametrize("key", [2, 7])
-def test_labels_are_the_truth_of_synthetic_streets(streets, key):
+def test_labels_are_the_truth_of_synthetic_streets(streets, truth_of, key):
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
     labels = SceneWindows(streets, grid)[key].occupancy
-    truth = parts_of(streets[key].truth.occupancy > 0, grid).any(-1)
+    truth = truth_of(key)
     seen = labels.observed
     union = (labels.occupied | truth) & seen
     # The rest is noise that carries returns over a face: 0.02 m on voxels of 0.4 m.
@@ -109,11 +117,11 @@ def test_labels_are_the_truth_of_synthetic_streets(streets, key):
     assert int(seen.sum()) > 50_000
 
 
-def test_moving_cars_leave_no_trail(streets):
+def test_moving_cars_leave_no_trail(streets, truth_of):
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
     for key in (2, 7):
         frames = [streets.without_images(k) for k in streets.sequence(key)]
-        truth = parts_of(streets[key].truth.occupancy > 0, grid).any(-1)
+        truth = truth_of(key)
         blind = [dataclasses.replace(frame, boxes=None) for frame in frames]
         passed_by = torch.zeros(grid.shape, dtype=torch.bool)
         for k in (0, 1, 3, 4):
