@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
 """What works through other processes, which check no shapes, or through the command line as users do."""
 
-WITH_AND_WITHOUT = ("recipes/test_every_recipe.py", "test_equal_seeds.py", "training/test_fit.py")
+HUNDREDS_OF_CALLS = {"gradcheck", "gradgradcheck"}
+"""Numerical differentiation calls one function again and again with the same shapes: others check them."""
+
+WITH_AND_WITHOUT = ("test_equal_seeds.py", "training/test_fit.py")
 """Beside comparisons with published numbers: what says that losses, gradients and resumed runs are right."""
 
 
@@ -23,7 +26,8 @@ def pytest_collection_modifyitems(items):
     tests = ROOT / "tests"
     for item in items:
         place = item.path.relative_to(tests).as_posix()
-        if place.startswith(WITHOUT_CHECKED_SHAPES):
+        repeats = HUNDREDS_OF_CALLS & set(item.function.__code__.co_names)
+        if repeats or place.startswith(WITHOUT_CHECKED_SHAPES):
             item.add_marker("untyped")
         elif place.startswith(WITH_AND_WITHOUT) or "golden" in item.fixturenames:
             item.add_marker("both")
