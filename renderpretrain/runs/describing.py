@@ -87,8 +87,13 @@ def _with_encoders(
 ) -> RunDescription:
     """The description with encoders of the user's own; of a resumed run those that it has."""
     given, before = by_role(told, description.entry, description.config), saved_encoders(saved)
-    if saved and not given and any(arguments.values()):
+    idle = any(arguments.values()) and not given
+    if saved and idle:
         raise ValueError("encoder.args: expected none, for the weights of the resumed run have begun")
+    if idle:
+        raise ValueError(
+            "encoder.args: expected an encoder of your own that takes them; name it with --encoder"
+        )
     own = own_encoders(given, arguments) if given else before
     if saved and own != before:
         expected, got = ({role: each.as_tree() for role, each in side.items()} for side in (before, own))

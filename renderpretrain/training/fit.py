@@ -75,7 +75,7 @@ def fit(
     folder = RunFolder(Path(out))
     check_split(dataset, options.holdout)
     check_seed(options.seed)
-    check_renders(recipe, options.holdout)
+    check_recipe(recipe, options.holdout)
     with process_session(options.device) as process, stop_signals() as request, ExitStack() as held:
         with process.together():
             if process.is_main:
@@ -172,8 +172,12 @@ def _described(
     return told
 
 
-def check_renders(recipe: nn.Module, holdout: int) -> None:
-    """Raise a ``ValueError`` if scenes are held out for a recipe that cannot be scored on them."""
+def check_recipe(recipe: nn.Module, holdout: int) -> None:
+    """Raise a ``ValueError`` if a recipe has no loss, or scenes are held out that it cannot be scored on."""
+    if type(recipe).forward is nn.Module.forward:
+        raise ValueError(
+            f"recipe: expected forward(batch) -> {{term: scalar}}, but {type(recipe).__name__} has no forward"
+        )
     if holdout and not isinstance(recipe, RendersRays):
         missing = ", ".join(missing_from(recipe, RendersRays))
         raise ValueError(

@@ -265,6 +265,14 @@ def test_a_recipe_that_cannot_be_scored_is_told_so(tmp_path):
     assert fit(Bare(), Points(), optimization(), out=tmp_path / "run", options=options).step == 8
 
 
+def test_a_recipe_without_a_loss_is_told_so_before_anything_is_written(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"recipe: expected forward\(batch\) -> .* but Linear has no forward"
+    ):
+        run(tmp_path / "run", recipe=type("Linear", (torch.nn.Module,), {})())
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_to_resume_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"a checkpoint to resume .*found none"):
         run(tmp_path / "new", resume=True)

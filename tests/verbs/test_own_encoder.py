@@ -71,7 +71,7 @@ OWN = ["--encoder", "own:volumes"]
         ("unipad-lidar", ["--encoder", "own"], "encoder: expected package.module:name, got 'own'"),
         ("unipad-lidar", ["--encoder", "image=own:maps"], "encoder: expected one of point, as unipad-lidar "),
         ("unipad-fusion", OWN, "encoder: unipad-fusion has one of points and one of im"),
-        ("unipad-lidar", ["--set", "encoder.args.width=8"], "encoder.args: unknown setting"),
+        ("unipad-lidar", ["--set", "encoder.args.width=8"], "encoder.args: expected an encoder of your own"),
         (
             "unipad-lidar",
             [*OWN, "--set", "encoder.args.widht=8"],
