@@ -48,7 +48,7 @@ def describe_run(
         ValueError: Naming the flag or setting that is wrong.
     """
     encoders = flags.get("encoder") or {}
-    files, arguments = take_arguments(files) if encoders or saved.get("encoder") else (files, {})
+    files, arguments = _arguments(name, files, bool(encoders or saved.get("encoder")))
     entry = handed_recipe(name) if handed and ":" in name else entry_of(name)
     given = {key: value for key, value in flags.items() if value is not None and key != "encoder"}
     if "data" in given:
@@ -82,18 +82,25 @@ def describe_run(
     return _with_encoders(description, encoders, arguments, saved)
 
 
+def _arguments(name: str, files: list[Tree], taken: bool) -> tuple[list[Tree], dict[str, Tree]]:
+    """Settings, and arguments of encoders of one's own among them, where there are any to take them."""
+    left, found = take_arguments(files)
+    if taken:
+        return left, found
+    if name in RECIPES and any(found.values()):
+        raise ValueError(
+            "encoder.args: expected an encoder of your own that takes them; name it with --encoder"
+        )
+    return files, {}
+
+
 def _with_encoders(
     description: RunDescription, told: Mapping[str, Given], arguments: Mapping[str, Tree], saved: Tree
 ) -> RunDescription:
     """The description with encoders of the user's own; of a resumed run those that it has."""
     given, before = by_role(told, description.entry, description.config), saved_encoders(saved)
-    idle = any(arguments.values()) and not given
-    if saved and idle:
+    if saved and not given and any(arguments.values()):
         raise ValueError("encoder.args: expected none, for the weights of the resumed run have begun")
-    if idle:
-        raise ValueError(
-            "encoder.args: expected an encoder of your own that takes them; name it with --encoder"
-        )
     own = own_encoders(given, arguments) if given else before
     if saved and own != before:
         expected, got = ({role: each.as_tree() for role, each in side.items()} for side in (before, own))
