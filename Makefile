@@ -47,8 +47,7 @@ recipes: setup ## trains every recipe for minutes, and says what each learned; 1
 	@$(BIN)/python benchmarks/recipes.py
 
 test: setup ## every test, most of them with the shapes in the annotations checked at run time
-	@$(PYTEST) $(TYPED)
-	@$(PYTEST) $(BARE)
+	@$(PYTEST) $(TYPED); checked=$$?; $(PYTEST) $(BARE) && exit $$checked
 
 fuzz: setup ## random folders, settings, weights and calls of operators, for as long as they are worth
 	@$(PYTEST) -m long

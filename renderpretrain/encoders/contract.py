@@ -125,8 +125,8 @@ class VolumeEncoder(nn.Module):
         network: nn.Module,
         out_channels: int,
         *,
-        stride: int | tuple[int, int, int] = 1,
-        first: int | float | tuple[int | float, int | float, int | float] | None = None,
+        stride: int | Sequence[int] = 1,
+        first: int | float | Sequence[int | float] | None = None,
     ) -> None:
         super().__init__()
         _check_network(network)
@@ -173,9 +173,7 @@ class FlatEncoder(nn.Module):
         ValueError: If the network is none, or the stride is not of whole voxels.
     """
 
-    def __init__(
-        self, network: nn.Module, out_channels: int, *, stride: int | tuple[int, int, int] = 1
-    ) -> None:
+    def __init__(self, network: nn.Module, out_channels: int, *, stride: int | Sequence[int] = 1) -> None:
         super().__init__()
         _check_network(network)
         self.network = network
