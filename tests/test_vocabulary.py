@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import renderpretrain as rp
-from renderpretrain.recipes.settings import settings_of
+from renderpretrain.recipes.settings import dotted_settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "vocabulary.md"
 ROWS = re.findall(r"^\| (.+) \| (.+) \| (`.+`) \|$", PAGE.read_text(), re.MULTILINE)
@@ -37,7 +37,7 @@ SETTINGS = re.findall(
 
 
 def test_a_setting_is_in_the_recipes_that_are_said_to_have_it():
-    have = {name: dict(settings_of(entry.presets["paper"])) for name, entry in rp.recipes.RECIPES.items()}
+    have = {name: dict(dotted_settings(entry.presets["paper"])) for name, entry in rp.recipes.RECIPES.items()}
     assert len(SETTINGS) > 12
     for names, said in SETTINGS:
         for name in re.findall("`(.+?)`", names):

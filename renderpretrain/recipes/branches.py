@@ -334,8 +334,10 @@ class ImageBranch(nn.Module):
         return torch.stack(terms).mean()
 
 
-class CameraBranch(nn.Module):
-    """Patches replaced by a token, image network, pyramid, depth net, lift and splat.
+class BEVImageBranch(nn.Module):
+    """Images to a bird's-eye map, as NS-MAE has it; :class:`ImageBranch` makes a volume.
+
+    Patches are replaced by a learned token; then image network, pyramid, depth net, lift and splat.
 
     Args:
         backbone: From images, whose hidden patches hold the token, to maps, fine to coarse.

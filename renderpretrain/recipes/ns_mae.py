@@ -25,7 +25,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import DepthLSS, LiftedBEV
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes import branches, sections, settings
-from renderpretrain.recipes.branches import CameraBranch, PointBranch
+from renderpretrain.recipes.branches import BEVImageBranch, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
@@ -185,7 +185,7 @@ class NSMAE(nn.Module):
         renderer: VolumeRenderer[OccupancyField],
         *,
         lidar: PointBranch | None = None,
-        camera: CameraBranch | None = None,
+        camera: BEVImageBranch | None = None,
         losses: NSMAELossConfig | None = None,
         balance: sections.Balance | None = None,
         rays: sections.RayConfig | None = None,
@@ -494,7 +494,7 @@ def _point_branch(config: NSMAEConfig, own: nn.Module | None) -> PointBranch:
     )
 
 
-def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) -> CameraBranch:
+def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) -> BEVImageBranch:
     """Swin or one's own network, BEVFusion's pyramid and its depth transform."""
     image, mask = config.image, config.image_mask
     backbone = _swin(image) if own is None else own
@@ -515,7 +515,7 @@ def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) 
         depth_images=config.modality == "fusion",
     )
     patches, pixels = RandomMask(mask.ratio), RandomMask(mask.depth_ratio)
-    return CameraBranch(
+    return BEVImageBranch(
         backbone, neck, view_transform, mask=patches, depth_mask=pixels, patch_size=mask.patch_size
     )
 

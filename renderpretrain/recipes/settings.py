@@ -314,12 +314,12 @@ UNSCHEDULED = (
 """What the schedules do not share."""
 
 
-def settings_of(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any]]:
+def dotted_settings(config: BaseModel, section: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted name and value of every setting, in order; a section is none itself."""
     for name in type(config).model_fields:
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            yield from settings_of(value, f"{section}{name}.")
+            yield from dotted_settings(value, f"{section}{name}.")
         else:
             yield section + name, value
 
@@ -348,7 +348,7 @@ def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) 
         presets: The recipe's.
         preset: One of them.
     """
-    published, shown = (dict(settings_of(presets[name])) for name in ("paper", preset))
+    published, shown = (dict(dotted_settings(presets[name])) for name in ("paper", preset))
     told = unused_in(shown, sources.unused) | dict(sources.presets.get(preset, {}))
     for name in shown.keys() - told.keys():
         source = sources.paper.get(name, "ours (unused in paper)")

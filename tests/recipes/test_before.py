@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.settings import check_names, renamed, settings_of, sources_of
+from renderpretrain.recipes.settings import check_names, dotted_settings, renamed, sources_of
 
 FILES = sorted((Path(__file__).parent / "before").glob("*.yaml"))
 NEW = {
@@ -52,7 +52,7 @@ def test_settings_and_sources_of_before_are_those_of_today(path):
             words = words.replace(was, now)
         assert today[entry.former.get(old, old)] == words
     assert today.keys() - {entry.former.get(old, old) for old in told} <= NEW
-    assert set(entry.former.values()) <= today.keys() == dict(settings_of(config)).keys()
+    assert set(entry.former.values()) <= today.keys() == dict(dotted_settings(config)).keys()
 
 
 FORMER = {"a.b": "c.d", "a.e": "a.f.g", "h": "i"}

@@ -11,8 +11,8 @@ from renderpretrain.recipes import RECIPES, branches, sections
 from renderpretrain.recipes.settings import (
     UNSCHEDULED,
     OptimizationConfig,
+    dotted_settings,
     listed,
-    settings_of,
     sources_of,
     unused_in,
 )
@@ -34,13 +34,13 @@ KINDS = ("paper", "code", "ours", "unused")
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_used_setting_has_a_source_and_every_source_a_setting(name):
     entry = RECIPES[name]
-    published = dict(settings_of(entry.presets["paper"]))
+    published = dict(dotted_settings(entry.presets["paper"]))
     unused = unused_in(published, entry.sources.unused)
     assert unused.keys() <= published.keys()
     assert set(entry.sources.paper) == published.keys() - unused.keys()
     assert all(source.split()[0] in KINDS for source in entry.sources.paper.values())
     for preset, listing in entry.sources.presets.items():
-        there = dict(settings_of(entry.presets[preset]))
+        there = dict(dotted_settings(entry.presets[preset]))
         used = there.keys() - unused_in(there, entry.sources.unused).keys()
         assert set(listing) <= used
         changed = {key for key in used if key in unused or there[key] != published[key]}
@@ -50,7 +50,7 @@ def test_every_used_setting_has_a_source_and_every_source_a_setting(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_differs_from_the_paper_is_ours_and_says_what_the_paper_has(name):
     entry = RECIPES[name]
-    published, tiny = (dict(settings_of(entry.presets[key])) for key in ("paper", "tiny"))
+    published, tiny = (dict(dotted_settings(entry.presets[key])) for key in ("paper", "tiny"))
     told = sources_of(entry.sources, entry.presets, "tiny")
     assert set(told) == set(tiny)
     for key, source in told.items():
@@ -116,7 +116,7 @@ def other(value):
 
 def with_other(config, names):
     """The configuration with other values of some settings."""
-    settings, changes = dict(settings_of(config)), {}
+    settings, changes = dict(dotted_settings(config)), {}
     for name in names:
         *sections, key = name.split(".")
         place = changes
@@ -148,7 +148,7 @@ SWITCHED = [
 @pytest.mark.parametrize(("variant", "changes"), [(v, {}) for v in VARIANTS] + SWITCHED)
 def test_an_unused_setting_changes_nothing(variant, changes):
     entry, config = RECIPES[variant.split()[0]], small(variant, **changes)
-    unused = unused_in(dict(settings_of(config)), entry.sources.unused)
+    unused = unused_in(dict(dotted_settings(config)), entry.sources.unused)
     names = {name for name in unused if not name.startswith("optimization.")}
     batch = batch_of(scenes_for(variant, **changes))
     terms = []
@@ -162,7 +162,7 @@ def test_an_unused_setting_changes_nothing(variant, changes):
 @pytest.mark.parametrize("schedule", ["cosine", "cyclic", "constant"])
 def test_an_unused_setting_of_a_schedule_changes_nothing(schedule):
     config = OptimizationConfig(schedule=schedule, steps=10)
-    unused = unused_in({f"optimization.{k}": v for k, v in settings_of(config)}, UNSCHEDULED)
+    unused = unused_in({f"optimization.{k}": v for k, v in dotted_settings(config)}, UNSCHEDULED)
     changed = with_other(config, [name.removeprefix("optimization.") for name in unused])
     assert changed != config
     for step in range(10):
@@ -180,7 +180,7 @@ def test_the_shown_preset_fits_a_page_and_is_the_preset(name, preset, capsys):
     assert yaml.safe_load(said) == config.model_dump(mode="json")
     assert max(map(len, said.splitlines())) <= 110
     comments = sum("# " in line for line in said.splitlines())
-    assert comments == 3 + len(dict(settings_of(config)))  # name, summary and code come first
+    assert comments == 3 + len(dict(dotted_settings(config)))  # name, summary and code come first
 
 
 def test_a_name_has_one_source():

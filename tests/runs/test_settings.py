@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from renderpretrain.recipes import RECIPES
-from renderpretrain.recipes.settings import OptimizationConfig, settings_of
+from renderpretrain.recipes.settings import OptimizationConfig, dotted_settings
 from renderpretrain.runs.settings import (
     choose,
     merged,
@@ -98,7 +98,7 @@ def test_an_assignment_without_a_key_or_a_value_is_an_error(text):
         parse_assignment(text)
 
 
-SETTINGS = sorted({name for e in RECIPES.values() for name, _ in settings_of(e.presets["tiny"])})
+SETTINGS = sorted({name for e in RECIPES.values() for name, _ in dotted_settings(e.presets["tiny"])})
 NUMBERS = [
     "0",
     "-1",
@@ -156,7 +156,7 @@ def refused_or_taken(name, told):
 def test_any_settings_are_refused_in_one_line_or_taken(name, told):
     config = refused_or_taken(name, told)
     if config is not None:
-        numbers = [v for _, v in settings_of(config) if isinstance(v, float)]
+        numbers = [v for _, v in dotted_settings(config) if isinstance(v, float)]
         assert all(math.isfinite(number) for number in numbers)
 
 
