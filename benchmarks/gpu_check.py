@@ -9,6 +9,7 @@ here is named with its reason. A library that does not run on the card is built 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -72,7 +73,7 @@ def parts(out: Path) -> list[Part]:
     steps = [PYTHON, "benchmarks/card_steps.py", "--profile", str(out / "profiles"), "--precisions"]
     kernels = [PYTHON, "benchmarks/kernels.py", "--device", "cuda", "--seconds", "0.02", "--json"]
     return [
-        Part("tests", [*PYTEST, "-n", "8", "-m", "gpu", "--maxfail", "40", "tests"], 200, beside=True),
+        Part("tests", [*PYTEST, "-n", "10", "-m", "gpu", "--maxfail", "150", "tests"], 200, beside=True),
         Part("memcheck", [*memory, *SANITIZED], 150, beside=True, tool=memory[0]),
         Part("racecheck", [*races, SANITIZED[0]], 150, beside=True, tool=races[0]),
         Part("train", train, 200, beside=True),
@@ -107,6 +108,16 @@ def environment() -> dict[str, str]:
     return {"OMP_NUM_THREADS": "4"} | dict(os.environ) | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to stop, so that it says what it has found so far; then end it and all it started."""
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(8)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def execute(part: Part, out: Path, limit: float) -> dict[str, Any]:
     """Run a part; how it ended, how long it took, and its last lines."""
     if part.tool and shutil.which(part.tool) is None:
@@ -121,8 +132,8 @@ def execute(part: Part, out: Path, limit: float) -> dict[str, Any]:
         try:
             code: int | str = process.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
             code = f"ended after {limit:.0f} s"
+            end(process)
     lines = [line[:200] for line in log.read_text(errors="replace").splitlines() if line.strip()]
     print(f"{part.name}: {code}, {time.monotonic() - begin:.0f} s", *lines[-3:], sep="\n  ", flush=True)
     return {"exit": code, "seconds": round(time.monotonic() - begin, 1), "last": lines[-12:]}
