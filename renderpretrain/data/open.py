@@ -8,16 +8,18 @@ from typing import Any
 
 from renderpretrain.data.arranged import ArrangedScenes
 from renderpretrain.data.camera_places import common_places
-from renderpretrain.data.folder.index import INDEX
+from renderpretrain.data.folder.access import INDEX
+from renderpretrain.data.folder.reader import Option
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
+from renderpretrain.data.readers import READERS
 from renderpretrain.data.scene import SceneDataset
 from renderpretrain.data.synthetic.room import SyntheticRoom
 from renderpretrain.data.synthetic.street import SyntheticStreet
 from renderpretrain.data.words import DataWord, data_words, folder_options, listed
 
 ROOMS = ("synthetic-room", "synthetic-room-night")
-KINDS = ("synthetic", *ROOMS, "folder:PATH")
+KINDS = ("synthetic", *ROOMS, *(f"{name}:PATH" for name in READERS))
 
 NUM_SCENES = 64
 """Synthetic scenes where the user does not say."""
@@ -39,8 +41,9 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     """The data set a word names.
 
     Args:
-        spec: ``synthetic`` (streets), ``synthetic-room``, ``synthetic-room-night``, or ``folder:PATH``.
-            Options of a folder may follow its path:
+        spec: ``synthetic`` (streets), ``synthetic-room``, ``synthetic-room-night``, or ``NAME:PATH`` with the
+            name of a format (:data:`renderpretrain.data.readers.READERS`): ``folder:PATH`` is the project's
+            own, ``frames.json``. Options of a recording may follow its path:
             ``folder:PATH?sensor_origin=0,0.6,1.8&max_points=60000&views_per_scene=4``. Several data sets,
             joined with ``+``, are mixed; after an ``@`` stands how often one occurs relative to the others:
             ``folder:A@4+folder:B@2+folder:C``. See :class:`MixedScenes`. A folder whose own name contains
@@ -68,9 +71,9 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
         options |= {"skip": skip, "places": places}
         return _mixed(words, holdout, count - holdout, options)
     (word,) = words
-    if word.kind == "folder" and word.path:
-        left_out = (skip or {}).get(str(word.alone), ())
-        return _folder(word, image_size=image_size, sweeps=sweeps, skip=left_out, places=places)
+    if word.is_recording:
+        told = {"image_size": image_size, "sweeps": sweeps, "places": places, **folder_arguments(word)}
+        return SceneFolder(word.path, skip=(skip or {}).get(str(word.alone), ()), **told)
     if word.kind == "synthetic":
         street = SyntheticStreet(
             count,
@@ -151,7 +154,7 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+OPTIONS: dict[str, Option] = {
     "sensor_origin": (_triple, "x,y,z in metres"),
     "max_points": (_count(1), "a whole number of at least 1"),
     "views_per_scene": (_count(1), "a whole number of at least 1"),
@@ -160,17 +163,33 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "cameras": (_names, "different names with commas"),
     "outside": ({"0": False, "1": True}.__getitem__, "0 or 1"),
 }
-"""What may follow a folder's path, by the names of the arguments of :class:`SceneFolder`."""
+"""What may follow a recording's path, by the names of the arguments of :class:`SceneFolder`."""
 
 
-def _folder(word: DataWord, **values: Any) -> SceneFolder:
-    """A scene folder with the options after its path."""
+def folder_arguments(word: DataWord) -> dict[str, Any]:
+    """What the options of a recording's word say, by the names of :class:`SceneFolder`'s arguments.
+
+    Among them is ``reader``, of the format that the word names, told what the options say to it.
+
+    Raises:
+        ValueError: For an option that there is not, or a value that it cannot have.
+    """
+    reader, values = READERS[word.kind], dict[str, Any]()
     for name, text in folder_options(word.options).items():
-        if name not in OPTIONS:
-            raise ValueError(f"data: expected the options {', '.join(OPTIONS)}, got {name[:40]!r}")
-        read, expected = OPTIONS[name]
-        try:
-            values[name] = read(text)
-        except (ValueError, KeyError):
-            raise ValueError(f"data: {name}: expected {expected}, got {text[:40]!r}") from None
-    return SceneFolder(word.path, **values)
+        if name in reader.options:
+            reader = reader.told(**{name: _read_option(name, text, reader.options[name])})
+        elif name in OPTIONS:
+            values[name] = _read_option(name, text, OPTIONS[name])
+        else:
+            known = ", ".join([*reader.options, *OPTIONS])
+            raise ValueError(f"data: expected the options {known}, got {name[:40]!r}")
+    return {**values, "reader": reader}
+
+
+def _read_option(name: str, text: str, option: Option) -> Any:
+    """The value of an option."""
+    read, expected = option
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"data: {name}: expected {expected}, got {text[:40]!r}") from None

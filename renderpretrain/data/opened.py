@@ -23,7 +23,7 @@ def word_of(dataset: SceneDataset, *, frames_per_street: int = 1) -> str | None:
         frames_per_street: Consecutive scenes of a synthetic street, as the word would be opened.
     """
     if isinstance(dataset, SceneFolder):
-        return str(DataWord("folder", str(dataset.path.expanduser().resolve()), _options(dataset)))
+        return str(DataWord(dataset.reader.name, str(dataset.path.expanduser().resolve()), _options(dataset)))
     if isinstance(dataset, MixedScenes):
         return _mixture(dataset)
     if isinstance(dataset, SyntheticStreet):
@@ -53,12 +53,19 @@ def _mixture(dataset: MixedScenes) -> str | None:
 
 def _options(folder: SceneFolder) -> str:
     """What follows a folder's path where it was not opened as it is."""
-    told = []
+    told = [f"{name}={_said(value)}" for name, value in folder.reader.values.items()]
     for name, (standard, say) in WRITTEN.items():
         value = folder.arguments[name]
         if value != standard:
             told.append(f"{name}={say(value)}")
     return "&".join(told)
+
+
+def _said(value: Any) -> str:
+    """The value of a reader's option as a word says it."""
+    if isinstance(value, tuple):
+        return ",".join(quote(str(item), safe="") for item in value)
+    return str(int(value)) if isinstance(value, bool) else quote(str(value), safe="")
 
 
 WRITTEN: dict[str, tuple[Any, Callable[[Any], str]]] = {

@@ -1,5 +1,7 @@
 """The words that name data sets: ``folder:PATH?options@share``, several of them joined by ``+``.
 
+In the place of ``folder`` stands the name of a format, see :data:`renderpretrain.data.readers.READERS`.
+
 Paths may contain ``+``, ``@`` and ``?`` themselves, as logs do that are named after their time zone
 (``...+0800``) or rate (``@10``). A folder that exists wins over any other reading; where none does, or two
 do, ``%2B``, ``%40``, ``%3F`` and ``%25`` stand for ``+``, ``@``, ``?`` and ``%`` of a path.
@@ -12,7 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
-JOIN = re.compile(r"\+(?=synthetic|folder:)")
+from renderpretrain.data.readers import READERS
+
+FORMAT = re.compile(f"({'|'.join(map(re.escape, READERS))}):")
+"""What a recording's word begins with."""
+
+JOIN = re.compile(rf"\+(?=synthetic|{FORMAT.pattern})")
 """What joins data sets; a plus sign within a path does not."""
 
 SHARE = re.compile(r"(.*?)(?:@([0-9]{1,9}))?", re.DOTALL)
@@ -29,7 +36,7 @@ class DataWord:
     """One data set as a user names it.
 
     Attributes:
-        kind: ``folder``, ``synthetic``, or whatever else was typed.
+        kind: The name of a format (``folder``), ``synthetic``, or whatever else was typed.
         path: Of a folder.
         options: What follows the ``?`` behind a folder's path.
         share: How often it occurs in a mixture relative to the others; ``None`` where the word does not say.
@@ -44,6 +51,11 @@ class DataWord:
     def is_synthetic(self) -> bool:
         """Whether its scenes are made, in any number."""
         return self.kind.startswith("synthetic")
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it names a folder and the format of what is in it."""
+        return self.kind in READERS and bool(self.path)
 
     @property
     def alone(self) -> "DataWord":
@@ -102,21 +114,22 @@ def listed(value: str) -> tuple[str, ...]:
 def _first(text: str) -> tuple[DataWord, int]:
     """The first data set of a text, and how many characters name it."""
     ends = [match.start() for match in JOIN.finditer(text)] + [len(text)]
-    if text.startswith("folder:"):
+    named = FORMAT.match(text)
+    if named:
         for end in reversed(ends):
-            for word in _readings(text[len("folder:") : end]):
+            for word in _readings(text[named.end() : end]):
                 if word:
-                    return word, end
+                    return replace(word, kind=named[1]), end
     plain, share = _with_share(text[: ends[0]])
     kind, _, rest = plain.partition(":")
-    if kind != "folder":
+    if kind not in READERS:
         return DataWord(plain, share=share), ends[0]
     path, _, options = rest.partition("?")
     return DataWord(kind, _unescaped(path), options, share), ends[0]
 
 
 def _readings(text: str) -> Iterator[DataWord | None]:
-    """What stands behind ``folder:`` read in all ways, the most literal first; ``None`` without a folder."""
+    """What stands behind a format's name read in all ways, the most literal first; ``None``: no folder."""
     yield _existing(text, "", None)
     plain, share = _with_share(text)
     yield _existing(plain, "", share)

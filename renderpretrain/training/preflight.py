@@ -19,6 +19,8 @@ from renderpretrain.data import (
     missing,
 )
 from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folder.index import FRAMES_JSON
+from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.recipes import RECIPES
@@ -64,6 +66,7 @@ class FolderFrames:
         cameras: Names of the cameras that are asked for; ``None`` for all.
         sweeps: How many are merged.
         skipped: Positions of the frames that are left out already.
+        reader: Of the recording's format.
     """
 
     path: str | Path
@@ -71,15 +74,23 @@ class FolderFrames:
     cameras: Sequence[str] | None = None
     sweeps: int = 1
     skipped: Collection[int] = ()
+    reader: Reader = FRAMES_JSON
 
     @classmethod
     def of(cls, folder: SceneFolder) -> "FolderFrames":
         """What an open folder reads."""
-        return cls(folder.path, folder.access.outside, folder.asked_cameras, folder.sweeps, folder.skipped)
+        return cls(
+            folder.path,
+            folder.access.outside,
+            folder.asked_cameras,
+            folder.sweeps,
+            folder.skipped,
+            folder.reader,
+        )
 
     def frames(self, say: Callable[[str], None]) -> list[FrameFacts]:
         """Facts about the frames that are not left out, with the cameras that are asked for."""
-        found = inspect_folder(self.path, outside=self.outside, say=say)
+        found = inspect_folder(self.path, outside=self.outside, reader=self.reader, say=say)
         frames = [frame for frame in found if frame.position not in self.skipped]
         if self.cameras is None:
             return frames
@@ -119,7 +130,7 @@ class Preflight:
         frames, needs = recording.frames(self.say), needs_of(self.config)
         needs = replace(needs, poses=needs.poses or recording.sweeps > 1)
         self._check_all(recording.path, frames, needs)
-        bad = faults(recording.path, frames, needs)
+        bad = faults(Path(recording.path) / recording.reader.table, frames, needs)
         if bad:
             self._report_faults(recording.path, bad, len(frames))
         _check_places(recording.path, [frame for frame in frames if frame.position not in bad], needs)
@@ -257,7 +268,7 @@ def _word_of(folder: SceneFolder, data: str, known: Iterable[str]) -> str:
     words = [word.alone for text in (data, *known) for word in data_words(text)]
     named = [str(word) for word in words if word.path and Path(word.path).expanduser().resolve() == path]
     before = [name for name in named if name in known]
-    return next(iter(before or named), str(DataWord("folder", str(path))))
+    return next(iter(before or named), str(DataWord(folder.reader.name, str(path))))
 
 
 def _changed(config: BaseModel, way: str) -> BaseModel:

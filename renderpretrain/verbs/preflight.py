@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from renderpretrain.data.words import DataWord, data_words, folder_options, listed
+from renderpretrain.data.open import folder_arguments
+from renderpretrain.data.words import DataWord, data_words
 from renderpretrain.runs import PrintLine, RunDescription
 from renderpretrain.training.preflight import FolderFrames, Preflight
 
@@ -33,7 +34,7 @@ def check_recordings(
     )
     skipped = dict(description.skipped)
     for word in data_words(description.data):
-        if word.kind == "folder" and word.path:
+        if word.is_recording:
             name = str(word.alone)
             known = skipped.get(name, ())
             bad = preflight.bad_frames(_frames(description, word, known))
@@ -43,7 +44,12 @@ def check_recordings(
 
 def _frames(description: RunDescription, word: DataWord, skipped: Collection[int]) -> FolderFrames:
     """What a word says of a folder."""
-    options = folder_options(word.options)
-    asked = listed(options["cameras"]) if "cameras" in options else None
-    sweeps = description.settings.sweeps
-    return FolderFrames(word.path, options.get("outside") == "1", asked, sweeps, skipped)
+    told = folder_arguments(word)
+    return FolderFrames(
+        word.path,
+        outside=told.get("outside", False),
+        cameras=told.get("cameras"),
+        sweeps=description.settings.sweeps,
+        skipped=skipped,
+        reader=told["reader"],
+    )

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from renderpretrain.data import SceneFolder, SyntheticRoom, SyntheticStreet, open_data, write_scene_folder
+from renderpretrain.data.readers import READERS
 
 
 def test_words_name_data_sets():
@@ -38,7 +39,9 @@ def test_a_path_without_its_kind_is_told_the_word(tmp_path):
 def test_an_unknown_word_lists_the_kinds_and_the_nearest(spec, hint):
     with pytest.raises(ValueError) as caught:
         open_data(spec)
-    kinds = "synthetic, synthetic-room, synthetic-room-night, folder:PATH"
+    kinds = ", ".join(
+        ["synthetic", "synthetic-room", "synthetic-room-night", *(f"{n}:PATH" for n in READERS)]
+    )
     assert str(caught.value) == f"data: expected one of {kinds}, got {spec!r}; {hint}"
 
 

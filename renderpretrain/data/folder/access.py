@@ -1,4 +1,4 @@
-"""Opening what ``frames.json`` names: regular files of bounded size that lie within the folder."""
+"""Opening what the index of a recording names: regular files of bounded size that lie within the folder."""
 
 import logging
 import os
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from renderpretrain.data.folder.fields import SceneFolderError, one_line
+
+INDEX = "frames.json"
+"""Name of the file that describes a folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +41,23 @@ class FolderAccess:
         path: The folder.
         outside: Whether files may lie elsewhere.
         remark: Told of what can be read and looks wrong: the folder, the kind, and one line.
+        table: What describes the frames: messages name it.
     """
 
     path: Path
     outside: bool = False
     remark: Callable[[Path, str, str], None] = remark_once
+    table: str = INDEX
 
     @cached_property
     def _home(self) -> Path:
         """The path of the folder, with links resolved."""
         return Path(os.path.realpath(self.path))
+
+    @property
+    def described_in(self) -> Path:
+        """The file or folder that describes the frames."""
+        return self.path / self.table
 
     def doubt(self, kind: str, name: str, where: str, words: str) -> None:
         """Remark on a file: ``where`` is its frame and field, ``words`` what was expected and what came."""
@@ -98,6 +108,27 @@ class FolderAccess:
             stream.close()
             raise SceneFolderError(f"{file}: {where}: expected at most {most} bytes, got {size}")
         return stream
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all that lies in a folder, sorted.
+
+        Args:
+            folder: Its path within this one; the empty text is this folder itself.
+
+        Raises:
+            SceneFolderError: If there is no such folder, or it lies outside.
+        """
+        place = self.path / folder
+        try:
+            if not self.outside and not Path(os.path.realpath(place)).is_relative_to(self._home):
+                raise SceneFolderError(
+                    f"{place}: expected a folder within {self.path} (outside=1 allows others), got a link to "
+                    f"{os.path.realpath(place)}"
+                )
+            return sorted(os.listdir(place))
+        except OSError as error:
+            reason = "nothing" if isinstance(error, FileNotFoundError) else error.strerror
+            raise SceneFolderError(f"{place}: expected a folder, got: {reason}") from error
 
     def _unreadable(self, name: str, where: str, error: Exception, what: str = "file") -> SceneFolderError:
         """The error for a file that the system does not give."""

@@ -1,9 +1,8 @@
 """Depth images and pictures of classes: one integer a pixel; a fault names file, frame and field."""
 
-from collections.abc import Callable
-
 import numpy as np
 
+from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import MOST_PIXELS, SceneFolderError
 from renderpretrain.data.folder.pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
 
@@ -45,34 +44,17 @@ def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> n
     return np.where(measured, values, 0).astype(np.float32) / np.float32(scale)
 
 
-def read_classes(entry: PictureFile, named: int) -> np.ndarray:
+def read_classes(entry: PictureFile, classes: StoredClasses) -> np.ndarray:
     """A picture of class numbers as int64, of any size with the shape of ``entry``'s.
 
     Args:
         entry: The file.
-        named: Numbers from this on have no name and become -1.
+        classes: Which stored numbers are classes; others become -1.
 
     Raises:
         SceneFolderError: As :func:`read_image`.
     """
-    values = _integers(entry)
-    return known_classes(values, named, entry.doubt)
-
-
-def known_classes(values: np.ndarray, named: int, doubt: Callable[[str, str], None]) -> np.ndarray:
-    """Class numbers as int64, -1 where they have no name; the largest of their type needs none.
-
-    Args:
-        values: Integers of 8 or 16 bits.
-        named: Numbers below this have a name.
-        doubt: Told of others, with a kind and words.
-    """
-    classes = values.astype(np.int64)
-    known = classes < named
-    odd = classes[~known & (classes != np.iinfo(values.dtype).max)]
-    if len(odd):
-        doubt("classes", f"expected class numbers that semseg_classes names, got {odd.max()}: it is no class")
-    return np.where(known, classes, -1)
+    return classes.of(_integers(entry), entry.doubt)
 
 
 def _integers(entry: PictureFile) -> np.ndarray:

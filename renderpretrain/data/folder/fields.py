@@ -229,6 +229,15 @@ def _check_classes(value: dict[int, str]) -> dict[int, str]:
     return value
 
 
+def _check_class_map(value: dict[int, int]) -> dict[int, int]:
+    """Stored numbers of 32 bits at most, and classes that can have a name or are none (-1)."""
+    for stored, number in value.items():
+        if not (0 <= stored < 2**32 and -1 <= number < MOST_CLASSES):
+            what = f"stored numbers from 0 on and class numbers from -1 to {MOST_CLASSES - 1}"
+            raise expected(what, {stored: number})
+    return value
+
+
 def within(what: str, low: int | float, high: int | float) -> AfterValidator:
     """The check that a number is in ``[low, high]``; NaN never is."""
 
@@ -259,5 +268,6 @@ Distortion = Annotated[list[float], AfterValidator(check_lens)]
 Columns = Annotated[list[str], AfterValidator(_check_columns)]
 File = Annotated[str, AfterValidator(_check_file)]
 Classes = Annotated[dict[int, str], AfterValidator(_check_classes)]
+ClassMap = Annotated[dict[int, int], AfterValidator(_check_class_map)]
 Levels = Annotated[list[float], AfterValidator(_check_levels)]
 Pixels = Annotated[int, within("1 to 65535 pixels", 1, 65535)]

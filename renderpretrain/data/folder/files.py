@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.depths import known_classes
+from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import (
     COLORS,
     FARTHEST,
@@ -17,31 +17,13 @@ from renderpretrain.data.folder.fields import (
     brief,
     is_read,
 )
-from renderpretrain.data.folder.geometry import FAR
+from renderpretrain.data.folder.geometry import FAR, nearest_rigid
 from renderpretrain.data.folder.schema import LidarEntry
+from renderpretrain.data.folder.stored import stored_labels, stored_rows
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
-
-SWEEP_BYTES = 2**30
-"""Largest file of a sweep: some fifty million points."""
 
 UNUSED = ("t", "time", "timestamp", "lag", "offset_s", "t_minus_timestamp_s", "_", "label", "class")
 """Columns that nobody takes for a misspelt intensity."""
-
-HEADERS = {
-    b"\x93NUMPY": ".npy",
-    b"# .PCD": ".pcd",
-    b"VERSION ": ".pcd",
-    b"ply\n": ".ply",
-    b"ply\r": ".ply",
-    b"PK\x03\x04": ".npz or .zip",
-    b"LASF": ".las",
-    b"\x89HDF": ".hdf5",
-    b"FEA1": ".feather",
-    b"ARROW1": ".feather",
-    b"PAR1": ".parquet",
-    b"\x89PNG": ".png",
-}
-"""How files begin that are no raw rows."""
 
 CLIPPED = 0.01
 """Share of intensities outside of [0, 1] that is no chance: a retroreflector is clipped, a street is not."""
@@ -101,39 +83,39 @@ def known_columns(entry: LidarEntry) -> tuple[str, ...]:
     return (*known, *(NORMAL_COLUMNS if set(NORMALS) <= set(entry.columns) else ()))
 
 
-def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, named: int) -> Sweep:
+def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: StoredClasses) -> Sweep:
     """Decode a sweep and drop rows in which a number in use is not finite.
 
     Args:
         access: How the folder's files are read.
         entry: What ``frames.json`` says of it.
         frame: How messages call its frame.
-        named: Class numbers below this have a name; the labels of others are -1.
+        classes: Which stored numbers are classes; the labels of others are -1.
 
     Raises:
         SceneFolderError: If a file is missing or truncated, or no point is left.
     """
     where = f"{access.path / entry.file}: {frame}: lidar.file"
-    table = _table(access, entry, frame)
+    table = stored_rows(access, entry, frame)
     used = [entry.columns.index(c) for c in "xyz"]
     scaled = next((i for i, name in enumerate(entry.columns) if SCALED.fullmatch(name)), None)
     finite = np.isfinite(table[:, used if scaled is None else [*used, scaled]]).all(-1)
     if not finite.any():
         raise SceneFolderError(f"{where}: expected a finite point, got none in {len(table)} rows")
-    coordinates = table[finite][:, used]
+    coordinates = _in_lidar_frame(table[finite][:, used], entry)
     far = np.abs(coordinates).max()
     if far > FARTHEST:
         raise SceneFolderError(f"{where}: expected x, y, z within {FARTHEST:g} m, got {far:.3g}")
     middle = coordinates[:: 1 + len(coordinates) // 1000].astype(np.float64).mean(0).round()
     offset = middle if np.abs(middle).max() > FAR else np.zeros(3)
-    if offset.any() and entry.dtype == "float32":
+    if offset.any() and coordinates.dtype == np.float32:
         step = np.spacing(np.float32(far))
         words = f"expected float64 so far from the origin, got float32, which keeps steps of {step:g} m there"
         access.doubt("far in float32", entry.file, f"{frame}: lidar.dtype", words)
     points = np.zeros((len(coordinates), 4), dtype=np.float32)
     points[:, :3] = coordinates - offset if offset.any() else coordinates
     points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
-    labels = None if entry.semseg_file is None else _labels(access, entry.semseg_file, frame, len(table))
+    labels = None if entry.semseg_file is None else stored_labels(access, entry, frame, len(table))
     if not finite.all():
         others = f"expected finite points, got {np.count_nonzero(~finite)} others"
         access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
@@ -141,32 +123,25 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, named: int) 
     return Sweep(
         points=points,
         rings=_rings(access, entry, frame, table[finite]),
-        labels=None if labels is None else known_classes(labels[finite], named, doubt),
+        labels=None if labels is None else classes.of(labels[finite], doubt),
         offset=offset,
         colors=_colors(table[finite], entry, f"{access.path / entry.file}: {frame}"),
         normals=_normals(table[finite], entry),
     )
 
 
+def _in_lidar_frame(coordinates: np.ndarray, entry: LidarEntry) -> np.ndarray:
+    """Coordinates of points that are stored in another frame, which may be a map: exact in float64."""
+    if entry.file_to_lidar is None:
+        return coordinates
+    exact = coordinates.astype(np.float64)
+    motion = nearest_rigid(entry.file_to_lidar, exact.mean(0))
+    return exact @ motion[:3, :3].T + motion[:3, 3]
+
+
 def _doubt_labels(access: FolderAccess, entry: LidarEntry, frame: str, kind: str, words: str) -> None:
     """Remark on a sweep's labels."""
     access.doubt(kind, entry.semseg_file or "", f"{frame}: lidar.semseg_file", words)
-
-
-def _table(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarray:
-    """The rows of the file, as they are stored."""
-    where = f"{access.path / entry.file}: {frame}: lidar.file"
-    raw = access.read(entry.file, f"{frame}: lidar.file", SWEEP_BYTES)
-    header = next((kind for start, kind in HEADERS.items() if raw.startswith(start)), None)
-    if header is not None:
-        raise SceneFolderError(f"{where}: expected raw rows without a header, got a {header} file")
-    width = len(entry.columns) * np.dtype(entry.dtype).itemsize
-    if len(raw) % width:
-        raise SceneFolderError(
-            f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
-            f"{entry.dtype}), got {len(raw)} bytes"
-        )
-    return np.frombuffer(raw, dtype=np.dtype(entry.dtype).newbyteorder("<")).reshape(-1, len(entry.columns))
 
 
 def _intensity(
@@ -255,14 +230,3 @@ def _normals(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     known = np.isfinite(length) & (length > 0)
     return np.where(known, rows / np.where(known, length, 1), 0).astype(np.float32)
-
-
-def _labels(access: FolderAccess, name: str, frame: str, count: int) -> np.ndarray:
-    """Class labels of a sweep, one byte per point."""
-    labels = np.frombuffer(access.read(name, f"{frame}: lidar.semseg_file", SWEEP_BYTES), dtype=np.uint8)
-    if len(labels) != count:
-        raise SceneFolderError(
-            f"{access.path / name}: {frame}: lidar.semseg_file: expected {count} bytes, one per point, got "
-            f"{len(labels)}"
-        )
-    return labels

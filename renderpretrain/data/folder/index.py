@@ -8,12 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.access import INDEX, FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief, expected, one_line
+from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
-
-INDEX = "frames.json"
-"""Name of the file that describes a folder."""
 
 INDEX_BYTES = 2**29
 """Largest ``frames.json``: a day of recording has a tenth."""
@@ -23,70 +21,90 @@ INDOOR = ("posed_rgbd", "posed_rgb")
 
 
 def read_index(
-    path: Path, *, outside: bool = False, skip: Collection[int] = ()
+    path: Path, *, outside: bool = False, skip: Collection[int] = (), reader: Reader | None = None
 ) -> OutdoorFolder | IndoorFolder:
-    """The parsed ``frames.json`` of a folder.
+    """The index of a recording.
 
     Args:
         path: The folder.
         outside: Whether files may lie elsewhere.
         skip: Frames to leave out, by their position in the list.
+        reader: Of the format; ``None`` reads ``frames.json``.
 
     Raises:
         SceneFolderError: With the first problem.
     """
-    index, problems = parse_index(path, outside=outside, skip=skip)
+    index, problems = parse_index(path, outside=outside, skip=skip, reader=reader)
     if index is None:
         raise SceneFolderError(problems[0])
     return index
 
 
 def parse_index(
-    path: Path, *, outside: bool = False, skip: Collection[int] = ()
+    path: Path, *, outside: bool = False, skip: Collection[int] = (), reader: Reader | None = None
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[str]]:
-    """The parsed ``frames.json``, or all that is wrong with it, one line each; as :func:`read_index`."""
-    index, problems = placed_problems(path, outside=outside, skip=skip)
+    """The index, or all that is wrong with it, one line each; as :func:`read_index`."""
+    reader = reader or FRAMES_JSON
+    access = FolderAccess(path, outside, table=reader.table)
+    try:
+        content = reader.content(access)
+    except SceneFolderError as error:
+        return None, [str(error)]
+    index, problems = placed_problems(access, content, skip)
     return index, [line for _, line in problems]
 
 
 def placed_problems(
-    path: Path, *, outside: bool = False, skip: Collection[int] = ()
+    access: FolderAccess, content: Any, skip: Collection[int] = ()
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[tuple[int | None, str]]]:
-    """Problems that :func:`parse_index` finds, each with the position of its frame, or with ``None``."""
-    file = path / INDEX
-    try:
-        content = _content(path)
-    except SceneFolderError as error:
-        return None, [(None, str(error))]
+    """The index that a content describes; or its problems, each with its frame's position, or ``None``.
+
+    Args:
+        access: Of the folder.
+        content: Of ``frames.json``, or what another format's reader says in its place.
+        skip: Frames to leave out, by their position in the list.
+    """
+    file = access.described_in
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in OUTDOOR + INDOOR:
         got = brief([kind])[1:-1]
         return None, [(None, f"{file}: format: expected one of {', '.join(OUTDOOR + INDOOR)}, got {got}")]
+    unread: list[tuple[int | None, str]] = []
     if isinstance(content.get("frames"), list):
-        content["frames"] = _placed(content["frames"], skip)
+        content, unread = _placed(content, skip)
+        if unread and not content["frames"]:
+            return None, unread
     try:
         model: type[OutdoorFolder] | type[IndoorFolder] = OutdoorFolder if kind in OUTDOOR else IndoorFolder
-        return model.model_validate(content, context={"outside": outside}), []
+        index = model.model_validate(content, context={"outside": access.outside})
+        return (None if unread else index), unread
     except ValidationError as error:
         found = ((_frame_of(detail, content), _line(detail, content)) for detail in error.errors())
-        return None, [
+        return None, unread + [
             (None if frame is None else frame["position"], one_line(f"{file}: {line}"))
             for frame, line in found
         ]
 
 
-def _placed(frames: list[Any], skip: Collection[int]) -> list[dict[str, Any]]:
-    """The frames that are not skipped; each knows its position in the list."""
-    kept = ((position, frame) for position, frame in enumerate(frames) if position not in skip)
-    return [
-        {**frame, "position": position} if isinstance(frame, dict) else {"position": position}
-        for position, frame in kept
-    ]
+def _placed(
+    content: dict[str, Any], skip: Collection[int]
+) -> tuple[dict[str, Any], list[tuple[int | None, str]]]:
+    """The content with the frames that stay, each knowing its position; and those not described."""
+    frames, unread = [], []
+    for position, frame in enumerate(content["frames"]):
+        if position in skip:
+            continue
+        if isinstance(frame, UnreadFrame):
+            unread.append((position, frame.line))
+        else:
+            told = frame if isinstance(frame, dict) else {}
+            frames.append({**told, "position": position})
+    return {**content, "frames": frames}, list(unread)
 
 
-def _content(path: Path) -> Any:
+def _content(access: FolderAccess) -> Any:
     """The JSON of a folder's ``frames.json``."""
-    file = path / INDEX
+    path, file = access.path, access.path / INDEX
     if not path.is_dir():
         got = "a file" if path.exists() else "nothing"
         raise SceneFolderError(f"{path}: expected a folder with {INDEX}, got {got}")
@@ -105,6 +123,10 @@ def _content(path: Path) -> Any:
         ) from error
     except RecursionError as error:
         raise SceneFolderError(f"{file}: expected JSON, got brackets hundreds of levels deep") from error
+
+
+FRAMES_JSON = Reader("folder", _content, INDEX)
+"""Reads the project's own format."""
 
 
 def _frame_of(detail: ErrorDetails, content: dict[str, Any]) -> dict[str, Any] | None:

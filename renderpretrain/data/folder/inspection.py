@@ -15,7 +15,8 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
-from renderpretrain.data.folder.index import INDEX, placed_problems
+from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
+from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
@@ -83,7 +84,11 @@ class FrameFacts:
 
 
 def inspect_folder(
-    path: str | Path, *, outside: bool = False, say: Callable[[str], None] = lambda line: None
+    path: str | Path,
+    *,
+    outside: bool = False,
+    reader: Reader = FRAMES_JSON,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[FrameFacts]:
     """Facts about every frame of a scene folder; all files are decoded, several at a time.
 
@@ -93,27 +98,29 @@ def inspect_folder(
     Args:
         path: The folder.
         outside: Whether ``frames.json`` may name files outside of the folder.
+        reader: Of the recording's format.
         say: Told what takes time.
 
     Raises:
-        SceneFolderError: If ``frames.json`` cannot be read, or none of its frames.
+        SceneFolderError: If its tables cannot be read, or none of its frames.
     """
-    path = Path(path)
-    memory = _memory(path)
+    access = FolderAccess(Path(path), outside, table=reader.table)
+    memory = _memory(access.path, reader)
     with _alone(memory):
-        known = _remembered(memory, path)
+        content = reader.content(access)
+        described = hashlib.sha256(json.dumps(content, default=repr).encode()).hexdigest()
+        known = _remembered(memory, access.path, described)
         if known is None:
-            known = _inspected(path, outside, say)
-            _remember(memory, path, known)
+            known = _inspected(access, content, say)
+            _remember(memory, access.path, described, known)
     return known
 
 
-def _inspected(path: Path, outside: bool, say: Callable[[str], None]) -> list[FrameFacts]:
+def _inspected(access: FolderAccess, content: Any, say: Callable[[str], None]) -> list[FrameFacts]:
     """The facts, from the files."""
-    index, broken = _readable(path, outside)
-    access = FolderAccess(path, outside)
+    index, broken = _readable(access, content)
     whole = range(len(index.frames)) if isinstance(index, OutdoorFolder) else index.tracked
-    say(f"checking {len(whole) + len(broken)} frames of {path}")
+    say(f"checking {len(whole) + len(broken)} frames of {access.path}")
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda place: _facts(access, index, place), whole))
     return sorted([*found, *broken], key=lambda frame: frame.position)
@@ -125,11 +132,11 @@ def missing(frames: Sequence[FrameFacts], needs: Needs) -> list[str]:
     return [name for name in names if getattr(needs, name) and not any(getattr(f, name) for f in frames)]
 
 
-def faults(path: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> dict[int, list[str]]:
+def faults(table: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> dict[int, list[str]]:
     """What is wrong with frames of which others are right, one line each, by the frames' positions.
 
     Args:
-        path: The folder.
+        table: The file or folder that describes the frames, for messages.
         frames: Of one recording.
         needs: What is learned from; it is :func:`missing` nothing.
     """
@@ -138,7 +145,7 @@ def faults(path: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> dict
     strangers = _strangers(frames, needs)
     found = {}
     for frame in frames:
-        where = f"{Path(path) / INDEX}: {frame.name}"
+        where = f"{table}: {frame.name}"
         lines = list(frame.faults)
         if not lines:
             lines += [f"{where}: {line}" for line in _lacking(frame, needs, rig)]
@@ -182,16 +189,16 @@ def _strangers(frames: Sequence[FrameFacts], needs: Needs) -> set[str]:
     return {name for frame in frames if set(frame.cameras) <= few for name in frame.cameras}
 
 
-def _readable(path: Path, outside: bool) -> tuple[OutdoorFolder | IndoorFolder, list[FrameFacts]]:
-    """The frames that ``frames.json`` describes rightly, and facts about the others."""
-    index, problems = placed_problems(path, outside=outside)
+def _readable(access: FolderAccess, content: Any) -> tuple[OutdoorFolder | IndoorFolder, list[FrameFacts]]:
+    """The frames that a content describes rightly, and facts about the others."""
+    index, problems = placed_problems(access, content)
     lines: dict[int, list[str]] = {}
     for position, line in problems:
         if position is None:
             raise SceneFolderError(line)
         lines.setdefault(position, []).append(line)
     if index is None:
-        index, left = placed_problems(path, outside=outside, skip=lines)
+        index, left = placed_problems(access, content, skip=lines)
         if index is None:
             raise SceneFolderError(problems[0][1] if problems else left[0][1])
     return index, [FrameFacts(position, f"frame {position}", faults) for position, faults in lines.items()]
@@ -220,10 +227,11 @@ def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int
     return FrameFacts(**of_frame, files=[file for file in files if file is not None])
 
 
-def _memory(path: Path) -> Path:
-    """Where what is known of a folder is remembered."""
+def _memory(path: Path, reader: Reader) -> Path:
+    """Where what is known of a recording is remembered."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    said = f"\n{reader.name} {sorted(reader.values.items())}" if reader != FRAMES_JSON else ""
+    name = hashlib.sha256(os.fsencode(path.resolve()) + said.encode()).hexdigest()[:32]
     return cache / "renderpretrain" / "checked" / f"{name}.json"
 
 
@@ -243,9 +251,9 @@ def _alone(memory: Path) -> Iterator[None]:
         yield
 
 
-def _digest(path: Path, files: Collection[str]) -> str:
-    """What changes when ``frames.json`` or a file that it names does."""
-    digest = hashlib.sha256((path / INDEX).read_bytes())
+def _digest(path: Path, described: str, files: Collection[str]) -> str:
+    """What changes when the description of a recording or a file that it names does."""
+    digest = hashlib.sha256(described.encode())
     for name in files:
         try:
             told = os.stat(path / name)
@@ -255,20 +263,20 @@ def _digest(path: Path, files: Collection[str]) -> str:
     return digest.hexdigest()
 
 
-def _remembered(memory: Path, path: Path) -> list[FrameFacts] | None:
+def _remembered(memory: Path, path: Path, described: str) -> list[FrameFacts] | None:
     """What was found the last time, if nothing has changed since then."""
     try:
         record = json.loads(memory.read_text())
         facts = [FrameFacts(**frame) for frame in record["frames"]]
-        same = record["digest"] == _digest(path, [name for frame in facts for name in frame.files])
+        same = record["digest"] == _digest(path, described, [name for frame in facts for name in frame.files])
         return facts if same and record["version"] == VERSION else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _remember(memory: Path, path: Path, facts: Sequence[FrameFacts]) -> None:
+def _remember(memory: Path, path: Path, described: str, facts: Sequence[FrameFacts]) -> None:
     """Write down what was found; where that is impossible, it is found again the next time."""
-    digest = _digest(path, [name for frame in facts for name in frame.files])
+    digest = _digest(path, described, [name for frame in facts for name in frame.files])
     record = {"version": VERSION, "digest": digest, "frames": [asdict(frame) for frame in facts]}
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

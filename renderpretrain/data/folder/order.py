@@ -10,7 +10,6 @@ from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
-from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 
 MAX_GAP = 1.5
@@ -79,7 +78,7 @@ def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> N
         SceneFolderError: If several are, and a frame has no pose or time.
     """
     for frame, words in stamp_problems(folder.frames):
-        access.doubt("stamps", INDEX, f"{frame_name(frame)}: timestamp", words)
+        access.doubt("stamps", access.table, f"{frame_name(frame)}: timestamp", words)
     if sweeps == 1 or len(folder.frames) == 1:
         return
     for frame in folder.frames:
@@ -89,7 +88,7 @@ def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> N
         ):
             if value is None:
                 raise SceneFolderError(
-                    f"{access.path / INDEX}: {frame_name(frame)}: {field}: expected a value because "
+                    f"{access.described_in}: {frame_name(frame)}: {field}: expected a value because "
                     f"sweeps={sweeps}, got nothing"
                 )
 

@@ -13,7 +13,7 @@ from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
-from renderpretrain.data.folder.index import INDEX, read_index
+from renderpretrain.data.folder.index import FRAMES_JSON, read_index
 from renderpretrain.data.folder.order import (
     MAX_GAP,
     Timeline,
@@ -24,6 +24,7 @@ from renderpretrain.data.folder.order import (
 )
 from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
+from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
 from renderpretrain.data.folder.views import group_views, indoor_scene
 from renderpretrain.data.scene import Scene
@@ -41,7 +42,8 @@ class SceneFolder:
 
     Attributes:
         path: The folder.
-        index: Its parsed ``frames.json``.
+        index: What its ``frames.json`` or its format's tables say.
+        reader: Of the format.
         image_size: ``(height, width)`` of the images; ``None`` without cameras.
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
         camera_names: Names of the outdoor cameras, in their places; one that a frame lacks is invalid there.
@@ -64,8 +66,9 @@ class SceneFolder:
         cameras: tuple[str, ...] | None = None,
         places: Mapping[str, int] | None = None,
         skip: Collection[int] = (),
+        reader: Reader = FRAMES_JSON,
     ) -> None:
-        """Read ``frames.json``; raw files are read scene by scene.
+        """Read the recording's tables; raw files are read scene by scene.
 
         Args:
             path: The folder.
@@ -83,7 +86,8 @@ class SceneFolder:
             cameras: Which cameras, and in which order; by default all that a frame names, in the order in
                 which they are first named. A frame that lacks one has it invalid in its place.
             places: Of cameras by their names, as another recording has them; others take what these leave.
-            skip: Frames to leave out, by their position in ``frames.json``.
+            skip: Frames to leave out, by their position in the index.
+            reader: Of the recording's format; the standard is the project's own, ``frames.json``.
 
         Raises:
             SceneFolderError: With one line that names file, frame and field.
@@ -92,16 +96,15 @@ class SceneFolder:
         check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
         self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
         self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
-        self.arguments |= {"outside": outside, "cameras": cameras, "places": places}
+        self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
-        self.path = Path(path)
-        self.access = FolderAccess(self.path, outside)
-        self.index = read_index(self.path, outside=outside, skip=skip)
+        self.path, self.reader = Path(path), reader
+        self.access = FolderAccess(self.path, outside, table=reader.table)
+        self.index = read_index(self.path, outside=outside, skip=skip, reader=reader)
         self.image_size = self._common_size() if image_size is None else image_size
         self.sweeps, self.max_points = sweeps, max_points
         self.class_names = all_class_names(self.index)
-        self._cache = MemoryCache(CACHE_BYTES)
-        self._sensor_origin = sensor_origin
+        self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
         self._groups: list[list[int]] = []
         self.camera_names: tuple[str, ...] = ()
         if isinstance(self.index, IndoorFolder):
@@ -147,7 +150,7 @@ class SceneFolder:
         for frame in self.index.frames:
             everything = (*POINT_COLUMNS, *COLOR_COLUMNS, *NORMAL_COLUMNS)
             known = everything if isinstance(frame, IndoorFrame) else known_columns(frame.lidar)
-            yield f"{self.path / INDEX}: {frame_name(frame)}", known
+            yield f"{self.access.described_in}: {frame_name(frame)}", known
 
     def _outdoor_scene(self, folder: OutdoorFolder, index: int, *, pictured: bool = True) -> Scene:
         """A frame with what belongs to it."""
@@ -192,7 +195,7 @@ class SceneFolder:
 
         def read() -> Sweep:
             frame = folder.frames[index]
-            return read_sweep(self.access, frame.lidar, frame_name(frame), folder.named_classes)
+            return read_sweep(self.access, frame.lidar, frame_name(frame), folder.classes)
 
         return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
 
@@ -279,7 +282,7 @@ class SceneFolder:
         if len(sizes) > 1:
             listed = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
             raise SceneFolderError(
-                f"{self.path / INDEX}: image sizes: expected one size or the argument "
+                f"{self.access.described_in}: image sizes: expected one size or the argument "
                 f"image_size=(height, width), got {listed}"
             )
         return next(iter(sizes), None)
@@ -290,4 +293,4 @@ class SceneFolder:
             return
         lost, of = len(folder.frames) - len(folder.tracked), len(folder.frames)
         words = f"expected a pose, got none for {lost} of {of} views, which are left out"
-        self.access.doubt("lost", INDEX, "camera_to_world", words)
+        self.access.doubt("lost", self.access.table, "camera_to_world", words)

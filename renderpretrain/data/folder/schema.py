@@ -11,10 +11,12 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import (
     MOST_PIXELS,
     Angle,
     Classes,
+    ClassMap,
     Columns,
     Distortion,
     File,
@@ -32,6 +34,9 @@ from renderpretrain.data.folder.fields import (
     named_lens,
     within,
 )
+
+Layout = Literal["rows", "npy", "npz", "pcd", "ply", "las", "feather", "pickle"]
+"""How the bytes of a sweep's file are laid out; all but the first name their columns."""
 
 Orientation = Literal["stored", "exif"]
 """Whether pictures are as their pixels are stored, or as their EXIF data turns them."""
@@ -62,7 +67,21 @@ class LidarEntry(BaseModel):
     lidar_to_ego: Pose = np.eye(4).tolist()
     ego_to_global: Pose | None = None
     sensor_origin: Vector | None = None
+    layout: Layout | None = None
+    fields: list[str] | None = None
+    file_to_lidar: Pose | None = None
     semseg_file: File | None = None
+    semseg_dtype: Literal["uint8", "uint16", "uint32"] = "uint8"
+    semseg_column: str | None = None
+    semseg_bits: Annotated[int, within("1 to 32 bits", 1, 32)] | None = None
+    semseg_divisor: Annotated[int, within("a divisor from 1 to 1e6", 1, 10**6)] = 1
+
+    @model_validator(mode="after")
+    def _has_a_field_per_column(self) -> "LidarEntry":
+        if self.fields is not None and len(self.fields) != len(self.columns):
+            what = f"fields: one per column ({len(self.columns)})"
+            raise expected(what, len(self.fields))
+        return self
 
 
 class _Picture(BaseModel):
@@ -199,13 +218,14 @@ class _Folder(BaseModel):
     dataset: str = ""
     scene: str = ""
     semseg_classes: Classes = {}
+    semseg_map: ClassMap | None = None
     orientation: Orientation | None = None
     levels: Levels | None = None
 
     @property
-    def named_classes(self) -> int:
-        """Class numbers below this have a name, perhaps a made-up one."""
-        return max(self.semseg_classes, default=0) + 1
+    def classes(self) -> StoredClasses:
+        """Which stored numbers are classes: those below the largest that has a name, or as the map says."""
+        return StoredClasses(max(self.semseg_classes, default=0) + 1, self.semseg_map)
 
 
 class OutdoorFolder(_Folder):

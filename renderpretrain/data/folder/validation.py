@@ -1,6 +1,7 @@
 """Everything that is wrong with a scene folder, found by reading all of it once, as training reads it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ from renderpretrain.data.folder.consistency import geometry_problems
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
-from renderpretrain.data.folder.index import INDEX, parse_index
+from renderpretrain.data.folder.index import FRAMES_JSON, parse_index
 from renderpretrain.data.folder.order import stamp_problems
 from renderpretrain.data.folder.pictures import frame_pictures, read_image, view_pictures
+from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, frame_name
 from renderpretrain.data.folder.views import group_views
 from renderpretrain.data.scene import Scene
 
 
-def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[str]:
-    """Problems of a folder, one line each: file, frame, field, what was expected and what came.
+def validate_scene_folder(
+    path: str | Path, *, outside: bool = False, reader: Reader = FRAMES_JSON
+) -> list[str]:
+    """Problems of a recording, one line each: file, frame, field, what was expected and what came.
 
     An empty list means that every frame loads and makes sense: :class:`SceneFolder` itself reads all of them,
     so whatever it refuses is here, and so is what it only logs: values in another unit, points that are not
@@ -31,29 +35,31 @@ def validate_scene_folder(path: str | Path, *, outside: bool = False) -> list[st
     Args:
         path: The folder.
         outside: Whether ``frames.json`` may name files outside of the folder.
+        reader: Of the recording's format.
     """
     path = Path(path)
-    index, problems = parse_index(path, outside=outside)
+    index, problems = parse_index(path, outside=outside, reader=reader)
     if index is None:
         return problems
     try:
-        folder = SceneFolder(path, image_size=_small(index), outside=outside)
+        folder = SceneFolder(path, image_size=_small(index), outside=outside, reader=reader)
     except SceneFolderError as error:
         return [str(error)]
-    return list(dict.fromkeys(_scene_problems(path, folder, index)))
+    return list(dict.fromkeys(_scene_problems(folder, index)))
 
 
-def _scene_problems(path: Path, folder: SceneFolder, index: OutdoorFolder | IndoorFolder) -> list[str]:
+def _scene_problems(folder: SceneFolder, index: OutdoorFolder | IndoorFolder) -> list[str]:
     """What reading all scenes of a folder says; some of it twice."""
     found: list[str] = []
-    folder.access = FolderAccess(path, folder.access.outside, lambda _, kind, line: found.append(line))
+    folder.access = replace(folder.access, remark=lambda _, kind, line: found.append(line))
+    path, table = folder.path, folder.access.described_in
     if isinstance(index, IndoorFolder):
-        found += _lost_views(path, index)
+        found += _lost_views(table, index)
         groups = group_views(index, None, None)
     else:
         groups = [[position] for position in range(len(index.frames))]
         for frame, words in stamp_problems(index.frames):
-            found.append(f"{path / INDEX}: {frame_name(frame)}: timestamp: {words}")
+            found.append(f"{table}: {frame_name(frame)}: timestamp: {words}")
     for number, group in enumerate(groups):
         try:
             scene = folder[number]
@@ -84,12 +90,12 @@ def _eighth(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, size[0] // 8), max(1, size[1] // 8)
 
 
-def _lost_views(path: Path, folder: IndoorFolder) -> Iterator[str]:
+def _lost_views(table: Path, folder: IndoorFolder) -> Iterator[str]:
     """Views without a pose: they are in no scene."""
     for view in folder.frames:
         if view.camera_to_world is None:
             yield (
-                f"{path / INDEX}: {frame_name(view)}: camera_to_world: expected a pose, got none: "
+                f"{table}: {frame_name(view)}: camera_to_world: expected a pose, got none: "
                 "tracking was lost, and the view is left out"
             )
 
@@ -107,7 +113,7 @@ def file_readings(
     if isinstance(folder, OutdoorFolder):
         moment = folder.frames[position]
         name = frame_name(moment)
-        yield "sweep", partial(read_sweep, access, moment.lidar, name, folder.named_classes)
+        yield "sweep", partial(read_sweep, access, moment.lidar, name, folder.classes)
         for file in frame_pictures(access, moment, name).values():
             yield "image", partial(read_image, file, _eighth(file.size))
         return
@@ -115,7 +121,7 @@ def file_readings(
     files = view_pictures(access, folder, view, frame_name(view))
     yield "image", partial(read_image, files["color"], _eighth(files["color"].size))
     if "semseg" in files:
-        yield "classes", partial(read_classes, files["semseg"], folder.named_classes)
+        yield "classes", partial(read_classes, files["semseg"], folder.classes)
     if "depth" in files:
         yield "depth", partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
 

@@ -10,7 +10,6 @@ from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.geometry import view_camera
-from renderpretrain.data.folder.index import INDEX
 from renderpretrain.data.folder.pictures import read_image, view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import LUMINANCE, Scene
@@ -142,11 +141,11 @@ def read_view(
     image = torch.from_numpy(read_image(files["color"], size)).permute(2, 0, 1)
     labels = None
     if "semseg" in files:
-        labels = torch.from_numpy(read_classes(files["semseg"], folder.named_classes))
+        labels = torch.from_numpy(read_classes(files["semseg"], folder.classes))
     pixel_labels = None if labels is None else _nearest(labels, size).to(torch.int16)
     if "depth" not in files:
         if folder.format == "posed_rgbd":
-            access.doubt("no depth", INDEX, f"{frame_name(frame)}: depth", NO_DEPTH)
+            access.doubt("no depth", access.table, f"{frame_name(frame)}: depth", NO_DEPTH)
         none = torch.zeros(0, 5)
         return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
     depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from renderpretrain.data.folder.index import INDEX
+from renderpretrain.data.folder.access import INDEX
 from renderpretrain.data.scene import Boxes, Scene
 from renderpretrain.geometry import Cameras
 from renderpretrain.geometry.sensors import POINT_COLUMNS

@@ -110,7 +110,7 @@ def _look(
     frame = folder.frames[index]
     name = frame_name(frame)
     try:
-        sweep = read_sweep(access, frame.lidar, name, folder.named_classes)
+        sweep = read_sweep(access, frame.lidar, name, folder.classes)
     except SceneFolderError:
         return
     told = frame.lidar.sensor_origin

@@ -101,7 +101,7 @@ def _pairs(folder: OutdoorFolder) -> list[tuple[int, int]]:
 def _upright(access: FolderAccess, folder: OutdoorFolder, index: int) -> np.ndarray:
     """``(P, 3)`` points near by that belong to walls, poles, trees and cars."""
     frame = folder.frames[index]
-    sweep = read_sweep(access, frame.lidar, frame_name(frame), folder.named_classes)
+    sweep = read_sweep(access, frame.lidar, frame_name(frame), folder.classes)
     points = sweep.points[:, :3] + sweep.offset
     middle = np.array(frame.lidar.sensor_origin or np.median(points, 0))
     distances = np.linalg.norm((points - middle)[:, :2], axis=-1)

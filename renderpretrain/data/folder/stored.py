@@ -1,0 +1,131 @@
+"""Files of sweeps and of their labels, from bytes to one array; a fault names file, frame and field."""
+
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+
+import numpy as np
+
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.schema import Layout, LidarEntry
+
+SWEEP_BYTES = 2**30
+"""Largest file of a sweep: some fifty million points."""
+
+LAYOUTS: Mapping[str, Layout] = {}
+"""Layout of a file by the end of its name; others are raw rows."""
+
+NAMED_COLUMNS: Mapping[str, Callable[[bytes], dict[str, np.ndarray]]] = {}
+"""What reads the layouts whose files name their columns."""
+
+HEADERS = {
+    b"\x93NUMPY": ".npy",
+    b"# .PCD": ".pcd",
+    b"VERSION ": ".pcd",
+    b"ply\n": ".ply",
+    b"ply\r": ".ply",
+    b"PK\x03\x04": ".npz or .zip",
+    b"LASF": ".las",
+    b"\x89HDF": ".hdf5",
+    b"FEA1": ".feather",
+    b"ARROW1": ".feather",
+    b"PAR1": ".parquet",
+    b"\x89PNG": ".png",
+}
+"""How files begin that are no raw rows."""
+
+
+def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarray:
+    """The rows of a sweep's file as they are stored, ``(P, len(entry.columns))``, float32 or float64.
+
+    Args:
+        access: How the folder's files are read.
+        entry: What the index says of the sweep.
+        frame: How messages call its frame.
+
+    Raises:
+        SceneFolderError: If the file is missing, truncated, of another layout, or lacks a column.
+    """
+    where = f"{access.path / entry.file}: {frame}: lidar.file"
+    raw = access.read(entry.file, f"{frame}: lidar.file", SWEEP_BYTES)
+    layout = entry.layout or layout_of(entry.file)
+    if layout == "rows":
+        return _raw_rows(raw, entry, where)
+    columns = _named_columns(raw, layout, where)
+    rows = []
+    for name in entry.fields or entry.columns:
+        if name not in columns:
+            raise SceneFolderError(f"{where}: expected a column {brief(name)}, got {brief([*columns])}")
+        rows.append(columns[name])
+    exact = all(column.dtype.itemsize < 4 or column.dtype == np.float32 for column in rows)
+    return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")
+
+
+def stored_labels(access: FolderAccess, entry: LidarEntry, frame: str, count: int) -> np.ndarray:
+    """The stored class number of each point, unsigned integers.
+
+    Args:
+        access: How the folder's files are read.
+        entry: What the index says of the sweep; it has a ``semseg_file``.
+        frame: How messages call its frame.
+        count: How many points there are.
+
+    Raises:
+        SceneFolderError: As :func:`stored_rows`, or if there is another number of labels.
+    """
+    name, field = entry.semseg_file or "", f"{frame}: lidar.semseg_file"
+    where = f"{access.path / name}: {field}"
+    raw = access.read(name, field, SWEEP_BYTES)
+    if entry.semseg_column is None:
+        labels = _raw_labels(raw, np.dtype(entry.semseg_dtype), count, where)
+    else:
+        columns = _named_columns(raw, layout_of(name), where)
+        if entry.semseg_column not in columns:
+            expected = f"expected a column {brief(entry.semseg_column)}"
+            raise SceneFolderError(f"{where}: {expected}, got {brief([*columns])}")
+        labels = columns[entry.semseg_column]
+        if labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
+            raise SceneFolderError(f"{where}: expected class numbers from 0 on, got {labels.dtype}")
+    if len(labels) != count:
+        raise SceneFolderError(f"{where}: expected {count} labels, one per point, got {len(labels)}")
+    if entry.semseg_bits is not None:
+        labels = labels & labels.dtype.type((1 << entry.semseg_bits) - 1)
+    return labels // labels.dtype.type(entry.semseg_divisor) if entry.semseg_divisor > 1 else labels
+
+
+def layout_of(file: str) -> Layout:
+    """The layout that a file's name tells."""
+    name = PurePath(file).name.lower()
+    return next((layout for end, layout in LAYOUTS.items() if name.endswith(end)), "rows")
+
+
+def _named_columns(raw: bytes, layout: Layout, where: str) -> dict[str, np.ndarray]:
+    """The columns of a file that names them."""
+    try:
+        return NAMED_COLUMNS[layout](raw)
+    except ValueError as error:
+        raise SceneFolderError(f"{where}: {error}") from error
+
+
+def _raw_rows(raw: bytes, entry: LidarEntry, where: str) -> np.ndarray:
+    """Rows without a header, of one type."""
+    header = next((kind for start, kind in HEADERS.items() if raw.startswith(start)), None)
+    if header is not None:
+        raise SceneFolderError(f"{where}: expected raw rows without a header, got a {header} file")
+    width = len(entry.columns) * np.dtype(entry.dtype).itemsize
+    if len(raw) % width:
+        raise SceneFolderError(
+            f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
+            f"{entry.dtype}), got {len(raw)} bytes"
+        )
+    return np.frombuffer(raw, dtype=np.dtype(entry.dtype).newbyteorder("<")).reshape(-1, len(entry.columns))
+
+
+def _raw_labels(raw: bytes, kind: np.dtype, count: int, where: str) -> np.ndarray:
+    """Labels without a header, of one type."""
+    if len(raw) != count * kind.itemsize:
+        each = "one" if kind.itemsize == 1 else f"{kind.itemsize}"
+        raise SceneFolderError(
+            f"{where}: expected {count * kind.itemsize} bytes, {each} per point, got {len(raw)}"
+        )
+    return np.frombuffer(raw, dtype=kind.newbyteorder("<"))

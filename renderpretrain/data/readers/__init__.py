@@ -1,0 +1,8 @@
+"""Readers of recordings in the formats that data sets are published in, by the name of ``NAME:PATH``."""
+
+from renderpretrain.data.folder.index import FRAMES_JSON
+from renderpretrain.data.folder.reader import Reader
+from renderpretrain.data.readers.kitti import KITTI
+
+READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, KITTI)}
+"""All of them; ``folder`` is the project's own format, ``frames.json``."""
