@@ -1,7 +1,7 @@
 """Several scenes at once, as a step of training takes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -291,17 +291,10 @@ def _pad(tensor: Tensor, count: int) -> Tensor:
 def _pad_cameras(cameras: Cameras | None, size: tuple[int, int], count: int) -> Cameras:
     """Append identity cameras up to ``count``."""
     missing = count - (0 if cameras is None else cameras.shape[0])
-    blank = Cameras(torch.eye(3).expand(missing, 3, 3), torch.eye(4).expand(missing, 4, 4), size)
-    if cameras is None or not missing:
-        return cameras or blank
-
-    def padded(tensor: Tensor, rows: Tensor) -> Tensor:
-        return torch.cat([tensor, rows.to(tensor)])
-
-    distortion = cameras.distortion
-    return replace(
-        cameras,
-        intrinsics=padded(cameras.intrinsics, blank.intrinsics),
-        camera_to_world=padded(cameras.camera_to_world, blank.camera_to_world),
-        distortion=None if distortion is None else padded(distortion, torch.zeros(missing, 5)),
-    )
+    if cameras is not None and not missing:
+        return cameras
+    blank = Cameras(torch.eye(3), torch.eye(4), size)
+    if cameras is not None:
+        blank = blank.to(cameras.intrinsics.device)
+    there = [] if cameras is None else [cameras[n] for n in range(count - missing)]
+    return Cameras.stack([*there, *[blank] * missing])

@@ -114,7 +114,8 @@ class Scene:
             of a recording.
         cameras: One per image, or ``None``.
         camera_names: One per image.
-        z_depths: Depth images of an RGB-D sensor, metres along the optical axis.
+        z_depths: Depth images of an RGB-D sensor, metres along the optical axis, or along the ray for a
+            fisheye.
         z_depth_valid: True where the depth sensor measured.
         world_to_global: This moment's world frame in a frame common to the sequence (ego motion).
         timestamp: Seconds.

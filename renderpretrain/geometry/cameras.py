@@ -1,9 +1,15 @@
-"""Pinhole cameras with OpenCV distortion, in batches.
+"""Cameras with OpenCV's lenses, pinhole or fisheye, in batches.
 
 The camera looks along +z with x to the right and y down. Pixels are ``(u, v)`` = (right, down) with centres
 at +0.5, so the image spans ``[0, W] x [0, H]``. ``world`` is the frame of the point cloud range.
+
+The depth of a point is its distance along the optical axis. A fisheye (:mod:`renderpretrain.geometry.lenses`)
+sees what is beside and behind the plane of its centre, where that is 0 and negative, so its depth is the
+distance from its centre, along the ray: a positive number that grows away from every camera. Depth images,
+bins of depth distributions and depth ranges are meant so, too; :meth:`Cameras.depth_per_meter` converts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,21 +17,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.checks import check_shape
+from renderpretrain.checks import check_bool, check_shape
+from renderpretrain.geometry.lenses import bend, distort, unbend, undistort, within_fisheye
 from renderpretrain.geometry.poses import apply_matrix, invert_pose, rotate, transform
 from renderpretrain.geometry.rays import Rays
 
-UNDISTORT_STEPS = 20
-"""Newton steps of the undistortion; a typical automotive lens converges below 1e-8 in three."""
-
-FARTHEST_PLANE = 6.0
-"""Largest coordinate on the plane z = 1 that undistortion returns: 80 degrees off the axis."""
-
-LARGEST_STEP = 0.3
-"""Longest Newton step on the plane z = 1; outside the lens model an unbounded one would overflow."""
-
 NEAREST_DEPTH = 1e-3
-"""Metres along the optical axis below which a point counts as behind the camera."""
+"""Metres of depth below which a point counts as behind the camera, or in a fisheye's centre."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,16 @@ class Cameras:
         intrinsics: ``(*batch, 3, 3)``, pixels, upper triangular, with centres at +0.5.
         camera_to_world: ``(*batch, 4, 4)``, metres.
         image_size: ``(height, width)``, pixels.
-        distortion: OpenCV ``k1, k2, p1, p2, k3``; zeros mean none.
+        distortion: OpenCV ``k1, k2, p1, p2, k3``, zeros mean none; of a fisheye ``k1, k2, k3, k4`` and a
+            number that is not read.
+        fisheye: True for a fisheye; ``None`` where all are pinholes. A rig may have both.
     """
 
     intrinsics: Float[Tensor, "*batch 3 3"]
     camera_to_world: Float[Tensor, "*batch 4 4"]
     image_size: tuple[int, int]
     distortion: Float[Tensor, "*batch 5"] | None = None
+    fisheye: Bool[Tensor, "*batch"] | None = None
 
     def __post_init__(self) -> None:
         check_shape("Cameras.intrinsics", self.intrinsics, "... 3 3")
@@ -54,6 +55,13 @@ class Cameras:
                 "Cameras: expected one batch shape, got intrinsics "
                 f"{tuple(self.intrinsics.shape)}, camera_to_world {tuple(self.camera_to_world.shape)}, "
                 f"distortion {None if self.distortion is None else tuple(self.distortion.shape)}"
+            )
+        check_bool(**{"Cameras.fisheye": self.fisheye})
+        if self.fisheye is not None and (self.distortion is None or self.fisheye.shape != batch):
+            raise ValueError(
+                f"Cameras.fisheye: expected {tuple(batch)} and distortion (*batch, 5), k1, k2, k3, k4, 0 of "
+                f"a fisheye, got {tuple(self.fisheye.shape)} and "
+                f"{None if self.distortion is None else tuple(self.distortion.shape)}"
             )
 
     @staticmethod
@@ -106,16 +114,34 @@ class Cameras:
         return invert_pose(self.camera_to_world)
 
     def rays(self, pixels: Float[Tensor, "*batch P 2"]) -> Rays:
-        """World rays with unit directions through the pixels ``(u, v)``."""
-        ones = torch.ones_like(pixels[..., :1])
-        plane = torch.linalg.solve_triangular(
-            self.intrinsics, torch.cat([pixels, ones], -1).mT, upper=True
-        ).mT[..., :2]
-        if self.distortion is not None:
-            plane = _undistort(plane, self.distortion)
+        """World rays with unit directions through the pixels ``(u, v)``.
+
+        A pixel outside of a fisheye's image circle (:meth:`in_lens`) has its nearest ray within.
+        """
+        ones, plane = torch.ones_like(pixels[..., :1]), self._plane(pixels)
+        lens, bent = self._pinhole_distortion, plane
+        if lens is not None:
+            plane = undistort(plane, lens)
         directions = torch.nn.functional.normalize(torch.cat([plane, ones], -1), dim=-1)
+        if self.fisheye is not None and self.distortion is not None:
+            wide = unbend(bent, self.distortion)
+            directions = torch.where(self.fisheye[..., None, None], wide, directions)
         directions = rotate(self.camera_to_world, directions)
         return Rays(self.centers[..., None, :].expand_as(directions), directions)
+
+    def in_lens(self, pixels: Float[Tensor, "*batch P 2"]) -> Bool[Tensor, "*batch P"]:
+        """Whether a ray goes through the pixels ``(u, v)``: a fisheye's corners may lie outside of it."""
+        if self.fisheye is None or self.distortion is None:
+            return torch.ones_like(pixels[..., 0], dtype=torch.bool)
+        return ~self.fisheye[..., None] | within_fisheye(self._plane(pixels), self.distortion)
+
+    def depth_per_meter(self, directions: Float[Tensor, "*batch P 3"]) -> Float[Tensor, "*batch P"]:
+        """How the depth, as :meth:`project` says it, grows along world rays with unit directions.
+
+        The cosine to the optical axis; 1 of a fisheye.
+        """
+        cosines = (directions * self.camera_to_world[..., None, :3, 2]).sum(-1)
+        return cosines if self.fisheye is None else torch.where(self.fisheye[..., None], 1.0, cosines)
 
     def project(
         self, points: Float[Tensor, "... P 3"]
@@ -127,22 +153,29 @@ class Cameras:
                 Differentiable.
 
         Returns:
-            Pixels ``(u, v)``; depth along the optical axis in metres; and whether the point is in front of
-            the camera, inside the image and inside the lens model (a strong polynomial folds back on itself
-            far outside).
+            Pixels ``(u, v)``; the depth in metres, along the optical axis or, of a fisheye, along the ray;
+            and whether the point is in front of the camera, inside the image and inside the lens model (a
+            strong polynomial folds back on itself far outside). Of a fisheye, everything but its centre
+            counts as in front, and the lens model says what it sees.
         """
         camera = transform(self.world_to_camera, points)
-        z_depth = camera[..., 2]
-        front = z_depth > NEAREST_DEPTH
-        plane = camera[..., :2] / torch.where(front, z_depth, 1.0)[..., None]
-        valid = front
-        if self.distortion is not None:
-            plane, unfolded = _distort(plane, self.distortion)
+        depth = camera[..., 2]
+        front = depth > NEAREST_DEPTH
+        plane = camera[..., :2] / torch.where(front, depth, 1.0)[..., None]
+        valid, lens = front, self._pinhole_distortion
+        if lens is not None:
+            plane, unfolded = distort(plane, lens)
             valid = valid & unfolded
+        if self.fisheye is not None and self.distortion is not None:
+            wide, distance = self.fisheye[..., None], camera.norm(dim=-1)
+            bent, seen = bend(camera, self.distortion)
+            plane = torch.where(wide[..., None], bent, plane)
+            valid = torch.where(wide, seen & (distance > NEAREST_DEPTH), valid)
+            depth = torch.where(wide, distance, depth)
         homogeneous = torch.cat([plane, torch.ones_like(plane[..., :1])], -1)
         pixels = apply_matrix(self.intrinsics, homogeneous)[..., :2]
         size = ops.constant(self.image_size[::-1], pixels)
-        return pixels, z_depth, valid & ((pixels >= 0) & (pixels < size)).all(-1)
+        return pixels, depth, valid & ((pixels >= 0) & (pixels < size)).all(-1)
 
     def resize(self, image_size: tuple[int, int]) -> "Cameras":
         """The cameras of images resampled to ``(height, width)``."""
@@ -169,22 +202,11 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
-        distortion = None if self.distortion is None else self.distortion.to(device)
-        return replace(
-            self,
-            intrinsics=self.intrinsics.to(device),
-            camera_to_world=self.camera_to_world.to(device),
-            distortion=distortion,
-        )
+        return self._each(lambda tensor: tensor.to(device))
 
     def __getitem__(self, index: object) -> "Cameras":
         """The cameras that an index into the batch axes chooses."""
-        return replace(
-            self,
-            intrinsics=self.intrinsics[index],  # type: ignore[index]
-            camera_to_world=self.camera_to_world[index],  # type: ignore[index]
-            distortion=None if self.distortion is None else self.distortion[index],  # type: ignore[index]
-        )
+        return self._each(lambda tensor: tensor[index])  # type: ignore[index]
 
     @staticmethod
     def stack(cameras: list["Cameras"]) -> "Cameras":
@@ -192,17 +214,42 @@ class Cameras:
         sizes = {c.image_size for c in cameras}
         if len(sizes) != 1:
             raise ValueError(f"Cameras.stack: expected one image size, got {sorted(sizes)}")
-        distortion = None
-        if any(c.distortion is not None for c in cameras):
+        lenses, fisheyes = [c.distortion for c in cameras], [c.fisheye for c in cameras]
+        distortion, fisheye = None, None
+        if any(lens is not None for lens in lenses):
             zeros = [c.intrinsics.new_zeros(*c.shape, 5) for c in cameras]
-            distortion = torch.stack(
-                [z if c.distortion is None else c.distortion for c, z in zip(cameras, zeros, strict=True)]
-            )
+            distortion = torch.stack([z if c is None else c for c, z in zip(lenses, zeros, strict=True)])
+        if any(wide is not None for wide in fisheyes):
+            pinholes = [torch.zeros_like(c.intrinsics[..., 0, 0], dtype=torch.bool) for c in cameras]
+            fisheye = torch.stack([p if c is None else c for c, p in zip(fisheyes, pinholes, strict=True)])
         return Cameras(
             torch.stack([c.intrinsics for c in cameras]),
             torch.stack([c.camera_to_world for c in cameras]),
             cameras[0].image_size,
             distortion,
+            fisheye,
+        )
+
+    @property
+    def _pinhole_distortion(self) -> Tensor | None:
+        """Coefficients of the pinholes; a fisheye's row is 0."""
+        if self.distortion is None or self.fisheye is None:
+            return self.distortion
+        return torch.where(self.fisheye[..., None], 0.0, self.distortion)
+
+    def _plane(self, pixels: Tensor) -> Tensor:
+        """Pixels ``(*batch, P, 2)`` without the intrinsics: where they are on the lens's plane."""
+        homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1).mT
+        return torch.linalg.solve_triangular(self.intrinsics, homogeneous, upper=True).mT[..., :2]
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Cameras":
+        """The cameras with every tensor changed."""
+        return replace(
+            self,
+            intrinsics=change(self.intrinsics),
+            camera_to_world=change(self.camera_to_world),
+            distortion=None if self.distortion is None else change(self.distortion),
+            fisheye=None if self.fisheye is None else change(self.fisheye),
         )
 
 
@@ -219,39 +266,3 @@ def _rq(matrix: Tensor) -> tuple[Tensor, Tensor]:
     upper, rotation = r.mT.flip(-1, -2), q.mT.flip(-2)
     signs = torch.sign(torch.diagonal(upper, dim1=-2, dim2=-1))
     return upper * signs[..., None, :], rotation * signs[..., :, None]
-
-
-def _distort(plane: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's distortion on the plane z = 1, and where its radial part still increases."""
-    k1, k2, p1, p2, k3 = (c[..., None] for c in coefficients.unbind(-1))
-    x, y = plane.unbind(-1)
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    distorted = torch.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ],
-        -1,
-    )
-    return distorted, 1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * 7 * k3)) > 0
-
-
-def _undistort(distorted: Tensor, coefficients: Tensor) -> Tensor:
-    """Invert :func:`_distort` by bounded Newton steps: 1e-6 inside the lens model, finite outside."""
-    k1, k2, p1, p2, k3 = (c[..., None] for c in coefficients.unbind(-1))
-    plane = distorted
-    for _ in range(UNDISTORT_STEPS):
-        x, y = plane.unbind(-1)
-        r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-        slope = k1 + r2 * (2 * k2 + r2 * 3 * k3)
-        error = _distort(plane, coefficients)[0] - distorted
-        xx = radial + 2 * x * x * slope + 2 * p1 * y + 6 * p2 * x
-        xy = 2 * x * y * slope + 2 * p1 * x + 2 * p2 * y
-        yy = radial + 2 * y * y * slope + 6 * p1 * y + 2 * p2 * x
-        determinant = (xx * yy - xy * xy).clamp(min=1e-3)
-        ex, ey = error.unbind(-1)
-        step = torch.stack([yy * ex - xy * ey, xx * ey - xy * ex], -1) / determinant[..., None]
-        plane = (plane - step.clamp(-LARGEST_STEP, LARGEST_STEP)).clamp(-FARTHEST_PLANE, FARTHEST_PLANE)
-    return plane

@@ -137,7 +137,8 @@ class Views:
         images: RGB in [0, 1].
         cameras: One per image, of the images' size.
         valid: False for padding and for a camera that a moment lacks: its image is black.
-        z_depths: Depth images, metres along the optical axis; ``None`` without a depth camera.
+        z_depths: Depth images, metres along the optical axis, or along the ray for a fisheye; ``None``
+            without a depth camera.
         z_depth_valid: True where a depth camera measured; ``None`` without one.
         labels: Class of every pixel, -1 for none; ``None`` where nothing is labelled.
 

@@ -20,7 +20,7 @@ def frustum_points(
 
     Args:
         cameras: Any batch of cameras.
-        depths: Along the optical axis, metres.
+        depths: Along the optical axis, or of a fisheye along the ray, metres.
         size: ``(h, w)`` of the feature map; it covers the image edge to edge.
     """
     check_shape("depths", depths, "D")
@@ -31,8 +31,7 @@ def frustum_points(
     v, u = torch.meshgrid(v, u, indexing="ij")
     pixels = torch.stack([u, v], -1).flatten(0, 1)
     rays = cameras.rays(pixels.expand(*cameras.shape, -1, 2))
-    cosines = (rays.directions * cameras.camera_to_world[..., None, :3, 2]).sum(-1)
-    t = depths[:, None] / cosines[..., None, :]
+    t = depths[:, None] / cameras.depth_per_meter(rays.directions)[..., None, :]
     points = rays.origins[..., None, :, :] + t[..., None] * rays.directions[..., None, :, :]
     return points.unflatten(-2, size)
 

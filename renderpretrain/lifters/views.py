@@ -23,7 +23,7 @@ def view_coordinates(
     Args:
         cameras: Any batch of cameras; distorted ones take several passes over the points instead of one.
         points: World points, metres; ``(P, 3)`` for all cameras, or a set for each.
-        depth_range: Nearest and farthest depth along the optical axis, metres.
+        depth_range: Nearest and farthest depth, metres, along the optical axis or of a fisheye along the ray.
 
     Returns:
         ``(u, v, d)``, each -1 at the first edge and 1 at the last; and whether the point is in the frustum.

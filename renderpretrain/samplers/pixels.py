@@ -157,7 +157,7 @@ def nearest_per_pixel(
 
     Args:
         pixels: Where the points project to, inside the image where visible.
-        z_depth: Along the optical axis, metres.
+        z_depth: As ``Cameras.project`` gives it, metres.
         visible: Which points the camera sees.
         image_size: ``(height, width)``; points further apart than a pixel do not compete.
     """
@@ -177,7 +177,7 @@ def nearest_per_pixel(
 def depth_pictures(
     points: Float[Tensor, "B P 3"], point_valid: Bool[Tensor, "B P"], cameras: Cameras
 ) -> Float[Tensor, "B N H W"]:
-    """Sparse depth images: the depth along the optical axis of the nearest point in each pixel, metres.
+    """Sparse depth images: the nearest point's depth in each pixel, metres, as ``Cameras.project`` gives it.
 
     0 where there is none. Not differentiable. For coarser images, ``cameras.resize(size)``.
 

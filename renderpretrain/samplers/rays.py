@@ -203,7 +203,7 @@ def add_depth(
 
     Args:
         targets: Camera rays.
-        z_depths: Along the optical axis, metres; anything where not valid.
+        z_depths: As ``Cameras.project`` gives depth, metres; anything where not valid.
         z_depth_valid: Where the depth camera measured.
         cameras: The rays' cameras.
     """
@@ -221,6 +221,8 @@ def add_depth(
     hit = read_pixels(z_depth_valid, camera, targets.pixels) & targets.rgb_valid & (targets.camera >= 0)
     axes = cameras.camera_to_world[..., :3, 2].gather(1, camera[..., None].expand(-1, -1, 3))
     cosines = (targets.rays.directions * axes).sum(-1)
+    if cameras.fisheye is not None:
+        cosines = torch.where(cameras.fisheye.gather(1, camera), 1.0, cosines)
     z_depth = read_pixels(z_depths, camera, targets.pixels)
     depth = torch.where(hit, z_depth / torch.where(hit, cosines, 1.0), 0.0)
     return replace(targets, depth=depth, hit=hit)

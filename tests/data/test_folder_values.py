@@ -244,11 +244,9 @@ def test_depth_of_another_shape_is_refused(room):
         ("distortion", [0.1] * 8, "distortion: expected k1, k2, p1, p2, k3, or another number"),
         ("distortion_k1k2p1p2", [0.1] * 5, "distortion_k1k2p1p2: expected 4 numbers, got [0.1, 0.1"),
         ("distortion_k1k2p1p2k3k4k5k6", [0.1] * 8, "distortion_k1k2p1p2k3k4k5k6: expected k4, k5, k6 of 0"),
-        (
-            "distortion_k1k2k3k4",
-            [0.1] * 4,
-            "distortion_k1k2k3k4: expected k1, k2, p1, p2, k3 (rectify",
-        ),
+        ("distortion_k1k2k3k4", [0.1, 0.2, 0.01, 0.02], [0.1, 0.2, 0.01, 0.02, 0.0]),
+        ("distortion_k1k2k3k4", [0.1] * 5, "distortion_k1k2k3k4: expected 4 numbers, got [0.1, 0.1"),
+        ("distortion_k1k2k3k4", [1e7] * 4, "distortion_k1k2k3k4: expected k1, k2, k3, k4 of numbers up to"),
     ],
 )
 def test_lens_models_are_told_apart_by_name(street, room, field, value, read):
@@ -258,7 +256,9 @@ def test_lens_models_are_told_apart_by_name(street, room, field, value, read):
         entry[field] = value
         save(path, index)
         if isinstance(read, list):
-            assert_close(SceneFolder(path)[0].cameras.distortion[0], torch.tensor(read))
+            cameras = SceneFolder(path)[0].cameras
+            assert_close(cameras.distortion[0], torch.tensor(read))
+            assert (cameras.fisheye is not None) == (field == "distortion_k1k2k3k4")
         else:
             with pytest.raises(SceneFolderError) as caught:
                 SceneFolder(path)

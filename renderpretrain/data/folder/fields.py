@@ -43,13 +43,16 @@ NO_OBJECT = "DontCare"
 """KITTI's label of what is no object; its sizes are -1."""
 
 OPENCV = "k1, k2, p1, p2, k3"
-"""The lens model that is read."""
+"""The lens model of pinholes."""
+
+FISHEYE = "distortion_k1k2k3k4"
+"""The field of a fisheye's coefficients, which says by its name that the camera is one."""
 
 NAMED_LENSES = {
     "distortion_k1k2p1p2": 4,
     "distortion_k1k2p1p2k3": 5,
     "distortion_k1k2p1p2k3k4k5k6": 8,
-    "distortion_k1k2k3k4": 4,
+    FISHEYE: 4,
 }
 """Fields that say by their name which coefficients they hold, and how many."""
 
@@ -158,8 +161,16 @@ def check_lens(value: list[float]) -> list[float]:
     return value
 
 
+def _check_fisheye(value: list[float]) -> list[float]:
+    """Refuse what is not the four finite numbers of a fisheye."""
+    _array(value, (4,), "k1, k2, k3, k4", 1e6)
+    return value
+
+
 def named_lens(content: Any) -> Any:
     """An entry's content, ``distortion`` taken from the field whose name says which coefficients it has.
+
+    A fisheye's stay in their own field.
 
     Raises:
         PydanticCustomError: If two fields say it, or the coefficients are of another model.
@@ -172,11 +183,11 @@ def named_lens(content: Any) -> Any:
     if not said or said[0] == "distortion":
         return content
     name, value = said[0], content[said[0]]
-    if name == "distortion_k1k2k3k4":
-        raise _of_field(name, expected(f"{OPENCV} (rectify fisheye pictures)", value))
     number = isinstance(value, list) and all(isinstance(k, int | float) for k in value)
     if not number or len(value) != NAMED_LENSES[name]:
         raise _of_field(name, expected(f"{NAMED_LENSES[name]} numbers", value))
+    if name == FISHEYE:
+        return content
     if any(value[5:]):
         raise _of_field(name, expected(f"k4, k5, k6 of 0 (undistort the pictures) or {OPENCV}", value))
     return {**content, "distortion": [*value, 0.0][:5]}
@@ -265,6 +276,7 @@ Velocity = Annotated[list[float | None], AfterValidator(_check_velocity)]
 Angle = Annotated[float, within("radians, within two turns", -4 * math.pi, 4 * math.pi)]
 Seconds = Annotated[float, within("seconds, within 1e11", -1e11, 1e11)]
 Distortion = Annotated[list[float], AfterValidator(check_lens)]
+Fisheye = Annotated[list[float], AfterValidator(_check_fisheye)]
 Columns = Annotated[list[str], AfterValidator(_check_columns)]
 File = Annotated[str, AfterValidator(_check_file)]
 Classes = Annotated[dict[int, str], AfterValidator(_check_classes)]

@@ -9,6 +9,7 @@ from renderpretrain.data.folder.fields import NO_OBJECT
 from renderpretrain.data.folder.schema import (
     CameraEntry,
     IndoorFolder,
+    Lens,
     LidarEntry,
     OutdoorFolder,
     OutdoorFrame,
@@ -19,6 +20,9 @@ from renderpretrain.geometry import Cameras
 
 FAR = 2000.0
 """Metres from an origin up to which float32 keeps a tenth of a millimetre."""
+
+GRAZING = 0.02
+"""Cosine to the optical axis, 89 degrees, below which depth along it says nothing of the distance."""
 
 
 def nearest_rigid(pose: np.ndarray | list[list[float]], around: np.ndarray | None = None) -> np.ndarray:
@@ -94,23 +98,50 @@ def camera_rows(
             continue
         pose = camera_to_lidar(camera, frame.lidar, shift)
         pose[:3, 3] -= shift
-        view = pinhole(camera.intrinsics, camera.distortion, pose, (camera.height, camera.width))
+        view = one_camera(camera.intrinsics, camera, pose, (camera.height, camera.width))
         rows.append(view.resize(image_size))
     return Cameras.stack(rows)
 
 
-def pinhole(
-    intrinsics: list[list[float]], distortion: list[float] | None, pose: np.ndarray, size: tuple[int, int]
-) -> Cameras:
+def one_camera(intrinsics: list[list[float]], lens: Lens, pose: np.ndarray, size: tuple[int, int]) -> Cameras:
     """One camera; integer pixel centres on disk become centres at +0.5."""
     matrix = torch.tensor(intrinsics, dtype=torch.float64)
     matrix[:2, 2] += 0.5
+    wide = lens.distortion_k1k2k3k4
+    bends = lens.distortion if wide is None else [*wide, 0.0]
     return Cameras(
         intrinsics=matrix.float(),
         camera_to_world=torch.from_numpy(pose).float(),
         image_size=size,
-        distortion=None if distortion is None else torch.tensor(distortion),
+        distortion=None if bends is None else torch.tensor(bends),
+        fisheye=None if wide is None else torch.tensor(True),
     )
+
+
+def lens_depths(camera: Cameras, z_depth: torch.Tensor) -> torch.Tensor:
+    """A depth image as :meth:`Cameras.project` gives depth; 0 where a fisheye looks beside the image plane.
+
+    Args:
+        camera: One camera, of the depth image's size.
+        z_depth: ``(H, W)`` metres along the optical axis, as on disk.
+    """
+    if camera.fisheye is None:
+        return z_depth
+    cosines = axis_cosines(camera)
+    ahead = cosines > GRAZING
+    return torch.where(ahead, z_depth / torch.where(ahead, cosines, 1.0), 0.0)
+
+
+def axis_cosines(camera: Cameras) -> torch.Tensor:
+    """``(H, W)``: of the angles between one camera's rays through its pixels and its optical axis."""
+    directions = camera.rays(pixel_centers(camera.image_size)).directions
+    return (directions @ camera.camera_to_world[:3, 2]).view(camera.image_size)
+
+
+def pixel_centers(size: tuple[int, int]) -> torch.Tensor:
+    """``(H * W, 2)``: the centres ``(u, v)`` of an image's pixels, in reading order."""
+    v, u = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    return torch.stack([u, v], -1).view(-1, 2) + 0.5
 
 
 def room_shift(folder: IndoorFolder, room: str) -> np.ndarray:
@@ -130,7 +161,7 @@ def view_camera(folder: IndoorFolder, view: int) -> Cameras:
     intrinsics = folder.intrinsics if frame.intrinsics is None else frame.intrinsics
     pose = nearest_rigid(frame.camera_to_world)
     pose[:3, 3] -= room_shift(folder, frame.scene)
-    return pinhole(intrinsics, folder.distortion, pose, (frame.height, frame.width))
+    return one_camera(intrinsics, folder, pose, (frame.height, frame.width))
 
 
 def all_class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from renderpretrain.data.folder.fields import (
     Columns,
     Distortion,
     File,
+    Fisheye,
     Intrinsics,
     Levels,
     Pixels,
@@ -97,12 +98,20 @@ class _Picture(BaseModel):
         return self
 
 
-class CameraEntry(_Picture):
+class Lens(BaseModel):
+    """What bends a picture: OpenCV's pinhole, or its fisheye where the second field is there."""
+
+    distortion: Distortion | None = None
+    distortion_k1k2k3k4: Fisheye | None = None
+
+    _lens = model_validator(mode="before")(named_lens)
+
+
+class CameraEntry(_Picture, Lens):
     """One picture and how it was taken; ``lidar_to_camera`` wins over the chain through ego and global."""
 
     file: File
     intrinsics: Intrinsics
-    distortion: Distortion | None = None
     orientation: Orientation | None = None
     levels: Levels | None = None
     lidar_to_camera: Pose | None = None
@@ -110,8 +119,6 @@ class CameraEntry(_Picture):
     ego_to_global: Pose | None = None
     camera_to_global: Pose | None = None
     lidar_to_rectified_cam0: Pose | None = None
-
-    _lens = model_validator(mode="before")(named_lens)
 
 
 class BoxEntry(BaseModel):
@@ -253,18 +260,15 @@ class OutdoorFolder(_Folder):
         return {self.frames[i].scene: i for i in reversed(posed)}
 
 
-class IndoorFolder(_Folder):
+class IndoorFolder(_Folder, Lens):
     """A ``frames.json`` of the formats ``posed_rgbd`` and ``posed_rgb``."""
 
     format: Literal["posed_rgbd", "posed_rgb"]
     views_per_scene: Annotated[int, within("1 to 10000 views", 1, 10000)] | None = None
     intrinsics: Intrinsics
-    distortion: Distortion | None = None
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
     depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
     frames: list[IndoorFrame] = Field(min_length=1)
-
-    _lens = model_validator(mode="before")(named_lens)
 
     @model_validator(mode="after")
     def _some_view_has_a_pose(self) -> "IndoorFolder":

@@ -9,7 +9,7 @@ import torch
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.depths import read_classes, read_depth
-from renderpretrain.data.folder.geometry import view_camera
+from renderpretrain.data.folder.geometry import lens_depths, view_camera
 from renderpretrain.data.folder.pictures import read_image, view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import LUMINANCE, Scene
@@ -33,7 +33,8 @@ class View:
 
     Attributes:
         image: uint8 ``(3, H, W)``.
-        z_depth: ``(H, W)`` metres along the optical axis, 0 = not measured; ``None`` without a depth image.
+        z_depth: ``(H, W)`` metres as ``Cameras.project`` gives depth, 0 = not measured; ``None`` without a
+            depth image.
         points: ``(P, 5)`` in the room's frame.
         colors: ``(P, 3)`` in [0, 1].
         normals: ``(P, 3)`` in the room's frame, 0 where the depth image does not tell.
@@ -151,12 +152,14 @@ def read_view(
     depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))
     full = (depth.shape[0], depth.shape[1])
     camera = view_camera(folder, view).resize(full)
+    along = lens_depths(camera, depth)
+    depth = torch.where(along > 0, depth, 0.0)
     colors = torch.from_numpy(read_image(files["color"], full))
     points, pixels = back_project(camera, depth, colors, most, seed=view)
     v, u = pixels.unbind(-1)
     return View(
         image,
-        _nearest(depth, size),
+        _nearest(along, size),
         points,
         colors[v, u].float() / 255,
         depth_normals(camera, depth, pixels),

@@ -11,12 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from renderpretrain.data.folder.access import INDEX
+from renderpretrain.data.folder.fields import FISHEYE
+from renderpretrain.data.folder.geometry import axis_cosines
 from renderpretrain.data.scene import Boxes, Scene
 from renderpretrain.geometry import Cameras
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 
 FINEST_DEPTH = 5000.0
 """Depth units per metre where the largest depth allows it: 0.2 mm steps up to 13 m."""
+
+LENSES = ("distortion", FISHEYE)
+"""Fields that say which lens a camera has."""
 
 
 def write_scene_folder(
@@ -108,7 +113,7 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
                 "file": f"{number:06d}_{n}.png",
                 **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
                 "intrinsics": _integer_centers(scene.cameras[n]),
-                "distortion": _distortion(scene.cameras[n]),
+                **_lens(scene.cameras[n]),
                 "lidar_to_camera": torch.linalg.inv(scene.cameras.camera_to_world[n].double()).tolist(),
             }
     if scene.boxes is not None:
@@ -124,12 +129,13 @@ def _add_views(
         raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
     content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.cameras_there))
     content.setdefault("intrinsics", _integer_centers(scene.cameras[0]))
-    content.setdefault("distortion", _distortion(scene.cameras[0]))
+    lens = {name: content[name] for name in LENSES if name in content} or _lens(scene.cameras[0])
+    content |= lens
     if scene.z_depths is not None:
         content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
     for n in scene.cameras_there:
         camera, name = scene.cameras[n], scene.camera_names[n]
-        if _distortion(camera) != content["distortion"]:
+        if _lens(camera) != lens:
             raise ValueError(
                 f"scenes: expected one distortion in an indoor folder, got another in {scene.name}"
             )
@@ -144,7 +150,10 @@ def _add_views(
         }
         if scene.z_depths is not None:
             frame["depth"] = f"{number:06d}_{n}_depth.png"
-            units = (scene.z_depths[n].double() * content["depth_scale"]).round().clamp(0, 65535)
+            z_depths = scene.z_depths[n].double()
+            if camera.fisheye is not None:
+                z_depths = z_depths * axis_cosines(camera)
+            units = (z_depths * content["depth_scale"]).round().clamp(0, 65535)
             Image.fromarray(units.numpy().astype(np.uint16)).save(folder / frame["depth"])
         if scene.pixel_labels is not None:
             frame["semseg"] = f"{number:06d}_{n}_semseg.png"
@@ -177,9 +186,12 @@ def _integer_centers(camera: Cameras) -> list[list[float]]:
     return matrix.tolist()
 
 
-def _distortion(camera: Cameras) -> list[float] | None:
-    """k1, k2, p1, p2, k3."""
-    return None if camera.distortion is None else camera.distortion.tolist()
+def _lens(camera: Cameras) -> dict[str, list[float] | None]:
+    """The field that says which lens a camera has."""
+    numbers = None if camera.distortion is None else camera.distortion.tolist()
+    if numbers is not None and camera.fisheye is not None and bool(camera.fisheye):
+        return {FISHEYE: numbers[:4]}
+    return {"distortion": numbers}
 
 
 def _boxes(boxes: Boxes, names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS
 from renderpretrain.data.folder.consistency.posed_views import PosedView, view_pairs
 from renderpretrain.data.folder.depths import read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
-from renderpretrain.data.folder.geometry import pinhole
+from renderpretrain.data.folder.geometry import lens_depths, one_camera
 from renderpretrain.data.folder.pictures import view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.geometry import transform
@@ -98,10 +98,12 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     except SceneFolderError:
         return None
     pose = np.array(frame.camera_to_world, dtype=np.float64)
-    camera = pinhole(frame.intrinsics or folder.intrinsics, folder.distortion, np.eye(4), file.size)
+    camera = one_camera(frame.intrinsics or folder.intrinsics, folder, np.eye(4), file.size)
+    camera = camera.resize((depth.shape[0], depth.shape[1]))
+    depth = lens_depths(camera, depth)
     measured = torch.nonzero(depth > 0)
     chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(measured))[:PIXELS])
-    return _View(pose, camera.resize((depth.shape[0], depth.shape[1])), depth, measured[chosen])
+    return _View(pose, camera, depth, measured[chosen])
 
 
 def _differences(here: _View, there: _View, factor: int | float) -> np.ndarray:
@@ -111,7 +113,8 @@ def _differences(here: _View, there: _View, factor: int | float) -> np.ndarray:
     """
     rows, columns = here.pixels.unbind(-1)
     directions = here.camera.rays(torch.stack([columns, rows], -1) + 0.5).directions
-    points = directions * (here.depth[rows, columns] * factor / directions[:, 2])[:, None]
+    along = here.camera.depth_per_meter(directions)
+    points = directions * (here.depth[rows, columns] * factor / along)[:, None]
     # Rooms may lie millions of metres from the origin of their map, too many for float32.
     moved = transform(here.motion_to(there), points.double()).float()
     pixels, z_depth, inside = there.camera.project(moved)

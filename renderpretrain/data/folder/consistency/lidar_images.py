@@ -19,7 +19,7 @@ from renderpretrain.data.folder.consistency.mistakes import (
 )
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.files import Sweep, read_sweep
-from renderpretrain.data.folder.geometry import camera_to_lidar, pinhole
+from renderpretrain.data.folder.geometry import camera_to_lidar, one_camera
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
 from renderpretrain.data.folder.schema import CameraEntry, LidarEntry, OutdoorFolder, frame_name
 from renderpretrain.geometry import Cameras
@@ -156,7 +156,7 @@ def _camera(entry: CameraEntry, lidar: LidarEntry, mistake: Mistake, offset: np.
     to_lidar[:3, 3] -= offset
     intrinsics = np.array(entry.intrinsics, dtype=np.float64)
     intrinsics[:2] *= mistake.intrinsics
-    return pinhole(intrinsics.tolist(), entry.distortion, to_lidar, (entry.height, entry.width))
+    return one_camera(intrinsics.tolist(), entry, to_lidar, (entry.height, entry.width))
 
 
 def _points_at_jumps(sweep: Sweep, origin: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:

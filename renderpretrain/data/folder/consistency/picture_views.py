@@ -11,7 +11,7 @@ from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake
 from renderpretrain.data.folder.consistency.posed_views import PosedView, view_pairs
 from renderpretrain.data.folder.fields import SceneFolderError
-from renderpretrain.data.folder.geometry import pinhole
+from renderpretrain.data.folder.geometry import one_camera
 from renderpretrain.data.folder.pictures import read_image, view_pictures
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 
@@ -102,7 +102,7 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     except SceneFolderError:
         return None
     pose = np.array(frame.camera_to_world, dtype=np.float64)
-    camera = pinhole(frame.intrinsics or folder.intrinsics, folder.distortion, np.eye(4), file.size)
+    camera = one_camera(frame.intrinsics or folder.intrinsics, folder, np.eye(4), file.size)
     return _View(pose, camera.resize(size), grey, _corners(grey))
 
 
