@@ -6,6 +6,8 @@ import torch
 from scene_folders import fails, load, save
 from torch.testing import assert_close
 
+from renderpretrain.data import inspect_folder
+
 MAP_TO_LIDAR = [[0.0, -1.0, 0.0, 5e6], [1.0, 0.0, 0.0, 3e6], [0.0, 0.0, 1.0, -7.0], [0.0, 0.0, 0.0, 1.0]]
 
 
@@ -74,3 +76,25 @@ def test_nothing_changes_where_points_are_in_the_lidar_frame(street):
     content["frames"][0]["lidar"]["file_to_lidar"] = np.eye(4).tolist()
     save(path, content)
     assert torch.equal(load(path)[0].points, expected)
+
+
+def test_parts_of_a_file_are_files(street):
+    path, content = street
+    expected = load(path)[1]
+    parts = [(path / name).read_bytes() for name in ("1.bin", "1.png")]
+    (path / "all.tar").write_bytes(b"head" + parts[0] + parts[1])
+    content["frames"][1]["lidar"]["file"] = f"all.tar#4+{len(parts[0])}"
+    content["frames"][1]["cameras"]["front"]["file"] = f"all.tar#{4 + len(parts[0])}+{len(parts[1])}"
+    save(path, content)
+    found = load(path)[1]
+    assert torch.equal(found.points, expected.points) and torch.equal(found.images, expected.images)
+    assert inspect_folder(path)[1].faults == []
+    content["frames"][1]["lidar"]["file"] = "all.tar#4+9999"
+    save(path, content)
+    fails(
+        path,
+        "all.tar: frame 1 (f1): lidar.file: expected 9999 bytes from byte 4 on, got the file's end after",
+    )
+    content["frames"][1]["lidar"]["file"] = f"all.tar#0+{2**31}"
+    save(path, content)
+    fails(path, f"all.tar: frame 1 (f1): lidar.file: expected at most {2**30} bytes, got {2**31}")

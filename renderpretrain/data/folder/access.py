@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +15,9 @@ from renderpretrain.data.folder.fields import SceneFolderError, one_line
 
 INDEX = "frames.json"
 """Name of the file that describes a folder."""
+
+SPAN = re.compile(r"(.+)#(\d{1,15})\+(\d{1,15})")
+"""How an index names a part of a file: ``FILE#OFFSET+LENGTH``, in bytes."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,12 @@ def remark_once(folder: Path, kind: str, line: str) -> None:
     if (str(folder), kind) not in _SAID:
         _SAID.add((str(folder), kind))
         logger.warning("%s", line)
+
+
+def file_and_span(name: str) -> tuple[str, tuple[int, int] | None]:
+    """The file that an index names, and the offset and length in bytes where it names a part of it."""
+    part = SPAN.fullmatch(name)
+    return (part[1], (int(part[2]), int(part[3]))) if part else (name, None)
 
 
 @dataclass(frozen=True)
@@ -79,14 +90,42 @@ class FolderAccess:
         """A file to read from.
 
         Args:
-            name: Its path, as ``frames.json`` says it.
+            name: Its path, as ``frames.json`` says it; ``FILE#OFFSET+LENGTH`` is a part of a file, which is
+                read at once.
             where: Frame and field that name it, for messages.
             most: Bytes it may have.
             what: What it should be, for messages.
 
         Raises:
-            SceneFolderError: If there is none, it lies outside, is no regular file or is too large.
+            SceneFolderError: If there is none, it lies outside, is no regular file, ends before, or is too
+                large.
         """
+        name, span = file_and_span(name)
+        stream = self._opened(name, where, what)
+        size = os.fstat(stream.fileno()).st_size if span is None else span[1]
+        if size > most:
+            stream.close()
+            raise SceneFolderError(f"{self.path / name}: {where}: expected at most {most} bytes, got {size}")
+        return stream if span is None else self._part(stream, name, where, span)
+
+    def _part(self, stream: BinaryIO, name: str, where: str, span: tuple[int, int]) -> BinaryIO:
+        """A part of an open file, read; the file is closed."""
+        offset, length = span
+        with stream:
+            try:
+                stream.seek(offset)
+                part = stream.read(length)
+            except OSError as error:
+                raise self._unreadable(name, where, error) from error
+        if len(part) < length:
+            got = f"the file's end after {len(part)}"
+            raise SceneFolderError(
+                f"{self.path / name}: {where}: expected {length} bytes from byte {offset} on, got {got}"
+            )
+        return BytesIO(part)
+
+    def _opened(self, name: str, where: str, what: str) -> BinaryIO:
+        """A regular file within the folder, open."""
         file = self.path / name
         try:
             if not self.outside and not Path(os.path.realpath(file)).is_relative_to(self._home):
@@ -98,16 +137,11 @@ class FolderAccess:
             if not stat.S_ISREG(os.stat(file).st_mode):
                 kind = "a folder" if file.is_dir() else "a device or pipe"
                 raise SceneFolderError(f"{file}: {where}: expected a regular file, got {kind}")
-            stream = file.open("rb")
+            return file.open("rb")
         except (OSError, ValueError) as error:
             if isinstance(error, SceneFolderError):
                 raise
             raise self._unreadable(name, where, error, what) from error
-        size = os.fstat(stream.fileno()).st_size
-        if size > most:
-            stream.close()
-            raise SceneFolderError(f"{file}: {where}: expected at most {most} bytes, got {size}")
-        return stream
 
     def names(self, folder: str) -> list[str]:
         """The names of all that lies in a folder, sorted.

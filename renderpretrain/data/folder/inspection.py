@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.access import FolderAccess, file_and_span
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
 from renderpretrain.data.folder.reader import Reader
@@ -256,7 +256,7 @@ def _digest(path: Path, described: str, files: Collection[str]) -> str:
     digest = hashlib.sha256(described.encode())
     for name in files:
         try:
-            told = os.stat(path / name)
+            told = os.stat(path / file_and_span(name)[0])
             digest.update(f"{told.st_size} {told.st_mtime_ns}\n".encode())
         except (OSError, ValueError):
             digest.update(b"none\n")
