@@ -128,7 +128,7 @@ class Preflight:
             ValueError: If the recording has nothing of what the recipe needs, or frames are bad and stay in.
         """
         frames, needs = recording.frames(self.say), needs_of(self.config)
-        needs = replace(needs, poses=needs.poses or recording.sweeps > 1)
+        needs = replace(needs, sweeps=recording.sweeps > 1)
         self._check_all(recording.path, frames, needs)
         bad = faults(Path(recording.path) / recording.reader.table, frames, needs)
         if bad:

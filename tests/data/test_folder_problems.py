@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scene_folders import AHEAD, fails, loads_with_problem, save
 
-from renderpretrain.data import SceneFolder, SceneFolderError, validate_scene_folder
+from renderpretrain.data import SceneFolder, SceneFolderError, inspect_folder, validate_scene_folder
+from renderpretrain.data.folder.inspection import Needs, faults
 
 
 def test_a_good_folder_has_no_problems(street):
@@ -183,6 +185,8 @@ def test_a_camera_that_faces_away_loads_with_a_problem(street):
 
 def test_merging_sweeps_needs_poses_and_times(street):
     path, content = street
+    content["frames"][1]["lidar"]["ego_to_global"] = np.eye(4).tolist()
+    save(path, content)
     with pytest.raises(
         SceneFolderError, match=r"frame 0 \(f0\): lidar.ego_to_global: expected a value because sweeps=2"
     ):
@@ -192,6 +196,25 @@ def test_merging_sweeps_needs_poses_and_times(street):
     save(path, content)
     with pytest.raises(SceneFolderError, match=r"timestamp: expected a value because sweeps=2"):
         SceneFolder(path, sweeps=2)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_frames_that_nothing_is_merged_with_are_one_sweep_each(street, caplog, apart):
+    """A recording without any pose; and single frames, with poses or without, each in a scene of its own."""
+    path, content = street
+    for k, frame in enumerate(content["frames"]):
+        frame |= {"timestamp_s": 0.1 * k} | ({"scene": f"s{k}"} if apart else {})
+    if apart:
+        content["frames"][0]["lidar"]["ego_to_global"] = np.eye(4).tolist()
+    save(path, content)
+    single, several = SceneFolder(path), SceneFolder(path, sweeps=5)
+    for k in range(2):
+        assert torch.equal(several[k].points, single[k].points)
+    remarks = [record.message for record in caplog.records if "one sweep each" in record.message]
+    assert len(remarks) == 1 and "because sweeps=5, got 2 of 2 alone" in remarks[0]
+    facts = inspect_folder(path)
+    assert [frame.lone for frame in facts] == [True, True] and faults(path, facts, Needs(sweeps=True)) == {}
+    assert faults(path, facts, Needs(poses=True)).keys() == ({1} if apart else set())
 
 
 def test_a_wall_at_one_and_a_half_metres(room):

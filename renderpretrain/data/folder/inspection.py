@@ -16,12 +16,13 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess, file_and_span
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
+from renderpretrain.data.folder.order import lone_frames
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
 
-VERSION = 1
+VERSION = 2
 """Version of what is remembered about a recording; a recording with another one is inspected again."""
 
 THREADS = 16
@@ -41,6 +42,7 @@ class Needs:
         depths: Depth images.
         labels: Classes of points or pixels.
         poses: Where each frame was in a frame common to the recording.
+        sweeps: Neighbouring sweeps of frames that have neighbours.
         most_cameras: Places for cameras, and the setting that says how many; ``None`` for any number.
         ways: How to do without one of these, as a setting, by its name.
     """
@@ -50,6 +52,7 @@ class Needs:
     depths: bool = False
     labels: bool = False
     poses: bool = False
+    sweeps: bool = False
     most_cameras: tuple[int, str] | None = None
     ways: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,6 +72,7 @@ class FrameFacts:
         depths: Whether it has a depth image with a measurement.
         labels: Whether its points or pixels have classes.
         poses: Whether its place and time are known.
+        lone: Whether it is one sweep by itself, with nothing to be merged with.
     """
 
     position: int
@@ -81,6 +85,7 @@ class FrameFacts:
     depths: bool = False
     labels: bool = False
     poses: bool = False
+    lone: bool = False
 
 
 def inspect_folder(
@@ -119,10 +124,14 @@ def inspect_folder(
 def _inspected(access: FolderAccess, content: Any, say: Callable[[str], None]) -> list[FrameFacts]:
     """The facts, from the files."""
     index, broken = _readable(access, content)
-    whole = range(len(index.frames)) if isinstance(index, OutdoorFolder) else index.tracked
+    if isinstance(index, OutdoorFolder):
+        whole, lone = list(range(len(index.frames))), set(lone_frames(index.frames))
+    else:
+        whole, lone = index.tracked, set()
     say(f"checking {len(whole) + len(broken)} frames of {access.path}")
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(lambda place: _facts(access, index, place), whole))
+        seen = pool.map(lambda place: _facts(access, index, place), whole)
+        found = [replace(facts, lone=place in lone) for place, facts in zip(whole, seen, strict=True)]
     return sorted([*found, *broken], key=lambda frame: frame.position)
 
 
@@ -141,7 +150,8 @@ def faults(table: str | Path, frames: Sequence[FrameFacts], needs: Needs) -> dic
         needs: What is learned from; it is :func:`missing` nothing.
     """
     rig = list(dict.fromkeys(name for frame in frames for name in frame.cameras))
-    needs = replace(needs, poses=needs.poses and any(frame.poses for frame in frames))
+    posed = any(frame.poses for frame in frames)
+    needs = replace(needs, poses=needs.poses and posed, sweeps=needs.sweeps and posed)
     strangers = _strangers(frames, needs)
     found = {}
     for frame in frames:
@@ -173,6 +183,7 @@ def _lacking(frame: FrameFacts, needs: Needs, rig: Sequence[str]) -> list[str]:
     if rig and not frame.images:
         names = ", ".join(map(brief, rig[:8]))
         lines.append(f"cameras: expected at least one of {names}, as in other frames, got none")
+    needs = replace(needs, poses=needs.poses or (needs.sweeps and not frame.lone))
     return lines + [
         words for name, words in WORDS.items() if getattr(needs, name) and not getattr(frame, name)
     ]

@@ -66,8 +66,19 @@ def _parts(frames: list[tuple[float | None, int]], max_gap: int | float) -> list
     return np.split(indices[order], np.nonzero(gaps > max_gap)[0] + 1)
 
 
+def lone_frames(frames: Iterable[OutdoorFrame]) -> list[int]:
+    """Indices of frames that are one sweep each: alone in their ``scene``, or in one without any pose."""
+    scenes: dict[str, list[tuple[int, bool]]] = {}
+    for index, frame in enumerate(frames):
+        scenes.setdefault(frame.scene, []).append((index, frame.lidar.ego_to_global is not None))
+    lone = (scene for scene in scenes.values() if len(scene) == 1 or not any(posed for _, posed in scene))
+    return sorted(index for scene in lone for index, _ in scene)
+
+
 def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> None:
     """Remark on time stamps that cannot be meant; merging needs to know where and when each sweep was taken.
+
+    Frames that have nothing to be merged with are one sweep each, see :func:`lone_frames`: a remark says so.
 
     Args:
         access: Of the folder.
@@ -75,18 +86,25 @@ def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> N
         sweeps: How many are merged.
 
     Raises:
-        SceneFolderError: If several are, and a frame has no pose or time.
+        SceneFolderError: If several are, and one of a scene's frames has no pose, as others have, or no time.
     """
     for frame, words in stamp_problems(folder.frames):
         access.doubt("stamps", access.table, f"{frame_name(frame)}: timestamp", words)
-    if sweeps == 1 or len(folder.frames) == 1:
+    if sweeps == 1:
         return
-    for frame in folder.frames:
+    lone = set(lone_frames(folder.frames))
+    if lone:
+        words = (
+            f"expected frames of one scene with poses because sweeps={sweeps}, got {len(lone)} of "
+            f"{len(folder.frames)} alone in their scene or in one without poses: they are one sweep each"
+        )
+        access.doubt("single sweeps", access.table, "lidar.ego_to_global", words)
+    for index, frame in enumerate(folder.frames):
         for field, value in (
             ("lidar.ego_to_global", frame.lidar.ego_to_global),
             ("timestamp", frame.seconds),
         ):
-            if value is None:
+            if value is None and index not in lone:
                 raise SceneFolderError(
                     f"{access.described_in}: {frame_name(frame)}: {field}: expected a value because "
                     f"sweeps={sweeps}, got nothing"

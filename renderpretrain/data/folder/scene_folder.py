@@ -75,6 +75,7 @@ class SceneFolder:
             image_size: ``(height, width)`` all images are resized to, cameras included; ``None`` keeps
                 their size, which must then be the same everywhere.
             sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` before it in time.
+                Frames without poses, and those alone in their ``scene``, are one sweep each.
             max_points: At most so many points per scene, chosen by chance that depends on the scene only;
                 ``None`` keeps all of a LiDAR and 32768 of depth images.
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
@@ -209,7 +210,7 @@ class SceneFolder:
         key = lidar_to_global(folder, index, shift)
         now = folder.frames[index].seconds or 0.0
         sweeps = []
-        for other in self._timeline.up_to(index, self.sweeps):
+        for other in self._timeline.up_to(index, 1 if key is None else self.sweeps):
             frame = folder.frames[other]
             sweep = self._sweep(folder, other)
             pose = lidar_to_global(folder, other, sweep.offset)
