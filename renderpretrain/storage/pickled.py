@@ -2,13 +2,15 @@
 
 Every class and function is a name here. Tensors become :class:`StoredTensor`, dictionaries and lists are
 themselves, and everything else, such as a framework's own objects beside the weights, an :class:`Inert`.
+Who expects other things than tensors says by :class:`PickledThings` what is made of which names.
 """
 
 import pickletools
 import struct
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from renderpretrain.storage.inert import Inert, Named, StoredTensor
@@ -34,21 +36,49 @@ EVALUATORS = ("eval", "exec", "execfile", "compile", "open", "__import__", "inpu
 """Built-in functions of Python that run code."""
 
 
-def read_pickle(stream: Any, *, data_only: bool = False, storages: list[Any] | None = None) -> Any:
+@dataclass(frozen=True)
+class PickledThings:
+    """What a pickle may hold beside plain containers, numbers and text, which is then all it may hold.
+
+    Attributes:
+        what: In plural, for messages.
+        made: What is made of the functions and classes that it names, by ``module.name``, from the arguments.
+        set_state: Gives a thing the state that follows it.
+    """
+
+    what: str
+    made: Mapping[str, Callable[..., Any]]
+    set_state: Callable[[Any, Any], None]
+
+    def refusal(self, got: object) -> ValueError:
+        """The error for what it may not hold."""
+        return ValueError(f"expected {self.what}, got {got}")
+
+
+def read_pickle(
+    stream: Any,
+    *,
+    data_only: bool = False,
+    storages: list[Any] | None = None,
+    things: PickledThings | None = None,
+) -> Any:
     """The next pickle of a stream.
 
     Args:
         stream: Has ``read`` and ``readline``; is left behind the pickle.
         data_only: Whether objects of other classes are refused instead of passed over.
         storages: Takes what the pickle says of every storage that it names.
+        things: What is made of names instead of tensors; everything else is refused. Sets become lists.
 
     Raises:
         ValueError: If it is damaged, ends too early, or names what runs commands.
     """
-    machine = _Machine(data_only, [] if storages is None else storages)
+    machine = _Machine(data_only, [] if storages is None else storages, things)
     try:
-        for name, argument in _instructions(stream):
-            machine.step(name, argument)
+        with warnings.catch_warnings():  # of escapes in damaged texts, which mean nothing to a user
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for name, argument in _instructions(stream):
+                machine.step(name, argument)
         return machine.stack.pop()
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("a damaged pickle") from error
@@ -56,15 +86,9 @@ def read_pickle(stream: Any, *, data_only: bool = False, storages: list[Any] | N
 
 def _instructions(stream: Any) -> Iterator[tuple[str, Any]]:
     """The instructions up to the end of the pickle, with their arguments."""
-    steps = pickletools.genops(stream)
     try:
-        while True:
-            with warnings.catch_warnings():  # of escapes in damaged texts, which mean nothing to a user
-                warnings.simplefilter("ignore", DeprecationWarning)
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step[0].name, step[1]
+        for step, argument, _ in pickletools.genops(stream):
+            yield step.name, argument
     except (ValueError, struct.error) as error:
         cut = any(word in str(error) for word in ("exhausted", "not enough", "but only", "no newline"))
         raise ValueError(CUT if cut else "a damaged pickle") from error
@@ -73,8 +97,8 @@ def _instructions(stream: Any) -> Iterator[tuple[str, Any]]:
 class _Machine:
     """The pickle machine's stack and memory. Its instructions make data, and call nothing."""
 
-    def __init__(self, data_only: bool, storages: list[Any]) -> None:
-        self.data_only, self.storages = data_only, storages
+    def __init__(self, data_only: bool, storages: list[Any], things: PickledThings | None = None) -> None:
+        self.data_only, self.storages, self.things = data_only, storages, things
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -113,6 +137,8 @@ class _Machine:
 
     def inert(self, kind: object) -> Inert:
         """An object that is passed over."""
+        if self.things is not None:
+            raise self.things.refusal(kind)
         if self.data_only:
             raise ValueError(f"expected tensors, numbers and text, got {kind}")
         return Inert(str(kind))
@@ -120,6 +146,10 @@ class _Machine:
     def named(self, module: Any, name: Any) -> Named:
         """A class or function; those that run commands are refused although nothing would call them."""
         found = Named(str(module), str(name))
+        if self.things is not None:
+            if str(found) not in self.things.made:
+                raise self.things.refusal(found)
+            return found
         evaluates = found.module in BUILTINS and found.name.split(".")[0] in EVALUATORS
         if evaluates or found.module.split(".")[0] in COMMANDS:
             raise ValueError(f"refused: reading it would run {found}")
@@ -127,6 +157,10 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> Any:
         """What a function would make."""
+        if self.things is not None:
+            if not isinstance(function, Named):
+                raise self.things.refusal("something that is no function")
+            return self.things.made[str(function)](*arguments)
         made = MADE.get(str(function)) if isinstance(function, Named) else None
         if made is None:
             return self.inert(function if isinstance(function, Named) else "something that is no function")
@@ -138,7 +172,13 @@ class _Machine:
         if not isinstance(items, dict):
             raise TypeError
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            items[key if isinstance(key, PLAIN) else Inert("key")] = value
+            items[key if isinstance(key, PLAIN) else self.key(key)] = value
+
+    def key(self, value: Any) -> Inert:
+        """What stands for a key that is no plain value."""
+        if self.things is not None:
+            raise self.things.refusal(f"a {type(value).__name__} as a key")
+        return Inert("key")
 
 
 PLAIN = (str, int, float, bytes, type(None))
@@ -191,6 +231,10 @@ def _object(machine: _Machine) -> None:
 def _state(machine: _Machine) -> None:
     """State of an object. That of a ``state_dict`` is kept: the versions of its modules."""
     target, state = machine.popped(2)
+    if machine.things is not None:
+        machine.things.set_state(target, state)
+        machine.push(target)
+        return
     metadata = state.get("_metadata") if isinstance(state, dict) else None
     if isinstance(target, OrderedDict) and isinstance(metadata, dict):
         target._metadata = metadata  # type: ignore[attr-defined]
@@ -198,12 +242,14 @@ def _state(machine: _Machine) -> None:
 
 
 def _persistent(machine: _Machine) -> None:
+    if machine.things is not None:
+        raise machine.things.refusal("something that lies outside of the pickle")
     machine.storages.append(machine.stack[-1])
 
 
 def _group(machine: _Machine, kind: str) -> None:
-    machine.to_mark()
-    machine.push(machine.inert(kind))
+    members = machine.to_mark()
+    machine.push(machine.inert(kind) if machine.things is None else members)
 
 
 def _remember(machine: _Machine, index: Any) -> None:
@@ -225,7 +271,7 @@ def _instance(machine: _Machine, both: str) -> Inert:
 
 
 PUSHED = frozenset(
-    """INT LONG BININT BININT1 BININT2 LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
+    """BYTEARRAY8 INT LONG BININT BININT1 BININT2 LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING
     BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8""".split()  # noqa: SIM905
 )
 CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -235,7 +281,6 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
     "EMPTY_DICT": dict,
-    "EMPTY_SET": lambda: Inert("set"),
 }
 CLASSES: dict[str, Callable[[_Machine, str], Any]] = {"GLOBAL": _split_name, "INST": _instance}
 MEMORY: dict[str, Callable[[_Machine, Any], None]] = {
@@ -265,6 +310,7 @@ INSTRUCTIONS: dict[str, Callable[[_Machine], Any]] = {
     "NEWOBJ_EX": lambda m: _new(m, 3),
     "OBJ": _object,
     "STACK_GLOBAL": lambda m: m.push(m.named(*m.popped(2))),
+    "EMPTY_SET": lambda m: m.push(Inert("set") if m.things is None else []),
     "BINPERSID": _persistent,
 }
 

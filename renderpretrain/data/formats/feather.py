@@ -1,0 +1,113 @@
+"""Tables of Apache Arrow: ``.feather`` (version 2) and ``.parquet``, with the extra ``av2``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from renderpretrain.data.folder.fields import brief
+
+MOST_ROWS = 2**27
+"""Of a table."""
+
+MOST_VALUES = 2**28
+"""Of all columns that are asked for: compression makes rows that are alike cost nothing."""
+
+
+def _arrow() -> Any:
+    """The library that reads these files."""
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except Exception:
+        raise ValueError(
+            'expected pyarrow to read this file, got none: pip install "renderpretrain[av2]"'
+        ) from None
+    return pyarrow
+
+
+def read_feather(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The columns of a feather file: numbers as they are stored, texts as an array of objects.
+
+    Args:
+        raw: The file.
+        columns: Which columns, in this order; all where nobody says.
+
+    Raises:
+        ValueError: If it is no such file, lacks a column, or misses values; if pyarrow is not installed.
+    """
+    arrow = _arrow()
+    if not raw.startswith(b"ARROW1"):
+        raise ValueError(f"expected a feather file of version 2, got {len(raw)} bytes that are none")
+    with _OneLine(arrow, "a feather file"):
+        reader = arrow.ipc.open_file(arrow.BufferReader(raw))
+        _check_names(reader.schema.names, columns)
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        _check_size(sum(batch.num_rows for batch in batches), len(reader.schema.names))
+        table = arrow.Table.from_batches(batches, reader.schema)
+        table.validate(full=True)
+        return _columns(table if columns is None else table.select(list(columns)))
+
+
+def read_parquet(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The columns of a parquet file: numbers as they are stored; texts, bytes and lists as objects.
+
+    Args:
+        raw: The file.
+        columns: Which columns, in this order; all where nobody says.
+
+    Raises:
+        ValueError: If it is no such file, lacks a column, or misses values; if pyarrow is not installed.
+    """
+    arrow = _arrow()
+    with _OneLine(arrow, "a parquet file"):
+        file = arrow.parquet.ParquetFile(arrow.BufferReader(raw))
+        _check_names(file.schema_arrow.names, columns)
+        wanted = file.schema_arrow.names if columns is None else list(columns)
+        _check_size(file.metadata.num_rows, len(wanted))
+        table = file.read(columns=wanted, use_threads=False)
+        table.validate(full=True)
+        return _columns(table.select(wanted))
+
+
+class _OneLine:
+    """Turns what pyarrow raises into one line."""
+
+    def __init__(self, arrow: Any, what: str) -> None:
+        self.arrow, self.what = arrow, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if isinstance(error, ValueError) and str(error).startswith("expected"):
+            return
+        faults = (self.arrow.ArrowException, OSError, ValueError, MemoryError, TypeError, OverflowError)
+        if isinstance(error, faults):
+            raise ValueError(f"expected {self.what}, got: {brief(str(error))}") from None
+
+
+def _check_names(there: Sequence[str], columns: Sequence[str] | None) -> None:
+    """Refuse a table that lacks a column, or has two of one name."""
+    missing = [name for name in columns or () if name not in there]
+    if missing:
+        raise ValueError(f"expected a column {brief(missing[0])}, got {brief(', '.join(there))}")
+    if len(set(there)) < len(there):
+        raise ValueError(f"expected columns of different names, got {brief(', '.join(there))}")
+
+
+def _check_size(rows: int, columns: int) -> None:
+    """Refuse a table that is larger than any sweep's."""
+    if not 0 <= rows <= MOST_ROWS or rows * columns > MOST_VALUES:
+        raise ValueError(f"expected at most {MOST_VALUES} values, got {rows} rows of {columns}")
+
+
+def _columns(table: Any) -> dict[str, np.ndarray]:
+    """The columns of a table of Arrow's as arrays."""
+    found = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"expected no missing values in {brief(name)}, got {column.null_count}")
+        found[name] = column.to_numpy()
+    return found
