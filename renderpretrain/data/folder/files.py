@@ -99,9 +99,11 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     table = stored_rows(access, entry, frame)
     used = [entry.columns.index(c) for c in "xyz"]
     scaled = next((i for i, name in enumerate(entry.columns) if SCALED.fullmatch(name)), None)
-    finite = np.isfinite(table[:, used if scaled is None else [*used, scaled]]).all(-1)
+    chosen = _chosen(table, entry)
+    finite = chosen & np.isfinite(table[:, used if scaled is None else [*used, scaled]]).all(-1)
     if not finite.any():
-        raise SceneFolderError(f"{where}: expected a finite point, got none in {len(table)} rows")
+        told = "".join(f" with {brief(name)} {value:g}" for name, value in entry.only.items())
+        raise SceneFolderError(f"{where}: expected a finite point{told}, got none in {len(table)} rows")
     coordinates = _in_lidar_frame(table[finite][:, used], entry)
     far = np.abs(coordinates).max()
     if far > FARTHEST:
@@ -116,8 +118,8 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     points[:, :3] = coordinates - offset if offset.any() else coordinates
     points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
     labels = None if entry.semseg_file is None else stored_labels(access, entry, frame, len(table))
-    if not finite.all():
-        others = f"expected finite points, got {np.count_nonzero(~finite)} others"
+    if np.count_nonzero(finite) < np.count_nonzero(chosen):
+        others = f"expected finite points, got {np.count_nonzero(chosen & ~finite)} others"
         access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
     doubt = partial(_doubt_labels, access, entry, frame)
     return Sweep(
@@ -128,6 +130,12 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
         colors=_colors(table[finite], entry, f"{access.path / entry.file}: {frame}"),
         normals=_normals(table[finite], entry),
     )
+
+
+def _chosen(table: np.ndarray, entry: LidarEntry) -> np.ndarray:
+    """True for the rows that the index wants: a file may hold the points of several sensors."""
+    wanted = [table[:, entry.columns.index(name)] == value for name, value in entry.only.items()]
+    return np.all(wanted, axis=0) if wanted else np.ones(len(table), bool)
 
 
 def _in_lidar_frame(coordinates: np.ndarray, entry: LidarEntry) -> np.ndarray:

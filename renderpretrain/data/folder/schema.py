@@ -71,6 +71,7 @@ class LidarEntry(BaseModel):
     layout: Layout | None = None
     fields: list[str] | None = None
     file_to_lidar: Pose | None = None
+    only: dict[str, Annotated[float, within("a number, within 1e9", -1e9, 1e9)]] = {}
     semseg_file: File | None = None
     semseg_dtype: Literal["uint8", "uint16", "uint32"] = "uint8"
     semseg_column: str | None = None
@@ -82,6 +83,9 @@ class LidarEntry(BaseModel):
         if self.fields is not None and len(self.fields) != len(self.columns):
             what = f"fields: one per column ({len(self.columns)})"
             raise expected(what, len(self.fields))
+        absent = [name for name in self.only if name not in self.columns]
+        if absent:
+            raise expected("only: values of some of the columns", absent[0])
         return self
 
 

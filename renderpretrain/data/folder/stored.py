@@ -1,6 +1,6 @@
 """Files of sweeps and of their labels, from bytes to one array; a fault names file, frame and field."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -8,14 +8,38 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.schema import Layout, LidarEntry
+from renderpretrain.data.formats.arrays import read_npy, read_npz
+from renderpretrain.data.formats.feather import read_feather
+from renderpretrain.data.formats.las import read_las
+from renderpretrain.data.formats.pcd import read_pcd
+from renderpretrain.data.formats.pickles import pickled_columns
+from renderpretrain.data.formats.ply import read_ply
 
 SWEEP_BYTES = 2**30
 """Largest file of a sweep: some fifty million points."""
 
-LAYOUTS: Mapping[str, Layout] = {}
+LAYOUTS: Mapping[str, Layout] = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".pcd": "pcd",
+    ".ply": "ply",
+    ".las": "las",
+    ".laz": "las",
+    ".feather": "feather",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".pkl.gz": "pickle",
+}
 """Layout of a file by the end of its name; others are raw rows."""
 
-NAMED_COLUMNS: Mapping[str, Callable[[bytes], dict[str, np.ndarray]]] = {}
+NAMED_COLUMNS: Mapping[str, Callable[[bytes], dict[str, np.ndarray]]] = {
+    "npz": read_npz,
+    "pcd": read_pcd,
+    "ply": read_ply,
+    "las": read_las,
+    "feather": read_feather,
+    "pickle": pickled_columns,
+}
 """What reads the layouts whose files name their columns."""
 
 HEADERS = {
@@ -51,12 +75,9 @@ def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarr
     layout = entry.layout or layout_of(entry.file)
     if layout == "rows":
         return _raw_rows(raw, entry, where)
-    columns = _named_columns(raw, layout, where)
-    rows = []
-    for name in entry.fields or entry.columns:
-        if name not in columns:
-            raise SceneFolderError(f"{where}: expected a column {brief(name)}, got {brief([*columns])}")
-        rows.append(columns[name])
+    names = entry.fields or entry.columns
+    columns = _named_columns(raw, layout, where, names)
+    rows = [_column(columns, name, where) for name in names]
     exact = all(column.dtype.itemsize < 4 or column.dtype == np.float32 for column in rows)
     return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")
 
@@ -79,11 +100,8 @@ def stored_labels(access: FolderAccess, entry: LidarEntry, frame: str, count: in
     if entry.semseg_column is None:
         labels = _raw_labels(raw, np.dtype(entry.semseg_dtype), count, where)
     else:
-        columns = _named_columns(raw, layout_of(name), where)
-        if entry.semseg_column not in columns:
-            expected = f"expected a column {brief(entry.semseg_column)}"
-            raise SceneFolderError(f"{where}: {expected}, got {brief([*columns])}")
-        labels = columns[entry.semseg_column]
+        columns = _named_columns(raw, layout_of(name), where, [entry.semseg_column])
+        labels = _column(columns, entry.semseg_column, where)
         if labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
             raise SceneFolderError(f"{where}: expected class numbers from 0 on, got {labels.dtype}")
     if len(labels) != count:
@@ -99,12 +117,23 @@ def layout_of(file: str) -> Layout:
     return next((layout for end, layout in LAYOUTS.items() if name.endswith(end)), "rows")
 
 
-def _named_columns(raw: bytes, layout: Layout, where: str) -> dict[str, np.ndarray]:
-    """The columns of a file that names them."""
+def _named_columns(raw: bytes, layout: Layout, where: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a file that names them; a bare table of numpy's gets the names that are asked for."""
     try:
-        return NAMED_COLUMNS[layout](raw)
+        if layout == "rows":
+            raise ValueError(f"expected the end of a name of {', '.join(LAYOUTS)}, got another file")
+        return read_npy(raw, names) if layout == "npy" else NAMED_COLUMNS[layout](raw)
     except ValueError as error:
         raise SceneFolderError(f"{where}: {error}") from error
+
+
+def _column(columns: dict[str, np.ndarray], name: str, where: str) -> np.ndarray:
+    """The numbers of one column."""
+    if name not in columns:
+        raise SceneFolderError(f"{where}: expected a column {brief(name)}, got {brief([*columns])}")
+    if columns[name].dtype.kind not in "biuf":
+        raise SceneFolderError(f"{where}: expected numbers in {brief(name)}, got {columns[name].dtype}")
+    return columns[name]
 
 
 def _raw_rows(raw: bytes, entry: LidarEntry, where: str) -> np.ndarray:

@@ -52,6 +52,24 @@ def load_pickle(raw: bytes, what: str = WHAT, most: int = MOST_BYTES) -> Any:
         raise
 
 
+def pickled_columns(raw: bytes) -> dict[str, np.ndarray]:
+    """The columns of a pickled data frame, or of a dictionary of arrays.
+
+    Raises:
+        ValueError: As :func:`load_pickle`, or if the pickle holds something else.
+    """
+    found = load_pickle(raw, "a table of numbers")
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(column, np.ndarray) and column.ndim == 1
+        for name, column in found.items()
+    ):
+        raise ValueError(f"expected a table of named columns, got a {type(found).__name__} that is none")
+    lengths = {name: len(column) for name, column in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"expected columns of one length, got {brief(lengths)}")
+    return found
+
+
 class _Type:
     """A numpy type, of which the byte order may come later."""
 
