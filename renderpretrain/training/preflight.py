@@ -90,7 +90,9 @@ class FolderFrames:
 
     def frames(self, say: Callable[[str], None]) -> list[FrameFacts]:
         """Facts about the frames that are not left out, with the cameras that are asked for."""
-        found = inspect_folder(self.path, outside=self.outside, reader=self.reader, say=say)
+        found = inspect_folder(
+            self.path, outside=self.outside, reader=self.reader, sweeps=self.sweeps, say=say
+        )
         frames = [frame for frame in found if frame.position not in self.skipped]
         if self.cameras is None:
             return frames

@@ -260,6 +260,15 @@ def within(what: str, low: int | float, high: int | float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _check_area(value: list[float]) -> list[float]:
+    """Refuse an area whose lower corner is not below its upper one."""
+    what = "x_min, y_min, x_max, y_max in metres"
+    left, right, front, back = _array(value, (4,), what, FARTHEST)
+    if not (left < front and right < back):
+        raise expected(f"{what}, the smaller ones first", value)
+    return value
+
+
 def _check_levels(value: list[float]) -> list[float]:
     """Refuse levels whose black is not below their white."""
     black, white = _array(value, (2,), "2 numbers: what is black and what is white", 65535)
@@ -281,5 +290,6 @@ Columns = Annotated[list[str], AfterValidator(_check_columns)]
 File = Annotated[str, AfterValidator(_check_file)]
 Classes = Annotated[dict[int, str], AfterValidator(_check_classes)]
 ClassMap = Annotated[dict[int, int], AfterValidator(_check_class_map)]
+Area = Annotated[list[float], AfterValidator(_check_area)]
 Levels = Annotated[list[float], AfterValidator(_check_levels)]
 Pixels = Annotated[int, within("1 to 65535 pixels", 1, 65535)]

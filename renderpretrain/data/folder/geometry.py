@@ -42,22 +42,24 @@ def nearest_rigid(pose: np.ndarray | list[list[float]], around: np.ndarray | Non
     return rigid
 
 
-def lidar_to_global(folder: OutdoorFolder, index: int, around: np.ndarray) -> np.ndarray | None:
-    """A frame's LiDAR pose; the global origin is moved to the first ego position of the frame's scene.
+def lidar_to_global(
+    folder: OutdoorFolder, scene: str, lidar: LidarEntry, around: np.ndarray
+) -> np.ndarray | None:
+    """A sweep's LiDAR pose; the global origin is moved to the first ego position of its scene.
 
     Global coordinates can be millions of metres, too many for float32.
 
     Args:
         folder: All frames.
-        index: One of them.
+        scene: Of the frame that the sweep belongs to.
+        lidar: What the index says of the sweep.
         around: ``(3,)``, about where its points are in its LiDAR frame.
     """
-    frame = folder.frames[index]
-    if frame.lidar.ego_to_global is None:
+    if lidar.ego_to_global is None:
         return None
-    first = folder.frames[folder.first_of_scene[frame.scene]].lidar.ego_to_global
-    to_ego = nearest_rigid(frame.lidar.lidar_to_ego, around)
-    ego = nearest_rigid(frame.lidar.ego_to_global, to_ego[:3, :3] @ around + to_ego[:3, 3])
+    first = folder.frames[folder.first_of_scene[scene]].lidar.ego_to_global
+    to_ego = nearest_rigid(lidar.lidar_to_ego, around)
+    ego = nearest_rigid(lidar.ego_to_global, to_ego[:3, :3] @ around + to_ego[:3, 3])
     ego[:3, 3] -= np.asarray(first)[:3, 3]
     return ego @ to_ego
 

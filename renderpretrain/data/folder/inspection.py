@@ -16,9 +16,11 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess, file_and_span
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
+from renderpretrain.data.folder.merging import SweepAt, older_sweeps
 from renderpretrain.data.folder.order import lone_frames
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
+from renderpretrain.data.folder.stored import check_size
 from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
 
@@ -93,9 +95,13 @@ def inspect_folder(
     *,
     outside: bool = False,
     reader: Reader = FRAMES_JSON,
+    sweeps: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[FrameFacts]:
     """Facts about every frame of a scene folder; all files are decoded, several at a time.
+
+    Of older sweeps that frames name beside their own, which are ten times as many, only the sizes are looked
+    at, and only where they will be merged.
 
     What was found is remembered in the user's cache, under a digest of ``frames.json`` and of the sizes and
     dates of all files. Views without a pose are in no scene and left out here, too.
@@ -104,25 +110,28 @@ def inspect_folder(
         path: The folder.
         outside: Whether ``frames.json`` may name files outside of the folder.
         reader: Of the recording's format.
+        sweeps: How many will be merged.
         say: Told what takes time.
 
     Raises:
         SceneFolderError: If its tables cannot be read, or none of its frames.
     """
     access = FolderAccess(Path(path), outside, table=reader.table)
-    memory = _memory(access.path, reader)
+    memory = _memory(access.path, reader, sweeps > 1)
     with _alone(memory):
         content = reader.content(access)
         described = hashlib.sha256(json.dumps(content, default=repr).encode()).hexdigest()
         known = _remembered(memory, access.path, described)
         if known is None:
-            known = _inspected(access, content, say)
+            known = _inspected(access, content, sweeps > 1, say)
             _remember(memory, access.path, described, known)
     return known
 
 
-def _inspected(access: FolderAccess, content: Any, say: Callable[[str], None]) -> list[FrameFacts]:
-    """The facts, from the files."""
+def _inspected(
+    access: FolderAccess, content: Any, merged: bool, say: Callable[[str], None]
+) -> list[FrameFacts]:
+    """The facts, from the files; ``merged`` says whether older sweeps are looked at."""
     index, broken = _readable(access, content)
     if isinstance(index, OutdoorFolder):
         whole, lone = list(range(len(index.frames))), set(lone_frames(index.frames))
@@ -130,7 +139,7 @@ def _inspected(access: FolderAccess, content: Any, say: Callable[[str], None]) -
         whole, lone = index.tracked, set()
     say(f"checking {len(whole) + len(broken)} frames of {access.path}")
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        seen = pool.map(lambda place: _facts(access, index, place), whole)
+        seen = pool.map(lambda place: _facts(access, index, place, merged), whole)
         found = [replace(facts, lone=place in lone) for place, facts in zip(whole, seen, strict=True)]
     return sorted([*found, *broken], key=lambda frame: frame.position)
 
@@ -215,7 +224,7 @@ def _readable(access: FolderAccess, content: Any) -> tuple[OutdoorFolder | Indoo
     return index, [FrameFacts(position, f"frame {position}", faults) for position, faults in lines.items()]
 
 
-def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int) -> FrameFacts:
+def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int, merged: bool) -> FrameFacts:
     """What reading a frame's files says."""
     frame, lines, measured = index.frames[place], [], False
     for kind, read in file_readings(access, index, place):
@@ -228,6 +237,9 @@ def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int
     of_frame: dict[str, Any] = {"position": frame.position, "name": frame_name(frame), "faults": lines}
     if isinstance(frame, OutdoorFrame):
         files = [frame.lidar.file, frame.lidar.semseg_file, *(c.file for c in frame.cameras.values())]
+        older = older_sweeps(place, frame) if merged else []
+        files += [at.entry.file for at in older]
+        lines += _sizes_at_fault(access, older)
         of_frame |= {"cameras": list(frame.cameras), "images": bool(frame.cameras), "points": measured}
         of_frame |= {"labels": frame.lidar.semseg_file is not None}
         of_frame |= {"poses": frame.lidar.ego_to_global is not None and frame.seconds is not None}
@@ -238,10 +250,22 @@ def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int
     return FrameFacts(**of_frame, files=[file for file in files if file is not None])
 
 
-def _memory(path: Path, reader: Reader) -> Path:
+def _sizes_at_fault(access: FolderAccess, older: Sequence[SweepAt]) -> list[str]:
+    """Older sweeps whose files are missing or truncated."""
+    lines = []
+    for at in older:
+        try:
+            check_size(access, at.entry, at.name)
+        except SceneFolderError as error:
+            lines.append(str(error))
+    return lines
+
+
+def _memory(path: Path, reader: Reader, merged: bool) -> Path:
     """Where what is known of a recording is remembered."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     said = f"\n{reader.name} {sorted(reader.values.items())}" if reader != FRAMES_JSON else ""
+    said += "\nmerged" if merged else ""
     name = hashlib.sha256(os.fsencode(path.resolve()) + said.encode()).hexdigest()[:32]
     return cache / "renderpretrain" / "checked" / f"{name}.json"
 

@@ -67,12 +67,20 @@ def _parts(frames: list[tuple[float | None, int]], max_gap: int | float) -> list
 
 
 def lone_frames(frames: Iterable[OutdoorFrame]) -> list[int]:
-    """Indices of frames that are one sweep each: alone in their ``scene``, or in one without any pose."""
-    scenes: dict[str, list[tuple[int, bool]]] = {}
+    """Indices of frames that are one sweep each: in a ``scene`` without any pose, or alone in theirs.
+
+    One that names ``sweeps`` itself is none of them.
+    """
+    scenes: dict[str, list[tuple[int, bool, bool]]] = {}
     for index, frame in enumerate(frames):
-        scenes.setdefault(frame.scene, []).append((index, frame.lidar.ego_to_global is not None))
-    lone = (scene for scene in scenes.values() if len(scene) == 1 or not any(posed for _, posed in scene))
-    return sorted(index for scene in lone for index, _ in scene)
+        told = (index, frame.lidar.ego_to_global is not None, bool(frame.sweeps))
+        scenes.setdefault(frame.scene, []).append(told)
+    lone = (
+        scene
+        for scene in scenes.values()
+        if (len(scene) == 1 and not scene[0][2]) or not any(posed for _, posed, _ in scene)
+    )
+    return sorted(index for scene in lone for index, *_ in scene)
 
 
 def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> None:

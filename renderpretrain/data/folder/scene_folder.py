@@ -14,6 +14,7 @@ from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
 from renderpretrain.data.folder.index import FRAMES_JSON, read_index
+from renderpretrain.data.folder.merging import SweepAt, joined, own_sweep, sweeps_back, without_own_vehicle
 from renderpretrain.data.folder.order import (
     MAX_GAP,
     Timeline,
@@ -74,8 +75,9 @@ class SceneFolder:
             path: The folder.
             image_size: ``(height, width)`` all images are resized to, cameras included; ``None`` keeps
                 their size, which must then be the same everywhere.
-            sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` before it in time.
-                Frames without poses, and those alone in their ``scene``, are one sweep each.
+            sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` before it in time,
+                those between frames included where frames name them. Frames without poses, and those alone in
+                their ``scene``, are one sweep each.
             max_points: At most so many points per scene, chosen by chance that depends on the scene only;
                 ``None`` keeps all of a LiDAR and 32768 of depth images.
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
@@ -192,42 +194,36 @@ class SceneFolder:
         return pictures
 
     def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
+        """A frame's own sweep, decoded once and then kept in memory."""
+        return self._read(folder, own_sweep(index, folder.frames[index]))
+
+    def _read(self, folder: OutdoorFolder, at: SweepAt) -> Sweep:
         """A sweep, decoded once and then kept in memory."""
-
-        def read() -> Sweep:
-            frame = folder.frames[index]
-            return read_sweep(self.access, frame.lidar, frame_name(frame), folder.classes)
-
-        return self._cache.get(("sweep", index), read, lambda sweep: sweep.nbytes)
+        return self._cache.get(
+            ("sweep", *at.key),
+            lambda: read_sweep(self.access, at.entry, at.name, folder.classes),
+            lambda sweep: sweep.nbytes,
+        )
 
     def _merged(self, folder: OutdoorFolder, index: int) -> dict[str, torch.Tensor]:
-        """The points of the frame and of those before it, five columns, in the frame's LiDAR frame.
+        """The points of the frame and of the sweeps before it, five columns, in the frame's LiDAR frame.
 
-        Beside them, as rows of the same order, which are the frame's own (``key``), and what all these sweeps
-        know: labels, colours, normals.
+        Beside them, as rows of the same order, which are the frame's own (``key``), and what is known of
+        them: labels, colours, normals.
         """
         shift = self._shift(folder, index)
-        key = lidar_to_global(folder, index, shift)
-        now = folder.frames[index].seconds or 0.0
-        sweeps = []
-        for other in self._timeline.up_to(index, 1 if key is None else self.sweeps):
-            frame = folder.frames[other]
-            sweep = self._sweep(folder, other)
-            pose = lidar_to_global(folder, other, sweep.offset)
-            motion = np.eye(4)
-            if other != index and key is not None and pose is not None:
-                motion = np.linalg.solve(key, pose)
-            if other != index or sweep.offset.any():
-                sweep = sweep.moved(motion, shift)
-            lag = np.full((len(sweep.points), 1), now - (frame.seconds or 0.0), dtype=np.float32)
-            sweeps.append(replace(sweep, points=np.concatenate([sweep.points, lag], -1)))
-        rows = {"points": np.concatenate([sweep.points for sweep in sweeps])}
-        for name in ("labels", "colors", "normals"):
-            known = [a for a in (getattr(sweep, name) for sweep in sweeps) if a is not None]
-            rows |= {name: np.concatenate(known)} if len(known) == len(sweeps) else {}
+        first = own_sweep(index, folder.frames[index])
+        key = lidar_to_global(folder, first.scene, first.entry, shift)
+        frames = self._timeline.up_to(index, 1 if key is None else self.sweeps)
+        own = self._read(folder, first)
+        sweeps = [_stamped(own.moved(np.eye(4), shift) if own.offset.any() else own, 0.0)]
+        for at in sweeps_back(folder.frames, frames, self.sweeps)[1:]:
+            sweep = without_own_vehicle(self._read(folder, at), at.entry)
+            pose = lidar_to_global(folder, at.scene, at.entry, sweep.offset)
+            motion = np.eye(4) if key is None or pose is None else np.linalg.solve(key, pose)
+            sweeps.append(_stamped(sweep.moved(motion, shift), first.seconds - at.seconds))
+        rows = joined(sweeps)
         count = len(rows["points"])
-        if len(sweeps) > 1:
-            rows["key"] = np.arange(count) < len(sweeps[0].points)
         if self.max_points is not None and count > self.max_points:
             chosen = np.random.default_rng(index).choice(count, self.max_points, replace=False)
             rows = {name: a[chosen] for name, a in rows.items()}
@@ -241,11 +237,14 @@ class SceneFolder:
     def _world(self, folder: OutdoorFolder, index: int) -> tuple[np.ndarray | None, np.ndarray]:
         """A frame's world in the global frame of its scene, and where in the LiDAR frame its origin lies."""
         shift = self._shift(folder, index)
-        pose = lidar_to_global(folder, index, shift)
+        frame = folder.frames[index]
+        pose = lidar_to_global(folder, frame.scene, frame.lidar, shift)
         if pose is None or not shift.any():
             return pose, shift
-        first = folder.first_of_scene[folder.frames[index].scene]
-        at_first = lidar_to_global(folder, first, self._shift(folder, first))
+        first = folder.first_of_scene[frame.scene]
+        at_first = lidar_to_global(
+            folder, frame.scene, folder.frames[first].lidar, self._shift(folder, first)
+        )
         pose[:3, 3] += pose[:3, :3] @ shift
         if at_first is not None:
             pose[:3, 3] -= at_first[:3, 3] + at_first[:3, :3] @ self._shift(folder, first)
@@ -295,3 +294,9 @@ class SceneFolder:
         lost, of = len(folder.frames) - len(folder.tracked), len(folder.frames)
         words = f"expected a pose, got none for {lost} of {of} views, which are left out"
         self.access.doubt("lost", self.access.table, "camera_to_world", words)
+
+
+def _stamped(sweep: Sweep, lag: float) -> Sweep:
+    """A sweep with a fifth column: how much older it is than the frame, seconds."""
+    column = np.full((len(sweep.points), 1), lag, dtype=np.float32)
+    return replace(sweep, points=np.concatenate([sweep.points, column], -1))

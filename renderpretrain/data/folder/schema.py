@@ -15,6 +15,7 @@ from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import (
     MOST_PIXELS,
     Angle,
+    Area,
     Classes,
     ClassMap,
     Columns,
@@ -77,6 +78,7 @@ class LidarEntry(BaseModel):
     semseg_column: str | None = None
     semseg_bits: Annotated[int, within("1 to 32 bits", 1, 32)] | None = None
     semseg_divisor: Annotated[int, within("a divisor from 1 to 1e6", 1, 10**6)] = 1
+    own_vehicle: Area | None = None
 
     @model_validator(mode="after")
     def _has_a_field_per_column(self) -> "LidarEntry":
@@ -154,7 +156,42 @@ class KittiBoxEntry(BaseModel):
         return self
 
 
-class OutdoorFrame(BaseModel):
+class _Timed(BaseModel):
+    """Something that was taken at a moment."""
+
+    timestamp_s: Seconds | None = None
+    timestamp_us: Annotated[int, within("microseconds, within 1e17", -1e17, 1e17)] | None = None
+    timestamp_ns: Annotated[int, within("nanoseconds, within 1e20", -1e20, 1e20)] | None = None
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "_Timed":
+        stamps = list(self._stamps())
+        if stamps and max(stamps) - min(stamps) > SAME_TIME:
+            times = " and ".join(f"{stamp:.17g} s" for stamp in stamps)
+            raise expected("timestamp_s, timestamp_us and timestamp_ns to say the same time", times)
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """The time stamp in seconds."""
+        return next(self._stamps(), None)
+
+    def _stamps(self) -> Iterator[float]:
+        """All times that are named, in seconds."""
+        for stamp, unit in ((self.timestamp_s, 1.0), (self.timestamp_us, 1e6), (self.timestamp_ns, 1e9)):
+            if stamp is not None:
+                yield stamp / unit
+
+
+class SweepEntry(_Timed):
+    """A sweep taken before a frame's own; what is not said here is as in the frame's ``lidar``."""
+
+    file: File
+    ego_to_global: Pose
+    lidar_to_ego: Pose | None = None
+
+
+class OutdoorFrame(_Timed):
     """One moment of a recording with a LiDAR.
 
     ``position`` is its place in the list, whatever the file says.
@@ -163,10 +200,8 @@ class OutdoorFrame(BaseModel):
     position: int = 0
     frame_id: int | str = ""
     scene: str = ""
-    timestamp_s: Seconds | None = None
-    timestamp_us: Annotated[int, within("microseconds, within 1e17", -1e17, 1e17)] | None = None
-    timestamp_ns: Annotated[int, within("nanoseconds, within 1e20", -1e20, 1e20)] | None = None
     lidar: LidarEntry
+    sweeps: list[SweepEntry] = []
     cameras: dict[str, CameraEntry] = {}
     boxes_lidar_frame: list[BoxEntry] = []
     boxes_rectified_cam0: list[KittiBoxEntry] = []
@@ -187,23 +222,16 @@ class OutdoorFrame(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _one_time(self) -> "OutdoorFrame":
-        stamps = list(self._stamps())
-        if stamps and max(stamps) - min(stamps) > SAME_TIME:
-            times = " and ".join(f"{stamp:.17g} s" for stamp in stamps)
-            raise expected("timestamp_s, timestamp_us and timestamp_ns to say the same time", times)
+    def _sweeps_are_older(self) -> "OutdoorFrame":
+        if not self.sweeps:
+            return self
+        if self.seconds is None or self.lidar.ego_to_global is None:
+            raise expected("a time stamp and lidar.ego_to_global beside sweeps", "none")
+        for number, sweep in enumerate(self.sweeps):
+            if sweep.seconds is None or sweep.seconds >= self.seconds:
+                got = "none" if sweep.seconds is None else f"{sweep.seconds:.17g} s"
+                raise expected(f"sweeps.{number} to have a time before {self.seconds:.17g} s", got)
         return self
-
-    @property
-    def seconds(self) -> float | None:
-        """The time stamp in seconds."""
-        return next(self._stamps(), None)
-
-    def _stamps(self) -> Iterator[float]:
-        """All times that the frame names, in seconds."""
-        for stamp, unit in ((self.timestamp_s, 1.0), (self.timestamp_us, 1e6), (self.timestamp_ns, 1e9)):
-            if stamp is not None:
-                yield stamp / unit
 
 
 class IndoorFrame(_Picture):

@@ -82,6 +82,14 @@ def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarr
     return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")
 
 
+def check_size(access: FolderAccess, entry: LidarEntry, frame: str) -> None:
+    """Raise as :func:`stored_rows` where a look at a file's size tells that it would; nothing is read."""
+    with access.open(entry.file, f"{frame}: lidar.file", SWEEP_BYTES) as stream:
+        size = stream.seek(0, 2)
+    if (entry.layout or layout_of(entry.file)) == "rows":
+        _check_rows(size, entry, f"{access.path / entry.file}: {frame}: lidar.file")
+
+
 def stored_labels(access: FolderAccess, entry: LidarEntry, frame: str, count: int) -> np.ndarray:
     """The stored class number of each point, unsigned integers.
 
@@ -141,13 +149,18 @@ def _raw_rows(raw: bytes, entry: LidarEntry, where: str) -> np.ndarray:
     header = next((kind for start, kind in HEADERS.items() if raw.startswith(start)), None)
     if header is not None:
         raise SceneFolderError(f"{where}: expected raw rows without a header, got a {header} file")
+    _check_rows(len(raw), entry, where)
+    return np.frombuffer(raw, dtype=np.dtype(entry.dtype).newbyteorder("<")).reshape(-1, len(entry.columns))
+
+
+def _check_rows(size: int, entry: LidarEntry, where: str) -> None:
+    """Refuse a size that is no whole number of rows."""
     width = len(entry.columns) * np.dtype(entry.dtype).itemsize
-    if len(raw) % width:
+    if size % width:
         raise SceneFolderError(
             f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
-            f"{entry.dtype}), got {len(raw)} bytes"
+            f"{entry.dtype}), got {size} bytes"
         )
-    return np.frombuffer(raw, dtype=np.dtype(entry.dtype).newbyteorder("<")).reshape(-1, len(entry.columns))
 
 
 def _raw_labels(raw: bytes, kind: np.dtype, count: int, where: str) -> np.ndarray:

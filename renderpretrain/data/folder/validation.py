@@ -12,11 +12,12 @@ from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
 from renderpretrain.data.folder.index import FRAMES_JSON, parse_index
+from renderpretrain.data.folder.merging import older_sweeps
 from renderpretrain.data.folder.order import stamp_problems
 from renderpretrain.data.folder.pictures import frame_pictures, read_image, view_pictures
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.scene_folder import SceneFolder
-from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, frame_name
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 from renderpretrain.data.folder.views import group_views
 from renderpretrain.data.scene import Scene
 
@@ -69,8 +70,9 @@ def _scene_problems(folder: SceneFolder, index: OutdoorFolder | IndoorFolder) ->
                 found += _file_problems(file_readings(folder.access, index, position))
         else:
             if isinstance(index, OutdoorFolder):
-                name = frame_name(index.frames[number])
-                found += _sight_problems(path, name, scene)
+                frame = index.frames[number]
+                found += _sight_problems(path, frame_name(frame), scene)
+        found += _file_problems(older_readings(folder.access, index, number))
     found += geometry_problems(folder.access, index)
     return found
 
@@ -124,6 +126,15 @@ def file_readings(
         yield "classes", partial(read_classes, files["semseg"], folder.classes)
     if "depth" in files:
         yield "depth", partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
+
+
+def older_readings(
+    access: FolderAccess, folder: OutdoorFolder | IndoorFolder, position: int
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """How each older sweep that a frame names is read; as :func:`file_readings`."""
+    frame = folder.frames[position]
+    for at in older_sweeps(position, frame) if isinstance(frame, OutdoorFrame) else ():
+        yield "sweep", partial(read_sweep, access, at.entry, at.name, folder.classes)
 
 
 def _file_problems(readings: Iterator[tuple[str, Callable[[], Any]]]) -> Iterator[str]:
