@@ -1,4 +1,4 @@
-"""KITTI as it is published: the object benchmark (https://www.cvlibs.net/datasets/kitti).
+"""KITTI as it is published (https://www.cvlibs.net/datasets/kitti): object, raw and odometry.
 
 Points are x forward, y left, z up. There is no order in time among the frames of the object benchmark.
 """
@@ -10,9 +10,10 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
+from renderpretrain.data.readers.kitti_calibration import COLUMNS, matrix_of, rectified_camera
+from renderpretrain.data.readers.kitti_raw import has_drives, read_raw
+from renderpretrain.data.readers.semantickitti import read_sequences
 from renderpretrain.data.readers.tables import named_numbers, numbers_in, picture_size, text_of
-
-COLUMNS = ["x", "y", "z", "reflectance_0_1"]
 
 CAMERAS = ("image_2", "image_3")
 """The colour cameras; their projections are P2 and P3."""
@@ -20,8 +21,56 @@ CAMERAS = ("image_2", "image_3")
 LABEL_WORDS = 15
 """Words of a line of a label; a detection has its score behind them."""
 
+LAYOUTS = {"object": ("split",), "raw": (), "odometry": ("sequences", "classes")}
+"""What can be told of each layout."""
 
-def read_kitti(access: FolderAccess, split: str = "training") -> dict[str, Any]:
+
+def read_kitti(access: FolderAccess, layout: str | None = None, **told: Any) -> dict[str, Any]:
+    """The frames of a folder of KITTI's, as ``frames.json`` would describe them.
+
+    Args:
+        access: Of the folder that holds ``training`` and ``testing`` (``object``), ``sequences``
+            (``odometry``), or days or drives (``raw``).
+        layout: One of these three; ``None`` tells it from what lies in the folder.
+        told: Arguments of :func:`read_object` or
+            :func:`~renderpretrain.data.readers.semantickitti.read_sequences`.
+
+    Raises:
+        SceneFolderError: If there is no such layout, or something is told that it does not have.
+    """
+    layout = layout or _layout(access)
+    for name in told:
+        if name not in LAYOUTS[layout]:
+            known = ", ".join(LAYOUTS[layout]) or "none"
+            raise SceneFolderError(f"{access.path}: expected the options of {layout}: {known}, got {name}")
+    if layout == "raw":
+        return read_raw(access)
+    return read_sequences(access, **told) if layout == "odometry" else read_object(access, **told)
+
+
+def _layout(access: FolderAccess) -> str:
+    """The layout that the folder's names tell."""
+    names = access.names("")
+    signs = {
+        "object": "training" in names or "testing" in names,
+        "raw": has_drives(names),
+        "odometry": "sequences" in names,
+    }
+    found = [layout for layout, there in signs.items() if there]
+    if len(found) > 1:
+        ways = " or ".join(f"?layout={layout}" for layout in found)
+        raise SceneFolderError(
+            f"{access.path}: expected one of KITTI's layouts, got {', '.join(found)}: say {ways}"
+        )
+    if not found:
+        raise SceneFolderError(
+            f"{access.path}: expected training or testing (object), sequences (odometry), or days or drives "
+            f"as 2011_09_26 (raw), got {brief(', '.join(names) or 'nothing')}"
+        )
+    return found[0]
+
+
+def read_object(access: FolderAccess, split: str = "training") -> dict[str, Any]:
     """The object benchmark's frames, as ``frames.json`` would describe them.
 
     Args:
@@ -52,7 +101,10 @@ def _frame(access: FolderAccess, folder: str, name: str, cameras: list[str]) -> 
     try:
         calibration = named_numbers(access, f"{folder}/calib/{name}.txt")
         where = f"{access.path / folder / 'calib' / name}.txt"
-        rectify, to_camera = (_matrix(calibration, key, where) for key in ("R0_rect", "Tr_velo_to_cam"))
+        rectify, to_camera = (
+            matrix_of(calibration, key, where, width)
+            for key, width in (("R0_rect", 3), ("Tr_velo_to_cam", 4))
+        )
         to_rectified = rectify @ to_camera
         frame: dict[str, Any] = {"frame_id": name, "scene": name}
         frame["lidar"] = {"file": f"{folder}/velodyne/{name}.bin", "columns": COLUMNS}
@@ -70,28 +122,11 @@ def _frame(access: FolderAccess, folder: str, name: str, cameras: list[str]) -> 
 def _camera(
     access: FolderAccess, file: str, calibration: dict[str, str], to_rectified: np.ndarray
 ) -> dict[str, Any]:
-    """A camera of the rectified rig: its projection has the baseline in its last column."""
-    projection = _matrix(calibration, f"P{file.split('/')[1][-1]}", f"{access.path / file}: calibration")
-    shift = np.eye(4)
-    shift[:3, 3] = np.linalg.solve(projection[:3, :3], projection[:3, 3])
-    height, width = picture_size(access, file, "picture")
-    return {
-        "file": file,
-        "width": width,
-        "height": height,
-        "intrinsics": projection[:3, :3].tolist(),
-        "lidar_to_camera": (shift @ to_rectified).tolist(),
-        "lidar_to_rectified_cam0": to_rectified.tolist(),
-    }
-
-
-def _matrix(calibration: dict[str, str], key: str, where: str) -> np.ndarray:
-    """A 3x3 or 3x4 matrix of a calibration file as 4x4."""
-    words = calibration.get(key, "").split()
-    width = 3 if key == "R0_rect" else 4
-    matrix = np.eye(4)
-    matrix[:3, :width] = np.reshape(numbers_in(words, 3 * width, f"{where}: {key}"), (3, width))
-    return matrix
+    """A camera of the rectified rig."""
+    key, where = f"P{file.split('/')[1][-1]}", f"{access.path / file}: calibration"
+    projection = matrix_of(calibration, key, where)
+    size = picture_size(access, file, "picture")
+    return rectified_camera(file, size, projection, to_rectified, f"{where}: {key}")
 
 
 def _boxes(access: FolderAccess, file: str) -> list[dict[str, Any]]:
@@ -122,9 +157,22 @@ def _split(text: str) -> str:
     return text
 
 
+def _names(text: str) -> tuple[str, ...]:
+    """Names of sequences with commas between them."""
+    names = tuple(text.split(","))
+    if not all(name.isascii() and name.isalnum() for name in names) or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
 KITTI = Reader(
     "kitti",
     read_kitti,
-    "training",
-    {"split": (_split, "training, testing, or the name of a list in ImageSets")},
+    "",
+    {
+        "layout": ({layout: layout for layout in LAYOUTS}.__getitem__, ", ".join(LAYOUTS)),
+        "split": (_split, "training, testing, or the name of a list in ImageSets"),
+        "sequences": (_names, "different names with commas, as 00,01"),
+        "classes": ({"learning": "learning", "raw": "raw"}.__getitem__, "learning or raw"),
+    },
 )

@@ -76,5 +76,5 @@ def test_a_frame_of_which_a_table_is_broken_can_be_skipped(benchmark, file, text
 
 
 def test_no_benchmark_is_one_line(tmp_path):
-    with pytest.raises(SceneFolderError, match=r"training/velodyne: expected a folder, got: nothing$"):
+    with pytest.raises(SceneFolderError, match=r"expected training or testing .object., .* got nothing$"):
         open_data(f"kitti:{tmp_path}")
