@@ -160,10 +160,9 @@ def view_camera(folder: IndoorFolder, view: int) -> Cameras:
     frame = folder.frames[view]
     if frame.camera_to_world is None:
         raise ValueError(f"view: expected one with a pose, got {frame_name(frame)}")
-    intrinsics = folder.intrinsics if frame.intrinsics is None else frame.intrinsics
     pose = nearest_rigid(frame.camera_to_world)
     pose[:3, 3] -= room_shift(folder, frame.scene)
-    return one_camera(intrinsics, folder, pose, (frame.height, frame.width))
+    return one_camera(frame.intrinsics, frame, pose, (frame.height, frame.width))
 
 
 def all_class_names(index: OutdoorFolder | IndoorFolder) -> tuple[str, ...]:

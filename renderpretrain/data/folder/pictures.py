@@ -13,7 +13,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
-from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, Orientation, OutdoorFrame
+from renderpretrain.data.folder.schema import (
+    DepthLayout,
+    IndoorFolder,
+    IndoorFrame,
+    Orientation,
+    OutdoorFrame,
+)
 
 PICTURE_BYTES = 2**28
 """Largest file of a picture."""
@@ -53,6 +59,7 @@ class PictureFile:
         where: How messages call its frame and field.
         orientation: What the folder says; ``None`` if nothing.
         levels: What is black and what is white; ``None`` for 0 and the largest value of its type.
+        layout: Of a depth image whose bytes are no picture's file, together with its own ``(height, width)``.
     """
 
     access: FolderAccess
@@ -61,6 +68,7 @@ class PictureFile:
     where: str
     orientation: Orientation | None = None
     levels: list[float] | None = None
+    layout: tuple[DepthLayout, tuple[int, int]] | None = None
 
     def fault(self, words: str) -> SceneFolderError:
         """The error that says what was expected and what came."""
@@ -96,6 +104,9 @@ def view_pictures(
     for field, file in (("depth", frame.depth), ("semseg", frame.semseg)):
         if file is not None:
             files[field] = replace(color, name=file, where=f"{name}: {field}")
+    if "depth" in files and frame.depth_layout and frame.depth_height and frame.depth_width:
+        layout = frame.depth_layout, (frame.depth_height, frame.depth_width)
+        files["depth"] = replace(files["depth"], layout=layout)
     return files
 
 

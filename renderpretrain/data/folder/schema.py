@@ -40,6 +40,9 @@ from renderpretrain.data.folder.fields import (
 Layout = Literal["rows", "npy", "npz", "pcd", "ply", "las", "feather", "pickle"]
 """How the bytes of a sweep's file are laid out; all but the first name their columns."""
 
+DepthLayout = Literal["raw16", "zlib16"]
+"""Depth images that are no picture's file: rows of little-endian 16-bit integers, perhaps compressed."""
+
 Orientation = Literal["stored", "exif"]
 """Whether pictures are as their pixels are stored, or as their EXIF data turns them."""
 
@@ -234,7 +237,18 @@ class OutdoorFrame(_Timed):
         return self
 
 
-class IndoorFrame(_Picture):
+class DepthCamera(BaseModel):
+    """Where depth images are from, if they are not registered to their pictures; without a lens of its own.
+
+    Their own intrinsics, at their own size, and the way from this camera to that of the picture: without the
+    latter both look through one point along one axis.
+    """
+
+    depth_intrinsics: Intrinsics | None = None
+    depth_to_color: Pose | None = None
+
+
+class IndoorFrame(_Picture, Lens, DepthCamera):
     """One posed picture, perhaps with depth; without a pose where tracking was lost.
 
     ``position`` is its place in the list, whatever the file says.
@@ -246,9 +260,18 @@ class IndoorFrame(_Picture):
     timestamp_s: Seconds | None = None
     color: File
     depth: File | None = None
+    depth_layout: DepthLayout | None = None
+    depth_width: Pixels | None = None
+    depth_height: Pixels | None = None
     semseg: File | None = None
     camera_to_world: TrackedPose
-    intrinsics: Intrinsics | None = None
+    intrinsics: Intrinsics = []
+
+    @model_validator(mode="after")
+    def _has_a_size(self) -> "IndoorFrame":
+        if self.depth_layout is not None and (self.depth_width is None or self.depth_height is None):
+            raise expected(f"depth_width and depth_height of {self.depth_layout}", "none")
+        return self
 
 
 class _Folder(BaseModel):
@@ -292,15 +315,29 @@ class OutdoorFolder(_Folder):
         return {self.frames[i].scene: i for i in reversed(posed)}
 
 
-class IndoorFolder(_Folder, Lens):
+class IndoorFolder(_Folder, Lens, DepthCamera):
     """A ``frames.json`` of the formats ``posed_rgbd`` and ``posed_rgb``."""
 
     format: Literal["posed_rgbd", "posed_rgb"]
     views_per_scene: Annotated[int, within("1 to 10000 views", 1, 10000)] | None = None
-    intrinsics: Intrinsics
+    intrinsics: Intrinsics | None = None
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
     depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
     frames: list[IndoorFrame] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _said_of_all_views(self) -> "IndoorFolder":
+        """Give the views what the folder says for all of them."""
+        for frame in self.frames:
+            if not frame.intrinsics:
+                if self.intrinsics is None:
+                    raise PydanticCustomError("expected", "intrinsics: expected a value, got nothing")
+                frame.intrinsics = self.intrinsics
+            if frame.distortion is None and frame.distortion_k1k2k3k4 is None:
+                frame.distortion, frame.distortion_k1k2k3k4 = self.distortion, self.distortion_k1k2k3k4
+            if frame.depth_intrinsics is None:
+                frame.depth_intrinsics, frame.depth_to_color = self.depth_intrinsics, self.depth_to_color
+        return self
 
     @model_validator(mode="after")
     def _some_view_has_a_pose(self) -> "IndoorFolder":

@@ -11,6 +11,7 @@ from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.geometry import lens_depths, view_camera
 from renderpretrain.data.folder.pictures import read_image, view_pictures
+from renderpretrain.data.folder.registration import registered
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import LUMINANCE, Scene
 from renderpretrain.geometry import Cameras
@@ -152,6 +153,7 @@ def read_view(
     depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))
     full = (depth.shape[0], depth.shape[1])
     camera = view_camera(folder, view).resize(full)
+    depth = registered(depth, frame, camera)
     along = lens_depths(camera, depth)
     depth = torch.where(along > 0, depth, 0.0)
     colors = torch.from_numpy(read_image(files["color"], full))

@@ -66,6 +66,13 @@ def numbers_in(words: list[str], count: int, where: str) -> list[float]:
     return values
 
 
+def number_of(value: Any, where: str) -> float:
+    """A finite number of JSON; raises a :class:`~renderpretrain.data.SceneFolderError` about ``where``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        raise SceneFolderError(f"{where}: expected a finite number, got {brief(value)}")
+    return float(value)
+
+
 def picture_size(access: FolderAccess, name: str, where: str) -> tuple[int, int]:
     """``(height, width)`` that a picture's header declares; nothing is decoded."""
     entry = PictureFile(access, name, (1, 1), where)

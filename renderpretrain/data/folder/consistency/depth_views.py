@@ -13,6 +13,7 @@ from renderpretrain.data.folder.depths import read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.geometry import lens_depths, one_camera
 from renderpretrain.data.folder.pictures import view_pictures
+from renderpretrain.data.folder.registration import registered
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.geometry import transform
 
@@ -98,9 +99,9 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     except SceneFolderError:
         return None
     pose = np.array(frame.camera_to_world, dtype=np.float64)
-    camera = one_camera(frame.intrinsics or folder.intrinsics, folder, np.eye(4), file.size)
+    camera = one_camera(frame.intrinsics, frame, np.eye(4), file.size)
     camera = camera.resize((depth.shape[0], depth.shape[1]))
-    depth = lens_depths(camera, depth)
+    depth = lens_depths(camera, registered(depth, frame, camera))
     measured = torch.nonzero(depth > 0)
     chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(measured))[:PIXELS])
     return _View(pose, camera, depth, measured[chosen])

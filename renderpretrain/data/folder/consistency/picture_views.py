@@ -102,7 +102,7 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     except SceneFolderError:
         return None
     pose = np.array(frame.camera_to_world, dtype=np.float64)
-    camera = one_camera(frame.intrinsics or folder.intrinsics, folder, np.eye(4), file.size)
+    camera = one_camera(frame.intrinsics, frame, np.eye(4), file.size)
     return _View(pose, camera.resize(size), grey, _corners(grey))
 
 
