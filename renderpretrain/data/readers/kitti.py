@@ -11,6 +11,7 @@ from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.readers.kitti_calibration import COLUMNS, matrix_of, rectified_camera
+from renderpretrain.data.readers.kitti_infos import read_infos
 from renderpretrain.data.readers.kitti_raw import has_drives, read_raw
 from renderpretrain.data.readers.semantickitti import read_sequences
 from renderpretrain.data.readers.tables import named_numbers, numbers_in, picture_size, text_of
@@ -21,7 +22,7 @@ CAMERAS = ("image_2", "image_3")
 LABEL_WORDS = 15
 """Words of a line of a label; a detection has its score behind them."""
 
-LAYOUTS = {"object": ("split",), "raw": (), "odometry": ("sequences", "classes")}
+LAYOUTS = {"object": ("split", "infos"), "raw": (), "odometry": ("sequences", "classes")}
 """What can be told of each layout."""
 
 
@@ -70,18 +71,22 @@ def _layout(access: FolderAccess) -> str:
     return found[0]
 
 
-def read_object(access: FolderAccess, split: str = "training") -> dict[str, Any]:
+def read_object(access: FolderAccess, split: str = "training", infos: str | None = None) -> dict[str, Any]:
     """The object benchmark's frames, as ``frames.json`` would describe them.
 
     Args:
         access: Of the folder that holds ``training`` and ``testing``.
         split: One of these two, or the name of a list of training frames: ``train`` for
             ``ImageSets/train.txt``.
+        infos: A pickle of OpenPCDet's that says all of the frames, see
+            :func:`~renderpretrain.data.readers.kitti_infos.read_infos`.
 
     Raises:
         SceneFolderError: If there are no such frames.
     """
     folder = split if split == "testing" else "training"
+    if infos is not None:
+        return read_infos(access, infos, folder)
     if split in ("training", "testing"):
         names = [name[:-4] for name in access.names(f"{folder}/velodyne") if name.endswith(".bin")]
     else:
@@ -157,6 +162,13 @@ def _split(text: str) -> str:
     return text
 
 
+def _file(text: str) -> str:
+    """The path of a file."""
+    if not text:
+        raise ValueError
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Names of sequences with commas between them."""
     names = tuple(text.split(","))
@@ -172,6 +184,7 @@ KITTI = Reader(
     {
         "layout": ({layout: layout for layout in LAYOUTS}.__getitem__, ", ".join(LAYOUTS)),
         "split": (_split, "training, testing, or the name of a list in ImageSets"),
+        "infos": (_file, "a file within the folder"),
         "sequences": (_names, "different names with commas, as 00,01"),
         "classes": ({"learning": "learning", "raw": "raw"}.__getitem__, "learning or raw"),
     },
