@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from renderpretrain.cli.data_prepare import prepare
+
 if TYPE_CHECKING:
     from renderpretrain.data import Scene, SceneFolder
 
@@ -24,6 +26,9 @@ MANY = 50
 @data.callback()
 def verbs() -> None:
     """Look at recordings and check them."""
+
+
+data.command("prepare")(prepare)
 
 
 @data.command("check")

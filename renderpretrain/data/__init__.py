@@ -11,6 +11,7 @@ from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.open import open_data
 from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recording, Scene, SceneDataset
+from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.synthetic.room import SyntheticRoom
 from renderpretrain.data.synthetic.street import SyntheticStreet
 from renderpretrain.data.windows import SceneWindows
@@ -30,6 +31,7 @@ __all__ = [
     "SceneFolder",
     "SceneFolderError",
     "SceneWindows",
+    "ShardScenes",
     "SyntheticRoom",
     "SyntheticStreet",
     "collate",

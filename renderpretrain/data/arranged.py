@@ -48,7 +48,8 @@ def arranged(scene: Scene, names: tuple[str, ...]) -> Scene:
     if scene.cameras is None or not names or scene.camera_names == names:
         return scene
     blank = len(scene.camera_names)
-    order = [scene.camera_names.index(name) if name else blank for name in names]
+    place = {name: n for n, name in enumerate(scene.camera_names) if name}
+    order = [place.get(name, blank) for name in names]
     valid = scene.camera_valid
     if valid is None:
         valid = torch.ones(blank, dtype=torch.bool)

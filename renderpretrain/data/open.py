@@ -14,12 +14,13 @@ from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.readers import READERS
 from renderpretrain.data.scene import SceneDataset
+from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.synthetic.room import SyntheticRoom
 from renderpretrain.data.synthetic.street import SyntheticStreet
-from renderpretrain.data.words import DataWord, data_words, folder_options, listed
+from renderpretrain.data.words import SHARDS, DataWord, data_words, folder_options, listed
 
 ROOMS = ("synthetic-room", "synthetic-room-night")
-KINDS = ("synthetic", *ROOMS, *(f"{name}:PATH" for name in READERS))
+KINDS = ("synthetic", *ROOMS, *(f"{name}:PATH" for name in (*READERS, SHARDS)))
 
 NUM_SCENES = 64
 """Synthetic scenes where the user does not say."""
@@ -43,7 +44,8 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     Args:
         spec: ``synthetic`` (streets), ``synthetic-room``, ``synthetic-room-night``, or ``NAME:PATH`` with the
             name of a format (:data:`renderpretrain.data.readers.READERS`): ``folder:PATH`` is the project's
-            own, ``frames.json``. Options of a recording may follow its path:
+            own, ``frames.json``; ``shards:PATH`` is what was prepared as tar files,
+            at a path or URL. Options of a recording may follow its path:
             ``folder:PATH?sensor_origin=0,0.6,1.8&max_points=60000&views_per_scene=4``. Several data sets,
             joined with ``+``, are mixed; after an ``@`` stands how often one occurs relative to the others:
             ``folder:A@4+folder:B@2+folder:C``. See :class:`MixedScenes`. A folder whose own name contains
@@ -74,6 +76,9 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
     if word.is_recording:
         told = {"image_size": image_size, "sweeps": sweeps, "places": places, **folder_arguments(word)}
         return SceneFolder(word.path, skip=(skip or {}).get(str(word.alone), ()), **told)
+    if word.kind == SHARDS and word.path:
+        told = {"image_size": image_size, "sweeps": sweeps, "places": places, **_told(word, {})}
+        return ShardScenes(word.path, **told)
     if word.kind == "synthetic":
         street = SyntheticStreet(
             count,
@@ -174,16 +179,20 @@ def folder_arguments(word: DataWord) -> dict[str, Any]:
     Raises:
         ValueError: For an option that there is not, or a value that it cannot have.
     """
-    reader, values = READERS[word.kind], dict[str, Any]()
+    reader = READERS[word.kind]
+    told = _told(word, reader.options)
+    own = {name: told.pop(name) for name in reader.options if name in told}
+    return {**told, "reader": reader.told(**own)}
+
+
+def _told(word: DataWord, own: Mapping[str, Option]) -> dict[str, Any]:
+    """The values of a word's options: of a format's own and of those of all recordings."""
+    options, values = {**OPTIONS, **own}, dict[str, Any]()
     for name, text in folder_options(word.options).items():
-        if name in reader.options:
-            reader = reader.told(**{name: _read_option(name, text, reader.options[name])})
-        elif name in OPTIONS:
-            values[name] = _read_option(name, text, OPTIONS[name])
-        else:
-            known = ", ".join([*reader.options, *OPTIONS])
-            raise ValueError(f"data: expected the options {known}, got {name[:40]!r}")
-    return {**values, "reader": reader}
+        if name not in options:
+            raise ValueError(f"data: expected the options {', '.join([*own, *OPTIONS])}, got {name[:40]!r}")
+        values[name] = _read_option(name, text, options[name])
+    return values
 
 
 def _read_option(name: str, text: str, option: Option) -> Any:

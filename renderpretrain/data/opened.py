@@ -1,6 +1,6 @@
 """The word that opens a data set again, where there is one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -8,9 +8,10 @@ from renderpretrain.data.folder.order import MAX_GAP
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.scene import SceneDataset
+from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.synthetic.room import SyntheticRoom
 from renderpretrain.data.synthetic.street import SyntheticStreet
-from renderpretrain.data.words import DataWord
+from renderpretrain.data.words import SHARDS, DataWord
 
 
 def word_of(dataset: SceneDataset, *, frames_per_street: int = 1) -> str | None:
@@ -24,6 +25,9 @@ def word_of(dataset: SceneDataset, *, frames_per_street: int = 1) -> str | None:
     """
     if isinstance(dataset, SceneFolder):
         return str(DataWord(dataset.reader.name, str(dataset.path.expanduser().resolve()), _options(dataset)))
+    if isinstance(dataset, ShardScenes):
+        told = {**dataset.options, "cameras": dataset.asked_cameras}
+        return str(DataWord(SHARDS, dataset.location, _written(told)))
     if isinstance(dataset, MixedScenes):
         return _mixture(dataset)
     if isinstance(dataset, SyntheticStreet):
@@ -53,9 +57,15 @@ def _mixture(dataset: MixedScenes) -> str | None:
 
 def _options(folder: SceneFolder) -> str:
     """What follows a folder's path where it was not opened as it is."""
-    told = [f"{name}={_said(value)}" for name, value in folder.reader.values.items()]
+    own = [f"{name}={_said(value)}" for name, value in folder.reader.values.items()]
+    return "&".join([*own, *filter(None, [_written(folder.arguments)])])
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    """Options of all recordings where they are not the standard."""
+    told = []
     for name, (standard, say) in WRITTEN.items():
-        value = folder.arguments[name]
+        value = arguments.get(name, standard)
         if value != standard:
             told.append(f"{name}={say(value)}")
     return "&".join(told)

@@ -16,7 +16,10 @@ from urllib.parse import unquote
 
 from renderpretrain.data.readers import READERS
 
-FORMAT = re.compile(f"({'|'.join(map(re.escape, READERS))}):")
+SHARDS = "shards"
+"""Names what ``renderpretrain data prepare --shards`` wrote."""
+
+FORMAT = re.compile(f"({'|'.join(map(re.escape, [*READERS, SHARDS]))}):")
 """What a recording's word begins with."""
 
 JOIN = re.compile(rf"\+(?=synthetic|{FORMAT.pattern})")
@@ -64,7 +67,8 @@ class DataWord:
 
     def absolute(self) -> "DataWord":
         """The same data set from wherever the word is read later."""
-        path = str(Path(self.path).expanduser().resolve()) if self.path else ""
+        local = self.path and "://" not in self.path
+        path = str(Path(self.path).expanduser().resolve()) if local else self.path
         return replace(self, path=path)
 
     def __str__(self) -> str:
@@ -122,7 +126,7 @@ def _first(text: str) -> tuple[DataWord, int]:
                     return replace(word, kind=named[1]), end
     plain, share = _with_share(text[: ends[0]])
     kind, _, rest = plain.partition(":")
-    if kind not in READERS:
+    if kind not in READERS and kind != SHARDS:
         return DataWord(plain, share=share), ends[0]
     path, _, options = rest.partition("?")
     return DataWord(kind, _unescaped(path), options, share), ends[0]

@@ -2,6 +2,7 @@
 
 from renderpretrain.verbs.evaluation import evaluate
 from renderpretrain.verbs.exporting import export
+from renderpretrain.verbs.preparing import prepare
 from renderpretrain.verbs.pretraining import pretrain
 
-__all__ = ["evaluate", "export", "pretrain"]
+__all__ = ["evaluate", "export", "prepare", "pretrain"]

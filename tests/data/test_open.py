@@ -40,7 +40,7 @@ def test_an_unknown_word_lists_the_kinds_and_the_nearest(spec, hint):
     with pytest.raises(ValueError) as caught:
         open_data(spec)
     kinds = ", ".join(
-        ["synthetic", "synthetic-room", "synthetic-room-night", *(f"{n}:PATH" for n in READERS)]
+        ["synthetic", "synthetic-room", "synthetic-room-night", *(f"{n}:PATH" for n in (*READERS, "shards"))]
     )
     assert str(caught.value) == f"data: expected one of {kinds}, got {spec!r}; {hint}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from renderpretrain.data.folder.fields import SceneFolderError, one_line
+from renderpretrain.data.folder.remote import RemoteFiles
 
 INDEX = "frames.json"
 """Name of the file that describes a folder."""
@@ -53,12 +54,14 @@ class FolderAccess:
         outside: Whether files may lie elsewhere.
         remark: Told of what can be read and looks wrong: the folder, the kind, and one line.
         table: What describes the frames: messages name it.
+        remote: The files, where they are not on this machine.
     """
 
     path: Path
     outside: bool = False
     remark: Callable[[Path, str, str], None] = remark_once
     table: str = INDEX
+    remote: RemoteFiles | None = None
 
     @cached_property
     def _home(self) -> Path:
@@ -101,12 +104,40 @@ class FolderAccess:
                 large.
         """
         name, span = file_and_span(name)
+        if self.remote is not None:
+            return self._fetched(name, where, span, most)
         stream = self._opened(name, where, what)
         size = os.fstat(stream.fileno()).st_size if span is None else span[1]
         if size > most:
             stream.close()
-            raise SceneFolderError(f"{self.path / name}: {where}: expected at most {most} bytes, got {size}")
+            raise self._too_large(name, where, most, size)
         return stream if span is None else self._part(stream, name, where, span)
+
+    def _fetched(self, name: str, where: str, span: tuple[int, int] | None, most: int) -> BinaryIO:
+        """A file that is elsewhere, or a part of it, read."""
+        size = self.length(name, where) if span is None else span[1]
+        if size > most:
+            raise self._too_large(name, where, most, size)
+        offset, length = span or (0, size)
+        try:
+            part = self.remote.read(name, offset, length) if self.remote else b""
+        except OSError as error:
+            raise self._unreadable(name, where, error) from error
+        return self._whole(part, name, where, (offset, length))
+
+    def _too_large(self, name: str, where: str, most: int, size: int) -> SceneFolderError:
+        """The error for a file of more bytes than one of its kind has."""
+        return SceneFolderError(f"{self.path / name}: {where}: expected at most {most} bytes, got {size}")
+
+    def length(self, name: str, where: str) -> int:
+        """Bytes of a file, of which nothing is read; raises as :meth:`open` does."""
+        if self.remote is not None:
+            try:
+                return self.remote.length(name)
+            except OSError as error:
+                raise self._unreadable(name, where, error) from error
+        with self._opened(name, where, "file") as stream:
+            return os.fstat(stream.fileno()).st_size
 
     def _part(self, stream: BinaryIO, name: str, where: str, span: tuple[int, int]) -> BinaryIO:
         """A part of an open file, read; the file is closed."""
@@ -117,6 +148,11 @@ class FolderAccess:
                 part = stream.read(length)
             except OSError as error:
                 raise self._unreadable(name, where, error) from error
+        return self._whole(part, name, where, span)
+
+    def _whole(self, part: bytes, name: str, where: str, span: tuple[int, int]) -> BinaryIO:
+        """A part of a file, if all of it is there."""
+        offset, length = span
         if len(part) < length:
             got = f"the file's end after {len(part)}"
             raise SceneFolderError(

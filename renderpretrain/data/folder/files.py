@@ -121,7 +121,7 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     if np.count_nonzero(finite) < np.count_nonzero(chosen):
         others = f"expected finite points, got {np.count_nonzero(chosen & ~finite)} others"
         access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
-    doubt = partial(_doubt_labels, access, entry, frame)
+    doubt = partial(doubt_labels, access, entry, frame)
     return Sweep(
         points=points,
         rings=_rings(access, entry, frame, table[finite]),
@@ -147,8 +147,8 @@ def _in_lidar_frame(coordinates: np.ndarray, entry: LidarEntry) -> np.ndarray:
     return exact @ motion[:3, :3].T + motion[:3, 3]
 
 
-def _doubt_labels(access: FolderAccess, entry: LidarEntry, frame: str, kind: str, words: str) -> None:
-    """Remark on a sweep's labels."""
+def doubt_labels(access: FolderAccess, entry: LidarEntry, frame: str, kind: str, words: str) -> None:
+    """Remark on a sweep's labels: ``kind`` and what was expected and what came."""
     access.doubt(kind, entry.semseg_file or "", f"{frame}: lidar.semseg_file", words)
 
 

@@ -45,7 +45,7 @@ def parse_index(
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[str]]:
     """The index, or all that is wrong with it, one line each; as :func:`read_index`."""
     reader = reader or FRAMES_JSON
-    access = FolderAccess(path, outside, table=reader.table)
+    access = reader.access(path, outside)
     try:
         content = reader.content(access)
     except SceneFolderError as error:

@@ -116,7 +116,7 @@ def inspect_folder(
     Raises:
         SceneFolderError: If its tables cannot be read, or none of its frames.
     """
-    access = FolderAccess(Path(path), outside, table=reader.table)
+    access = reader.access(Path(path), outside)
     memory = _memory(access.path, reader, sweeps > 1)
     with _alone(memory):
         content = reader.content(access)

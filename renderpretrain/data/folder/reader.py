@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.remote import RemoteFiles
 
 Option = tuple[Callable[[str], Any], str]
 """How an option is read from text (``ValueError`` or ``KeyError`` where it is none); what is expected."""
@@ -36,6 +38,7 @@ class Reader:
         table: File or folder that messages name where they are about the description of frames.
         options: What the reader can be told, beside the options that all recordings have.
         values: What it is told.
+        remote: Where the files are that it describes, if not on this machine.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Reader:
     table: str
     options: Mapping[str, Option] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    remote: RemoteFiles | None = None
 
     def told(self, **values: Any) -> "Reader":
         """The same reader with values of its options; raises a ``ValueError`` for others."""
@@ -51,6 +55,15 @@ class Reader:
                 known = ", ".join(self.options) or "none"
                 raise ValueError(f"{self.name}: expected the options {known}, got {name[:40]!r}")
         return replace(self, values={**self.values, **values})
+
+    def access(self, path: Path, outside: bool = False) -> FolderAccess:
+        """How the files of a recording are read.
+
+        Args:
+            path: The folder.
+            outside: Whether files may lie elsewhere.
+        """
+        return FolderAccess(path, outside, table=self.table, remote=self.remote)
 
     def content(self, access: FolderAccess) -> Any:
         """What the ``frames.json`` of the recording would hold."""

@@ -1,0 +1,216 @@
+"""Scenes in shards, read when asked for: one frame costs one frame's bytes, wherever it lies."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from renderpretrain.data.arranged import arranged
+from renderpretrain.data.camera_places import common_places
+from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.index import OUTDOOR
+from renderpretrain.data.folder.reader import Reader
+from renderpretrain.data.folder.remote import remote_files
+from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
+from renderpretrain.data.scene import Scene
+from renderpretrain.data.shards.index import INDEX_OF_SHARDS, Shard, ShardIndex, parse_shard_index
+
+OPEN_SHARDS = 8
+"""Shards whose frames are known at the same time."""
+
+PART = 2**24
+"""Bytes that are read at once where all of a shard is."""
+
+INDEX_BYTES = 2**29
+"""Largest JSON file beside the shards."""
+
+
+class ShardScenes:
+    """The scenes of a prepared recording in tar files, by their numbers.
+
+    Shards are opened when a scene of theirs is asked for, and of a shard the bytes of that scene are read,
+    so that the data may be larger than the memory and any order costs the same. Scenes of one shard follow
+    each other; those of two do not.
+
+    Attributes:
+        path: The folder with ``shards.json``.
+        location: The same from anywhere, or a URL.
+        options: Arguments of all its shards.
+        asked_cameras: Those that were asked for; ``None`` for all there are.
+        index: What it says.
+        camera_names: Names of the cameras in their places.
+        class_names: Names of the classes.
+        image_size: ``(height, width)`` of the images.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        image_size: tuple[int, int] | None = None,
+        cameras: tuple[str, ...] | None = None,
+        places: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> None:
+        """Read ``shards.json``; no shard is opened.
+
+        Args:
+            path: The folder; or a URL that fsspec opens, of which only what is needed is fetched.
+            image_size: ``(height, width)`` all images are brought to; ``None`` keeps their size.
+            cameras: Which cameras, and in which order; ``None`` takes all.
+            places: Of cameras by their names, as another recording has them.
+            options: Further arguments of :class:`SceneFolder`, which every shard is read as.
+
+        Raises:
+            SceneFolderError: If there is no such file, or a shard is missing or has another length.
+            ValueError: If a camera is asked for that there is not.
+        """
+        self.path, self.options, self.asked_cameras = Path(path), options, cameras
+        self.location = str(path) if "://" in str(path) else str(self.path.expanduser().resolve())
+        self.remote = remote_files(str(path))
+        access = FolderAccess(self.path, table=INDEX_OF_SHARDS, remote=self.remote)
+        raw = access.read(INDEX_OF_SHARDS, "index", INDEX_BYTES)
+        self.index = parse_shard_index(self.path / INDEX_OF_SHARDS, raw)
+        check_lengths(access, self.index)
+        known = tuple(self.index.cameras)
+        if cameras is not None and not set(cameras) <= set(known):
+            raise ValueError(f"cameras: expected some of {', '.join(known)}, got {', '.join(cameras)}")
+        self.camera_names = common_places([known if cameras is None else cameras], places)[0]
+        self.class_names = tuple(self.index.class_names)
+        self.image_size = image_size or self.index.image_size
+        self._open: dict[int, SceneFolder] = {}
+        self._ends = np.cumsum([self._scenes_of(number) for number in range(len(self.index.shards))])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it opens shards itself."""
+        return {**self.__dict__, "_open": {}}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene ``index``; raises ``IndexError`` outside ``range(len(self))``."""
+        folder, place, _ = self._found(index)
+        return arranged(folder[place], self.camera_names)
+
+    def without_images(self, index: int) -> Scene:
+        """Scene ``index``; outdoors without its pictures."""
+        folder, place, _ = self._found(index)
+        return folder.without_images(place)
+
+    def sequence(self, index: int) -> Sequence[int]:
+        """Scenes of the same shard that follow each other around one, in order of time."""
+        folder, place, first = self._found(index)
+        return [first + other for other in folder.sequence(place)]
+
+    def _found(self, index: int) -> tuple[SceneFolder, int, int]:
+        """The shard of a scene, the scene's number in it, and the number of the shard's first scene."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[number - 1]) if number else 0
+        return self._shard(number), index - first, first
+
+    def _shard(self, number: int) -> SceneFolder:
+        """A shard as a scene folder; the last few stay open."""
+        folder = self._open.pop(number, None) or self._opened(number)
+        self._open[number] = folder
+        while len(self._open) > OPEN_SHARDS:
+            del self._open[next(iter(self._open))]
+        return folder
+
+    def _opened(self, number: int) -> SceneFolder:
+        """A shard, its frames described but none of them read."""
+        shard = self.index.shards[number]
+        access = FolderAccess(self.path, table=shard.index, remote=self.remote)
+        content = shard_content(access, self.index, shard)
+        asked = self.asked_cameras
+        if asked is not None:
+            there = {name for frame in content["frames"] for name in frame.get("cameras", ())}
+            asked = tuple(name for name in asked if name in there) or None
+        return SceneFolder(
+            self.path,
+            reader=Reader("shards", partial(_given, content), shard.index, remote=self.remote),
+            image_size=self.image_size,
+            cameras=asked,
+            cache_bytes=CACHE_BYTES // OPEN_SHARDS,
+            **self.options,
+        )
+
+    def _scenes_of(self, number: int) -> int:
+        """How many scenes a shard has: outdoors one a frame."""
+        outdoors = self.index.format in OUTDOOR
+        return self.index.shards[number].frames if outdoors else len(self._shard(number))
+
+
+def _given(content: Any, _: FolderAccess) -> Any:
+    """The content that is known already."""
+    return content
+
+
+def shard_content(access: FolderAccess, index: ShardIndex, shard: Shard) -> dict[str, Any]:
+    """A shard's frames as a ``frames.json`` would describe them.
+
+    Raises:
+        SceneFolderError: If the JSON file beside it cannot be read, or is another shard's.
+    """
+    where = access.path / shard.index
+    raw = access.read(shard.index, "index", INDEX_BYTES)
+    try:
+        record = json.loads(raw)
+        same, frames = record["sha256"] == shard.sha256, record["frames"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SceneFolderError(f"{where}: expected JSON with sha256 and frames, got: {error}") from error
+    if not same or not isinstance(frames, list) or len(frames) != shard.frames:
+        raise SceneFolderError(f"{where}: expected the {shard.frames} frames of {shard.file}, got others")
+    return {**index.fields, "frames": frames}
+
+
+def check_lengths(access: FolderAccess, index: ShardIndex) -> None:
+    """Raise a :class:`~renderpretrain.data.SceneFolderError` if a shard is missing or has another length."""
+    for shard in index.shards:
+        length = access.length(shard.file, "shard")
+        if length != shard.bytes:
+            raise SceneFolderError(
+                f"{access.path / shard.file}: shard: expected {shard.bytes} bytes, got {length}"
+            )
+
+
+def shard_problems(path: str | Path) -> Iterator[str]:
+    """What is wrong with shards, one line each: every byte is read, and its digest compared.
+
+    Args:
+        path: The folder or URL.
+    """
+    access = FolderAccess(Path(path), table=INDEX_OF_SHARDS, remote=remote_files(str(path)))
+    try:
+        raw = access.read(INDEX_OF_SHARDS, "index", INDEX_BYTES)
+        index = parse_shard_index(access.described_in, raw)
+    except SceneFolderError as error:
+        yield str(error)
+        return
+    for shard in index.shards:
+        try:
+            check_lengths(access, index.model_copy(update={"shards": [shard]}))
+            shard_content(access, index, shard)
+            found = _digest(access, shard)
+        except SceneFolderError as error:
+            yield str(error)
+            continue
+        if found != shard.sha256:
+            where = f"{access.path / shard.file}: shard"
+            yield f"{where}: expected the digest {shard.sha256}, got {found}: it is damaged"
+
+
+def _digest(access: FolderAccess, shard: Shard) -> str:
+    """The digest of a shard's bytes, read in parts."""
+    digest = hashlib.sha256()
+    for offset in range(0, shard.bytes, PART):
+        length = min(PART, shard.bytes - offset)
+        digest.update(access.read(f"{shard.file}#{offset}+{length}", "shard", PART))
+    return digest.hexdigest()
