@@ -67,7 +67,6 @@ class SceneFolder:
         places: Mapping[str, int] | None = None,
         skip: Collection[int] = (),
         reader: Reader = FRAMES_JSON,
-        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Read the recording's tables; raw files are read scene by scene.
 
@@ -92,7 +91,6 @@ class SceneFolder:
             skip: Frames to leave out, by their position in the index.
             reader: Of the recording's format; the standard is the project's own, ``frames.json``.
 
-            cache_bytes: Decoded files that are kept in memory.
 
         Raises:
             SceneFolderError: With one line that names file, frame and field.
@@ -102,7 +100,6 @@ class SceneFolder:
         self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
         self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
         self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
-        self.arguments["cache_bytes"] = cache_bytes
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path, self.reader = Path(path), reader
         self.access = reader.access(self.path, outside)
@@ -110,7 +107,7 @@ class SceneFolder:
         self.image_size = self._common_size() if image_size is None else image_size
         self.sweeps, self.max_points = sweeps, max_points
         self.class_names = all_class_names(self.index)
-        self._cache, self._sensor_origin = MemoryCache(cache_bytes), sensor_origin
+        self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
         self._groups: list[list[int]] = []
         self.camera_names: tuple[str, ...] = ()
         if isinstance(self.index, IndoorFolder):
@@ -136,6 +133,10 @@ class SceneFolder:
             )
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
+
+    def remember(self, num_bytes: int) -> None:
+        """Keep at most so many bytes of decoded files in memory, from now on."""
+        self._cache = MemoryCache(num_bytes)
 
     def sensor_origin(self, index: int) -> np.ndarray:
         """Where the rays of an outdoor frame start in its LiDAR frame, ``(3,)`` float64, metres."""

@@ -133,14 +133,15 @@ class ShardScenes:
         if asked is not None:
             there = {name for frame in content["frames"] for name in frame.get("cameras", ())}
             asked = tuple(name for name in asked if name in there) or None
-        return SceneFolder(
+        folder = SceneFolder(
             self.path,
             reader=Reader("shards", partial(_given, content), shard.index, remote=self.remote),
             image_size=self.image_size,
             cameras=asked,
-            cache_bytes=CACHE_BYTES // OPEN_SHARDS,
             **self.options,
         )
+        folder.remember(CACHE_BYTES // OPEN_SHARDS)
+        return folder
 
     def _scenes_of(self, number: int) -> int:
         """How many scenes a shard has: outdoors one a frame."""
