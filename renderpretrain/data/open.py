@@ -73,17 +73,16 @@ def open_data(  # noqa: PLR0913  one keyword per property of the data
         options |= {"skip": skip, "places": places}
         return _mixed(words, holdout, count - holdout, options)
     (word,) = words
-    told = {"image_size": image_size, "sweeps": sweeps, "places": places}
+    told: dict[str, Any] = {"image_size": image_size, "sweeps": sweeps, "places": places}
     if word.is_recording:
         left_out = (skip or {}).get(str(word.alone), ())
         return SceneFolder(word.path, skip=left_out, **{**told, **folder_arguments(word)})
     if word.kind == SHARDS and word.path:
         return ShardScenes(word.path, **told, **_told(word, {}))
     if word.kind == "synthetic":
-        made = {"seed": seed, "frames_per_street": frames_per_street, "with_truth": with_truth}
-        return _in_places(
-            SyntheticStreet(count, image_size=image_size or (96, 160), sweeps=sweeps, **made), places
-        )
+        made: dict[str, Any] = {"seed": seed, "sweeps": sweeps, "with_truth": with_truth}
+        made |= {"image_size": image_size or (96, 160), "frames_per_street": frames_per_street}
+        return _in_places(SyntheticStreet(count, **made), places)
     if word.kind in ROOMS:
         size, night = image_size or (96, 128), word.kind.endswith("night")
         return SyntheticRoom(count, seed=seed, image_size=size, night=night, with_truth=with_truth)
