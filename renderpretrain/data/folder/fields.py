@@ -145,6 +145,16 @@ def check_sizes(field: str, label: str, value: list[float]) -> None:
         raise _of_field(field, expected(f"3 lengths from {SHORTEST:g} to 1e4", value))
 
 
+def _check_extent(value: list[float]) -> list[float]:
+    """Refuse what is no box that has a length along each axis."""
+    low, high = _array(
+        value, (6,), "6 numbers: x, y, z of the lower and of the upper corner", FARTHEST
+    ).reshape(2, 3)
+    if not (high - low >= SHORTEST).all():
+        raise expected("a lower corner below the upper one along x, y and z", value)
+    return value
+
+
 def _check_velocity(value: list[float | None]) -> list[float]:
     """Two numbers; 0 where one is unknown: nuScenes writes NaN."""
     known = [0.0 if number is None or math.isnan(number) else number for number in value]
@@ -281,6 +291,7 @@ Pose = Annotated[list[list[float]], AfterValidator(_check_pose)]
 TrackedPose = Annotated[list[list[float]] | None, AfterValidator(_check_tracked_pose)]
 Intrinsics = Annotated[list[list[float]], AfterValidator(_check_intrinsics)]
 Vector = Annotated[list[float], AfterValidator(_check_vector)]
+Extent = Annotated[list[float], AfterValidator(_check_extent)]
 Velocity = Annotated[list[float | None], AfterValidator(_check_velocity)]
 Angle = Annotated[float, within("radians, within two turns", -4 * math.pi, 4 * math.pi)]
 Seconds = Annotated[float, within("seconds, within 1e11", -1e11, 1e11)]

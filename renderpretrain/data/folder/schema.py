@@ -20,6 +20,7 @@ from renderpretrain.data.folder.fields import (
     ClassMap,
     Columns,
     Distortion,
+    Extent,
     File,
     Fisheye,
     Intrinsics,
@@ -321,6 +322,7 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
     format: Literal["posed_rgbd", "posed_rgb"]
     views_per_scene: Annotated[int, within("1 to 10000 views", 1, 10000)] | None = None
     intrinsics: Intrinsics | None = None
+    extent: Extent | None = None
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
     depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
     frames: list[IndoorFrame] = Field(min_length=1)

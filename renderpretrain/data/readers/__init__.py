@@ -2,8 +2,9 @@
 
 from renderpretrain.data.folder.index import FRAMES_JSON
 from renderpretrain.data.folder.reader import Reader
+from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
 from renderpretrain.data.readers.nerf import NERF
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, KITTI, NERF)}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, KITTI, NERF, COLMAP)}
 """All of them; ``folder`` is the project's own format, ``frames.json``."""

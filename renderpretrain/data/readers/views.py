@@ -1,5 +1,6 @@
 """What readers of posed pictures share: which files are there, what all views have in common."""
 
+import posixpath
 from pathlib import PurePosixPath
 
 from renderpretrain.data.folder.access import FolderAccess
@@ -33,8 +34,8 @@ class Listing:
 
         A path that leads out of the folder is left to be refused.
         """
-        clean = name.replace("\\", "/")
-        if not self.access.outside and (clean.startswith("/") or ".." in PurePosixPath(clean).parts):
+        clean = posixpath.normpath(name.replace("\\", "/"))
+        if not self.access.outside and (clean.startswith("/") or clean.split("/")[0] == ".."):
             return clean
         ends = ("", *suffixes) if PurePosixPath(clean).suffix else suffixes or ("",)
         return next((clean + end for end in ends if self.has(clean + end)), None)
