@@ -68,4 +68,5 @@ def arranged(scene: Scene, names: tuple[str, ...]) -> Scene:
         z_depths=rows(scene.z_depths),
         z_depth_valid=rows(scene.z_depth_valid),
         pixel_labels=rows(scene.pixel_labels),
+        image_valid=rows(scene.image_valid),
     )

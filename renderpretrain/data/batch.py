@@ -194,6 +194,7 @@ def _views(scenes: Sequence[Scene]) -> Views | None:
         z_depths=_images("z_depths", scenes, most),
         z_depth_valid=_images("z_depth_valid", scenes, most),
         labels=_pixel_labels(scenes, size, most),
+        image_valid=_seen_pixels(scenes, size, most),
     )
 
 
@@ -204,6 +205,18 @@ def _images(what: str, scenes: Sequence[Scene], count: int) -> Tensor | None:
     if known is None:
         return None
     return torch.stack([_pad(known[:0] if images is None else images, count) for images in found])
+
+
+def _seen_pixels(scenes: Sequence[Scene], size: tuple[int, int], count: int) -> Tensor | None:
+    """Which pixels ``count`` cameras saw, or ``None`` if every camera of every scene saw all of them."""
+    found = [scene.image_valid for scene in scenes]
+    if all(seen is None for seen in found):
+        return None
+    everything = [
+        scene.points.new_ones((len(scene.camera_names), *size), dtype=torch.bool) for scene in scenes
+    ]
+    seen = [whole if seen is None else seen for seen, whole in zip(found, everything, strict=True)]
+    return torch.stack([_pad(rows, count) for rows in seen])
 
 
 def _check_alike(scenes: Sequence[Scene]) -> None:

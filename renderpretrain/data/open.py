@@ -9,6 +9,7 @@ from typing import Any
 from renderpretrain.data.arranged import ArrangedScenes
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import INDEX
+from renderpretrain.data.folder.fitting import FITS
 from renderpretrain.data.folder.reader import Option
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.mixed import MixedScenes, held_out_of_each
@@ -160,6 +161,7 @@ OPTIONS: dict[str, Option] = {
     "held_out_every": (_count(2), "a whole number of at least 2"),
     "max_gap": (_seconds, "a positive number of seconds"),
     "cameras": (_names, "different names with commas"),
+    "fit": ({fit: fit for fit in FITS}.__getitem__, " or ".join(FITS)),
     "outside": ({"0": False, "1": True}.__getitem__, "0 or 1"),
 }
 """What may follow a recording's path, by the names of the arguments of :class:`SceneFolder`."""

@@ -85,6 +85,8 @@ WRITTEN: dict[str, tuple[Any, Callable[[Any], str]]] = {
     "held_out_every": (None, str),
     "max_gap": (MAX_GAP, repr),
     "cameras": (None, lambda names: ",".join(quote(name, safe="") for name in names)),
+    "fit": (None, str),
     "outside": (False, lambda outside: str(int(outside))),
 }
-"""Options of a folder's word: the value that needs no word, and how others are written."""
+"""Options of a folder's word: the value that needs no word, and how others are written. ``fit`` is always
+said: words of before there was one mean ``stretch`` (:func:`renderpretrain.runs.saved.saved_tree`)."""

@@ -28,6 +28,7 @@ SHAPES = {
     "pixel_labels": "N H W",
     "point_key": "P",
     "camera_valid": "N",
+    "image_valid": "N H W",
 }
 """Axes of a scene's tensors; the same letter is the same size."""
 
@@ -133,6 +134,8 @@ class Scene:
             does without older sweeps.
         camera_valid: False for a camera that this moment lacks, whose image is black and whose pose means
             nothing; ``None`` where all are there.
+        image_valid: False for a pixel that no camera saw: where a picture was padded to the size of the
+            others, and outside of a fisheye's image circle; ``None`` where all were seen.
 
     Raises:
         ValueError: If a tensor has another shape than the others ask for, or points are not finite.
@@ -160,6 +163,7 @@ class Scene:
     normals: Float[Tensor, "_ 3"] | None = None
     point_key: Bool[Tensor, " P"] | None = None
     camera_valid: Bool[Tensor, " N"] | None = None
+    image_valid: Bool[Tensor, "N H W"] | None = None
 
     def __post_init__(self) -> None:
         sizes = self._sizes()

@@ -71,6 +71,12 @@ class DataWord:
         path = str(Path(self.path).expanduser().resolve()) if local else self.path
         return replace(self, path=path)
 
+    def fitted(self, fit: str) -> "DataWord":
+        """The same data set with the option ``fit``, if it is a recording whose word does not say it yet."""
+        if not self.is_recording or "fit" in folder_options(self.options):
+            return self
+        return replace(self, options="&".join(filter(None, (self.options, f"fit={fit}"))))
+
     def __str__(self) -> str:
         """A word that is read as this data set."""
         path = f":{_escaped(self.path)}" if self.path else ""

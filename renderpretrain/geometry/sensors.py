@@ -141,6 +141,8 @@ class Views:
             without a depth camera.
         z_depth_valid: True where a depth camera measured; ``None`` without one.
         labels: Class of every pixel, -1 for none; ``None`` where nothing is labelled.
+        image_valid: False for a pixel that no camera saw: padding of a picture, and what lies outside of a
+            fisheye's image circle; ``None`` where all were seen. What is not seen supervises nothing.
 
     Raises:
         ValueError: Naming the attribute that has another shape than ``images`` asks for, or another type.
@@ -152,14 +154,16 @@ class Views:
     z_depths: Float[Tensor, "*batch N H W"] | None = None
     z_depth_valid: Bool[Tensor, "*batch N H W"] | None = None
     labels: Int[Tensor, "*batch N H W"] | None = None
+    image_valid: Bool[Tensor, "*batch N H W"] | None = None
 
     def __post_init__(self) -> None:
         check_shape("Views.images", self.images, "... N 3 H W")
         check_floating(**{"Views.images": self.images, "Views.z_depths": self.z_depths})
         check_bool(**{"Views.valid": self.valid, "Views.z_depth_valid": self.z_depth_valid})
+        check_bool(**{"Views.image_valid": self.image_valid})
         lead, size = tuple(self.images.shape[:-3]), tuple(self.images.shape[-2:])
         _check_exactly("Views.valid", self.valid, lead)
-        for name in ("z_depths", "z_depth_valid", "labels"):
+        for name in ("z_depths", "z_depth_valid", "labels", "image_valid"):
             _check_exactly(f"Views.{name}", getattr(self, name), (*lead, *size))
         if tuple(self.cameras.shape) != lead or tuple(self.cameras.image_size) != size:
             raise ValueError(
@@ -175,6 +179,18 @@ class Views:
         if self.z_depths is None or self.z_depth_valid is None:
             return None
         return self.z_depths, self.z_depth_valid
+
+    def seen(self, size: tuple[int, int]) -> Bool[Tensor, "*batch N h w"]:
+        """Cells of coarser images, edge to edge, in which real cameras saw every pixel.
+
+        Args:
+            size: ``(h, w)`` of these images.
+        """
+        valid = self.valid[..., None, None].expand(*self.valid.shape, *size)
+        if self.image_valid is None:
+            return valid
+        shares = torch.nn.functional.adaptive_avg_pool2d(self.image_valid.flatten(0, -3).float(), size)
+        return valid & (shares == 1).view(valid.shape)
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ def depth() -> Task:
             raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
         cameras = batch.views.cameras.resize((features.shape[3], features.shape[4]))
         seen = depth_pictures(batch.points.xyz, batch.points.key, cameras)
-        seen = seen * batch.views.valid[..., None, None]
+        seen = seen * batch.views.seen((features.shape[3], features.shape[4]))
         rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
         return ProbeSamples(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
 

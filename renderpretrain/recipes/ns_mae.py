@@ -304,7 +304,7 @@ class NSMAE(nn.Module):
         colours = nn.functional.avg_pool2d(views.images.flatten(0, 1), FEATURE_STRIDE)
         cameras = views.cameras.resize((height, width))
         depth = depth_pictures(batch.points.xyz, batch.points.key, cameras)
-        return colours.unflatten(0, views.valid.shape), depth * views.valid[..., None, None]
+        return colours.unflatten(0, views.valid.shape), depth * views.seen((height, width))
 
     def camera_views(self, lifted: LiftedBEV, batch: Batch) -> losses.CameraViews:
         """What the cameras' views are rendered as, beside what the sensors saw."""
@@ -316,7 +316,7 @@ class NSMAE(nn.Module):
             target_depth=depth,
             target_rgb=colours,
             measured=(depth > near) & (depth < far),
-            visible=batch.require_views("modality=lidar").valid[..., None, None].expand_as(depth),
+            visible=batch.require_views("modality=lidar").seen((depth.shape[2], depth.shape[3])),
         )
 
     score_names = ("view_abs_rel", "view_colour_mse", "bev_abs_error")
@@ -405,7 +405,7 @@ class NSMAE(nn.Module):
             grid = self.lidar.out_grid
             return grid.read(self.lidar(batch), positions)
         views = self.calibration(batch).require_views("modality=lidar")
-        return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
+        return read_maps(self.image_features(batch), positions, views)
 
     def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
         """What :meth:`encoders` say of the grid's columns, nothing hidden: the cameras' map, then LiDAR's."""

@@ -4,13 +4,14 @@ These are the encoders' own outputs and nothing behind them: no lifter that is t
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_on_grid
 from renderpretrain.encoders import PointEncoder, SparseTensor, Voxels
-from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.geometry import Views, VoxelGrid
+from renderpretrain.samplers import where_seen
 
 MIDDLE_DISTANCE = 10.0
 """Metres at which the logarithm of a distance is 0."""
@@ -57,10 +58,7 @@ def read_voxels(
 
 
 def read_maps(
-    maps: Float[Tensor, "B N C h w"],
-    positions: Float[Tensor, "B P 3"],
-    cameras: Cameras,
-    camera_valid: Bool[Tensor, "B N"],
+    maps: Float[Tensor, "B N C h w"], positions: Float[Tensor, "B P 3"], views: Views
 ) -> Float[Tensor, "B P 3*C"]:
     """Image features at the pixels of world positions, times ``1, l, l^2``: the mean over the seeing cameras.
 
@@ -72,12 +70,11 @@ def read_maps(
     Args:
         maps: Features that span the images.
         positions: World, metres.
-        cameras: Of the images, at their own size.
-        camera_valid: True for a real camera.
+        views: The images, which say what their cameras saw.
     """
-    pixels, z_depth, inside = cameras.project(positions[:, None])
-    seen = inside & camera_valid[..., None]
-    span = ops.constant(cameras.image_size[::-1], pixels)
+    pixels, z_depth, inside = views.cameras.project(positions[:, None])
+    seen = where_seen(pixels, inside & views.valid[..., None], views)
+    span = ops.constant(views.cameras.image_size[::-1], pixels)
     places = torch.where(seen[..., None], 2 * pixels / span - 1, 0.0).flatten(0, 1)[:, None]
     read = nn.functional.grid_sample(
         maps.flatten(0, 1).float(), places, padding_mode="border", align_corners=False

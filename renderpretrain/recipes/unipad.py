@@ -266,7 +266,7 @@ class UniPAD(nn.Module):
         if self.lidar:
             return self.grid.read(self.lidar(batch, None), positions)
         views = self.calibration(batch).require_views("unipad-lidar")
-        return read_maps(self.image_features(batch), positions, views.cameras, views.valid)
+        return read_maps(self.image_features(batch), positions, views)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import nn
 
+from renderpretrain.data.folder.fitting import FITS, STANDARD_FIT
 from renderpretrain.data.open import ROOMS
 from renderpretrain.data.words import DataWord, data_words, joined
 from renderpretrain.recipes import RECIPES
@@ -52,7 +53,9 @@ def describe_run(
     entry = handed_recipe(name) if handed and ":" in name else entry_of(name)
     given = {key: value for key, value in flags.items() if value is not None and key != "encoder"}
     if "data" in given:
-        given["data"] = absolute(given["data"])
+        before = [absolute(given["data"], fit) for fit in FITS]
+        known = saved.get("data")
+        given["data"] = known if known in before else absolute(given["data"])
     if "init" in given:
         given["init"] = _encoders_at(Path(given["init"]), resumed=bool(saved))
     told = {**saved, **given, "recipe": name}
@@ -115,9 +118,16 @@ def changed_by_data(description: RunDescription) -> str:
     return f"{description.data} changes {', '.join(changed)} of the preset" if changed else ""
 
 
-def absolute(data: str) -> str:
-    """The same data from wherever the run is looked at later: paths of folders are made absolute."""
-    return joined(tuple(word.absolute() for word in data_words(data)))
+def absolute(data: str, fit: str = STANDARD_FIT) -> str:
+    """The same data from wherever, and by whichever version, the run is looked at later.
+
+    Paths of folders are made absolute, and how pictures come to their size is said.
+
+    Args:
+        data: What ``open_data`` opens.
+        fit: For recordings whose word does not say it.
+    """
+    return joined(tuple(word.absolute().fitted(fit) for word in data_words(data)))
 
 
 def recipe_settings(path: Path, recipe: str) -> Tree:

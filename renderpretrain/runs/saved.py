@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from renderpretrain.data.words import data_words, joined
 from renderpretrain.recipes.settings import AT_START
 from renderpretrain.runs.settings import Tree
 from renderpretrain.storage.yaml_text import read_yaml_mapping
@@ -27,7 +28,22 @@ def saved_tree(run: Path) -> Tree:
     if not isinstance(saved.get("config", {}), dict):
         raise ValueError(f"{path}: config: expected settings, got {saved['config']}")
     check_flags(saved, f"{path}: ")
-    return saved
+    return _with_fit(saved)
+
+
+def _with_fit(saved: Tree) -> Tree:
+    """What the file says, and that pictures were stretched where it says nothing of how they got their size.
+
+    Runs begun before pictures kept their proportions said nothing, and did that. They go on with it.
+    """
+
+    def said(data: str) -> str:
+        return joined(tuple(word.fitted("stretch") for word in data_words(data)))
+
+    told: Tree = {"data": said(saved["data"])} if "data" in saved else {}
+    if saved.get("skipped"):
+        told["skipped"] = {said(name): at for name, at in saved["skipped"].items()}
+    return {**saved, **told}
 
 
 def check_flags(told: Tree, where: str) -> None:

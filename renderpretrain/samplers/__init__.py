@@ -24,6 +24,7 @@ from renderpretrain.samplers.pixels import (
     pixel_candidates,
     pixel_grid,
     read_pixels,
+    where_seen,
     z_buffer,
 )
 from renderpretrain.samplers.rays import (
@@ -63,5 +64,6 @@ __all__ = [
     "read_returns",
     "stratified_positions",
     "uniform_positions",
+    "where_seen",
     "z_buffer",
 ]

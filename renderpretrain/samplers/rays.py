@@ -18,6 +18,7 @@ from renderpretrain.samplers.pixels import (
     pixel_candidates,
     pixel_grid,
     read_pixels,
+    where_seen,
 )
 
 RETURNS, FILLERS = 1, 2
@@ -109,7 +110,7 @@ class LidarGuidedRays:
             .gather(2, chosen[..., None].expand(-1, -1, -1, 3))
         )
         cameras = views.cameras
-        filler = self._filler(cameras, ops.fold_in(seeds, FILLERS))
+        filler, found = self._filler(views, ops.fold_in(seeds, FILLERS))
         pixels = torch.where(seen[..., None], cameras.project(targets)[0], filler)
         through = Rays.through(cameras.centers[:, :, None].expand_as(targets), targets)
         origins = through.origins
@@ -120,7 +121,7 @@ class LidarGuidedRays:
             depth.flatten(1),
             seen.flatten(1),
             colors_at(views.images, pixels).flatten(1, 2),
-            views.valid[..., None].expand(-1, -1, self.num_rays).flatten(1),
+            (views.valid[..., None] & (seen | found)).flatten(1),
             _of_each_camera(seen),
             pixels.flatten(1, 2),
             torch.where(seen, chosen, -1).flatten(1),
@@ -130,16 +131,27 @@ class LidarGuidedRays:
     def _returns(self, points: Points, views: Views, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Indices ``(B, N, num_rays)`` of random visible returns, and which of these slots hold one."""
         pixels, z_depth, inside = views.cameras.project(points.xyz[:, None])
-        visible = inside & views.valid[..., None] & points.key[:, None]
+        visible = where_seen(pixels, inside & views.valid[..., None] & points.key[:, None], views)
         if self.nearest:
             visible = nearest_per_pixel(pixels, z_depth, visible, views.cameras.image_size)
         return draw(visible, self.num_rays, seeds)
 
-    def _filler(self, cameras: Cameras, seeds: Tensor) -> Tensor:
-        """Random grid pixels ``(B, N, num_rays, 2)`` below the sky."""
-        grid, _ = pixel_grid(cameras, self.stride, top=self.sky)
+    def _filler(self, views: Views, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Random grid pixels ``(B, N, num_rays, 2)`` below the sky, and which slots hold one.
+
+        A camera that saw all of its image has the same ones whether others did or not.
+        """
+        cameras = views.cameras
         places = ops.uniform(seeds, (cameras.shape[1], self.num_rays))
-        return grid[(places * len(grid)).long()]
+        if views.image_valid is None:
+            grid, _ = pixel_grid(cameras, self.stride, top=self.sky)
+            return grid[(places * len(grid)).long()], torch.ones_like(places, dtype=torch.bool)
+        candidates = pixel_candidates(cameras, stride=self.stride, top=self.sky) & views.image_valid
+        ends = candidates.flatten(2).cumsum(-1)
+        cell = torch.searchsorted(ends, (places * ends[..., -1:]).long(), right=True)
+        width = cameras.image_size[1]
+        pixels = torch.stack([cell % width, cell // width], -1) + 0.5
+        return pixels, (ends[..., -1:] > 0).expand_as(places)
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,10 @@ class PixelRays:
         candidates = self._among(views)
         size, count = views.valid.shape
         check_shape("candidates", candidates, "B N h w", B=size, N=count)
+        if views.image_valid is not None and candidates.shape == views.image_valid.shape:
+            candidates = candidates & views.image_valid
         pixels, found = draw_pixels(candidates, views.cameras.image_size, self.num_rays, seeds)
+        found = where_seen(pixels, found, views)
         rays = views.cameras.rays(pixels)
         targets = RayTargets(
             Rays(rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)),

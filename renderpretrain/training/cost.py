@@ -87,6 +87,9 @@ def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
     if depths is not None and valid is not None:
         depths = nn.functional.interpolate(depths, image_size, mode="nearest")
         valid = nn.functional.interpolate(valid.float(), image_size, mode="nearest") > 0
+    seen = views.image_valid
+    if seen is not None:
+        seen = nn.functional.interpolate(seen.float(), image_size, mode="nearest") > 0
     if labels is not None:
         labels = nn.functional.interpolate(labels.float(), image_size, mode="nearest").to(labels.dtype)
     enlarged = Views(
@@ -96,6 +99,7 @@ def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
         z_depths=depths,
         z_depth_valid=valid,
         labels=labels,
+        image_valid=seen,
     )
     return replace(
         batch,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from renderpretrain import losses
@@ -26,7 +26,8 @@ def evaluate_views(
 ) -> dict[str, float]:
     """Render held-out scenes with nothing hidden, picture by picture, and as points.
 
-    Pictures are rendered from where the recipe believes their cameras to be.
+    Pictures are rendered from where the recipe believes their cameras to be. Of padded ones, only what the
+    camera saw is compared.
 
     Args:
         recipe: It :class:`~renderpretrain.recipes.RendersRays`, or whole pictures
@@ -54,11 +55,9 @@ def evaluate_views(
         for index in indices:
             batch = held_out_batch(dataset, index).to(device)
             volume = recipe.encode(batch)
-            for rendered, seen in _pictures(recipe, volume, refined(recipe, batch), stride):
-                whole = torch.ones_like(seen[:, 0], dtype=torch.bool)
-                found["ssim"].append(1 - float(losses.rgb_ssim(rendered, seen, whole)))
-                error = (rendered - seen).square().mean().clamp(min=1e-10)
-                found["picture_psnr"].append(-10 * float(error.log10()))
+            for rendered, seen, counts in _pictures(recipe, volume, refined(recipe, batch), stride):
+                for name, score in _scores(rendered, seen, counts).items():
+                    found[name].append(score)
             targets = recipe.targets(batch, num_rays)
             depth, _ = depth_and_color(render_parts(recipe, volume, targets.rays))
             ends = targets.rays.origins + depth[..., None] * targets.rays.directions
@@ -69,11 +68,22 @@ def evaluate_views(
     return {name: fmean(values) for name, values in found.items() if values}
 
 
+def _scores(rendered: Tensor, seen: Tensor, counts: Tensor) -> dict[str, float]:
+    """How alike two pictures ``(1, 3, h, w)`` are where they count; nothing where nothing can be compared."""
+    scores = {}
+    if not nn.functional.max_pool2d((~counts).float(), WINDOW, stride=1).all():
+        scores["ssim"] = 1 - float(losses.rgb_ssim(rendered, seen, counts))
+    if counts.any():
+        error = (rendered - seen).square().movedim(1, -1)[counts].mean().clamp(min=1e-10)
+        scores["picture_psnr"] = -10 * float(error.log10())
+    return scores
+
+
 def _pictures(
     recipe: RendersRays, volume: Volume, batch: Batch, stride: int
-) -> list[tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 3 h w"]]]:
-    """Every real camera's rendered picture and what it saw; none where nothing has a colour."""
-    pairs: list[tuple[Tensor, Tensor]] = []
+) -> list[tuple[Float[Tensor, "1 3 h w"], Float[Tensor, "1 3 h w"], Bool[Tensor, "1 h w"]]]:
+    """Every real camera's rendered picture, what it saw, and where; none where nothing has a colour."""
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
     if batch.views is None:
         return pairs
     for n in torch.nonzero(batch.views.valid[0])[:, 0].tolist():
@@ -87,7 +97,11 @@ def _pictures(
         if rgb is None:
             return pairs
         rendered = rgb.view(1, *view.shape, 3).permute(0, 3, 1, 2)
-        pairs.append((rendered[..., : seen.shape[2], : seen.shape[3]].float(), seen))
+        height, width = seen.shape[2:]
+        counts = torch.ones_like(seen[:, 0], dtype=torch.bool)
+        if batch.views.image_valid is not None:
+            counts = nn.functional.avg_pool2d(batch.views.image_valid[:, n].float(), stride) == 1
+        pairs.append((rendered[..., :height, :width].float(), seen, counts))
     return pairs
 
 

@@ -116,7 +116,7 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
 
 
 def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
-    """The panels of one camera, which are a row of the sheet."""
+    """The panels of one camera, which are a row of the sheet; black where it saw nothing."""
     batch = shown.batch
     camera, image = views.cameras[0, n], views.images[0, n]
     stride = max(1, image.shape[-1] // 224)
@@ -134,7 +134,10 @@ def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
     panels += _rendered_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
     if "classes" in rendered and views.labels is not None:
         panels.append(("classes", class_colors(views.labels[0, n, ::stride, ::stride].cpu())))
-    return panels
+    if views.image_valid is None:
+        return panels
+    seen = views.image_valid[0, n, ::stride, ::stride].cpu()
+    return [(name, panel * seen if panel.shape[1:] == seen.shape else panel) for name, panel in panels]
 
 
 def _range_panels(shown: _Shown) -> Panels:

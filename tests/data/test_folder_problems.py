@@ -151,17 +151,16 @@ def test_a_camera_without_a_place(street):
     fails(path, "frame 1 (f1): cameras.front: expected lidar_to_camera, camera_to_ego", "got none of them")
 
 
-def test_images_of_two_sizes_ask_for_one(street):
+def test_images_of_two_sizes_come_to_the_one_that_most_have(street):
     path, content = street
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(path / "1.png")
     content["frames"][1]["cameras"]["front"].update(width=32, height=24)
     save(path, content)
-    with pytest.raises(
-        SceneFolderError,
-        match=r"expected one size or the argument image_size=\(height, width\), got 16 x 12, 32 x 24",
-    ):
-        SceneFolder(path)
+    assert SceneFolder(path)[0].images.shape == (1, 3, 24, 32)  # as many have either: the larger
     assert SceneFolder(path, image_size=(6, 8))[1].images.shape == (1, 3, 6, 8)
+    content["frames"].append(content["frames"][0])
+    save(path, content)
+    assert SceneFolder(path)[1].images.shape == (1, 3, 12, 16)
     assert validate_scene_folder(path) == []
 
 

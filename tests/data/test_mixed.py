@@ -99,7 +99,7 @@ def test_a_word_mixes_data_sets(tmp_path):
 def test_a_job_on_a_mixture_has_norms_for_every_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = describe_run("ponder-indoor", {"data": "synthetic-room+folder:x@3", "scenes": 2}, [], saved={})
-    assert job.config.domains == 2 and job.data == f"synthetic-room+folder:{tmp_path}/x@3"
+    assert job.config.domains == 2 and job.data == f"synthetic-room+folder:{tmp_path}/x?fit=pad@3"
     assert describe_run("ponder-indoor", {}, [], saved={}).config.domains == 1
     plain = describe_run("ponder-indoor", {"data": job.data}, [{"domains": 1}], saved={})
     assert plain.config.domains == 1

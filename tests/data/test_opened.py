@@ -28,6 +28,7 @@ OPTIONS = [
     {},
     {"sensor_origin": (0.0, 0.5, 1.8), "max_points": 50, "max_gap": 3.5},
     {"cameras": ("front", "back"), "outside": True},
+    {"fit": "crop"},
 ]
 
 

@@ -109,7 +109,7 @@ def test_rooms_come_back_from_disk(rooms):
         floor, ceiling = (read.point_labels == read.class_names.index(n) for n in ("floor", "ceiling"))
         assert (read.points[floor, 2].abs() < 0.1).all() and floor.sum() > 1000
         assert (read.points[ceiling, 2] > 2.3).all() and ceiling.sum() > 100
-    small = SceneFolder(path, image_size=(16, 16))[0].pixel_labels
+    small = SceneFolder(path, image_size=(16, 16), fit="stretch")[0].pixel_labels
     assert torch.equal(small, scenes[0].pixel_labels[:, 1::3, 2::4])
 
 
@@ -148,7 +148,7 @@ def test_images_shrink_to_their_means_and_cameras_follow(recording):
 
 def test_depth_shrinks_without_mixing_surfaces(rooms):
     path, scenes = rooms
-    small = SceneFolder(path, image_size=(16, 16))[0].z_depths
+    small = SceneFolder(path, image_size=(16, 16), fit="stretch")[0].z_depths
     assert_close(
         small, scenes[0].z_depths[:, 1::3, 2::4], atol=1.1e-4, rtol=0
     )  # pixels under the new centres

@@ -1,12 +1,14 @@
 """What a probe reads: the encoders that are taken home, at places of the world, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.encoders import voxelize
-from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.geometry import Cameras, Views, VoxelGrid
 from renderpretrain.recipes import RECIPES, HasBEVFeatures
 from renderpretrain.recipes.places import read_maps, read_voxels
 from renderpretrain.runs.settings import resolve
@@ -117,12 +119,17 @@ def test_maps_are_read_where_cameras_see_a_place():
     cameras = Cameras(intrinsics.expand(1, 3, 3, 3), poses[None], (16, 32))
     v, u = torch.meshgrid(torch.arange(4) * 4 + 2.0, torch.arange(8) * 4 + 2.0, indexing="ij")
     maps = torch.stack([u, v]).expand(1, 3, 2, 4, 8)
-    valid = torch.tensor([[True, True, False]])
+    views = Views(torch.zeros(1, 3, 3, 16, 32), cameras, torch.tensor([[True, True, False]]))
     positions = torch.tensor([[[0.5, 0.2, 5.0], [6.5, 0.0, 8.0], [0.0, 0.0, -3.0]]])
-    read = read_maps(maps, positions, cameras, valid)
+    read = read_maps(maps, positions, views)
     # u = 16 + 20 x / z: 18 and 14 of the two cameras; v = 8 + 20 * 0.2 / 5
     log = torch.tensor(5.0 / 10).log()
     expected = torch.tensor([16.0, 8.8])
     assert_close(read[0, 0], torch.cat([expected, expected * log, expected * log.square()]))
     assert_close(read[0, 1, :2], torch.tensor([29.75, 8.0]))  # the first camera looks past it
     assert_close(read[0, 2], torch.zeros(6))
+    # Where the first camera's image is padding, only the second is read.
+    seen = torch.ones(1, 3, 16, 32, dtype=torch.bool)
+    seen[0, 0, :, 16:] = False
+    read = read_maps(maps, positions, replace(views, image_valid=seen))
+    assert_close(read[0, 0, :2], torch.tensor([14.0, 8.8]))

@@ -85,24 +85,11 @@ def camera_to_lidar(camera: CameraEntry, lidar: LidarEntry, around: np.ndarray |
     return np.linalg.solve(lidar_to_ego, nearest_rigid(camera.camera_to_ego or np.eye(4)))
 
 
-def camera_rows(
-    frame: OutdoorFrame, names: tuple[str, ...], image_size: tuple[int, int], shift: np.ndarray
-) -> Cameras:
-    """The cameras of these names for images of one size, in the LiDAR frame, its origin moved by ``shift``.
-
-    One that the frame lacks is the identity.
-    """
-    rows = []
-    for name in names:
-        camera = frame.cameras.get(name)
-        if camera is None:
-            rows.append(Cameras(torch.eye(3), torch.eye(4), image_size))
-            continue
-        pose = camera_to_lidar(camera, frame.lidar, shift)
-        pose[:3, 3] -= shift
-        view = one_camera(camera.intrinsics, camera, pose, (camera.height, camera.width))
-        rows.append(view.resize(image_size))
-    return Cameras.stack(rows)
+def placed_camera(camera: CameraEntry, lidar: LidarEntry, shift: np.ndarray) -> Cameras:
+    """A camera at the size of its file, in the LiDAR frame, its origin moved by ``shift``."""
+    pose = camera_to_lidar(camera, lidar, shift)
+    pose[:3, 3] -= shift
+    return one_camera(camera.intrinsics, camera, pose, (camera.height, camera.width))
 
 
 def one_camera(intrinsics: list[list[float]], lens: Lens, pose: np.ndarray, size: tuple[int, int]) -> Cameras:

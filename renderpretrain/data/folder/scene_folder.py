@@ -1,5 +1,6 @@
 """Scenes from a folder of raw files and one ``frames.json``; the format is in ``docs/scene_folder.md``."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 
 from renderpretrain.data.folder.cache import MemoryCache
-from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
-from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, camera_rows, lidar_to_global
+from renderpretrain.data.folder.fitting import FITS, STANDARD_FIT, Fit, Fitting
+from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, lidar_to_global
 from renderpretrain.data.folder.index import FRAMES_JSON, read_index
 from renderpretrain.data.folder.merging import SweepAt, joined, own_sweep, sweeps_back, without_own_vehicle
 from renderpretrain.data.folder.order import (
@@ -23,9 +24,9 @@ from renderpretrain.data.folder.order import (
     packed,
 )
 from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
-from renderpretrain.data.folder.pictures import frame_pictures, read_image
 from renderpretrain.data.folder.reader import Reader
-from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, frame_name
+from renderpretrain.data.folder.rigs import rig_images, with_rig
+from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, Picture, frame_name
 from renderpretrain.data.folder.views import group_views, indoor_scene
 from renderpretrain.data.scene import Scene
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
@@ -56,6 +57,7 @@ class SceneFolder:
         path: str | Path,
         *,
         image_size: tuple[int, int] | None = None,
+        fit: Fit = STANDARD_FIT,
         sweeps: int = 1,
         max_points: int | None = None,
         views_per_scene: int | None = None,
@@ -72,8 +74,11 @@ class SceneFolder:
 
         Args:
             path: The folder.
-            image_size: ``(height, width)`` all images are resized to, cameras included; ``None`` keeps
-                their size, which must then be the same everywhere.
+            image_size: ``(height, width)`` all images come to, cameras included; ``None`` is the size that
+                most of them have.
+            fit: How an image of other proportions comes to that size. ``pad`` scales it to fit and leaves the
+                rest black (``Scene.image_valid``), ``crop`` scales it to cover and cuts what is over, in a
+                street's height the top, ``stretch`` squeezes it.
             sweeps: Sweeps merged into ``points``: the frame's own and up to ``sweeps - 1`` before it in time,
                 those between frames included where frames name them. Frames without poses, and those alone in
                 their ``scene``, are one sweep each.
@@ -97,14 +102,15 @@ class SceneFolder:
         """
         counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
         check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
-        self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap}
+        if fit not in FITS:
+            raise ValueError(f"fit: expected one of {', '.join(FITS)}, got {fit!r}")
+        self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap, "fit": fit}
         self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
         self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path, self.reader = Path(path), reader
         self.access = reader.access(self.path, outside)
         self.index = read_index(self.path, outside=outside, skip=skip, reader=reader)
-        self.image_size = self._common_size() if image_size is None else image_size
         self.sweeps, self.max_points = sweeps, max_points
         self.class_names = all_class_names(self.index)
         self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
@@ -117,6 +123,9 @@ class SceneFolder:
             self._timeline = Timeline(self.index.frames, max_gap)
             self.camera_names = chosen_cameras(self.index.frames, cameras, places)
             check_moments(self.access, self.index, sweeps)
+        self.image_size = self._common_size() if image_size is None else image_size
+        of_street = isinstance(self.index, OutdoorFolder)
+        self._fitting = self.image_size and Fitting(self.image_size, fit, of_street)
         self.index = packed(self.index)
 
     def __len__(self) -> int:
@@ -128,9 +137,7 @@ class SceneFolder:
             raise IndexError(f"{self.path}: expected an index in [0, {len(self)}), got {index}")
         if isinstance(self.index, IndoorFolder):
             views = self._groups[index]
-            scene = indoor_scene(
-                self.access, self.index, views, self.image_size, self.max_points, self._cache
-            )
+            scene = indoor_scene(self.access, self.index, views, self._fitting, self.max_points, self._cache)
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
@@ -183,25 +190,15 @@ class SceneFolder:
             colors=merged.get("colors"),
             normals=merged.get("normals"),
         )
-        if not self.camera_names or self.image_size is None or not pictured:
+        names, fitting = self.camera_names, self._fitting
+        if not names or fitting is None or not pictured:
             return scene
         images = self._cache.get(
-            ("images", index), lambda: self._images(folder, index), lambda t: t.numel() * t.element_size()
+            ("images", index),
+            lambda: rig_images(self.access, frame, names, fitting),
+            lambda t: t.numel() * t.element_size(),
         )
-        cameras = camera_rows(frame, self.camera_names, self.image_size, shift)
-        scene = scene.with_images(images.float().div_(255), cameras, self.camera_names)
-        there = torch.tensor([name in frame.cameras for name in self.camera_names])
-        return scene if there.all() else replace(scene, camera_valid=there)
-
-    def _images(self, folder: OutdoorFolder, index: int) -> torch.Tensor:
-        """All pictures of a frame as uint8 ``(N, 3, H, W)``, black where it lacks the camera."""
-        frame, size = folder.frames[index], self.image_size or (0, 0)
-        files = frame_pictures(self.access, frame, frame_name(frame))
-        pictures = torch.zeros(len(self.camera_names), 3, *size, dtype=torch.uint8)
-        for place, name in enumerate(self.camera_names):
-            if name in files:
-                pictures[place] = torch.from_numpy(read_image(files[name], size)).permute(2, 0, 1)
-        return pictures
+        return with_rig(scene, frame, images, names, fitting, shift)
 
     def _sweep(self, folder: OutdoorFolder, index: int) -> Sweep:
         """A frame's own sweep, decoded once and then kept in memory."""
@@ -284,18 +281,15 @@ class SceneFolder:
         return origin
 
     def _common_size(self) -> tuple[int, int] | None:
-        """The image size all cameras share; ``None`` without cameras."""
-        if isinstance(self.index, OutdoorFolder):
-            sizes = {(c.height, c.width) for frame in self.index.frames for c in frame.cameras.values()}
-        else:
-            sizes = {(frame.height, frame.width) for frame in self.index.frames}
-        if len(sizes) > 1:
-            listed = ", ".join(f"{w} x {h}" for h, w in sorted(sizes))
-            raise SceneFolderError(
-                f"{self.access.described_in}: image sizes: expected one size or the argument "
-                f"image_size=(height, width), got {listed}"
-            )
-        return next(iter(sizes), None)
+        """The image size that most pictures have, of equally many the largest; ``None`` without cameras."""
+        pictures: list[Picture] = []
+        for frame in self.index.frames:
+            if isinstance(frame, IndoorFrame):
+                pictures.append(frame)
+            else:
+                pictures += [frame.cameras[name] for name in self.camera_names if name in frame.cameras]
+        counts = Counter((picture.height, picture.width) for picture in pictures)
+        return max(counts, key=lambda size: (counts[size], size[0] * size[1], size), default=None)
 
     def _say_what_is_lost(self, folder: IndoorFolder) -> None:
         """Remark on views without a pose."""

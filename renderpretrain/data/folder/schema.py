@@ -95,14 +95,14 @@ class LidarEntry(BaseModel):
         return self
 
 
-class _Picture(BaseModel):
+class Picture(BaseModel):
     """A picture's size, and how it was taken."""
 
     width: Pixels
     height: Pixels
 
     @model_validator(mode="after")
-    def _is_not_huge(self) -> "_Picture":
+    def _is_not_huge(self) -> "Picture":
         if self.width * self.height > MOST_PIXELS:
             raise expected(f"at most {MOST_PIXELS} pixels", f"width x height of {self.width} x {self.height}")
         return self
@@ -117,7 +117,7 @@ class Lens(BaseModel):
     _lens = model_validator(mode="before")(named_lens)
 
 
-class CameraEntry(_Picture, Lens):
+class CameraEntry(Picture, Lens):
     """One picture and how it was taken; ``lidar_to_camera`` wins over the chain through ego and global."""
 
     file: File
@@ -249,7 +249,7 @@ class DepthCamera(BaseModel):
     depth_to_color: Pose | None = None
 
 
-class IndoorFrame(_Picture, Lens, DepthCamera):
+class IndoorFrame(Picture, Lens, DepthCamera):
     """One posed picture, perhaps with depth; without a pose where tracking was lost.
 
     ``position`` is its place in the list, whatever the file says.

@@ -43,7 +43,7 @@ def validate_scene_folder(
     if index is None:
         return problems
     try:
-        folder = SceneFolder(path, image_size=_small(index), outside=outside, reader=reader)
+        folder = SceneFolder(path, image_size=_small(index), fit="stretch", outside=outside, reader=reader)
     except SceneFolderError as error:
         return [str(error)]
     return list(dict.fromkeys(_scene_problems(folder, index)))

@@ -1,6 +1,6 @@
 """Indoor scenes: neighbouring posed views of one room, with points back-projected from their depth images."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.depths import read_classes, read_depth
+from renderpretrain.data.folder.fitting import Fitting, Placement, real_pixels
 from renderpretrain.data.folder.geometry import lens_depths, view_camera
 from renderpretrain.data.folder.pictures import read_image, view_pictures
 from renderpretrain.data.folder.registration import registered
@@ -93,24 +94,28 @@ def indoor_scene(
     access: FolderAccess,
     folder: IndoorFolder,
     views: list[int],
-    image_size: tuple[int, int] | None,
+    fitting: Fitting | None,
     max_points: int | None,
     cache: MemoryCache,
 ) -> Scene:
     """The scene of some views; its LiDAR origin is the mean of the camera centres."""
-    size = image_size or (folder.frames[views[0]].height, folder.frames[views[0]].width)
+    frames = [folder.frames[view] for view in views]
+    fitting = fitting or Fitting((frames[0].height, frames[0].width))
+    size, places = fitting.size, [fitting.of((frame.height, frame.width)) for frame in frames]
     most = (max_points or DEFAULT_POINTS) // len(views)
     decoded = [
-        cache.get(("view", view, most), partial(read_view, access, folder, view, size, most), _nbytes)
-        for view in views
+        cache.get(("view", view, most), partial(read_view, access, folder, view, place, most), _nbytes)
+        for view, place in zip(views, places, strict=True)
     ]
-    cameras = Cameras.stack([view_camera(folder, view).resize(size) for view in views])
+    cameras = Cameras.stack(
+        [place.camera(view_camera(folder, view)) for view, place in zip(views, places, strict=True)]
+    )
     depths = _filled([view.z_depth for view in decoded], [torch.zeros(size)] * len(views))
     unknown = [torch.full(size, -1, dtype=torch.int16)] * len(views)
     pixel_labels = _filled([view.pixel_labels for view in decoded], unknown)
     unknown = [torch.full((len(view.points),), -1) for view in decoded]
     point_labels = _filled([view.point_labels for view in decoded], unknown)
-    first = folder.frames[views[0]]
+    first = frames[0]
     scene = Scene(
         name=f"{access.path.name}/{first.frame_id}",
         points=torch.cat([view.points for view in decoded]),
@@ -124,7 +129,8 @@ def indoor_scene(
     )
     images = torch.stack([view.image for view in decoded]).float().div_(255)
     names = tuple(str(folder.frames[view].frame_id) for view in views)
-    return scene.with_images(images, cameras, names, torch.stack(depths) if depths else None)
+    scene = scene.with_images(images, cameras, names, torch.stack(depths) if depths else None)
+    return replace(scene, image_valid=real_pixels(cameras, places))
 
 
 def _filled(tensors: list[torch.Tensor | None], blanks: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -134,17 +140,17 @@ def _filled(tensors: list[torch.Tensor | None], blanks: list[torch.Tensor]) -> l
     return [blank if tensor is None else tensor for tensor, blank in zip(tensors, blanks, strict=True)]
 
 
-def read_view(
-    access: FolderAccess, folder: IndoorFolder, view: int, size: tuple[int, int], most: int
-) -> View:
+def read_view(access: FolderAccess, folder: IndoorFolder, view: int, place: Placement, most: int) -> View:
     """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface."""
     frame = folder.frames[view]
     files = view_pictures(access, folder, frame, frame_name(frame))
-    image = torch.from_numpy(read_image(files["color"], size)).permute(2, 0, 1)
+    image = place.put(torch.from_numpy(read_image(files["color"], place.scaled))).permute(2, 0, 1)
     labels = None
     if "semseg" in files:
         labels = torch.from_numpy(read_classes(files["semseg"], folder.classes))
-    pixel_labels = None if labels is None else _nearest(labels, size).to(torch.int16)
+    pixel_labels = None
+    if labels is not None:
+        pixel_labels = place.put(_nearest(labels, place.scaled), -1).to(torch.int16)
     if "depth" not in files:
         if folder.format == "posed_rgbd":
             access.doubt("no depth", access.table, f"{frame_name(frame)}: depth", NO_DEPTH)
@@ -161,7 +167,7 @@ def read_view(
     v, u = pixels.unbind(-1)
     return View(
         image,
-        _nearest(along, size),
+        place.put(_nearest(along, place.scaled)),
         points,
         colors[v, u].float() / 255,
         depth_normals(camera, depth, pixels),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def write_scene_folder(
 ) -> None:
     """Write scenes in the format of ``docs/scene_folder.md``.
 
+    Pictures are written as they were seen, without the black rows and columns that padded them to one size.
     Scenes with depth images become ``posed_rgbd``, with pictures and no points ``posed_rgb``, with pictures
     and points ``multicam_lidar``, without pictures ``lidar_sequence``. Images lose what 8 bits lose. Of
     ``points`` the key sweep is written, with its colours and normals (indoors none: they come back from the
@@ -109,12 +111,13 @@ def _outdoor_frame(folder: Path, number: int, scene: Scene, names: tuple[str, ..
     }
     if scene.images is not None and scene.cameras is not None:
         for n in scene.cameras_there:
+            view = _view(scene, n)
             frame["cameras"][scene.camera_names[n]] = {
                 "file": f"{number:06d}_{n}.png",
-                **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
-                "intrinsics": _integer_centers(scene.cameras[n]),
-                **_lens(scene.cameras[n]),
-                "lidar_to_camera": torch.linalg.inv(scene.cameras.camera_to_world[n].double()).tolist(),
+                **_write_image(folder / f"{number:06d}_{n}.png", view.image),
+                "intrinsics": _integer_centers(view.camera),
+                **_lens(view.camera),
+                "lidar_to_camera": torch.linalg.inv(view.camera.camera_to_world.double()).tolist(),
             }
     if scene.boxes is not None:
         frame["boxes_lidar_frame"] = _boxes(scene.boxes, names)
@@ -134,7 +137,8 @@ def _add_views(
     if scene.z_depths is not None:
         content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
     for n in scene.cameras_there:
-        camera, name = scene.cameras[n], scene.camera_names[n]
+        view, name = _view(scene, n), scene.camera_names[n]
+        camera = view.camera
         if _lens(camera) != lens:
             raise ValueError(
                 f"scenes: expected one distortion in an indoor folder, got another in {scene.name}"
@@ -144,23 +148,53 @@ def _add_views(
             "scene": scene.name,
             "timestamp_s": scene.timestamp,
             "color": f"{number:06d}_{n}.png",
-            **_write_image(folder / f"{number:06d}_{n}.png", scene.images[n]),
+            **_write_image(folder / f"{number:06d}_{n}.png", view.image),
             "intrinsics": _integer_centers(camera),
             "camera_to_world": camera.camera_to_world.tolist(),
         }
-        if scene.z_depths is not None:
+        if view.z_depth is not None:
             frame["depth"] = f"{number:06d}_{n}_depth.png"
-            z_depths = scene.z_depths[n].double()
+            z_depths = view.z_depth.double()
             if camera.fisheye is not None:
                 z_depths = z_depths * axis_cosines(camera)
             units = (z_depths * content["depth_scale"]).round().clamp(0, 65535)
             Image.fromarray(units.numpy().astype(np.uint16)).save(folder / frame["depth"])
-        if scene.pixel_labels is not None:
+        if view.labels is not None:
             frame["semseg"] = f"{number:06d}_{n}_semseg.png"
-            classes = scene.pixel_labels[n].numpy().astype(np.uint16)  # -1 is 65535, which has no name
+            classes = view.labels.numpy().astype(np.uint16)  # -1 is 65535, which has no name
             Image.fromarray(classes).save(folder / frame["semseg"])
             _name_classes(content, class_names, scene.pixel_labels)
         content["frames"].append(frame)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One camera of a scene and what it saw, cut to the pixels that it saw."""
+
+    camera: Cameras
+    image: Tensor
+    z_depth: Tensor | None
+    labels: Tensor | None
+
+
+def _view(scene: Scene, n: int) -> _View:
+    """A camera's pictures without their padding; a fisheye's corners stay."""
+    assert scene.cameras is not None and scene.images is not None  # only scenes with cameras come here
+    camera, whole = scene.cameras[n], scene.cameras.image_size
+    rows, columns = slice(0, whole[0]), slice(0, whole[1])
+    if scene.image_valid is not None and scene.image_valid[n].any():
+        rows, columns = (_span(scene.image_valid[n].any(axis)) for axis in (1, 0))
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        camera = camera.crop(rows.start, columns.start, size)
+    depths = None if scene.z_depths is None else scene.z_depths[n, rows, columns]
+    labels = None if scene.pixel_labels is None else scene.pixel_labels[n, rows, columns]
+    return _View(camera, scene.images[n, :, rows, columns], depths, labels)
+
+
+def _span(seen: Tensor) -> slice:
+    """From the first True to the last."""
+    places = torch.nonzero(seen)[:, 0]
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _name_classes(content: dict[str, Any], names: tuple[str, ...], labels: Tensor | None) -> None:
