@@ -64,6 +64,32 @@ def test_numbers_that_nothing_can_take_are_refused(flag):
         describe_run("unipad-lidar", flag, [], saved={})
 
 
+def test_runs_of_before_pictures_kept_their_proportions_go_on_as_they_began(tmp_path):
+    """A saved word without ``fit`` is one of a run that stretched them; a new run says what it does."""
+    data = f"folder:{tmp_path}/x"
+    new = describe_run("unipad-lidar", {"data": data}, [], saved={})
+    assert new.data == f"{data}?fit=pad"
+    cut = describe_run("unipad-lidar", {"data": f"{data}?max_gap=3&fit=crop"}, [], saved={})
+    assert cut.data == f"{data}?max_gap=3&fit=crop"
+    saved = new.as_tree() | {"data": f"{data}?max_gap=3+synthetic", "skipped": {f"{data}?max_gap=3": [2]}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved | {"scenes": 8}))
+    old = describe_run("unipad-lidar", {}, [], saved=saved_tree(tmp_path))
+    stretched = f"{data}?max_gap=3&fit=stretch"
+    assert (old.data, old.skipped) == (f"{stretched}+synthetic", {stretched: [2]})
+    for told in (f"{data}?max_gap=3+synthetic", f"{stretched}+synthetic"):
+        again = describe_run("unipad-lidar", {"data": told}, [], saved=saved_tree(tmp_path))
+        assert again.data == old.data
+    with pytest.raises(
+        ValueError, match=r"^data: expected .*fit=stretch.*as in the resumed run, got .*fit=pad"
+    ):
+        describe_run(
+            "unipad-lidar",
+            {"data": f"{data}?max_gap=3&fit=pad+synthetic"},
+            [],
+            saved=saved_tree(tmp_path),
+        )
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 TREES = st.recursive(
     SCALARS, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=3), t), max_leaves=6

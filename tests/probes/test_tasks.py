@@ -104,6 +104,11 @@ def test_depth_is_that_of_the_nearest_return_in_a_cell(data):
             found[cell] = min(found.get(cell, z), z)
     assert_close(places.answers, torch.tensor([found[int(cell)] for cell in cells]))
     assert len(cells) >= len(found) - 2  # a pixel on a border may round to either cell
+    # Cells with a pixel of padding have no answer.
+    padded = torch.ones(one.cameras.shape[0], height, width, dtype=torch.bool)
+    padded[:, : height // 4 + 1] = False
+    rows = depth().read(Camera(), replace(one, image_valid=padded), 10**6).features[:, 0].long() % 24 // 6
+    assert set(rows.tolist()) == {2, 3}
     with pytest.raises(ValueError, match="no images"):
         depth().read(Camera(), replace(one, images=None, cameras=None, camera_names=()), 10)
 

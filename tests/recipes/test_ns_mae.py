@@ -152,6 +152,22 @@ def test_depth_targets_are_those_before_masking(scenes):
     assert_close(depth[0, 0], expected)
 
 
+def test_padding_of_pictures_is_no_target(scenes):
+    """Whatever a padded picture holds and whatever returns fall there, only cells that were seen count."""
+    recipe, batch = build().eval(), batch_of(scenes)
+    seen = torch.ones(batch.views.images[:, :, 0].shape, dtype=torch.bool)
+    seen[..., 41:, :] = False
+    padded = replace(batch, views=replace(batch.views, image_valid=seen))
+    with torch.no_grad():
+        lifted = recipe._encode(batch, Hidden())[1]
+        plain, counted = (recipe.camera_views(lifted, each) for each in (batch, padded))
+    rows = seen.shape[2] // 8
+    assert plain.measured[:, :, 5:].any() and plain.visible.all() and rows == 8
+    assert torch.equal(counted.measured[:, :, :5], plain.measured[:, :, :5])
+    assert counted.visible[:, :, :5].all()
+    assert not counted.measured[:, :, 5:].any() and not counted.visible[:, :, 5:].any()
+
+
 def test_perspective_maps_are_the_published_head_on_the_whole_frustum(scenes):
     """The 1x1 convolution on the product of depth and context, which is stored here and never there."""
     recipe, batch = build().eval(), batch_of(scenes[:1])

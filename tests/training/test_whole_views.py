@@ -98,6 +98,26 @@ def test_pictures_are_scored_whole_and_points_by_rays(scene):
     assert found["picture_psnr"] == pytest.approx(-20 * torch.tensor(WRONG - GREY).log10().item())
 
 
+def test_padding_counts_neither_in_scores_nor_in_pictures(scene, tmp_path, sheets):
+    """Its colour is wrong everywhere, a pixel beyond what counts too; with nothing left no score is said."""
+    seen = torch.zeros(scene.images[:, 0].shape, dtype=torch.bool)
+    seen[:, 8:56] = True
+    padded = replace(
+        scene, image_valid=seen, images=torch.where(seen[:, None], GREY, 0.0).expand_as(scene.images)
+    )
+    found = evaluate_views(Splats(), [padded], [0], stride=4, num_rays=64)
+    assert found["picture_psnr"] == pytest.approx(100) and found["ssim"] == pytest.approx(1)
+    without = replace(padded, image_valid=None)
+    assert evaluate_views(Splats(), [without], [0], stride=4, num_rays=64)["picture_psnr"] < 20
+    nothing = replace(padded, image_valid=torch.zeros_like(seen))
+    assert set(evaluate_views(Splats(), [nothing], [0], stride=4, num_rays=64)) == {"chamfer"}
+    pictures.save_picture(Splats(), padded, tmp_path / "p.png", title="t")
+    for _, row in sheets[0]:
+        for panel in dict(row).values():
+            assert not panel[:, :8].any() and not panel[:, 56:].any()
+        assert (dict(row)["rendered colour"][:, 8:56] == GREY).all()
+
+
 def test_pictures_draw_whole_views_where_the_cells_are(scene, tmp_path, sheets):
     """What is splatted into the view's camera lies in the cells of the target, to the bit."""
     images = scene.images.repeat(1, 1, 1, 5)[..., :451]  # which two pixels a cell do not tile
