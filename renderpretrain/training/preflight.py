@@ -270,7 +270,8 @@ def _word_of(folder: SceneFolder, data: str, known: Iterable[str]) -> str:
     words = [word.alone for text in (data, *known) for word in data_words(text)]
     named = [str(word) for word in words if word.path and Path(word.path).expanduser().resolve() == path]
     before = [name for name in named if name in known]
-    return next(iter(before or named), str(DataWord(folder.reader.name, str(path))))
+    own = DataWord(folder.reader.name, str(path)).fitted(folder.arguments["fit"])
+    return next(iter(before or named), str(own))
 
 
 def _changed(config: BaseModel, way: str) -> BaseModel:

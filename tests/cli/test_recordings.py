@@ -126,7 +126,9 @@ def test_a_recording_named_like_a_log_trains_and_is_probed(tmp_path, capsys):
     assert end(*job) in (0, None), capsys.readouterr().err
     probe = ["--probe", "linear", "--task", "occupancy", "--seeds", 1, "--labels", 1, "--steps", 1]
     assert end("eval", run, *probe) in (0, None), capsys.readouterr().err
-    assert json.loads((run / "probe.json").read_text())["occupancy/linear"]["data"].endswith("+0800%4010")
+    assert json.loads((run / "probe.json").read_text())["occupancy/linear"]["data"].endswith(
+        "+0800%4010?fit=pad"
+    )
 
 
 @pytest.mark.realdata

@@ -68,7 +68,7 @@ def test_bad_frames_are_left_out_and_recorded_and_a_resumed_run_does_the_same(
     saved = yaml.safe_load((out / "config.yaml").read_text())
     rig = SyntheticStreet(1).camera_names
     assert saved["cameras"] == {name: place for place, name in enumerate(rig)}
-    assert saved["skipped"] == {f"folder:{street}": [2, 5]}
+    assert saved["skipped"] == {f"folder:{street}?fit=pad": [2, 5]}
     everything = 4 + 7 * (within == "mixture")
     resumed = run(out, dataset, resume=True, steps=everything)  # all scenes, each once
     assert [row["step"] for row in read_rows(resumed.folder.metrics) if "loss" in row][-1] == everything

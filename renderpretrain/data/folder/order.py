@@ -10,6 +10,7 @@ from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
+from renderpretrain.data.folder.fitting import FITS
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
 
 MAX_GAP = 1.5
@@ -201,7 +202,10 @@ def packed(index: OutdoorFolder | IndoorFolder) -> OutdoorFolder | IndoorFolder:
 
 
 def check_options(
-    counts: dict[str, int | None], sensor_origin: Sequence[int | float] | None, max_gap: int | float
+    counts: dict[str, int | None],
+    sensor_origin: Sequence[int | float] | None,
+    max_gap: int | float,
+    fit: str,
 ) -> None:
     """Raise a ``ValueError`` unless the options of a folder make sense.
 
@@ -209,7 +213,10 @@ def check_options(
         counts: Whole numbers by name, ``None`` where not given.
         sensor_origin: Three numbers in metres, or ``None``.
         max_gap: Seconds.
+        fit: One of :data:`FITS`.
     """
+    if fit not in FITS:
+        raise ValueError(f"fit: expected one of {', '.join(FITS)}, got {fit!r}")
     for name, value in counts.items():
         least = 2 if name == "held_out_every" else 1
         if value is not None and value < least:

@@ -11,7 +11,7 @@ import torch
 
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
-from renderpretrain.data.folder.fitting import FITS, STANDARD_FIT, Fit, Fitting
+from renderpretrain.data.folder.fitting import STANDARD_FIT, Fit, Fitting
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, lidar_to_global
 from renderpretrain.data.folder.index import FRAMES_JSON, read_index
 from renderpretrain.data.folder.merging import SweepAt, joined, own_sweep, sweeps_back, without_own_vehicle
@@ -45,7 +45,6 @@ class SceneFolder:
         path: The folder.
         index: What its ``frames.json`` or its format's tables say.
         reader: Of the format.
-        image_size: ``(height, width)`` of the images; ``None`` without cameras.
         class_names: Names of ``point_labels`` and ``boxes.labels``; 0 is ``"free"``.
         camera_names: Names of the outdoor cameras, in their places; one that a frame lacks is invalid there.
         asked_cameras: Those that were asked for; ``None`` for all there are.
@@ -101,9 +100,7 @@ class SceneFolder:
             SceneFolderError: With one line that names file, frame and field.
         """
         counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
-        check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap)
-        if fit not in FITS:
-            raise ValueError(f"fit: expected one of {', '.join(FITS)}, got {fit!r}")
+        check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap, fit)
         self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap, "fit": fit}
         self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
         self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
@@ -111,8 +108,7 @@ class SceneFolder:
         self.path, self.reader = Path(path), reader
         self.access = reader.access(self.path, outside)
         self.index = read_index(self.path, outside=outside, skip=skip, reader=reader)
-        self.sweeps, self.max_points = sweeps, max_points
-        self.class_names = all_class_names(self.index)
+        self.sweeps, self.max_points, self.class_names = sweeps, max_points, all_class_names(self.index)
         self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
         self._groups: list[list[int]] = []
         self.camera_names: tuple[str, ...] = ()
@@ -123,10 +119,13 @@ class SceneFolder:
             self._timeline = Timeline(self.index.frames, max_gap)
             self.camera_names = chosen_cameras(self.index.frames, cameras, places)
             check_moments(self.access, self.index, sweeps)
-        self.image_size = self._common_size() if image_size is None else image_size
-        of_street = isinstance(self.index, OutdoorFolder)
-        self._fitting = self.image_size and Fitting(self.image_size, fit, of_street)
+        self._fitting = self._fitting_to(image_size or self._common_size(), fit)
         self.index = packed(self.index)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """``(height, width)`` of the images; ``None`` without cameras."""
+        return None if self._fitting is None else self._fitting.size
 
     def __len__(self) -> int:
         return len(self._groups) if isinstance(self.index, IndoorFolder) else len(self.index.frames)
@@ -279,6 +278,10 @@ class SceneFolder:
             lambda _: 1,
         )
         return origin
+
+    def _fitting_to(self, size: tuple[int, int] | None, fit: str) -> Fitting | None:
+        """How pictures come to a size; ``None`` without cameras."""
+        return None if size is None else Fitting(size, fit, isinstance(self.index, OutdoorFolder))
 
     def _common_size(self) -> tuple[int, int] | None:
         """The image size that most pictures have, of equally many the largest; ``None`` without cameras."""
