@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.formats.quaternions import pose_from_quaternion
 
 MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV")
 """Camera models that are read, by their numbers in binary files."""
@@ -152,18 +153,10 @@ def _image(
     number: int, pose: tuple[float, ...], camera: int, name: bytes, keypoints: np.ndarray, ids: np.ndarray
 ) -> ColmapImage:
     """A picture, or an error that names what is wrong with it."""
-    quaternion = np.array(pose[:4])
-    length = np.linalg.norm(np.clip(quaternion, -2, 2))
-    if not np.isfinite(pose).all() or not 0.5 < length < 2:
-        raise ValueError(f"image {number}: expected a unit quaternion and a translation, got {brief(pose)}")
-    w, x, y, z = quaternion / length
-    motion = np.eye(4)
-    motion[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    motion[:3, 3] = pose[4:]
+    try:
+        motion = pose_from_quaternion(pose)
+    except ValueError as error:
+        raise ValueError(f"image {number}: {error}") from None
     try:
         return ColmapImage(name.decode(), camera, motion, keypoints, ids)
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
 from renderpretrain.data.readers.nerf import NERF
+from renderpretrain.data.readers.pandaset import PANDASET
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, KITTI, NERF, COLMAP)}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, COLMAP, KITTI, NERF, PANDASET)}
 """All of them; ``folder`` is the project's own format, ``frames.json``."""

@@ -1,0 +1,38 @@
+"""Poses as most formats store them: a quaternion and a translation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from renderpretrain.data.folder.fields import brief
+
+OFF = 0.01
+"""How far the length of a quaternion may be from 1: published ones are rounded, others are none."""
+
+
+def pose_from_quaternion(numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """The 4x4 pose of a unit quaternion ``w, x, y, z`` and a translation ``x, y, z``.
+
+    Args:
+        numbers: These seven.
+
+    Raises:
+        ValueError: If they are not finite numbers, or the quaternion has not about unit length.
+    """
+    try:
+        values = np.asarray(numbers, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = np.zeros(0)
+    length = float(np.linalg.norm(np.clip(values[:4], -2, 2))) if values.shape == (7,) else 0.0
+    if not abs(length - 1) <= OFF or not np.isfinite(values).all():
+        raise ValueError(f"expected a unit quaternion and a translation, got {brief(list(numbers))}")
+    w, x, y, z = values[:4] / length
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = values[4:]
+    return pose
