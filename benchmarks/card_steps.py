@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="RECIPE")
     parser.add_argument("--presets", nargs="+", default=["tiny", "paper"], choices=("tiny", "paper"))
-    parser.add_argument("--precisions", nargs="+", default=["bf16"], choices=("fp32", "bf16"))
+    parser.add_argument("--precisions", nargs="+", default=["bf16"], choices=("fp32", "tf32", "bf16"))
     parser.add_argument("--steps", type=int, default=8, help="that are timed together, after three others")
     parser.add_argument("--json", type=Path, help="also write the rows here, after each of them")
     parser.add_argument("--profile", type=Path, help="folder for a table of kernels of each step")
@@ -142,7 +142,7 @@ def _waits(stepper: Stepper, batch: Batch, step: int) -> Counter[str]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     stepper.read(record)
-    found = (w for w in seen if "synchroniz" in str(w.message))
+    found = (w for w in seen if "called a synchronizing" in str(w.message))
     return Counter(f"{w.filename.rpartition('renderpretrain/')[2]}:{w.lineno}" for w in found)
 
 

@@ -23,7 +23,7 @@ def pretrain(
     steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str | None, Flag(help="fp32 or bf16; rendering is always fp32.")] = None,
+    precision: Annotated[str | None, Flag(help="fp32, tf32 or bf16; rendering is always fp32.")] = None,
     set_: Annotated[list[str] | None, Flag("--set", help="A setting, e.g. optimization.lr=1e-3.")] = None,
     config: Annotated[Path | None, Flag(help="YAML file of settings, applied before --set.")] = None,
     holdout: Annotated[int | None, Flag(help="The last N scenes are only evaluated.", min=0)] = None,

@@ -29,7 +29,8 @@ def hide_cells(
     check_shape("features", features, "B C h w")
     check_shape("hidden", hidden, "B 1 h w", B=len(features))
     check_bool(hidden=hidden)
-    return features.masked_fill(resize_mask(hidden, (features.shape[-2], features.shape[-1])), 0.0)
+    # Where a mask is filled, torch writes a contiguous result whatever the memory format was.
+    return torch.where(resize_mask(hidden, (features.shape[-2], features.shape[-1])), 0.0, features)
 
 
 class MaskedConv2d(nn.Conv2d):

@@ -185,7 +185,9 @@ class OptimizationConfig(Settings):
     lr_multipliers: dict[str, Multiplier] = Field(
         default_factory=dict, description="Learning-rate factors by prefix of the parameter name."
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "fp32", description="Of a GPU's networks; tf32 for its convolutions alone. Rendering is always fp32."
+    )
     sync_batch_norm: bool = Field(False, description="Synchronise batch-norm statistics across GPUs.")
     gradient_norms_every: int = Field(
         0,

@@ -139,7 +139,7 @@ def _train(run: Run, stepper: Stepper, start: int) -> int:
 
 def _precision(run: Run) -> str:
     """What is worth a word about the precision of a run; empty if nothing is."""
-    if run.optimization.precision == "fp32" or runs_in_bfloat16(run.optimization, run.process.device.type):
+    if run.optimization.precision != "bf16" or runs_in_bfloat16(run.optimization, run.process.device.type):
         return ""
     return "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe"
 

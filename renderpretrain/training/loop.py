@@ -10,7 +10,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -158,7 +158,8 @@ class Stepper:
         for part in range(parts):
             batch = next(batches).to(self.process.device, non_blocking=True)
             last = part == parts - 1
-            with nullcontext() if several is None or last else several.no_sync():
+            exact = exact_convolutions(self.optimization.precision == "fp32")
+            with exact, nullcontext() if several is None or last else several.no_sync():
                 with torch.autocast(device_type, torch.bfloat16, enabled=bfloat16):
                     terms = check_terms(self.model(batch))
                     loss = torch.stack([value.float() for value in terms.values()]).sum()
@@ -229,6 +230,20 @@ def runs_in_bfloat16(optimization: OptimizationConfig, device_type: str) -> bool
     processor with AMX, for 32 to 96 channels on rows of 180 voxels.
     """
     return optimization.precision == "bf16" and device_type != "cpu"
+
+
+@contextmanager
+def exact_convolutions(exact: bool) -> Iterator[None]:
+    """Within it a GPU's float32 convolutions multiply in float32, or (not ``exact``) in TF32.
+
+    TF32 has ten bits of mantissa and is torch's standard for convolutions, though not for matrix products.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = not exact
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def check_terms(terms: object) -> dict[str, Tensor]:

@@ -175,7 +175,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         steps: Optimiser steps.
         seed: Of weights, order and masks; 0 by default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``fp32`` or ``bf16``; rendering is always fp32.
+        precision: ``fp32``, ``tf32`` (convolutions of a GPU) or ``bf16``; rendering is always fp32.
         set: Settings by their dotted names, such as ``{"optimization.lr": 1e-3}``.
         config: YAML file of settings, applied before ``set``.
         holdout: The last so many scenes are only evaluated.

@@ -178,3 +178,16 @@ def test_hiding_removes_even_a_nan():
     x = torch.full((1, 1, 1, 2), float("nan"))
     x[..., 1] = 2.0
     assert hide_cells(x, torch.tensor([[[[True, False]]]])).flatten().tolist() == [0.0, 2.0]
+
+
+@NETWORKS
+def test_channels_that_come_last_in_memory_stay_there(build):
+    """A GPU's convolutions want them so: elsewhere every layer copies its input there and back."""
+    network, seen = build().train(), []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, given, out: seen.extend([given[0], out]))
+    images = torch.rand(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    network(images, torch.rand(2, 1, 2, 3) < 0.3)
+    several = [x for x in seen if min(x.shape[1:]) > 1]
+    assert len(several) > 8 and all(x.is_contiguous(memory_format=torch.channels_last) for x in several)

@@ -53,7 +53,7 @@ def waits(stepper, batch):
             stepper.take(3, iter([batch]))
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found = (w for w in seen if "synchroniz" in str(w.message))
+    found = (w for w in seen if "called a synchronizing" in str(w.message))
     return Counter(f"{w.filename.rpartition('renderpretrain/')[2]}:{w.lineno}" for w in found)
 
 

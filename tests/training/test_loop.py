@@ -1,5 +1,6 @@
 """Steps taken one by one are those of ``fit``."""
 
+import pytest
 import torch
 from stand_in import Points, StandIn, optimization
 from torch.testing import assert_close
@@ -65,3 +66,15 @@ def test_a_wish_for_a_checkpoint_is_read_with_the_step():
     results = [stepper.read(stepper.take(1, batches(), checkpoint_due=due)) for due in (False, True)]
     assert all(isinstance(result, StepResult) and not result.stop for result in results)
     assert [result.checkpoint for result in results] == [False, True]
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True)])
+def test_convolutions_are_as_exact_as_was_asked(precision, allowed):
+    class Looks(StandIn):
+        def forward(self, batch):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(batch)
+
+    seen, before = [], torch.backends.cudnn.allow_tf32
+    stepper_of(Looks(), precision=precision).accumulate(1, batches())
+    assert seen == [allowed] and torch.backends.cudnn.allow_tf32 == before
