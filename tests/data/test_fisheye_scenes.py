@@ -83,6 +83,21 @@ def test_lifters_measure_a_fisheyes_depth_along_the_ray(rig):
     assert_close(points.norm(dim=-1), depths[:, None, None].expand(3, 12, 16), rtol=0, atol=1e-5)
 
 
+def test_views_of_a_room_may_have_lenses_of_both_kinds(tmp_path):
+    content = write_room(tmp_path)
+    (view,) = content["frames"]
+    lenses = ({"distortion_k1k2k3k4": LENS, "intrinsics": WIDE}, {"distortion": [0.1, 0, 0, 0, 0]}, {})
+    content["frames"] = [{**view, "frame_id": n, **lens} for n, lens in enumerate(lenses)]
+    save(tmp_path, content)
+    scene = load(tmp_path)[0]
+    assert scene.cameras.fisheye.tolist() == [True, False, False]
+    assert_close(scene.points[:, 2], torch.full((len(scene.points),), 1.5))
+    write_scene_folder(tmp_path / "copy", [scene])
+    again = load(tmp_path / "copy")[0].cameras
+    assert torch.equal(again.fisheye, scene.cameras.fisheye)
+    assert_close(again.distortion, scene.cameras.distortion)
+
+
 def test_depth_images_of_a_fisheye_are_along_its_axis_on_disk_and_along_its_rays_in_memory(tmp_path):
     """A wall 1.5 m ahead: each pixel's ray ends on it, whichever way its depth is asked for."""
     content = write_room(tmp_path)

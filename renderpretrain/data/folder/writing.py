@@ -21,9 +21,6 @@ from renderpretrain.geometry.sensors import POINT_COLUMNS
 FINEST_DEPTH = 5000.0
 """Depth units per metre where the largest depth allows it: 0.2 mm steps up to 13 m."""
 
-LENSES = ("distortion", FISHEYE)
-"""Fields that say which lens a camera has."""
-
 
 def write_scene_folder(
     path: str | Path,
@@ -132,17 +129,11 @@ def _add_views(
         raise ValueError(f"scenes: expected images and cameras, got none ({scene.name})")
     content["views_per_scene"] = max(content.get("views_per_scene", 1), len(scene.cameras_there))
     content.setdefault("intrinsics", _integer_centers(scene.cameras[0]))
-    lens = {name: content[name] for name in LENSES if name in content} or _lens(scene.cameras[0])
-    content |= lens
     if scene.z_depths is not None:
         content.setdefault("depth_scale", min(FINEST_DEPTH, 60000 / max(float(scene.z_depths.max()), 1e-3)))
     for n in scene.cameras_there:
         view, name = _view(scene, n), scene.camera_names[n]
         camera = view.camera
-        if _lens(camera) != lens:
-            raise ValueError(
-                f"scenes: expected one distortion in an indoor folder, got another in {scene.name}"
-            )
         frame: dict[str, Any] = {
             "frame_id": f"{scene.name}-{name}",
             "scene": scene.name,
@@ -150,6 +141,7 @@ def _add_views(
             "color": f"{number:06d}_{n}.png",
             **_write_image(folder / f"{number:06d}_{n}.png", view.image),
             "intrinsics": _integer_centers(camera),
+            **_lens(camera),
             "camera_to_world": camera.camera_to_world.tolist(),
         }
         if view.z_depth is not None:

@@ -106,7 +106,9 @@ def _frame(picture: ColmapImage, camera: ColmapCamera, file: str) -> dict[str, A
         "width": camera.width,
         "height": camera.height,
         "intrinsics": intrinsics.tolist(),
-        "distortion_k1k2k3k4" if camera.is_fisheye else "distortion": lens if any(lens) else None,
+        "distortion_k1k2k3k4" if camera.is_fisheye else "distortion": lens
+        if camera.is_fisheye or any(lens)
+        else None,
         "camera_to_world": np.linalg.inv(picture.world_to_camera).tolist(),
     }
 

@@ -54,7 +54,7 @@ def write(path, end=".txt", cameras=CAMERAS, images=IMAGES, points=0):
 def test_points_of_a_real_model_are_where_its_photographs_show_them(realdata):
     """Keypoints were found in the pictures: cameras that are half a pixel off would miss them by as much."""
     path = realdata / "native" / "colmap_maupertuis"
-    folder = open_data(f"colmap:{path}", image_size=SIZE)
+    folder = open_data(f"colmap:{path}?fit=stretch", image_size=SIZE)
     names = ["00.jpg", "01.jpg", "02.jpg", "03.jpg"]
     assert [frame.frame_id for frame in folder.index.frames] == names
     points = read_points((path / "sparse/points3D.txt").read_bytes(), binary=False)
@@ -102,6 +102,15 @@ def test_text_and_binary_say_the_same(tmp_path, end):
     assert_close(scene.cameras.camera_to_world[:, :3, 3], torch.tensor([[-0.5, -0.25, -0.125]] * 2))
     extent = SceneFolder(tmp_path, reader=COLMAP).index.extent
     assert np.allclose(extent, [-2, -2, -2, 2, 2, 2], atol=0.2) and max(map(abs, extent)) < 2
+
+
+def test_a_fisheye_without_distortion_is_one(tmp_path):
+    """Its rays are not a pinhole's: 8 pixels of 20 off the middle are 0.4 radians."""
+    write(tmp_path, cameras={1: CAMERAS[1], 5: ("OPENCV_FISHEYE", 16, 12, (20, 20, 8, 6, 0, 0, 0, 0))})
+    cameras = SceneFolder(tmp_path, reader=COLMAP)[0].cameras
+    assert cameras.fisheye.tolist() == [True, False]
+    ray = cameras[0].rays(torch.tensor([[16.0, 6.0]])).directions[0]
+    assert_close(ray, torch.tensor([np.sin(0.4), 0, np.cos(0.4)]).float())
 
 
 def test_photographs_and_models_may_lie_elsewhere(tmp_path, caplog):
