@@ -2,10 +2,13 @@
 
 from renderpretrain.data.folder.index import FRAMES_JSON
 from renderpretrain.data.folder.reader import Reader
+from renderpretrain.data.readers.argoverse2 import ARGOVERSE2
 from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
 from renderpretrain.data.readers.nerf import NERF
 from renderpretrain.data.readers.pandaset import PANDASET
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (FRAMES_JSON, COLMAP, KITTI, NERF, PANDASET)}
+READERS: dict[str, Reader] = {
+    reader.name: reader for reader in (FRAMES_JSON, ARGOVERSE2, COLMAP, KITTI, NERF, PANDASET)
+}
 """All of them; ``folder`` is the project's own format, ``frames.json``."""
