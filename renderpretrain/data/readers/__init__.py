@@ -7,8 +7,18 @@ from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
 from renderpretrain.data.readers.nerf import NERF
 from renderpretrain.data.readers.pandaset import PANDASET
+from renderpretrain.data.readers.rgbd import RGBD
 
 READERS: dict[str, Reader] = {
-    reader.name: reader for reader in (FRAMES_JSON, ARGOVERSE2, COLMAP, KITTI, NERF, PANDASET)
+    reader.name: reader
+    for reader in (
+        FRAMES_JSON,
+        ARGOVERSE2,
+        COLMAP,
+        KITTI,
+        NERF,
+        PANDASET,
+        RGBD,
+    )
 }
 """All of them; ``folder`` is the project's own format, ``frames.json``."""

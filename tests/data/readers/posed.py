@@ -32,11 +32,14 @@ def write_json(path, content):
 def same_loss(one, other, size, box=(-3.2, -3.2, -3.2, 3.2, 3.2, 3.2)):
     """The terms of one step of the smallest camera recipe on the first scene of two words, as two dicts."""
     entry = RECIPES["unipad-camera"]
-    config = entry.presets["tiny"].model_copy(
+    tiny = entry.presets["tiny"]
+    config = tiny.model_copy(
         update={
             "image_size": size,
             "point_cloud_range": box,
             "voxel_size": (0.4, 0.4, 0.4),
+            "rays": tiny.rays.model_copy(update={"near_radius": 0.0}),
+            "sampler": tiny.sampler.model_copy(update={"near": 0.1}),
             "losses": LossConfig(depth=0.1, free_space=0.0, sdf=0.0),
         }
     )
@@ -54,25 +57,14 @@ def same_loss(one, other, size, box=(-3.2, -3.2, -3.2, 3.2, 3.2, 3.2)):
 
 
 def warp_error(scene, first, second):
-    """Median difference in metres of the depth of one view, moved into another, from that one's own.
-
-    Written out with matrices, apart from the library's cameras: undistorted views only.
-    """
-    z = scene.z_depths[first].double().numpy()
-    v, u = np.nonzero(z)
-    pixels = np.stack([u + 0.5, v + 0.5, np.ones_like(u)], 0)
-    intrinsics, poses = (
-        t.double().numpy() for t in (scene.cameras.intrinsics, scene.cameras.camera_to_world)
-    )
-    points = np.linalg.inv(intrinsics[first]) @ pixels * z[v, u]
-    moved = np.linalg.inv(poses[second]) @ poses[first] @ np.vstack([points, np.ones_like(u)])
-    ahead = moved[2] > 0.1
-    there = intrinsics[second] @ (moved[:3, ahead] / moved[2, ahead])
-    column, row = np.floor(there[:2]).astype(int)
-    height, width = z.shape
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    other = scene.z_depths[second].double().numpy()[row[inside], column[inside]]
-    seen = other > 0
-    error = np.abs(other - moved[2, ahead][inside])[seen]
+    """Median difference in metres of the depth of one view, moved into another, from that one's own."""
+    one, other = scene.cameras[first], scene.cameras[second]
+    v, u = torch.nonzero(scene.z_depths[first] > 0).unbind(-1)
+    rays = one.rays(torch.stack([u, v], -1) + 0.5)
+    t = scene.z_depths[first][v, u] / (rays.directions @ one.camera_to_world[:3, 2])
+    pixels, z_depth, inside = other.project(rays.origins + t[:, None] * rays.directions)
+    u, v = pixels[inside].long().unbind(-1)
+    there = scene.z_depths[second][v, u]
+    error = (there - z_depth[inside])[there > 0].abs()
     assert len(error) > 1000
-    return float(np.median(error))
+    return float(error.median())
