@@ -6,6 +6,7 @@ from renderpretrain.data.readers.argoverse2 import ARGOVERSE2
 from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
 from renderpretrain.data.readers.nerf import NERF
+from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
 from renderpretrain.data.readers.rgbd import RGBD
 
@@ -17,6 +18,7 @@ READERS: dict[str, Reader] = {
         COLMAP,
         KITTI,
         NERF,
+        NUSCENES,
         PANDASET,
         RGBD,
     )
