@@ -181,13 +181,10 @@ def recorded(run: Run) -> Run:
     """The replay of a graph of the call, or the call itself where the host has a say in it."""
     if _waits(run):
         return run
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    run()
+    # A backward pass runs on the stream of its forward pass, which is the one that must be recorded.
+    with torch.cuda.graph(graph, stream=stream):
         results = run()
 
     def replay() -> Results:
