@@ -77,6 +77,14 @@ class DataWord:
             return self
         return replace(self, options="&".join(filter(None, (self.options, f"fit={fit}"))))
 
+    @property
+    def of_scenes(self) -> "DataWord":
+        """The same scenes, whatever their share and however their pictures come to one size."""
+        if not self.is_recording:
+            return self.alone
+        kept = [part for part in self.options.split("&") if not part.startswith("fit=")]
+        return replace(self.alone, options="&".join(kept))
+
     def __str__(self) -> str:
         """A word that is read as this data set."""
         path = f":{_escaped(self.path)}" if self.path else ""

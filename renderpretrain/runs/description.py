@@ -167,13 +167,13 @@ class RunDescription:
         Args:
             data: Folders by their absolute paths, or synthetic scenes, which are others than the run's.
         """
-        own, asked = [word.alone for word in data_words(self.data)], data_words(data)
+        own, asked = ([word.of_scenes for word in data_words(each)] for each in (self.data, data))
         seen = {word.path for word in own if word.path}
         if not any(word.path in seen for word in asked):
             return None
-        if len(asked) > 1 or asked[0].alone not in own:
+        if len(asked) > 1 or asked[0] not in own:
             return 0
-        return held_out_of_each(self.holdout, len(own))[own.index(asked[0].alone)]
+        return held_out_of_each(self.holdout, len(own))[own.index(asked[0])]
 
     def prepare(self, dataset: SceneDataset, *, holdout: int = 0) -> SceneDataset:
         """Scenes with what the recipe wants beside them, of which the last ones lend the others nothing."""

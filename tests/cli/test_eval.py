@@ -202,3 +202,5 @@ def test_of_a_mixture_every_set_held_out_its_share():
     job = describe_run("ponder-outdoor", {"data": "folder:/a@b@3+folder:/c", "holdout": 5}, [], saved={})
     held_out = [job.held_out_of(data) for data in ("folder:/a@b", "folder:/c", "folder:/d", "synthetic")]
     assert held_out == [3, 2, None, None]
+    # However pictures are fitted, the scenes are the same; other options may leave some out.
+    assert job.held_out_of("folder:/c?fit=crop") == 2 and job.held_out_of("folder:/c?cameras=a") == 0

@@ -102,7 +102,7 @@ def test_bad_frames_are_left_out_counted_and_recorded(street, tmp_path, capsys):
     assert code in (0, None), err
     assert "left out: 3 of 4 frames of" in out and len(err.splitlines()) == 3
     saved = yaml.safe_load((run / "config.yaml").read_text())
-    assert saved["skipped"] == {f"folder:{path}": [0, 1, 3]}
+    assert saved["skipped"] == {f"folder:{path}?fit=pad": [0, 1, 3]}
     # A resumed run leaves out the same frames without being told, and so does whoever looks at the run.
     code, _, err = pretrain(capsys, *job, "--resume", "--steps", 3)
     assert code in (0, None), err
