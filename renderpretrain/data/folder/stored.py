@@ -76,7 +76,7 @@ def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarr
     if layout == "rows":
         return _raw_rows(raw, entry, where)
     names = entry.fields or entry.columns
-    columns = _named_columns(raw, layout, where, names)
+    columns = named_columns(raw, layout, where, names)
     rows = [_column(columns, name, where) for name in names]
     exact = all(column.dtype.itemsize < 4 or column.dtype == np.float32 for column in rows)
     return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")
@@ -108,7 +108,7 @@ def stored_labels(access: FolderAccess, entry: LidarEntry, frame: str, count: in
     if entry.semseg_column is None:
         labels = _raw_labels(raw, np.dtype(entry.semseg_dtype), count, where)
     else:
-        columns = _named_columns(raw, layout_of(name), where, [entry.semseg_column])
+        columns = named_columns(raw, layout_of(name), where, [entry.semseg_column])
         labels = _column(columns, entry.semseg_column, where)
         if labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 0):
             raise SceneFolderError(f"{where}: expected class numbers from 0 on, got {labels.dtype}")
@@ -125,8 +125,18 @@ def layout_of(file: str) -> Layout:
     return next((layout for end, layout in LAYOUTS.items() if name.endswith(end)), "rows")
 
 
-def _named_columns(raw: bytes, layout: Layout, where: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns of a file that names them; a bare table of numpy's gets the names that are asked for."""
+def named_columns(raw: bytes, layout: Layout, where: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a file that names them.
+
+    Args:
+        raw: The file.
+        layout: Of its bytes.
+        where: File, frame and field, for messages.
+        names: Of the columns of a bare table of numpy's; without any they are ``0``, ``1`` and so on.
+
+    Raises:
+        SceneFolderError: If it is no such file.
+    """
     try:
         if layout == "rows":
             raise ValueError(f"expected the end of a name of {', '.join(LAYOUTS)}, got another file")

@@ -5,6 +5,7 @@ from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.readers.argoverse2 import ARGOVERSE2
 from renderpretrain.data.readers.colmap import COLMAP
 from renderpretrain.data.readers.kitti import KITTI
+from renderpretrain.data.readers.lidar import LIDAR
 from renderpretrain.data.readers.nerf import NERF
 from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
@@ -17,6 +18,7 @@ READERS: dict[str, Reader] = {
         ARGOVERSE2,
         COLMAP,
         KITTI,
+        LIDAR,
         NERF,
         NUSCENES,
         PANDASET,
