@@ -109,7 +109,8 @@ class UniPAD(nn.Module):
       counts 0.
     * Voxels average all their points, and there is no limit on voxels. Released: at most 10 points and
       120,000 voxels.
-    * Images are resized to a size that the patches divide. Released: 900 rows are padded to 928 with zeros.
+    * Pictures are padded to a size that the patches divide, above as below. Released: nuScenes' 900 rows get
+      28 of zeros below.
     * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
     * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
     * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
@@ -415,7 +416,7 @@ PAPER: dict[str, Any] = {
 
 _SHARED = settings.CALIBRATION | settings.listed(
     {
-        "ours (code: 900 rows, padded to 928 with zeros)": "image_size",
+        "ours (code: 900 rows, padded to 928 with zeros below)": "image_size",
         "code render_head.py:47-57": "field.channels",
         "code render_utils/scene_colliders.py:30-33": "sampler.near",
         "code render_head.py:160-167": "rays.near_radius",

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
@@ -203,3 +204,19 @@ def test_a_fisheye_without_coefficients_or_of_another_shape_is_refused():
             replace(fisheye(), **changed)
     with pytest.raises(ValueError, match=r"Cameras\.fisheye: expected torch\.bool"):
         replace(fisheye(), fisheye=torch.tensor(1.0))
+
+
+def test_nothing_waits_for_a_number():
+    """Of tensors without numbers none can be looked at: a device would have had to be waited for."""
+    with FakeTensorMode():
+        rig = Cameras(
+            torch.eye(3).expand(2, 3, 3),
+            torch.eye(4).expand(2, 4, 4),
+            SIZE,
+            torch.zeros(2, 5),
+            torch.tensor([True, False]),
+        )
+        rays = rig.rays(torch.rand(2, 7, 2))
+        pixels, depth, valid = rig.project(rays.origins + 3 * rays.directions)
+        shapes = [pixels.shape, depth.shape, valid.shape, rig.in_lens(pixels).shape]
+    assert shapes == [(2, 7, 2), (2, 7), (2, 7), (2, 7)]
