@@ -45,6 +45,12 @@ def file_and_span(name: str) -> tuple[str, tuple[int, int] | None]:
     return (part[1], (int(part[2]), int(part[3]))) if part else (name, None)
 
 
+class _Part(BytesIO):
+    """A part of a file, read: what its bytes are asked for is what an open file has."""
+
+    name, mode = "", "rb"
+
+
 @dataclass(frozen=True)
 class FolderAccess:
     """How the files of a folder are read.
@@ -158,7 +164,7 @@ class FolderAccess:
             raise SceneFolderError(
                 f"{self.path / name}: {where}: expected {length} bytes from byte {offset} on, got {got}"
             )
-        return BytesIO(part)
+        return _Part(part)
 
     def _opened(self, name: str, where: str, what: str) -> BinaryIO:
         """A regular file within the folder, open."""

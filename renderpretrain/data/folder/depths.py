@@ -5,6 +5,8 @@ import numpy as np
 from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import MOST_PIXELS, SceneFolderError
 from renderpretrain.data.folder.pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
+from renderpretrain.data.folder.schema import DepthLayout
+from renderpretrain.data.formats.unpacking import inflate
 
 
 def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> np.ndarray:
@@ -59,6 +61,8 @@ def read_classes(entry: PictureFile, classes: StoredClasses) -> np.ndarray:
 
 def _integers(entry: PictureFile) -> np.ndarray:
     """A picture with one integer of at most 16 bits per pixel."""
+    if entry.layout is not None:
+        return _laid_out(entry, *entry.layout)
     with entry.access.open(entry.name, entry.where, PICTURE_BYTES, "image") as stream:
         try:
             image = opened(entry, stream)
@@ -75,6 +79,20 @@ def _integers(entry: PictureFile) -> np.ndarray:
     if values.min() < 0 or values.max() > DEEP:
         raise entry.fault(f"expected integers of 16 bits, got {values.min()} to {values.max()}")
     return values
+
+
+def _laid_out(entry: PictureFile, layout: DepthLayout, size: tuple[int, int]) -> np.ndarray:
+    """Rows of 16-bit integers that are no picture's file."""
+    if size[0] * size[1] > MOST_PIXELS or not _alike(size, entry.size):
+        raise of_another_size(entry, size)
+    raw, count = entry.access.read(entry.name, entry.where, PICTURE_BYTES), 2 * size[0] * size[1]
+    try:
+        raw = inflate(raw, count) if layout == "zlib16" else raw
+    except ValueError as error:
+        raise entry.fault(str(error)) from error
+    if len(raw) != count:
+        raise entry.fault(f"expected {count} bytes, {size[1]} x {size[0]} integers, got {len(raw)}")
+    return np.frombuffer(raw, "<u2").reshape(size)
 
 
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:

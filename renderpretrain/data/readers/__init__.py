@@ -10,6 +10,7 @@ from renderpretrain.data.readers.nerf import NERF
 from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
 from renderpretrain.data.readers.rgbd import RGBD
+from renderpretrain.data.readers.scannet import SCANNET
 
 READERS: dict[str, Reader] = {
     reader.name: reader
@@ -23,6 +24,7 @@ READERS: dict[str, Reader] = {
         NUSCENES,
         PANDASET,
         RGBD,
+        SCANNET,
     )
 }
 """All of them; ``folder`` is the project's own format, ``frames.json``."""
