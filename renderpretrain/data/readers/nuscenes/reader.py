@@ -6,6 +6,7 @@ from typing import Any
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.reader import Reader
+from renderpretrain.data.readers.nuscenes.infos import frames_of_infos
 from renderpretrain.data.readers.nuscenes.labels import KINDS, read_labels
 from renderpretrain.data.readers.nuscenes.names import SPLITS, split_scenes
 from renderpretrain.data.readers.nuscenes.raw import frames_of
@@ -22,6 +23,7 @@ def read_nuscenes(
     split: str | None = None,
     classes: str = "official",
     labels: str | None = None,
+    infos: str | None = None,
 ) -> dict[str, Any]:
     """Key frames in order, with the sweeps between them, as ``frames.json`` would describe them.
 
@@ -32,10 +34,19 @@ def read_nuscenes(
             default all scenes.
         classes: ``official``: the ten classes of detection and sixteen of segmentation; ``raw``: categories.
         labels: ``lidarseg``, ``panoptic`` or ``none``; by default the first of them that is there.
+        infos: An info file of mmdetection3d or OpenPCDet in the folder, instead of tables: it says which
+            frames there are. Classes of points are in no info.
 
     Raises:
         SceneFolderError: If a table is missing or broken.
     """
+    if infos is not None:
+        if version or split or labels:
+            raise SceneFolderError(
+                f"{access.path / infos}: infos: expected no version, split or labels beside, got some"
+            )
+        frames = frames_of_infos(access, infos, classes == "raw")
+        return {"format": "multicam_lidar", "dataset": "nuScenes", "frames": frames}
     version = version or _version(access, split)
     samples = read_samples(access, version, _scenes(access, split))
     of_points = read_labels(access, version, labels, classes == "raw")
@@ -74,6 +85,13 @@ def _split(text: str) -> str:
     return text
 
 
+def _pickle(text: str) -> str:
+    """The name of a pickle."""
+    if not text.endswith(".pkl"):
+        raise ValueError
+    return text
+
+
 def _folder(text: str) -> str:
     """The name of a folder within the recording's."""
     if not text or "/" in text or text.startswith("."):
@@ -94,6 +112,7 @@ NUSCENES = Reader(
         "version": (_folder, "the name of a folder of tables, such as v1.0-mini"),
         "split": (_split, f"{', '.join(SPLITS)}, or a file of names of scenes that ends in .txt"),
         "classes": (_one_of("official", "raw"), "official or raw"),
+        "infos": (_pickle, "the name of an info file, ending in .pkl"),
         "labels": (_one_of(*KINDS, "none"), "lidarseg, panoptic or none"),
     },
 )
