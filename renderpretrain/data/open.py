@@ -162,6 +162,7 @@ OPTIONS: dict[str, Option] = {
     "max_gap": (_seconds, "a positive number of seconds"),
     "cameras": (_names, "different names with commas"),
     "fit": ({fit: fit for fit in FITS}.__getitem__, " or ".join(FITS)),
+    "deskew": ({"0": False, "1": True}.__getitem__, "0 or 1"),
     "outside": ({"0": False, "1": True}.__getitem__, "0 or 1"),
 }
 """What may follow a recording's path, by the names of the arguments of :class:`SceneFolder`."""

@@ -86,6 +86,7 @@ WRITTEN: dict[str, tuple[Any, Callable[[Any], str]]] = {
     "max_gap": (MAX_GAP, repr),
     "cameras": (None, lambda names: ",".join(quote(name, safe="") for name in names)),
     "fit": (None, str),
+    "deskew": (False, lambda deskew: str(int(deskew))),
     "outside": (False, lambda outside: str(int(outside))),
 }
 """Options of a folder's word: the value that needs no word, and how others are written. ``fit`` is always

@@ -39,6 +39,9 @@ NORMALS = ("nx", "ny", "nz")
 RING_COLUMNS = ("ring", "laser_number", "laser_id", "beam")
 """Columns that say which beam measured a point."""
 
+TIME_COLUMNS = ("t_minus_timestamp_s", "offset_s", "t", "time", "timestamp")
+"""Columns of the seconds at which each point was measured, from the time stamp on or absolute."""
+
 NO_OBJECT = "DontCare"
 """KITTI's label of what is no object; its sizes are -1."""
 

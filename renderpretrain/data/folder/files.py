@@ -13,6 +13,7 @@ from renderpretrain.data.folder.fields import (
     NORMALS,
     RING_COLUMNS,
     SCALED,
+    TIME_COLUMNS,
     SceneFolderError,
     brief,
     is_read,
@@ -22,7 +23,7 @@ from renderpretrain.data.folder.schema import LidarEntry
 from renderpretrain.data.folder.stored import stored_labels, stored_rows
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
-UNUSED = ("t", "time", "timestamp", "lag", "offset_s", "t_minus_timestamp_s", "_", "label", "class")
+UNUSED = (*TIME_COLUMNS, "lag", "_", "label", "class")
 """Columns that nobody takes for a misspelt intensity."""
 
 CLIPPED = 0.01
@@ -45,6 +46,7 @@ class Sweep:
             hold; 0 for a sweep around its sensor.
         colors: ``(P, 3)`` RGB in [0, 1], or ``None``.
         normals: ``(P, 3)`` unit normals, 0 where the file has none; or ``None``.
+        times: ``(P,)`` seconds at which each point was measured, as stored; or ``None``.
     """
 
     points: np.ndarray
@@ -53,6 +55,7 @@ class Sweep:
     offset: np.ndarray
     colors: np.ndarray | None = None
     normals: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -129,7 +132,15 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
         offset=offset,
         colors=_colors(table[finite], entry, f"{access.path / entry.file}: {frame}"),
         normals=_normals(table[finite], entry),
+        times=_times(table[finite], entry),
     )
+
+
+def _times(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:
+    """When each row was measured; ``None`` where no column tells, or one tells something else."""
+    name = next((column for column in TIME_COLUMNS if column in entry.columns), None)
+    times = None if name is None else table[:, entry.columns.index(name)].astype(np.float64)
+    return None if times is None or not np.isfinite(times).all() else times
 
 
 def _chosen(table: np.ndarray, entry: LidarEntry) -> np.ndarray:

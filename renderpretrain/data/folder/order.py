@@ -9,6 +9,7 @@ import numpy as np
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.deskewing import check_times
 from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
 from renderpretrain.data.folder.fitting import FITS
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
@@ -84,7 +85,7 @@ def lone_frames(frames: Iterable[OutdoorFrame]) -> list[int]:
     return sorted(index for scene in lone for index, *_ in scene)
 
 
-def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> None:
+def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int, deskew: bool) -> None:
     """Remark on time stamps that cannot be meant; merging needs to know where and when each sweep was taken.
 
     Frames that have nothing to be merged with are one sweep each, see :func:`lone_frames`: a remark says so.
@@ -93,12 +94,15 @@ def check_moments(access: FolderAccess, folder: OutdoorFolder, sweeps: int) -> N
         access: Of the folder.
         folder: Its parsed ``frames.json``.
         sweeps: How many are merged.
+        deskew: Whether points are moved to their frame's moment, for which they need a time each.
 
     Raises:
         SceneFolderError: If several are, and one of a scene's frames has no pose, as others have, or no time.
     """
     for frame, words in stamp_problems(folder.frames):
         access.doubt("stamps", access.table, f"{frame_name(frame)}: timestamp", words)
+    if deskew:
+        check_times(access, folder.frames)
     if sweeps == 1:
         return
     lone = set(lone_frames(folder.frames))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.deskewing import deskewed
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.fitting import STANDARD_FIT, Fit, Fitting
 from renderpretrain.data.folder.geometry import all_class_names, annotated_boxes, lidar_to_global
@@ -62,6 +63,7 @@ class SceneFolder:
         views_per_scene: int | None = None,
         held_out_every: int | None = None,
         sensor_origin: tuple[int | float, int | float, int | float] | None = None,
+        deskew: bool = False,
         outside: bool = False,
         max_gap: int | float = MAX_GAP,
         cameras: tuple[str, ...] | None = None,
@@ -86,6 +88,8 @@ class SceneFolder:
             views_per_scene: Neighbouring indoor views per scene; ``None`` takes the folder's word, or 4.
             held_out_every: Every so many-th indoor view goes to scenes of its own kind, which come last.
             sensor_origin: Where the rays start in the LiDAR frame, metres; overrides what the folder says.
+            deskew: Whether to move every point of a sweep to where it would have been measured at the frame's
+                time stamp, by the vehicle's motion; it needs a column of times, and sweeps as recorded.
             outside: Whether ``frames.json`` may name files outside of the folder.
             max_gap: Frames further apart in time, seconds, do not follow each other: no sweep is merged and
                 no label made across such a gap.
@@ -102,7 +106,7 @@ class SceneFolder:
         counts = {"sweeps": sweeps, "max_points": max_points, "views_per_scene": views_per_scene}
         check_options(counts | {"held_out_every": held_out_every}, sensor_origin, max_gap, fit)
         self.arguments: dict[str, Any] = {**counts, "image_size": image_size, "max_gap": max_gap, "fit": fit}
-        self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin}
+        self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin, "deskew": deskew}
         self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
         self.path, self.reader = Path(path), reader
@@ -110,15 +114,14 @@ class SceneFolder:
         self.index = read_index(self.path, outside=outside, skip=skip, reader=reader)
         self.sweeps, self.max_points, self.class_names = sweeps, max_points, all_class_names(self.index)
         self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
-        self._groups: list[list[int]] = []
-        self.camera_names: tuple[str, ...] = ()
+        self._groups, self.camera_names = list[list[int]](), tuple[str, ...]()
         if isinstance(self.index, IndoorFolder):
             self._groups = group_views(self.index, views_per_scene, held_out_every)
             self._say_what_is_lost(self.index)
         else:
             self._timeline = Timeline(self.index.frames, max_gap)
             self.camera_names = chosen_cameras(self.index.frames, cameras, places)
-            check_moments(self.access, self.index, sweeps)
+            check_moments(self.access, self.index, sweeps, deskew)
         self._fitting = self._fitting_to(image_size or self._common_size(), fit)
         self.index = packed(self.index)
 
@@ -207,9 +210,16 @@ class SceneFolder:
         """A sweep, decoded once and then kept in memory."""
         return self._cache.get(
             ("sweep", *at.key),
-            lambda: read_sweep(self.access, at.entry, at.name, folder.classes),
+            lambda: self._measured(folder, at),
             lambda sweep: sweep.nbytes,
         )
+
+    def _measured(self, folder: OutdoorFolder, at: SweepAt) -> Sweep:
+        """A sweep as it is stored, or as of one moment where that is asked for."""
+        sweep = read_sweep(self.access, at.entry, at.name, folder.classes)
+        if not self.arguments["deskew"]:
+            return replace(sweep, times=None)
+        return deskewed(sweep, at, folder, self._timeline.sequence(at.key[0]))
 
     def _merged(self, folder: OutdoorFolder, index: int) -> dict[str, torch.Tensor]:
         """The points of the frame and of the sweeps before it, five columns, in the frame's LiDAR frame.
