@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-# A process per core with one thread each: the tests are many and small.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+# A process per core with one thread each: the tests are many and small. Many start processes of their own, which
+# compile every module anew, as does each half, where bytecode is not kept.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
 # Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.

@@ -22,7 +22,12 @@ WITH_AND_WITHOUT = ("test_equal_seeds.py", "training/test_fit.py")
 """Beside comparisons with published numbers: what says that losses, gradients and resumed runs are right."""
 
 
-def pytest_collection_modifyitems(items):
+LEFT_OUT = pytest.StashKey[int]()
+"""How many tests were left out for want of a GPU."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config, items):
     tests = ROOT / "tests"
     for item in items:
         place = item.path.relative_to(tests).as_posix()
@@ -31,6 +36,31 @@ def pytest_collection_modifyitems(items):
             item.add_marker("untyped")
         elif place.startswith(WITH_AND_WITHOUT) or "golden" in item.fixturenames:
             item.add_marker("both")
+    yield  # to -k and -m, which read the marks
+    leave_out_what_needs_a_gpu(config, items)
+
+
+def leave_out_what_needs_a_gpu(config, items):
+    """A thousand skips take a minute; who asks for them by ``-m gpu`` gets each with its reason."""
+    if torch.cuda.is_available() or "gpu" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("gpu")]
+    items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = len(left_out)
+    if hasattr(config, "workeroutput"):  # of a process that pytest-xdist started
+        config.workeroutput["left_out"] = len(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """What a process of pytest-xdist left out: each has the same tests before it."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"left out: {left_out} tests for a GPU, no CUDA device on this machine")
 
 
 @pytest.fixture(autouse=True, scope="session")

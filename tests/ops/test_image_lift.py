@@ -263,9 +263,10 @@ def test_it_is_an_operator(device, check_operator):
     last = probabilities.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     for distributions in (probabilities, last, None):
         check_operator("image_lift", (rows, distributions, coordinates, valid, True))
-    saved = (rows, last, coordinates, valid)
-    check_operator("image_lift_backward", (grad, *saved, True, [True, True]))
-    # Tracing the second derivative takes half a minute; without distributions it is a part of the same one.
+    # Of one view, for tracing the second derivative takes seconds for each.
+    one = (rows[:, :1].clone(), last[:, :1].clone(), coordinates[:, :1].clone(), valid[:, :1].clone())
+    check_operator("image_lift_backward", (grad, *one, True, [True, True]))
+    # Without distributions it is a part of the same one.
     bare = (rows, None, coordinates, valid)
     check_operator("image_lift_backward", (grad, *bare, True, [True, False]), differentiable=False)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import variants
 from torch.testing import assert_close
-from variants import batch_of, mixed_up, with_views
+from variants import batch_of, mixed_up, steps_to_halve, with_views
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet
 from renderpretrain.recipes import RECIPES
@@ -173,12 +173,4 @@ def test_a_picture_has_all_panels(scenes, tmp_path, monkeypatch):
 def test_thirty_steps_on_one_scene_halve_the_depth_error(scenes):
     torch.manual_seed(1)
     recipe = ENTRY.build(small())
-    optimizer = torch.optim.AdamW(recipe.parameters(), lr=3e-3)
-    batch, errors = batch_of(scenes[:1]), []
-    for _ in range(30):
-        terms = recipe(batch)
-        errors.append(terms["depth"].item())
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
-    assert min(errors[-3:]) < 0.5 * errors[0]
+    assert steps_to_halve(recipe, batch_of(scenes[:1]), "depth") <= 30

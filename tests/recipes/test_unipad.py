@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.testing import assert_close
-from variants import batch_of, small, with_points, with_views, without_cameras
+from variants import batch_of, small, steps_to_halve, with_points, with_views, without_cameras
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.recipes import RECIPES
@@ -27,15 +27,7 @@ def scenes():
 def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
     torch.manual_seed(1)
     recipe = RECIPES[name].build(small(name))
-    optimizer = torch.optim.AdamW(recipe.parameters(), lr=3e-3)
-    batch, errors = batch_of(scenes[:1]), []
-    for _ in range(30):
-        terms = recipe(batch)
-        errors.append(terms["depth"].item())
-        optimizer.zero_grad()
-        sum(terms.values()).backward()
-        optimizer.step()
-    assert min(errors[-3:]) < 0.5 * errors[0]
+    assert steps_to_halve(recipe, batch_of(scenes[:1]), "depth") <= 30
 
 
 def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
