@@ -1,12 +1,15 @@
 # NS-MAE (https://arxiv.org/abs/2405.17942, ICRA 2025) from primitives, cameras and LiDAR: hide most of what
 # they saw, render small pictures with depth, and a view from above. Sizes are a laptop's. 40 s of one core;
 # ends with a picture, ns_mae.png.
+import sys
+
 import torch
 from torch import nn
 
 import renderpretrain as rp
 from renderpretrain import ops
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 160
 torch.manual_seed(0)
 streets = list(rp.data.SyntheticStreet(num_scenes=8, image_size=(96, 160)))
 voxel_grid = rp.VoxelGrid((-25.6, -25.6, -4.0, 25.6, 25.6, 4.8), voxel_size=(0.4, 0.4, 0.4))  # metres
@@ -76,8 +79,8 @@ def occupied(points, valid):
 
 
 optimizer = torch.optim.AdamW([token, *parts.parameters()], lr=2e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=160)
-for step in range(160):
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
+for step in range(steps):
     batch = rp.data.collate([streets[step % 8]])
     volume, context, likely, hidden = encode(batch, masked=True)
     points, views = batch.points, batch.views

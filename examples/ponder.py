@@ -1,6 +1,7 @@
 # PonderV2 outdoors (https://arxiv.org/abs/2310.08586) from primitives: say what hides behind a token, and
 # render the street from the answer. LiDAR in, images as targets; sizes are a laptop's.
 # 30 s of one core; ends with a picture, ponder.png.
+import sys
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 import renderpretrain as rp
 from renderpretrain import ops
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 80
 torch.manual_seed(0)
 streets = list(rp.data.SyntheticStreet(num_scenes=8, image_size=(64, 96)))
 fine = rp.VoxelGrid((-25.6, -25.6, -3.2, 25.6, 25.6, 3.2), voxel_size=(0.4, 0.4, 0.4))  # metres
@@ -45,8 +47,8 @@ def encode(batch, masked):
 
 
 optimizer = torch.optim.AdamW([token, *parts.parameters()], lr=5e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=80)
-for step in range(80):
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
+for step in range(steps):
     batch = rp.data.collate([streets[step % 8]])
     volume = encode(batch, masked=True)
     # Ray sampling, outdoors: from the cameras to the nearest return of a pixel, as far as the grid goes.

@@ -1,12 +1,15 @@
 # UniPAD (https://arxiv.org/abs/2310.08370, CVPR 2024) from primitives, both sensors: hide voxels and patches,
 # lift what is left to one volume, render it by NeuS, compare with what the sensors saw. Sections are the
 # paper's, sizes a laptop's. 40 s of one core; ends with a picture, unipad.png.
+import sys
+
 import torch
 from torch import nn
 
 import renderpretrain as rp
 from renderpretrain import ops
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 torch.manual_seed(0)
 streets = list(rp.data.SyntheticStreet(num_scenes=8, image_size=(64, 96)))
 voxel_grid = rp.VoxelGrid((-25.6, -25.6, -3.2, 25.6, 25.6, 3.2), voxel_size=(0.4, 0.4, 0.4))  # metres
@@ -54,8 +57,8 @@ def encode(batch, masked):
 
 
 optimizer = torch.optim.AdamW(parts.parameters(), lr=5e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=60)
-for step in range(60):
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
+for step in range(steps):
     batch = rp.data.collate([streets[step % 8]])
     volume, likely = encode(batch, masked=True)
     # 3.3, depth-aware sampling: rays of the cameras towards LiDAR returns.

@@ -1,12 +1,15 @@
 # UniScene (https://arxiv.org/abs/2305.18829, RA-L 2024) from primitives: from images, say which voxels the
 # LiDAR found occupied. Sizes are a laptop's. 30 s of one core; what it says is rendered at the end, to a
 # picture, uniscene.png.
+import sys
+
 import torch
 from torch import nn
 
 import renderpretrain as rp
 from renderpretrain import ops
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 300
 torch.manual_seed(0)
 grid = rp.VoxelGrid((-25.6, -25.6, -3.25, 25.6, 25.6, 4.75), voxel_size=(1.6, 1.6, 0.5))  # metres
 # Section 3.3: labels are the beams of the frames around, here all of a street's: four streets, two each.
@@ -59,8 +62,8 @@ def overlap(logits, batch):
 
 
 optimizer = torch.optim.AdamW(parts.parameters(), lr=4e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=300)
-for step in range(300):
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
+for step in range(steps):
     batch = rp.data.collate([scenes[step % 8]])
     logits = encode(batch, masked=True)
     # The loss: focal, on the voxels that beams know something of.

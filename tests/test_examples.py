@@ -1,5 +1,10 @@
-"""Every example runs to its end and does what its first comment says."""
+"""Every example runs to its end and does what its first comment says.
 
+The longer ones run here for fewer steps than they take by themselves, as many as it takes to tell one that
+learns from one that does not; ``make fuzz`` runs them as they are.
+"""
+
+import json
 import os
 import re
 import runpy
@@ -21,6 +26,11 @@ from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
 from renderpretrain.transfer import load_encoder, load_encoders
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def few_or_all(few, all_steps):
+    """Steps and bounds: of the short run, and of the example as it is."""
+    return [pytest.param(*few, id="few"), pytest.param(*all_steps, id="all", marks=pytest.mark.long)]
 
 
 def run(name, *arguments, cwd=None):
@@ -65,10 +75,10 @@ def test_custom_field_finds_the_ball():
 
 @pytest.mark.slow
 def test_encoders_of_ones_own_come_home(tmp_path):
-    out = run("own_encoder.py", tmp_path, 20)
+    out = run("own_encoder.py", tmp_path, 8)
     assert "the weights came home" in out
     before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
-    assert after < 0.6 * before  # 0.69 to 0.21 in 60 steps
+    assert after < 0.6 * before  # 0.69 to 0.26; 0.21 in 60 steps
 
 
 def test_ten_lines_pre_train_an_encoder_of_ones_own():
@@ -88,48 +98,55 @@ def test_own_data_leaves_encoders(tmp_path):
 
 
 @pytest.mark.slow
-def test_unipad_from_primitives(tmp_path):
-    out = run("unipad.py", cwd=tmp_path)
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((24, 0.7, 0.75), (60, 0.6, 0.65)))
+def test_unipad_from_primitives(tmp_path, steps, depth, colour):
+    out = run("unipad.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    assert after < 0.6 * before  # 2.5 m to 1.0 m in 60 steps; bounds leave room for other torches' numbers
-    assert first_and_last(out, "opacity")[1] > 0.5  # 0.65
+    assert after < depth * before  # 2.5 m to 1.2 m, 1.0 m in 60 steps; room for other torches' numbers
+    assert first_and_last(out, "opacity")[1] > 0.5  # 0.82
     before, after = first_and_last(out, "colour error")
-    assert after < 0.65 * before  # 0.28 to 0.14
-    assert road_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.02 with running statistics left behind
+    assert after < colour * before  # 0.26 to 0.14
+    assert road_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.00 with running statistics left behind
 
 
 @pytest.mark.slow
-def test_ponder_from_primitives(tmp_path):
-    out = run("ponder.py", cwd=tmp_path)
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((24, 0.6, 0.75), (80, 0.4, 0.6)))
+def test_ponder_from_primitives(tmp_path, steps, depth, colour):
+    out = run("ponder.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    assert after < 0.4 * before  # 4.2 m to 0.8 m in 80 steps
-    assert first_and_last(out, "opacity")[1] > 0.6  # 0.80
+    assert after < depth * before  # 3.7 m to 1.4 m, 4.2 m to 0.8 m in 80 steps
+    assert first_and_last(out, "opacity")[1] > 0.6  # 0.94, 0.80
     before, after = first_and_last(out, "colour error")
-    assert after < 0.6 * before  # 0.25 to 0.11
-    assert road_opacity(tmp_path / "ponder.png") > 0.6  # 0.84
+    assert after < colour * before  # 0.23 to 0.12, 0.25 to 0.11
+    assert road_opacity(tmp_path / "ponder.png") > 0.6  # 0.97, 0.84
 
 
 @pytest.mark.slow
-def test_ns_mae_from_primitives(tmp_path):
-    out = run("ns_mae.py", cwd=tmp_path)
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((40, 0.5, 0.75), (160, 0.3, 0.4)))
+def test_ns_mae_from_primitives(tmp_path, steps, depth, colour):
+    out = run("ns_mae.py", steps, cwd=tmp_path)
     for what in ("depth error", "in the views", "from above"):
         before, after = first_and_last(out, what)
-        assert after < 0.3 * before  # 7.9 m to 1.2 m, 11.2 to 1.8 and 4.8 to 0.3 in 160 steps
+        # 7.9 m to 1.8 m, 11.1 to 3.5 and 4.6 to 0.6; 1.2, 1.8 and 0.3 in 160 steps
+        assert after < depth * before
     before, after = first_and_last(out, "colour error")
-    assert after < 0.4 * before  # 0.037 to 0.008
+    assert after < colour * before  # 0.036 to 0.018, 0.008
     assert road_opacity(tmp_path / "ns_mae.png") > 0.8  # 1.0
 
 
 @pytest.mark.slow
-def test_uniscene_from_primitives(tmp_path):
-    out = run("uniscene.py", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("steps", "iou", "better", "depth"), few_or_all((120, 0.58, 0.06, 0.5), (300, 0.8, 0.2, 0.4))
+)
+def test_uniscene_from_primitives(tmp_path, steps, iou, better, depth):
+    out = run("uniscene.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "IoU")
-    assert before < 0.5 and after > 0.8  # 0.36 to 0.93 in 300 steps
+    assert before < 0.5 and after > iou  # 0.36 to 0.69, to 0.93 in 300 steps
     own, other = map(float, re.search(r"IoU ([\d.]+), with another street's ([\d.]+)", out).groups())
-    # 0.94 and 0.52; the mean of all answers, the same for every street, comes to 0.64.
-    assert own > 0.8 and other < own - 0.2
+    # 0.69 and 0.55, 0.94 and 0.52; the mean of all answers, the same for every street, comes to 0.64.
+    assert own > iou and other < own - better
     error, distance = map(float, re.search(r"depth error ([\d.]+) m of ([\d.]+) m", out).groups())
-    assert error < 0.4 * distance  # 2.5 m of 8.3 m in voxels of 1.6 m
+    assert error < depth * distance  # 3.1 m of 8.7 m, 2.5 m of 8.3 m in voxels of 1.6 m
     assert road_opacity(tmp_path / "uniscene.png") > 0.8  # 0.98
 
 
@@ -141,21 +158,35 @@ def own_loop(folder, upto, monkeypatch):
 
 @pytest.mark.slow
 def test_a_recipe_of_ones_own_is_trained_scored_and_exported(tmp_path):
-    out = run("own_recipe.py", tmp_path, 20)
+    out = run("own_recipe.py", tmp_path, 8)
     before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
-    assert after < 0.7 * before  # 0.41 to 0.12 in 60 steps
+    assert after < 0.7 * before  # 0.41 to 0.22; 0.12 in 60 steps
     assert load_encoder(tmp_path / "dense.safetensors", into=dense_network())
     assert (tmp_path / "dense.png").stat().st_size > 5000
-    # The same from the command line, in the folder where the recipe lies.
+    # The same from the command line, in the folder where the recipe lies; one process says all three.
     environment, file = {**os.environ, "PYTHONPATH": str(ROOT)}, tmp_path / "named.safetensors"
     named = ["pretrain", "own_recipe:DenseDepth", "--config", "own_recipe.yaml", "--out", tmp_path / "named"]
     few = ["--steps", 2, "--scenes", 2, "--holdout", 1, "--set", "optimization.warmup_steps=1"]
     home = ["export", tmp_path / "named", "--to", "safetensors", "--out", file]
-    for arguments in ([*named, *few], ["eval", tmp_path / "named"], home):
-        told = [sys.executable, "-m", "renderpretrain", *map(str, arguments)]
-        done = subprocess.run(told, capture_output=True, text=True, env=environment, cwd=ROOT / "examples")
-        assert done.returncode == 0, done.stderr
+    lines = [[*map(str, line)] for line in ([*named, *few], ["eval", tmp_path / "named"], home)]
+    told = [sys.executable, "-c", VERBS, json.dumps(lines)]
+    done = subprocess.run(told, capture_output=True, text=True, env=environment, cwd=ROOT / "examples")
+    assert done.returncode == 0, done.stderr
     assert load_encoder(file, into=dense_network())
+
+
+VERBS = """
+import json, sys
+from renderpretrain.__main__ import main
+for line in json.loads(sys.argv[1]):
+    sys.argv[1:] = line
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""What the command says to each of some lines, without starting anew for each."""
 
 
 def dense_network():
@@ -277,21 +308,28 @@ def scores(loop, scenes):
 
 
 @pytest.mark.slow
-def test_the_readmes_loop_learns_a_street(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("steps", "error", "against_rows", "shape"), few_or_all((80, 0.3, 1.0, 0.25), (200, 0.25, 0.8, 0.4))
+)
+def test_the_readmes_loop_learns_a_street(steps, error, against_rows, shape, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    loop = runpy.run_path(str(ROOT / "examples" / "minimal.py"))  # run("minimal.py") would keep its networks
+    code = (ROOT / "examples" / "minimal.py").read_text()
+    assert code.count("200") == 2
+    (tmp_path / "minimal.py").write_text(code.replace("200", str(steps)))
+    loop = runpy.run_path(str(tmp_path / "minimal.py"))  # run("minimal.py") would keep its networks
     printed = capsys.readouterr().out
     opacity = [float(v) for v in re.findall(r"opacity ([\d.]+)", printed)]
-    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == 200
+    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == steps
     trained = scores(loop, loop["streets"][-2:])
     held_out = scores(loop, (SyntheticStreet(1002, image_size=(64, 96))[index] for index in (1000, 1001)))
     # Measured: 0.91, 0.002, 0.16, 0.56, 0.82 and 0.60; 0.82, 0.001, 0.18, 0.64, 0.83 and 0.54 with twice the
-    # weight on the sky. A wall all around on a visible ground: 0.86, 0.62, 0.39, 1.6, 0.49 and 0.13.
+    # weight on the sky. A wall all around on a visible ground: 0.86, 0.62, 0.39, 1.6, 0.49 and 0.13. In 80
+    # steps 0.85, 0.014, 0.24, 0.82, 0.73 and 0.54; without the loss on the sky this is 0.39 opaque.
     assert trained["opacity"] > 0.7 and trained["sky"] < 0.1
-    assert trained["error"] < 0.25 and trained["against_rows"] < 0.8
+    assert trained["error"] < error and trained["against_rows"] < against_rows
     assert trained["shape"] > 0.65 and trained["cars"] > 0.35
     # Eight streets are few: 0.86, 0.007 and 0.56 on others, but an error of 1.1 times the rows' means.
-    assert held_out["opacity"] > 0.65 and held_out["sky"] < 0.1 and held_out["shape"] > 0.4
+    assert held_out["opacity"] > 0.65 and held_out["sky"] < 0.1 and held_out["shape"] > shape
     for name in ("ahead", "right"):
         with Image.open(tmp_path / f"street_{name}.png") as picture:
             assert picture.width > 3 * 150

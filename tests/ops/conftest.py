@@ -17,10 +17,9 @@ def check_operator():
     """``check_operator(name, arguments, differentiable=True)``, on ``torch.ops.renderpretrain``.
 
     Runs :func:`torch.library.opcheck` on the arguments as they are and, if differentiable, once more with
-    gradients asked for every floating tensor. What traces an operator with its gradient lets sizes be symbols;
-    of a ``*_backward`` it is the second derivative that is traced, a hundred of PyTorch's own operations whose
-    symbols take most of a minute and of ours show nothing: its own sizes are symbols where the operator
-    whose gradient it is is traced, and where it is traced as it is.
+    gradients asked for every floating tensor. What is traced has symbols for sizes, but not what is traced of
+    ``*_backward`` with its gradient: that is the second derivative, hundreds of PyTorch's own operations,
+    whose symbols take seconds and show nothing of ours. Traced as it is, its own sizes are symbols.
     """
 
     def check(name, arguments, differentiable=True):
