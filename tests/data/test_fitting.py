@@ -198,5 +198,9 @@ def test_a_word_says_how_pictures_fit(tmp_path):
     assert cut.image_valid is None
     with pytest.raises(ValueError, match="data: fit: expected pad or crop or stretch, got 'squeeze'"):
         open_data(f"folder:{path}?fit=squeeze")
+
+
+@pytest.mark.untyped
+def test_another_way_to_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="fit: expected one of pad, crop, stretch, got 'squeeze'"):
-        SceneFolder(path, fit="squeeze")
+        SceneFolder(tmp_path, fit="squeeze")
