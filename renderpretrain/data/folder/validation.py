@@ -1,9 +1,12 @@
 """Everything that is wrong with a scene folder, found by reading all of it once, as training reads it."""
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import local
 from typing import Any
 
 from renderpretrain.data.folder.access import FolderAccess
@@ -22,8 +25,12 @@ from renderpretrain.data.folder.views import group_views
 from renderpretrain.data.scene import Scene
 
 
+THREADS = 16
+"""Most scenes that are read at the same time."""
+
+
 def validate_scene_folder(
-    path: str | Path, *, outside: bool = False, reader: Reader = FRAMES_JSON
+    path: str | Path, *, outside: bool = False, reader: Reader = FRAMES_JSON, workers: int | None = None
 ) -> list[str]:
     """Problems of a recording, one line each: file, frame, field, what was expected and what came.
 
@@ -37,6 +44,8 @@ def validate_scene_folder(
         path: The folder.
         outside: Whether ``frames.json`` may name files outside of the folder.
         reader: Of the recording's format.
+        workers: How many scenes are read at the same time; by default as many as there are processors, and
+            not more than :data:`THREADS`.
     """
     path = Path(path)
     index, problems = parse_index(path, outside=outside, reader=reader)
@@ -46,35 +55,51 @@ def validate_scene_folder(
         folder = SceneFolder(path, image_size=_small(index), fit="stretch", outside=outside, reader=reader)
     except SceneFolderError as error:
         return [str(error)]
-    return list(dict.fromkeys(_scene_problems(folder, index)))
+    return list(dict.fromkeys(_all_problems(folder, index, workers)))
 
 
-def _scene_problems(folder: SceneFolder, index: OutdoorFolder | IndoorFolder) -> list[str]:
-    """What reading all scenes of a folder says; some of it twice."""
-    found: list[str] = []
-    folder.access = replace(folder.access, remark=lambda _, kind, line: found.append(line))
-    path, table = folder.path, folder.access.described_in
+def _all_problems(
+    folder: SceneFolder, index: OutdoorFolder | IndoorFolder, workers: int | None
+) -> Iterator[str]:
+    """What reading all scenes of a folder says, in their order; some of it twice."""
+    remarked = local()
+    folder.access = replace(folder.access, remark=lambda _, kind, line: remarked.lines.append(line))
+    table = folder.access.described_in
     if isinstance(index, IndoorFolder):
-        found += _lost_views(table, index)
+        yield from _lost_views(table, index)
         groups = group_views(index, None, None)
     else:
         groups = [[position] for position in range(len(index.frames))]
         for frame, words in stamp_problems(index.frames):
-            found.append(f"{table}: {frame_name(frame)}: timestamp: {words}")
-    for number, group in enumerate(groups):
-        try:
-            scene = folder[number]
-        except SceneFolderError as error:
-            found.append(str(error))
-            for position in group:
-                found += _file_problems(file_readings(folder.access, index, position))
-        else:
-            if isinstance(index, OutdoorFolder):
-                frame = index.frames[number]
-                found += _sight_problems(path, frame_name(frame), scene)
-        found += _file_problems(older_readings(folder.access, index, number))
-    found += geometry_problems(folder.access, index)
-    return found
+            yield f"{table}: {frame_name(frame)}: timestamp: {words}"
+
+    def look(number: int) -> list[str]:
+        remarked.lines = []
+        found = list(_scene_problems(folder, index, number, groups[number]))
+        return remarked.lines + found
+
+    # What is said of a whole folder is said of its first scene, whichever thread is the fastest.
+    yield from look(0)
+    with ThreadPoolExecutor(workers or min(THREADS, os.cpu_count() or 1)) as pool:
+        for lines in pool.map(look, range(1, len(groups))):
+            yield from lines
+    yield from geometry_problems(folder.access, index)
+
+
+def _scene_problems(
+    folder: SceneFolder, index: OutdoorFolder | IndoorFolder, number: int, group: list[int]
+) -> Iterator[str]:
+    """What reading a scene says, whose frames are a group."""
+    try:
+        scene = folder[number]
+    except SceneFolderError as error:
+        yield str(error)
+        for position in group:
+            yield from _file_problems(file_readings(folder.access, index, position))
+    else:
+        if isinstance(index, OutdoorFolder):
+            yield from _sight_problems(folder.path, frame_name(index.frames[number]), scene)
+    yield from _file_problems(older_readings(folder.access, index, number))
 
 
 def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Any scenes written as a scene folder, so that simulated or converted data can be read from disk."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ def write_scene_folder(
     *,
     class_names: tuple[str, ...] = (),
     one_recording: bool = False,
+    recording_of: Callable[[int], str] | None = None,
 ) -> None:
     """Write scenes in the format of ``docs/scene_folder.md``.
 
@@ -42,6 +43,7 @@ def write_scene_folder(
         scenes: At least one, all of one kind.
         class_names: Names of labels and ``boxes.labels``; the scene's own when empty.
         one_recording: The scenes are consecutive moments of one recording, whose sweeps may be merged.
+        recording_of: The name of the recording that each scene of several belongs to, by its number.
 
     Raises:
         ValueError: If there is no scene, kinds are mixed, or the folder holds a recording already.
@@ -63,7 +65,9 @@ def write_scene_folder(
         names = class_names or scene.class_names or (scene.truth.class_names if scene.truth else ())
         if kind in ("multicam_lidar", "lidar_sequence"):
             frame = _outdoor_frame(folder, number, scene, names)
-            content["frames"].append(frame if one_recording else {"scene": scene.name, **frame})
+            if not one_recording:
+                frame = {"scene": recording_of(number) if recording_of else scene.name, **frame}
+            content["frames"].append(frame)
             _name_classes(content, names, scene.point_labels)
         else:
             _add_views(folder, number, scene, names, content)
