@@ -1,66 +1,71 @@
-"""``renderpretrain data``: what a recording holds, and what is wrong with it."""
+"""``renderpretrain data``: what a recording holds, what is wrong with it, and recordings that are made."""
 
-from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from renderpretrain.cli.data_prepare import prepare
 
-if TYPE_CHECKING:
-    from renderpretrain.data import Scene, SceneFolder
-
-data = typer.Typer(help="Look at recordings.", no_args_is_help=True)
-
-LOOKED_AT = 8
-"""Scenes whose numbers are told."""
-
-PICTURE_SIZE = (180, 320)
-"""Height and width of a camera's picture on the sheet, pixels."""
+data = typer.Typer(help="Look at recordings, check, prepare and make them.", no_args_is_help=True)
 
 MANY = 50
-"""Problems that are listed."""
+"""Problems of a recording that are listed."""
+
+Flag = typer.Option
+Spec = Annotated[str, typer.Argument(help="NAME:PATH with its options, several joined by +; or a folder.")]
+"""As ``--data`` of pretrain has it; a path alone is a folder with frames.json."""
+
+
+class Kind(StrEnum):
+    """What there is to simulate."""
+
+    street = "street"
+    room = "room"
+    night = "room-night"
 
 
 @data.callback()
 def verbs() -> None:
-    """Look at recordings and check them."""
+    """Look at recordings, check, prepare and make them."""
 
 
-data.command("prepare")(prepare)
+data.command()(prepare)
+
+
+@data.command("inspect")
+def inspect(
+    spec: Spec,
+    frame: Annotated[int, Flag(help="The scene that is drawn, from 0.", min=0)] = 0,
+    out: Annotated[Path | None, Flag(help="Draw a scene: points on pictures, view from above, PNG.")] = None,
+) -> None:
+    """Tell what a recording holds, and by how many degrees each camera seems to be turned."""
+    from renderpretrain.storage import check_target
+    from renderpretrain.verbs import inspect as inspect_data
+
+    if out is not None:
+        check_target("out", out)
+    inspect_data(spec, frame=frame, out=out, say=typer.echo)
 
 
 @data.command("check")
 def check(
-    path: Annotated[Path, typer.Argument(help="A folder with frames.json.")],
-    picture: Annotated[
-        Path | None, typer.Option(help="Also draw the first scene's points on its pictures, PNG.")
+    spec: Spec,
+    workers: Annotated[
+        int | None, Flag(help="Frames read at the same time; one a processor by default.", min=1, max=256)
     ] = None,
-    outside: Annotated[
-        bool, typer.Option("--outside", help="frames.json may name files outside of the folder.")
-    ] = False,
 ) -> None:
-    """Read all of a recording; print what it holds and every problem. Exits with 1 where there is one."""
-    from renderpretrain.data import SceneFolder, validate_scene_folder
-    from renderpretrain.storage import check_target
+    """Open every frame once and list every problem. Exits with 1 where there is one."""
+    from renderpretrain.data.checking import data_problems
 
-    if picture is not None:
-        check_target("picture", picture)
-    problems = validate_scene_folder(path, outside=outside)
-    try:
-        folder = SceneFolder(path, image_size=PICTURE_SIZE, outside=outside)
-        for line in _counts(folder):
-            typer.echo(line)
-        if picture is not None:
-            typer.echo(f"picture    {_draw(folder[0], picture)}")
-    except ValueError as error:
-        if not problems:
-            problems = [str(error)]
-    if problems:
+    found = False
+    for name, problems in data_problems(spec, workers=workers):
+        found = found or bool(problems)
         _print_problems(problems)
+        typer.echo(f"{name}: {len(problems) or 'no'} problem{'s' * (len(problems) > 1)} found")
+    if found:
         raise typer.Exit(1)
-    typer.echo("no problem found")
 
 
 def _print_problems(problems: list[str]) -> None:
@@ -71,49 +76,26 @@ def _print_problems(problems: list[str]) -> None:
         typer.echo(f"problem    and {len(problems) - MANY} more")
 
 
-def _counts(folder: "SceneFolder") -> Iterator[str]:
-    """What there is, in numbers."""
-    places = {round(k * (len(folder) - 1) / max(LOOKED_AT - 1, 1)) for k in range(LOOKED_AT)}
-    scenes = [folder[place] for place in sorted(places)]
-    yield f"format     {folder.index.format}, {len(folder.index.frames)} frames, {len(folder)} scenes"
-    yield f"looked at  {len(scenes)} scenes, evenly over all"
-    names = list(dict.fromkeys(name for scene in scenes for name in scene.camera_names))
-    if folder.image_size is not None and names:
-        yield f"pictures   {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-    if len(folder.class_names) > 1:
-        yield f"classes    {', '.join(folder.class_names)}"
-    counts = [len(scene.points) for scene in scenes]
-    yield f"points     {min(counts):,} to {max(counts):,} a scene"
-    if max(counts):
-        yield from _ranges(scenes)
+@data.command("synth")
+def synth(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    kind: Annotated[Kind, Flag(help="What is simulated.")] = Kind.street,
+    scenes: Annotated[int, Flag(help="How many.", min=1)] = 8,
+    frames_per_street: Annotated[int, Flag(help="Consecutive scenes of one street.", min=1)] = 1,
+    image_size: Annotated[
+        tuple[int, int] | None, Flag(help="Height and width of the pictures, pixels.")
+    ] = None,
+    seed: Annotated[int, Flag(help="Another seed, other scenes.")] = 0,
+) -> None:
+    """Write synthetic scenes as a scene folder."""
+    from renderpretrain.data.synthetic.written import write_synthetic
 
-
-def _ranges(scenes: list["Scene"]) -> Iterator[str]:
-    """Where the points of some scenes lie, and their values."""
-    import numpy as np
-    import torch
-
-    points = torch.cat([scene.points for scene in scenes])
-    for column, name in enumerate(("x [m]", "y [m]", "z [m]", "intensity")):
-        low, middle, high = np.percentile(points[:, column].numpy(), (1, 50, 99))
-        yield f"{name:<11}{low:.2f} to {high:.2f} but for 1 % on either side, median {middle:.2f}"
-    distances = torch.cat([(scene.points[:, :3] - scene.lidar_origin).norm(dim=-1) for scene in scenes])
-    yield f"distance   {float(distances.min()):.2f} to {float(distances.max()):.2f} m from where rays start"
-    depths = [scene.z_depths[scene.z_depth_valid] for scene in scenes if scene.z_depths is not None]
-    if depths:
-        depth = torch.cat(depths)
-        yield f"depth      {float(depth.min()):.2f} to {float(depth.max()):.2f} m"
-
-
-def _draw(scene: "Scene", path: Path) -> Path:
-    """The points of a scene on all its pictures, one below the other."""
-    from renderpretrain.viz import points_on_image, save_sheet
-
-    if scene.images is None or scene.cameras is None:
-        raise ValueError(f"picture: expected pictures to draw on, got none in scene {scene.name}")
-    rows = []
-    for number, name in enumerate(scene.camera_names):
-        image, camera = scene.images[number], scene.cameras[number]
-        drawn = points_on_image(image, camera, scene.points[:, :3])
-        rows.append((name, [("picture", image), ("points", drawn)]))
-    return save_sheet(path, scene.name, rows, height=2 * PICTURE_SIZE[0])
+    write_synthetic(
+        out,
+        kind=kind.value,
+        scenes=scenes,
+        frames_per_street=frames_per_street,
+        image_size=image_size,
+        seed=seed,
+    )
+    typer.echo(f"{out}: {scenes} scenes; read them with --data folder:{out}")

@@ -53,7 +53,10 @@ AT_ONCE = 2**15
 USUAL = 1.5
 """Degrees that a calibration is off by where nothing is known."""
 
-LEAST_EVIDENCE = 12.0
+SUSPECT = 0.65
+"""Degrees beyond the uncertainty from which on a calibration is in doubt."""
+
+LEAST_EVIDENCE = 14.0
 """Logarithm of how much likelier the best turn is than chance, below which nothing is measured."""
 
 LARGEST_SPREAD = 0.5
@@ -89,6 +92,11 @@ class CameraTurn:
     def reliable(self) -> bool:
         """Whether there was enough to measure it by."""
         return self.evidence >= LEAST_EVIDENCE and self.uncertainty <= LARGEST_SPREAD
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the calibration is in doubt."""
+        return self.reliable and self.angle - self.uncertainty > SUSPECT
 
 
 def camera_turns(scenes: Sequence[Scene]) -> dict[str, CameraTurn]:
@@ -150,7 +158,7 @@ class _View:
 
 
 def _turn(views: Sequence[tuple[Tensor, Cameras, ScanMarks]]) -> CameraTurn | None:
-    """The turn of one camera, coarse to fine; the last stage says how sure it is, or the first if it is not."""
+    """The turn of one camera, coarse to fine; the last stage says how sure it is, or else the first."""
     center = torch.zeros(3)
     known: list[CameraTurn] = []
     generator = torch.Generator().manual_seed(0)
@@ -276,6 +284,7 @@ def _edges(grey: Tensor, reach: int) -> Tensor:
 
 def _near_by(values: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation within so many rows and columns to either side."""
+
     def mean_of(part: Tensor) -> Tensor:
         part = avg_pool2d(part[None], (1, 2 * columns + 1), 1, (0, columns), count_include_pad=False)
         return avg_pool2d(part, (2 * rows + 1, 1), 1, (rows, 0), count_include_pad=False)[0]

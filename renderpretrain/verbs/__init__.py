@@ -2,7 +2,8 @@
 
 from renderpretrain.verbs.evaluation import evaluate
 from renderpretrain.verbs.exporting import export
+from renderpretrain.verbs.inspecting import inspect
 from renderpretrain.verbs.preparing import prepare
 from renderpretrain.verbs.pretraining import pretrain
 
-__all__ = ["evaluate", "export", "prepare", "pretrain"]
+__all__ = ["evaluate", "export", "inspect", "prepare", "pretrain"]

@@ -24,7 +24,6 @@ from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, Outdo
 from renderpretrain.data.folder.views import group_views
 from renderpretrain.data.scene import Scene
 
-
 THREADS = 16
 """Most scenes that are read at the same time."""
 

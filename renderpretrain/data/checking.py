@@ -1,0 +1,48 @@
+"""Everything that is wrong with what a word names, recording by recording."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from renderpretrain.data.folder.validation import validate_scene_folder
+from renderpretrain.data.open import folder_arguments, open_data
+from renderpretrain.data.words import DataWord, data_words
+
+
+def recordings_of(spec: str) -> tuple[DataWord, ...]:
+    """The data sets that a text names; a folder without the name of a format is one with ``frames.json``.
+
+    Raises:
+        ValueError: For an unknown word.
+    """
+    if Path(spec).expanduser().is_dir():
+        return (DataWord("folder", spec),)
+    words = data_words(spec)
+    for word in words:
+        if not word.is_recording:
+            open_data(str(word.alone), num_scenes=1)
+    return words
+
+
+def data_problems(spec: str, *, workers: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Each data set that a text names, and its problems: every frame is opened once.
+
+    Synthetic scenes are made when they are asked for, and have none.
+
+    Args:
+        spec: As for :func:`~renderpretrain.data.open_data`, or the path of a folder with ``frames.json``.
+        workers: How many frames are read at the same time; by default as many as there are processors.
+
+    Raises:
+        ValueError: For an unknown word.
+    """
+    for word in dict.fromkeys(word.alone for word in recordings_of(spec)):
+        problems: list[str] = []
+        if word.is_recording:
+            told = folder_arguments(word)
+            problems = validate_scene_folder(
+                Path(word.path).expanduser(),
+                outside=told.get("outside", False),
+                reader=told["reader"],
+                workers=workers,
+            )
+        yield str(word), problems
