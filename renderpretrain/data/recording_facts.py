@@ -40,7 +40,7 @@ def facts_of_scenes(scenes: Sequence[Scene], count: int) -> Iterator[Fact]:
 
 def facts_of_tables(folder: SceneFolder) -> Iterator[Fact]:
     """What the tables of a recording say: frames, files, cameras, time and poses. No file is read."""
-    frames = list(folder.index.frames)
+    frames: list[OutdoorFrame | IndoorFrame] = [*folder.index.frames]
     recordings = len({frame.scene for frame in frames})
     yield (
         "format",

@@ -140,7 +140,7 @@ def _draw(path: Path, dataset: SceneDataset, index: int) -> Path:
         for n in scene.cameras_there
         for what, tensor in _pictures(scene, n, near, far)
     ]
-    measured = len(scene.points) > 0
+    measured = len(scene.points) > 0 and len(pictures) > 0
     return save_recording_picture(
         path,
         f"{scene.name}, scene {index} of {len(dataset)}",
@@ -208,14 +208,19 @@ def _above(scene: Scene, dataset: SceneDataset, index: int) -> FromAbove | None:
     if scene.boxes is not None:
         b = scene.boxes
         told["boxes"] = torch.cat([b.centers[:, :2], b.sizes[:, :2], b.yaws[:, None]], -1)
-        told["box_colors"] = class_colors(b.labels[None])[:, 0].mT
+        told["box_colors"] = _light(b.labels)
         numbers = b.labels.unique()
-        shades = class_colors(numbers[None])[:, 0].mT
+        shades = _light(numbers)
         named = [_class_name(scene, number) for number in numbers.tolist()]
         told["classes"] = dict(zip(named, shades, strict=True))
     if scene.z_depths is None:
         told["track"] = _track(scene, dataset, index)
     return FromAbove(**told)
+
+
+def _light(labels: torch.Tensor) -> torch.Tensor:
+    """Colours ``(K, 3)`` of classes, light enough for a dark ground."""
+    return 0.35 + 0.65 * class_colors(labels[None])[:, 0].mT
 
 
 def _upright(scene: Scene) -> torch.Tensor:

@@ -15,7 +15,7 @@ from renderpretrain.viz.colors import DEPTH_STOPS, depth_colors, ramp
 from renderpretrain.viz.sheet import BACKGROUND, INK, MARGIN
 
 PICTURE_WIDTH, PICTURE_HEIGHT, ACROSS = 760, 570, 3
-"""Pixels of a picture's width and height at most, and pictures side by side."""
+"""Pixels of a picture's width and height at most, and pictures side by side; one alone is twice as wide."""
 
 ABOVE = 900
 """Pixels of the view from above, either side."""
@@ -70,7 +70,8 @@ def save_recording_picture(
         across: Pictures side by side, at most.
     """
     font = ImageFont.load_default(16)
-    tiles = [_tile(caption, tensor, font) for caption, tensor in pictures]
+    width = PICTURE_WIDTH * (2 if len(pictures) == 1 else 1)
+    tiles = [_tile(caption, tensor, font, width) for caption, tensor in pictures]
     rows = [tiles[k : k + across] for k in range(0, len(tiles), across)]
     parts = [_line(title, font)]
     if distances is not None:
@@ -98,11 +99,13 @@ def _line(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Imag
     return line
 
 
-def _tile(caption: str, tensor: Tensor, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
-    """A picture below its caption."""
+def _tile(
+    caption: str, tensor: Tensor, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
+) -> Image.Image:
+    """A picture below its caption, so wide unless it is very high."""
     array = (tensor.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array))
-    factor = min(PICTURE_WIDTH / image.width, PICTURE_HEIGHT / image.height)
+    factor = min(width / image.width, PICTURE_HEIGHT / image.height)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     tile = Image.new("RGB", (max(size[0], math.ceil(font.getlength(caption))), size[1] + LINE), BACKGROUND)
     tile.paste(image.resize(size, Image.Resampling.BILINEAR), (0, LINE))
