@@ -4,6 +4,8 @@ import math
 import os
 import re
 import reprlib
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -290,9 +292,23 @@ def _check_levels(value: list[float]) -> list[float]:
     return value
 
 
-Pose = Annotated[list[list[float]], AfterValidator(_check_pose)]
+def _once(check: Callable[[list[list[float]]], Any]) -> AfterValidator:
+    """The check of a matrix, made once for all frames that share one, as those of a rig do."""
+
+    @lru_cache(maxsize=256)
+    def passed(rows: tuple[tuple[float, ...], ...]) -> None:
+        check([list(row) for row in rows])
+
+    def checked(value: list[list[float]]) -> list[list[float]]:
+        passed(tuple(map(tuple, value)))
+        return value
+
+    return AfterValidator(checked)
+
+
+Pose = Annotated[list[list[float]], _once(_check_pose)]
 TrackedPose = Annotated[list[list[float]] | None, AfterValidator(_check_tracked_pose)]
-Intrinsics = Annotated[list[list[float]], AfterValidator(_check_intrinsics)]
+Intrinsics = Annotated[list[list[float]], _once(_check_intrinsics)]
 Vector = Annotated[list[float], AfterValidator(_check_vector)]
 Extent = Annotated[list[float], AfterValidator(_check_extent)]
 Velocity = Annotated[list[float | None], AfterValidator(_check_velocity)]

@@ -78,3 +78,14 @@ def test_a_frame_of_which_a_table_is_broken_can_be_skipped(benchmark, file, text
 def test_no_benchmark_is_one_line(tmp_path):
     with pytest.raises(SceneFolderError, match=r"expected training or testing .object., .* got nothing$"):
         open_data(f"kitti:{tmp_path}")
+
+
+def test_names_in_lists_do_not_lead_out_of_the_folder(benchmark):
+    (benchmark / "ImageSets").mkdir()
+    (benchmark / "ImageSets" / "val.txt").write_text("000002\n../../../000000\n")
+    with pytest.raises(SceneFolderError, match=r"000000.txt: table: expected a file within the folder"):
+        open_data(f"kitti:{benchmark}?split=val", image_size=SIZE)
+    shutil.move(benchmark / "training" / "velodyne", benchmark.parent / "velodyne")
+    (benchmark / "training" / "velodyne").symlink_to(benchmark.parent / "velodyne")
+    with pytest.raises(SceneFolderError, match=r"velodyne: expected a folder within"):
+        open_data(f"kitti:{benchmark}", image_size=SIZE)
