@@ -7,18 +7,22 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from renderpretrain.data.folder.fields import SceneFolderError, one_line
 from renderpretrain.data.folder.remote import RemoteFiles
+from renderpretrain.data.formats.feather import parquet_row
 
 INDEX = "frames.json"
 """Name of the file that describes a folder."""
 
 SPAN = re.compile(r"(.+)#(\d{1,15})\+(\d{1,15})")
 """How an index names a part of a file: ``FILE#OFFSET+LENGTH``, in bytes."""
+
+CELL = re.compile(r"(.+\.parquet)#([^#]+)@(\d{1,9})")
+"""How an index names what one row of a table holds: ``FILE.parquet#COLUMN@ROW``."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +43,15 @@ def remark_once(folder: Path, kind: str, line: str) -> None:
         logger.warning("%s", line)
 
 
+MOST_TABLE = 2**34
+"""Bytes of a table of which rows are read one at a time."""
+
+
 def file_and_span(name: str) -> tuple[str, tuple[int, int] | None]:
     """The file that an index names, and the offset and length in bytes where it names a part of it."""
+    cell = CELL.fullmatch(name)
+    if cell is not None:
+        return cell[1], None
     part = SPAN.fullmatch(name)
     return (part[1], (int(part[2]), int(part[3]))) if part else (name, None)
 
@@ -95,12 +106,12 @@ class FolderAccess:
             except OSError as error:
                 raise self._unreadable(name, where, error) from error
 
-    def open(self, name: str, where: str, most: int, what: str = "file") -> BinaryIO:
+    def open(self, name: str, where: str, most: int, what: str = "file") -> BufferedReader | BytesIO:
         """A file to read from.
 
         Args:
             name: Its path, as ``frames.json`` says it; ``FILE#OFFSET+LENGTH`` is a part of a file, which is
-                read at once.
+                read at once, and ``FILE.parquet#COLUMN@ROW`` the bytes in a row of a table.
             where: Frame and field that name it, for messages.
             most: Bytes it may have.
             what: What it should be, for messages.
@@ -109,6 +120,9 @@ class FolderAccess:
             SceneFolderError: If there is none, it lies outside, is no regular file, ends before, or is too
                 large.
         """
+        cell = CELL.fullmatch(name)
+        if cell is not None:
+            return BytesIO(self._cell(cell, where, most))
         name, span = file_and_span(name)
         if self.remote is not None:
             return self._fetched(name, where, span, most)
@@ -119,7 +133,32 @@ class FolderAccess:
             raise self._too_large(name, where, most, size)
         return stream if span is None else self._part(stream, name, where, span)
 
-    def _fetched(self, name: str, where: str, span: tuple[int, int] | None, most: int) -> BinaryIO:
+    def row(self, name: str, row: int, columns: list[str], where: str) -> list[Any]:
+        """What a row of a parquet file holds in some columns, see :func:`parquet_row`.
+
+        Raises:
+            SceneFolderError: As :meth:`open`, or if there is no such row or column.
+        """
+        with self.open(name, where, MOST_TABLE, "table") as stream:
+            try:
+                return parquet_row(stream, row, columns)
+            except ValueError as error:
+                raise SceneFolderError(f"{self.path / name}: {where}: row {row}: {error}") from error
+
+    def _cell(self, cell: re.Match[str], where: str, most: int) -> bytes:
+        """The bytes that a row of a table holds."""
+        name, column, row = cell[1], cell[2], int(cell[3])
+        (content,) = self.row(name, row, [column], where)
+        if not isinstance(content, bytes):
+            got = type(content).__name__
+            raise SceneFolderError(f"{self.path / name}: {where}: row {row}: expected bytes, got {got}")
+        if len(content) > most:
+            raise self._too_large(name, where, most, len(content))
+        return content
+
+    def _fetched(
+        self, name: str, where: str, span: tuple[int, int] | None, most: int
+    ) -> BufferedReader | BytesIO:
         """A file that is elsewhere, or a part of it, read."""
         size = self.length(name, where) if span is None else span[1]
         if size > most:
@@ -145,7 +184,9 @@ class FolderAccess:
         with self._opened(name, where, "file") as stream:
             return os.fstat(stream.fileno()).st_size
 
-    def _part(self, stream: BinaryIO, name: str, where: str, span: tuple[int, int]) -> BinaryIO:
+    def _part(
+        self, stream: BufferedReader, name: str, where: str, span: tuple[int, int]
+    ) -> BufferedReader | BytesIO:
         """A part of an open file, read; the file is closed."""
         offset, length = span
         with stream:
@@ -156,7 +197,7 @@ class FolderAccess:
                 raise self._unreadable(name, where, error) from error
         return self._whole(part, name, where, span)
 
-    def _whole(self, part: bytes, name: str, where: str, span: tuple[int, int]) -> BinaryIO:
+    def _whole(self, part: bytes, name: str, where: str, span: tuple[int, int]) -> BufferedReader | BytesIO:
         """A part of a file, if all of it is there."""
         offset, length = span
         if len(part) < length:
@@ -166,7 +207,7 @@ class FolderAccess:
             )
         return _Part(part)
 
-    def _opened(self, name: str, where: str, what: str) -> BinaryIO:
+    def _opened(self, name: str, where: str, what: str) -> BufferedReader:
         """A regular file within the folder, open."""
         file = self.path / name
         try:

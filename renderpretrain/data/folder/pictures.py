@@ -1,7 +1,7 @@
 """Pictures beside ``frames.json``: formats, bits, orientation; a fault names file, frame and field."""
 
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from io import BufferedReader, BytesIO
 
 import numpy as np
 from PIL import Image
@@ -130,7 +130,7 @@ def read_image(entry: PictureFile, image_size: tuple[int, int]) -> np.ndarray:
     return np.repeat(values.round().clip(0, 255).astype(np.uint8)[..., None], 3, -1)
 
 
-def opened(entry: PictureFile, stream: BinaryIO) -> ImageFile:
+def opened(entry: PictureFile, stream: BufferedReader | BytesIO) -> ImageFile:
     """A picture of which nothing is decoded yet: of no format but the four that are safe to try."""
     start = stream.read(12)
     stream.seek(0)

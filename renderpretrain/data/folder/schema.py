@@ -38,7 +38,7 @@ from renderpretrain.data.folder.fields import (
     within,
 )
 
-Layout = Literal["rows", "npy", "npz", "pcd", "ply", "las", "feather", "pickle"]
+Layout = Literal["rows", "npy", "npz", "pcd", "ply", "las", "feather", "pickle", "range_image"]
 """How the bytes of a sweep's file are laid out; all but the first name their columns."""
 
 DepthLayout = Literal["raw16", "zlib16"]
@@ -63,6 +63,22 @@ def _check_codes(value: object) -> object:
     return value
 
 
+class RangeImageEntry(BaseModel):
+    """Where in a table of range images a sweep is, and how it was measured: Waymo's way.
+
+    A column has ``.values`` and ``.shape`` behind its name. Poses of pixels bring points to ``frame_pose``.
+    """
+
+    row: Annotated[int, within("a row", 0, 10**9)]
+    column: str
+    inclinations: list[float]
+    sensor_to_vehicle: Pose
+    frame_pose: Pose | None = None
+    poses: File | None = None
+    poses_row: Annotated[int, within("a row", 0, 10**9)] = 0
+    poses_column: str = ""
+
+
 class LidarEntry(BaseModel):
     """What ``frames.json`` says of one LiDAR sweep."""
 
@@ -76,6 +92,7 @@ class LidarEntry(BaseModel):
     layout: Layout | None = None
     fields: list[str] | None = None
     file_to_lidar: Pose | None = None
+    range_image: RangeImageEntry | None = None
     only: dict[str, Annotated[float, within("a number, within 1e9", -1e9, 1e9)]] = {}
     semseg_file: File | None = None
     semseg_dtype: Literal["uint8", "uint16", "uint32"] = "uint8"

@@ -7,6 +7,7 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.range_images import range_image_columns
 from renderpretrain.data.folder.schema import Layout, LidarEntry
 from renderpretrain.data.formats.arrays import read_npy, read_npz
 from renderpretrain.data.formats.feather import read_feather
@@ -70,13 +71,16 @@ def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarr
     Raises:
         SceneFolderError: If the file is missing, truncated, of another layout, or lacks a column.
     """
-    where = f"{access.path / entry.file}: {frame}: lidar.file"
-    raw = access.read(entry.file, f"{frame}: lidar.file", SWEEP_BYTES)
-    layout = entry.layout or layout_of(entry.file)
-    if layout == "rows":
-        return _raw_rows(raw, entry, where)
-    names = entry.fields or entry.columns
-    columns = named_columns(raw, layout, where, names)
+    field = f"{frame}: lidar.file"
+    where = f"{access.path / entry.file}: {field}"
+    layout, names = entry.layout or layout_of(entry.file), entry.fields or entry.columns
+    if layout == "range_image":
+        columns = range_image_columns(access, entry, field)
+    else:
+        raw = access.read(entry.file, field, SWEEP_BYTES)
+        if layout == "rows":
+            return _raw_rows(raw, entry, where)
+        columns = named_columns(raw, layout, where, names)
     rows = [_column(columns, name, where) for name in names]
     exact = all(column.dtype.itemsize < 4 or column.dtype == np.float32 for column in rows)
     return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")

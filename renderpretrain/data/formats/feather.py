@@ -10,6 +10,12 @@ from renderpretrain.data.folder.fields import brief
 MOST_ROWS = 2**27
 """Of a table."""
 
+STREAMED = 2**20
+"""Bytes that are read at a time where one row is wanted of many."""
+
+ROWS_AT_ONCE = 8
+"""Rows that are decoded at a time where one is wanted."""
+
 MOST_VALUES = 2**28
 """Of all columns that are asked for: compression makes rows that are alike cost nothing."""
 
@@ -50,11 +56,11 @@ def read_feather(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, 
         return _columns(table if columns is None else table.select(list(columns)))
 
 
-def read_parquet(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def read_parquet(raw: Any, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The columns of a parquet file: numbers as they are stored; texts, bytes and lists as objects.
 
     Args:
-        raw: The file.
+        raw: The file's bytes, or the file, open: then only these columns are read.
         columns: Which columns, in this order; all where nobody says.
 
     Raises:
@@ -62,13 +68,54 @@ def read_parquet(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, 
     """
     arrow = _arrow()
     with _OneLine(arrow, "a parquet file"):
-        file = arrow.parquet.ParquetFile(arrow.BufferReader(raw))
+        file = arrow.parquet.ParquetFile(arrow.BufferReader(raw) if isinstance(raw, bytes) else raw)
         _check_names(file.schema_arrow.names, columns)
         wanted = file.schema_arrow.names if columns is None else list(columns)
         _check_size(file.metadata.num_rows, len(wanted))
         table = file.read(columns=wanted, use_threads=False)
         table.validate(full=True)
         return _columns(table.select(wanted))
+
+
+def parquet_row(stream: Any, row: int, columns: Sequence[str]) -> list[Any]:
+    """What a row of a parquet file holds in some columns: bytes, numbers, or arrays for lists of numbers.
+
+    Rows before it in its group are passed over: they have no index.
+
+    Args:
+        stream: The file, open.
+        row: Its number, from 0 on.
+        columns: Which columns.
+
+    Raises:
+        ValueError: As :func:`read_parquet`, or if there is no such row.
+    """
+    arrow = _arrow()
+    with _OneLine(arrow, "a parquet file"):
+        file = arrow.parquet.ParquetFile(stream, buffer_size=STREAMED)
+        _check_names(file.schema_arrow.names, columns)
+        group, before = 0, row
+        while group < file.num_row_groups and before >= file.metadata.row_group(group).num_rows:
+            before -= file.metadata.row_group(group).num_rows
+            group += 1
+        if group == file.num_row_groups:
+            raise ValueError(f"expected a row {row}, got {file.metadata.num_rows} rows")
+        options = {"row_groups": [group], "columns": list(columns), "use_threads": False}
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, **options):
+            if before < batch.num_rows:
+                found = batch.slice(before, 1)
+                found.validate(full=True)
+                return [_cell(found.column(name)) for name in columns]
+            before -= batch.num_rows
+        raise ValueError(f"expected a row {row}, got fewer")
+
+
+def _cell(column: Any) -> Any:
+    """The only value of a column; lists of numbers as arrays."""
+    value = column.to_numpy(zero_copy_only=False)[0]
+    if value is None:
+        raise ValueError("expected a value, got none")
+    return value
 
 
 class _OneLine:

@@ -11,6 +11,7 @@ from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
 from renderpretrain.data.readers.rgbd import RGBD
 from renderpretrain.data.readers.scannet import SCANNET
+from renderpretrain.data.readers.waymo import WAYMO
 
 READERS: dict[str, Reader] = {
     reader.name: reader
@@ -25,6 +26,7 @@ READERS: dict[str, Reader] = {
         PANDASET,
         RGBD,
         SCANNET,
+        WAYMO,
     )
 }
 """All of them; ``folder`` is the project's own format, ``frames.json``."""

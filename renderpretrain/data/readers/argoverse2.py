@@ -168,7 +168,7 @@ class _Log:
         for stamp, label, size, row in zip(*(table[n] for n in BOX[:2]), sizes, _rows(table), strict=True):
             pose = stored_pose(row, f"{self.access.path / file}: sweep {stamp}")
             box = {"label": str(label), "center": pose[:3, 3].tolist(), "size_lwh": size}
-            boxes.setdefault(int(stamp), []).append({**box, "yaw": heading_of(pose, (1, 0, 0))})
+            boxes.setdefault(int(stamp), []).append({**box, "yaw": heading_of(pose, (1.0, 0.0, 0.0))})
         return boxes
 
     def pose(self, stamp: int) -> list[list[float]]:

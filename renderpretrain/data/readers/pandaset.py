@@ -60,7 +60,7 @@ def read_pandaset(
     return {"format": "multicam_lidar", "dataset": "PandaSet", "semseg_classes": names, "frames": frames}
 
 
-def _class_names(access: FolderAccess, within: list[str]) -> dict[str, Any]:
+def _class_names(access: FolderAccess, within: list[str]) -> Any:
     """Names of the classes of points, which are the same in all sequences that have some."""
     files = [f"{name}/annotations/semseg/classes.json".lstrip("/") for name in within]
     found = next((file for file in files if (access.path / file).is_file()), None)

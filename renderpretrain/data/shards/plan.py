@@ -91,11 +91,16 @@ def _described(folder: SceneFolder, position: int) -> tuple[str, int]:
     return f"{frame.model_dump_json()} {sizes}", sum(sizes)
 
 
+ROWS_OF_TABLE = 1000
+"""About how many rows a table of pictures or range images has, of which a frame names one."""
+
+
 def _size(folder: SceneFolder, name: str) -> int:
     """Bytes of a file or of a part of one."""
     file, span = file_and_span(name)
     try:
-        return os.stat(folder.path / file).st_size if span is None else span[1]
+        whole = os.stat(folder.path / file).st_size if span is None else span[1]
+        return whole // ROWS_OF_TABLE if file.endswith(".parquet") else whole
     except (OSError, ValueError):
         return 0
 

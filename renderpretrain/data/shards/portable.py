@@ -103,7 +103,8 @@ def _add_sweep(
         raw, count, entry["dtype"] = rows.tobytes(), len(rows), rows.dtype.name
     files["lidar.bin"] = raw
     entry |= {"file": "lidar.bin", "layout": "rows"}
-    entry.pop("fields", None)
+    for field in ("fields", "range_image"):
+        entry.pop(field, None)
     if lidar.semseg_file is not None:
         doubt = partial(doubt_labels, access, lidar, name)
         classes = index.classes.of(stored_labels(access, lidar, name, count), doubt)
