@@ -37,12 +37,12 @@ class _Moment:
     """
 
     token: str
-    file: str
+    file: Any
     stamp: int
     lidar_to_ego: np.ndarray
     ego_to_global: np.ndarray
-    sweeps: list[tuple[str, int, np.ndarray]]
-    cameras: dict[str, tuple[str, Any, np.ndarray]]
+    sweeps: list[tuple[Any, int, np.ndarray]]
+    cameras: dict[str, tuple[Any, Any, np.ndarray]]
     labels: list[str] = field(default_factory=list)
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))
     velocities: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
@@ -205,7 +205,7 @@ def _speeds(value: Any) -> np.ndarray:
     return _numbers(value, (-1, 2), finite=False)
 
 
-def _camera(camera: dict[str, Any], intrinsics: str) -> tuple[str, Any, np.ndarray]:
+def _camera(camera: dict[str, Any], intrinsics: str) -> tuple[Any, Any, np.ndarray]:
     """A camera of an info that says where it is in the LiDAR frame of the key frame."""
     matrix = _numbers(camera[intrinsics], (3, 3)).tolist()
     return camera["data_path"], matrix, np.linalg.inv(_sensor_to_lidar(camera))
