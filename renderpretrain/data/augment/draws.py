@@ -1,0 +1,13 @@
+"""Random numbers of one sample."""
+
+import torch
+
+
+def uniform(draw: torch.Generator, low: float, high: float) -> float:
+    """A number between two; one is drawn even where they are the same, so that no other changes with them."""
+    return low + (high - low) * float(torch.rand((), generator=draw))
+
+
+def chance(draw: torch.Generator, probability: float) -> bool:
+    """Whether something happens."""
+    return float(torch.rand((), generator=draw)) < probability
