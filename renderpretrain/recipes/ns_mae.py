@@ -25,6 +25,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import DepthLSS, LiftedBEV
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes import branches, sections, settings
+from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import BEVImageBranch, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
@@ -112,6 +113,7 @@ class NSMAEConfig(settings.Settings):
     rays: sections.RayConfig = sections.RayConfig()
     losses: NSMAELossConfig = NSMAELossConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    augment: AugmentConfig = AugmentConfig()
     optimization: settings.OptimizationConfig = settings.OptimizationConfig()
 
 
@@ -162,7 +164,8 @@ class NSMAE(nn.Module):
     * Rays of the sensors can be rendered through the volume as a further term, ``ray_depth``; it is 0 in
       ``paper``.
     * Poses of badly calibrated cameras can be learned (``calibration``). Off in ``paper``.
-    * Mixed precision is bfloat16. No augmentation.
+    * Mixed precision is bfloat16. Where the world is mirrored its pictures are, too; pictures are not
+      turned in their plane (released: by up to 5.4 degrees).
 
     Args:
         renderer: Whose field's grid is the densities'.
@@ -543,6 +546,8 @@ def needs(config: NSMAEConfig) -> Needs:
 
 CODE = "Unified-Pretrain-AD, d2963d1; ns_mae.yaml in configs/nuscenes/det/pretrain"
 
+_CHANGES = "turn turned scale shift mirror_x mirror_y zoom mirror_images"
+
 LISTING = settings.CALIBRATION | settings.listed(
     {
         "code ns_mae.yaml": "modality",
@@ -570,6 +575,7 @@ LISTING = settings.CALIBRATION | settings.listed(
         "code docs/TRAINING.md:8, 50 epochs on 8 GPUs": "optimization.steps optimization.batch_size",
     }
 )
+
 LISTING |= settings.listed(
     {
         "code ns_mae.yaml:298-317": "optimizer lr weight_decay schedule clip_norm warmup_steps",
@@ -585,11 +591,8 @@ UNUSED = (
     *settings.UNSCHEDULED,
     *sections.SAMPLER_RULES,
     settings.unused(" ".join(ImageConfig.model_fields), "image.", when={"modality": "lidar"}),
-    settings.unused(
-        "image_mask.ratio image_mask.patch_size image_mask.depth_ratio losses.rgb losses.depth"
-        " calibration.alignment",
-        when={"modality": "lidar"},
-    ),
+    settings.unused(" ".join(ImageMaskConfig.model_fields), "image_mask.", when={"modality": "lidar"}),
+    settings.unused("losses.rgb losses.depth calibration.alignment", when={"modality": "lidar"}),
     settings.unused(" ".join(EncoderConfig.model_fields), "encoder.", when={"modality": "camera"}),
     settings.unused("mask.ratio mask.block points image_mask.depth_ratio", when={"modality": "camera"}),
     *(settings.unused("rays.per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
@@ -598,7 +601,11 @@ UNUSED = (
     ),
 )
 
-SOURCES = settings.Sources(CODE, LISTING, UNUSED)
+SOURCES = settings.Sources(CODE, LISTING | augment_listing({"code default.yaml:19-29": _CHANGES}), UNUSED)
+
+
+ZOOM = (0.38 * 1600 / 704, 0.55 * 1600 / 704)
+"""Released: factors of pictures of 1600 pixels, of which a window of 704 is taken."""
 
 
 def _paper() -> NSMAEConfig:
@@ -628,6 +635,9 @@ def _paper() -> NSMAEConfig:
         ),
         image_mask=ImageMaskConfig(ratio=0.5, patch_size=8, depth_ratio=0.9),
         sampler=SamplerConfig(num_samples=192),
+        augment=AugmentConfig(
+            turn=45.0, scale=(0.9, 1.1), shift=0.5, mirror_x=0.5, mirror_y=0.5, zoom=ZOOM, mirror_images=0.5
+        ),
         optimization=settings.OptimizationConfig(
             steps=50 * settings.NUSCENES_SAMPLES // 16,
             batch_size=2,

@@ -26,6 +26,7 @@ from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import MaskPolicy, RandomMask
+from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import set_momentum
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import COLOR_NORMAL, INTENSITY, MEANING, Features, PointInput
@@ -162,6 +163,7 @@ class PonderIndoorConfig(Settings):
         truncation=0.05 * SIDE,
     )
     calibration: CalibrationConfig = CalibrationConfig()
+    augment: AugmentConfig = AugmentConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 
@@ -210,7 +212,7 @@ class PonderIndoor(nn.Module):
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
     * Poses of badly calibrated cameras can be learned (``calibration``)
       and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
-    * No augmentation (released: rotation, scaling, flips). Vectors of classes are random unless a file gives
+    * Where the world is mirrored its pictures are, too. Vectors of classes are random unless a file gives
       CLIP's.
 
     Args:
@@ -398,6 +400,15 @@ def _paper() -> PonderIndoorConfig:
     """ScanNet alone: 2000 passes, eight scenes on each of 4 GPUs, one cycle from a tenth of 2e-3."""
     config = PonderIndoorConfig(
         points=COLOR_NORMAL,
+        augment=AugmentConfig(
+            turn=180.0,
+            turned=0.5,
+            tilt=180 / 64,
+            tilted=0.5,
+            scale=(0.9, 1.1),
+            mirror_x=0.5,
+            mirror_y=0.5,
+        ),
         optimization=OptimizationConfig(
             steps=2000 * SCANNET_SCENES // 32,
             batch_size=8,
@@ -502,6 +513,7 @@ SOURCES = Sources(
             f"code {_ROOM}:80-91": "losses.rgb losses.eikonal losses.semantic",
         }
     )
+    | augment_listing({f"code {_ROOM}:205-301": "turn turned tilt tilted scale mirror_x mirror_y"})
     | listed(
         {
             f"code {_ROOM}:155-170": (f"steps batch_size optimizer lr weight_decay schedule {SHARED_CYCLE}"),

@@ -25,6 +25,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.lifters import lift_voxels
 from renderpretrain.masking import MaskPolicy, RandomMask, hide_features
+from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import hide_blocks, set_momentum
 from renderpretrain.recipes.columns import INTENSITY, MEANING, Features, PointInput
 from renderpretrain.recipes.places import encode_voxels, read_voxels
@@ -110,6 +111,7 @@ class PonderOutdoorConfig(Settings):
     )
     rays: ReturnRayConfig = ReturnRayConfig()
     losses: SemanticLossConfig = SemanticLossConfig(depth=10 / 108)
+    augment: AugmentConfig = AugmentConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
 
@@ -144,7 +146,7 @@ class PonderOutdoor(nn.Module):
     * Embeddings come from a file, by the names of the classes. Released: a CLIP text encoder is downloaded
       when the model is built.
     * The field runs in float32; mixed precision is bfloat16. Released: float16 with a loss scale.
-    * No augmentation of points (released: rotation, scaling, shifts and flips).
+    * Where the world is mirrored its pictures are, too. Released: the cameras mirror what they see.
 
     Args:
         encoder: A :class:`~renderpretrain.encoders.VoxelEncoder`, or a
@@ -289,6 +291,7 @@ def new_token(channels: int) -> Float[Tensor, " C"]:
 def _paper() -> PonderOutdoorConfig:
     """Depth alone: 24 epochs, four samples on each of 4 GPUs, one cycle from a tenth of 2e-4."""
     return PonderOutdoorConfig(
+        augment=AugmentConfig(turn=45.0, turned=0.5, scale=(0.9, 1.1), shift=0.5, mirror_x=0.5, mirror_y=0.5),
         optimization=OptimizationConfig(
             steps=24 * NUSCENES_SAMPLES // 16,
             batch_size=4,
@@ -342,7 +345,9 @@ def _tiny() -> PonderOutdoorConfig:
 PRESETS = {
     "tiny": _tiny(),
     "paper": _paper(),
-    "paper-colour": _with_losses(_paper(), rgb=10.0),
+    "paper-colour": _with_losses(_paper(), rgb=10.0).model_copy(
+        update={"augment": AugmentConfig(turn=22.5, scale=(0.95, 1.05))}
+    ),
     "paper-semantic": _with_losses(_paper(), semantic=0.1),
 }
 """Configurations by name; ``paper`` renders depth alone, the others add a term."""
@@ -360,6 +365,7 @@ IN_A_ROOM = {
 """What a room changes in the ``tiny`` preset: the range of the built-in rooms and smaller voxels."""
 
 _STREET = "nuscenes/pretrain-*-base.py"
+_COLOR_STREET = "code nuscenes/pretrain-*-base-color.py:143-162"
 
 SOURCES = Sources(
     CODE,
@@ -383,6 +389,7 @@ SOURCES = Sources(
             f"code {_STREET}, 10 per 108 m": "losses.depth",
         }
     )
+    | augment_listing({f"code {_STREET}:136-165": "turn turned scale shift mirror_x mirror_y"})
     | listed(
         {
             f"code {_STREET}, 24 epochs on 4 GPUs": "steps batch_size",
@@ -394,6 +401,7 @@ SOURCES = Sources(
     (*SHARED_RULES, unused("embeddings losses.temperature", when={"losses.semantic": 0})),
     {
         "paper-colour": {
+            **listed({_COLOR_STREET: "turn turned scale shift mirror_x mirror_y"}, "augment."),
             "losses.rgb": "code nuscenes/pretrain-*-base-color.py",
             "field.rgb_blocks": "code nuscenes/pretrain-*-base-color.py",
         },

@@ -18,6 +18,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ConcatFusion, ViewLifter, sum_volumes
 from renderpretrain.masking import RandomMask
 from renderpretrain.recipes import branches, sections, settings
+from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import ImageBranch, Lifted, PointBranch, joined_width
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
@@ -74,6 +75,7 @@ class UniPADConfig(settings.Settings):
     rays: sections.RayConfig = sections.RayConfig()
     losses: LossConfig = LossConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    augment: AugmentConfig = AugmentConfig()
     optimization: settings.OptimizationConfig = settings.OptimizationConfig()
 
 
@@ -113,7 +115,6 @@ class UniPAD(nn.Module):
       28 of zeros below.
     * Mixed precision is bfloat16. Released: float16 with a fixed loss scale.
     * The filler's pixels are drawn with replacement, so that every camera has the same number of rays.
-    * No augmentation of points (released UniPAD-L: rotation by 22.5 degrees, scaling by 5 %).
     * Poses of badly calibrated cameras can be learned (``calibration``)
       and rays that nothing explains discounted (``losses.inliers``). Off in ``paper``.
     * UniPAD-M is trained jointly; no released configuration does that. Without cameras the rays are the
@@ -416,7 +417,7 @@ PAPER: dict[str, Any] = {
 
 _SHARED = settings.CALIBRATION | settings.listed(
     {
-        "ours (code: 900 rows, padded to 928 with zeros below)": "image_size",
+        "ours (code: 900 rows, padded to 928 with zeros)": "image_size",
         "code render_head.py:47-57": "field.channels",
         "code render_utils/scene_colliders.py:30-33": "sampler.near",
         "code render_head.py:160-167": "rays.near_radius",
@@ -429,15 +430,14 @@ _SHARED = settings.CALIBRATION | settings.listed(
     }
 )
 
+_LOSSES = "losses.rgb losses.free_space losses.sdf losses.eikonal"
+
 CAMERA_SOURCES = {
     **_SHARED,
     **settings.listed(
         {
             f"{_CAMERA}:11-21": "point_cloud_range voxel_size",
             f"{_CAMERA}:66-74": "channels image.first_level image.num_levels",
-            f"{_CAMERA}:51-65": (
-                "image.backbone image.depths image.widths image.drop_path image.frozen_stages"
-            ),
             "ours (code: ConvNeXt-S of ImageNet-1k)": "image.weights",
             "ours": "image.layer_scale",
             f"{_CAMERA}:62-64": "image_mask.ratio image_mask.patch_size",
@@ -446,10 +446,11 @@ CAMERA_SOURCES = {
             f"{_CAMERA}:92-94": "rays.far_radius",
             f"{_CAMERA}:107-117": "field.rgb_blocks",
             f"{_CAMERA}, 10 per 51.2 m": "losses.depth",
-            _CAMERA: "modality sweeps losses.rgb losses.free_space losses.sdf losses.eikonal",
+            _CAMERA: f"modality sweeps {_LOSSES}",
             "code uvtr_cam_vs0.075_pretrain.py:90": "losses.depth_bins",
         }
     ),
+    **settings.listed({f"{_CAMERA}:51-65": "backbone depths widths drop_path frozen_stages"}, "image."),
     **settings.listed(
         {
             f"{_CAMERA}, 12 epochs": "steps",
@@ -467,10 +468,7 @@ LIDAR_SOURCES = {
     **_SHARED,
     **settings.listed(
         {
-            _LIDAR: (
-                "modality sweeps points encoder.voxel_size"
-                " losses.rgb losses.free_space losses.sdf losses.eikonal"
-            ),
+            _LIDAR: f"modality sweeps points encoder.voxel_size {_LOSSES}",
             f"{_LIDAR}:11-18": "point_cloud_range voxel_size",
             f"{_LIDAR}:58-69": "channels encoder.channels",
             f"{_LIDAR}:70-79": "encoder.neck_blocks encoder.neck_channels",
@@ -521,10 +519,12 @@ UNUSED = (
     settings.unused("field.rgb_blocks", when={"losses.rgb": 0}),
 )
 
+TURNED = augment_listing({f"{_LIDAR}:172-176": "turn turned scale"})
+
 SOURCES = {
-    "unipad-lidar": settings.Sources(CODE, LIDAR_SOURCES, UNUSED),
-    "unipad-camera": settings.Sources(CODE, CAMERA_SOURCES, UNUSED),
-    "unipad-fusion": settings.Sources(CODE, FUSION_SOURCES, UNUSED),
+    "unipad-lidar": settings.Sources(CODE, LIDAR_SOURCES | TURNED, UNUSED),
+    "unipad-camera": settings.Sources(CODE, CAMERA_SOURCES | augment_listing({}), UNUSED),
+    "unipad-fusion": settings.Sources(CODE, FUSION_SOURCES | TURNED, UNUSED),
 }
 """By recipe."""
 
@@ -561,6 +561,7 @@ def _paper_lidar() -> UniPADConfig:
         voxel_size=(0.6, 0.6, 1.6),
         channels=256,
         sweeps=10,
+        augment=AugmentConfig(turn=22.5, scale=(0.95, 1.05)),
         **PAPER | {"rays": RAYS.model_copy(update={"far_radius": 100.0})},
         losses=LossConfig(depth=10 / 54, rgb=0.0, truncation=0.2),
         optimization=settings.OptimizationConfig(

@@ -25,6 +25,7 @@ from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
 from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
 from renderpretrain.recipes import sections
+from renderpretrain.recipes.augment import GroundedAugmentConfig, augment_listing
 from renderpretrain.recipes.branches import ImageNormalization
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.settings import (
@@ -169,6 +170,7 @@ class UniSceneConfig(Settings):
     sampler: OccupancySamplerConfig = OccupancySamplerConfig()
     rays: ViewRayConfig = ViewRayConfig()
     losses: OccupancyLossConfig = OccupancyLossConfig()
+    augment: GroundedAugmentConfig = GroundedAugmentConfig()
     optimization: OptimizationConfig = OptimizationConfig()
 
     @property
@@ -241,7 +243,7 @@ class UniScene(nn.Module):
       norms are not frozen.
     * The images' squares are hidden per sample. Released: one mask for all samples of a process.
     * ResNet-101 without deformable convolutions, from ImageNet's weights with torchvision's keys; no CAN
-      bus; no dropout in attention; no photometric augmentation.
+      bus; no dropout in attention. Colours change alike in all cameras, and channels are not swapped.
     * lift-splat is described, but not released. It sums points into one height; two 2D convolutions
       follow, then the same dealing out and decoder. It has no memory.
 
@@ -444,6 +446,7 @@ def _paper() -> UniSceneConfig:
     return UniSceneConfig(
         point_cloud_range=(-51.2, -51.2, -5.0, 51.2, 51.2, 3.0),
         voxel_size=(0.512, 0.512, 0.5),
+        augment=GroundedAugmentConfig(brightness=32 / 255, contrast=0.5, saturation=0.5, hue=18.0),
         optimization=OptimizationConfig(
             steps=24 * NUSCENES_SAMPLES // 8,
             batch_size=1,
@@ -528,6 +531,7 @@ SOURCES = Sources(
             "code occ_bev_sweep2.py:74-79": "losses.occupancy losses.gamma losses.alpha",
         }
     )
+    | augment_listing({"code transform_3d.py:102-189": "brightness contrast saturation hue recolored"})
     | listed(
         {
             "code occ_bev_sweep2.py:219-239, 24 epochs": "steps",
@@ -544,11 +548,7 @@ SOURCES = Sources(
         *sections.SAMPLER_RULES,
         unused("depths width bottleneck frozen_stages", "image.", when={"image.backbone": TIMM}),
         unused("splat.depth_bins splat.depth_range", when={"lifter": "bevformer"}),
-        unused(
-            "num_layers num_heads num_heights num_points hidden_channels num_cameras history history_drop",
-            "attention.",
-            when={"lifter": "lss"},
-        ),
+        unused(" ".join(AttentionConfig.model_fields), "attention.", when={"lifter": "lss"}),
         unused("attention.history_drop", when={"attention.history": 0}),
         unused("image_mask.visible image_mask.smallest", when={"image_mask.probability": 0}),
         unused("rays.per_view", when={"losses.depth": 0}),

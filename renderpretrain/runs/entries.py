@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
 from renderpretrain.recipes import RECIPES, RecipeEntry
+from renderpretrain.recipes.augment import AugmentConfig
 from renderpretrain.recipes.settings import renamed
 from renderpretrain.runs.importing import imported
 from renderpretrain.runs.own_settings import AnyRunConfig, RunConfig, signature_of
@@ -123,8 +124,14 @@ def handed_recipe(name: str) -> OwnRecipe:
 
 
 def saved_settings(entry: Entry, tree: Tree) -> Tree:
-    """Settings as they were saved, under the names that they have today."""
-    return renamed(tree, former_names(entry))
+    """Settings as they were saved, under the names that they have today.
+
+    Where none of ``augment`` were, scenes did not change.
+    """
+    settings = renamed(tree, former_names(entry))
+    if tree and "augment" in entry.config.model_fields and "augment" not in tree:
+        return {**settings, "augment": AugmentConfig().model_dump(mode="json")}
+    return settings
 
 
 def former_names(entry: Entry) -> Mapping[str, str]:

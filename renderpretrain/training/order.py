@@ -4,6 +4,7 @@ Nothing here depends on how many processes share a step or on what ran before, s
 run sees exactly what the uninterrupted single process saw.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,10 +12,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from renderpretrain.data import Batch, SceneDataset, collate
+from renderpretrain.data import Batch, Scene, SceneDataset, collate
 from renderpretrain.ops import fold_in
 
-EPOCHS, SAMPLES, GLOBAL_GENERATOR, HELD_OUT = 1, 2, 3, 4
+EPOCHS, SAMPLES, GLOBAL_GENERATOR, HELD_OUT, AUGMENTED = 1, 2, 3, 4, 5
 """Purposes of a seed, so that no two of them share numbers."""
 
 
@@ -68,6 +69,8 @@ class MicroBatches:
         rank: This process.
         world_size: Number of processes; they share a step's global batch of
             ``accumulate * world_size * batch_size`` samples.
+        augment: Changes a scene by its sample's seed, such as
+            :class:`~renderpretrain.data.augment.Augmentation`; ``None`` leaves scenes as they are.
     """
 
     dataset: SceneDataset
@@ -77,6 +80,7 @@ class MicroBatches:
     accumulate: int = 1
     rank: int = 0
     world_size: int = 1
+    augment: Callable[[Scene, int], Scene] | None = None
 
     def __getitem__(self, index: int) -> Batch:
         """Batch ``index`` of this process."""
@@ -85,7 +89,11 @@ class MicroBatches:
         start = step * self.accumulate * self.world_size * self.batch_size + first
         positions = range(start, start + self.batch_size)
         scenes = [self.dataset[scene_index(p, self.num_scenes, self.seed)] for p in positions]
-        return collate(scenes, sample_seeds(self.seed, step + 1, first, self.batch_size))
+        seeds = sample_seeds(self.seed, step + 1, first, self.batch_size)
+        if self.augment is not None:
+            draws = (fold_in(seeds, AUGMENTED) & (2**62 - 1)).tolist()
+            scenes = [self.augment(scene, draw) for scene, draw in zip(scenes, draws, strict=True)]
+        return collate(scenes, seeds)
 
 
 @lru_cache(maxsize=2)

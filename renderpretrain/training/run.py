@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from renderpretrain.data import Batch, SceneDataset
+from renderpretrain.data import Batch, Scene, SceneDataset
 from renderpretrain.encoders.norms import statistics_of
+from renderpretrain.recipes.augment import augmentation_of
+from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, save_final
@@ -49,6 +51,8 @@ class RunOptions:
             was found is remembered, so the next time it takes no time.
         skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
             ``skipped`` in ``config.yaml``, and a resumed run leaves out the same.
+        augment: Changes every scene that is trained on by its sample's seed; by default as the recipe's
+            settings say under ``augment``, if they do.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
         description: What the run is, saved with it and with each checkpoint; by default what the recipe and
             the data set say of themselves (:func:`~renderpretrain.runs.describe_objects`).
@@ -71,6 +75,7 @@ class RunOptions:
     workers: int | None = None
     check_data: bool = True
     skip_bad: bool = False
+    augment: Callable[[Scene, int], Scene] | None = None
     evaluation_rays: int = 512
     description: RunDescription | None = None
     on_step: Callable[[int, Row], None] | None = None
@@ -156,6 +161,7 @@ class Run:
             parts,
             self.process.rank,
             self.process.world_size,
+            self.options.augment or augmentation_of(settings_of(self.recipe)),
         )
         indices = range(start * parts, self.optimization.steps * parts)
         return prefetch(batches, indices, workers, pin=device.type == "cuda")

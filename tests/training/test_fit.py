@@ -92,6 +92,19 @@ def test_gradient_norms_are_logged_and_change_nothing(tmp_path):
     assert first["gradient/depth/encoder"] > 0 and first["gradient/noise/encoder"] == 0
 
 
+def test_scenes_change_in_training_and_not_in_evaluation(tmp_path):
+    seen = []
+
+    def note(scene, seed):
+        seen.append((scene.name, seed))
+        return scene
+
+    told = RunOptions(device="cpu", holdout=2, augment=note)
+    fit(StandIn(), Points(), optimization(), out=tmp_path, options=told)
+    names, seeds = zip(*seen, strict=True)
+    assert set(names) <= {f"scene-{k}" for k in range(5)} and len(set(seeds)) == len(seeds) > 8
+
+
 def test_training_learns(tmp_path):
     result = run(tmp_path, steps=150, lr=0.2, eval_every=150, log_every=150, schedule="cyclic", cyclic_peak=2)
     depth = next(change for change in result.table if change.metric == "depth_abs_rel")

@@ -3,6 +3,7 @@ import torch
 from stand_in import Points
 from torch.testing import assert_close
 
+from renderpretrain.data.augment import Augmentation, WorldChange
 from renderpretrain.training.order import MicroBatches, sample_seeds, scene_index
 from renderpretrain.training.prefetch import prefetch
 
@@ -84,3 +85,20 @@ def test_an_error_that_cannot_be_sent_says_the_same():
     stream = prefetch(MicroBatches(Broken(Stubborn, 3, "lidar"), 7, seed=1, batch_size=2), range(3), 1)
     with pytest.raises(RuntimeError, match=r"^Stubborn: frame 3: lidar\nis missing$"):
         next(stream)
+
+
+def test_scenes_change_by_their_sample_whoever_prepares_them():
+    augment = Augmentation(WorldChange(turn=90, scale=(0.9, 1.1)))
+    whole = MicroBatches(Points(), 7, seed=1, batch_size=4, augment=augment)
+    halves = [
+        MicroBatches(Points(), 7, seed=1, batch_size=2, rank=r, world_size=2, augment=augment) for r in (0, 1)
+    ]
+    plain = MicroBatches(Points(), 7, seed=1, batch_size=4)
+    found = [batches[2].points.xyz for batches in (whole, *halves, plain)]
+    assert torch.equal(found[0], torch.cat(found[1:3])) and not torch.equal(found[0], found[3])
+    assert torch.equal(whole[2].seeds, plain[2].seeds)
+    # Every sample of every step has a world of its own: the first scene of an epoch comes back changed.
+    places = [next(k for k in range(e * 7, e * 7 + 7) if scene_index(k, 7, 1) == 0) for e in (0, 1)]
+    one_by_one = MicroBatches(Points(), 7, seed=1, batch_size=1, augment=augment)
+    first, again = (one_by_one[k].points.xyz for k in places)
+    assert first.shape == again.shape and not torch.equal(first, again)

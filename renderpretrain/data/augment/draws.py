@@ -9,5 +9,5 @@ def uniform(draw: torch.Generator, low: float, high: float) -> float:
 
 
 def chance(draw: torch.Generator, probability: float) -> bool:
-    """Whether something happens."""
+    """Whether something of this probability happens."""
     return float(torch.rand((), generator=draw)) < probability

@@ -19,26 +19,28 @@ class WorldChange:
 
     Attributes:
         turn: Largest angle about +z to either side, degrees.
-        tilt: The same about +x and +y.
+        turned: Probability that it is turned at all.
+        tilt: The largest angle about +x, and about +y.
+        tilted: Probability that it is tilted at all.
         scale: Least and largest factor of all lengths.
         shift: Standard deviation along each axis, metres.
         mirror_x, mirror_y: Probability that x, or y, changes its sign.
-        turned: Probability that it is turned and tilted at all.
     """
 
     turn: float = 0.0
+    turned: float = 1.0
     tilt: float = 0.0
+    tilted: float = 1.0
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     mirror_x: float = 0.0
     mirror_y: float = 0.0
-    turned: float = 1.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0 < low <= high:
             raise ValueError(f"scale: expected two factors above 0, the smaller first, got {self.scale}")
-        for name in ("mirror_x", "mirror_y", "turned"):
+        for name in ("mirror_x", "mirror_y", "turned", "tilted"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a probability, got {getattr(self, name)}")
 
@@ -52,8 +54,8 @@ class WorldChange:
         """The scene in a world that is drawn; earlier scenes that it remembers change alike."""
         if self.does_nothing:
             return scene
-        turned = chance(draw, self.turned)
-        angles = [uniform(draw, -limit, limit) * turned for limit in (self.tilt, self.tilt, self.turn)]
+        limits = ((self.tilt, self.tilted), (self.tilt, self.tilted), (self.turn, self.turned))
+        angles = [uniform(draw, -limit, limit) * chance(draw, often) for limit, often in limits]
         mirror = [-1.0 if chance(draw, p) else 1.0 for p in (self.mirror_x, self.mirror_y)]
         scale = uniform(draw, *self.scale)
         shift = self.shift * torch.randn(3, generator=draw)
