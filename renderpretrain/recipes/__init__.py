@@ -16,6 +16,7 @@ from renderpretrain.recipes import ns_mae, ponder_indoor, ponder_outdoor, unipad
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.ns_mae import NSMAE, NSMAEConfig
+from renderpretrain.recipes.photographs import of_photographs
 from renderpretrain.recipes.ponder_indoor import PonderIndoor, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor, PonderOutdoorConfig
 from renderpretrain.recipes.recipe import (
@@ -103,6 +104,8 @@ class RecipeEntry:
             configuration and how many of the last scenes are held out.
         frames_per_street: Consecutive scenes of a synthetic street.
         former: Names that its settings had, and have in what was saved then: today's by the former.
+        photographs: Settings that posed photographs alone change, from the box that they show and how far
+            from a camera it ends; ``None`` if it cannot learn from them as it is.
     """
 
     name: str
@@ -117,6 +120,7 @@ class RecipeEntry:
     prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _with_columns
     frames_per_street: int = 1
     former: Mapping[str, str] = field(default_factory=dict)
+    photographs: Callable[[tuple[float, ...], float], Mapping[str, Any]] | None = None
 
     def renamed(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Settings that a run or an exported file saved, under the names they have today."""
@@ -135,6 +139,7 @@ def _unipad(name: str, summary: str) -> RecipeEntry:
         unipad.SOURCES[name],
         unipad.needs,
         former=unipad.RENAMED,
+        photographs=of_photographs if name == "unipad-camera" else None,
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data.folder.fitting import FITS, STANDARD_FIT
 from renderpretrain.data.open import ROOMS
+from renderpretrain.data.photographs import photographed_space
 from renderpretrain.data.words import DataWord, data_words, joined
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import check_names
@@ -22,7 +23,7 @@ from renderpretrain.runs.own_encoders import (
     take_arguments,
 )
 from renderpretrain.runs.saved import check_begun, check_flags, check_same
-from renderpretrain.runs.settings import Tree, choose, merged_all, resolve, validated
+from renderpretrain.runs.settings import Tree, choose, merged, merged_all, resolve, validated
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 
 TRAINING_SCENES = 256
@@ -67,7 +68,7 @@ def describe_run(
     _check_scenes(entry, data, told.get("scenes"))
     for tree in files:
         check_names(tree, former_names(entry))
-    changes = [_of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
+    changes = [{} if saved else _of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
     preset = _preset(entry, told)
     description = RunDescription(
         recipe=name,
@@ -175,7 +176,20 @@ def _of_data(entry: Entry, words: tuple[DataWord, ...]) -> Tree:
     changed = dict(entry.indoor) if {word.kind for word in words} & set(ROOMS) else {}
     if len(words) > 1 and "domains" in entry.config.model_fields:
         changed |= {"domains": len(words)}
-    return changed
+    return merged(changed, _of_photographs(entry, words))
+
+
+def _of_photographs(entry: Entry, words: tuple[DataWord, ...]) -> Tree:
+    """What the data changes where all of it is posed photographs: the range around all that they show."""
+    if entry.photographs is None:
+        return {}
+    spaces = [photographed_space(word) for word in words]
+    known = [space for space in spaces if space is not None]
+    if not known or len(known) < len(words):
+        return {}
+    corners = list(zip(*(box for box, _ in known), strict=True))
+    box = (*map(min, corners[:3]), *map(max, corners[3:]))
+    return dict(entry.photographs(box, max(farthest for _, farthest in known)))
 
 
 def _check_scenes(entry: Entry, data: str, scenes: int | None) -> None:

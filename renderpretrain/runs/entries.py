@@ -56,6 +56,10 @@ class Entry(Protocol):
     def frames_per_street(self) -> int:
         """Consecutive scenes of a synthetic street."""
 
+    @property
+    def photographs(self) -> Callable[[tuple[float, ...], float], Mapping[str, Any]] | None:
+        """Settings that posed photographs alone change; ``None`` if none."""
+
 
 def _as_it_is(config: Any, dataset: SceneDataset, holdout: int) -> SceneDataset:
     """The data set, which a recipe of the user's own reads as it is."""
@@ -81,6 +85,7 @@ class OwnRecipe:
     data: str = "synthetic"
     prepare: Callable[[Any, SceneDataset, int], SceneDataset] = _as_it_is
     frames_per_street: int = 1
+    photographs: None = None
 
 
 def entry_of(name: str) -> Entry:

@@ -23,10 +23,11 @@ from renderpretrain.data.folder.index import FRAMES_JSON
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folders_within import camera_places, with_folders
 from renderpretrain.data.words import DataWord, data_words
-from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.entries import needs_of
+from renderpretrain.runs.settings import resolve
 from renderpretrain.storage.yaml_text import read_yaml_mapping
 from renderpretrain.terminal import printable
 from renderpretrain.training.run import RunOptions
@@ -163,7 +164,7 @@ class Preflight:
         others = [
             name
             for name, entry in RECIPES.items()
-            if not missing(readable, entry.needs(entry.presets["tiny"])) and name != self.recipe
+            if name != self.recipe and any(not missing(readable, needs) for needs in _possible_needs(entry))
         ]
         if others:
             advice = f"what learns from it: {', '.join(others)}"
@@ -272,6 +273,16 @@ def _word_of(folder: SceneFolder, data: str, known: Iterable[str]) -> str:
     before = [name for name in named if name in known]
     own = DataWord(folder.reader.name, str(path)).fitted(folder.arguments["fit"])
     return next(iter(before or named), str(own))
+
+
+def _possible_needs(entry: RecipeEntry) -> list[Needs]:
+    """What a recipe needs as it is, and of posed photographs alone where it can learn from them."""
+    tiny = entry.presets["tiny"]
+    needs = [entry.needs(tiny)]
+    if entry.photographs is not None:
+        changes = entry.photographs((-1.0, -1.0, -1.0, 1.0, 1.0, 1.0), 4.0)
+        needs.append(entry.needs(resolve(tiny, [dict(changes)])))
+    return needs
 
 
 def _changed(config: BaseModel, way: str) -> BaseModel:
