@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from renderpretrain.data import SceneFolder, SceneFolderError, open_data
+from renderpretrain.data.opened import word_of
 from renderpretrain.data.readers import READERS
 from renderpretrain.data.readers.lidar_poses import named_stamps, rotations
 from tests.data import format_files
@@ -166,6 +167,7 @@ def test_columns_are_what_the_user_says(tmp_path):
     folder = open_data(f"lidar:{tmp_path}?columns=x,y,z,ring,_&dtype=float64&intensity_scale=4")
     assert torch.equal(folder[0].points[:, :3], torch.from_numpy(rows[:, :3]))
     assert folder.index.intensity_scale == 4
+    assert open_data(word_of(folder)).reader.values == folder.reader.values
     table = format_files.columns() | {"y": format_files.columns()["x"]}
     (tmp_path / "0.pcd").write_bytes(format_files.pcd(table=table))
     told = open_data(f"lidar:{tmp_path}?layout=pcd&columns=x,y,z,intensity_0_255,_")
