@@ -28,6 +28,7 @@ from format_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from renderpretrain.data.formats import feather as feather_format
 from renderpretrain.data.formats.arrays import read_npy, read_npz, read_rows
 from renderpretrain.data.formats.colmap import read_cameras, read_images, read_points
 from renderpretrain.data.formats.feather import read_feather, read_parquet
@@ -121,6 +122,18 @@ def test_feather_and_parquet(compression):
     check_same(read_parquet(parquet(table)), table)
     with pytest.raises(ValueError, match="expected a column w, got x, y"):
         read_feather(feather(table), ["w"])
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_feather_bomb_is_refused_before_it_is_unpacked(compression, monkeypatch):
+    pytest.importorskip("pyarrow", reason="the extra av2 is not installed")
+    raw = feather({"x": np.zeros(10**6)}, compression)
+    assert len(raw) < 10**5
+    monkeypatch.setattr(feather_format, "MOST_BYTES", 4 * 10**6)
+    with pytest.raises(ValueError, match="expected at most 4000000 bytes when decompressed, got more"):
+        read_feather(raw, ["x"])
+    monkeypatch.setattr(feather_format, "MOST_BYTES", 10**7)
+    assert len(read_feather(raw, ["x"])["x"]) == 10**6
 
 
 def test_parquet_with_lists_and_pictures():

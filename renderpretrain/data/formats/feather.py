@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.formats.arrow_messages import unpacked_bytes
 
 MOST_ROWS = 2**27
 """Of a table."""
@@ -15,6 +16,12 @@ STREAMED = 2**20
 
 ROWS_AT_ONCE = 8
 """Rows that are decoded at a time where one is wanted."""
+
+MOST_BYTES = 2**31
+"""Of a feather file's buffers when they are decompressed."""
+
+BEFORE_MESSAGES = 8
+"""Bytes of a feather file before its first message."""
 
 MOST_VALUES = 2**28
 """Of all columns that are asked for: compression makes rows that are alike cost nothing."""
@@ -47,9 +54,11 @@ def read_feather(raw: bytes, columns: Sequence[str] | None = None) -> dict[str, 
     if not raw.startswith(b"ARROW1"):
         raise ValueError(f"expected a feather file of version 2, got {len(raw)} bytes that are none")
     with _OneLine(arrow, "a feather file"):
-        reader = arrow.ipc.open_file(arrow.BufferReader(raw))
+        _check_unpacked(arrow, raw)
+        # The messages one after the other: the table at the end may name others than were looked at.
+        reader = arrow.ipc.open_stream(arrow.py_buffer(raw).slice(BEFORE_MESSAGES))
         _check_names(reader.schema.names, columns)
-        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        batches = list(reader)
         _check_size(sum(batch.num_rows for batch in batches), len(reader.schema.names))
         table = arrow.Table.from_batches(batches, reader.schema)
         table.validate(full=True)
@@ -133,6 +142,20 @@ class _OneLine:
         faults = (self.arrow.ArrowException, OSError, ValueError, MemoryError, TypeError, OverflowError)
         if isinstance(error, faults):
             raise ValueError(f"expected {self.what}, got: {brief(str(error))}") from None
+
+
+def _check_unpacked(arrow: Any, raw: bytes) -> None:
+    """Refuse a file whose buffers are larger, when they are decompressed, than any sweep."""
+    stream = arrow.BufferReader(raw)
+    stream.seek(BEFORE_MESSAGES)
+    left = MOST_BYTES
+    try:
+        while left >= 0:
+            message = arrow.ipc.read_message(stream)
+            left -= unpacked_bytes(message.metadata.to_pybytes(), memoryview(message.body or b""))
+    except EOFError:
+        return
+    raise ValueError(f"expected at most {MOST_BYTES} bytes when decompressed, got more")
 
 
 def _check_names(there: Sequence[str], columns: Sequence[str] | None) -> None:
