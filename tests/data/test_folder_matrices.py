@@ -1,10 +1,14 @@
 """Which matrices a scene folder may have: what is told quickly is what numpy tells."""
 
+import gc
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from renderpretrain.data import SceneFolder, SceneFolderError
 from renderpretrain.data.folder.fields import FARTHEST, ROTATION_TOLERANCE
+from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import CameraEntry
 
 POSE = np.eye(4).tolist()
@@ -77,3 +81,21 @@ def test_intrinsics_are_upper_triangular_and_mirror_nothing(matrix, right):
 def test_paths_stay_in_the_folder(file):
     assert not accepts(file=file)
     assert accepts(file="a/../b.png") and accepts(file="a/b+c--2018__1.png") and accepts(file="ü/a b.png")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_rests_while_an_index_is_read_and_is_then_as_before(enabled, tmp_path):
+    seen = []
+
+    def read(access):
+        seen.append(gc.isenabled())
+        raise SceneFolderError("broken")
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(SceneFolderError, match="broken"):
+            SceneFolder(tmp_path, reader=Reader("odd", read, ""))
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+    assert seen == [False] and after == enabled

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from renderpretrain.data.folder.access import INDEX, FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief, expected, one_line
-from renderpretrain.data.folder.reader import Reader, UnreadFrame
+from renderpretrain.data.folder.reader import Reader, UnreadFrame, uncollected
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
 
 INDEX_BYTES = 2**29
@@ -54,6 +54,7 @@ def parse_index(
     return index, [line for _, line in problems]
 
 
+@uncollected()
 def placed_problems(
     access: FolderAccess, content: Any, skip: Collection[int] = ()
 ) -> tuple[OutdoorFolder | IndoorFolder | None, list[tuple[int | None, str]]]:
