@@ -1,11 +1,13 @@
 """Everything that is wrong with what a word names, recording by recording."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from renderpretrain.data.folder.validation import validate_scene_folder
 from renderpretrain.data.open import folder_arguments, open_data
-from renderpretrain.data.words import DataWord, data_words
+from renderpretrain.data.shards.reading import shard_problems
+from renderpretrain.data.words import SHARDS, DataWord, data_words
 
 
 def recordings_of(spec: str) -> tuple[DataWord, ...]:
@@ -18,7 +20,7 @@ def recordings_of(spec: str) -> tuple[DataWord, ...]:
         return (DataWord("folder", spec),)
     words = data_words(spec)
     for word in words:
-        if not word.is_recording:
+        if word.kind != SHARDS and not word.is_recording:
             open_data(str(word.alone), num_scenes=1)
     return words
 
@@ -26,7 +28,7 @@ def recordings_of(spec: str) -> tuple[DataWord, ...]:
 def data_problems(spec: str, *, workers: int | None = None) -> Iterator[tuple[str, list[str]]]:
     """Each data set that a text names, and its problems: every frame is opened once.
 
-    Synthetic scenes are made when they are asked for, and have none.
+    Of shards every byte is read. Synthetic scenes are made when they are asked for, and have none.
 
     Args:
         spec: As for :func:`~renderpretrain.data.open_data`, or the path of a folder with ``frames.json``.
@@ -37,6 +39,8 @@ def data_problems(spec: str, *, workers: int | None = None) -> Iterator[tuple[st
     """
     for word in dict.fromkeys(word.alone for word in recordings_of(spec)):
         problems: list[str] = []
+        if word.kind == SHARDS:
+            problems = list(shard_problems(os.path.expanduser(word.path)))
         if word.is_recording:
             told = folder_arguments(word)
             problems = validate_scene_folder(

@@ -57,12 +57,12 @@ def inspect(
     written = []
     for number, word in enumerate(recordings_of(spec)):
         say(f"{'data':<11}{word.alone}")
-        dataset = _opened(str(word.alone), simulated=not word.is_recording)
+        dataset = _opened(str(word.alone), simulated=word.is_synthetic)
         if not 0 <= frame < len(dataset):
             raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {frame}")
         if isinstance(dataset, SceneFolder):
             _say(facts_of_tables(dataset), say)
-        scenes = _looked_at(dataset, LOOKED_AT if word.is_recording else LOOKED_AT // 2, say)
+        scenes = _looked_at(dataset, LOOKED_AT // 2 if word.is_synthetic else LOOKED_AT, say)
         _say(facts_of_scenes(scenes, len(dataset)), say)
         turns = camera_turns(_outdoors(scenes))
         for line in _told(turns, len(_outdoors(scenes))):

@@ -118,6 +118,19 @@ def test_every_fault_is_listed_once_and_ends_with_1(street, tmp_path, capsys):
     assert "did you mean folder:PATH?" in capsys.readouterr().err
 
 
+def test_shards_are_told_and_checked_like_recordings(street, tmp_path, capsys):
+    assert data("prepare", f"folder:{street}", tmp_path / "shards", "--shards") == 0
+    assert data("inspect", f"shards:{tmp_path / 'shards'}", "--out", tmp_path / "seen.png") == 0
+    assert "looked at  3 of 3 scenes" in capsys.readouterr().out and (tmp_path / "seen.png").is_file()
+    assert data("check", f"shards:{tmp_path / 'shards'}") == 0
+    (shard,) = (tmp_path / "shards").glob("*.tar")
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    assert data("check", f"shards:{tmp_path / 'shards'}") == 1
+    assert f"problem    {shard}: shard: expected the digest " in capsys.readouterr().out
+
+
 def test_scenes_read_side_by_side_say_the_same(street):
     spoil(street)
     one = validate_scene_folder(street, workers=1)
