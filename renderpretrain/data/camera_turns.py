@@ -59,6 +59,9 @@ SUSPECT = 0.65
 LEAST_EVIDENCE = 14.0
 """Logarithm of how much likelier the best turn is than chance, below which nothing is measured."""
 
+LARGEST_TURN = 2.5
+"""Degrees about one axis from which on the best turn may be an accident at the border of what is tried."""
+
 LARGEST_SPREAD = 0.5
 """Degrees of uncertainty from which on a measurement says nothing."""
 
@@ -91,7 +94,8 @@ class CameraTurn:
     @property
     def reliable(self) -> bool:
         """Whether there was enough to measure it by."""
-        return self.evidence >= LEAST_EVIDENCE and self.uncertainty <= LARGEST_SPREAD
+        sure = self.evidence >= LEAST_EVIDENCE and self.uncertainty <= LARGEST_SPREAD
+        return sure and max(map(abs, self.degrees)) <= LARGEST_TURN
 
     @property
     def suspicious(self) -> bool:

@@ -30,8 +30,8 @@ SIMULATED = (192, 320)
 OWN_CAR = 2.5
 """Metres within which a LiDAR sees the car that carries it."""
 
-SPARSE = 60_000
-"""Points of a scene below which they are drawn twice as large."""
+SPARSE = 6000
+"""Points in a picture below which they are drawn twice as large."""
 
 TRACK = 60
 """Places of the sensor that are drawn at most."""
@@ -179,7 +179,8 @@ def _pictures(scene: Scene, n: int, near: float, far: float) -> Iterator[tuple[s
         yield "picture", image
         yield "depth on it", torch.where(valid, 0.4 * image + 0.6 * colors, 0.4 * image)
     elif len(scene.points):
-        stride = 4 if len(scene.points) < SPARSE and camera.image_size[1] > WIDTH // 2 else 2
+        seen = int(camera.project(scene.points[:, :3])[2].sum())
+        stride = 4 if seen < SPARSE and camera.image_size[1] > WIDTH // 2 else 2
         height, width = (side - side % stride for side in camera.image_size)
         cropped, drawn_on = camera.crop(0, 0, (height, width)), image[:, :height, :width]
         points = scene.points[:, :3]
