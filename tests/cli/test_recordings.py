@@ -136,9 +136,7 @@ def test_a_recording_named_like_a_log_trains_and_is_probed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("recipe", "name"),
     [
-        ("unipad-lidar", "pandaset_002_sequence"),
-        ("unipad-camera", "pandaset_002_sequence"),
-        ("unipad-fusion", "pandaset_002_sequence"),
+        ("unipad-fusion", "pandaset_002_sequence"),  # reads what each sensor's recipe reads
         ("unipad-fusion", "nuscenes_keyframe"),
         ("unipad-fusion", "kitti_000001"),
         ("unipad-lidar", "argoverse2_7fab2350"),

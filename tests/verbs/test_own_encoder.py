@@ -15,7 +15,8 @@ from renderpretrain.transfer import export_encoders, from_modules, load_encoder
 
 SMALL = [
     "--scenes", 2, "--holdout", 1, "--device", "cpu", "--set", "image_size=[64, 96]",
-    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]", "--set", "rays.per_view=8",
+    "--set", "sampler.num_samples=16", "--set", "sampler.num_importance=8",
 ]  # fmt: skip
 
 
@@ -95,7 +96,13 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(recipe, told, mess
 def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path):
     module, out = volumes(), tmp_path / "run"
     before = module.network.weight.clone()
-    settings = {"image_size": [64, 96], "point_cloud_range": [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]}
+    settings = {
+        "image_size": [64, 96],
+        "point_cloud_range": [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8],
+        "rays.per_view": 8,
+        "sampler.num_samples": 16,
+        "sampler.num_importance": 8,
+    }
     few = {"steps": 2, "scenes": 2, "holdout": 1, "device": "cpu"}
     result = rp.pretrain("unipad-lidar", out=out, set=settings, encoder=module, **few)
     assert result.step == 2 and result.table and not torch.equal(module.network.weight, before)
