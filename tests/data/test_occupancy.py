@@ -10,7 +10,7 @@ from renderpretrain import VoxelGrid
 from renderpretrain.data import Boxes, Scene, SceneWindows, SyntheticStreet, collate, label_occupancy
 
 GRID = VoxelGrid((0.0, -2.0, -2.0, 8.0, 2.0, 2.0), (0.5, 0.5, 0.5))
-STREET_RANGE = (-25.6, -25.6, -3.2, 25.6, 25.6, 4.8)
+STREET_RANGE = (-19.2, -19.2, -3.2, 19.2, 19.2, 3.2)
 PARTS = 4
 
 
@@ -114,7 +114,7 @@ def test_labels_are_the_truth_of_synthetic_streets(streets, truth_of, key):
     union = (labels.occupied | truth) & seen
     # The rest is noise that carries returns over a face: 0.02 m on voxels of 0.4 m.
     assert int((labels.occupied & truth & seen).sum()) / int(union.sum()) >= 0.85
-    assert int(seen.sum()) > 50_000
+    assert int(seen.sum()) > 40_000  # 57 and 47 thousand of 147
 
 
 def test_moving_cars_leave_no_trail(streets, truth_of):
