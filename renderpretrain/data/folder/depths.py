@@ -5,25 +5,27 @@ import numpy as np
 from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import MOST_PIXELS, SceneFolderError
 from renderpretrain.data.folder.pictures import DEEP, PICTURE_BYTES, PictureFile, of_another_size, opened
-from renderpretrain.data.folder.schema import DepthLayout
+from renderpretrain.data.folder.schema import DepthLayout, StoredDepths
 from renderpretrain.data.formats.unpacking import inflate
 
 
-def read_depth(entry: PictureFile, scale: float, invalid: list[int] | None) -> np.ndarray:
+def read_depth(entry: PictureFile, stored: StoredDepths) -> np.ndarray:
     """A depth image as float32 metres along the optical axis; 0 where nothing was measured.
 
     Its size is its own: any with the shape of ``entry``'s.
 
     Args:
         entry: The file.
-        scale: Stored units per metre.
-        invalid: Numbers that say that nothing was measured, besides 0. ``None`` is not known: the largest
-            number that fits is taken for one, and remarked.
+        stored: What its numbers mean.
 
     Raises:
         SceneFolderError: As :func:`read_image`.
     """
     values = _integers(entry)
+    if stored.rotated:
+        wide = values.astype(np.uint32)
+        values = (wide >> stored.rotated | wide << (16 - stored.rotated)).astype(np.uint16)
+    scale, invalid = stored.scale, stored.invalid
     if invalid is None:
         invalid = [255 if values.dtype == np.uint8 else DEEP]
         share = float((values == invalid[0]).mean())

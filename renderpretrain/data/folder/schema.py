@@ -4,6 +4,7 @@ Unknown fields are left alone, so that folders may say more than is read here.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -333,6 +334,22 @@ class OutdoorFolder(_Folder):
         return {self.frames[i].scene: i for i in reversed(posed)}
 
 
+@dataclass(frozen=True)
+class StoredDepths:
+    """What the numbers of depth images mean.
+
+    Attributes:
+        scale: Stored units per metre.
+        invalid: Numbers that say that nothing was measured, besides 0. ``None`` is not known: the largest
+            number that fits is taken for one, and remarked.
+        rotated: Bits by which 16-bit numbers were rotated to the left when they were stored.
+    """
+
+    scale: float
+    invalid: list[int] | None = None
+    rotated: int = 0
+
+
 class IndoorFolder(_Folder, Lens, DepthCamera):
     """A ``frames.json`` of the formats ``posed_rgbd`` and ``posed_rgb``."""
 
@@ -341,6 +358,7 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
     intrinsics: Intrinsics | None = None
     extent: Extent | None = None
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
+    depth_rotated: Annotated[int, within("0 to 15 bits", 0, 15)] = 0
     depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
     frames: list[IndoorFrame] = Field(min_length=1)
 
@@ -365,9 +383,11 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
         return self
 
     @property
-    def unmeasured(self) -> list[int] | None:
-        """Stored numbers that are no depth, besides 0; ``None`` if the folder does not say."""
-        return [self.depth_invalid] if isinstance(self.depth_invalid, int) else self.depth_invalid
+    def depths(self) -> StoredDepths:
+        """What the numbers of its depth images mean."""
+        alone = isinstance(self.depth_invalid, int)
+        invalid = [self.depth_invalid] if alone else self.depth_invalid
+        return StoredDepths(self.depth_scale, invalid, self.depth_rotated)  # type: ignore[arg-type]
 
     @cached_property
     def tracked(self) -> list[int]:

@@ -149,7 +149,10 @@ def file_readings(
     if "semseg" in files:
         yield "classes", partial(read_classes, files["semseg"], folder.classes)
     if "depth" in files:
-        yield "depth", partial(read_depth, files["depth"], folder.depth_scale, folder.unmeasured)
+        yield (
+            "depth",
+            partial(read_depth, files["depth"], folder.depths),
+        )
 
 
 def older_readings(

@@ -156,7 +156,7 @@ def read_view(access: FolderAccess, folder: IndoorFolder, view: int, place: Plac
             access.doubt("no depth", access.table, f"{frame_name(frame)}: depth", NO_DEPTH)
         none = torch.zeros(0, 5)
         return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
-    depth = torch.from_numpy(read_depth(files["depth"], folder.depth_scale, folder.unmeasured))
+    depth = torch.from_numpy(read_depth(files["depth"], folder.depths))
     full = (depth.shape[0], depth.shape[1])
     camera = view_camera(folder, view).resize(full)
     depth = registered(depth, frame, camera)

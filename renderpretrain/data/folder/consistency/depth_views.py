@@ -95,7 +95,7 @@ def _read(access: FolderAccess, folder: IndoorFolder, index: int) -> _View | Non
     if file is None or frame.camera_to_world is None:
         return None
     try:
-        depth = torch.from_numpy(read_depth(file, folder.depth_scale, folder.unmeasured))
+        depth = torch.from_numpy(read_depth(file, folder.depths))
     except SceneFolderError:
         return None
     pose = np.array(frame.camera_to_world, dtype=np.float64)
