@@ -18,7 +18,10 @@ Flag = typer.Option
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
     preset: Annotated[str | None, Flag(help="tiny (default) or paper.")] = None,
-    data: Annotated[str | None, Flag(help="synthetic, synthetic-room, folder:PATH; several: +.")] = None,
+    data: Annotated[
+        str | None,
+        Flag(help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +."),
+    ] = None,
     out: Annotated[Path | None, Flag(help="Run folder; runs/RECIPE-PRESET by default.")] = None,
     steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
