@@ -1,6 +1,7 @@
 """Pictures in another light: brightness, contrast, saturation and hue."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,11 +26,11 @@ class ColorChange:
         each: Probability of each of them.
     """
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    each: float = 0.5
+    brightness: int | float = 0.0
+    contrast: int | float = 0.0
+    saturation: int | float = 0.0
+    hue: int | float = 0.0
+    each: int | float = 0.5
 
     @property
     def does_nothing(self) -> bool:
@@ -43,14 +44,15 @@ class ColorChange:
         happens = [chance(draw, self.each) for _ in range(4)]
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         amounts = [uniform(draw, -limit, limit) * there for limit, there in zip(limits, happens, strict=True)]
-        images = _recolored(scene.images, *amounts)
+        images = _recolored(scene.images, amounts)
         if scene.image_valid is not None:
             images = images * scene.image_valid[:, None]
         return replace(scene, images=images)
 
 
-def _recolored(images: Tensor, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
-    """RGB in [0, 1] in another light."""
+def _recolored(images: Tensor, amounts: Sequence[int | float]) -> Tensor:
+    """RGB in [0, 1] in another light: brighter, of more contrast and saturation, of another hue."""
+    brightness, contrast, saturation, hue = amounts
     images = (images + brightness) * (1 + contrast)
     grey = (images * torch.tensor(LUMINANCE)[:, None, None]).sum(-3, keepdim=True)
     images = grey + (images - grey) * (1 + saturation)

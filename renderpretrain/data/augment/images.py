@@ -20,8 +20,8 @@ class ImageChange:
         mirror: Probability that left and right change places; the camera then has a negative focal length.
     """
 
-    zoom: tuple[float, float] = (1.0, 1.0)
-    mirror: float = 0.0
+    zoom: tuple[int | float, int | float] = (1.0, 1.0)
+    mirror: int | float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.zoom

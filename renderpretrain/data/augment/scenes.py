@@ -29,9 +29,9 @@ class Augmentation:
     world: WorldChange = field(default_factory=WorldChange)
     images: ImageChange = field(default_factory=ImageChange)
     colors: ColorChange = field(default_factory=ColorChange)
-    without_colors: float = 0.0
-    without_intensity: float = 0.0
-    without_cameras: float = 0.0
+    without_colors: int | float = 0.0
+    without_intensity: int | float = 0.0
+    without_cameras: int | float = 0.0
 
     @property
     def does_nothing(self) -> bool:
@@ -68,7 +68,7 @@ class Augmentation:
         return _without_some_cameras(scene, self.without_cameras, draw)
 
 
-def _without_some_cameras(scene: Scene, probability: float, draw: torch.Generator) -> Scene:
+def _without_some_cameras(scene: Scene, probability: int | float, draw: torch.Generator) -> Scene:
     """The scene in which some cameras are missing, as ``camera_valid`` says."""
     there = scene.cameras_there
     stays = {n for n in there if not chance(draw, probability)}

@@ -27,14 +27,14 @@ class WorldChange:
         mirror_x, mirror_y: Probability that x, or y, changes its sign.
     """
 
-    turn: float = 0.0
-    turned: float = 1.0
-    tilt: float = 0.0
-    tilted: float = 1.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    mirror_x: float = 0.0
-    mirror_y: float = 0.0
+    turn: int | float = 0.0
+    turned: int | float = 1.0
+    tilt: int | float = 0.0
+    tilted: int | float = 1.0
+    scale: tuple[int | float, int | float] = (1.0, 1.0)
+    shift: int | float = 0.0
+    mirror_x: int | float = 0.0
+    mirror_y: int | float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -65,8 +65,8 @@ class WorldChange:
 def moved_world(
     scene: Scene,
     rotation: Float[Tensor, "3 3"],
-    mirror: tuple[float, float] = (1.0, 1.0),
-    scale: float = 1.0,
+    mirror: tuple[int | float, int | float] = (1.0, 1.0),
+    scale: int | float = 1.0,
     shift: Float[Tensor, "3"] | None = None,
 ) -> Scene:
     """A scene whose points ``p`` are at ``scale * rotation @ (mirror * p) + shift``, cameras and all.
@@ -111,7 +111,7 @@ def moved_world(
     )
 
 
-def _rotation(x: float, y: float, z: float) -> Float[Tensor, "3 3"]:
+def _rotation(x: int | float, y: int | float, z: int | float) -> Float[Tensor, "3 3"]:
     """About z after y after x, degrees."""
     turned = torch.eye(3, dtype=torch.float64)
     for axis, degrees in enumerate((x, y, z)):
@@ -124,7 +124,7 @@ def _rotation(x: float, y: float, z: float) -> Float[Tensor, "3 3"]:
     return turned.float()
 
 
-def _moved_cameras(cameras: Cameras, unit: Tensor, scale: float, shift: Tensor) -> Cameras:
+def _moved_cameras(cameras: Cameras, unit: Tensor, scale: int | float, shift: Tensor) -> Cameras:
     """Cameras in the changed world; of a mirrored one the camera's own x axis is mirrored back."""
     pose = cameras.camera_to_world.clone()
     pose[..., :3, :3] = unit @ pose[..., :3, :3]
@@ -134,7 +134,7 @@ def _moved_cameras(cameras: Cameras, unit: Tensor, scale: float, shift: Tensor) 
     return replace(cameras, camera_to_world=pose)
 
 
-def _moved_boxes(boxes: Boxes, unit: Tensor, scale: float, shift: Tensor) -> Boxes:
+def _moved_boxes(boxes: Boxes, unit: Tensor, scale: int | float, shift: Tensor) -> Boxes:
     """Boxes in the changed world; they stand upright still, their heading that of their length."""
     heading = torch.stack([boxes.yaws.cos(), boxes.yaws.sin(), torch.zeros_like(boxes.yaws)], -1) @ unit.T
     return replace(
@@ -147,7 +147,7 @@ def _moved_boxes(boxes: Boxes, unit: Tensor, scale: float, shift: Tensor) -> Box
 
 
 def _moved_pose(
-    pose: Tensor | None, unit: Tensor, signs: Tensor, scale: float, shift: Tensor
+    pose: Tensor | None, unit: Tensor, signs: Tensor, scale: int | float, shift: Tensor
 ) -> Tensor | None:
     """From the changed world to a global frame that is mirrored and scaled with it: a rigid motion again."""
     if pose is None:
