@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import count
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from renderpretrain.encoders import (
@@ -27,6 +29,9 @@ from renderpretrain.encoders import (
 from renderpretrain.recipes.columns import point_input
 
 T = TypeVar("T")
+
+SESSIONS = count()
+"""Numbers the sessions of this process, as they are numbered in all processes of ``torchrun``."""
 
 
 def agree_on_sparse_backend(recipe: nn.Module, process: "Process") -> str | None:
@@ -171,7 +176,11 @@ def process_session(device: str) -> Iterator[Process]:
         # Its functions keep the group of the moment they were defined, and the group its threads: these would
         # outlive the interpreter, which can abort a process that has finished. So they are defined before.
         import_module("torch.distributed.nn.functional")
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        store, rank, world_size = next(rendezvous("env://"))
+        # The processes of an earlier session left their addresses in the store under the same names.
+        store = dist.PrefixStore(f"session_{next(SESSIONS)}", store)
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         process = Process(rank, world_size, chosen)
