@@ -75,7 +75,7 @@ def test_codes_that_no_pixel_holds_are_refused(tmp_path, codes):
 def test_codes_that_pixels_hold_are_not(tmp_path, codes):
     save(tmp_path, {**write_room(tmp_path), "depth_invalid": codes})
     wanted = None if codes is None else np.atleast_1d(codes).astype(int).tolist()
-    assert read_index(tmp_path).unmeasured == wanted
+    assert read_index(tmp_path).depths.invalid == wanted
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201])
