@@ -27,12 +27,19 @@ def pose_from_quaternion(numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
     length = float(np.linalg.norm(np.clip(values[:4], -2, 2))) if values.shape == (7,) else 0.0
     if not abs(length - 1) <= OFF or not np.isfinite(values).all():
         raise ValueError(f"expected a unit quaternion and a translation, got {brief(list(numbers))}")
-    w, x, y, z = values[:4] / length
     pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
+    pose[:3, :3] = rotations(values[None, :4])[0]
     pose[:3, 3] = values[4:]
     return pose
+
+
+def rotations(quaternions: np.ndarray) -> np.ndarray:
+    """Rotations ``(N, 3, 3)`` of quaternions ``(N, 4)`` w, x, y, z of any length; that of 0 is not finite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True)).T
+        rows = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    return np.moveaxis(np.array(rows), -1, 0)

@@ -10,6 +10,7 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.order import EPOCH
+from renderpretrain.data.formats.quaternions import rotations
 from renderpretrain.data.readers.tables import json_of, rows_of, text_of
 
 KITTI, TUM = 12, 8
@@ -67,17 +68,9 @@ def read_poses(access: FolderAccess, file: str) -> Poses:
     if np.abs(lengths - 1).max() > 0.01:
         line, got = int(np.abs(lengths - 1).argmax()), float(lengths[np.abs(lengths - 1).argmax()])
         raise SceneFolderError(f"{where}: pose {line}: expected a unit quaternion, got a length of {got:g}")
-    poses[:, :3, :3] = rotations(rows[:, 4:] / lengths[:, None])
+    poses[:, :3, :3] = rotations(rows[:, [7, 4, 5, 6]])
     poses[:, :3, 3] = rows[:, 1:4]
     return Poses(in_order=poses.tolist(), stamps=rows[:, 0].tolist())
-
-
-def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """Rotations ``(n, 3, 3)`` of unit quaternions ``(n, 4)``, x, y, z and then the real part."""
-    v, w = quaternions[:, :3], quaternions[:, 3, None, None]
-    # Of a unit quaternion w + v: (w^2 - v.v) I + 2 v v^T + 2 w [v]x; a row of [v]x is an axis times v.
-    cross, lengths = np.cross(np.eye(3)[None], v[:, None]), (v * v).sum(1)[:, None, None]
-    return (w * w - lengths) * np.eye(3) + 2 * v[:, :, None] * v[:, None] + 2 * w * cross
 
 
 def named_stamps(stems: Sequence[str]) -> list[dict[str, float | int]] | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.formats.quaternions import rotations
 from renderpretrain.data.readers.tables import picture_size, rows_of, text_of
 from renderpretrain.data.readers.views import Listing, say_absent
 
@@ -141,12 +142,9 @@ def _pose(poses: np.ndarray, time: float) -> list[list[float]] | None:
     share = min(max(share, 0.0), 1.0)
     first, second = rows[0, 4:], rows[-1, 4:] * (1 if rows[0, 4:] @ rows[-1, 4:] >= 0 else -1)
     quaternion = (1 - share) * first + share * second  # a hundredth of a second apart: as good as on the arc
-    length = np.linalg.norm(quaternion)
-    if not 0.5 < length < 2:
+    if not 0.5 < np.linalg.norm(quaternion) < 2:
         return None
-    x, y, z, w = quaternion / length
     pose = np.eye(4)
     pose[:3, 3] = (1 - share) * rows[0, 1:4] + share * rows[-1, 1:4]
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    pose[:3, :3] = np.eye(3) + 2 * w * cross + 2 * cross @ cross
+    pose[:3, :3] = rotations(quaternion[None, [3, 0, 1, 2]])[0]
     return pose.tolist()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from renderpretrain.data import SceneFolder, SceneFolderError, open_data
+from renderpretrain.data.formats.quaternions import rotations
 from renderpretrain.data.opened import word_of
 from renderpretrain.data.readers import READERS
-from renderpretrain.data.readers.lidar_poses import named_stamps, rotations
+from renderpretrain.data.readers.lidar_poses import named_stamps
 from tests.data import format_files
 from tests.data.readers.kitti_files import numbers, one_step, save_text, turn
 
@@ -115,7 +116,7 @@ def test_quaternions_turn_as_exponentials_do():
     axis = np.array([2.0, -1.0, 0.5]) / np.linalg.norm([2.0, -1.0, 0.5])
     for angle in (0.0, 0.7, 3.0, -2.0):
         generator = torch.from_numpy(np.cross(axis, np.eye(3)).T * angle)
-        quaternion = np.r_[axis * np.sin(angle / 2), np.cos(angle / 2)]
+        quaternion = np.r_[np.cos(angle / 2), axis * np.sin(angle / 2)]
         found = torch.from_numpy(rotations(quaternion[None])[0])
         assert_close(found, torch.linalg.matrix_exp(generator))
 

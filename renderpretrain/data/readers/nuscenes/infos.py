@@ -11,8 +11,8 @@ from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.reader import UnreadFrame
 from renderpretrain.data.formats.pickles import load_pickle
+from renderpretrain.data.formats.quaternions import rotations
 from renderpretrain.data.readers.nuscenes.names import CAMERAS, COLUMNS, DETECTED, LIDAR, OWN_VEHICLE
-from renderpretrain.data.readers.nuscenes.tables import rotations
 from renderpretrain.data.readers.tables import TABLE_BYTES, picture_size
 
 LONG = ("car", "truck", "bus", "trailer")

@@ -9,6 +9,7 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.formats.quaternions import rotations
 from renderpretrain.data.readers.json_rows import (
     numbers_of,
     streamed_rows,
@@ -279,15 +280,3 @@ def poses_of(rows: list[dict[str, Any]], where: str) -> np.ndarray:
     poses[:, :3, 3] = numbers_of(rows, "translation", 3, where)
     poses[:, 3, 3] = 1
     return poses
-
-
-def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """``(N, 3, 3)`` from quaternions w, x, y, z of any length; not finite where that is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True)).T
-        rows = [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    return np.moveaxis(np.array(rows), -1, 0)
