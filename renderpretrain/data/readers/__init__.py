@@ -11,6 +11,7 @@ from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
 from renderpretrain.data.readers.rgbd import RGBD
 from renderpretrain.data.readers.scannet import SCANNET
+from renderpretrain.data.readers.structured3d import STRUCTURED3D
 from renderpretrain.data.readers.sunrgbd import SUNRGBD
 from renderpretrain.data.readers.waymo import WAYMO
 
@@ -27,6 +28,7 @@ READERS: dict[str, Reader] = {
         PANDASET,
         RGBD,
         SCANNET,
+        STRUCTURED3D,
         SUNRGBD,
         WAYMO,
     )
