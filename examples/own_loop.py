@@ -27,14 +27,14 @@ run = {"seed": SEED, "scenes": len(streets)}
 resume = training.newest_checkpoint(folder.checkpoints) is not None
 with folder.claimed(resume=resume), training.process_session("auto") as process:
     recipe.to(process.device).train()
-    done = 0
+    begun = training.Progress()
     if resume:
-        done = training.resume_training(folder.checkpoints, recipe, optimizer, steps=40, **run)
+        begun = training.resume_training(folder.checkpoints, recipe, optimizer, steps=40, **run)
     about = rp.runs.describe_objects(recipe, streets, optimization, holdout=HELD_OUT, seed=SEED)
     folder.prepare(about, resume=resume)  # `eval`, `render` and `export` take the folder
     # All randomness follows from seed and step: which scenes, and what is hidden and drawn of them.
-    batches = training.MicroBatches(streets, len(trained), SEED, optimization.batch_size)
-    for step in range(done + 1, upto + 1):
+    batches = training.MicroBatches(streets, len(trained), SEED, optimization.batch_size, begun=begun)
+    for step in range(begun.step + 1, upto + 1):
         training.seed_generators(SEED, step, process.rank)  # for dropout
         training.set_step(optimizer, optimization, step - 1)  # learning rates
         terms = recipe(batches[step - 1].to(process.device))
@@ -46,6 +46,6 @@ with folder.claimed(resume=resume), training.process_session("auto") as process:
         training.append_row(folder.metrics, {"step": step, "loss": sum(losses.values()), **losses})
         print(f"step {step}  " + "  ".join(f"{name} {loss:.6f}" for name, loss in losses.items()))
         if step % 10 == 0 or step == upto:
-            state = training.training_state(recipe, optimizer, step=step, **run)
+            state = training.training_state(recipe, optimizer, progress=batches.progress(step), **run)
             print(training.save_checkpoint(folder.checkpoints, step, state))
     print(training.evaluate(recipe, streets, held_out, process=process, num_rays=128))

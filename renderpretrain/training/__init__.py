@@ -13,7 +13,13 @@ from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult
 from renderpretrain.training.metrics import Change, append_row, changes, read_rows
-from renderpretrain.training.order import MicroBatches, held_out_batch, sample_seeds, seed_generators
+from renderpretrain.training.order import (
+    MicroBatches,
+    Progress,
+    held_out_batch,
+    sample_seeds,
+    seed_generators,
+)
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.training.prefetch import prefetch
 from renderpretrain.training.run import RunOptions
@@ -32,6 +38,7 @@ __all__ = [
     "FitResult",
     "MicroBatches",
     "Process",
+    "Progress",
     "RowMeans",
     "RunFolder",
     "RunOptions",

@@ -15,6 +15,7 @@ from renderpretrain.training.distributed import agree_on_sparse_backend, process
 from renderpretrain.training.guards import CheckpointClock, stop_signals
 from renderpretrain.training.loop import Stepper, StepRecord, runs_in_bfloat16
 from renderpretrain.training.metrics import Change, changes, read_rows
+from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import check_overlap, measure_overlap
 from renderpretrain.training.preflight import without_bad_frames
 from renderpretrain.training.run import Run, RunOptions
@@ -51,7 +52,8 @@ def fit(
     """Train a recipe and leave a run folder.
 
     What a step sees follows from the seed and the step alone, so a resumed run repeats the uninterrupted one
-    (to the bit on a CPU), and ``n`` processes do what one does with ``n`` times the batch. Works under
+    (to the bit on a CPU), and ``n`` processes do what one does with ``n`` times the batch. A run that is
+    resumed with another global batch says so, and goes on at the next sample of the same order. Works under
     ``torchrun``. SIGTERM, SIGINT and SIGHUP end the run after its step, with a checkpoint. What is refused is
     refused before anything is written.
 
@@ -92,30 +94,31 @@ def fit(
         optimizer = build_optimizer(recipe, optimization)
         report = held.enter_context(progress_report(optimization.steps, quiet=not process.is_main))
         run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
-        start = run.resume() if options.resume else 0
+        order = run.order(run.resume() if options.resume else Progress())
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
-        run.open_folder(start)
-        for line in (remark, _precision(run), agree_on_sparse_backend(recipe, process)):
-            if line:
-                report(start, line)
+        run.open_folder(order.begun.step)
+        remarks = (remark, _precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process))
+        for line in filter(None, remarks):
+            report(order.begun.step, line)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
-        step = _train(run, stepper, start)
+        step = _train(run, stepper, order)
         table = changes(read_rows(folder.metrics))
     stopped_by = (request.signal or "another process") if step < optimization.steps else None
     return FitResult(folder, step, stopped_by, table, process.is_main)
 
 
-def _train(run: Run, stepper: Stepper, start: int) -> int:
-    """Take the steps after ``start``; returns how many updates the recipe has seen.
+def _train(run: Run, stepper: Stepper, order: MicroBatches) -> int:
+    """Take the steps that are left; returns how many updates the recipe has seen.
 
     A step is read after the next one has been taken, which keeps a GPU's queue full, unless something is due.
     """
     run.recipe.train()
+    start = order.begun.step
     if not run.is_evaluated(start):
         run.evaluate_and_draw(start)
     steps, clock = run.optimization.steps, CheckpointClock(run.optimization.checkpoint_minutes)
     unread: StepRecord | None = None
-    with closing(run.batches(start)) as batches:
+    with closing(run.prepared(order)) as batches:
         stepper.restart_clock()
         for step in range(start + 1, steps + 1):
             overdue = run.process.is_main and clock.is_overdue()
@@ -127,13 +130,13 @@ def _train(run: Run, stepper: Stepper, start: int) -> int:
                 results.append(run.log(stepper.read(record)))
                 unread = None
                 stop = any(result.stop for result in results)
-                if run.save(step, asked=stop or any(result.checkpoint for result in results)):
+                if run.save(order.progress(step), asked=stop or any(result.checkpoint for result in results)):
                     clock.restart()
                 if stop and step < steps:
                     return step
                 run.evaluate_and_draw(step)
                 stepper.restart_clock()
-    run.save_final()
+    run.save_final(order.progress(steps))
     return steps
 
 
@@ -142,6 +145,20 @@ def _precision(run: Run) -> str:
     if run.optimization.precision != "bf16" or runs_in_bfloat16(run.optimization, run.process.device.type):
         return ""
     return "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe"
+
+
+def _other_batch(order: MicroBatches) -> str:
+    """What is worth a word where a resumed run has another global batch; empty if it has the same."""
+    before, now = order.begun.global_batch, order.global_batch
+    if before is None or before == now:
+        return ""
+    parts, left = divmod(before, order.world_size * order.batch_size)
+    product = f"batch_size {order.batch_size} x accumulate {order.accumulate} x {order.world_size} ranks"
+    cure = "" if left else f"; optimization.accumulate={parts} keeps {before}"
+    return (
+        f"global batch: {now} samples a step ({product}), {before} until step {order.begun.step}; the order "
+        f"goes on at its next sample, and rates stay as they are{cure}"
+    )
 
 
 def check_split(dataset: SceneDataset, holdout: int) -> None:

@@ -1,7 +1,8 @@
 """Which scenes a step sees, and with which random numbers: a pure function of (seed, step, position).
 
-Nothing here depends on how many processes share a step or on what ran before, so a resumed or data-parallel
-run sees exactly what the uninterrupted single process saw.
+Nothing here depends on how many processes share a step or prepare it, so a resumed or data-parallel run sees
+exactly what the uninterrupted single process saw. What ran before counts only where a step's global batch
+changes on the way: the order goes on at the next sample (:class:`Progress`), none left out or seen twice.
 """
 
 from collections.abc import Callable
@@ -57,6 +58,21 @@ def held_out_batch(dataset: SceneDataset, *indices: int) -> Batch:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: Updates done.
+        samples: How many they saw, over all processes; ``None`` if all were of the present number.
+        global_batch: Samples of the last of them; ``None`` if that is not known.
+    """
+
+    step: int = 0
+    samples: int | None = None
+    global_batch: int | None = None
+
+
+@dataclass(frozen=True)
 class MicroBatches:
     """The batches one process gets: item ``k`` belongs to step ``k // accumulate + 1``.
 
@@ -71,6 +87,7 @@ class MicroBatches:
             ``accumulate * world_size * batch_size`` samples.
         augment: Changes a scene by its sample's seed, such as
             :class:`~renderpretrain.data.augment.Augmentation`; ``None`` leaves scenes as they are.
+        begun: What steps of another global batch did before; the order goes on after their samples.
     """
 
     dataset: SceneDataset
@@ -81,12 +98,23 @@ class MicroBatches:
     rank: int = 0
     world_size: int = 1
     augment: Callable[[Scene, int], Scene] | None = None
+    begun: Progress = Progress()
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of a step, over all processes."""
+        return self.accumulate * self.world_size * self.batch_size
+
+    def progress(self, step: int) -> Progress:
+        """How far the run has come after a step, no earlier than where it began."""
+        before = self.begun.step * self.global_batch if self.begun.samples is None else self.begun.samples
+        return Progress(step, before + (step - self.begun.step) * self.global_batch, self.global_batch)
 
     def __getitem__(self, index: int) -> Batch:
         """Batch ``index`` of this process."""
         step, part = divmod(index, self.accumulate)
         first = (part * self.world_size + self.rank) * self.batch_size
-        start = step * self.accumulate * self.world_size * self.batch_size + first
+        start = (self.progress(step).samples or 0) + first
         positions = range(start, start + self.batch_size)
         scenes = [self.dataset[scene_index(p, self.num_scenes, self.seed)] for p in positions]
         seeds = sample_seeds(self.seed, step + 1, first, self.batch_size)

@@ -29,7 +29,7 @@ from renderpretrain.training.metrics import (
     missing_steps,
     read_rows,
 )
-from renderpretrain.training.order import MicroBatches
+from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import measure_overlap
 from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.training_state import resume_training, training_state
@@ -117,14 +117,14 @@ class Run:
         border = len(everything) - self.options.holdout
         return everything[:border], everything[border:]
 
-    def resume(self) -> int:
-        """Give recipe and optimiser what the newest checkpoint holds; writes nothing. Returns its step.
+    def resume(self) -> Progress:
+        """Give recipe and optimiser what the newest checkpoint holds; writes nothing. Returns how far it got.
 
         Raises:
             ValueError: If there is none, it cannot be read, or it does not fit this run; or the log cannot be
                 read.
         """
-        step = resume_training(
+        begun = resume_training(
             self.folder.checkpoints,
             self.recipe,
             self.optimizer,
@@ -133,7 +133,7 @@ class Run:
             scenes=len(self.dataset),
         )
         read_rows(self.folder.metrics)
-        return step
+        return begun
 
     def open_folder(self, start: int) -> None:
         """Write what is known before the first step, and forget what was logged past ``start``.
@@ -148,23 +148,27 @@ class Run:
                 for first, last in missing_steps(rows, start):
                     self.report(start, f"{self.folder.metrics}: the rows of steps {first} to {last} are lost")
 
-    def batches(self, start: int) -> Generator[Batch, None, None]:
-        """This process's batches of the steps after ``start``, prepared as suits the device."""
-        device, workers, parts = self.process.device, self.options.workers, self.optimization.accumulate
-        if workers is None:
-            workers = default_workers(device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        batches = MicroBatches(
+    def order(self, begun: Progress) -> MicroBatches:
+        """The batches that this process learns from, of a run that has come so far."""
+        return MicroBatches(
             self.dataset,
             len(self.split[0]),
             self.options.seed,
             self.optimization.batch_size,
-            parts,
+            self.optimization.accumulate,
             self.process.rank,
             self.process.world_size,
             self.options.augment or augmentation_of(settings_of(self.recipe)),
+            begun,
         )
-        indices = range(start * parts, self.optimization.steps * parts)
-        return prefetch(batches, indices, workers, pin=device.type == "cuda")
+
+    def prepared(self, order: MicroBatches) -> Generator[Batch, None, None]:
+        """Batches of the steps that are left, prepared as suits the device."""
+        device, workers, parts = self.process.device, self.options.workers, order.accumulate
+        if workers is None:
+            workers = default_workers(device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        indices = range(order.begun.step * parts, self.optimization.steps * parts)
+        return prefetch(order, indices, workers, pin=device.type == "cuda")
 
     def is_due(self, step: int) -> bool:
         """Whether something happens after this step."""
@@ -232,18 +236,20 @@ class Run:
             device=self.process.device,
         )
 
-    def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint holds after a step."""
-        seed, scenes, told = self.options.seed, len(self.dataset), self.description.as_tree()
-        return training_state(self.recipe, self.optimizer, step=step, seed=seed, scenes=scenes, config=told)
+    def state(self, progress: Progress) -> dict[str, Any]:
+        """What a checkpoint holds of a run that has come so far."""
+        run: dict[str, Any] = {"seed": self.options.seed, "scenes": len(self.dataset)}
+        run |= {"config": self.description.as_tree()}
+        return training_state(self.recipe, self.optimizer, progress=progress, **run)
 
-    def save(self, step: int, *, asked: bool) -> bool:
+    def save(self, progress: Progress, *, asked: bool) -> bool:
         """Write a checkpoint where the step is due for it, or it is asked for; returns whether it was.
 
         Raises:
             FloatingPointError: If a weight is not finite; nothing is written then.
             OSError: If it cannot be written.
         """
+        step = progress.step
         due = asked or step == self.optimization.steps or step % self.optimization.checkpoint_every == 0
         if due:
             self.check_finite(step)
@@ -251,24 +257,23 @@ class Run:
             with self.process.together():
                 if self.process.is_main:
                     flush_rows(self.folder.metrics)
-                    path = save_checkpoint(self.folder.checkpoints, step, self.state(step))
+                    path = save_checkpoint(self.folder.checkpoints, step, self.state(progress))
             if self.process.is_main and self.options.on_checkpoint:
                 self.options.on_checkpoint(step, path)
         return due
 
-    def save_final(self) -> None:
+    def save_final(self, progress: Progress) -> None:
         """Write ``final.pt``: the weights after the last step, with batch norms measured on whole scenes.
 
         Raises:
             FloatingPointError: If a weight is not finite; nothing is written then.
             OSError: If it cannot be written.
         """
-        steps = self.optimization.steps
         with statistics_of(self.recipe, self.encode_unmasked()):
-            self.check_finite(steps)
+            self.check_finite(progress.step)
             with self.process.together():
                 if self.process.is_main:
-                    state = self.state(steps)
+                    state = self.state(progress)
                     del state["optimizer"]
                     save_final(self.folder.checkpoints, state)
 

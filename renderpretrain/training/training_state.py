@@ -11,6 +11,7 @@ from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.runs.folder import versions
 from renderpretrain.storage.weights import check_weights
 from renderpretrain.training.guards import non_finite
+from renderpretrain.training.order import Progress
 
 
 class _Refused(ValueError):
@@ -21,7 +22,7 @@ def training_state(
     recipe: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    step: int,
+    progress: Progress,
     seed: int,
     scenes: int,
     config: Mapping[str, Any] | None = None,
@@ -31,13 +32,15 @@ def training_state(
     Args:
         recipe: Its weights and buffers are kept.
         optimizer: Its state is kept by the names of parameters; see :func:`optimizer_state`.
-        step: Updates done.
+        progress: Updates done, and the samples that they saw.
         seed: Of the run.
         scenes: How many the data set has, held-out ones included: the order of scenes depends on it.
         config: Plain values that describe the run.
     """
     return {
-        "step": step,
+        "step": progress.step,
+        "samples": progress.samples,
+        "global_batch": progress.global_batch,
         "model": recipe.state_dict(),
         "config": dict(config or {}),
         "seed": seed,
@@ -49,7 +52,7 @@ def training_state(
 
 def resume_training(
     folder: Path, recipe: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int, seed: int, scenes: int
-) -> int:
+) -> Progress:
     """Give recipe and optimiser what the newest checkpoint in a folder holds; writes nothing.
 
     Args:
@@ -61,7 +64,7 @@ def resume_training(
         scenes: How many the data set has.
 
     Returns:
-        Updates done.
+        Updates done, and the samples that they saw, after which the order goes on.
 
     Raises:
         ValueError: If there is no checkpoint, it cannot be read, or it does not fit.
@@ -80,7 +83,7 @@ def resume_training(
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"resume: {path} does not fit this recipe and configuration ({reason})") from error
-    return int(state["step"])
+    return Progress(int(state["step"]), state.get("samples"), state.get("global_batch"))
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

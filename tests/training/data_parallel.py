@@ -1,17 +1,24 @@
-"""Started by ``torchrun`` in a test: one short run with the batch size and folder of its arguments."""
+"""Started by ``torchrun`` in a test: short runs one after the other, in folders of their names."""
 
+import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
 from stand_in import Points, StandIn, optimization
 
-from renderpretrain.data import SyntheticStreet
+from renderpretrain.data import SyntheticStreet, open_data
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import RunOptions, fit
 
 RATE = 1e-4
+RUNS = {"stand-in": 8, "unipad-lidar": 2}
+"""What is trained, and for how many steps."""
+
+STREAM_STEPS, STREAM_POINTS = 11, 300
+"""Of a run on shards, which is stopped after a few; all of its scenes have so many points."""
 
 
 def still_recipe():
@@ -45,7 +52,7 @@ def unipad():
     return recipe
 
 
-def short_run(out, batch_size, name="stand-in"):
+def short_run(out, batch_size, name):
     settings = optimization(batch_size=batch_size, accumulate=2, lr=RATE)
     options = RunOptions(holdout=2, device="cpu")
     if name == "stand-in":
@@ -53,6 +60,37 @@ def short_run(out, batch_size, name="stand-in"):
     settings = settings.model_copy(update={"steps": 2})
     street = SyntheticStreet(10, image_size=(64, 96), points_per_beam=100, with_truth=False)
     return fit(unipad(), street, settings, out=out, options=options)
+
+
+def stream_run(out, shards, batch_size, *, stop=False, **options):
+    """A run on shards; what each step of this process saw is noted beside the run's folder.
+
+    Args:
+        out: The run's folder.
+        shards: The folder of the shards.
+        batch_size: Of this process.
+        stop: Whether the main process is told to end after the second step, as a cluster tells it.
+        options: Of the run.
+    """
+    seen = []
+
+    def note(recipe, batches):
+        sums = batches[0].points.columns().double().sum((1, 2))
+        rows = zip(batches[0].names, batches[0].seeds.tolist(), sums.tolist(), strict=True)
+        seen.append(list(rows))
+
+    def on_step(step, row):
+        if stop and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = still_recipe()
+    recipe.register_forward_pre_hook(note)
+    settings = optimization(batch_size=batch_size, steps=STREAM_STEPS, checkpoint_every=100)
+    dataset = open_data(f"shards:{shards}?max_points={STREAM_POINTS}")
+    told = RunOptions(device="cpu", on_step=on_step, **options)
+    result = fit(recipe, dataset, settings, out=out, options=told)
+    Path(f"{out}.{os.environ.get('RANK', 0)}.seen").write_text(json.dumps(seen))
+    return result
 
 
 def threads_of_gloo():
@@ -63,5 +101,8 @@ def threads_of_gloo():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    short_run(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    folder, shards = map(Path, sys.argv[1:])
+    for name in RUNS:
+        short_run(folder / name, 2, name)
+    assert stream_run(folder / "stream", shards, 1, stop=True).stopped_by
     assert not threads_of_gloo()

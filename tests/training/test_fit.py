@@ -10,6 +10,7 @@ from stand_in import Points, StandIn, optimization
 
 from renderpretrain.runs import read_description
 from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
+from renderpretrain.training.order import scene_index
 
 
 def rows_of(result):
@@ -165,6 +166,23 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     rows = first.folder.metrics.read_text()
     assert run(tmp_path, resume=True).table == first.table
     assert first.folder.metrics.read_text() == rows
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_goes_on_with_another_global_batch_at_its_next_sample(tmp_path, capsys, workers):
+    seen, recipe = [], StandIn()
+    recipe.register_forward_pre_hook(lambda module, batches: seen.extend(batches[0].names))
+    run(tmp_path, recipe=recipe, steps=3, batch_size=4, hooks={"workers": workers})
+    run(tmp_path, recipe=recipe, steps=9, batch_size=2, resume=True, hooks={"workers": workers})
+    order = [f"scene-{scene_index(position, 5, seed=0)}" for position in range(3 * 4 + 7 * 2)]
+    assert seen == order[:24]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "global batch" in line]
+    assert line == (
+        "[3/9] global batch: 2 samples a step (batch_size 2 x accumulate 1 x 1 ranks), 4 until step 3; the "
+        "order goes on at its next sample, and rates stay as they are; optimization.accumulate=2 keeps 4"
+    )
+    run(tmp_path, recipe=recipe, steps=10, batch_size=2, resume=True)
+    assert seen == order and "global batch" not in capsys.readouterr().out
 
 
 def test_accumulation_and_a_large_batch_agree(tmp_path):

@@ -4,7 +4,7 @@ from stand_in import Points
 from torch.testing import assert_close
 
 from renderpretrain.data.augment import Augmentation, WorldChange
-from renderpretrain.training.order import MicroBatches, sample_seeds, scene_index
+from renderpretrain.training.order import MicroBatches, Progress, sample_seeds, scene_index
 from renderpretrain.training.prefetch import prefetch
 
 
@@ -43,6 +43,23 @@ def test_accumulated_batches_are_one_large_batch():
     small = MicroBatches(Points(), 7, seed=1, batch_size=2, accumulate=2)
     assert large[3].names == small[6].names + small[7].names
     assert torch.equal(large[3].seeds, torch.cat([small[6].seeds, small[7].seeds]))
+
+
+def test_an_order_goes_on_at_the_next_sample_whatever_a_step_holds():
+    one_by_one = [scene_index(p, 7, seed=1) for p in range(40)]
+    seen, begun = [], Progress()
+    for batch_size, accumulate, world_size, steps in ((2, 1, 2, 3), (1, 3, 1, 4), (5, 1, 1, 2)):
+        ranks = [
+            MicroBatches(Points(), 7, 1, batch_size, accumulate, rank, world_size, begun=begun)
+            for rank in range(world_size)
+        ]
+        for index in range(begun.step * accumulate, (begun.step + steps) * accumulate):
+            seen += [name for process in ranks for name in process[index].names]
+        begun = ranks[0].progress(begun.step + steps)
+    assert begun == Progress(3 + 4 + 2, 12 + 12 + 10, 5)
+    assert seen == [f"scene-{index}" for index in one_by_one[:34]]
+    seeds = [sample_seeds(1, step, 0, 4) for step in range(1, 10)]
+    assert len(torch.cat(seeds).unique()) == 36  # steps of whatever size share no random numbers
 
 
 def test_prefetching_changes_neither_order_nor_content():
