@@ -37,7 +37,9 @@ def pretrain(
     init: Annotated[
         Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
     ] = None,
-    resume: Annotated[bool, Flag("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, Flag("--resume", help="Go on from the newest checkpoint in --out, or begin if there is none.")
+    ] = False,
     skip_bad: Annotated[bool, Flag("--skip-bad", help="Leave out frames that are bad.")] = False,
     encoder: Annotated[
         list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")

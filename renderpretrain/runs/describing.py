@@ -58,7 +58,7 @@ def describe_run(
         known = saved.get("data")
         given["data"] = known if known in before else absolute(given["data"])
     if "init" in given:
-        given["init"] = _encoders_at(Path(given["init"]), resumed=bool(saved))
+        given["init"] = _encoders_at(Path(given["init"]), saved)
     told = {**saved, **given, "recipe": name}
     check_flags(told, "")
     check_same(told, saved)
@@ -206,12 +206,13 @@ def _check_scenes(entry: Entry, data: str, scenes: int | None) -> None:
         )
 
 
-def _encoders_at(init: Path, *, resumed: bool) -> str:
-    """The same file or run folder from wherever the run is looked at later."""
-    if resumed:
+def _encoders_at(init: Path, saved: Tree) -> str:
+    """The same file or run folder from wherever the run is looked at later; a resumed run has read it."""
+    path = str(init.expanduser().resolve())
+    if saved and path != saved.get("init"):
         raise ValueError(
             f"init: a resumed run goes on with the weights of its checkpoint; leave out --init {init}"
         )
-    if not init.expanduser().exists():
+    if not saved and not init.expanduser().exists():
         raise ValueError(f"init: expected a file of encoders or a run folder, found nothing at {init}")
-    return str(init.expanduser().resolve())
+    return path

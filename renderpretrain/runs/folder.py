@@ -62,6 +62,11 @@ class RunFolder:
         """Who trains in the folder, while somebody does."""
         return self.path / "lock"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return newest_checkpoint(self.checkpoints) is not None
+
     def check(self, *, resume: bool) -> None:
         """Refuse a folder that is in use, that training would overwrite, or that has nothing to resume.
 

@@ -4,11 +4,12 @@ A step's global batch is ``batch_size * accumulate`` samples of every process.
 """
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import count
 from typing import TypeVar
 
 import torch
@@ -29,9 +30,6 @@ from renderpretrain.encoders import (
 from renderpretrain.recipes.columns import point_input
 
 T = TypeVar("T")
-
-SESSIONS = count()
-"""Numbers the sessions of this process, as they are numbered in all processes of ``torchrun``."""
 
 
 def agree_on_sparse_backend(recipe: nn.Module, process: "Process") -> str | None:
@@ -162,6 +160,35 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def _unused_names(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """A store of the same processes in which nothing stands yet.
+
+    ``torchrun`` keeps its store when it starts processes again, and with it the addresses of those that have
+    ended: who reads one fails to connect, or waits. So the first process makes up a name, and tells it to
+    each that asks under a name of its own. What those asked that have ended is answered, too; nobody listens.
+
+    Raises:
+        TimeoutError: If not all processes come.
+    """
+    if rank > 0:
+        question = uuid.uuid4().hex
+        store.set(f"question of {rank}", question)
+        session = store.get(question).decode()
+        store.set(f"{session} is known to {rank}", "")
+        return dist.PrefixStore(session, store)
+    session, waiting = uuid.uuid4().hex, set(range(1, world_size))
+    deadline = time.monotonic() + dist.default_pg_timeout.total_seconds()
+    while waiting:
+        asking = [other for other in waiting if store.check([f"question of {other}"])]
+        for other in asking:
+            store.set(store.get(f"question of {other}").decode(), session)
+        waiting -= {other for other in asking if store.check([f"{session} is known to {other}"])}
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"torchrun: {len(waiting)} of {world_size} processes did not come")
+        time.sleep(0.01)
+    return dist.PrefixStore(session, store)
+
+
 @contextmanager
 def process_session(device: str) -> Iterator[Process]:
     """Join the processes that ``torchrun`` started, if it did; leave together.
@@ -177,8 +204,7 @@ def process_session(device: str) -> Iterator[Process]:
         # outlive the interpreter, which can abort a process that has finished. So they are defined before.
         import_module("torch.distributed.nn.functional")
         store, rank, world_size = next(rendezvous("env://"))
-        # The processes of an earlier session left their addresses in the store under the same names.
-        store = dist.PrefixStore(f"session_{next(SESSIONS)}", store)
+        store = _unused_names(store, rank, world_size)
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:

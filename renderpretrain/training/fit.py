@@ -1,7 +1,7 @@
 """``fit``: train a recipe on scenes and leave a run folder."""
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -9,9 +9,9 @@ from torch import nn
 from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.settings import OptimizationConfig
-from renderpretrain.runs import RunDescription, RunFolder, describe_objects
+from renderpretrain.runs import RunDescription, RunFolder, describe_objects, newest_checkpoint
 from renderpretrain.training.console import progress_report
-from renderpretrain.training.distributed import agree_on_sparse_backend, process_session
+from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import CheckpointClock, stop_signals
 from renderpretrain.training.loop import Stepper, StepRecord, runs_in_bfloat16
 from renderpretrain.training.metrics import Change, changes, read_rows
@@ -62,13 +62,14 @@ def fit(
             :class:`~renderpretrain.recipes.RendersRays`.
         dataset: The same index always gives the same scene.
         optimization: Batch size counts scenes per process.
-        out: The run's folder: new or empty, unless the run is resumed.
+        out: The run's folder: new or empty, unless the run is resumed. Processes on several machines see it
+            at the same path.
         options: How to carry it out.
 
     Raises:
-        ValueError: If the folder holds files or is in use, nothing can be resumed, the split leaves no scene
-            to train on, the recipe is none, its ranges and the data have nothing in common, or frames of a
-            scene folder are bad or lack what it needs (``RunOptions.check_data``, ``skip_bad``).
+        ValueError: If the folder holds files or is in use, what is there does not fit, the split leaves no
+            scene to train on, the recipe is none, its ranges and the data have nothing in common, or frames
+            of a scene folder are bad or lack what it needs (``RunOptions.check_data``, ``skip_bad``).
         OSError: If the folder or a checkpoint cannot be written.
         FloatingPointError: If a loss term, the gradient or a weight is not finite; names the step, and the
             term and the samples, or the weight.
@@ -79,15 +80,13 @@ def fit(
     check_seed(options.seed)
     check_recipe(recipe, options.holdout)
     with process_session(options.device) as process, stop_signals() as request, ExitStack() as held:
-        with process.together():
-            if process.is_main:
-                folder.check(resume=options.resume)
+        options, *remarks = _checked(options, folder, process)
         described = _described(recipe, dataset, optimization, options)
         dataset, described = without_bad_frames(recipe, dataset, described, folder, options, process.is_main)
         check_split(dataset, options.holdout)
         recipe.to(process.device)
         overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
-        remark = check_overlap(overlap, recipe)
+        remarks.append(check_overlap(overlap, recipe))
         with process.together():
             if process.is_main:
                 held.enter_context(folder.claimed(resume=options.resume))
@@ -97,7 +96,7 @@ def fit(
         order = run.order(run.resume() if options.resume else Progress())
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(order.begun.step)
-        remarks = (remark, _precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process))
+        remarks += [_precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process)]
         for line in filter(None, remarks):
             report(order.begun.step, line)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
@@ -138,6 +137,37 @@ def _train(run: Run, stepper: Stepper, order: MicroBatches) -> int:
                 stepper.restart_clock()
     run.save_final(order.progress(steps))
     return steps
+
+
+def _checked(options: RunOptions, folder: RunFolder, process: Process) -> tuple[RunOptions, str]:
+    """The options, which do not resume where there is nothing; and what is said of that."""
+    begins = options.resume and not has_begun(folder, process)
+    options = replace(options, resume=options.resume and not begins)
+    with process.together():
+        if process.is_main:
+            folder.check(resume=options.resume)
+    return options, nothing_to_resume(folder) if begins else ""
+
+
+def nothing_to_resume(folder: RunFolder) -> str:
+    """What is said of a run that is to go on and has nothing to go on from."""
+    return f"resume: no checkpoint in {folder.path}, so the run begins"
+
+
+def has_begun(folder: RunFolder, process: Process) -> bool:
+    """Whether there is a checkpoint to go on from, as all processes see it.
+
+    Raises:
+        ValueError: If they do not see the same.
+    """
+    newest = newest_checkpoint(folder.checkpoints)
+    seen = process.collect(("none" if newest is None else newest.name,))
+    if len(set(seen)) > 1:
+        raise ValueError(
+            f"out: expected all processes to see the same checkpoints in {folder.path}, which must be on a "
+            f"file system that all machines share; the newest of each process is {', '.join(seen)}"
+        )
+    return newest is not None
 
 
 def _precision(run: Run) -> str:

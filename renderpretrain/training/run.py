@@ -44,7 +44,8 @@ class RunOptions:
         holdout: The last so many scenes are never trained on, only evaluated.
         seed: Of the order of scenes and of every sample's random numbers.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        resume: Go on from the newest checkpoint in the run's folder.
+        resume: Go on from the newest checkpoint in the run's folder; begin, and say so, where there is none.
+            So the same call starts a run and takes it up again after an interruption.
         workers: Processes that prepare batches; 0 prepares them between the steps, ``None`` means that on a
             CPU and a few processes for a GPU.
         check_data: Look at all frames of the scene folders in the data set before anything is written; what

@@ -26,6 +26,7 @@ from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
 from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.terminal import printable
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
+from renderpretrain.training.fit import nothing_to_resume
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.transfer import initialize_encoders
 from renderpretrain.verbs.preflight import check_recordings
@@ -59,6 +60,11 @@ class Pretraining:
     warn: PrintLine = field(default=_warn)
 
     @property
+    def resumes(self) -> bool:
+        """Whether a run goes on: that is asked for, and it has a checkpoint."""
+        return self.resume and RunFolder(self.folder).has_begun
+
+    @property
     def folder(self) -> Path:
         """The folder that the run will fill."""
         name = f"{self.recipe}-{self.preset or 'tiny'}"
@@ -78,19 +84,22 @@ class Pretraining:
         updates += self.settings
         names = ("preset", "data", "seed", "init", "holdout", "scenes")
         flags = {name: getattr(self, name) for name in names} | {"encoder": self.encoder}
-        saved = saved_tree(self.folder) if self.resume else {}
+        saved = saved_tree(self.folder) if self.resumes else {}
         description = describe_run(self.recipe, flags, updates, saved=saved)
         return check_recordings(
-            description, skip_bad=self.skip_bad, resumed=self.resume, say=self.say, warn=self.warn
+            description, skip_bad=self.skip_bad, resumed=self.resumes, say=self.say, warn=self.warn
         )
 
     def check(self, description: RunDescription, device: str) -> None:
         """Refuse what a run would refuse, and touch nothing."""
         choose_device(device)
-        RunFolder(self.folder).check(resume=self.resume)
+        folder, resumes = RunFolder(self.folder), self.resumes
+        folder.check(resume=resumes)
+        if self.resume and not resumes:
+            self.say(nothing_to_resume(folder))
         if description.encoder:
             self.built(description)
-        if description.init and not self.resume:
+        if description.init and not resumes:
             model = with_fake_tensors(description.build)
             initialize_encoders(encoders_of(model), description.init, columns=columns_read(model), load=False)
 
@@ -112,7 +121,7 @@ class Pretraining:
     def train(self, description: RunDescription, *, device: str, workers: int | None) -> FitResult:
         """Carry it out; see :func:`~renderpretrain.training.fit`."""
         dataset, model = description.open(say=self.say), self.built(description)
-        if description.init and not self.resume:
+        if description.init and not self.resumes:
             for line in initialize_encoders(
                 encoders_of(model), description.init, columns=columns_read(model)
             ):
@@ -182,7 +191,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         scenes: Synthetic scenes to train on.
         workers: Processes that prepare batches; some for a GPU, 0 for a CPU.
         init: Begin with these encoders: a file of import or export, or a run folder.
-        resume: Go on from the newest checkpoint in ``out``.
+        resume: Go on from the newest checkpoint in ``out``; begin, and say so, where there is none.
         skip_bad: Leave out frames that are bad.
         encoder: An encoder of your own in the place of the recipe's: a module, which is trained in place, or
             ``package.module:factory``, told ``encoder.args.NAME`` of ``set``; of both sensors

@@ -225,7 +225,6 @@ def test_the_list_names_every_recipe(capsys):
         ),
         (["pretrain", "unipad-lidar", "--set", "lr=1e-3"], "did you mean optimization.lr?"),
         (["pretrain", "unipad-lidar", "--seed", str(2**63)], "seed: expected a whole number from -2**63"),
-        (["pretrain", "unipad-lidar", "--out", "nowhere", "--resume"], "nowhere: expected a run folder"),
         (["pretrain", "uniscene", "--data", "synthetic-room"], "got SyntheticRoom; use --data synthetic"),
         (["pretrain", "uniscene", "--scenes", "6"], "expected a multiple of 4, got 6"),
         (["pretrain", "uniscene", "--set", "sweeps=2"], "sweeps: input should be 1, got 2"),

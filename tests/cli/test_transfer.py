@@ -230,6 +230,10 @@ def test_a_resumed_run_takes_no_other_weights(trained, tmp_path, capsys):
     said = failure(capsys, *again, "--init", trained)
     assert said.startswith("init: a resumed run goes on with the weights of its checkpoint; leave out --init")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    begun = ["pretrain", "unipad-lidar", "--out", tmp_path / "begun", *SMALL, "--init", out, "--resume"]
+    for steps, begins in (("1", True), ("2", False)):  # the same command starts and goes on
+        run(*begun, "--steps", steps)
+        assert ("so the run begins" in capsys.readouterr().out) == begins
     assert "init: expected a file" in failure(
         capsys, "pretrain", "unipad-lidar", "--init", tmp_path / "nowhere", "--dry-run"
     )

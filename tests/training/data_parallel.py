@@ -6,12 +6,13 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from stand_in import Points, StandIn, optimization
 
 from renderpretrain.data import SyntheticStreet, open_data
 from renderpretrain.recipes import RECIPES
-from renderpretrain.training import RunOptions, fit
+from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
 
 RATE = 1e-4
 RUNS = {"stand-in": 8, "unipad-lidar": 2}
@@ -91,6 +92,21 @@ def stream_run(out, shards, batch_size, *, stop=False, **options):
     result = fit(recipe, dataset, settings, out=out, options=told)
     Path(f"{out}.{os.environ.get('RANK', 0)}.seen").write_text(json.dumps(seen))
     return result
+
+
+def check_same(one, two):
+    """Two run folders hold the same weights and the same rows."""
+    weights = [load_checkpoint(run / "checkpoints" / "final.pt")["model"] for run in (one, two)]
+    # Gradients are summed in another order. Adam divides them by their own size: where one is nearly nothing,
+    # rounding moves the weight by a good part of the rate. Other scenes would move all weights by half of it.
+    ours, theirs = (torch.cat([state[key].double().flatten() for key in state]) for state in weights)
+    assert weights[0].keys() == weights[1].keys()
+    assert (theirs - ours).pow(2).mean().sqrt() < 0.01 * RATE
+    assert (theirs - ours).abs().max() < RATE
+    rows = [read_rows(run / "metrics.jsonl") for run in (one, two)]
+    for ours, theirs in zip(*rows, strict=True):
+        for key in ours.keys() - {"samples_per_second"}:
+            assert theirs[key] == pytest.approx(ours[key], rel=1e-5)
 
 
 def threads_of_gloo():

@@ -9,7 +9,8 @@ import torch
 from stand_in import Points, StandIn, optimization
 
 from renderpretrain.runs import read_description
-from renderpretrain.training import RunOptions, fit, load_checkpoint, read_rows
+from renderpretrain.training import Process, RunOptions, fit, load_checkpoint, read_rows
+from renderpretrain.training.fit import has_begun
 from renderpretrain.training.order import scene_index
 
 
@@ -304,10 +305,29 @@ def test_a_recipe_without_a_loss_is_told_so_before_anything_is_written(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_to_resume_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"a checkpoint to resume .*found none"):
-        run(tmp_path / "new", resume=True)
-    assert not (tmp_path / "new").exists()
+def test_one_call_starts_a_run_and_takes_it_up_again(tmp_path, capsys):
+    whole = run(tmp_path / "whole")
+    assert rows_of(run(tmp_path / "new", resume=True)) == rows_of(whole)
+    said = f"resume: no checkpoint in {tmp_path / 'new'}, so the run begins"
+    assert said in capsys.readouterr().out
+    (tmp_path / "new" / "checkpoints" / "step_000008.pt").unlink()
+    assert rows_of(run(tmp_path / "new", resume=True)) == rows_of(whole)
+    assert "so the run begins" not in capsys.readouterr().out
+    (tmp_path / "notes.txt").write_text("of somebody")
+    with pytest.raises(ValueError, match="expected an empty or new folder"):
+        run(tmp_path, resume=True)
+
+
+def test_a_folder_that_not_all_machines_see_is_not_gone_on_in(tmp_path):
+    result = run(tmp_path)
+
+    class WithOneElsewhere(Process):
+        def collect(self, values):
+            return (*values, "none")
+
+    process = WithOneElsewhere(0, 2, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"all machines share; .* step_000008.pt, none"):
+        has_begun(result.folder, process)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
