@@ -96,7 +96,8 @@ def fit(
         order = run.order(run.resume() if options.resume else Progress())
         model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(order.begun.step)
-        remarks += [_precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process)]
+        remarks += [_precision(run), _other_batch(order)]
+        remarks.append(agree_on_sparse_backend(recipe, process) or "")
         for line in filter(None, remarks):
             report(order.begun.step, line)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
