@@ -11,7 +11,7 @@ import torch
 from renderpretrain.data.folder.fields import brief
 from renderpretrain.data.folder.order import MAX_GAP
 from renderpretrain.data.folder.scene_folder import SceneFolder
-from renderpretrain.data.folder.schema import IndoorFrame, OutdoorFrame
+from renderpretrain.data.folder.schema import IndoorFrame, OutdoorFrame, files_of
 from renderpretrain.data.scene import Scene
 
 Fact = tuple[str, str]
@@ -55,7 +55,7 @@ def facts_of_tables(folder: SceneFolder) -> Iterator[Fact]:
 
 def _files(folder: SceneFolder, frames: Sequence[OutdoorFrame | IndoorFrame]) -> Fact:
     """How many files frames name, how large they are, and which are missing."""
-    names = dict.fromkeys(name for frame in frames for name in _named_by(frame))
+    names = dict.fromkeys(name for frame in frames for name in files_of(folder.index, frame))
     missing, size = [], 0
     for name in names:
         try:
@@ -66,15 +66,6 @@ def _files(folder: SceneFolder, frames: Sequence[OutdoorFrame | IndoorFrame]) ->
     if not missing:
         return "files", told + "none missing"
     return "files", told + f"{len(missing)} missing: {_listed(missing, 3)}"
-
-
-def _named_by(frame: OutdoorFrame | IndoorFrame) -> list[str]:
-    """The files of a frame."""
-    if isinstance(frame, IndoorFrame):
-        named = [frame.color, frame.depth, frame.semseg]
-    else:
-        named = [frame.lidar.file, frame.lidar.semseg_file, *(c.file for c in frame.cameras.values())]
-    return [name for name in named if name is not None]
 
 
 def _cameras(frames: Sequence[OutdoorFrame | IndoorFrame]) -> Iterator[Fact]:

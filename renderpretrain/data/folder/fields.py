@@ -44,6 +44,9 @@ RING_COLUMNS = ("ring", "laser_number", "laser_id", "beam")
 TIME_COLUMNS = ("t_minus_timestamp_s", "offset_s", "t", "time", "timestamp")
 """Columns of the seconds at which each point was measured, from the time stamp on or absolute."""
 
+CLASS_COLUMN = "semseg"
+"""The column of each point's stored class number."""
+
 NO_OBJECT = "DontCare"
 """KITTI's label of what is no object; its sizes are -1."""
 
@@ -264,7 +267,7 @@ def _check_columns(value: list[str]) -> list[str]:
 
 def is_read(column: str) -> bool:
     """Whether a sweep's column has a meaning."""
-    if column in ("x", "y", "z", *NORMALS, *RING_COLUMNS):
+    if column in ("x", "y", "z", CLASS_COLUMN, *NORMALS, *RING_COLUMNS):
         return True
     return bool(SCALED.fullmatch(column) or COLORS.fullmatch(column))
 

@@ -8,6 +8,7 @@ import numpy as np
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import (
+    CLASS_COLUMN,
     COLORS,
     FARTHEST,
     NORMALS,
@@ -19,7 +20,7 @@ from renderpretrain.data.folder.fields import (
     is_read,
 )
 from renderpretrain.data.folder.geometry import FAR, nearest_rigid
-from renderpretrain.data.folder.schema import LidarEntry
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.folder.stored import stored_labels, stored_rows
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
@@ -62,6 +63,14 @@ class Sweep:
         """How much memory the sweep holds, in bytes."""
         held = (self.points, self.rings, self.labels, self.colors, self.normals)
         return sum(a.nbytes for a in held if a is not None)
+
+    def chosen(self, rows: np.ndarray) -> "Sweep":
+        """Some of its points, by an index or a mask."""
+        rings, labels, colors, normals, times = (
+            None if held is None else held[rows]
+            for held in (self.rings, self.labels, self.colors, self.normals, self.times)
+        )
+        return Sweep(self.points[rows], rings, labels, self.offset, colors, normals, times)
 
     def moved(self, motion: np.ndarray, shift: np.ndarray) -> "Sweep":
         """The sweep in another frame whose origin is then moved, normals turned along.
@@ -120,7 +129,8 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     points = np.zeros((len(coordinates), 4), dtype=np.float32)
     points[:, :3] = coordinates - offset if offset.any() else coordinates
     points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
-    labels = None if entry.semseg_file is None else stored_labels(access, entry, frame, len(table))
+    labels = _labels(access, entry, frame, table)
+    classes = classes if entry.semseg_map is None else replace(classes, numbers=entry.semseg_map)
     if np.count_nonzero(finite) < np.count_nonzero(chosen):
         others = f"expected finite points, got {np.count_nonzero(chosen & ~finite)} others"
         access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
@@ -134,6 +144,19 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
         normals=_normals(table[finite], entry),
         times=_times(table[finite], entry),
     )
+
+
+def _labels(access: FolderAccess, entry: LidarEntry, frame: str, table: np.ndarray) -> np.ndarray | None:
+    """The stored class number of each row; ``None`` where none is known."""
+    if entry.semseg_file is not None:
+        return stored_labels(access, entry, frame, len(table))
+    if CLASS_COLUMN not in entry.columns:
+        return None
+    numbers = table[:, entry.columns.index(CLASS_COLUMN)]
+    if not ((numbers >= 0) & (numbers < 2**32) & (numbers == np.floor(numbers))).all():
+        where = f"{access.path / entry.file}: {frame}: lidar.columns.{CLASS_COLUMN}"
+        raise SceneFolderError(f"{where}: expected class numbers from 0 on, got others")
+    return numbers.astype(np.uint32)
 
 
 def _times(table: np.ndarray, entry: LidarEntry) -> np.ndarray | None:

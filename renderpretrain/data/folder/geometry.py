@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from renderpretrain.data.folder.fields import NO_OBJECT
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.folder.schema import (
     CameraEntry,
     IndoorFolder,
     Lens,
-    LidarEntry,
     OutdoorFolder,
     OutdoorFrame,
     frame_name,

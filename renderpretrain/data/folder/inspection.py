@@ -19,7 +19,7 @@ from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
 from renderpretrain.data.folder.merging import SweepAt, older_sweeps
 from renderpretrain.data.folder.order import lone_frames
 from renderpretrain.data.folder.reader import Reader
-from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, frame_name
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder, OutdoorFrame, files_of, frame_name
 from renderpretrain.data.folder.stored import check_size
 from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
@@ -234,20 +234,21 @@ def _facts(access: FolderAccess, index: OutdoorFolder | IndoorFolder, place: int
             lines.append(str(error))
         else:
             measured = measured or kind == "sweep" or (kind == "depth" and bool(np.any(value > 0)))
+    files = files_of(index, frame)
     of_frame: dict[str, Any] = {"position": frame.position, "name": frame_name(frame), "faults": lines}
     if isinstance(frame, OutdoorFrame):
-        files = [frame.lidar.file, frame.lidar.semseg_file, *(c.file for c in frame.cameras.values())]
         older = older_sweeps(place, frame) if merged else []
         files += [at.entry.file for at in older]
         lines += _sizes_at_fault(access, older)
         of_frame |= {"cameras": list(frame.cameras), "images": bool(frame.cameras), "points": measured}
-        of_frame |= {"labels": frame.lidar.semseg_file is not None}
+        of_frame |= {"labels": frame.lidar.has_classes}
         of_frame |= {"poses": frame.lidar.ego_to_global is not None and frame.seconds is not None}
     else:
-        files = [frame.color, frame.depth, frame.semseg]
-        of_frame |= {"cameras": ["color"], "images": True, "points": measured, "depths": measured}
-        of_frame |= {"labels": frame.semseg is not None, "poses": True}
-    return FrameFacts(**of_frame, files=[file for file in files if file is not None])
+        cloud = index.cloud_of(frame) if isinstance(index, IndoorFolder) else None
+        of_frame |= {"cameras": ["color"], "images": True, "points": measured or cloud is not None}
+        labelled = frame.semseg is not None or (cloud is not None and cloud.has_classes)
+        of_frame |= {"depths": measured, "labels": labelled, "poses": True}
+    return FrameFacts(**of_frame, files=files)
 
 
 def _sizes_at_fault(access: FolderAccess, older: Sequence[SweepAt]) -> list[str]:

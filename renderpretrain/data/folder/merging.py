@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from renderpretrain.data.folder.files import Sweep
-from renderpretrain.data.folder.schema import LidarEntry, OutdoorFrame, SweepEntry, frame_name
+from renderpretrain.data.folder.lidar_entry import LidarEntry
+from renderpretrain.data.folder.schema import OutdoorFrame, SweepEntry, frame_name
 
 
 @dataclass(frozen=True)

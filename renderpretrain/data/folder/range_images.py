@@ -4,7 +4,7 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
-from renderpretrain.data.folder.schema import LidarEntry
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.formats.range_image import points_of_range_image
 
 MOST_PIXELS = 2**24

@@ -28,7 +28,7 @@ from renderpretrain.data.folder.origin import fitted_origin, look_at_origin
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.rigs import rig_images, with_rig
 from renderpretrain.data.folder.schema import IndoorFolder, IndoorFrame, OutdoorFolder, Picture, frame_name
-from renderpretrain.data.folder.views import group_views, indoor_scene
+from renderpretrain.data.folder.views import group_views, indoor_scene, seen_cloud
 from renderpretrain.data.scene import Scene
 from renderpretrain.geometry.sensors import COLOR_COLUMNS, NORMAL_COLUMNS, POINT_COLUMNS
 
@@ -152,6 +152,12 @@ class SceneFolder:
         if isinstance(self.index, IndoorFolder):
             raise ValueError("sensor_origin: expected an outdoor recording, got a room's views")
         return self._origin(self.index, index)
+
+    def seen_cloud(self, view: int) -> Sweep:
+        """The points of a room's cloud that a view sees, in the room's frame with its origin moved."""
+        if not isinstance(self.index, IndoorFolder):
+            raise ValueError("seen_cloud: expected a room's views, got an outdoor recording")
+        return seen_cloud(self.access, self.index, view, self._cache)
 
     def without(self, positions: Collection[int]) -> "SceneFolder":
         """The same folder, read anew without the frames at these positions of ``frames.json``, either."""

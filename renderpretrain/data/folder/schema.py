@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -16,10 +15,8 @@ from renderpretrain.data.folder.classes import StoredClasses
 from renderpretrain.data.folder.fields import (
     MOST_PIXELS,
     Angle,
-    Area,
     Classes,
     ClassMap,
-    Columns,
     Distortion,
     Extent,
     File,
@@ -38,9 +35,7 @@ from renderpretrain.data.folder.fields import (
     named_lens,
     within,
 )
-
-Layout = Literal["rows", "npy", "npz", "pcd", "ply", "las", "feather", "pickle", "range_image"]
-"""How the bytes of a sweep's file are laid out; all but the first name their columns."""
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 
 DepthLayout = Literal["raw16", "zlib16"]
 """Depth images that are no picture's file: rows of little-endian 16-bit integers, perhaps compressed."""
@@ -62,55 +57,6 @@ def _check_codes(value: object) -> object:
     if not all(type(code) is int and 0 <= code <= 65535 for code in codes):
         raise expected("a stored number from 0 to 65535 that is no depth, or a list of them", value)
     return value
-
-
-class RangeImageEntry(BaseModel):
-    """Where in a table of range images a sweep is, and how it was measured: Waymo's way.
-
-    A column has ``.values`` and ``.shape`` behind its name. Poses of pixels bring points to ``frame_pose``.
-    """
-
-    row: Annotated[int, within("a row", 0, 10**9)]
-    column: str
-    inclinations: list[float]
-    sensor_to_vehicle: Pose
-    frame_pose: Pose | None = None
-    poses: File | None = None
-    poses_row: Annotated[int, within("a row", 0, 10**9)] = 0
-    poses_column: str = ""
-
-
-class LidarEntry(BaseModel):
-    """What ``frames.json`` says of one LiDAR sweep."""
-
-    file: File
-    dtype: Literal["float32", "float64"] = "float32"
-    columns: Columns
-    intensity_scale: Annotated[float, within("a number from 1e-6 to 1e9", 1e-6, 1e9)] | None = None
-    lidar_to_ego: Pose = np.eye(4).tolist()
-    ego_to_global: Pose | None = None
-    sensor_origin: Vector | None = None
-    layout: Layout | None = None
-    fields: list[str] | None = None
-    file_to_lidar: Pose | None = None
-    range_image: RangeImageEntry | None = None
-    only: dict[str, Annotated[float, within("a number, within 1e9", -1e9, 1e9)]] = {}
-    semseg_file: File | None = None
-    semseg_dtype: Literal["uint8", "uint16", "uint32"] = "uint8"
-    semseg_column: str | None = None
-    semseg_bits: Annotated[int, within("1 to 32 bits", 1, 32)] | None = None
-    semseg_divisor: Annotated[int, within("a divisor from 1 to 1e6", 1, 10**6)] = 1
-    own_vehicle: Area | None = None
-
-    @model_validator(mode="after")
-    def _has_a_field_per_column(self) -> "LidarEntry":
-        if self.fields is not None and len(self.fields) != len(self.columns):
-            what = f"fields: one per column ({len(self.columns)})"
-            raise expected(what, len(self.fields))
-        absent = [name for name in self.only if name not in self.columns]
-        if absent:
-            raise expected("only: values of some of the columns", absent[0])
-        return self
 
 
 class Picture(BaseModel):
@@ -283,6 +229,7 @@ class IndoorFrame(Picture, Lens, DepthCamera):
     depth_width: Pixels | None = None
     depth_height: Pixels | None = None
     semseg: File | None = None
+    cloud: LidarEntry | str | None = None
     camera_to_world: TrackedPose
     intrinsics: Intrinsics = []
 
@@ -360,6 +307,7 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
     depth_scale: Annotated[float, within("stored units per metre, from 1 to 1e6", 1, 1e6)] = 1000.0
     depth_rotated: Annotated[int, within("0 to 15 bits", 0, 15)] = 0
     depth_invalid: Annotated[int | list[int] | None, BeforeValidator(_check_codes)] = None
+    clouds: dict[str, LidarEntry] = {}
     frames: list[IndoorFrame] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -377,6 +325,13 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
         return self
 
     @model_validator(mode="after")
+    def _clouds_are_there(self) -> "IndoorFolder":
+        for frame in self.frames:
+            if isinstance(frame.cloud, str) and frame.cloud not in self.clouds:
+                raise expected(f"cloud of {frame_name(frame)} to be a name among clouds", frame.cloud)
+        return self
+
+    @model_validator(mode="after")
     def _some_view_has_a_pose(self) -> "IndoorFolder":
         if all(frame.camera_to_world is None for frame in self.frames):
             raise expected("frames with a finite camera_to_world", "none")
@@ -389,6 +344,16 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
         invalid = [self.depth_invalid] if alone else self.depth_invalid
         return StoredDepths(self.depth_scale, invalid, self.depth_rotated)  # type: ignore[arg-type]
 
+    def cloud_of(self, frame: IndoorFrame) -> LidarEntry | None:
+        """The cloud that a view sees a part of; ``None`` where its points are those of its depth image."""
+        return self.clouds[frame.cloud] if isinstance(frame.cloud, str) else frame.cloud
+
+    @cached_property
+    def first_of_cloud(self) -> dict[str, int]:
+        """The first view that names each of the clouds."""
+        named = [i for i in self.tracked if isinstance(self.frames[i].cloud, str)]
+        return {str(self.frames[i].cloud): i for i in reversed(named)}
+
     @cached_property
     def tracked(self) -> list[int]:
         """The views that have a pose."""
@@ -398,6 +363,15 @@ class IndoorFolder(_Folder, Lens, DepthCamera):
     def first_of_scene(self) -> dict[str, int]:
         """The first view of each ``scene`` that has a pose."""
         return {self.frames[i].scene: i for i in reversed(self.tracked)}
+
+
+def files_of(index: OutdoorFolder | IndoorFolder, frame: OutdoorFrame | IndoorFrame) -> list[str]:
+    """The files of a frame, without those of older sweeps."""
+    if isinstance(frame, OutdoorFrame):
+        return [*frame.lidar.files, *(camera.file for camera in frame.cameras.values())]
+    cloud = index.cloud_of(frame) if isinstance(index, IndoorFolder) else None
+    named = [frame.color, frame.depth, frame.semseg, *(cloud.files if cloud else ())]
+    return [name for name in named if name is not None]
 
 
 def frame_name(frame: OutdoorFrame | IndoorFrame) -> str:

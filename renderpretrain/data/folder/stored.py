@@ -6,15 +6,16 @@ from pathlib import PurePath
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import CLASS_COLUMN, SceneFolderError, brief
+from renderpretrain.data.folder.lidar_entry import Layout, LidarEntry
 from renderpretrain.data.folder.range_images import range_image_columns
-from renderpretrain.data.folder.schema import Layout, LidarEntry
 from renderpretrain.data.formats.arrays import read_npy, read_npz
 from renderpretrain.data.formats.feather import read_feather
 from renderpretrain.data.formats.las import read_las
 from renderpretrain.data.formats.pcd import read_pcd
 from renderpretrain.data.formats.pickles import pickled_columns
 from renderpretrain.data.formats.ply import read_ply
+from renderpretrain.data.formats.text_rows import read_text
 
 SWEEP_BYTES = 2**30
 """Largest file of a sweep: some fifty million points."""
@@ -76,14 +77,40 @@ def stored_rows(access: FolderAccess, entry: LidarEntry, frame: str) -> np.ndarr
     layout, names = entry.layout or layout_of(entry.file), entry.fields or entry.columns
     if layout == "range_image":
         columns = range_image_columns(access, entry, field)
+    elif layout == "rows":
+        return _raw_rows(access.read(entry.file, field, SWEEP_BYTES), entry, where)
     else:
-        raw = access.read(entry.file, field, SWEEP_BYTES)
-        if layout == "rows":
-            return _raw_rows(raw, entry, where)
-        columns = named_columns(raw, layout, where, names)
+        columns = _gathered(access, entry, layout, field)
     rows = [_column(columns, name, where) for name in names]
     exact = all(column.dtype.itemsize < 4 or column.dtype == np.float32 for column in rows)
     return np.stack(rows, -1, dtype=np.float32 if exact else np.float64, casting="unsafe")
+
+
+def _gathered(access: FolderAccess, entry: LidarEntry, layout: Layout, field: str) -> dict[str, np.ndarray]:
+    """The columns of all files that a sweep's points lie in, of which all but raw rows may be several."""
+    elsewhere = {name for beside in entry.beside for name in beside.columns}
+    elsewhere |= {CLASS_COLUMN} if entry.parts else set()
+    own = [name for name in entry.fields or entry.columns if name not in elsewhere]
+
+    def columns_of(file: str, names: Sequence[str], how: Layout) -> dict[str, np.ndarray]:
+        raw = access.read(file, field, SWEEP_BYTES)
+        return named_columns(raw, how, f"{access.path / file}: {field}", names)
+
+    if entry.parts:
+        tables = [columns_of(part.file, own, layout) for part in entry.parts]
+        columns = {name: np.concatenate([_column(t, name, field) for t in tables]) for name in own}
+        numbers = [part.semseg for part in entry.parts]
+        columns[CLASS_COLUMN] = np.repeat(numbers, [len(table[own[0]]) for table in tables])
+    else:
+        columns = dict(columns_of(entry.file, own, layout))
+    count = len(next(iter(columns.values()), ()))
+    for beside in entry.beside:
+        further = columns_of(beside.file, beside.columns, layout_of(beside.file))
+        columns |= {name: _column(further, name, field) for name in beside.columns}
+        got = len(columns[beside.columns[0]]) if beside.columns else count
+        if got != count:
+            raise SceneFolderError(f"{access.path / beside.file}: {field}: expected {count} rows, got {got}")
+    return columns
 
 
 def check_size(access: FolderAccess, entry: LidarEntry, frame: str) -> None:
@@ -144,7 +171,9 @@ def named_columns(raw: bytes, layout: Layout, where: str, names: Sequence[str]) 
     try:
         if layout == "rows":
             raise ValueError(f"expected the end of a name of {', '.join(LAYOUTS)}, got another file")
-        return read_npy(raw, names) if layout == "npy" else NAMED_COLUMNS[layout](raw)
+        if layout in ("npy", "text"):
+            return read_npy(raw, names) if layout == "npy" else read_text(raw, names)
+        return NAMED_COLUMNS[layout](raw)
     except ValueError as error:
         raise SceneFolderError(f"{where}: {error}") from error
 

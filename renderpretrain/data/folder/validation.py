@@ -10,6 +10,7 @@ from threading import local
 from typing import Any
 
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.clouds import read_cloud
 from renderpretrain.data.folder.consistency import geometry_problems
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
@@ -153,6 +154,10 @@ def file_readings(
             "depth",
             partial(read_depth, files["depth"], folder.depths),
         )
+    cloud, named = folder.cloud_of(view), view.cloud if isinstance(view.cloud, str) else None
+    # Views of one room share its cloud, which is looked at once.
+    if cloud is not None and (named is None or folder.first_of_cloud[named] == position):
+        yield "cloud", partial(read_cloud, access, folder, view)
 
 
 def older_readings(

@@ -1,4 +1,4 @@
-"""Indoor scenes: neighbouring posed views of one room, with points back-projected from their depth images."""
+"""Indoor scenes: neighbouring posed views of one room, with points of their depth images or of its cloud."""
 
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -8,10 +8,12 @@ import torch
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.clouds import classes_nearby, read_cloud, seen_points
 from renderpretrain.data.folder.depths import read_classes, read_depth
+from renderpretrain.data.folder.files import Sweep
 from renderpretrain.data.folder.fitting import Fitting, Placement, real_pixels
 from renderpretrain.data.folder.geometry import lens_depths, view_camera
-from renderpretrain.data.folder.pictures import read_image, view_pictures
+from renderpretrain.data.folder.pictures import PictureFile, read_image, view_pictures
 from renderpretrain.data.folder.registration import registered
 from renderpretrain.data.folder.schema import IndoorFolder, frame_name
 from renderpretrain.data.scene import LUMINANCE, Scene
@@ -104,7 +106,7 @@ def indoor_scene(
     size, places = fitting.size, [fitting.of((frame.height, frame.width)) for frame in frames]
     most = (max_points or DEFAULT_POINTS) // len(views)
     decoded = [
-        cache.get(("view", view, most), partial(read_view, access, folder, view, place, most), _nbytes)
+        cache.get(("view", view, most), partial(_read, access, folder, view, place, most, cache), _nbytes)
         for view, place in zip(views, places, strict=True)
     ]
     cameras = Cameras.stack(
@@ -133,6 +135,35 @@ def indoor_scene(
     return replace(scene, image_valid=real_pixels(cameras, places))
 
 
+def _read(
+    access: FolderAccess, folder: IndoorFolder, view: int, place: Placement, most: int, cache: MemoryCache
+) -> View:
+    """One view, with the points of its room's cloud where there is one."""
+    return read_view(access, folder, view, place, most, _cloud(access, folder, view, cache))
+
+
+def _cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: MemoryCache) -> Sweep | None:
+    """The cloud of a view's room, read once and then kept in memory."""
+    frame = folder.frames[view]
+    entry = folder.cloud_of(frame)
+    if entry is None:
+        return None
+    key = ("cloud", frame.scene, *entry.files)
+    return cache.get(key, partial(read_cloud, access, folder, frame), lambda sweep: sweep.nbytes)
+
+
+def seen_cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: MemoryCache) -> Sweep:
+    """The points of its room's cloud that a view sees; raises a ``ValueError`` where it has none."""
+    frame, cloud = folder.frames[view], _cloud(access, folder, view, cache)
+    if cloud is None:
+        raise ValueError(f"{frame_name(frame)}: cloud: expected one, got none")
+    depth = _depth(access, folder, view, view_pictures(access, folder, frame, frame_name(frame)))
+    size = (frame.height, frame.width) if depth is None else (depth.shape[0], depth.shape[1])
+    camera = view_camera(folder, view).resize(size)
+    rows, _ = seen_points(cloud, camera, None if depth is None else lens_depths(camera, depth))
+    return cloud.chosen(rows.numpy())
+
+
 def _filled(tensors: list[torch.Tensor | None], blanks: list[torch.Tensor]) -> list[torch.Tensor]:
     """The tensors of all views, a blank one where a view lacks it; none where all do."""
     if all(tensor is None for tensor in tensors):
@@ -140,40 +171,128 @@ def _filled(tensors: list[torch.Tensor | None], blanks: list[torch.Tensor]) -> l
     return [blank if tensor is None else tensor for tensor, blank in zip(tensors, blanks, strict=True)]
 
 
-def read_view(access: FolderAccess, folder: IndoorFolder, view: int, place: Placement, most: int) -> View:
-    """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface."""
+def read_view(
+    access: FolderAccess,
+    folder: IndoorFolder,
+    view: int,
+    place: Placement,
+    most: int,
+    cloud: Sweep | None = None,
+) -> View:
+    """Decode one view; depth and classes take the nearest pixel, for a mean of depths lies on no surface.
+
+    Args:
+        access: How the folder's files are read.
+        folder: Its index.
+        view: Place of the view in it.
+        place: How its picture comes to the scene's size.
+        most: At most so many points.
+        cloud: Of its room; without one its points are those of its depth image.
+    """
     frame = folder.frames[view]
     files = view_pictures(access, folder, frame, frame_name(frame))
     image = place.put(torch.from_numpy(read_image(files["color"], place.scaled))).permute(2, 0, 1)
+    depth = _depth(access, folder, view, files)
+    size = (frame.height, frame.width) if depth is None else (depth.shape[0], depth.shape[1])
+    camera = view_camera(folder, view).resize(size)
+    along = None if depth is None else lens_depths(camera, depth)
     labels = None
     if "semseg" in files:
         labels = torch.from_numpy(read_classes(files["semseg"], folder.classes))
+    elif cloud is not None and depth is not None:
+        labels = _classes_of_cloud(cloud, camera, depth)
     pixel_labels = None
     if labels is not None:
         pixel_labels = place.put(_nearest(labels, place.scaled), -1).to(torch.int16)
+    if cloud is None and (depth is None or along is None):
+        none = torch.zeros(0, 5)
+        return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
+    of_pixels = None if labels is None else _nearest(labels, size)
+    measured = _measured(cloud, camera, depth, most, view)
+    points, colors, labels = _colored(measured, torch.from_numpy(read_image(files["color"], size)), of_pixels)
+    put = None if along is None else place.put(_nearest(along, place.scaled))
+    return View(image, put, points, colors, measured.normals, pixel_labels, labels)
+
+
+def _depth(
+    access: FolderAccess, folder: IndoorFolder, view: int, files: dict[str, PictureFile]
+) -> torch.Tensor | None:
+    """The view's depth image along the optical axis, as the picture's camera sees it; ``None`` without."""
+    frame = folder.frames[view]
     if "depth" not in files:
         if folder.format == "posed_rgbd":
             access.doubt("no depth", access.table, f"{frame_name(frame)}: depth", NO_DEPTH)
-        none = torch.zeros(0, 5)
-        return View(image, None, none, none[:, :3], none[:, :3], pixel_labels)
+        return None
     depth = torch.from_numpy(read_depth(files["depth"], folder.depths))
-    full = (depth.shape[0], depth.shape[1])
-    camera = view_camera(folder, view).resize(full)
+    camera = view_camera(folder, view).resize((depth.shape[0], depth.shape[1]))
     depth = registered(depth, frame, camera)
-    along = lens_depths(camera, depth)
-    depth = torch.where(along > 0, depth, 0.0)
-    colors = torch.from_numpy(read_image(files["color"], full))
-    points, pixels = back_project(camera, depth, colors, most, seed=view)
-    v, u = pixels.unbind(-1)
-    return View(
-        image,
-        place.put(_nearest(along, place.scaled)),
-        points,
-        colors[v, u].float() / 255,
-        depth_normals(camera, depth, pixels),
-        pixel_labels,
-        None if labels is None else _nearest(labels, full)[v, u].long(),
+    return torch.where(lens_depths(camera, depth) > 0, depth, 0.0)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Points that a view sees, ``(P, 3)``, the pixels ``(v, u)`` they fall on, and what is known of them."""
+
+    xyz: torch.Tensor
+    pixels: torch.Tensor
+    normals: torch.Tensor
+    colors: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+
+
+def _measured(
+    cloud: Sweep | None, camera: Cameras, depth: torch.Tensor | None, most: int, seed: int
+) -> _Measured:
+    """The points of the room's cloud that the view sees or, without one, those of its depth image."""
+    if cloud is None:
+        if depth is None:
+            raise ValueError("read_view: expected a cloud or a depth image, got neither")
+        xyz, pixels = back_project(camera, depth, most, seed=seed)
+        return _Measured(xyz, pixels, depth_normals(camera, depth, pixels))
+    rows, pixels = seen_points(cloud, camera, None if depth is None else lens_depths(camera, depth))
+    chosen = _chosen(len(rows), most, seed)
+    rows, pixels = rows[chosen], pixels[chosen]
+    xyz, known = torch.from_numpy(cloud.points[:, :3])[rows], rows.numpy()
+    normals = torch.zeros_like(xyz) if depth is None else depth_normals(camera, depth, pixels)
+    return _Measured(
+        xyz,
+        pixels,
+        normals if cloud.normals is None else torch.from_numpy(cloud.normals[known]),
+        None if cloud.colors is None else torch.from_numpy(cloud.colors[known]),
+        None if cloud.labels is None else torch.from_numpy(cloud.labels[known]),
     )
+
+
+def _colored(
+    measured: _Measured, picture: torch.Tensor, of_pixels: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Points, colours and classes of a :class:`View`: what a point does not know itself, its pixel does.
+
+    Args:
+        measured: The points.
+        picture: ``(H, W, 3)`` uint8.
+        of_pixels: ``(H, W)`` classes.
+    """
+    v, u = measured.pixels.unbind(-1)
+    colors = picture[v, u].float() / 255 if measured.colors is None else measured.colors
+    intensity = colors @ torch.tensor(LUMINANCE)
+    lag = torch.zeros(len(colors), 1)
+    labels = measured.labels
+    if labels is None and of_pixels is not None:
+        labels = of_pixels[v, u].long()
+    return torch.cat([measured.xyz, intensity[:, None], lag], -1), colors, labels
+
+
+def _classes_of_cloud(cloud: Sweep, camera: Cameras, depth: torch.Tensor) -> torch.Tensor | None:
+    """The class of each measured pixel, by the points of the room around what it shows; -1 for others."""
+    if cloud.labels is None:
+        return None
+    rows = seen_points(cloud, camera, lens_depths(camera, depth))[0].numpy()
+    places, pixels = back_project(camera, depth, depth.numel(), seed=0)
+    classes = torch.full(depth.shape, -1)
+    found = classes_nearby(cloud.points[rows, :3], cloud.labels[rows], places.numpy())
+    classes[pixels[:, 0], pixels[:, 1]] = torch.from_numpy(found)
+    return classes
 
 
 def _nearest(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -185,31 +304,31 @@ def _nearest(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return image[rows][:, columns]
 
 
-def back_project(
-    camera: Cameras, z_depth: torch.Tensor, colors: torch.Tensor, most: int, *, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """World points of measured pixels: five columns, the luminance as intensity, no time lag.
+def _chosen(count: int, most: int, seed: int) -> torch.Tensor:
+    """Which of so many rows stay, in their order."""
+    if count <= most:
+        return torch.arange(count)
+    chosen = np.random.default_rng(seed).choice(count, most, replace=False)
+    return torch.from_numpy(np.sort(chosen))
 
-    Also the pixels ``(v, u)`` they come from.
+
+def back_project(
+    camera: Cameras, z_depth: torch.Tensor, most: int, *, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """World points ``(P, 3)`` of measured pixels, and the pixels ``(v, u)`` they come from.
 
     Args:
         camera: One camera.
         z_depth: ``(H, W)``, metres along the optical axis, 0 = not measured.
-        colors: ``(H, W, 3)`` uint8.
         most: At most so many points.
         seed: Chooses which.
     """
     measured = torch.nonzero(z_depth > 0)
-    if len(measured) > most:
-        chosen = np.random.default_rng(seed).choice(len(measured), most, replace=False)
-        measured = measured[torch.from_numpy(np.sort(chosen))]
+    measured = measured[_chosen(len(measured), most, seed)]
     v, u = measured.unbind(-1)
     rays = camera.rays(torch.stack([u, v], -1) + 0.5)
-    axis = camera.camera_to_world[:3, 2]
-    t = z_depth[v, u] / (rays.directions @ axis)
-    points = rays.origins + t[:, None] * rays.directions
-    intensity = (colors[v, u].float() / 255) @ torch.tensor(LUMINANCE)
-    return torch.cat([points, intensity[:, None], torch.zeros(len(points), 1)], -1), measured
+    t = z_depth[v, u] / (rays.directions @ camera.camera_to_world[:3, 2])
+    return rays.origins + t[:, None] * rays.directions, measured
 
 
 def depth_normals(camera: Cameras, z_depth: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

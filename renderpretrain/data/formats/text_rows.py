@@ -1,7 +1,9 @@
 """Rows of numbers as text, one line each, of formats whose header says what stands in a row."""
 
+import io
 import itertools
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +20,29 @@ AT_ONCE = 65536
 def lines_of(raw: bytes, start: int = 0) -> Iterator[bytes]:
     """The lines with something in them, from a byte on, without copying the whole text."""
     return (match[0] for match in re.compile(rb"[^\r\n]*[^\s][^\r\n]*").finditer(raw, start))
+
+
+def read_text(raw: bytes, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a file that holds nothing but rows of numbers, separated by spaces or commas.
+
+    Args:
+        raw: The file.
+        names: The name of every column.
+
+    Raises:
+        ValueError: If it holds something else, or rows of another width.
+    """
+    stream = io.BytesIO(raw.replace(b",", b" "))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a file without rows
+        try:
+            table = np.loadtxt(stream, ndmin=2, comments=None, encoding="latin-1")
+        except ValueError as error:
+            raise ValueError(f"expected rows of {len(names)} numbers, got: {brief(str(error))}") from None
+    if table.shape[1] != len(names) and table.size:
+        raise ValueError(f"expected rows of {len(names)} numbers, got {table.shape[1]}")
+    table = table.reshape(-1, len(names))
+    return {name: table[:, place] for place, name in enumerate(names)}
 
 
 def text_columns(lines: Iterator[bytes], rows: int, kinds: Sequence[np.dtype], most: int) -> list[np.ndarray]:

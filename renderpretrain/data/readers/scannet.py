@@ -6,9 +6,11 @@ of which nothing is unpacked to disk. The colour camera has 1296 x 968 pixels, t
 which are 1296 x 972 of the former's: each has intrinsics of its own, both look through one point along one
 axis, and depth is registered to the pictures on reading. Poses are camera to world, in the frame of the scan
 as it was recorded (no ``axisAlignment``); where tracking was lost they are infinite. Depth is in millimetres,
-0 where nothing was measured. Integer pixel (0, 0) is the first pixel's centre. Classes are those of
-``label-filt`` pictures; the vertices of ``*_vh_clean_2.ply`` and their labels are not read: points come from
-the depth images.
+0 where nothing was measured. Integer pixel (0, 0) is the first pixel's centre.
+
+Where the mesh ``SCENE_vh_clean_2.ply`` lies beside a room's recording, the points of a view are those of its
+vertices that the view sees, with their colours and, of ``SCENE_vh_clean_2.labels.ply``, classes, which its
+pixels have from them, too, unless there are ``label-filt`` pictures. Otherwise they are those of its depth.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.readers.rgbd import stride_of
-from renderpretrain.data.readers.scannet_classes import CLASSES, raw_classes
+from renderpretrain.data.readers.scannet_classes import CLASSES, benchmark_classes, raw_classes
 from renderpretrain.data.readers.scannet_infos import INFOS, Known, read_infos
 from renderpretrain.data.readers.scannet_sens import sens_frames
 from renderpretrain.data.readers.tables import picture_size, rows_of, text_of
@@ -103,6 +105,23 @@ class Room:
         return found if "intrinsics" in found else {"intrinsics": found["depth_intrinsics"]}
 
     @cached_property
+    def cloud(self) -> dict[str, Any] | None:
+        """The vertices of its mesh, in the frame of the poses; ``None`` where it has none."""
+        mesh, labels = (self.within(f"{self.name}_vh_clean_2{end}") for end in (".ply", ".labels.ply"))
+        if not self.listing.has(mesh):
+            return None
+        entry = {"file": mesh, "columns": ["x", "y", "z", *(f"{c}_0_255" for c in "rgb")]}
+        entry["fields"] = ["x", "y", "z", "red", "green", "blue"]
+        if not self.listing.has(labels):
+            return entry
+        return {
+            **entry,
+            "semseg_file": labels,
+            "semseg_column": "label",
+            "semseg_map": benchmark_classes(),
+        }
+
+    @cached_property
     def size(self) -> tuple[int, int]:
         """``(height, width)`` of the pictures."""
         first = self.within(f"color/{self.pictures[0]}" if self.has_folders else self.pictures[0])
@@ -129,7 +148,7 @@ class Room:
 
 
 def read_scannet(
-    access: FolderAccess, scenes: tuple[str, ...] | None = None, stride: int = 1
+    access: FolderAccess, scenes: tuple[str, ...] | None = None, stride: int = 1, mesh: bool = True
 ) -> dict[str, Any]:
     """The views of all rooms, as ``frames.json`` would describe them.
 
@@ -139,6 +158,7 @@ def read_scannet(
         access: Of the folder that holds the rooms, or of one room.
         scenes: Names of rooms; ``None`` for all.
         stride: Every so many-th view of a room is read: neighbours show nearly the same.
+        mesh: Whether points are the mesh's, where there is one.
 
     Raises:
         SceneFolderError: If there is no room, or a table is damaged.
@@ -150,22 +170,40 @@ def read_scannet(
         known = brief(", ".join(rooms)) if rooms else "SCENE/color, SCENE/SCENE.sens or posed_images/SCENE"
         raise SceneFolderError(f"{access.path}: scenes: expected {known}, got {', '.join(lacking) or 'none'}")
     infos = read_infos(access) if listing.has(INFOS) else {}
-    views = list[dict[str, Any] | UnreadFrame | None]()
+    views, clouds = list[dict[str, Any] | UnreadFrame | None](), dict[str, Any]()
     for name in scenes or rooms:
         room = Room(access, listing, name, rooms[name], infos)
+        if mesh and room.cloud is not None:
+            clouds[name] = room.cloud
         if listing.has(room.within(f"{name}.sens")):
             views += sens_frames(access, room.within(f"{name}.sens"), name)[::stride]
         else:
             views += [room.view(picture) for picture in room.pictures[::stride]]
     frames = [view for view in views if view is not None]
     say_absent(access, "", len(views) - len(frames), len(views), "views")
+    return _content(access, frames, clouds)
+
+
+def _content(
+    access: FolderAccess, frames: list[dict[str, Any] | UnreadFrame], clouds: dict[str, Any]
+) -> dict[str, Any]:
+    """What is said of all views, with the clouds of their rooms and with classes where there are some."""
     described = [frame for frame in frames if isinstance(frame, dict)]
-    content: dict[str, Any] = {"format": "posed_rgb", "dataset": "ScanNet", "frames": frames}
+    for frame in described:
+        frame["cloud"] = frame["scene"] if frame["scene"] in clouds else None
+    content: dict[str, Any] = {
+        "format": "posed_rgb",
+        "dataset": "ScanNet",
+        "clouds": clouds,
+        "frames": frames,
+    }
     if any(frame.get("depth") for frame in described):
         content |= {"format": "posed_rgbd", "depth_scale": 1000, "depth_invalid": NO_DEPTH}
-    if any(frame.get("semseg") for frame in described):
-        names = dict(enumerate(CLASSES.values(), 1))
-        content |= {"semseg_classes": names, "semseg_map": raw_classes(access)}
+    pictured = any(frame.get("semseg") for frame in described)
+    if pictured:
+        content["semseg_map"] = raw_classes(access)
+    if pictured or any("semseg_file" in cloud for cloud in clouds.values()):
+        content["semseg_classes"] = dict(enumerate(CLASSES.values(), 1))
     return content
 
 
@@ -215,5 +253,6 @@ SCANNET = Reader(
     {
         "scenes": (_scenes, "different names with commas, as scene0000_00"),
         "stride": (stride_of, "a whole number of at least 1"),
+        "mesh": ({"0": False, "1": True}.__getitem__, "0 or 1"),
     },
 )

@@ -32,6 +32,12 @@ CLASSES = {
 """The benchmark's classes by NYU's numbers; class numbers are their places, from 1 on."""
 
 
+def benchmark_classes() -> dict[int, int]:
+    """Class number of each of NYU's 40, as meshes are labelled; -1 for those that are none of the 20."""
+    numbers = {nyu: number for number, nyu in enumerate(CLASSES, 1)}
+    return {nyu: numbers.get(nyu, -1) for nyu in range(41)}
+
+
 def raw_classes(access: FolderAccess) -> dict[int, int]:
     """Class number of each raw number of ``label-filt`` pictures; -1 for those that are none of the 20.
 

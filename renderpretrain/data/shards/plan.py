@@ -9,7 +9,7 @@ from itertools import islice
 
 from renderpretrain.data.folder.access import file_and_span
 from renderpretrain.data.folder.scene_folder import SceneFolder
-from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFrame
+from renderpretrain.data.folder.schema import IndoorFolder, files_of
 from renderpretrain.data.folder.views import group_views
 
 
@@ -83,11 +83,7 @@ def _scenes(folder: SceneFolder, units: list[list[int]]) -> list[list[list[int]]
 def _described(folder: SceneFolder, position: int) -> tuple[str, int]:
     """What tells a frame from what it was before, and the bytes of its files; a missing file has none."""
     frame = folder.index.frames[position]
-    if isinstance(frame, OutdoorFrame):
-        names = [frame.lidar.file, frame.lidar.semseg_file, *(c.file for c in frame.cameras.values())]
-    else:
-        names = [frame.color, frame.depth, frame.semseg]
-    sizes = [_size(folder, name) for name in names if name is not None]
+    sizes = [_size(folder, name) for name in files_of(folder.index, frame)]
     return f"{frame.model_dump_json()} {sizes}", sum(sizes)
 
 

@@ -10,10 +10,12 @@ from PIL import Image
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.depths import read_classes
-from renderpretrain.data.folder.files import doubt_labels
+from renderpretrain.data.folder.files import Sweep, doubt_labels
+from renderpretrain.data.folder.geometry import room_shift
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.folder.pictures import PICTURE_BYTES, PictureFile, frame_pictures, view_pictures
 from renderpretrain.data.folder.scene_folder import SceneFolder
-from renderpretrain.data.folder.schema import LidarEntry, OutdoorFolder, OutdoorFrame, frame_name
+from renderpretrain.data.folder.schema import OutdoorFolder, OutdoorFrame, frame_name
 from renderpretrain.data.folder.stored import SWEEP_BYTES, layout_of, stored_labels, stored_rows
 
 ENDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"II*\0": "tif", b"MM\0*": "tif"}
@@ -35,7 +37,7 @@ class PortableFrame:
 
 def folder_fields(folder: SceneFolder) -> dict[str, Any]:
     """What ``frames.json`` says of all frames, every class by its number, those of boxes among them."""
-    left_out = {"frames", "intensity_scale", "semseg_classes", "semseg_map"}
+    left_out = {"frames", "intensity_scale", "semseg_classes", "semseg_map", "clouds"}
     fields: dict[str, Any] = folder.index.model_dump(mode="json", exclude=left_out, exclude_none=True)
     return fields | {"semseg_classes": {str(n): name for n, name in enumerate(folder.class_names) if n}}
 
@@ -75,7 +77,25 @@ def portable_frame(folder: SceneFolder, position: int) -> PortableFrame:
             files["semseg.png"], entry[field] = _class_picture(classes), "semseg.png"
         else:
             entry[field] = _add_picture(picture, field, files)
+    if frame.cloud is not None:
+        cloud = folder.seen_cloud(position)
+        entry["cloud"] = _add_cloud(cloud, room_shift(index, frame.scene), files)
     return PortableFrame(entry, files)
+
+
+def _add_cloud(cloud: Sweep, shift: np.ndarray, files: dict[str, bytes]) -> dict[str, Any]:
+    """Take what a view sees of its room's cloud."""
+    known = {"x,y,z": cloud.points[:, :3] + shift, "r,g,b": cloud.colors, "nx,ny,nz": cloud.normals}
+    there = {names: rows for names, rows in known.items() if rows is not None}
+    table = np.concatenate(list(there.values()), -1, dtype=np.float64 if shift.any() else np.float32)
+    files["cloud.bin"] = table.astype(table.dtype.newbyteorder("<")).tobytes()
+    entry: dict[str, Any] = {"file": "cloud.bin", "layout": "rows", "dtype": table.dtype.name}
+    entry["columns"] = ",".join(there).split(",")
+    if cloud.labels is not None:
+        numbers = _smallest(cloud.labels)
+        files["cloud_labels.bin"] = numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()
+        entry |= {"semseg_file": "cloud_labels.bin", "semseg_dtype": numbers.dtype.name}
+    return entry
 
 
 def _add_picture(picture: PictureFile, short: str, files: dict[str, bytes]) -> str:
@@ -103,7 +123,7 @@ def _add_sweep(
         raw, count, entry["dtype"] = rows.tobytes(), len(rows), rows.dtype.name
     files["lidar.bin"] = raw
     entry |= {"file": "lidar.bin", "layout": "rows"}
-    for field in ("fields", "range_image"):
+    for field in ("fields", "range_image", "parts", "beside"):
         entry.pop(field, None)
     if lidar.semseg_file is not None:
         doubt = partial(doubt_labels, access, lidar, name)
@@ -111,7 +131,7 @@ def _add_sweep(
         numbers = _smallest(classes)
         files["labels.bin"] = numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()
         entry |= {"semseg_file": "labels.bin", "semseg_dtype": numbers.dtype.name}
-        for field in ("semseg_column", "semseg_bits", "semseg_divisor"):
+        for field in ("semseg_column", "semseg_bits", "semseg_divisor", "semseg_map"):
             entry.pop(field, None)
 
 

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from numpy.lib.recfunctions import repack_fields
 from PIL import Image
 from torch.testing import assert_close
 
@@ -180,6 +181,58 @@ def test_raw_labels_become_the_classes_of_the_benchmark(tmp_path):
         SceneFolderError, match=r"combined.tsv: line 2: expected whole numbers id and nyu40id"
     ):
         open_data(f"scannet:{tmp_path}")
+
+
+def write_mesh(room, labelled=True):
+    """A mesh of the sloped floor, a vertex every centimetre, as the data set has it: NYU's numbers."""
+    x, y = np.meshgrid(np.arange(-2, 2, 0.01), np.arange(-2, 2, 0.01))
+    rows = np.zeros(x.size, [("p", "<f4", 3), ("c", "u1", 4), ("label", "<u2")])
+    rows["p"] = np.stack([x, y, 2 + x / 4], -1).reshape(-1, 3)
+    rows["c"] = [[10, 20, 30, 255]]
+    rows["label"] = np.where(rows["p"][:, 0] < 0, 28, np.where(rows["p"][:, 1] < 0, 40, 1))
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {x.size}\n"
+    head += "".join(f"property float {name}\n" for name in "xyz")
+    head += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue", "alpha"))
+    faces = "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    end = struct.pack("<Biii", 3, 0, 1, 2)
+    name = room / f"{room.name}_vh_clean_2"
+    name.with_suffix(".ply").write_bytes(
+        (head + faces).encode() + repack_fields(rows[["p", "c"]]).tobytes() + end
+    )
+    if labelled:
+        labels = (head + "property ushort label\n" + faces).encode() + rows.tobytes() + end
+        name.with_suffix(".labels.ply").write_bytes(labels)
+
+
+@pytest.mark.parametrize("write", [write_exported, write_sens])
+def test_vertices_of_the_mesh_have_their_classes_and_tell_those_of_pixels(tmp_path, write):
+    write(tmp_path)
+    write_mesh(tmp_path / "scene0000_00")
+    scene = open_data(f"scannet:{tmp_path}?max_points=1000000")[0]
+    x, _, z = scene.points[:, :3].T
+    assert len(x) > 10000 and float((z - 2 - x / 4).abs().max()) < 1e-5
+    assert_close(scene.colors, torch.tensor([[10.0, 20, 30]]).expand(len(x), 3) / 255)
+    told = np.array(scene.class_names)[np.where(x < 0, 16, 1)]
+    known = scene.point_labels.numpy()
+    assert (np.array(scene.class_names)[known][known >= 0] == told[known >= 0]).all()
+    assert set(np.unique(known)) == {-1, 1, 16}  # NYU's 40 is none of the twenty, 28 is the sixteenth
+    u = np.arange(129)
+    left = (u - COLOR[0][2]) / COLOR[0][0] * scene.z_depths[0, 48].numpy() < -0.02
+    assert (scene.pixel_labels[0, 48][left & (scene.z_depths[0, 48] > 0).numpy()] == 16).all()
+    assert not (scene.pixel_labels == 21).any() and validate_scene_folder(tmp_path, reader=SCANNET) == []
+    plain = open_data(f"scannet:{tmp_path}?mesh=0")[0]
+    assert plain.point_labels is None and len(plain.class_names) == 1
+
+
+def test_a_mesh_without_labels_gives_points(tmp_path):
+    write_mesh(write_exported(tmp_path), labelled=False)
+    scene = open_data(f"scannet:{tmp_path}")[0]
+    assert scene.point_labels is None and scene.pixel_labels is None and len(scene.points) > 10000
+    assert float(scene.normals.norm(dim=-1).mean()) > 0.8  # of the depth around their pixels
+    mesh = tmp_path / "scene0000_00/scene0000_00_vh_clean_2.ply"
+    mesh.write_bytes(mesh.read_bytes()[:1000])
+    with pytest.raises(SceneFolderError, match=r"vh_clean_2.ply: cloud scene0000_00: .* bytes of .*vertex"):
+        open_data(f"scannet:{tmp_path}")[0]
 
 
 def test_posed_images_of_mmdetection3d_with_files_of_their_own(tmp_path):

@@ -20,8 +20,9 @@ from renderpretrain.data.folder.consistency.mistakes import (
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.files import Sweep, read_sweep
 from renderpretrain.data.folder.geometry import camera_to_lidar, one_camera
+from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.folder.pictures import frame_pictures, read_image
-from renderpretrain.data.folder.schema import CameraEntry, LidarEntry, OutdoorFolder, frame_name
+from renderpretrain.data.folder.schema import CameraEntry, OutdoorFolder, frame_name
 from renderpretrain.geometry import Cameras
 
 FRAMES, POINTS = 4, 4000
