@@ -25,3 +25,12 @@ def test_a_copy_sent_to_a_process_starts_empty():
     cache.get("a", lambda: 1, lambda _: 10)
     copy = pickle.loads(pickle.dumps(cache))
     assert copy.budget == 50 and copy.nbytes == 0
+
+
+def test_parts_share_one_budget_and_no_keys():
+    cache = MemoryCache(budget=20)
+    one, two = cache.part("one"), cache.part("two")
+    assert [part.get("a", lambda name=part.name: name, lambda _: 10) for part in (one, two)] == ["one", "two"]
+    assert one.get("a", lambda: "again", lambda _: 10) == "one"
+    two.get("b", lambda: "b", lambda _: 10)
+    assert two.get("a", lambda: "again", lambda _: 10) == "again" and cache.nbytes == 20

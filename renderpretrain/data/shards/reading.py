@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from renderpretrain.data.arranged import arranged
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.index import OUTDOOR
 from renderpretrain.data.folder.reader import Reader
@@ -20,11 +22,14 @@ from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
 from renderpretrain.data.scene import Scene
 from renderpretrain.data.shards.index import INDEX_OF_SHARDS, Shard, ShardIndex, parse_shard_index
 
-OPEN_SHARDS = 8
-"""Shards whose frames are known at the same time."""
+OPEN_FRAMES = 2**16
+"""Frames, of whole shards, that are described in memory at the same time: 200 MB at most."""
 
 PART = 2**24
 """Bytes that are read at once where all of a shard is."""
+
+ASKED_AT_ONCE = 16
+"""Shards whose lengths a store is asked for at the same time."""
 
 INDEX_BYTES = 2**29
 """Largest JSON file beside the shards."""
@@ -34,8 +39,9 @@ class ShardScenes:
     """The scenes of a prepared recording in tar files, by their numbers.
 
     Shards are opened when a scene of theirs is asked for, and of a shard the bytes of that scene are read,
-    so that the data may be larger than the memory and any order costs the same. Scenes of one shard follow
-    each other; those of two do not.
+    so that the data may be larger than the memory and any order costs the same: a shard's frames are
+    described once, in milliseconds each, and their descriptions stay (:data:`OPEN_FRAMES`). Scenes of one
+    shard follow each other; those of two do not.
 
     Attributes:
         path: The folder with ``shards.json``.
@@ -84,6 +90,7 @@ class ShardScenes:
         self.class_names = tuple(self.index.class_names)
         self.image_size = image_size or self.index.image_size
         self._open: dict[int, SceneFolder] = {}
+        self._cache = MemoryCache(CACHE_BYTES)
         self._ends = np.cumsum([self._scenes_of(number) for number in range(len(self.index.shards))])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,11 +124,14 @@ class ShardScenes:
         return self._shard(number), index - first, first
 
     def _shard(self, number: int) -> SceneFolder:
-        """A shard as a scene folder; the last few stay open."""
+        """A shard as a scene folder; those that were used last stay open."""
         folder = self._open.pop(number, None) or self._opened(number)
         self._open[number] = folder
-        while len(self._open) > OPEN_SHARDS:
-            del self._open[next(iter(self._open))]
+        described = sum(self.index.shards[other].frames for other in self._open)
+        while described > OPEN_FRAMES and len(self._open) > 1:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            described -= self.index.shards[oldest].frames
         return folder
 
     def _opened(self, number: int) -> SceneFolder:
@@ -140,7 +150,7 @@ class ShardScenes:
             cameras=asked,
             **self.options,
         )
-        folder.remember(CACHE_BYTES // OPEN_SHARDS)
+        folder.remember_in(self._cache.part(number))
         return folder
 
     def _scenes_of(self, number: int) -> int:
@@ -160,7 +170,7 @@ def shard_content(access: FolderAccess, index: ShardIndex, shard: Shard) -> dict
     Raises:
         SceneFolderError: If the JSON file beside it cannot be read, or is another shard's.
     """
-    where = access.path / shard.index
+    where = access.named(shard.index)
     raw = access.read(shard.index, "index", INDEX_BYTES)
     try:
         record = json.loads(raw)
@@ -174,11 +184,16 @@ def shard_content(access: FolderAccess, index: ShardIndex, shard: Shard) -> dict
 
 def check_lengths(access: FolderAccess, index: ShardIndex) -> None:
     """Raise a :class:`~renderpretrain.data.SceneFolderError` if a shard is missing or has another length."""
-    for shard in index.shards:
-        length = access.length(shard.file, "shard")
+    files = [shard.file for shard in index.shards]
+    if access.remote is None:
+        lengths = [access.length(file, "shard") for file in files]
+    else:
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            lengths = list(pool.map(lambda file: access.length(file, "shard"), files))
+    for shard, length in zip(index.shards, lengths, strict=True):
         if length != shard.bytes:
             raise SceneFolderError(
-                f"{access.path / shard.file}: shard: expected {shard.bytes} bytes, got {length}"
+                f"{access.named(shard.file)}: shard: expected {shard.bytes} bytes, got {length}"
             )
 
 
@@ -204,7 +219,7 @@ def shard_problems(path: str | Path) -> Iterator[str]:
             yield str(error)
             continue
         if found != shard.sha256:
-            where = f"{access.path / shard.file}: shard"
+            where = f"{access.named(shard.file)}: shard"
             yield f"{where}: expected the digest {shard.sha256}, got {found}: it is damaged"
 
 
