@@ -10,6 +10,7 @@ from renderpretrain.data.readers.nerf import NERF
 from renderpretrain.data.readers.nuscenes.reader import NUSCENES
 from renderpretrain.data.readers.pandaset import PANDASET
 from renderpretrain.data.readers.rgbd import RGBD
+from renderpretrain.data.readers.s3dis import S3DIS
 from renderpretrain.data.readers.scannet import SCANNET
 from renderpretrain.data.readers.structured3d import STRUCTURED3D
 from renderpretrain.data.readers.sunrgbd import SUNRGBD
@@ -27,6 +28,7 @@ READERS: dict[str, Reader] = {
         NUSCENES,
         PANDASET,
         RGBD,
+        S3DIS,
         SCANNET,
         STRUCTURED3D,
         SUNRGBD,

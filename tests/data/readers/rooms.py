@@ -31,11 +31,15 @@ POSES = [looking((1 + 0.3 * k, 0.8 + 0.1 * k, 1.5), (2.6, 3.0 + 0.2 * k, 1.2 - 0
 
 
 def seen(pose, matrix=MATRIX, size=(60, 80)):
-    """Depth along the optical axis in metres and what is seen, of each pixel, by the planes' equations."""
+    """Depth along the optical axis in metres and what is seen, of each pixel."""
     v, u = np.mgrid[: size[0], : size[1]]
     pixels = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3)
-    rays = pixels @ np.linalg.inv(matrix).T @ pose[:3, :3].T
-    place = pose[:3, 3]
+    return seen_along(pose, pixels @ np.linalg.inv(matrix).T, size)
+
+
+def seen_along(pose, rays, size):
+    """The same along rays of a camera, as long as they reach a metre ahead, by the planes' equations."""
+    rays, place = rays @ pose[:3, :3].T, pose[:3, 3]
     with np.errstate(divide="ignore", invalid="ignore"):
         outer = np.where(rays > 0, (SIZE - place) / rays, np.where(rays < 0, -place / rays, np.inf))
         slabs = np.sort((PILLAR[:, None] - place) / rays, 0)
