@@ -11,7 +11,7 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-from renderpretrain.data.folder.fields import SceneFolderError, one_line
+from renderpretrain.data.folder.fields import SceneFolderError, brief, one_line
 from renderpretrain.data.folder.remote import RemoteFiles
 from renderpretrain.data.formats.feather import parquet_row
 
@@ -23,6 +23,9 @@ SPAN = re.compile(r"(.+)#(\d{1,15})\+(\d{1,15})")
 
 CELL = re.compile(r"(.+\.parquet)#([^#]+)@(\d{1,9})")
 """How an index names what one row of a table holds: ``FILE.parquet#COLUMN@ROW``."""
+
+LONGEST_PATH = 1000
+"""Characters of a path within the folder: a word of a damaged table may have millions."""
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +217,9 @@ class FolderAccess:
 
     def _opened(self, name: str, where: str, what: str) -> BufferedReader:
         """A regular file within the folder, open."""
+        if len(name) > LONGEST_PATH:
+            what = f"a path of at most {LONGEST_PATH} characters"
+            raise SceneFolderError(f"{self.path}: {where}: expected {what}, got {brief(name)}")
         file = self.path / name
         try:
             if not self.outside and not Path(os.path.realpath(file)).is_relative_to(self._home):
@@ -254,5 +260,6 @@ class FolderAccess:
 
     def _unreadable(self, name: str, where: str, error: Exception, what: str = "file") -> SceneFolderError:
         """The error for a file that the system does not give."""
-        reason = "nothing" if isinstance(error, FileNotFoundError) else str(error)
+        absent = isinstance(error, FileNotFoundError)
+        reason = "nothing" if absent else getattr(error, "strerror", None) or str(error)
         return SceneFolderError(f"{self.named(name)}: {where}: expected a readable {what}, got: {reason}")

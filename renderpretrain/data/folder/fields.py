@@ -70,6 +70,12 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+./-]{0,999}")
 FASTEST = 1e3
 """Metres per second that no object has."""
 
+ODD_VALUES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What computing with a value raises that is of another kind, shape or size than it should be."""
+
+LONGEST = 4000
+"""Characters of a message: a path may have as many, and a word of a damaged table millions."""
+
 _BRIEFLY = reprlib.Repr()
 _BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxdict = 4, 16, 4
 _BRIEFLY.maxstring = _BRIEFLY.maxother = _BRIEFLY.maxlong = 90
@@ -79,7 +85,10 @@ class SceneFolderError(ValueError):
     """A scene folder cannot be read; the message is one line that names file, frame and field."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        line = one_line(message)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
+        super().__init__(line)
 
 
 def one_line(text: str) -> str:

@@ -1,6 +1,5 @@
 """Reading ``frames.json``: everything that is wrong with it, one line each; see ``docs/scene_folder.md``."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from renderpretrain.data.folder.access import INDEX, FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief, expected, one_line
+from renderpretrain.data.folder.json_files import json_of_file
 from renderpretrain.data.folder.reader import Reader, UnreadFrame, uncollected
 from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFolder
 
@@ -111,19 +111,7 @@ def _content(access: FolderAccess) -> Any:
         raise SceneFolderError(f"{path}: expected a folder with {INDEX}, got {got}")
     if not file.exists():
         raise SceneFolderError(f"{file}: expected a file, got nothing")
-    try:
-        text = FolderAccess(path, outside=True).read(INDEX, INDEX, INDEX_BYTES).decode("utf-8-sig")
-        # No number of this format has so many digits, and Python takes ages, or refuses, to convert them.
-        return json.loads(text, parse_int=lambda digits: (int if len(digits) <= 30 else float)(digits))
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise SceneFolderError(f"{file}: {at}: expected JSON, got: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise SceneFolderError(
-            f"{file}: byte {error.start}: expected UTF-8 text, got: {error.reason}"
-        ) from error
-    except RecursionError as error:
-        raise SceneFolderError(f"{file}: expected JSON, got brackets hundreds of levels deep") from error
+    return json_of_file(access, INDEX, "table", INDEX_BYTES)
 
 
 FRAMES_JSON = Reader("folder", _content, INDEX)

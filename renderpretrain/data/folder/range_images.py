@@ -3,7 +3,7 @@
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.formats.range_image import points_of_range_image
 
@@ -59,7 +59,7 @@ def _image(access: FolderAccess, file: str, row: int, column: str, where: str) -
         if len(shape) != 3 or min(shape) < 1 or shape[0] * shape[1] > MOST_PIXELS or values.ndim != 1:
             raise ValueError
         return values.reshape(shape)
-    except (TypeError, ValueError):
+    except ODD_VALUES:
         got = f"{brief(shape)} for {np.size(values)}"
         raise SceneFolderError(
             f"{access.path / file}: {where}: row {row}: expected values of a shape, got {got}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.remote import RemoteFiles
 
@@ -84,5 +86,9 @@ class Reader:
 
     @uncollected()
     def content(self, access: FolderAccess) -> Any:
-        """What the ``frames.json`` of the recording would hold."""
-        return self.read(access, **self.values)
+        """What the ``frames.json`` of the recording would hold.
+
+        Numbers that overflow on the way are refused with their frames, and warned of nowhere.
+        """
+        with np.errstate(all="ignore"):
+            return self.read(access, **self.values)

@@ -199,6 +199,8 @@ def _raw_rows(raw: bytes, entry: LidarEntry, where: str) -> np.ndarray:
 def _check_rows(size: int, entry: LidarEntry, where: str) -> None:
     """Refuse a size that is no whole number of rows."""
     width = len(entry.columns) * np.dtype(entry.dtype).itemsize
+    if size == 0:
+        raise SceneFolderError(f"{where}: expected a finite point, got none in 0 rows")
     if size % width:
         raise SceneFolderError(
             f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "

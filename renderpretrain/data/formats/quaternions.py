@@ -35,7 +35,7 @@ def pose_from_quaternion(numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
 
 def rotations(quaternions: np.ndarray) -> np.ndarray:
     """Rotations ``(N, 3, 3)`` of quaternions ``(N, 4)`` w, x, y, z of any length; that of 0 is not finite."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True)).T
         rows = [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

@@ -94,7 +94,8 @@ def _table(access: FolderAccess, file: str, columns: list[str]) -> dict[str, np.
 def _stamps(access: FolderAccess, folder: str, ending: str) -> list[int]:
     """The time stamps, nanoseconds, that the files of a folder are named by."""
     names = [n.removesuffix(ending) for n in access.names(folder) if n.endswith(ending)]
-    return sorted(int(name) for name in names if name.isdecimal() and len(name) < 20)
+    found = (int(name) for name in names if name.isascii() and name.isdecimal() and len(name) < 20)
+    return sorted(stamp for stamp in found if stamp < 2**63)
 
 
 def _log(access: FolderAccess, base: str) -> list[dict[str, Any] | UnreadFrame]:

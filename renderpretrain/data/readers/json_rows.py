@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.readers.tables import TABLE_BYTES, json_of
 
 BLOCK = 2**22
@@ -71,7 +71,7 @@ def table_rows(access: FolderAccess, name: str) -> list[dict[str, Any]]:
 def value_of(row: dict[str, Any], field: str, kind: type, where: str) -> Any:
     """A row's value of a kind; raises a :class:`~renderpretrain.data.SceneFolderError` about ``where``."""
     value = row.get(field)
-    if type(value) is not kind:
+    if type(value) is not kind or (isinstance(value, int) and not -(2**63) <= value < 2**63):
         got = "nothing" if field not in row else brief(value)
         raise SceneFolderError(f"{where}: {field}: expected {WORDS[kind]}, got {got}")
     return value
@@ -92,7 +92,7 @@ def numbers_of(rows: Sequence[dict[str, Any]], field: str, width: int, where: st
         found = np.array([row[field] for row in rows], dtype=np.float64)
         if found.shape == (len(rows), width):
             return found
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except ODD_VALUES:
         pass
     for row in rows:
         value = row.get(field)

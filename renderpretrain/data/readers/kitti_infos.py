@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.reader import UnreadFrame
 from renderpretrain.data.formats.pickles import load_pickle
 from renderpretrain.data.readers.kitti_calibration import COLUMNS, rectified_camera
@@ -56,7 +56,7 @@ def _frame(
         return UnreadFrame(str(error))
     except KeyError as error:
         return UnreadFrame(str(SceneFolderError(f"{where}: expected {error.args[0]}, got nothing")))
-    except (TypeError, ValueError, AttributeError) as error:
+    except ODD_VALUES as error:
         return UnreadFrame(str(SceneFolderError(f"{where}: expected an info of OpenPCDet's, got: {error}")))
     return frame
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.readers.tables import json_of, number_of, picture_size
 from renderpretrain.data.readers.views import Listing, say_absent
@@ -148,7 +148,7 @@ def _pose(value: Any, where: str) -> list[list[float]]:
     """Where the camera is, with OpenCV's axes."""
     try:
         matrix = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+    except ODD_VALUES:
         matrix = np.zeros(0)
     if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
         raise SceneFolderError(f"{where}: expected a 4x4 matrix of finite numbers, got {brief(value)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.folder.stored import SWEEP_BYTES
 from renderpretrain.data.formats.pickles import pickled_columns
@@ -103,7 +103,7 @@ class _Tables:
         lens = json_of(self.access, f"{folder}/intrinsics.json")
         try:
             fx, fy, cx, cy = (float(lens[name]) for name in ("fx", "fy", "cx", "cy"))
-        except (TypeError, KeyError, ValueError):
+        except ODD_VALUES:
             where = self.access.path / folder / "intrinsics.json"
             raise SceneFolderError(f"{where}: expected fx, fy, cx and cy, got {brief(lens)}") from None
         size = picture_size(self.access, f"{folder}/{min(pictures)}.jpg", "picture") if pictures else (1, 1)
@@ -131,7 +131,7 @@ class _Tables:
         try:
             place, turn = entry["position"], entry["heading"]
             numbers = [turn[k] for k in "wxyz"] + [place[k] for k in "xyz"]
-        except (TypeError, KeyError):
+        except ODD_VALUES:
             raise SceneFolderError(f"{where}: expected position and heading, got {brief(entry)}") from None
         return stored_pose(numbers, where)
 
@@ -178,7 +178,7 @@ def _boxes(access: FolderAccess, file: str, pose: np.ndarray, device: str) -> li
         table = pickled_columns(access.read(file, "cuboids", SWEEP_BYTES))
         numbers = np.stack([table[name].astype(np.float64) for name in (*BOX_FIELDS, "yaw")], -1)
         sensors, labels, twins = (table[n] for n in ("cuboids.sensor_id", "label", "cuboids.sibling_id"))
-    except (ValueError, TypeError, KeyError) as error:
+    except ODD_VALUES as error:
         if isinstance(error, SceneFolderError):
             raise
         got = f"no {error}" if isinstance(error, KeyError) else str(error)

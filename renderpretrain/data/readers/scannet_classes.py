@@ -1,7 +1,7 @@
 """ScanNet's classes: the 20 of its benchmark among the 40 of NYU, and the raw numbers of its pictures."""
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.readers.tables import text_of
 
 TABLE = "scannetv2-labels.combined.tsv"
@@ -57,7 +57,7 @@ def raw_classes(access: FolderAccess) -> dict[int, int]:
         parts = line.split("\t")
         try:
             found[int(parts[raw])] = numbers.get(int(parts[nyu] or 0), -1)
-        except (ValueError, IndexError):
+        except ODD_VALUES:
             words = f"expected whole numbers id and nyu40id, got {brief(line)}"
             raise SceneFolderError(f"{access.path / TABLE}: line {number}: {words}") from None
     return found

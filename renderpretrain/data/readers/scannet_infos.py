@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError
 from renderpretrain.data.formats.pickles import load_pickle
 from renderpretrain.data.readers.tables import TABLE_BYTES
 
@@ -25,13 +25,14 @@ def read_infos(access: FolderAccess) -> dict[str, Known]:
     where = access.path / INFOS
     try:
         rooms = load_pickle(access.read(INFOS, "infos", TABLE_BYTES), "a list of rooms")
-        return {path: known for room in rooms for path, known in _pictures(room)}
     except SceneFolderError:
         raise
     except ValueError as error:
         raise SceneFolderError(f"{where}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SceneFolderError(f"{where}: expected a list of rooms with img_paths, got others") from error
+    try:
+        return {path: known for room in rooms for path, known in _pictures(room)}
+    except ODD_VALUES as error:
+        raise SceneFolderError(f"{where}: expected rooms with img_paths and poses, got: {error}") from error
 
 
 def _pictures(room: Any) -> list[tuple[str, Known]]:

@@ -1,6 +1,5 @@
 """What data sets describe themselves with: JSON, lines of named numbers, rows of numbers, numbered files."""
 
-import json
 import math
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.json_files import json_of_file, text_of_file
 from renderpretrain.data.folder.pictures import PICTURE_BYTES, PictureFile, opened
 
 TABLE_BYTES = 2**31
@@ -16,23 +16,12 @@ TABLE_BYTES = 2**31
 
 def text_of(access: FolderAccess, name: str) -> str:
     """A text file's content; raises :class:`~renderpretrain.data.SceneFolderError` for other bytes."""
-    try:
-        return access.read(name, "table", TABLE_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SceneFolderError(
-            f"{access.path / name}: byte {error.start}: expected UTF-8 text, got: {error.reason}"
-        ) from error
+    return text_of_file(access, name, "table", TABLE_BYTES)
 
 
 def json_of(access: FolderAccess, name: str) -> Any:
     """A JSON file's content; raises :class:`~renderpretrain.data.SceneFolderError` for another text."""
-    try:
-        return json.loads(text_of(access, name))
-    except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise SceneFolderError(f"{access.path / name}: {at}: expected JSON, got: {error.msg}") from error
-    except RecursionError as error:
-        raise SceneFolderError(f"{access.path / name}: expected JSON, got brackets too deep") from error
+    return json_of_file(access, name, "table", TABLE_BYTES)
 
 
 def rows_of(access: FolderAccess, name: str, columns: int) -> np.ndarray:

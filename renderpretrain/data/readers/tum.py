@@ -21,6 +21,9 @@ from renderpretrain.data.readers.views import Listing, say_absent
 APART = 0.02
 """Seconds by which what belongs together may be apart."""
 
+MOST_NEAR = 100
+"""Depth images within that time of a picture: a camera takes one or two."""
+
 CAMERAS = {
     1: ((517.3, 516.5, 318.6, 255.3), [0.2624, -0.9531, -0.0054, 0.0026, 1.1633]),
     2: ((520.9, 521.0, 325.1, 249.7), [0.2312, -0.7849, -0.0033, -0.0001, 0.9172]),
@@ -49,7 +52,10 @@ def read_tum(access: FolderAccess, stride: int, freiburg: int | None) -> dict[st
     poses = rows_of(access, "groundtruth.txt", 8)
     poses = poses[np.argsort(poses[:, 0], kind="stable")]
     listing, absent, frames = Listing(access), 0, list[dict[str, Any]]()
-    pairs = associated([time for time, _ in colors], [time for time, _ in depths])
+    try:
+        pairs = associated([time for time, _ in colors], [time for time, _ in depths])
+    except ValueError as error:
+        raise SceneFolderError(f"{access.path / 'depth.txt'}: time stamps: {error}") from None
     placed = [(color, depth) for color, depth in pairs if _pose(poses, colors[color][0]) is not None]
     if not placed:
         words = f"expected a depth image and a pose within {APART} s of a picture, got none"
@@ -83,12 +89,17 @@ def associated(first: list[float], second: list[float]) -> list[tuple[int, int]]
     """Which of two lists of times go together, by their places, in the order of the first list's times.
 
     Each is used once, the nearest pairs before others, and none further apart than :data:`APART`.
+
+    Raises:
+        ValueError: If more than :data:`MOST_NEAR` are so near to one of the first.
     """
     order = np.argsort(second, kind="stable")
     times = np.asarray(second, dtype=np.float64)[order]
     near: list[tuple[float, int, int]] = []
     for place, time in enumerate(first):
         low, high = np.searchsorted(times, [time - APART, time + APART])
+        if high - low > MOST_NEAR:
+            raise ValueError(f"expected at most {MOST_NEAR} within {APART} s of {time}, got {high - low}")
         near += [(abs(time - times[k]), place, int(order[k])) for k in range(int(low), int(high))]
     pairs: dict[int, int] = {}
     taken: set[int] = set()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import MOST_TABLE, FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.reader import Reader, UnreadFrame
 from renderpretrain.data.formats.feather import read_parquet
 
@@ -121,7 +121,8 @@ class _Segment:
                 raise SceneFolderError(f"{self.access.path / file}: {error}") from None
         for name in columns:
             if name in KEYS and table[name].dtype.kind == "O":
-                table[name] = np.array([KEYS[name].get(text, 0) for text in table[name]])
+                numbers = KEYS[name]
+                table[name] = np.array([numbers.get(t, 0) if isinstance(t, str) else 0 for t in table[name]])
             kinds = "O" if name.endswith("transform") else "iu" if name.startswith("key.") else "iuf"
             if table[name].dtype.kind not in kinds:
                 where = f"{self.access.path / file}: {brief(name)}"
@@ -132,7 +133,7 @@ class _Segment:
         """A 4x4 matrix of a table."""
         try:
             return np.asarray(numbers, dtype=np.float64).reshape(4, 4)
-        except (TypeError, ValueError):
+        except ODD_VALUES:
             where = self.access.path / self.file(component)
             raise SceneFolderError(f"{where}: expected 16 numbers of a pose, got {brief(numbers)}") from None
 
@@ -146,7 +147,7 @@ class _Segment:
         pose, values = self.access.row(file, row, [SENSOR, INCLINATIONS], "table")
         try:
             beams = np.asarray(values, dtype=np.float64)[::-1].tolist()
-        except (TypeError, ValueError):
+        except ODD_VALUES:
             got = brief(values)
             raise SceneFolderError(f"{self.access.path / file}: expected inclinations, got {got}") from None
         return self.matrix("lidar_calibration", pose).tolist(), beams
@@ -157,7 +158,7 @@ class _Segment:
         known = {}
         for row, number in enumerate(lenses[CAMERA].tolist()):
             fu, fv, cu, cv, *bends = (float(lenses[name][row]) for name in LENS)
-            width, height = (int(lenses[name][row]) for name in SIZE)
+            width, height = (lenses[name][row].item() for name in SIZE)
             mount = self.matrix("camera_calibration", lenses[MOUNT][row]) @ TO_OPENCV
             # Waymo's pixel 0 begins at the left edge of the first pixel.
             lens = {"intrinsics": [[fu, 0, cu - 0.5], [0, fv, cv - 0.5], [0, 0, 1]], "distortion": bends}
@@ -179,7 +180,7 @@ class _Segment:
         rows = np.stack([table[name].astype(np.float64) for name in BOX], -1).tolist()
         found: dict[int, list[dict[str, Any]]] = {}
         for stamp, kind, row in zip(table[STAMP].tolist(), table[BOX_TYPE].tolist(), rows, strict=True):
-            box = {"label": CLASSES.get(int(kind), "unknown"), "center": row[:3], "size_lwh": row[3:6]}
+            box = {"label": CLASSES.get(kind, "unknown"), "center": row[:3], "size_lwh": row[3:6]}
             found.setdefault(stamp, []).append({**box, "yaw": row[6]})
         return found
 

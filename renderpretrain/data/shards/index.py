@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from renderpretrain.data.folder.fields import File, SceneFolderError
+from renderpretrain.data.folder.fields import File, SceneFolderError, brief
 
 INDEX_OF_SHARDS = "shards.json"
 """Name of the file that describes all shards."""
@@ -67,5 +67,7 @@ def parse_shard_index(path: Path, raw: bytes) -> ShardIndex:
         return ShardIndex.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise SceneFolderError(f"{path}: {field or 'content'}: {first['msg']}") from error
+        field = ".".join(map(str, first["loc"])) or "content"
+        what = "a value" if first["type"] == "missing" else first["msg"]
+        got = "nothing" if first["type"] == "missing" else brief(first["input"])
+        raise SceneFolderError(f"{path}: {field}: expected: {what}, got {got}") from error

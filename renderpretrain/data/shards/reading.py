@@ -1,7 +1,6 @@
 """Scenes in shards, read when asked for: one frame costs one frame's bytes, wherever it lies."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,8 +13,9 @@ from renderpretrain.data.arranged import arranged
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.cache import MemoryCache
-from renderpretrain.data.folder.fields import SceneFolderError
-from renderpretrain.data.folder.index import OUTDOOR
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError
+from renderpretrain.data.folder.index import OUTDOOR, placed_problems
+from renderpretrain.data.folder.json_files import json_of_file
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.remote import remote_files
 from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
@@ -171,12 +171,11 @@ def shard_content(access: FolderAccess, index: ShardIndex, shard: Shard) -> dict
         SceneFolderError: If the JSON file beside it cannot be read, or is another shard's.
     """
     where = access.named(shard.index)
-    raw = access.read(shard.index, "index", INDEX_BYTES)
+    record = json_of_file(access, shard.index, "index", INDEX_BYTES)
     try:
-        record = json.loads(raw)
         same, frames = record["sha256"] == shard.sha256, record["frames"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SceneFolderError(f"{where}: expected JSON with sha256 and frames, got: {error}") from error
+    except ODD_VALUES as error:
+        raise SceneFolderError(f"{where}: expected sha256 and frames, got: {error}") from error
     if not same or not isinstance(frames, list) or len(frames) != shard.frames:
         raise SceneFolderError(f"{where}: expected the {shard.frames} frames of {shard.file}, got others")
     return {**index.fields, "frames": frames}
@@ -213,7 +212,7 @@ def shard_problems(path: str | Path) -> Iterator[str]:
     for shard in index.shards:
         try:
             check_lengths(access, index.model_copy(update={"shards": [shard]}))
-            shard_content(access, index, shard)
+            content = shard_content(access, index, shard)
             found = _digest(access, shard)
         except SceneFolderError as error:
             yield str(error)
@@ -221,6 +220,8 @@ def shard_problems(path: str | Path) -> Iterator[str]:
         if found != shard.sha256:
             where = f"{access.named(shard.file)}: shard"
             yield f"{where}: expected the digest {shard.sha256}, got {found}: it is damaged"
+        described = FolderAccess(access.path, table=shard.index, remote=access.remote)
+        yield from (line for _, line in placed_problems(described, content)[1])
 
 
 def _digest(access: FolderAccess, shard: Shard) -> str:

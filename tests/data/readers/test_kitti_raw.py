@@ -39,10 +39,9 @@ TRACKLETS = """<?xml version="1.0" encoding="UTF-8" standalone="yes" ?>
 """
 
 
-@pytest.fixture
-def root(tmp_path):
+def write_drive(path):
     """A drive of two frames, the second a tenth of a second and four metres on."""
-    day, drive = tmp_path / DAY, tmp_path / DAY / DRIVE
+    day, drive = path / DAY, path / DAY / DRIVE
     for name, motion in (("imu_to_velo", IMU_TO_LIDAR), ("velo_to_cam", TO_CAMERA)):
         lines = f"R: {numbers(motion[:3, :3])}", f"T: {numbers(motion[:3, 3])}"
         save_text(day / f"calib_{name}.txt", "calib_time: 15-Mar-2012 11:37:16", *lines)
@@ -63,6 +62,12 @@ def root(tmp_path):
     stamps = "2011-09-26 13:02:25.951199337", "2011-09-26 13:02:26.054423000"
     save_text(drive / "velodyne_points/timestamps.txt", *stamps)
     save_text(drive / "tracklet_labels.xml", TRACKLETS)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder with the drive."""
+    write_drive(tmp_path)
     return tmp_path
 
 

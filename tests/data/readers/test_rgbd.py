@@ -189,3 +189,12 @@ def test_neither_layout_is_one_line(tmp_path):
         open_data(f"rgbd:{tmp_path}?sequences=seq-09")
     with pytest.raises(ValueError, match="data: stride: expected a whole number of at least 1"):
         open_data(f"rgbd:{tmp_path}?stride=0")
+
+
+def test_times_that_are_all_the_same_are_one_line(tmp_path):
+    """As many pairs as pictures times depth images would be billions."""
+    write_tum(tmp_path)
+    for kind in ("rgb", "depth"):
+        (tmp_path / f"{kind}.txt").write_text("# freiburg1\n" + f"10.0 {kind}/0.png\n" * 20_000)
+    with pytest.raises(SceneFolderError, match=r"depth.txt: time stamps: expected at most 100 within 0.02 s"):
+        open_data(f"rgbd:{tmp_path}")

@@ -25,11 +25,10 @@ CAMERAS = [turn(), turn(0.02, -0.1, 0.01, at=(0.3, -0.1, 2.5))]
 """Poses of camera 0, whose z axis points ahead."""
 
 
-@pytest.fixture
-def dataset(tmp_path):
+def write_sequences(path):
     """Sequences 00 (poses of its own, labels, pictures), 01 (poses beside) and 11 (none), two frames each."""
     for name in ("00", "01", "11"):
-        sequence = tmp_path / "sequences" / name
+        sequence = path / "sequences" / name
         projection = numbers([[16, 0, 7.5, 1.6], [0, 16, 5.5, 0], [0, 0, 1, 0]])
         save_text(sequence / "calib.txt", f"P2: {projection}", f"Tr: {numbers(TO_CAMERA[:3])}")
         save_text(sequence / "times.txt", "0.0", "1.0e-1")
@@ -37,14 +36,20 @@ def dataset(tmp_path):
             save_sweep(
                 sequence / f"velodyne/{number:06d}.bin", seen_from(pose @ TO_CAMERA, seen_from(TO_CAMERA))
             )
-    save_text(tmp_path / "sequences/00/poses.txt", *[numbers(pose[:3]) for pose in CAMERAS])
-    save_text(tmp_path / "poses/00.txt", *[numbers(turn(at=(9, 9, 9))[:3])] * 2)
-    save_text(tmp_path / "poses/01.txt", *[numbers(pose[:3]) for pose in CAMERAS])
+    save_text(path / "sequences/00/poses.txt", *[numbers(pose[:3]) for pose in CAMERAS])
+    save_text(path / "poses/00.txt", *[numbers(turn(at=(9, 9, 9))[:3])] * 2)
+    save_text(path / "poses/01.txt", *[numbers(pose[:3]) for pose in CAMERAS])
     for number in range(2):
-        save_picture(tmp_path / f"sequences/00/image_2/{number:06d}.png")
-    labels = tmp_path / "sequences/00/labels/000001.label"
+        save_picture(path / f"sequences/00/image_2/{number:06d}.png")
+    labels = path / "sequences/00/labels/000001.label"
     labels.parent.mkdir()
     (np.array([10, 252, 50, 99, 0]) + (np.arange(5) << 16)).astype("<u4").tofile(labels)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A folder with the sequences."""
+    write_sequences(tmp_path)
     return tmp_path
 
 

@@ -71,12 +71,11 @@ def picture(shade):
     return stream.getvalue()
 
 
-@pytest.fixture
-def segment(tmp_path):
-    """A segment of two frames, and the points of each in the world."""
+def write_segment(path):
+    """A segment of two frames; the points of each in the world."""
     flat = {"transform": pyarrow.list_(pyarrow.float64(), 16), "shape": pyarrow.list_(pyarrow.int32(), 3)}
     flat["values"] = pyarrow.list_(pyarrow.float32())
-    path, truth, tables = tmp_path / "waymo", [], {n: [] for n in ("lidar", "lidar_pose", "camera_image")}
+    truth, tables = [], {n: [] for n in ("lidar", "lidar_pose", "camera_image")}
     for stamp, pose in zip(STAMPS, POSES, strict=True):
         image, poses, points = measured(pose)
         truth.append(points)
@@ -127,7 +126,13 @@ def segment(tmp_path):
     box |= {"box.size.x": 4.0, "box.size.y": 2.0, "box.size.z": 1.5}
     box = {f"[LiDARBoxComponent].{n}": v for n, v in box.items()}
     write(path, "lidar_box", [keys(STAMPS[0], laser_object_id="a") | box])
-    return path, truth
+    return truth
+
+
+@pytest.fixture
+def segment(tmp_path):
+    """A segment of two frames, and the points of each in the world."""
+    return tmp_path / "waymo", write_segment(tmp_path / "waymo")
 
 
 def test_points_lie_on_the_walls_that_were_measured_while_driving(segment):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import SceneFolderError, brief
+from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
 from renderpretrain.data.folder.reader import UnreadFrame
 from renderpretrain.data.formats.pickles import load_pickle
 from renderpretrain.data.formats.quaternions import rotations
@@ -81,7 +81,7 @@ def frames_of_infos(
         except KeyError as error:
             line = SceneFolderError(f"{where}: info {number}: expected {brief(error.args[0])}, got nothing")
             frames.append(UnreadFrame(str(line)))
-        except (TypeError, ValueError, AttributeError, OverflowError, np.linalg.LinAlgError) as error:
+        except ODD_VALUES as error:
             line = SceneFolderError(f"{where}: info {number}: expected an info of nuScenes, got: {error}")
             frames.append(UnreadFrame(str(line)))
     return frames

@@ -22,6 +22,9 @@ from renderpretrain.data.readers.nuscenes.names import LIDAR
 TOKEN = re.compile(rb'"token"\s*:\s*"([^"\\]*)"')
 SENSOR = re.compile(rb'"calibrated_sensor_token"\s*:\s*"([^"\\]*)"')
 SAMPLE = re.compile(rb'"sample_token"\s*:\s*"([^"\\]*)"')
+MOST_COUNTED = 2**31
+"""Points in a box."""
+
 KEY = re.compile(rb'"is_key_frame"\s*:\s*true')
 
 
@@ -232,7 +235,10 @@ def read_annotations(access: FolderAccess, version: str, samples: Samples) -> An
     name = f"{version}/instance.json"
     where = str(access.path / name)
     objects = {
-        value_of(row, "token", str, where): (number, category_of.get(row.get("category_token", ""), -1))
+        value_of(row, "token", str, where): (
+            number,
+            category_of.get(value_of(row, "category_token", str, where), -1),
+        )
         for number, row in enumerate(table_rows(access, name))
     }
     return _annotations(access, version, samples, objects, names)
@@ -256,12 +262,13 @@ def _annotations(
 
     whole, parts = [np.zeros((0, 4), dtype=np.int64)], [np.zeros((0, 9))]
     for rows in streamed_rows(access, name, wanted):
-        rows = [row for row in rows if row.get("sample_token") in samples.index]
+        rows = [row for row in rows if value_of(row, "sample_token", str, where) in samples.index]
         numbers = []
         for row in rows:
             of = objects.get(value_of(row, "instance_token", str, where), (-1, -1))
             count = row.get("num_lidar_pts")
-            numbers.append((samples.index[row["sample_token"]], *of, count if type(count) is int else 0))
+            counted = type(count) is int and 0 <= count < MOST_COUNTED
+            numbers.append((samples.index[row["sample_token"]], *of, count if counted else 0))
         whole.append(np.array(numbers, dtype=np.int64).reshape(-1, 4))
         turns = rotations(numbers_of(rows, "rotation", 4, where))
         sizes = numbers_of(rows, "size", 3, where)[:, [1, 0, 2]]  # the table has width, length, height
