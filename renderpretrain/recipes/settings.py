@@ -189,6 +189,11 @@ class OptimizationConfig(Settings):
         "fp32", description="Of a GPU's networks; tf32 for its convolutions alone. Rendering is always fp32."
     )
     sync_batch_norm: bool = Field(False, description="Synchronise batch-norm statistics across GPUs.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="What each of several processes keeps: ddp, a copy of all; fsdp, a part of weights, "
+        "gradients and the optimiser's memory.",
+    )
     gradient_norms_every: int = Field(
         0,
         ge=0,
@@ -223,7 +228,7 @@ Listing = Mapping[str, str]
 """From a setting's dotted name to its source."""
 
 OURS = (
-    "accumulate betas sync_batch_norm gradient_norms_every log_every eval_every checkpoint_every "
+    "accumulate betas sync_batch_norm parallel gradient_norms_every log_every eval_every checkpoint_every "
     "checkpoint_minutes"
 )
 """Settings of the optimisation of which no released configuration is known to say anything."""

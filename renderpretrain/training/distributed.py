@@ -28,6 +28,8 @@ from renderpretrain.encoders import (
     spconv_status,
 )
 from renderpretrain.recipes.columns import point_input
+from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.training.sharded import shard
 
 T = TypeVar("T")
 
@@ -57,10 +59,12 @@ def share_columns(recipe: nn.Module, process: "Process") -> None:
         dist.all_reduce(read.largest, op=dist.ReduceOp.MAX)
 
 
-def _own_buffers(recipe: nn.Module) -> list[str]:
-    """Names of buffers that every process keeps for itself until :func:`share_columns`."""
+def _own_buffers(recipe: nn.Module) -> dict[str, Tensor]:
+    """Buffers that every process keeps for itself until :func:`share_columns`, by name."""
     read = point_input(recipe)
-    return [name for name, buffer in recipe.named_buffers() if read is not None and buffer is read.largest]
+    return {
+        name: buffer for name, buffer in recipe.named_buffers() if read is not None and buffer is read.largest
+    }
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,15 @@ class Process:
         if self.world_size > 1:
             dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
-    def replicate(self, recipe: nn.Module, *, sync_batch_norm: bool) -> nn.Module:
-        """The module to call in training: the recipe, or its data-parallel wrapper.
+    def replicate(self, recipe: nn.Module, optimization: OptimizationConfig) -> nn.Module:
+        """The module to call in training: the recipe, or what makes several processes train it together.
+
+        With ``optimization.parallel=fsdp`` parameters are replaced: the optimiser is built afterwards.
 
         Raises:
             ValueError: If batch norm is to be synchronised without a GPU, or over masks.
         """
+        sync_batch_norm = optimization.sync_batch_norm
         if sync_batch_norm and any(isinstance(module, MaskedBatchNorm2d) for module in recipe.modules()):
             raise ValueError(
                 "sync_batch_norm: a masked ResNet cannot synchronise; use image.backbone=convnext"
@@ -132,7 +139,10 @@ class Process:
             return recipe
         if sync_batch_norm:
             nn.SyncBatchNorm.convert_sync_batchnorm(recipe)
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(recipe, _own_buffers(recipe))
+        own = _own_buffers(recipe)
+        if optimization.parallel == "fsdp":
+            return shard(recipe, self.device, own.values())
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(recipe, list(own))
         # A batch without points, or without a camera that sees any, leaves parameters without a gradient.
         return DistributedDataParallel(recipe, find_unused_parameters=True)
 

@@ -20,6 +20,7 @@ from renderpretrain.training.overlap import check_overlap, measure_overlap
 from renderpretrain.training.preflight import without_bad_frames
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.schedule import build_optimizer
+from renderpretrain.training.sharded import check_sharding, whole
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def fit(
     check_split(dataset, options.holdout)
     check_seed(options.seed)
     check_recipe(recipe, options.holdout)
+    check_sharding(recipe, optimization)
     with process_session(options.device) as process, stop_signals() as request, ExitStack() as held:
         options, *remarks = _checked(options, folder, process)
         described = _described(recipe, dataset, optimization, options)
@@ -90,11 +92,11 @@ def fit(
         with process.together():
             if process.is_main:
                 held.enter_context(folder.claimed(resume=options.resume))
+        model = process.replicate(recipe, optimization)
         optimizer = build_optimizer(recipe, optimization)
         report = held.enter_context(progress_report(optimization.steps, quiet=not process.is_main))
         run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
         order = run.order(run.resume() if options.resume else Progress())
-        model = process.replicate(recipe, sync_batch_norm=optimization.sync_batch_norm)
         run.open_folder(order.begun.step)
         remarks += [_precision(run), _other_batch(order)]
         remarks.append(agree_on_sparse_backend(recipe, process) or "")
@@ -115,7 +117,8 @@ def _train(run: Run, stepper: Stepper, order: MicroBatches) -> int:
     run.recipe.train()
     start = order.begun.step
     if not run.is_evaluated(start):
-        run.evaluate_and_draw(start)
+        with whole(stepper.model):
+            run.evaluate_and_draw(start)
     steps, clock = run.optimization.steps, CheckpointClock(run.optimization.checkpoint_minutes)
     unread: StepRecord | None = None
     with closing(run.prepared(order)) as batches:
@@ -134,9 +137,11 @@ def _train(run: Run, stepper: Stepper, order: MicroBatches) -> int:
                     clock.restart()
                 if stop and step < steps:
                     return step
-                run.evaluate_and_draw(step)
+                with whole(stepper.model):
+                    run.evaluate_and_draw(step)
                 stepper.restart_clock()
-    run.save_final(order.progress(steps))
+    with whole(stepper.model):
+        run.save_final(order.progress(steps))
     return steps
 
 

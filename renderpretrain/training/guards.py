@@ -11,6 +11,8 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from renderpretrain.training.sharded import local
+
 Handler = Callable[[int, FrameType | None], object]
 """What the system calls with a signal."""
 
@@ -76,11 +78,11 @@ class CheckpointClock:
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of tensors with a NaN or an infinity; waits for the device once."""
+    """The names of tensors with a NaN or an infinity in this process; waits for the device once."""
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if not floating:
         return []
-    finite = torch.stack([tensor.isfinite().all() for tensor in floating.values()]).tolist()
+    finite = torch.stack([local(tensor).isfinite().all() for tensor in floating.values()]).tolist()
     return [name for name, good in zip(floating, finite, strict=True) if not good]
 
 

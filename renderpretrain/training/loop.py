@@ -26,6 +26,7 @@ from renderpretrain.training.guards import StopRequest, non_finite_message
 from renderpretrain.training.metrics import Row
 from renderpretrain.training.order import seed_generators
 from renderpretrain.training.schedule import set_step
+from renderpretrain.training.sharded import Sharded, clip_gradients
 from renderpretrain.training.zeros import GRADIENT, GRADIENTS_EVERY, ZeroWatch, gradient_sizes, trained_parts
 
 
@@ -129,8 +130,7 @@ class Stepper:
         seed_generators(self.seed, step, self.process.rank)
         self.optimizer.zero_grad(set_to_none=True)
         gradient = self.accumulate(step, batches)
-        clip_norm = self.optimization.clip_norm or float("inf")
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        grad_norm = clip_gradients(self.model, self.optimization.clip_norm or float("inf"))
         sizes = gradient_sizes(self.parts) if step % GRADIENTS_EVERY == 1 else {}
         self.optimizer.step()
         measured = {**gradient.terms, **gradient.norms, **sizes, "grad_norm": grad_norm.float()}
@@ -262,7 +262,7 @@ def check_terms(terms: object) -> dict[str, Tensor]:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The recipe inside a wrapper for data parallelism."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    return model.module if isinstance(model, DistributedDataParallel | Sharded) else model
 
 
 def _starting(measured: dict[str, float], start: str) -> dict[str, float]:

@@ -238,7 +238,7 @@ class Run:
         )
 
     def state(self, progress: Progress) -> dict[str, Any]:
-        """What a checkpoint holds of a run that has come so far."""
+        """What a checkpoint holds of a run that has come so far; all processes ask for it together."""
         run: dict[str, Any] = {"seed": self.options.seed, "scenes": len(self.dataset)}
         run |= {"config": self.description.as_tree()}
         return training_state(self.recipe, self.optimizer, progress=progress, **run)
@@ -255,10 +255,11 @@ class Run:
         if due:
             self.check_finite(step)
             share_columns(self.recipe, self.process)
+            state = self.state(progress)
             with self.process.together():
                 if self.process.is_main:
                     flush_rows(self.folder.metrics)
-                    path = save_checkpoint(self.folder.checkpoints, step, self.state(progress))
+                    path = save_checkpoint(self.folder.checkpoints, step, state)
             if self.process.is_main and self.options.on_checkpoint:
                 self.options.on_checkpoint(step, path)
         return due
@@ -272,10 +273,10 @@ class Run:
         """
         with statistics_of(self.recipe, self.encode_unmasked()):
             self.check_finite(progress.step)
+            state = self.state(progress)
+            del state["optimizer"]
             with self.process.together():
                 if self.process.is_main:
-                    state = self.state(progress)
-                    del state["optimizer"]
                     save_final(self.folder.checkpoints, state)
 
     def check_finite(self, step: int) -> None:

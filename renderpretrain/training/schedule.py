@@ -11,6 +11,7 @@ from torch import nn
 
 from renderpretrain.losses import GradNorm, UncertaintyWeights
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.training.sharded import local
 
 
 def lr_factor(optimization: OptimizationConfig, step: int) -> float:
@@ -59,7 +60,7 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
     Raises:
         ValueError: If a prefix matches no parameter, or nothing is trainable.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     balancers = [part for part in model.modules() if isinstance(part, UncertaintyWeights | GradNorm)]
     undecayed = {id(parameter) for part in balancers for parameter in part.parameters()}
     unmatched = set(optimization.lr_multipliers)
@@ -68,7 +69,8 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
         unmatched -= set(prefixes)
         multiplier = optimization.lr_multipliers[max(prefixes, key=len)] if prefixes else 1.0
         if parameter.requires_grad:
-            groups.setdefault((multiplier, id(parameter) in undecayed), []).append(parameter)
+            is_split = local(parameter) is not parameter  # one kernel updates such ones, or others
+            groups.setdefault((multiplier, id(parameter) in undecayed, is_split), []).append(parameter)
     if unmatched:
         known = sorted({name.split(".")[0] for name, _ in model.named_parameters()})
         raise ValueError(
@@ -79,7 +81,7 @@ def build_optimizer(model: nn.Module, optimization: OptimizationConfig) -> torch
         raise ValueError("build_optimizer: expected at least one trainable parameter, got none")
     parts: list[dict[str, Any]] = [
         {"params": parameters, "multiplier": multiplier} | ({"weight_decay": 0.0} if learned else {})
-        for (multiplier, learned), parameters in groups.items()
+        for (multiplier, learned, _), parameters in groups.items()
     ]
     lr, betas, decay = optimization.lr, optimization.betas, optimization.weight_decay
     if optimization.optimizer == "sgd":

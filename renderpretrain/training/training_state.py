@@ -12,6 +12,7 @@ from renderpretrain.runs.folder import versions
 from renderpretrain.storage.weights import check_weights
 from renderpretrain.training.guards import non_finite
 from renderpretrain.training.order import Progress
+from renderpretrain.training.sharded import gathered, part_like
 
 
 class _Refused(ValueError):
@@ -41,7 +42,7 @@ def training_state(
         "step": progress.step,
         "samples": progress.samples,
         "global_batch": progress.global_batch,
-        "model": recipe.state_dict(),
+        "model": {name: gathered(value) for name, value in recipe.state_dict().items()},
         "config": dict(config or {}),
         "seed": seed,
         "scenes": scenes,
@@ -76,7 +77,8 @@ def resume_training(
     _check_continues(path, state, steps, {"seed": seed, "scenes": scenes})
     try:
         _check_finite(path, state)
-        recipe.load_state_dict(check_weights(recipe, state["model"], "weights"))
+        weights, parameters = check_weights(recipe, state["model"], "weights"), recipe.state_dict()
+        recipe.load_state_dict({name: part_like(value, parameters[name]) for name, value in weights.items()})
         load_optimizer_state(recipe, optimizer, state["optimizer"])
     except _Refused:
         raise
@@ -95,7 +97,10 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         "optimizer": _kind(optimizer),
-        "moments": {names[id(parameter)]: dict(kept) for parameter, kept in optimizer.state.items()},
+        "moments": {
+            names[id(parameter)]: {what: gathered(value) for what, value in kept.items()}
+            for parameter, kept in optimizer.state.items()
+        },
     }
 
 
@@ -126,7 +131,10 @@ def load_optimizer_state(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     placed = {
-        place: moments[names[id(parameter)]]
+        place: {
+            what: part_like(value, parameter) if isinstance(value, Tensor) and value.dim() else value
+            for what, value in moments[names[id(parameter)]].items()
+        }
         for place, parameter in enumerate(parameters)
         if names[id(parameter)] in moments
     }

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.training.sharded import local
 
 PATIENCE = 20
 """Steps after which a term that was always 0, or a gradient that has become 0, is reported."""
@@ -67,9 +68,13 @@ def trained_parts(recipe: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def gradient_sizes(parts: Mapping[str, list[nn.Parameter]]) -> dict[str, Tensor]:
-    """The largest entry of every part's gradient, ``()`` each; a part without one has 0. Does not wait."""
+    """The largest entry of every part's gradient, ``()`` each; a part without one has 0. Does not wait.
+
+    Of parameters that are split over processes this one's share is looked at.
+    """
     sizes = {}
     for name, parameters in parts.items():
-        found = [p.grad.detach().abs().max().float() for p in parameters if p.grad is not None]
+        grads = [local(p.grad.detach()) for p in parameters if p.grad is not None]
+        found = [grad.abs().max().float() for grad in grads if grad.numel()]
         sizes[name] = torch.stack(found).max() if found else torch.zeros((), device=parameters[0].device)
     return sizes

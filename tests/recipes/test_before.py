@@ -16,7 +16,7 @@ FILES = sorted((Path(__file__).parent / "before").glob("*.yaml"))
 NEW = {
     *("field.kind", "field.opacity", "fusion", "image.backbone", "losses.balance", "mask.block"),
     *("sampler.kind", "sampler.num_importance", "sampler.sharpness"),
-    *("sampler.width", "sampler.share", "sampler.step"),
+    *("sampler.width", "sampler.share", "sampler.step", "optimization.parallel"),
     *(f"augment.{name}" for name in AUGMENTED),
 }
 """Settings that there were not."""

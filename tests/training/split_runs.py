@@ -1,0 +1,78 @@
+"""Started by ``torchrun`` in a test: steps of recipes as copies and as parts, and runs of both kinds."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from data_parallel import RATE, still_recipe
+from stand_in import Points, optimization
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+from variants import batch_of, build, scenes_for, small
+
+from renderpretrain.training import RunOptions, Stepper, build_optimizer, fit, process_session
+
+STEPS = 3
+RUNS = {"copies": [("ddp", 12)], "parts": [("fsdp", 4), ("fsdp", 12)], "both": [("ddp", 4), ("fsdp", 8)]}
+"""How runs are trained, each in one go or in several, and until which step."""
+
+
+def losses(variant, process, parallel):
+    """Loss terms and the norm of the gradient of a few steps; each process has a scene of its own."""
+    # Importance samples magnify rounding, and so does Adam, which divides gradients by their size.
+    still = {} if variant.startswith(("ns-mae", "uniscene")) else {"sampler": {"num_importance": 0}}
+    told = {"parallel": parallel, "clip_norm": 1.0, "optimizer": "sgd", "lr": 1e-3, "warmup_steps": 0}
+    settings = small(variant).optimization.model_copy(update=told)
+    recipe = build(variant, **still)
+    model = process.replicate(recipe, settings)
+    stepper = Stepper(model, build_optimizer(recipe, settings), settings, process, seed=0)
+    batch = batch_of(scenes_for(variant)[process.rank :][:1])
+    rows = [stepper.read(stepper.take(step, iter([batch]))).row for step in range(1, STEPS + 1)]
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
+
+
+class Block(torch.nn.Module):
+    """Two layers beside a skip."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(channels, 5), torch.nn.Linear(5, channels)
+
+    def forward(self, x):
+        return x + self.second(self.first(x).relu())
+
+
+def stand_in():
+    """The stand-in with blocks behind its encoder, and a single number."""
+    torch.manual_seed(1)
+    recipe = still_recipe()
+    recipe.encoder = torch.nn.Sequential(recipe.encoder, Block(8), Block(8))
+    recipe.scale = torch.nn.Parameter(torch.ones(()))
+    recipe.drop.forward = lambda volume: volume * recipe.scale
+    return recipe
+
+
+def still_optimization(parallel, **more):
+    """Whose rate does not depend on how many steps there are."""
+    return optimization(accumulate=2, lr=RATE, schedule="constant", clip_norm=0.1, parallel=parallel, **more)
+
+
+def run(out, batch_size, parallel, steps):
+    """A run of the stand-in, or the rest of one."""
+    settings = still_optimization(parallel, batch_size=batch_size, steps=steps)
+    return fit(
+        stand_in(), Points(), settings, out=out, options=RunOptions(holdout=3, device="cpu", resume=True)
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, *variants = sys.argv[1:]
+    with process_session("cpu") as process:
+        rows = {v: [losses(v, process, parallel) for parallel in ("ddp", "fsdp")] for v in variants}
+    for name, parts in RUNS.items():
+        for parallel, steps in parts:
+            run(Path(folder) / name, 2, parallel, steps)
+    if process.is_main:
+        (Path(folder) / "rows.json").write_text(json.dumps(rows))

@@ -1,0 +1,85 @@
+"""Recipes of which every process keeps a part learn what copies of them learn."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from data_parallel import check_same
+from split_runs import run, stand_in, still_optimization
+
+from renderpretrain.losses import GradNorm
+from renderpretrain.recipes import RECIPES
+from renderpretrain.training.sharded import check_sharding, repeated_blocks
+
+HERE = Path(__file__).parent
+QUICK = ["unipad-fusion", "ponder-indoor", "ns-mae camera"]
+OTHERS = [
+    "unipad-lidar", "unipad-camera", "unipad-camera resnet", "ponder-outdoor", "ns-mae", "ns-mae lidar",
+    "uniscene", "uniscene lss",
+]  # fmt: skip
+"""Of all that ``variants`` names, in the folder of the recipes' tests."""
+
+
+def two_processes(folder, variants):
+    """What they found, and where they left their runs."""
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(HERE / "split_runs.py"), str(folder), *variants],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "rows.json").read_text())
+
+
+def check_rows(copies, parts):
+    for ours, theirs in zip(copies, parts, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-5)  # sums in another order
+
+
+@pytest.mark.slow
+def test_parts_learn_what_copies_learn_and_every_checkpoint_is_gone_on_from(tmp_path):
+    """Parts from parts, parts from copies, and one process from parts."""
+    for copies, parts in two_processes(tmp_path, QUICK).values():
+        check_rows(copies, parts)
+    check_same(tmp_path / "copies", tmp_path / "parts")
+    run(tmp_path / "both", 4, "fsdp", 12)
+    check_same(tmp_path / "copies", tmp_path / "both")
+
+
+@pytest.mark.long
+def test_all_recipes_learn_in_parts_what_copies_of_them_learn(tmp_path):
+    sys.path.insert(0, str(HERE.parent / "recipes"))
+    from variants import VARIANTS
+
+    assert {*QUICK, *OTHERS} == set(VARIANTS)
+    for copies, parts in two_processes(tmp_path, OTHERS).values():
+        check_rows(copies, parts)
+
+
+def test_blocks_are_what_repeats():
+    encoder = stand_in().encoder
+    assert repeated_blocks(encoder) == [encoder[1], encoder[2]]
+    resnet = RECIPES["unipad-camera"]
+    for name, kind in (("convnext", "ConvNeXtBlock"), ("resnet", "BasicBlock")):
+        image = resnet.presets["tiny"].image.model_copy(update={"backbone": name, "depths": (1, 2, 1, 2)})
+        backbone = resnet.build(resnet.presets["tiny"].model_copy(update={"image": image})).encoders()
+        assert kind in {type(block).__name__ for block in repeated_blocks(backbone["image_backbone"])}
+
+
+def test_what_cannot_be_split_is_refused_in_one_line():
+    split = still_optimization("fsdp")
+    check_sharding(stand_in(), split)
+    with pytest.raises(ValueError, match=r"gradient_norms_every: expected 0 with .*fsdp.* got 5"):
+        check_sharding(stand_in(), split.model_copy(update={"gradient_norms_every": 5}))
+    recipe = torch.nn.ModuleList([stand_in(), GradNorm(["depth"])])
+    with pytest.raises(ValueError, match="expected ddp with GradNorm"):
+        check_sharding(recipe, split)
+    check_sharding(recipe, still_optimization("ddp"))
