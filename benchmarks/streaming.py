@@ -166,7 +166,6 @@ def served(folder: Path, latency: float, wanted: bool) -> Iterator[str]:
 
 def in_process(row: Row) -> dict[str, Any]:
     """What is measured of one data set with one number of processes."""
-    torch.set_num_threads(1 if row.workers else torch.get_num_threads())
     begin = time.perf_counter()
     data = open_data(row.spec)
     found = {"data": row.kind, "workers": row.workers, "opened": round(time.perf_counter() - begin, 2)}

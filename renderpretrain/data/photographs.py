@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.access import INDEX, FolderAccess
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.geometry import room_shift
-from renderpretrain.data.folder.index import placed_problems
+from renderpretrain.data.folder.index import INDEX_BYTES, placed_problems
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.schema import IndoorFolder
 from renderpretrain.data.open import folder_arguments
@@ -47,7 +47,7 @@ def photographed_space(word: DataWord) -> tuple[Box, float] | None:
     told = folder_arguments(word)
     reader = told["reader"]
     access = FolderAccess(Path(word.path).expanduser(), told.get("outside", False), table=reader.table)
-    index = _photographs(access, reader)
+    index = _photographs(access, reader) if word.kind != "folder" or _may_be_photographs(access) else None
     if index is None:
         return None
     views = [index.frames[view] for view in index.tracked]
@@ -62,6 +62,14 @@ def photographed_space(word: DataWord) -> tuple[Box, float] | None:
     farthest = np.linalg.norm(corners - poses[:, :3, 3], axis=-1).max()
     x, y, z, right, up, high = box.tolist()
     return (x, y, z, right, up, high), float(farthest)
+
+
+def _may_be_photographs(access: FolderAccess) -> bool:
+    """Whether a ``frames.json`` may be of that format, as far as a look at its bytes tells."""
+    try:
+        return b'posed_rgb"' in access.read(INDEX, INDEX, INDEX_BYTES)
+    except SceneFolderError:
+        return False
 
 
 def _photographs(access: FolderAccess, reader: Reader) -> IndoorFolder | None:

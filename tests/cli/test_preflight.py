@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from renderpretrain.cli import main
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, inspect_folder, write_scene_folder
+from renderpretrain.data.folder.index import FRAMES_JSON
 from renderpretrain.runs import describe_run, read_description
 from renderpretrain.verbs.preflight import check_recordings
 
@@ -119,6 +121,19 @@ def test_what_was_found_is_remembered_until_a_file_changes(street):
     file.write_bytes(file.read_bytes()[:-1])
     again = inspect_folder(path, say=said.append)
     assert len(said) == 2 and [bool(frame.faults) for frame in again] == [False, False, True, False]
+
+
+def test_tables_are_not_read_to_learn_what_is_remembered(street):
+    path, index = street
+    read = []
+    reader = replace(FRAMES_JSON, read=lambda access: (read.append(access), FRAMES_JSON.read(access))[1])
+    first = inspect_folder(path, reader=reader)
+    assert inspect_folder(path, reader=reader) == first and len(read) == 1
+    save(path, {**index, "frames": index["frames"][:3]})
+    assert len(inspect_folder(path, reader=reader)) == 3 and len(read) == 2
+    # What is added beside the tables may be one of them, as labels are that are unpacked later.
+    (path / "more.json").write_text("{}")
+    assert len(inspect_folder(path, reader=reader)) == 3 and len(read) == 3
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the owner of all may write anywhere")

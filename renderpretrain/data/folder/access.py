@@ -75,6 +75,7 @@ class FolderAccess:
         remark: Told of what can be read and looks wrong: the folder, the kind, and one line.
         table: What describes the frames: messages name it.
         remote: The files, where they are not on this machine.
+        consulted: Where it is noted which files and folders of this machine are read; ``None`` for nowhere.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class FolderAccess:
     remark: Callable[[Path, str, str], None] = remark_once
     table: str = INDEX
     remote: RemoteFiles | None = None
+    consulted: set[str] | None = None
 
     @cached_property
     def _home(self) -> Path:
@@ -221,6 +223,8 @@ class FolderAccess:
             what = f"a path of at most {LONGEST_PATH} characters"
             raise SceneFolderError(f"{self.path}: {where}: expected {what}, got {brief(name)}")
         file = self.path / name
+        if self.consulted is not None:
+            self.consulted.update((str(file), str(file.parent)))
         try:
             if not self.outside and not Path(os.path.realpath(file)).is_relative_to(self._home):
                 raise SceneFolderError(
@@ -247,6 +251,8 @@ class FolderAccess:
             SceneFolderError: If there is no such folder, or it lies outside.
         """
         place = self.path / folder
+        if self.consulted is not None:
+            self.consulted.add(str(place))
         try:
             if not self.outside and not Path(os.path.realpath(place)).is_relative_to(self._home):
                 raise SceneFolderError(

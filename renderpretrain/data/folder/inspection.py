@@ -24,7 +24,7 @@ from renderpretrain.data.folder.stored import check_size
 from renderpretrain.data.folder.validation import file_readings
 from renderpretrain.storage import write_text
 
-VERSION = 2
+VERSION = 3
 """Version of what is remembered about a recording; a recording with another one is inspected again."""
 
 THREADS = 16
@@ -103,8 +103,9 @@ def inspect_folder(
     Of older sweeps that frames name beside their own, which are ten times as many, only the sizes are looked
     at, and only where they will be merged.
 
-    What was found is remembered in the user's cache, under a digest of ``frames.json`` and of the sizes and
-    dates of all files. Views without a pose are in no scene and left out here, too.
+    What was found is remembered in the user's cache with the sizes and dates of the tables, of the folders
+    that they lie in, and of all files: while these stay, nothing is read again, the tables included. Views
+    without a pose are in no scene and left out here, too.
 
     Args:
         path: The folder.
@@ -116,15 +117,17 @@ def inspect_folder(
     Raises:
         SceneFolderError: If its tables cannot be read, or none of its frames.
     """
-    access = reader.access(Path(path), outside)
-    memory = _memory(access.path, reader, sweeps > 1)
+    consulted: set[str] = set()
+    access = replace(reader.access(Path(path), outside), consulted=consulted)
+    memory = _memory(access, reader, sweeps > 1)
     with _alone(memory):
-        content = reader.content(access)
-        described = hashlib.sha256(json.dumps(content, default=repr).encode()).hexdigest()
-        known = _remembered(memory, access.path, described)
+        known = _remembered(memory, access.path)
         if known is None:
-            known = _inspected(access, content, sweeps > 1, say)
-            _remember(memory, access.path, described, known)
+            consulted.add(str(access.path))
+            content = reader.content(access)
+            tables = sorted(map(os.path.abspath, consulted))
+            known = _inspected(replace(access, consulted=None), content, sweeps > 1, say)
+            _remember(memory, access.path, tables, known)
     return known
 
 
@@ -262,12 +265,13 @@ def _sizes_at_fault(access: FolderAccess, older: Sequence[SweepAt]) -> list[str]
     return lines
 
 
-def _memory(path: Path, reader: Reader, merged: bool) -> Path:
+def _memory(access: FolderAccess, reader: Reader, merged: bool) -> Path:
     """Where what is known of a recording is remembered."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     said = f"\n{reader.name} {sorted(reader.values.items())}" if reader != FRAMES_JSON else ""
     said += "\nmerged" if merged else ""
-    name = hashlib.sha256(os.fsencode(path.resolve()) + said.encode()).hexdigest()[:32]
+    said += "\noutside" if access.outside else ""
+    name = hashlib.sha256(os.fsencode(access.path.resolve()) + said.encode()).hexdigest()[:32]
     return cache / "renderpretrain" / "checked" / f"{name}.json"
 
 
@@ -287,33 +291,36 @@ def _alone(memory: Path) -> Iterator[None]:
         yield
 
 
-def _digest(path: Path, described: str, files: Collection[str]) -> str:
-    """What changes when the description of a recording or a file that it names does."""
-    digest = hashlib.sha256(described.encode())
-    for name in files:
+def _digest(path: Path, tables: Collection[str], files: Collection[str]) -> str:
+    """What changes when a table or folder of a recording or a file that it names does."""
+    digest = hashlib.sha256()
+    for place in [*tables, *(str(path / file_and_span(name)[0]) for name in files)]:
         try:
-            told = os.stat(path / file_and_span(name)[0])
+            told = os.stat(place)
             digest.update(f"{told.st_size} {told.st_mtime_ns}\n".encode())
         except (OSError, ValueError):
             digest.update(b"none\n")
     return digest.hexdigest()
 
 
-def _remembered(memory: Path, path: Path, described: str) -> list[FrameFacts] | None:
+def _remembered(memory: Path, path: Path) -> list[FrameFacts] | None:
     """What was found the last time, if nothing has changed since then."""
     try:
         record = json.loads(memory.read_text())
+        if record["version"] != VERSION:
+            return None
         facts = [FrameFacts(**frame) for frame in record["frames"]]
-        same = record["digest"] == _digest(path, described, [name for frame in facts for name in frame.files])
-        return facts if same and record["version"] == VERSION else None
+        files = [name for frame in facts for name in frame.files]
+        return facts if record["digest"] == _digest(path, record["tables"], files) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _remember(memory: Path, path: Path, described: str, facts: Sequence[FrameFacts]) -> None:
+def _remember(memory: Path, path: Path, tables: Collection[str], facts: Sequence[FrameFacts]) -> None:
     """Write down what was found; where that is impossible, it is found again the next time."""
-    digest = _digest(path, described, [name for frame in facts for name in frame.files])
-    record = {"version": VERSION, "digest": digest, "frames": [asdict(frame) for frame in facts]}
+    digest = _digest(path, tables, [name for frame in facts for name in frame.files])
+    record = {"version": VERSION, "digest": digest, "tables": list(tables)}
+    record |= {"frames": [asdict(frame) for frame in facts]}
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_text(memory, json.dumps(record))
