@@ -10,18 +10,40 @@ import typer
 
 if TYPE_CHECKING:
     from renderpretrain.runs import RunDescription
+    from renderpretrain.training import StepCost
     from renderpretrain.verbs.pretraining import Pretraining
 
 Flag = typer.Option
+
+Data = Annotated[
+    str | None,
+    Flag(help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +."),
+]
+Workers = Annotated[
+    int | None, Flag(help="Processes that prepare batches; some for a GPU, 0 for a CPU.", min=0)
+]
+Init = Annotated[
+    Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
+]
+Resume = Annotated[
+    bool, Flag("--resume", help="Go on from the newest checkpoint in --out, or begin if there is none.")
+]
+Encoder = Annotated[
+    list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")
+]
+Ranks = Annotated[
+    int | None, Flag(help="With --dry-run: what so many processes exchange, read and wait for.", min=1)
+]
+StepSeconds = Annotated[float | None, Flag(help="With --ranks: of one process alone, as measured.", min=1e-6)]
+Bandwidth = Annotated[
+    float | None, Flag(help="With --ranks: GB/s that a process exchanges, as measured.", min=1e-6)
+]
 
 
 def pretrain(
     recipe: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
     preset: Annotated[str | None, Flag(help="tiny (default) or paper.")] = None,
-    data: Annotated[
-        str | None,
-        Flag(help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +."),
-    ] = None,
+    data: Data = None,
     out: Annotated[Path | None, Flag(help="Run folder; runs/RECIPE-PRESET by default.")] = None,
     steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
@@ -31,42 +53,61 @@ def pretrain(
     config: Annotated[Path | None, Flag(help="YAML file of settings, applied before --set.")] = None,
     holdout: Annotated[int | None, Flag(help="The last N scenes are only evaluated.", min=0)] = None,
     scenes: Annotated[int | None, Flag(help="Synthetic scenes to train on.", min=1)] = None,
-    workers: Annotated[
-        int | None, Flag(help="Processes that prepare batches; some for a GPU, 0 for a CPU.", min=0)
-    ] = None,
-    init: Annotated[
-        Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
-    ] = None,
-    resume: Annotated[
-        bool, Flag("--resume", help="Go on from the newest checkpoint in --out, or begin if there is none.")
-    ] = False,
+    workers: Workers = None,
+    init: Init = None,
+    resume: Resume = False,
     skip_bad: Annotated[bool, Flag("--skip-bad", help="Leave out frames that are bad.")] = False,
-    encoder: Annotated[
-        list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")
-    ] = None,
+    encoder: Encoder = None,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
+    ranks: Ranks = None,
+    step_seconds: StepSeconds = None,
+    bandwidth: Bandwidth = None,
 ) -> None:
     """Pre-train a recipe and end with a table of held-out scores before and after."""
     from renderpretrain.runs.settings import parse_assignment
     from renderpretrain.verbs.pretraining import Pretraining
 
+    if ranks and not dry_run:
+        raise ValueError("ranks: goes with --dry-run; torchrun --nproc-per-node starts processes")
     encoders = dict(text.rpartition("=")[::2] for text in encoder or [])
     settings = [parse_assignment(text) for text in set_ or []]
     asked = Pretraining(recipe, preset, data, out, steps, seed, precision, settings, config)
     asked = replace(asked, holdout=holdout, scenes=scenes, init=init, resume=resume, skip_bad=skip_bad)
     asked = replace(asked, encoder=encoders, say=typer.echo, warn=partial(typer.echo, err=True))
-    _carry_out(asked, device, workers, dry_run)
+    if dry_run:
+        _dry_run(asked, device, ranks, step_seconds, bandwidth)
+    else:
+        _carry_out(asked, device, workers)
 
 
-def _carry_out(asked: "Pretraining", device: str, workers: int | None, dry_run: bool) -> None:
-    """Train, then say what changed and where to look; or say what would run."""
+def _dry_run(
+    asked: "Pretraining",
+    device: str,
+    ranks: int | None,
+    step_seconds: float | None,
+    bandwidth: float | None,
+) -> None:
+    """Say what would run, and what several processes would make of it."""
+    from renderpretrain.cli.report import scaling_lines
+    from renderpretrain.training.scaling import predict_scaling
+
+    description = asked.describe()
+    asked.check(description, device)
+    cost, reads = _describe(description)
+    if ranks is None:
+        return
+    speed = None if bandwidth is None else 1e9 * bandwidth
+    optimization = description.settings.optimization
+    scaling = predict_scaling(cost, optimization, ranks, reads, step_seconds=step_seconds, bandwidth=speed)
+    for line in scaling_lines(scaling, (step_seconds is not None, bandwidth is not None)):
+        typer.echo(line)
+
+
+def _carry_out(asked: "Pretraining", device: str, workers: int | None) -> None:
+    """Train, then say what changed and where to look."""
     from renderpretrain.cli.report import print_result
 
     description = asked.describe()
-    if dry_run:
-        asked.check(description, device)
-        _describe(description)
-        return
     result = asked.train(description, device=device, workers=workers)
     if result.is_main:
         print_result(description.recipe, result)
@@ -74,12 +115,13 @@ def _carry_out(asked: "Pretraining", device: str, workers: int | None, dry_run: 
         raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
 
 
-def _describe(job: "RunDescription") -> None:
-    """Print what a run would do."""
+def _describe(job: "RunDescription") -> tuple["StepCost", list[int]]:
+    """Print what a run would do; returns what a batch costs, and the bytes of each file it came from."""
     import torch
 
     from renderpretrain.cli.report import costs, parameter_counts, shapes
     from renderpretrain.data import collate
+    from renderpretrain.data.folder.access import counted_reads
     from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.runs.settings import write_yaml
     from renderpretrain.training import enlarge_images, step_cost, with_fake_tensors
@@ -97,7 +139,8 @@ def _describe(job: "RunDescription") -> None:
     typer.echo(changed_by_data(job)) if changed_by_data(job) else None
     typer.echo(f"scenes: {len(dataset) - job.holdout} to train on, {job.holdout} held out")
     count = settings.optimization.batch_size
-    scenes = [dataset[i % len(dataset)] for i in range(count)]
+    with counted_reads() as reads:
+        scenes = [dataset[i % len(dataset)] for i in range(count)]
     batch = collate(scenes, torch.arange(count))
     batch = batch if size is None else enlarge_images(batch, size)
     model = with_fake_tensors(job.build)
@@ -106,3 +149,4 @@ def _describe(job: "RunDescription") -> None:
     cost = step_cost(model, batch, settings.optimization)
     for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:
         typer.echo(line)
+    return cost, reads

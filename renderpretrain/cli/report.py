@@ -14,6 +14,7 @@ from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.terminal import printable
 from renderpretrain.training import Change, FitResult, StepCost
+from renderpretrain.training.scaling import Scaling
 
 UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
 
@@ -101,6 +102,31 @@ def costs(cost: StepCost, optimization: OptimizationConfig) -> Iterator[str]:
         yield f"{kind:<11} {name:<16} {amount:>12}  {note}".rstrip()
     yield "Counted on shapes alone, for a CPU; points, voxels and rays are the batch's. Left out: arithmetic"
     yield "element by element, space inside kernels, what the allocator, the libraries and the data add."
+
+
+def scaling_lines(scaling: Scaling, told: tuple[bool, bool]) -> Iterator[str]:
+    """What so many processes exchange and read, and what that should make of a step.
+
+    Args:
+        scaling: As it was predicted.
+        told: Whether somebody said how long a step takes, and how fast processes exchange.
+    """
+    step, link = ("" if each else " (assumed)" for each in told)
+    speed = scaling.exchanged / scaling.exchange if scaling.exchange else 0.0
+    rate = 1 / max(scaling.seconds, 1e-12)
+    read, each = _scaled(round(scaling.read_bytes), 1000, "B"), round(scaling.reads)
+    for name, line in (
+        ("batch", f"{scaling.samples} scenes a step, over {scaling.ranks} processes"),
+        ("exchange", f"{_scaled(round(scaling.exchanged), 1000, 'B')} a step and process"),
+        ("reading", f"{read} a step in {each} files or parts, {each * rate:.3g} of them a second"),
+        ("step", f"{scaling.alone:.3g} s in one process alone{step}"),
+        ("waiting", f"{scaling.exchange:.3g} s to exchange at {speed / 1e9:.3g} GB/s{link}")
+        if scaling.ranks > 1
+        else ("waiting", "for nobody"),
+        ("together", f"{scaling.seconds:.3g} s a step, {scaling.samples * rate:.3g} scenes a second"),
+        ("efficiency", f"{100 * scaling.efficiency:.1f} %"),
+    ):
+        yield f"{'ranks':<11} {name:<16} {line}"
 
 
 def _scaled(amount: int, step: int, unit: str) -> str:

@@ -352,3 +352,23 @@ def test_torchrun_trains_in_two_processes(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("final.pt") == 1
     assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1, 2]
+
+
+def test_a_dry_run_says_what_several_processes_read_and_exchange(tmp_path, capsys):
+    street = SyntheticStreet(2, image_size=(64, 96), points_per_beam=100)
+    write_scene_folder(tmp_path / "data", [street[0], street[1]])
+    command = ["pretrain", "unipad-lidar", "--data", f"folder:{tmp_path / 'data'}", *SMALL[:-6], "--dry-run"]
+    run(*command, "--set", "optimization.batch_size=2", "--ranks", 8, "--step-seconds", 0.5)
+    said = capsys.readouterr().out
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file() and path.suffix != ".json"]
+    size = 8 * sum(path.stat().st_size for path in files)  # each process reads both frames
+    lines = dict(re.findall(r"^ranks +(\w+) +(.+)$", said, re.MULTILINE))
+    assert lines["batch"] == "16 scenes a step, over 8 processes"
+    amount, unit, count, rate = re.match(
+        r"([\d.]+) ([kM])B a step in (\d+) files or parts, (\S+) of", lines["reading"]
+    ).groups()
+    assert float(amount) * {"k": 1e3, "M": 1e6}[unit] == pytest.approx(size, rel=5e-3)  # three digits
+    assert int(count) == 8 * len(files) and float(rate) == pytest.approx(2 * int(count), rel=0.02)
+    assert lines["step"] == "0.5 s in one process alone" and "10 GB/s (assumed)" in lines["waiting"]
+    assert lines["efficiency"] == "100.0 %"
+    assert "ranks: goes with --dry-run" in failure(capsys, *command[:-1], "--ranks", 8)

@@ -4,7 +4,9 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader, BytesIO
@@ -44,6 +46,27 @@ def remark_once(folder: Path, kind: str, line: str) -> None:
     if (str(folder), kind) not in _SAID:
         _SAID.add((str(folder), kind))
         logger.warning("%s", line)
+
+
+_READS: ContextVar[list[int] | None] = ContextVar("reads", default=None)
+
+
+@contextmanager
+def counted_reads() -> Iterator[list[int]]:
+    """Within it, bytes of every file, or part of one, that is opened to read all of it, in this thread."""
+    reads: list[int] = []
+    token = _READS.set(reads)
+    try:
+        yield reads
+    finally:
+        _READS.reset(token)
+
+
+def _count(size: int) -> None:
+    """Note that so many bytes are read, if somebody counts."""
+    reads = _READS.get()
+    if reads is not None:
+        reads.append(size)
 
 
 MOST_TABLE = 2**34
@@ -140,6 +163,8 @@ class FolderAccess:
         if size > most:
             stream.close()
             raise self._too_large(name, where, most, size)
+        if what != "table":  # of which single rows are read
+            _count(size)
         return stream if span is None else self._part(stream, name, where, span)
 
     def row(self, name: str, row: int, columns: list[str], where: str) -> list[Any]:
@@ -163,6 +188,7 @@ class FolderAccess:
             raise SceneFolderError(f"{self.named(name)}: {where}: row {row}: expected bytes, got {got}")
         if len(content) > most:
             raise self._too_large(name, where, most, len(content))
+        _count(len(content))
         return content
 
     def _fetched(
@@ -173,6 +199,7 @@ class FolderAccess:
         if size > most:
             raise self._too_large(name, where, most, size)
         offset, length = span or (0, size)
+        _count(length)
         try:
             part = self.remote.read(name, offset, length) if self.remote else b""
         except OSError as error:
