@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,7 @@ def served(folder: Path, latency: float, wanted: bool) -> Iterator[str]:
 
 def in_process(row: Row) -> dict[str, Any]:
     """What is measured of one data set with one number of processes."""
+    set_start_method("fork", force=True)  # as in a run; a process that was spawned would spawn
     begin = time.perf_counter()
     data = open_data(row.spec)
     found = {"data": row.kind, "workers": row.workers, "opened": round(time.perf_counter() - begin, 2)}

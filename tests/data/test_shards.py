@@ -1,5 +1,6 @@
 """Prepared recordings: the same scenes to the bit, whole shards or none, damage that is named."""
 
+import gc
 import importlib
 import json
 import os
@@ -26,6 +27,7 @@ from renderpretrain.data import (
     write_scene_folder,
 )
 from renderpretrain.data.folder import remote
+from renderpretrain.data.folder.schema import OutdoorFrame
 from renderpretrain.data.opened import word_of
 from renderpretrain.data.shards import reading
 from renderpretrain.data.shards.reading import shard_problems
@@ -317,3 +319,12 @@ def test_descriptions_of_shards_stay_up_to_a_number_of_frames(shards, monkeypatc
     for index in (0, 9, 1, 8):
         scenes[index]
     assert opened == ["000000.tar", "000001.tar"] * (1 if frames == 10 else 2)
+
+
+def test_what_was_read_does_not_stay(shards, monkeypatch):
+    monkeypatch.setattr(reading, "CACHE_BYTES", 1)
+    scenes = ShardScenes(shards)
+    for index in range(10):
+        scenes[index]
+    gc.collect()
+    assert sum(type(each) is OutdoorFrame for each in gc.get_objects()) <= 2

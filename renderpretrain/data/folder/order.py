@@ -9,7 +9,7 @@ import numpy as np
 
 from renderpretrain.data.camera_places import common_places
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.cache import MemoryCache
+from renderpretrain.data.folder.cache import Cache, MemoryCache
 from renderpretrain.data.folder.deskewing import check_times
 from renderpretrain.data.folder.fields import FARTHEST, SceneFolderError, brief
 from renderpretrain.data.folder.fitting import FITS
@@ -22,8 +22,8 @@ EPOCH, UNITS_APART, SHORTEST = 5e8, 500, 1e-3
 """Seconds from which on a stamp counts from 1970, how many times apart stamps of two units are, and the least
 time between sweeps."""
 
-RECENT_BYTES = 2**20
-"""Unpacked frames that a folder remembers, by their packed size."""
+RECENT_BYTES, UNPACKED = 2**24, 32
+"""Bytes of unpacked frames that a folder remembers, and how many times larger than packed they are, about."""
 
 
 class Timeline:
@@ -182,10 +182,14 @@ class PackedFrames(Sequence[Any]):
     def __init__(self, frames: Iterable[Any]) -> None:
         # Three times smaller: names of fields make up most of it.
         self._rows = [zlib.compress(pickle.dumps(frame, pickle.HIGHEST_PROTOCOL), 1) for frame in frames]
-        self._recent = MemoryCache(RECENT_BYTES)
+        self._recent: Cache = MemoryCache(RECENT_BYTES)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def remember_in(self, cache: Cache) -> None:
+        """Keep unpacked frames in this memory from now on."""
+        self._recent = cache
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -198,7 +202,9 @@ class PackedFrames(Sequence[Any]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._rows[index]
-        return self._recent.get(index, lambda: pickle.loads(zlib.decompress(row)), lambda _: len(row))
+        return self._recent.get(
+            index, lambda: pickle.loads(zlib.decompress(row)), lambda _: UNPACKED * len(row)
+        )
 
 
 def packed(index: OutdoorFolder | IndoorFolder) -> OutdoorFolder | IndoorFolder:

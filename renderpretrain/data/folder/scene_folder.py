@@ -18,6 +18,7 @@ from renderpretrain.data.folder.index import FRAMES_JSON, read_index
 from renderpretrain.data.folder.merging import SweepAt, joined, own_sweep, sweeps_back, without_own_vehicle
 from renderpretrain.data.folder.order import (
     MAX_GAP,
+    PackedFrames,
     Timeline,
     check_moments,
     check_options,
@@ -144,8 +145,10 @@ class SceneFolder:
         return self._outdoor_scene(self.index, index)
 
     def remember_in(self, cache: Cache) -> None:
-        """Keep decoded files in this memory from now on."""
+        """Keep decoded files and descriptions of frames in this memory from now on."""
         self._cache = cache
+        if isinstance(self.index.frames, PackedFrames):
+            self.index.frames.remember_in(cache)
 
     def sensor_origin(self, index: int) -> np.ndarray:
         """Where the rays of an outdoor frame start in its LiDAR frame, ``(3,)`` float64, metres."""
