@@ -1,7 +1,7 @@
 """One picture of a recording: what its sensors saw of one moment, and from above where everything is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from renderpretrain.viz.colors import DEPTH_STOPS, depth_colors, ramp
+from renderpretrain.viz.labels import Font, Labels
 from renderpretrain.viz.sheet import BACKGROUND, INK, MARGIN
 
 PICTURE_WIDTH, PICTURE_HEIGHT, ACROSS = 760, 570, 3
@@ -22,6 +23,15 @@ ABOVE = 900
 
 LINE = 24
 """Pixels of a line of text."""
+
+CAMERA = (90, 220, 255)
+"""Colour of cameras from above."""
+
+REACHES = (0, 40, 75)
+"""Pixels from a camera to the two ends of the line that says where it looks, and to its name."""
+
+BOXES_WITHIN = 80.0
+"""Metres from the sensor within which the view from above has all boxes."""
 
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 """Metres that scales may be labelled with."""
@@ -92,16 +102,14 @@ def save_recording_picture(
     return path
 
 
-def _line(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+def _line(text: str, font: Font) -> Image.Image:
     """A line of text."""
     line = Image.new("RGB", (max(1, math.ceil(font.getlength(text))), LINE), BACKGROUND)
     ImageDraw.Draw(line).text((0, 2), text, INK, font=font)
     return line
 
 
-def _tile(
-    caption: str, tensor: Tensor, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
-) -> Image.Image:
+def _tile(caption: str, tensor: Tensor, font: Font, width: int) -> Image.Image:
     """A picture below its caption, so wide unless it is very high."""
     array = (tensor.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array))
@@ -124,7 +132,7 @@ def _beside(tiles: Sequence[Image.Image]) -> Image.Image:
     return row
 
 
-def _bar(near: float, far: float, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+def _bar(near: float, far: float, font: Font) -> Image.Image:
     """The colours of distances, with metres below them."""
     width, left = PICTURE_WIDTH - 120, 120
     shades = torch.exp(torch.linspace(math.log(near), math.log(far), width))[None].expand(16, -1)
@@ -144,7 +152,7 @@ def _bar(near: float, far: float, font: ImageFont.ImageFont | ImageFont.FreeType
     return bar
 
 
-def _legend(legend: Mapping[str, Tensor], font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+def _legend(legend: Mapping[str, Tensor], font: Font) -> Image.Image:
     """Names beside swatches of their colours, in as many lines as they need."""
     width, left, top, placed = ACROSS * PICTURE_WIDTH, 0, 0, []
     for name, color in legend.items():
@@ -161,7 +169,7 @@ def _legend(legend: Mapping[str, Tensor], font: ImageFont.ImageFont | ImageFont.
     return block
 
 
-def _from_above(view: FromAbove, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+def _from_above(view: FromAbove, font: Font) -> Image.Image:
     """Points, boxes, track and cameras from above, with circles of distance around the sensor."""
     middle, half = _extent(view)
     scale = ABOVE / 2 / half
@@ -174,10 +182,29 @@ def _from_above(view: FromAbove, font: ImageFont.ImageFont | ImageFont.FreeTypeF
     draw = ImageDraw.Draw(image)
     step = next((tick for tick in TICKS if tick >= half / 4), TICKS[-1])
     ((left, top),) = at(view.origin)
-    for ring in range(1, 1 + math.ceil(1.5 * half / step)):
-        radius = ring * step * scale
+    rings = {ring * step: ring * step * scale for ring in range(1, 1 + math.ceil(1.5 * half / step))}
+    for radius in rings.values():
         draw.ellipse((left - radius, top - radius, left + radius, top + radius), outline=(70, 70, 78))
-        draw.text((left + 3, top - radius), f"{ring * step:g} m", (150, 150, 158), font=font)
+    _draw_boxes_and_track(draw, view, at)
+    labels = Labels(draw, (ABOVE, ABOVE), font)
+    looks = {
+        n: at(torch.stack([at_ + ahead * r / scale for r in REACHES]))
+        for n, (at_, ahead) in view.places.items()
+    }
+    for (x, y), end, _ in looks.values():
+        draw.line(((x, y), end), CAMERA, width=2)
+        draw.ellipse((x - 4, y - 4, x + 4, y + 4), CAMERA)
+    for name, (_, _, beyond) in looks.items():
+        labels.write(name, [beyond], CAMERA)
+    for distance, radius in rings.items():
+        labels.write(f"{distance:g} m", _within_picture(left, top, radius), (190, 190, 198))
+    return _with_words(image, sum(not _inside(place) for place in at(view.boxes)), font)
+
+
+def _draw_boxes_and_track(
+    draw: ImageDraw.ImageDraw, view: FromAbove, at: Callable[[Tensor], list[tuple[float, float]]]
+) -> None:
+    """Boxes with a line to their front, and where the sensor went; ``at`` says which pixels places are."""
     for box, color in zip(view.boxes, view.box_colors, strict=True):
         shade = tuple((color * 255 + 0.5).int().tolist())
         corners = at(_corners(box))
@@ -187,26 +214,40 @@ def _from_above(view: FromAbove, font: ImageFont.ImageFont | ImageFont.FreeTypeF
         draw.line(at(view.track), (255, 255, 255), width=2)
         for x, y in at(view.track):
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), (255, 255, 255))
-    for name, (place, ahead) in view.places.items():
-        start, end, beyond = at(torch.stack([place + ahead * reach / scale for reach in (0, 40, 75)]))
-        draw.line((start, end), (90, 220, 255), width=2)
-        draw.ellipse((start[0] - 4, start[1] - 4, start[0] + 4, start[1] + 4), (90, 220, 255))
-        draw.text(beyond, name, (90, 220, 255), font=font, anchor="mm")
+
+
+def _with_words(image: Image.Image, outside: int, font: Font) -> Image.Image:
+    """The view from above below the words that explain it, and how many boxes lie outside."""
     words = "from above: x to the right, y up; higher points are brighter; boxes with a line to their front"
-    label = _line(f"{words}; white: where the sensor went; blue: where cameras look", font)
+    words += "; white: where the sensor went; blue: where cameras look"
+    label = _line(f"{words}; {outside} boxes lie outside" if outside else words, font)
     whole = Image.new("RGB", (max(ABOVE, label.width), ABOVE + LINE), BACKGROUND)
     whole.paste(label, (0, 0))
     whole.paste(image, (0, LINE))
     return whole
 
 
+def _inside(place: tuple[float, float], rim: int = 0) -> bool:
+    """Whether a pixel is in the view from above, so far from its border."""
+    return all(rim <= value < ABOVE - rim for value in place)
+
+
+def _within_picture(left: float, top: float, radius: float) -> list[tuple[float, float]]:
+    """Where a circle's distance can be written: above its middle, or where else it is in the picture."""
+    angles = [math.radians(angle) for angle in (90, 45, 135, 0, 180, -90, -45, -135)]
+    places = [(left + radius * math.cos(a), top - radius * math.sin(a)) for a in angles]
+    return [place for place in places if _inside(place, 25)]
+
+
 def _extent(view: FromAbove) -> tuple[Tensor, float]:
-    """The middle of what is drawn, and half of its longer side: nearly all points, all cameras."""
+    """The middle of what is drawn, and half of its longer side: nearly all points, cameras, boxes not far."""
     places = torch.stack([place for place, _ in view.places.values()]) if view.places else view.origin[None]
     held = torch.cat([places, view.origin[None]])
     if len(view.points):
         spans = np.quantile(view.points[:, :2].numpy(), (0.03, 0.97), axis=0)
         held = torch.cat([held, torch.from_numpy(spans).float()])
+    boxes = view.boxes[:, :2]
+    held = torch.cat([held, boxes[(boxes - view.origin).norm(dim=-1) < BOXES_WITHIN]])
     low, high = held.amin(0), held.amax(0)
     return (low + high) / 2, max(0.55 * float((high - low).max()), 0.5)
 
