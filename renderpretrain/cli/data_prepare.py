@@ -1,5 +1,6 @@
 """``renderpretrain data prepare``: a recording as one folder, or as shards for many machines."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,8 @@ def prepare(
             workers=workers,
             resume=resume,
             skip_bad=skip_bad,
-            say=bar.console.print,
+            # A path may hold what rich takes for colours.
+            say=partial(bar.console.print, markup=False, highlight=False, soft_wrap=True),
             progress=lambda done, of: bar.update(task, completed=done, total=of),
         )
     typer.echo(f"{out}: {count} frames; read them with --data {'shards' if shards else 'folder'}:{out}")

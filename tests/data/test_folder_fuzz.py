@@ -12,9 +12,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scene_folders import write_room, write_street
 
 from renderpretrain.data import SceneFolder, SceneFolderError, validate_scene_folder
+from tests.data.scene_folders import write_room, write_street
 
 IDENTITY = np.eye(4).tolist()
 

@@ -34,6 +34,7 @@ from renderpretrain.data.shards.reading import shard_problems
 from renderpretrain.data.shards.writing import Preparation, prepare_recording
 from renderpretrain.geometry import Cameras
 from renderpretrain.verbs import prepare
+from tests.data.readers.nuscenes_files import Writer
 
 LITTLE = 2_000_000
 """Bytes of a shard: a street of five frames fits, two do not."""
@@ -98,6 +99,22 @@ def test_a_prepared_street_has_the_same_scenes(street, shards, tmp_path, kind):
         assert_same(native[index], prepared[index])
         assert list(native.sequence(index)) == list(prepared.sequence(index))
     assert_same(native.without_images(6), prepared.without_images(6))
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_sweeps_between_frames_are_prepared_with_them(tmp_path, kind):
+    """Those of nuScenes lie in a folder of their own, which a prepared recording does not have."""
+    source = tmp_path / "nuscenes"
+    source.mkdir()
+    Writer(source, scenes=("scene-0061",))
+    word = f"nuscenes:{source}"
+    prepare_recording(open_data(word), Preparation(tmp_path / "out", word, packed=kind == "shards"))
+    shutil.move(source, tmp_path / "elsewhere")
+    prepared = open_data(f"{kind}:{tmp_path / 'out'}", sweeps=10)
+    native = open_data(f"nuscenes:{tmp_path / 'elsewhere'}", sweeps=10)
+    assert len(native) == len(prepared) == 3 and len(native[2].points[:, 4].unique()) > 5
+    for index in range(3):
+        assert_same(native[index], prepared[index])
 
 
 def test_a_street_stays_whole_in_its_shard(shards):

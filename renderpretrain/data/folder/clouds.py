@@ -19,6 +19,11 @@ CELLS = (0.02, 0.04, 0.08)
 """Metres: sides of the cells in which a pixel's class is looked for, one after another."""
 
 
+def cloud_name(name: str) -> str:
+    """What messages call a cloud that several views share."""
+    return f"cloud {brief(name)}"
+
+
 def read_cloud(access: FolderAccess, folder: IndoorFolder, frame: IndoorFrame) -> Sweep:
     """The cloud of a view's room, in the room's frame with its origin moved.
 
@@ -28,7 +33,7 @@ def read_cloud(access: FolderAccess, folder: IndoorFolder, frame: IndoorFrame) -
     entry = folder.cloud_of(frame)
     if entry is None:
         raise SceneFolderError(f"{access.described_in}: {frame_name(frame)}: cloud: expected one, got none")
-    name = f"cloud {brief(frame.cloud)}" if isinstance(frame.cloud, str) else frame_name(frame)
+    name = cloud_name(frame.cloud) if isinstance(frame.cloud, str) else frame_name(frame)
     sweep = read_sweep(access, entry, name, folder.classes)
     return sweep.moved(np.eye(4), room_shift(folder, frame.scene))
 

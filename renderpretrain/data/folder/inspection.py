@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess, file_and_span
+from renderpretrain.data.folder.clouds import cloud_name
 from renderpretrain.data.folder.fields import SceneFolderError, brief
 from renderpretrain.data.folder.index import FRAMES_JSON, placed_problems
 from renderpretrain.data.folder.merging import SweepAt, older_sweeps
@@ -144,7 +145,22 @@ def _inspected(
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         seen = pool.map(lambda place: _facts(access, index, place, merged), whole)
         found = [replace(facts, lone=place in lone) for place, facts in zip(whole, seen, strict=True)]
+    if isinstance(index, IndoorFolder):
+        found = _with_clouds(index, dict(zip(whole, found, strict=True)))
     return sorted([*found, *broken], key=lambda frame: frame.position)
+
+
+def _with_clouds(index: IndoorFolder, found: Mapping[int, FrameFacts]) -> list[FrameFacts]:
+    """The facts of views with what is wrong with the cloud that they share, which was read for the first."""
+    faults = {
+        name: [line for line in found[first].faults if f": {cloud_name(name)}: " in line]
+        for name, first in index.first_of_cloud.items()
+    }
+    shared = {place: faults.get(str(index.frames[place].cloud), []) for place in found}
+    return [
+        replace(facts, faults=list(dict.fromkeys([*facts.faults, *shared[place]])))
+        for place, facts in found.items()
+    ]
 
 
 def missing(frames: Sequence[FrameFacts], needs: Needs) -> list[str]:

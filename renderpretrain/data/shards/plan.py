@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from renderpretrain.data.folder.access import file_and_span
+from renderpretrain.data.folder.merging import older_sweeps
 from renderpretrain.data.folder.scene_folder import SceneFolder
-from renderpretrain.data.folder.schema import IndoorFolder, files_of
+from renderpretrain.data.folder.schema import IndoorFolder, OutdoorFrame, files_of
 from renderpretrain.data.folder.views import group_views
 
 
@@ -83,7 +84,9 @@ def _scenes(folder: SceneFolder, units: list[list[int]]) -> list[list[list[int]]
 def _described(folder: SceneFolder, position: int) -> tuple[str, int]:
     """What tells a frame from what it was before, and the bytes of its files; a missing file has none."""
     frame = folder.index.frames[position]
-    sizes = [_size(folder, name) for name in files_of(folder.index, frame)]
+    older = older_sweeps(position, frame) if isinstance(frame, OutdoorFrame) else []
+    names = [*files_of(folder.index, frame), *(at.entry.file for at in older)]
+    sizes = [_size(folder, name) for name in names]
     return f"{frame.model_dump_json()} {sizes}", sum(sizes)
 
 

@@ -10,9 +10,11 @@ from PIL import Image
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.depths import read_classes
+from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import Sweep, doubt_labels
 from renderpretrain.data.folder.geometry import room_shift
 from renderpretrain.data.folder.lidar_entry import LidarEntry
+from renderpretrain.data.folder.merging import older_sweeps
 from renderpretrain.data.folder.pictures import PICTURE_BYTES, PictureFile, frame_pictures, view_pictures
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.schema import OutdoorFolder, OutdoorFrame, frame_name
@@ -62,6 +64,7 @@ def portable_frame(folder: SceneFolder, position: int) -> PortableFrame:
     if isinstance(frame, OutdoorFrame) and isinstance(index, OutdoorFolder):
         _add_sweep(access, index, frame.lidar, entry["lidar"], name, files)
         entry["lidar"]["sensor_origin"] = folder.sensor_origin(position).tolist()
+        _add_older(access, frame, entry, files)
         pictures = frame_pictures(access, frame, name)
         entry["cameras"] = {
             camera: entry["cameras"][camera] | {"file": _add_picture(picture, f"camera{place}", files)}
@@ -133,6 +136,24 @@ def _add_sweep(
         entry |= {"semseg_file": "labels.bin", "semseg_dtype": numbers.dtype.name}
         for field in ("semseg_column", "semseg_bits", "semseg_divisor", "semseg_map"):
             entry.pop(field, None)
+
+
+def _add_older(
+    access: FolderAccess, frame: OutdoorFrame, entry: dict[str, Any], files: dict[str, bytes]
+) -> None:
+    """Take the sweeps that a frame names beside its own, as rows of the same type as those of its own."""
+    for at in older_sweeps(0, frame):
+        place, kind = at.key[1], entry["lidar"]["dtype"]
+        if (at.entry.layout or layout_of(at.entry.file)) == "rows" and at.entry.dtype == kind:
+            raw = access.read(at.entry.file, f"{at.name}: lidar.file", SWEEP_BYTES)
+        else:
+            rows = stored_rows(access, at.entry, at.name)
+            if rows.dtype.itemsize > np.dtype(kind).itemsize:
+                where = f"{access.named(at.entry.file)}: {at.name}"
+                raise SceneFolderError(f"{where}: expected {kind} as in the frame's own, got {rows.dtype}")
+            raw = rows.astype(np.dtype(kind).newbyteorder("<")).tobytes()
+        files[f"sweep{place}.bin"] = raw
+        entry["sweeps"][place]["file"] = f"sweep{place}.bin"
 
 
 def _smallest(classes: np.ndarray) -> np.ndarray:

@@ -95,13 +95,21 @@ def _begin(preparation: Preparation, fields: dict[str, Any]) -> None:
     if out.is_dir() and any(out.iterdir()):
         if not preparation.resume:
             raise ValueError(f"out: expected a new or empty folder, or --resume, got {out}")
-        known = json.loads(about.read_text()) if about.is_file() else None
+        known = _json_of(about)
         if known != json.loads(json.dumps(fields)):
             differs = "no preparation" if not isinstance(known, dict) else _difference(known, fields)
             raise ValueError(f"out: expected the preparation of {preparation.source} in {out}, got {differs}")
         return
     out.mkdir(parents=True, exist_ok=True)
     write_text(about, json.dumps(fields))
+
+
+def _json_of(file: Path) -> Any:
+    """The content of a JSON file; ``None`` where there is none, or something else."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _difference(known: dict[str, Any], fields: dict[str, Any]) -> str:
@@ -112,12 +120,13 @@ def _difference(known: dict[str, Any], fields: dict[str, Any]) -> str:
 
 def _is_written(preparation: Preparation, plan: ShardPlan) -> bool:
     """Whether a shard of these very frames is there, whole."""
-    record = preparation.out / f"{plan.name}.json"
+    name = f"{plan.name}.tar" if preparation.packed else plan.name
+    record, whole = _json_of(preparation.out / f"{plan.name}.json"), preparation.out / name
     try:
-        shard = json.loads(record.read_text())
-        whole = preparation.out / shard["file"]
-        return shard["digest"] == plan.digest and (whole.is_dir() or whole.stat().st_size == shard["bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        same = record["file"] == name and record["digest"] == plan.digest
+        known = same and len(record["frames"]) == len(plan.positions)
+        return known and (whole.is_dir() or whole.stat().st_size == record["bytes"])
+    except (OSError, KeyError, TypeError):
         return False
 
 

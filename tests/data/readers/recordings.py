@@ -16,8 +16,10 @@ from tests.data.readers import (
     test_nerf,
     test_nuscenes_infos,
     test_rgbd,
+    test_s3dis,
     test_scannet,
     test_semantickitti,
+    test_structured3d,
     test_sunrgbd,
 )
 from tests.data.readers.kitti_files import numbers, save_picture, save_sweep, save_text, turn
@@ -156,6 +158,21 @@ def write_scans(path):
     (path / "scannet_infos.pkl").write_bytes(pickle.dumps([info]))
 
 
+def write_area(write):
+    """A room of S3DIS's with its points in a form and two photographs."""
+
+    def written(path):
+        write(path / "Area_1/office_1", 0.5)
+        test_s3dis.write_photographs(path / "area_1", "office_1_1", views=2)
+
+    return written
+
+
+def write_meshed(path):
+    """ScanNet's room with its mesh and classes."""
+    test_scannet.write_mesh(test_scannet.write_exported(path, frames=2), step=0.2)
+
+
 def write_views(path):
     """Two views of SUN RGB-D's."""
     Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(path / "c.png")
@@ -201,7 +218,7 @@ def write_older(path):
         lidar, pose = frame["lidar"], turn(yaw=0.1 * k, at=(k, 0, 0)).tolist()
         lidar |= {"ego_to_global": pose}
         frame |= {"timestamp_s": 0.1 * k, "scene": "s"}
-        frame["older_sweeps"] = [{"lidar": {**lidar, "file": f"{1 - k}.bin"}, "timestamp_s": 0.1 * k - 0.05}]
+        frame["sweeps"] = [{"file": f"{1 - k}.bin", "ego_to_global": pose, "timestamp_s": 0.1 * k - 0.05}]
     return content
 
 
@@ -244,8 +261,12 @@ RECORDINGS = {
     "rgbd 7-scenes": (lambda path: test_rgbd.write_seven(path, 2), "rgbd:{}"),
     "rgbd tum": (test_rgbd.write_tum, "rgbd:{}"),
     "scannet": (write_scans, "scannet:{}"),
+    "s3dis text": (write_area(test_s3dis.write_points), "s3dis:{}"),
+    "s3dis arrays": (write_area(test_s3dis.write_arrays), "s3dis:{}"),
+    "scannet mesh": (write_meshed, "scannet:{}"),
     "scannet sens": (lambda path: test_scannet.write_sens(path, frames=2), "scannet:{}"),
     "shards": (write_shards, "shards:{}"),
+    "structured3d": (lambda path: test_structured3d.write_house(path, views=2), "structured3d:{}"),
     "sunrgbd": (write_views, "sunrgbd:{}"),
     "waymo": (write_waymo, "waymo:{}"),
 }

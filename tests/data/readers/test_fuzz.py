@@ -37,7 +37,7 @@ MEMORY = 3 * 2**30
 MOST_REMARKS = 40
 """Lines that are logged about one small recording."""
 
-SWEEPS = re.compile(r"sweeps\.\d+|older_sweeps|because sweeps")
+SWEEPS = re.compile(r"sweeps\.\d+|because sweeps")
 """What is said only where sweeps are merged: of older ones the sizes alone are looked at before."""
 
 OPENED: list[str] = []

@@ -41,20 +41,20 @@ FROM_B = np.array([[0.0, -1, 0, 6.22617759], [1, 0, 0, 4.09703582], [0, 0, 1, 0]
 """From the frame of area 5a to that of 5b: a quarter turn, and what PonderV2's code undoes."""
 
 
-def write_points(folder):
+def write_points(folder, step=0.04):
     """The room's points as text, an object a file; the pillar is stairs, which S3DIS has and no class is."""
     (folder / "Annotations").mkdir(parents=True)
-    points, kinds = surface(0.04)
+    points, kinds = surface(step)
     for kind, name in NAMES.items():
         rows = np.concatenate([points[kinds == kind], np.full((np.sum(kinds == kind), 3), 50 * kind)], 1)
         name = "stairs" if kind == COLUMN else name
         np.savetxt(folder / "Annotations" / f"{name}_1.txt", rows, fmt="%.3f %.3f %.3f %d %d %d")
 
 
-def write_arrays(folder):
+def write_arrays(folder, step=0.04):
     """The same as Pointcept keeps it: S3DIS's number 12 is clutter."""
     folder.mkdir(parents=True)
-    points, kinds = surface(0.04)
+    points, kinds = surface(step)
     np.save(folder / "coord.npy", points.astype(np.float32))
     np.save(folder / "color.npy", (50 * kinds[:, None]).repeat(3, 1).astype(np.uint8))
     numbers = {FLOOR: 1, CEILING: 0, WALL: 2, COLUMN: 12}

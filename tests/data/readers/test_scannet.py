@@ -183,9 +183,9 @@ def test_raw_labels_become_the_classes_of_the_benchmark(tmp_path):
         open_data(f"scannet:{tmp_path}")
 
 
-def write_mesh(room, labelled=True):
-    """A mesh of the sloped floor, a vertex every centimetre, as the data set has it: NYU's numbers."""
-    x, y = np.meshgrid(np.arange(-2, 2, 0.01), np.arange(-2, 2, 0.01))
+def write_mesh(room, labelled=True, step=0.01):
+    """A mesh of the sloped floor, a vertex every so many metres, as the data set has it: NYU's numbers."""
+    x, y = np.meshgrid(np.arange(-2, 2, step), np.arange(-2, 2, step))
     rows = np.zeros(x.size, [("p", "<f4", 3), ("c", "u1", 4), ("label", "<u2")])
     rows["p"] = np.stack([x, y, 2 + x / 4], -1).reshape(-1, 3)
     rows["c"] = [[10, 20, 30, 255]]
@@ -288,3 +288,14 @@ def test_damaged_recordings_are_one_line(tmp_path):
         SceneFolderError, match=r"scenes: expected SCENE/color, SCENE/SCENE.sens or posed_images"
     ):
         open_data(f"scannet:{empty}")
+
+
+def test_views_of_a_damaged_mesh_are_skipped_together(tmp_path):
+    for name in ("scene0000_00", "scene0001_00"):
+        write_mesh(write_exported(tmp_path, name, 2), step=0.2)
+    mesh = tmp_path / "scene0000_00/scene0000_00_vh_clean_2.ply"
+    mesh.write_bytes(mesh.read_bytes()[:-4000])
+    facts = inspect_folder(tmp_path, reader=SCANNET)
+    assert [len(frame.faults) for frame in facts] == [1, 1, 0, 0] and facts[0].faults == facts[1].faults
+    folder = SceneFolder(tmp_path, reader=SCANNET, skip=[0, 1])
+    assert len(folder) == 1 and len(folder[0].points) > 0
