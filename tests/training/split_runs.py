@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from variants import batch_of, build, scenes_for, small
 
 from renderpretrain.training import RunOptions, Stepper, build_optimizer, fit, process_session
+from renderpretrain.training.sharded import local
 
 STEPS = 3
 RUNS = {"copies": [("ddp", 12)], "parts": [("fsdp", 4), ("fsdp", 12)], "both": [("ddp", 4), ("fsdp", 8)]}
@@ -19,17 +20,23 @@ RUNS = {"copies": [("ddp", 12)], "parts": [("fsdp", 4), ("fsdp", 12)], "both": [
 
 
 def losses(variant, process, parallel):
-    """Loss terms and the norm of the gradient of a few steps; each process has a scene of its own."""
+    """Loss terms and the norm of the gradient of a few steps, each process with a scene of its own.
+
+    And the share of the optimiser's memory that this process has.
+    """
     # Importance samples magnify rounding, and so does Adam, which divides gradients by their size.
     still = {} if variant.startswith(("ns-mae", "uniscene")) else {"sampler": {"num_importance": 0}}
     told = {"parallel": parallel, "clip_norm": 1.0, "optimizer": "sgd", "lr": 1e-3, "warmup_steps": 0}
     settings = small(variant).optimization.model_copy(update=told)
     recipe = build(variant, **still)
     model = process.replicate(recipe, settings)
-    stepper = Stepper(model, build_optimizer(recipe, settings), settings, process, seed=0)
+    optimizer = build_optimizer(recipe, settings)
+    stepper = Stepper(model, optimizer, settings, process, seed=0)
     batch = batch_of(scenes_for(variant)[process.rank :][:1])
     rows = [stepper.read(stepper.take(step, iter([batch]))).row for step in range(1, STEPS + 1)]
-    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows]
+    kept = [state["momentum_buffer"] for state in optimizer.state.values()]
+    share = sum(local(each).numel() for each in kept) / sum(each.numel() for each in kept)
+    return [{k: v for k, v in row.items() if k != "samples_per_second"} for row in rows], share
 
 
 class Block(torch.nn.Module):
