@@ -20,7 +20,7 @@ Data = Annotated[
     Flag(help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +."),
 ]
 Workers = Annotated[
-    int | None, Flag(help="Processes that prepare batches; some for a GPU, 0 for a CPU.", min=0)
+    int | None, Flag(help="Processes that prepare batches; on a CPU 1 for recordings with pictures.", min=0)
 ]
 Init = Annotated[
     Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")

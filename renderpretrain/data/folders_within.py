@@ -8,6 +8,7 @@ from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.scene import Recording, SceneDataset
+from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.windows import SceneWindows
 
 
@@ -30,6 +31,17 @@ def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFol
         inner = with_folders(dataset.recording, change)
         return replace(dataset, recording=inner) if isinstance(inner, Recording) else dataset
     return dataset
+
+
+def decodes_pictures(dataset: SceneDataset) -> bool:
+    """Whether making scenes means decoding pictures, as those of recordings, wherever they stand."""
+    if isinstance(dataset, Miscalibrated):
+        return decodes_pictures(dataset.dataset)
+    if isinstance(dataset, SceneWindows):
+        return decodes_pictures(dataset.recording)
+    if isinstance(dataset, MixedScenes):
+        return any(decodes_pictures(one) for one in dataset.datasets)
+    return isinstance(dataset, SceneFolder | ShardScenes) and dataset.image_size is not None
 
 
 def camera_places(dataset: SceneDataset) -> dict[str, int]:

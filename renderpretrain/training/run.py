@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from renderpretrain.data import Batch, Scene, SceneDataset
+from renderpretrain.data.folders_within import decodes_pictures
 from renderpretrain.encoders.norms import statistics_of
 from renderpretrain.recipes.augment import augmentation_of
 from renderpretrain.recipes.recipe import settings_of
@@ -46,8 +47,9 @@ class RunOptions:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         resume: Go on from the newest checkpoint in the run's folder; begin, and say so, where there is none.
             So the same call starts a run and takes it up again after an interruption.
-        workers: Processes that prepare batches; 0 prepares them between the steps, ``None`` means that on a
-            CPU and a few processes for a GPU.
+        workers: Processes that prepare batches; 0 prepares them between the steps, ``None`` means a few for
+            a GPU, and on a CPU one for recordings with pictures
+            (:func:`~renderpretrain.training.prefetch.default_workers`). What is learned stays the same.
         check_data: Look at all frames of the scene folders in the data set before anything is written; what
             was found is remembered, so the next time it takes no time.
         skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
@@ -167,7 +169,8 @@ class Run:
         """Batches of the steps that are left, prepared as suits the device."""
         device, workers, parts = self.process.device, self.options.workers, order.accumulate
         if workers is None:
-            workers = default_workers(device, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+            beside = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            workers = default_workers(device, beside, decodes_pictures(self.dataset))
         indices = range(order.begun.step * parts, self.optimization.steps * parts)
         return prefetch(order, indices, workers, pin=device.type == "cuda")
 

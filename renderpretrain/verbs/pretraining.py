@@ -189,7 +189,8 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         config: YAML file of settings, applied before ``set``.
         holdout: The last so many scenes are only evaluated.
         scenes: Synthetic scenes to train on.
-        workers: Processes that prepare batches; some for a GPU, 0 for a CPU.
+        workers: Processes that prepare batches; by default some for a GPU, and one on a CPU for recordings
+            with pictures.
         init: Begin with these encoders: a file of import or export, or a run folder.
         resume: Go on from the newest checkpoint in ``out``; begin, and say so, where there is none.
         skip_bad: Leave out frames that are bad.

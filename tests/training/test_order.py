@@ -1,11 +1,15 @@
+import sys
+
 import pytest
 import torch
 from stand_in import Points
 from torch.testing import assert_close
 
+from renderpretrain.data import SyntheticStreet, open_data, write_scene_folder
 from renderpretrain.data.augment import Augmentation, WorldChange
+from renderpretrain.data.folders_within import decodes_pictures
 from renderpretrain.training.order import MicroBatches, Progress, sample_seeds, scene_index
-from renderpretrain.training.prefetch import prefetch
+from renderpretrain.training.prefetch import default_workers, prefetch
 
 
 def test_every_epoch_shows_every_scene_once_in_another_order():
@@ -119,3 +123,31 @@ def test_scenes_change_by_their_sample_whoever_prepares_them():
     one_by_one = MicroBatches(Points(), 7, seed=1, batch_size=1, augment=augment)
     first, again = (one_by_one[k].points.xyz for k in places)
     assert first.shape == again.shape and not torch.equal(first, again)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "pictures", "expected"),
+    [
+        ("cpu", 2, 1, True, 1),
+        ("cpu", 2, 2, True, 0),  # no core is left
+        ("cpu", 64, 1, False, 0),
+        ("cuda", 2, 1, True, 1),
+        ("cuda", 64, 8, False, 4),
+        ("cuda", 8, 8, True, 0),
+    ],
+)
+def test_workers_by_default(monkeypatch, device, cores, processes, pictures, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(sys.modules[default_workers.__module__], "get_start_method", lambda: "fork")
+    assert default_workers(torch.device(device), processes, pictures) == expected
+    monkeypatch.setattr(sys.modules[default_workers.__module__], "get_start_method", lambda: "spawn")
+    assert default_workers(torch.device(device), processes, pictures) == (device == "cuda") * expected
+
+
+def test_recordings_with_pictures_are_decoded_wherever_they_stand(tmp_path):
+    for name, room in (("street", SyntheticStreet(2, image_size=(32, 48))), ("sweeps", Points(2))):
+        write_scene_folder(tmp_path / name, [room[0], room[1]])
+    street, sweeps = (open_data(f"folder:{tmp_path / name}") for name in ("street", "sweeps"))
+    mixed = open_data(f"folder:{tmp_path / 'sweeps'}+folder:{tmp_path / 'street'}")
+    found = [decodes_pictures(data) for data in (street, sweeps, mixed, SyntheticStreet(2), Points())]
+    assert found == [True, False, True, False, False]

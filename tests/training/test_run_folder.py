@@ -22,6 +22,7 @@ from renderpretrain.training import (
     fit,
     load_checkpoint,
     load_optimizer_state,
+    newest_checkpoint,
     optimizer_state,
     read_rows,
 )
@@ -41,7 +42,7 @@ def contents(folder):
 
 
 @contextmanager
-def running(out, workers=0):
+def running(out, workers=0, **told):
     """Another process that trains in the folder and has written a checkpoint."""
     path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
     process = subprocess.Popen(
@@ -49,6 +50,7 @@ def running(out, workers=0):
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         text=True,
+        **told,
     )
     with process:
         try:
@@ -76,6 +78,18 @@ def test_a_folder_has_one_process_and_is_free_when_that_is_killed(tmp_path, work
     steps = [row["step"] for row in read_rows(out / "metrics.jsonl")]
     assert sorted(set(steps)) == list(range(1, max(steps) + 1))
     assert not (out / "lock").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_ends_in_a_checkpoint_and_nobody_stays(tmp_path):
+    with running(tmp_path / "run", 2, start_new_session=True, stderr=subprocess.PIPE) as process:
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(workers) == 2
+        os.killpg(process.pid, signal.SIGTERM)  # as a cluster does
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and "Traceback" not in said
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints") is not None
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 @pytest.mark.parametrize("place", ["weights", "memory"])
