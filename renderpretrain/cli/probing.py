@@ -26,7 +26,6 @@ from renderpretrain.probes import (
 )
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.runs import RunDescription, read_run
-from renderpretrain.runs.describing import absolute
 from renderpretrain.runs.settings import choose
 from renderpretrain.storage.files import check_target, write_text
 from renderpretrain.training import choose_device
@@ -84,7 +83,7 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     check_target("run", run / "probe.json")
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(request.device)
-    data = absolute(request.data or job.data)
+    data = job.as_seen(request.data or job.data)
     task, scenes = _task_and_scenes(job, data, request)
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import SceneDataset
+from renderpretrain.data.folder.fitting import STANDARD_FIT
 from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import open_data
-from renderpretrain.data.words import data_words
+from renderpretrain.data.words import data_words, folder_options, joined
 from renderpretrain.recipes.recipe import RunSettings
 from renderpretrain.runs.cameras import strange_cameras
 from renderpretrain.runs.entries import Entry, entry_of, handed_recipe
@@ -157,6 +158,21 @@ class RunDescription:
             for line in strange_cameras(data, dataset, self.cameras, self.config):
                 say(line)
         return dataset
+
+    def as_seen(self, data: str) -> str:
+        """Data to look at the run on, its pictures brought to one size as those that the run learned from.
+
+        A recording whose word does not say ``fit`` has that of the run's own recording at the same path, or
+        the one that all of the run's recordings have; so frames that the run left out are left out, too.
+
+        Args:
+            data: What ``open_data`` opens.
+        """
+        own = [word for word in data_words(self.data) if word.is_recording]
+        fits = {word.path: folder_options(word.options).get("fit", STANDARD_FIT) for word in own}
+        common = next(iter(fits.values())) if len(set(fits.values())) == 1 else STANDARD_FIT
+        words = [word.absolute() for word in data_words(data)]
+        return joined(tuple(word.fitted(fits.get(word.path, common)) for word in words))
 
     def held_out_of(self, data: str) -> int | None:
         """How many of the last scenes of data the run did not learn from; ``None`` if from no scene.

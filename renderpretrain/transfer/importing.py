@@ -211,6 +211,8 @@ def _import_part(
 def _entered(part: Part, known: Tensors, layout: Layout, where: str) -> Tensors:
     """Another framework's weights in our layout, still under its names."""
     for key, value in known.items():
+        if not value.numel():
+            raise ValueError(f"{where}{key}: expected numbers, got a tensor without any")
         if not value.is_floating_point() and not key.endswith(COUNTERS):
             raise ValueError(f"{where}{key}: expected floating-point numbers, got {value.dtype}")
     try:

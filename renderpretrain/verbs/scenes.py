@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from renderpretrain.data import SceneDataset
 from renderpretrain.runs import RunDescription
-from renderpretrain.runs.describing import absolute
+from renderpretrain.runs.description import OBJECT
 
 
 def scenes_of(
@@ -29,6 +29,8 @@ def scenes_of(
         return description.open(say=say), description.holdout
     if not isinstance(data, str):
         return description.prepare(data), len(data)
+    if not data.startswith(OBJECT):
+        data = description.as_seen(data)
     dataset = description.prepare(description.open_raw(data, count=count, seed=1, say=say))
-    known = description.held_out_of(absolute(data))
+    known = description.held_out_of(data)
     return dataset, len(dataset) if known is None else known

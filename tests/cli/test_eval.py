@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 
 from renderpretrain.cli import main
 from renderpretrain.cli.probing import unequal_starts
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.runs import describe_run
+from renderpretrain.verbs.scenes import scenes_of
 
 SMALL = [
     "--set", "image_size=[64, 96]",
@@ -196,6 +199,25 @@ def test_class_labels_in_pre_training_are_an_advantage():
     aligned = [{"losses": {"alignment": 0.1}, "embeddings": "hashed:8"}]
     (note,) = unequal_starts(describe_run("ponder-indoor", {}, aligned, saved={}))
     assert "(losses.alignment)" in note
+
+
+def test_pictures_of_named_data_come_to_one_size_as_the_runs_did(tmp_path):
+    """A run of before pictures kept their proportions stretched them, and has left out a frame."""
+    street = SyntheticStreet(3, image_size=(48, 80), with_truth=False)
+    write_scene_folder(tmp_path / "street", [street[k] for k in range(3)])
+    data = f"folder:{tmp_path / 'street'}"
+    settings = [{"image_size": [48, 48]}]
+    job = describe_run("unipad-camera", {"data": f"{data}?fit=stretch"}, settings, saved={})
+    job = replace(job, skipped={job.data: [1]})
+    own, named = (scenes_of(job, told, say=print)[0] for told in (None, data))
+    assert len(own) == len(named) == 2
+    assert all(torch.equal(own[k].images, named[k].images) for k in range(2))
+    padded, _ = scenes_of(job, f"{data}?fit=pad", say=print)
+    assert not padded[0].image_valid.all() and not torch.equal(own[0].images, padded[0].images)
+    mixed = replace(job, data="folder:/a?fit=crop+folder:/b?fit=stretch")
+    told = [mixed.as_seen(f"folder:{path}") for path in ("/a", "/b", "/c")]
+    assert told == ["folder:/a?fit=crop", "folder:/b?fit=stretch", "folder:/c?fit=pad"]
+    assert job.as_seen("folder:/c") == "folder:/c?fit=stretch" and mixed.as_seen("synthetic") == "synthetic"
 
 
 def test_of_a_mixture_every_set_held_out_its_share():

@@ -156,6 +156,13 @@ def test_made_up_checkpoints_are_refused_or_right(tmp_path):
     FEW(run)()
 
 
+def test_a_tensor_without_numbers_is_one_line(tmp_path):
+    """A network of no width can be built, with a warning of torch's for each of its layers."""
+    torch.save({**network().state_dict(), "conv1.weight": torch.ones(0)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w.pth: conv1.weight: expected numbers, got a tensor without any"):
+        import_encoders(tmp_path / "w.pth", "torchvision", tmp_path / "o.safetensors", None)
+
+
 @pytest.mark.long
 def test_many_made_up_checkpoints_are_refused_or_right(tmp_path):
     run = given(CHANGES, PREFIXES, WRAPPERS)(lambda c, p, w: check_structure(c, p, w, tmp_path))
