@@ -13,6 +13,7 @@ from renderpretrain.data.folder.order import MAX_GAP
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.schema import IndoorFrame, OutdoorFrame, files_of
 from renderpretrain.data.scene import Scene
+from renderpretrain.data.shards.reading import ShardScenes
 
 Fact = tuple[str, str]
 """What is told about, in a word or two, and what is told."""
@@ -51,6 +52,17 @@ def facts_of_tables(folder: SceneFolder) -> Iterator[Fact]:
     yield from _cameras(frames)
     yield from _times(frames)
     yield from _poses(frames)
+
+
+def facts_of_shards(scenes: ShardScenes) -> Iterator[Fact]:
+    """What the index of a prepared recording says; its shards are all there, which opening has seen."""
+    shards = scenes.index.shards
+    frames, size = sum(shard.frames for shard in shards), sum(shard.bytes for shard in shards)
+    yield "format", f"shards ({scenes.index.format}), {frames} frames, {len(scenes)} scenes"
+    yield "files", f"{len(shards)} shards, {size / 2**20:,.1f} MiB, none missing"
+    names = [name for name in scenes.camera_names if name]
+    if names:
+        yield "cameras", _listed([brief(name) for name in names], MOST_NAMES)
 
 
 def _files(folder: SceneFolder, frames: Sequence[OutdoorFrame | IndoorFrame]) -> Fact:

@@ -6,11 +6,19 @@ from typing import Any
 
 import torch
 
-from renderpretrain.data import Recording, Scene, SceneDataset, SceneFolder, SceneFolderError, open_data
+from renderpretrain.data import (
+    Recording,
+    Scene,
+    SceneDataset,
+    SceneFolder,
+    SceneFolderError,
+    ShardScenes,
+    open_data,
+)
 from renderpretrain.data.camera_turns import CameraTurn, camera_turns
 from renderpretrain.data.checking import recordings_of
 from renderpretrain.data.folder.schema import IndoorFrame, Picture
-from renderpretrain.data.recording_facts import facts_of_scenes, facts_of_tables
+from renderpretrain.data.recording_facts import facts_of_scenes, facts_of_shards, facts_of_tables
 from renderpretrain.geometry import invert_pose, transform
 from renderpretrain.viz import class_colors, depth_colors, points_on_image
 from renderpretrain.viz.recording import FromAbove, save_recording_picture
@@ -62,6 +70,8 @@ def inspect(
             raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {frame}")
         if isinstance(dataset, SceneFolder):
             _say(facts_of_tables(dataset), say)
+        if isinstance(dataset, ShardScenes):
+            _say(facts_of_shards(dataset), say)
         scenes = _looked_at(dataset, LOOKED_AT // 2 if word.is_synthetic else LOOKED_AT, say)
         _say(facts_of_scenes(scenes, len(dataset)), say)
         turns = camera_turns(_outdoors(scenes))

@@ -121,7 +121,12 @@ def test_every_fault_is_listed_once_and_ends_with_1(street, tmp_path, capsys):
 def test_shards_are_told_and_checked_like_recordings(street, tmp_path, capsys):
     assert data("prepare", f"folder:{street}", tmp_path / "shards", "--shards") == 0
     assert data("inspect", f"shards:{tmp_path / 'shards'}", "--out", tmp_path / "seen.png") == 0
-    assert "looked at  3 of 3 scenes" in capsys.readouterr().out and (tmp_path / "seen.png").is_file()
+    told = capsys.readouterr().out
+    assert "looked at  3 of 3 scenes" in told and (tmp_path / "seen.png").is_file()
+    assert (
+        "format     shards (" in told and ", 3 frames, 3 scenes\n" in told and "files      1 shards, " in told
+    )
+    assert "cameras    " in told
     assert data("check", f"shards:{tmp_path / 'shards'}") == 0
     (shard,) = (tmp_path / "shards").glob("*.tar")
     damaged = bytearray(shard.read_bytes())
