@@ -129,7 +129,7 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     points = np.zeros((len(coordinates), 4), dtype=np.float32)
     points[:, :3] = coordinates - offset if offset.any() else coordinates
     points[:, 3] = _intensity(access, entry, frame, None if scaled is None else table[finite, scaled])
-    labels = _labels(access, entry, frame, table)
+    labels = row_labels(access, entry, frame, table)
     classes = classes if entry.semseg_map is None else replace(classes, numbers=entry.semseg_map)
     if np.count_nonzero(finite) < np.count_nonzero(chosen):
         others = f"expected finite points, got {np.count_nonzero(chosen & ~finite)} others"
@@ -146,8 +146,18 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     )
 
 
-def _labels(access: FolderAccess, entry: LidarEntry, frame: str, table: np.ndarray) -> np.ndarray | None:
-    """The stored class number of each row; ``None`` where none is known."""
+def row_labels(access: FolderAccess, entry: LidarEntry, frame: str, table: np.ndarray) -> np.ndarray | None:
+    """The stored class number of each row of a sweep; ``None`` where none is known.
+
+    Args:
+        access: How the folder's files are read.
+        entry: What the index says of the sweep.
+        frame: How messages call its frame.
+        table: ``(P, len(entry.columns))``, its rows.
+
+    Raises:
+        SceneFolderError: As :func:`read_sweep`, or if a column holds something else than class numbers.
+    """
     if entry.semseg_file is not None:
         return stored_labels(access, entry, frame, len(table))
     if CLASS_COLUMN not in entry.columns:

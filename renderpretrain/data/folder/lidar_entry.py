@@ -35,6 +35,10 @@ class RangeImageEntry(BaseModel):
     poses: File | None = None
     poses_row: Annotated[int, within("a row", 0, 10**9)] = 0
     poses_column: str = ""
+    semseg: File | None = None
+    semseg_row: Annotated[int, within("a row", 0, 10**9)] = 0
+    semseg_column: str = ""
+    first_beam: Annotated[int, within("a number of beams", 0, 10**6)] = 0
 
 
 class PartEntry(BaseModel):
@@ -65,6 +69,7 @@ class LidarEntry(BaseModel):
     fields: list[str] | None = None
     file_to_lidar: Pose | None = None
     range_image: RangeImageEntry | None = None
+    further_images: list[RangeImageEntry] = []
     only: dict[str, Annotated[float, within("a number, within 1e9", -1e9, 1e9)]] = {}
     semseg_file: File | None = None
     semseg_dtype: Literal["uint8", "uint16", "uint32"] = "uint8"

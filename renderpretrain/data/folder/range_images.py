@@ -3,8 +3,8 @@
 import numpy as np
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError, brief
-from renderpretrain.data.folder.lidar_entry import LidarEntry
+from renderpretrain.data.folder.fields import CLASS_COLUMN, ODD_VALUES, SceneFolderError, brief
+from renderpretrain.data.folder.lidar_entry import LidarEntry, RangeImageEntry
 from renderpretrain.data.formats.range_image import points_of_range_image
 
 MOST_PIXELS = 2**24
@@ -12,10 +12,11 @@ MOST_PIXELS = 2**24
 
 
 def range_image_columns(access: FolderAccess, entry: LidarEntry, where: str) -> dict[str, np.ndarray]:
-    """The points of a range image, in the vehicle's frame at the time of the frame.
+    """The points of a sweep's range images, in the vehicle's frame at the time of the frame.
 
     The columns are ``x``, ``y``, ``z``, ``intensity``, squashed into [0, 1] by tanh because some returns are
-    thousands of times as bright as others, ``elongation``, and ``beam``, the row.
+    thousands of times as bright as others, ``elongation``, ``beam``, the row, and ``semseg``, the stored
+    class number, 0 where the sensor has none.
 
     Args:
         access: How the folder's files are read.
@@ -26,10 +27,17 @@ def range_image_columns(access: FolderAccess, entry: LidarEntry, where: str) -> 
         SceneFolderError: If the index says nothing of a range image, a table has no such row, or its values
             are no image.
     """
-    told = entry.range_image
-    if told is None:
+    if entry.range_image is None:
         raise SceneFolderError(f"{access.path / entry.file}: {where}: expected range_image, got nothing")
-    image = _image(access, entry.file, told.row, told.column, where)
+    images = [
+        _columns(access, entry.file, told, where) for told in (entry.range_image, *entry.further_images)
+    ]
+    return {name: np.concatenate([columns[name] for columns in images]) for name in images[0]}
+
+
+def _columns(access: FolderAccess, file: str, told: RangeImageEntry, where: str) -> dict[str, np.ndarray]:
+    """The points of one range image."""
+    image = _image(access, file, told.row, told.column, where)
     poses = None
     if told.poses is not None:
         poses = _image(access, told.poses, told.poses_row, told.poses_column, where)
@@ -42,12 +50,24 @@ def range_image_columns(access: FolderAccess, entry: LidarEntry, where: str) -> 
             )
         points = points_of_range_image(image[..., 0], np.array(told.inclinations), sensor, poses, pose)
     except ValueError as error:
-        raise SceneFolderError(f"{access.path / entry.file}: {where}: row {told.row}: {error}") from None
+        raise SceneFolderError(f"{access.path / file}: {where}: row {told.row}: {error}") from None
     hit = image[..., 0] > 0
     columns = dict(zip("xyz", np.moveaxis(points[hit], -1, 0), strict=True))
     shine, elongation = (image[..., channel][hit] for channel in (1, 2))
     columns |= {"intensity": np.tanh(np.maximum(shine, 0)), "elongation": elongation}
-    return {**columns, "beam": np.nonzero(hit)[0]}
+    columns[CLASS_COLUMN] = _classes(access, told, where, hit)
+    return {**columns, "beam": np.nonzero(hit)[0] + told.first_beam}
+
+
+def _classes(access: FolderAccess, told: RangeImageEntry, where: str, hit: np.ndarray) -> np.ndarray:
+    """The stored class number of each point: the second number of a pixel, after that of its object."""
+    if told.semseg is None:
+        return np.zeros(np.count_nonzero(hit))
+    numbers = _image(access, told.semseg, told.semseg_row, told.semseg_column, where)
+    if numbers.shape != (*hit.shape, 2):
+        got = f"expected classes of the shape {(*hit.shape, 2)}, got {numbers.shape}"
+        raise SceneFolderError(f"{access.path / told.semseg}: {where}: row {told.semseg_row}: {got}")
+    return numbers[..., 1][hit]
 
 
 def _image(access: FolderAccess, file: str, row: int, column: str, where: str) -> np.ndarray:

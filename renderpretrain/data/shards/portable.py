@@ -1,6 +1,6 @@
 """A frame as an entry of ``frames.json`` and the bytes of its files, whatever format it was read from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -10,15 +10,15 @@ from PIL import Image
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.depths import read_classes
-from renderpretrain.data.folder.fields import SceneFolderError
-from renderpretrain.data.folder.files import Sweep, doubt_labels
+from renderpretrain.data.folder.fields import CLASS_COLUMN, SceneFolderError
+from renderpretrain.data.folder.files import Sweep, doubt_labels, row_labels
 from renderpretrain.data.folder.geometry import room_shift
 from renderpretrain.data.folder.lidar_entry import LidarEntry
 from renderpretrain.data.folder.merging import older_sweeps
 from renderpretrain.data.folder.pictures import PICTURE_BYTES, PictureFile, frame_pictures, view_pictures
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.schema import OutdoorFolder, OutdoorFrame, frame_name
-from renderpretrain.data.folder.stored import SWEEP_BYTES, layout_of, stored_labels, stored_rows
+from renderpretrain.data.folder.stored import SWEEP_BYTES, layout_of, stored_rows
 
 ENDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"II*\0": "tif", b"MM\0*": "tif"}
 """The end of a picture's name by its first bytes."""
@@ -118,22 +118,24 @@ def _add_sweep(
     files: dict[str, bytes],
 ) -> None:
     """Take a sweep and its labels; the entry then says that they are raw rows."""
+    rows = stored_rows(access, lidar, name)
     if (lidar.layout or layout_of(lidar.file)) == "rows":
         raw = access.read(lidar.file, f"{name}: lidar.file", SWEEP_BYTES)
-        count = len(raw) // (len(lidar.columns) * np.dtype(lidar.dtype).itemsize)
     else:
-        rows = stored_rows(access, lidar, name)
-        raw, count, entry["dtype"] = rows.tobytes(), len(rows), rows.dtype.name
+        raw, entry["dtype"] = rows.tobytes(), rows.dtype.name
     files["lidar.bin"] = raw
     entry |= {"file": "lidar.bin", "layout": "rows"}
-    for field in ("fields", "range_image", "parts", "beside"):
+    for field in ("fields", "range_image", "further_images", "parts", "beside"):
         entry.pop(field, None)
-    if lidar.semseg_file is not None:
-        doubt = partial(doubt_labels, access, lidar, name)
-        classes = index.classes.of(stored_labels(access, lidar, name, count), doubt)
-        numbers = _smallest(classes)
+    numbers = row_labels(access, lidar, name, rows)
+    if numbers is not None:
+        stored = (
+            index.classes if lidar.semseg_map is None else replace(index.classes, numbers=lidar.semseg_map)
+        )
+        numbers = _smallest(stored.of(numbers, partial(doubt_labels, access, lidar, name)))
         files["labels.bin"] = numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()
         entry |= {"semseg_file": "labels.bin", "semseg_dtype": numbers.dtype.name}
+        entry["columns"] = ["_" if column == CLASS_COLUMN else column for column in lidar.columns]
         for field in ("semseg_column", "semseg_bits", "semseg_divisor", "semseg_map"):
             entry.pop(field, None)
 

@@ -151,6 +151,106 @@ def test_points_lie_on_the_walls_that_were_measured_while_driving(segment):
     assert len(both) == len(truth[0]) + len(truth[1]) and apart.max() < 2e-3
 
 
+SIDE = turn(yaw=1.2, pitch=-0.1, at=(0.5, 0.9, 1.0))
+"""A sensor on the left, whose 8 beams are evenly apart and that has no poses of its pixels."""
+
+SEEN = np.tile([column for column in range(WIDTH) if column % 7 != 3], HEIGHT)
+"""Columns of the pixels of the sensor on the roof that have a return."""
+
+
+def sided(pose):
+    """What it measures of the walls, and the points in the world, pixel by pixel."""
+    image, points = np.zeros((8, WIDTH, 4), np.float32), []
+    for row in range(8):
+        for column in range(WIDTH):
+            around = np.pi - 2 * np.pi * (column + 0.5) / WIDTH - np.arctan2(SIDE[1, 0], SIDE[0, 0])
+            up = -0.5 + (0.5 + (7 - row)) / 8 * 0.8
+            ray = np.array([np.cos(around) * np.cos(up), np.sin(around) * np.cos(up), np.sin(up)])
+            at, along = (pose @ SIDE)[:3, 3], (pose @ SIDE)[:3, :3] @ ray
+            reach = [(side * WALL + 1000 * (1, -2)[a] - at[a]) / along[a] for a in (0, 1) for side in (-1, 1)]
+            distance = min(r for r in reach if r > 0)
+            image[row, column] = distance, 0.2, 0, 0
+            points.append(at + along * distance)
+    return image, np.array(points)
+
+
+@pytest.fixture
+def labelled(segment):
+    """The segment with second returns, classes of the first frame, and a sensor on the left."""
+    path, truth = segment
+    flat = {"transform": pyarrow.list_(pyarrow.float64(), 16), "shape": pyarrow.list_(pyarrow.int32(), 3)}
+    sides, rows, classes = [], [], {}
+    for stamp, pose in zip(STAMPS, POSES, strict=True):
+        image, points = sided(pose)
+        sides.append(points)
+        first = measured(pose)[0]
+        second = first.copy()
+        second[:, ::2] = 0  # every other beam has one return only
+        for laser, seen in ((3, (image, image * 0)), (1, (first, second))):
+            part = {}
+            for number, of_return in enumerate(seen, 1):
+                name = f"[LiDARComponent].range_image_return{number}"
+                part |= {f"{name}.values": of_return.ravel(), f"{name}.shape": list(of_return.shape)}
+            rows.append(keys(stamp, laser_name=laser) | part)
+    numbers = np.zeros((HEIGHT, WIDTH, 2), np.int32)
+    numbers[..., 0], numbers[..., 1] = 99, np.arange(WIDTH) % 23
+    for number in (1, 2):
+        name = f"[LiDARSegmentationLabelComponent].range_image_return{number}"
+        classes |= {f"{name}.values": numbers.ravel(), f"{name}.shape": list(numbers.shape)}
+    write(path, "lidar", rows, **flat, values=pyarrow.list_(pyarrow.float32()))
+    told = [keys(STAMPS[0], laser_name=1) | classes]
+    write(path, "lidar_segmentation", told, shape=flat["shape"], values=pyarrow.list_(pyarrow.int32()))
+    name = "[LiDARCalibrationComponent]"
+    beams = [(3, SIDE, None, -0.5, 0.3), (1, SENSOR, BEAMS, float(BEAMS[0]), float(BEAMS[-1]))]
+    known = [
+        keys(laser_name=laser)
+        | {f"{name}.extrinsic.transform": mount.ravel(), f"{name}.beam_inclination.values": values}
+        | {f"{name}.beam_inclination.min": low, f"{name}.beam_inclination.max": high}
+        for laser, mount, values, low, high in beams
+    ]
+    write(path, "lidar_calibration", known, **flat, values=pyarrow.list_(pyarrow.float64()))
+    return path, truth, sides
+
+
+def in_world(scene, pose):
+    return scene.points[:, :3].double().numpy() @ pose[:3, :3].T + pose[:3, 3]
+
+
+def test_other_sensors_and_second_returns_are_read_where_they_are_asked_for(labelled):
+    path, truth, sides = labelled
+    assert len(open_data(f"waymo:{path}")[0].points) == len(truth[0])
+    both = open_data(f"waymo:{path}?lidars=top,side_left")
+    for scene, pose, top, side in zip((both[0], both[1]), POSES, truth, sides, strict=True):
+        np.testing.assert_allclose(in_world(scene, pose), np.concatenate([top, side]), atol=1e-3)
+        np.testing.assert_allclose(scene.lidar_origin, SENSOR[:3, 3], atol=1e-6)
+    alone = open_data(f"waymo:{path}?lidars=side_left")[1]
+    np.testing.assert_allclose(in_world(alone, POSES[1]), sides[1], atol=1e-3)
+    np.testing.assert_allclose(alone.lidar_origin, SIDE[:3, 3], atol=1e-6)
+    second = open_data(f"waymo:{path}?returns=2")[0]
+    np.testing.assert_allclose(in_world(second, POSES[0]), truth[0][SEEN % 2 == 1], atol=1e-3)
+    every = open_data(f"waymo:{path}?lidars=side_left,top&returns=1,2")[0]
+    assert len(every.points) == len(sides[0]) + len(truth[0]) + np.sum(SEEN % 2)
+    for option in ("lidars=top,top", "lidars=roof", "returns=3"):
+        with pytest.raises(ValueError, match=r"expected (different names|1, 2 or 1,2)"):
+            open_data(f"waymo:{path}?{option}")
+
+
+def test_points_of_labelled_frames_have_the_published_classes(labelled):
+    path, _, sides = labelled
+    folder = open_data(f"waymo:{path}?lidars=side_left,top&returns=1,2")
+    scene = folder[0]
+    numbers = np.concatenate([SEEN, SEEN[SEEN % 2 == 1]]) % 23
+    labels = scene.point_labels.numpy()
+    assert (labels[: len(sides[0])] == -1).all()  # only the sensor on the roof has classes
+    assert (labels[len(sides[0]) :] == np.where(numbers == 0, -1, numbers)).all()
+    names = scene.class_names
+    assert names[1] == "car" and names[18] == "road" and names[22] == "sidewalk" and names[23] == "vehicle"
+    assert folder[1].point_labels is None
+    prepare_recording(open_data(f"waymo:{path}"), Preparation(path / "out", f"waymo:{path}", packed=True))
+    shards = open_data(f"shards:{path / 'out'}")
+    assert torch.equal(shards[0].point_labels, open_data(f"waymo:{path}")[0].point_labels)
+
+
 def test_cameras_and_boxes_are_in_the_frame_of_the_vehicle(segment):
     scene = open_data(f"waymo:{segment[0]}")[0]
     assert scene.camera_names == ("side_left", "front")
