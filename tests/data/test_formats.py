@@ -323,3 +323,19 @@ def test_points_of_a_published_model_lie_where_its_pictures_show_them(realdata):
         pixels = (world @ image.world_to_camera[:3, :3].T + image.world_to_camera[:3, 3]) @ lens.T
         off = np.linalg.norm(pixels[:, :2] / pixels[:, 2:] - image.keypoints[seen], axis=-1)
         assert np.median(off) < 0.3  # the publisher measured 0.23 to 0.29 pixels
+
+
+def test_a_text_of_all_rows_of_a_parquet_file_is_in_memory_once():
+    """A megabyte that 20,000 rows have in common takes a megabyte of the file, and 20 gigabytes as rows."""
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra av2 is not installed")
+    parquet, stream = pytest.importorskip("pyarrow.parquet"), io.BytesIO()
+    texts = pyarrow.array(["a" * 2**20, "b"])
+    rows = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 1] * 10_000, "int32"), texts)
+    table = pyarrow.table({"name": rows, "n": range(20_000)})
+    parquet.write_table(table, stream, store_schema=False, dictionary_pagesize_limit=2**24)
+    assert len(stream.getvalue()) < 2**22
+    before = pyarrow.default_memory_pool().max_memory()
+    read = read_parquet(stream.getvalue())
+    assert pyarrow.default_memory_pool().max_memory() < max(before, 2**28)
+    assert read["name"][[0, 1, -1]].tolist() == ["a" * 2**20, "b", "b"] and read["n"][-1] == 19_999
+    assert read["name"][0] is read["name"][2]

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.data import SceneFolder, SceneFolderError, inspect_folder, validate_scene_folder
+from renderpretrain.data import (
+    SceneFolder,
+    SceneFolderError,
+    inspect_folder,
+    validate_scene_folder,
+    write_scene_folder,
+)
 
 WALL = np.stack(np.meshgrid(np.linspace(-3, 3, 7), [8.0], np.linspace(0, 2, 5)), -1).reshape(-1, 3)
 """Points of a wall in the global frame."""
@@ -135,3 +141,12 @@ def test_missing_and_truncated_sweeps_are_found_where_they_are_merged(drive):
     assert len(SceneFolder(path)[1].points) == len(WALL) + len(NEAR)
     with pytest.raises(SceneFolderError, match=r"sweeps.2: lidar.file: expected a multiple of 16 bytes"):
         SceneFolder(path, sweeps=2)[1]
+
+
+def test_merged_scenes_are_written_by_their_own_sweeps_and_it_is_said(drive, tmp_path, caplog):
+    path = tmp_path / "written"
+    write_scene_folder(path, SceneFolder(drive[0], sweeps=3))
+    (line,) = [record.getMessage() for record in caplog.records if str(path) in record.getMessage()]
+    assert line.endswith("expected scenes of one sweep, got several merged in 1: each one's own is written")
+    written = SceneFolder(path)
+    assert [len(written[k].points) for k in range(2)] == 2 * [len(WALL) + len(NEAR)]

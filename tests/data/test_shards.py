@@ -345,3 +345,13 @@ def test_what_was_read_does_not_stay(shards, monkeypatch):
         scenes[index]
     gc.collect()
     assert sum(type(each) is OutdoorFrame for each in gc.get_objects()) <= 2
+
+
+def test_what_was_packed_damaged_is_found(street, shards, tmp_path):
+    """Whoever packs a picture copies its bytes; the digest of the shard is right."""
+    out = tmp_path / "out"
+    shutil.copytree(street, tmp_path / "street")
+    (tmp_path / "street" / "000001_0.png").write_bytes(b"\x89PNG but not for long")
+    write(tmp_path / "street", out)
+    (line,) = shard_problems(out)
+    assert "000000.tar#" in line and ": frame 1 " in line and "expected a readable image" in line

@@ -95,11 +95,11 @@ def _scene_problems(
     except SceneFolderError as error:
         yield str(error)
         for position in group:
-            yield from _file_problems(file_readings(folder.access, index, position))
+            yield from file_problems(file_readings(folder.access, index, position))
     else:
         if isinstance(index, OutdoorFolder):
             yield from _sight_problems(folder.path, frame_name(index.frames[number]), scene)
-    yield from _file_problems(older_readings(folder.access, index, number))
+    yield from file_problems(older_readings(folder.access, index, number))
 
 
 def _small(index: OutdoorFolder | IndoorFolder) -> tuple[int, int]:
@@ -169,8 +169,8 @@ def older_readings(
         yield "sweep", partial(read_sweep, access, at.entry, at.name, folder.classes)
 
 
-def _file_problems(readings: Iterator[tuple[str, Callable[[], Any]]]) -> Iterator[str]:
-    """What reading each file says: a scene stops at the first that cannot be read."""
+def file_problems(readings: Iterator[tuple[str, Callable[[], Any]]]) -> Iterator[str]:
+    """What reading each of some files says, one line each: a scene stops at the first that cannot be read."""
     for _, read in readings:
         try:
             read()

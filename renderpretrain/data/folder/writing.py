@@ -1,6 +1,7 @@
 """Any scenes written as a scene folder, so that simulated or converted data can be read from disk."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from renderpretrain.data.folder.access import INDEX
-from renderpretrain.data.folder.fields import FISHEYE
+from renderpretrain.data.folder.fields import FISHEYE, one_line
 from renderpretrain.data.folder.geometry import axis_cosines
 from renderpretrain.data.scene import Boxes, Scene
 from renderpretrain.geometry import Cameras
 from renderpretrain.geometry.sensors import POINT_COLUMNS
+
+logger = logging.getLogger(__name__)
 
 FINEST_DEPTH = 5000.0
 """Depth units per metre where the largest depth allows it: 0.2 mm steps up to 13 m."""
@@ -36,7 +39,8 @@ def write_scene_folder(
     Scenes with depth images become ``posed_rgbd``, with pictures and no points ``posed_rgb``, with pictures
     and points ``multicam_lidar``, without pictures ``lidar_sequence``. Images lose what 8 bits lose. Of
     ``points`` the key sweep is written, with its colours and normals (indoors none: they come back from the
-    depth images); ``truth`` is not written.
+    depth images), and of merged scenes a line says so: ``renderpretrain data prepare`` keeps the sweeps
+    between frames. ``truth`` is not written.
 
     Args:
         path: The folder; made if it is not there.
@@ -55,6 +59,7 @@ def write_scene_folder(
         )
     folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"format": "", "scene": folder.name, "frames": []}
+    merged = 0
     for number, scene in enumerate(scenes):
         kind = _kind(scene)
         if content["format"] not in ("", kind):
@@ -62,6 +67,7 @@ def write_scene_folder(
                 f"scenes: expected one kind, got {content['format']} and then {kind} ({scene.name})"
             )
         content["format"] = kind
+        merged += not bool(scene.of_key_sweep.all())
         names = class_names or scene.class_names or (scene.truth.class_names if scene.truth else ())
         if kind in ("multicam_lidar", "lidar_sequence"):
             frame = _outdoor_frame(folder, number, scene, names)
@@ -74,6 +80,9 @@ def write_scene_folder(
     if not content["frames"]:
         raise ValueError("scenes: expected at least one, got none")
     (folder / INDEX).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    if merged:
+        words = f"expected scenes of one sweep, got several merged in {merged}: each one's own is written"
+        logger.warning("%s", one_line(f"{folder / INDEX}: {words}"))
 
 
 def _kind(scene: Scene) -> str:

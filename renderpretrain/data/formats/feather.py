@@ -27,6 +27,10 @@ MOST_VALUES = 2**28
 """Of all columns that are asked for: compression makes rows that are alike cost nothing."""
 
 
+TEXTS = ("string", "binary", "large_string", "large_binary")
+"""Types of columns of which a file may hold each value once."""
+
+
 def _arrow() -> Any:
     """The library that reads these files."""
     try:
@@ -77,10 +81,14 @@ def read_parquet(raw: Any, columns: Sequence[str] | None = None) -> dict[str, np
     """
     arrow = _arrow()
     with _OneLine(arrow, "a parquet file"):
-        file = arrow.parquet.ParquetFile(arrow.BufferReader(raw) if isinstance(raw, bytes) else raw)
-        _check_names(file.schema_arrow.names, columns)
-        wanted = file.schema_arrow.names if columns is None else list(columns)
-        _check_size(file.metadata.num_rows, len(wanted))
+        stream = arrow.BufferReader(raw) if isinstance(raw, bytes) else raw
+        known = arrow.parquet.ParquetFile(stream)
+        _check_names(known.schema_arrow.names, columns)
+        wanted = known.schema_arrow.names if columns is None else list(columns)
+        _check_size(known.metadata.num_rows, len(wanted))
+        # A text that millions of rows have in common stays one: of them the file has numbers alone.
+        texts = [field.name for field in known.schema_arrow if str(field.type) in TEXTS]
+        file = arrow.parquet.ParquetFile(stream, read_dictionary=texts)
         table = file.read(columns=wanted, use_threads=False)
         table.validate(full=True)
         return _columns(table.select(wanted))
@@ -179,5 +187,15 @@ def _columns(table: Any) -> dict[str, np.ndarray]:
     for name, column in zip(table.column_names, table.columns, strict=True):
         if column.null_count:
             raise ValueError(f"expected no missing values in {brief(name)}, got {column.null_count}")
-        found[name] = column.to_numpy()
+        found[name] = _shared(column) if str(column.type).startswith("dictionary") else column.to_numpy()
     return found
+
+
+def _shared(column: Any) -> np.ndarray:
+    """The values of a column of numbers of texts: equal ones are one object."""
+    parts = [np.zeros(0, object)]
+    for chunk in column.chunks:
+        texts = np.empty(len(chunk.dictionary), object)
+        texts[:] = chunk.dictionary.to_pylist()
+        parts.append(texts[chunk.indices.to_numpy(zero_copy_only=False)])
+    return np.concatenate(parts)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from renderpretrain.data.folder.json_files import json_of_file
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.remote import remote_files
 from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
+from renderpretrain.data.folder.validation import file_problems, file_readings, older_readings
 from renderpretrain.data.scene import Scene
 from renderpretrain.data.shards.index import INDEX_OF_SHARDS, Shard, ShardIndex, parse_shard_index
 
@@ -197,7 +199,7 @@ def check_lengths(access: FolderAccess, index: ShardIndex) -> None:
 
 
 def shard_problems(path: str | Path) -> Iterator[str]:
-    """What is wrong with shards, one line each: every byte is read, and its digest compared.
+    """What is wrong with shards, one line each: every byte is read, its digest compared, every file decoded.
 
     Args:
         path: The folder or URL.
@@ -220,8 +222,19 @@ def shard_problems(path: str | Path) -> Iterator[str]:
         if found != shard.sha256:
             where = f"{access.named(shard.file)}: shard"
             yield f"{where}: expected the digest {shard.sha256}, got {found}: it is damaged"
-        described = FolderAccess(access.path, table=shard.index, remote=access.remote)
-        yield from (line for _, line in placed_problems(described, content)[1])
+            continue
+        yield from _frame_problems(replace(access, table=shard.index), content)
+
+
+def _frame_problems(access: FolderAccess, content: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the frames of a shard that is whole: its pictures were packed without a look."""
+    index, problems = placed_problems(access, content)
+    yield from (line for _, line in problems)
+    if index is None:
+        return
+    for position in range(len(index.frames)):
+        for readings in (file_readings, older_readings):
+            yield from file_problems(readings(access, index, position))
 
 
 def _digest(access: FolderAccess, shard: Shard) -> str:

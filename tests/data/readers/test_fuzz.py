@@ -174,7 +174,7 @@ def with_new_digests(path):
     """Tells the digests of damaged shards anew, where they still can be told."""
     try:
         sealed(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, MemoryError, ValueError, KeyError, TypeError, AttributeError):
         return
 
 
