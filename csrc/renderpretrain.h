@@ -16,7 +16,7 @@
 
 // Raise it whenever a signature or the meaning of an argument changes; renderpretrain/ops/_native.py expects
 // the same.
-#define RP_ABI_VERSION 5
+#define RP_ABI_VERSION 6
 
 #define RP_FLOAT32 0
 #define RP_FLOAT64 1
@@ -29,6 +29,11 @@
 #define RP_BAD_TYPE (-1)  // positive codes are cudaError_t
 #define RP_TOO_LARGE (-2)
 #define RP_OUT_OF_RANGE (-3)
+
+// Activations.
+#define RP_SOFTPLUS 0
+#define RP_RELU 1
+#define RP_SILU 2
 
 #define RP_API __attribute__((visibility("default")))
 
@@ -190,6 +195,55 @@ RP_API int rp_grid_sample_backward_cuda(int64_t type, const void* points, const 
                                         const void* grad_values, int64_t stored_type, const void* volume,
                                         const rp_grid* grid, void* values, void* grad_volume, void* slopes,
                                         void* stream);
+
+// A small network whose input is added before every one of its blocks + 1 layers (fields/decoder.py): whether
+// it sees the position (3) or not (0), widths, and the softplus' beta. Its parameters lie one behind the other
+// as injected_mlp.h says.
+typedef struct rp_mlp {
+  int64_t position, in, hidden, out, blocks, activation;
+  double beta;
+} rp_mlp;
+
+// A network from what a field knows at a point, in this order: the direction of its ray if `directions`,
+// features, gradient, geometry. `sigmoid` is what becomes of its output.
+typedef struct rp_head {
+  rp_mlp mlp;
+  int64_t directions, sigmoid;
+} rp_head;
+
+// A field of signed distances decoded from a volume. The distance network reads the first distance_channels of
+// the volume; features are the channels from first_feature on. Networks see positions / extent and give
+// distances / extent. Point i lies on ray i / num_samples, whose direction has direction_channels numbers.
+#define RP_MOST_HEADS 2
+typedef struct rp_field {
+  rp_grid grid;
+  double extent;
+  int64_t distance_channels, first_feature, num_samples, direction_channels, num_heads;
+  rp_mlp distance;
+  rp_head heads[RP_MOST_HEADS];
+} rp_field;
+
+// sdf_field: at points (batch, num_points, 3) of a volume as for grid_sample, each unless it is null:
+//   sdf (batch, num_points) in metres, its gradients (batch, num_points, 3), geometry (batch, num_points,
+//   distance.out - 1), features (batch, num_points, channels - first_feature), and what the heads say.
+// Where valid (batch, num_points), if not null, is false, nothing is computed and everything is 0. parameters
+// are those of the distance network and of every head. `scratch` has num_scratch numbers: RP_TOO_LARGE if
+// these are too few; rp_sdf_field_scratch_cpu says how many it takes.
+// Backward: gradients of these results, each of which may be null, to grad_volume, which is added to, and to
+// grad_points, either of which may be null, and to grad_parameters.
+RP_API int rp_sdf_field_scratch_cpu(int64_t type, void* num_scratch, const rp_field* field, int64_t backward,
+                                    int64_t num_threads);
+RP_API int rp_sdf_field_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
+                            const void* parameters, const void* directions, const rp_field* field,
+                            void* scratch, int64_t num_scratch, void* sdf, void* gradients, void* geometry,
+                            void* features, void* head_0, void* head_1, int64_t num_threads);
+RP_API int rp_sdf_field_backward_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
+                                     const void* parameters, const void* directions, const rp_field* field,
+                                     void* scratch, int64_t num_scratch, const void* grad_sdf,
+                                     const void* grad_gradients, const void* grad_geometry,
+                                     const void* grad_features, const void* grad_head_0,
+                                     const void* grad_head_1, void* grad_volume, void* grad_points,
+                                     void* grad_parameters, int64_t num_threads);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

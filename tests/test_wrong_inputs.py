@@ -293,7 +293,7 @@ WRONG = {
         "channels",
     ),
     "features of another width": (
-        lambda: fields.InjectedMLP(6, 8, 1, num_blocks=1, activation=torch.relu)(PLACES, POINTS),
+        lambda: fields.InjectedMLP(6, 8, 1, num_blocks=1)(PLACES, POINTS),
         "features: expected",
     ),
     # losses

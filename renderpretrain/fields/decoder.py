@@ -1,6 +1,5 @@
 """Small networks that decode an interpolated feature at a point."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -8,6 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.ops.injected_mlp import (
+    InjectedLayer,
+    InjectedShape,
+    InjectedWeights,
+    first_output_gradient,
+    injected_layers,
+)
 
 
 class InjectedMLP(nn.Module):
@@ -22,8 +28,8 @@ class InjectedMLP(nn.Module):
         hidden_channels: Width of the layers.
         out_channels: Width of the output.
         num_blocks: Hidden layers; there are ``num_blocks + 1`` linear layers.
-        activation: Between the layers.
-        activation_slope: Its derivative, for :meth:`with_gradient`.
+        activation: Between the layers: ``"softplus"``, ``"relu"`` or ``"silu"``.
+        beta: How close a softplus comes to a ReLU.
         position_channels: Width of the position, or of its encoding; 0 for a network of the feature alone
             (``h = 0``; the published ``points_factor`` 0).
     """
@@ -35,37 +41,40 @@ class InjectedMLP(nn.Module):
         out_channels: int,
         *,
         num_blocks: int,
-        activation: Callable[[Tensor], Tensor],
-        activation_slope: Callable[[Tensor], Tensor] | None = None,
+        activation: str = "relu",
+        beta: int | float = 1.0,
         position_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.feature_channels = feature_channels
-        widths = [hidden_channels] * (num_blocks + 1) + [out_channels]
+        widths = feature_channels, hidden_channels, out_channels
+        self.shape = InjectedShape(*widths, num_blocks, position_channels, activation, float(beta))
+        inner = [hidden_channels] * (num_blocks + 1) + [out_channels]
         self.embed = nn.Linear(position_channels, hidden_channels) if position_channels else None
-        self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in widths[:-1])
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.activation = activation
-        self.activation_slope = activation_slope
+        self.inject = nn.ModuleList(nn.Linear(feature_channels, w) for w in inner[:-1])
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(inner))
+
+    def weights(self) -> InjectedWeights:
+        """The parameters by their places in the network."""
+        layers = (
+            InjectedLayer(inject.get_parameter("weight"), inject.get_parameter("bias"), *layer.parameters())
+            for inject, layer in zip(self.inject, self.layers, strict=True)
+        )
+        if self.embed is None:
+            return InjectedWeights(None, None, tuple(layers))
+        return InjectedWeights(self.embed.weight, self.embed.bias, tuple(layers))
+
+    def flat_parameters(self) -> Float[Tensor, " K"]:
+        """All parameters one behind the other, as operators take them. Differentiable."""
+        embed, bias, layers = self.weights()
+        first = () if embed is None or bias is None else (embed, bias)
+        return torch.cat([part.flatten() for part in (*first, *(part for layer in layers for part in layer))])
 
     def forward(
         self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
     ) -> Float[Tensor, "*batch K"]:
         """Decode features at points in units of about 1. Differentiable in both."""
-        check_shape("features", features, "... C", C=self.feature_channels)
-        return self._layers(points, features)[-1]
-
-    def _layers(self, points: Tensor, features: Tensor) -> list[Tensor]:
-        """What every layer gives, before its activation."""
-        outputs: list[Tensor] = []
-        for inject, layer in zip(self.inject, self.layers, strict=True):
-            hidden = inject(features)
-            if outputs:
-                hidden = self.activation(outputs[-1]) + hidden
-            elif self.embed is not None:
-                hidden = self.embed(points) + hidden
-            outputs.append(layer(hidden))
-        return outputs
+        check_shape("features", features, "... C", C=self.shape.in_channels)
+        return injected_layers(self.shape, self.weights(), points, features)[-1]
 
     def with_gradient(
         self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
@@ -75,15 +84,7 @@ class InjectedMLP(nn.Module):
         The gradients are outputs like any other: a loss on them trains with one backward pass, without
         ``create_graph``, and ``torch.compile`` can follow.
         """
-        if self.activation_slope is None:
-            raise ValueError("activation_slope: expected the derivative of the activation, got None")
-        outputs = self._layers(points, features)
-        layers = [layer.get_parameter("weight") for layer in self.layers]
-        inject = [layer.get_parameter("weight") for layer in self.inject]
-        hidden = layers[-1][0].expand(*features.shape[:-1], -1)
-        to_features = hidden @ inject[-1]
-        for index in range(len(layers) - 2, -1, -1):
-            hidden = (hidden * self.activation_slope(outputs[index])) @ layers[index]
-            to_features = to_features + hidden @ inject[index]
-        to_points = torch.zeros_like(points) if self.embed is None else hidden @ self.embed.weight
-        return outputs[-1], to_points, to_features
+        weights = self.weights()
+        outputs = injected_layers(self.shape, weights, points, features)
+        to_points, to_features = first_output_gradient(self.shape, weights, outputs)
+        return outputs[-1], torch.zeros_like(points) if to_points is None else to_points, to_features

@@ -69,7 +69,6 @@ class DensityField(nn.Module):
             hidden_channels,
             1 + hidden_channels,
             num_blocks=density_blocks,
-            activation=nn.ReLU(),
             position_channels=encoded_channels(3, position_frequencies),
         )
         self.heads = ChannelHeads(

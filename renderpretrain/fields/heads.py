@@ -45,7 +45,6 @@ class ChannelHeads(nn.Module):
                 hidden_channels,
                 out_channels,
                 num_blocks=num_blocks,
-                activation=nn.ReLU(),
                 position_channels=3 if positions else 0,
             )
 
@@ -55,6 +54,12 @@ class ChannelHeads(nn.Module):
             self.colour = network(encoded_channels(3, direction_frequencies) + known_channels, 3)
         if semantic_channels:
             self.semantic = network(known_channels, semantic_channels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there is: ``"rgb"``, ``"semantic"``, in this order."""
+        there = {"rgb": self.colour, "semantic": self.semantic}
+        return tuple(name for name, network in there.items() if network is not None)
 
     def forward(
         self,

@@ -1,7 +1,6 @@
 """A signed-distance field with colour and embedding, decoded from a feature volume."""
 
 import math
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -10,12 +9,13 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.checks import check_length, check_shape
 from renderpretrain.fields.decoder import InjectedMLP
+from renderpretrain.fields.encodings import frequency_encoding
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import NeuSOpacity
 from renderpretrain.fields.samples import (
     FieldAnswer,
+    FieldSamples,
     NeuSSamples,
-    answer_samples,
     check_query,
     check_volume,
     query_points,
@@ -26,21 +26,16 @@ SOFTPLUS_BETA = 100
 """How close the distance network's activation comes to a ReLU; the value of NeuS."""
 
 
-def _softplus_slope(x: Tensor) -> Tensor:
-    return torch.sigmoid(SOFTPLUS_BETA * x)
-
-
-def _distance_network(
-    channels: int, hidden_channels: int, out_channels: int, num_blocks: int, position_channels: int
-) -> InjectedMLP:
+def _distance_network(channels: int, hidden: int, out: int, blocks: int, positions: bool) -> InjectedMLP:
+    """The network whose first output is the distance."""
     return InjectedMLP(
         channels,
-        hidden_channels,
-        out_channels,
-        num_blocks=num_blocks,
-        activation=nn.Softplus(beta=SOFTPLUS_BETA),
-        activation_slope=_softplus_slope,
-        position_channels=position_channels,
+        hidden,
+        out,
+        num_blocks=blocks,
+        activation="softplus",
+        beta=SOFTPLUS_BETA,
+        position_channels=3 if positions else 0,
     )
 
 
@@ -111,8 +106,7 @@ class SDFField(nn.Module):
         self.opacity = NeuSOpacity(extent, sharpness) if opacity is None else opacity
         geometry = hidden_channels if geometry_channels is None else geometry_channels
         read = channels // 2 if split else channels
-        places = 3 if positions else 0
-        self.distance = _distance_network(read, hidden_channels, 1 + geometry, sdf_blocks, places)
+        self.distance = _distance_network(read, hidden_channels, 1 + geometry, sdf_blocks, positions)
         self.heads = ChannelHeads(
             read + 3 + geometry,
             hidden_channels,
@@ -123,33 +117,29 @@ class SDFField(nn.Module):
             direction_frequencies=direction_frequencies,
         )
 
-    def _read(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Features for the distance, and those for the channels."""
-        features = self.grid.read(volume, points)
-        if not self.split:
-            return features, features
-        half = features.shape[-1] // 2
-        return features[..., :half], features[..., half:]
-
     def sdf(self, volume: Float[Tensor, "B C Z Y X"], points: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P"]:
         """The signed distance alone, in metres, without the other channels."""
         check_volume(volume, self.grid, self.channels)
         check_shape("points", points, "B P 3", B=len(volume))
-        features, _ = self._read(volume, points)
-        return self.distance(points / self.extent, features)[..., 0] * self.extent
+        shape = ops.FieldShape(self.distance.shape, self.extent)
+        frame = self.grid.scale, self.grid.offset
+        return ops.sdf_field_infer(volume, points, self.distance.flat_parameters(), *frame, shape)
 
     surface = sdf
     """Positive in free space, zero on the surface."""
 
-    def _decode(self, volume: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Distance in metres, its gradient, geometry feature and channel feature at points ``(B, P, 3)``."""
-        features, others = self._read(volume, points)
-        out, by_points, by_features = self.distance.with_gradient(points / self.extent, features)
-        if self.split:
-            by_features = nn.functional.pad(by_features, (0, others.shape[-1]))
-        through_volume = ops.grid_sample_vjp(volume, points, by_features, self.grid.scale, self.grid.offset)
-        gradients = by_points + through_volume * self.extent
-        return out[..., 0] * self.extent, gradients, out[..., 1:], others
+    def _networks(self) -> tuple[ops.FieldShape, Float[Tensor, " K"]]:
+        """Sizes and parameters of all networks."""
+        colour, semantic = self.heads.colour, self.heads.semantic
+        heads, parameters = [], [self.distance.flat_parameters()]
+        if colour is not None:
+            heads.append(ops.FieldHead(colour.shape, directions=True, sigmoid=True))
+            parameters.append(colour.flat_parameters())
+        if semantic is not None:
+            heads.append(ops.FieldHead(semantic.shape))
+            parameters.append(semantic.flat_parameters())
+        first = self.channels // 2 if self.split else 0
+        return ops.FieldShape(self.distance.shape, self.extent, first, tuple(heads)), torch.cat(parameters)
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldAnswer:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
@@ -158,17 +148,25 @@ class SDFField(nn.Module):
         with torch.autocast(volume.device.type, enabled=False):
             return self._forward(volume.float(), rays, samples)
 
+    def _values(self, volume: Tensor, points: Tensor, rays: Rays, valid: Tensor) -> ops.FieldValues:
+        """Distances, gradients and what the heads say at the points of rays."""
+        shape, parameters = self._networks()
+        directions = frequency_encoding(rays.directions, self.heads.direction_frequencies)
+        frame = self.grid.scale, self.grid.offset
+        return ops.sdf_field(volume, points, parameters, *frame, shape, directions=directions, valid=valid)
+
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldAnswer:
         points, directions = query_points(rays, samples)
-        sdf, gradients, geometry, features = self._decode(volume, points)
+        found = self._values(volume, points, rays, samples.valid.flatten(1))
+        gradients = found.gradients
+        if gradients is None:
+            raise ValueError("gradients: expected those of the distance at every sample, got None")
         cosines = (directions * gradients).sum(-1)
-        known = torch.cat([features, gradients, geometry], -1)
-        channels = self.heads(points / self.extent, directions, known)
-        shape = samples.valid.shape
+        size = samples.valid.shape
+        names = self.heads.names
+        channels = {name: said.reshape(*size, -1) for name, said in zip(names, found.heads, strict=True)}
+        sdf, gradients = found.sdf.reshape(size), gradients.reshape(*size, 3)
         if isinstance(self.opacity, NeuSOpacity):
-            channels = {name: values.reshape(*shape, -1) for name, values in channels.items()}
-            places = sdf.reshape(shape), gradients.reshape(*shape, 3), cosines.reshape(shape)
-            return NeuSSamples(*places, self.opacity.inv_s, samples, channels)
-        alphas = self.opacity(sdf, cosines, samples.deltas.flatten(1))
-        answer = answer_samples(alphas, channels, samples)
-        return replace(answer, sdf=sdf.reshape(shape), gradients=gradients.reshape(*shape, 3))
+            return NeuSSamples(sdf, gradients, cosines.reshape(size), self.opacity.inv_s, samples, channels)
+        alphas = self.opacity(found.sdf, cosines, samples.deltas.flatten(1)).reshape(size)
+        return FieldSamples(torch.where(samples.valid, alphas, 0.0), channels, sdf, gradients)

@@ -14,6 +14,7 @@ from renderpretrain.ops.composite_values import (
 )
 from renderpretrain.ops.constant import constant
 from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
+from renderpretrain.ops.field_shape import FieldHead, FieldOutputs, FieldShape, FieldValues
 from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
 from renderpretrain.ops.grid_sample import (
     grid_sample,
@@ -22,6 +23,7 @@ from renderpretrain.ops.grid_sample import (
     grid_sample_vjp_reference,
 )
 from renderpretrain.ops.image_lift import image_lift, image_lift_reference
+from renderpretrain.ops.injected_mlp import InjectedShape
 from renderpretrain.ops.lss_plan import LssPlan, frustum_cells, lss_plan
 from renderpretrain.ops.lss_pool import lss_pool, lss_pool_reference
 from renderpretrain.ops.march import (
@@ -39,6 +41,7 @@ from renderpretrain.ops.noise import draw_seeds, fold_in, own_seeds, per_camera,
 from renderpretrain.ops.raycast_grid import BeamCounts, raycast_grid, raycast_grid_reference
 from renderpretrain.ops.resample import resample, resample_reference
 from renderpretrain.ops.scatter_plan import ScatterPlan, scatter_plan, scatter_plan_reference
+from renderpretrain.ops.sdf_field import sdf_field, sdf_field_infer, sdf_field_reference
 from renderpretrain.ops.segment_scan import (
     segment_exclusive_prod,
     segment_exclusive_prod_reference,
@@ -66,6 +69,11 @@ from renderpretrain.ops.voxelize import (
 __all__ = [
     "BeamCounts",
     "Composited",
+    "FieldHead",
+    "FieldOutputs",
+    "FieldShape",
+    "FieldValues",
+    "InjectedShape",
     "LssPlan",
     "Marched",
     "OccupiedCells",
@@ -119,6 +127,9 @@ __all__ = [
     "resample_reference",
     "scatter_plan",
     "scatter_plan_reference",
+    "sdf_field",
+    "sdf_field_infer",
+    "sdf_field_reference",
     "segment_exclusive_prod",
     "segment_exclusive_prod_reference",
     "segment_exclusive_sum",

@@ -26,8 +26,9 @@ def register(
     fake: Callable[..., Any],
     tensors: Mapping[str, str],
     check: Callable[..., object] | None = None,
+    devices: Sequence[str] = ("cpu", "cuda"),
 ) -> None:
-    """Define an operator whose implementation serves every device that has a native library.
+    """Define an operator whose implementation serves the devices that have a native library.
 
     Under autocast the operator runs in float32: half-precision arguments are widened, but those that the
     kernel reads as they are stored pass unchanged.
@@ -38,6 +39,7 @@ def register(
         fake: Shapes of the result without computing it.
         tensors: What each tensor must be; see :class:`~renderpretrain.ops._contract.Contract`.
         check: Raises ``ValueError`` on arguments whose fault no line about a tensor can tell.
+        devices: Whose libraries have kernels for it.
     """
     LIBRARY.define(schema)
     contract = Contract(schema, tensors)
@@ -55,7 +57,7 @@ def register(
         return implementation(*given)
 
     stored = {entry.place for entry in contract.entries if entry.kind == "stored"}
-    for device_type in ("cpu", "cuda"):
+    for device_type in devices:
         if has_native(device_type):
             LIBRARY.impl(name, run, device_type.upper())
             LIBRARY.impl(name, _widening(name, device_type, stored), "Autocast" + device_type.upper())
@@ -150,6 +152,16 @@ def double_backward(
         second = iter(_gradients(_inner(first, along), by, create_graph=again))
     by_inputs = [next(second) for _ in inputs]
     return by_inputs, [None if grad is None else next(second) for grad in grads]
+
+
+def reference_backward(
+    reference: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of an operator by its inputs, where a kernel has not all of them, from its reference."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [on_tape(x) for x in inputs]
+        return _gradients(_inner(reference(*leaves), grads), leaves, create_graph=again)
 
 
 def _inner(tensors: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Tensor:

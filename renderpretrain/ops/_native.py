@@ -13,9 +13,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from renderpretrain.ops._signatures import CPU_SIGNATURES, SIGNATURES, Box, Frustum, Grid, Lift, Rays, Window
+from renderpretrain.ops._signatures import (
+    CPU_SIGNATURES,
+    SIGNATURES,
+    Box,
+    Field,
+    Frustum,
+    Grid,
+    Lift,
+    Rays,
+    Window,
+)
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 """``RP_ABI_VERSION`` of ``csrc/renderpretrain.h``; a library with another was built from other sources."""
 
 
@@ -29,6 +39,7 @@ _LETTERS: dict[str, Any] = {
     "l": ctypes.POINTER(Lift),
     "w": ctypes.POINTER(Window),
     "y": ctypes.POINTER(Rays),
+    "s": ctypes.POINTER(Field),
 }
 TYPE_CODES = {
     torch.float32: 0,

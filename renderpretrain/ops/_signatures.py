@@ -65,6 +65,42 @@ class Rays(ctypes.Structure):
     ]
 
 
+class Mlp(ctypes.Structure):
+    """``rp_mlp``: sizes of a network whose input is added before every layer."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("position", "in", "hidden", "out", "blocks", "activation")),
+        ("beta", ctypes.c_double),
+    ]
+
+
+class Head(ctypes.Structure):
+    """``rp_head``: a network on top of a field, what it sees, and what becomes of its output."""
+
+    _fields_ = [("mlp", Mlp), ("directions", ctypes.c_int64), ("sigmoid", ctypes.c_int64)]
+
+
+class Field(ctypes.Structure):
+    """``rp_field``: where a volume of features is, and the networks that decode it."""
+
+    _fields_ = [
+        ("grid", Grid),
+        ("extent", ctypes.c_double),
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "distance_channels",
+                "first_feature",
+                "num_samples",
+                "direction_channels",
+                "num_heads",
+            )
+        ),
+        ("distance", Mlp),
+        ("heads", Head * 2),
+    ]
+
+
 SIGNATURES = {
     "accumulate": "ppyp",
     "accumulate_backward": "pppypp",
@@ -103,8 +139,8 @@ SIGNATURES = {
     "voxel_scatter_backward": "pnpppnnnnp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, and a structure by its
-pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays. A type code goes before
-them, the number of threads (CPU) or the stream (CUDA) behind them."""
+pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays, ``s`` field. A type code
+goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 CPU_SIGNATURES = {
     "cell_offsets": "pnnp",
@@ -112,6 +148,9 @@ CPU_SIGNATURES = {
     "check_rising": "pnnn",
     "check_rows": "pnnn",
     "occupied_cells": "ppnnppppp",
+    "sdf_field": "pppppspnpppppp",
+    "sdf_field_backward": "pppppspnppppppppp",
+    "sdf_field_scratch": "psn",
     "sort_cells": "pnnppppp",
 }
-"""Signatures that the CPU has alone: elsewhere PyTorch sorts well."""
+"""Signatures that the CPU has alone: elsewhere PyTorch sorts well, and plain PyTorch decodes fields."""

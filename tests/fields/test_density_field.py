@@ -98,7 +98,9 @@ def test_the_gradient_of_a_split_field_equals_finite_differences():
     field = indoor_field().double()
     volume = torch.randn(1, 8, *GRID.shape, dtype=torch.float64)
     points = (torch.rand(1, 20, 3, dtype=torch.float64) - 0.5) * 3
-    gradients = field._decode(volume, points)[1]
+    directions = torch.nn.functional.normalize(torch.randn(1, 20, 3, dtype=torch.float64), dim=-1)
+    rays = Rays(points, directions)
+    gradients = field._values(volume, points, rays, torch.ones(1, 20, dtype=torch.bool)).gradients
     for axis in range(3):
         step = torch.zeros(3, dtype=torch.float64)
         step[axis] = 1e-6

@@ -3,7 +3,7 @@ from torch.testing import assert_close
 
 from renderpretrain import Rays, RaySamples, VoxelGrid
 from renderpretrain.fields import SDFField
-from renderpretrain.ops import composite, grid_sample_reference, neus_alphas
+from renderpretrain.ops import FieldValues, composite, grid_sample_reference, neus_alphas
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import NeuSImportance
 
@@ -16,10 +16,9 @@ class Ball(SDFField):
     def sdf(self, volume, points):
         return points.norm(dim=-1) - 1.5
 
-    def _decode(self, volume, points):
-        zeros = torch.zeros(*points.shape[:-1], 16 + volume.shape[1])
+    def _values(self, volume, points, rays, valid):
         normals = torch.nn.functional.normalize(points, dim=-1)
-        return self.sdf(volume, points), normals, zeros[..., :16], zeros[..., 16:]
+        return FieldValues(self.sdf(volume, points), normals, None, None, (torch.zeros_like(points),))
 
 
 def field(cls=SDFField, sharpness=400.0):
@@ -139,13 +138,16 @@ def test_the_step_with_normals_has_the_gradient_of_automatic_differentiation():
     """The explicit gradient of the distance against ``create_graph``, in float64."""
 
     class Automatic(SDFField):
-        def _decode(self, volume, points):
+        def _values(self, volume, points, rays, valid):
             points = points.detach().requires_grad_()
             features = grid_sample_reference(volume, points, self.grid.scale, self.grid.offset)
             out = self.distance(points / self.extent, features)
             sdf = out[..., 0] * self.extent
             (gradients,) = torch.autograd.grad(sdf.sum(), points, create_graph=True)
-            return sdf, gradients, out[..., 1:], features
+            known = torch.cat([features, gradients, out[..., 1:]], -1)
+            directions = rays.directions.repeat_interleave(points.shape[1] // rays.shape[1], 1)
+            channels = self.heads(points / self.extent, directions, known)
+            return FieldValues(sdf, gradients, None, None, tuple(channels.values()))
 
     f = field(sharpness=8.0).double()
     automatic = field(Automatic, sharpness=8.0).double()

@@ -21,6 +21,7 @@ def rand(*shape):
 
 
 A, V = rand(4, 7), rand(4, 7, 3)
+FIELD = ops.FieldShape(ops.InjectedShape(3, 4, 2, 1))
 CASES = {
     "accumulate": (ops.accumulate, A, V),
     "composite": (ops.composite, A),
@@ -38,6 +39,10 @@ CASES = {
     "lss_pool": (lambda d, f: ops.lss_pool(d, f, LIFT), rand(2, 3, 2, 4), rand(2, 5, 2, 4)),
     "neus_alphas": (ops.neus_alphas, A - 0.5, -A, A, torch.tensor(9.0)),
     "neus_render": (ops.neus_render, A - 0.5, -A, A, A.cumsum(-1), torch.tensor(9.0), V),
+    "sdf_field": (
+        lambda v, p, w: ops.sdf_field(v, p, w, *FRAME, FIELD).gradients,
+        *(rand(1, 3, 3, 4, 5), 3 * rand(1, 6, 3), rand(FIELD.num_parameters)),
+    ),
     "segment_scan": (lambda x: ops.segment_exclusive_prod(x) + ops.segment_exclusive_sum(x), A),
     "sparse_conv3d": (lambda f, k: ops.sparse_conv3d(f, k, TABLE), rand(4, 3), rand(27, 3, 5)),
     "splat": (lambda v, p: ops.splat(v, p, (3, 4, 5), *FRAME), rand(1, 6, 3), 3 * rand(1, 6, 3)),

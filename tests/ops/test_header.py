@@ -10,6 +10,8 @@ import torch
 from renderpretrain.ops import _native, _signatures
 from renderpretrain.ops._cells import SORT_BINS, SORT_BLOCK
 from renderpretrain.ops.composite import RAY_GROUP
+from renderpretrain.ops.field_shape import MOST_HEADS
+from renderpretrain.ops.injected_mlp import ACTIVATIONS
 from renderpretrain.ops.neus import INTERVALS_PER_PART
 from renderpretrain.ops.sparse_neighbors import MAX_KERNEL_ROWS
 from renderpretrain.ops.voxel_scatter import REDUCTIONS
@@ -38,6 +40,7 @@ LETTERS = {"int64_t": "n", "double": "d"} | {
         "lift": "l",
         "window": "w",
         "rays": "y",
+        "field": "s",
     }.items()
 }
 TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, "bool": ctypes.c_bool}
@@ -48,7 +51,11 @@ MIRRORS = {
     "lift": _signatures.Lift,
     "window": _signatures.Window,
     "rays": _signatures.Rays,
+    "mlp": _signatures.Mlp,
+    "head": _signatures.Head,
+    "field": _signatures.Field,
 }
+TYPES |= {f"rp_{name}": MIRRORS[name] for name in ("grid", "mlp", "head")}
 
 
 def arguments(text):
@@ -70,7 +77,10 @@ def fields_of(body):
     members = []
     for line in filter(None, (" ".join(line.split()) for line in body.split(";"))):
         kind, _, names = line.partition(" ")
-        members += [(name, TYPES[kind]) for name in names.split(", ")]
+        for name in names.split(", "):
+            bare, _, count = name.rstrip("]").partition("[")
+            size = CONSTANTS[count.removeprefix("RP_")] if count else 0
+            members.append((bare, TYPES[kind] * size if size else TYPES[kind]))
     return members
 
 
@@ -133,4 +143,6 @@ def test_constants_are_those_of_the_header():
     expected |= {name.upper(): code for name, code in REDUCTIONS.items()}
     # What Python has no use for: it raises for any code but OK.
     rest = {"OK": 0, "BAD_TYPE": -1, "TOO_LARGE": -2}
+    expected |= {name.upper(): code for code, name in enumerate(ACTIVATIONS)}
+    expected |= {"MOST_HEADS": MOST_HEADS}
     assert expected | rest == CONSTANTS

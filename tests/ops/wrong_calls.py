@@ -41,6 +41,12 @@ def right_calls():
     render = a - 0.5, -a, a, t, s, v, valid
     outputs = ray, ray, a
     grads = rand(4, 3), ray, ray, a
+    network = ops.InjectedShape(3, 4, 3, 1)
+    head = ops.FieldHead(ops.InjectedShape(3 + 3 + 3 + 2, 4, 3, 1, activation="relu"), True, True)
+    shape = ops.FieldShape(network, 2.0, 0, (head,))
+    parameters = rand(shape.num_parameters)
+    field = volume, points, parameters, rand(2, 3, 3), rand(2, 6) < 0.8
+    field_grads = rand(2, 6), rand(2, 6, 3), rand(2, 6, 2), rand(2, 6, 3), rand(2, 6, 3), None
     return {
         "accumulate": (a, v),
         "accumulate_backward": (rand(4, 3), a, v, [True, True]),
@@ -72,6 +78,8 @@ def right_calls():
         "raycast_grid": (points, 2 * points, rand(2, 6) < 0.8, (3, 4, 5), *FRAME),
         "resample": (rand(4, 8).cumsum(-1), a, rand(4, 5)),
         "scatter_plan": (index, 4),
+        "sdf_field": (*field, *FRAME, *shape.codes(), [True] * 3),
+        "sdf_field_backward": (*field, *field_grads, *FRAME, *shape.codes(), [True, True]),
         "segment_scan": (rand(7), rand(7), offsets, False),
         "sparse_conv3d": conv,
         "sparse_conv3d_backward": (rand(3, 5), *conv, [True, True]),

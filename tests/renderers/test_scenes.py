@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from renderpretrain import Rays, VoxelGrid
 from renderpretrain.fields import DensityField, NeuSOpacity, OccupancyField, SDFField, VolSDFOpacity
+from renderpretrain.ops import FieldValues
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import Even, NeuSImportance
 
@@ -24,14 +25,10 @@ class Ball(SDFField):
     def sdf(self, volume, points):
         return points.norm(dim=-1) - RADIUS
 
-    def _decode(self, volume, points):
+    def _values(self, volume, points, rays, valid):
         normals = nn.functional.normalize(points, dim=-1)
-        return (
-            self.sdf(volume, points),
-            normals,
-            points.new_zeros(*points.shape[:-1], 16),
-            points.repeat(1, 1, 3),
-        )
+        heads = (torch.zeros_like(points), points)[: len(self.heads.names)]
+        return FieldValues(self.sdf(volume, points), normals, None, None, heads)
 
 
 class Stored(nn.Module):

@@ -1,0 +1,215 @@
+// A small network on a tile of points: its values, the gradient of its first output by its inputs, and the
+// gradients of a loss on both, by reversing the gradient first and the values then.
+//
+// With h_0 = embed(p), layer l computes u_l = h_l + inject_l(x), z_l = layer_l(u_l), h_{l+1} = act(z_l); the
+// last z is the output. Backwards from its first row, t = layer^T e_0 for the last layer, d_l = act'(z_l) *
+// t_{l+1}, t_l = layer_l^T d_l; sum_l inject_l^T t_l is the gradient by x and embed^T t_0 the one by p.
+#pragma once
+
+#include "injected_mlp.h"
+#include "tile_cpu.h"
+
+namespace renderpretrain {
+
+// Takes parts of one array, or counts what they need where there is none.
+template <typename T>
+struct Arena {
+  T* base;
+  int64_t used = 0;
+
+  T* rows(int64_t count) { return numbers(count * kTile); }
+  T* numbers(int64_t count) {
+    T* const part = base ? base + used : nullptr;
+    used += (count + kLanes - 1) / kLanes * kLanes;
+    return part;
+  }
+};
+
+// Some of a network's inputs: as rows of a tile, point by point (kTile rows of `stride` numbers), and what is
+// added to their gradients, unless null.
+template <typename T>
+struct Piece {
+  int64_t channels;
+  const T *rows, *points;
+  int64_t stride;
+  T* grads;
+};
+
+constexpr int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
+
+template <typename T>
+class TileMlp {
+ public:
+  MlpShape shape;
+  T *out, *grad_out;                        // out rows
+  T *to_input, *to_position;                // gradient of the first output: in and position rows
+  T *grad_to_input, *grad_to_input_points;  // a loss's gradient by to_input, also point by point
+  T* grad_position;                         // position rows
+
+  TileMlp() = default;
+
+  // `with_slopes` where the gradient of the first output is asked for.
+  TileMlp(const rp_mlp& mlp, bool with_slopes, Arena<T>* arena)
+      : shape(mlp), kind(mlp.activation), beta(static_cast<T>(mlp.beta)) {
+    const int64_t hidden = shape.hidden, inner = shape.layers - 1;
+    out = arena->rows(shape.out);
+    grad_out = arena->rows(shape.out);
+    grad_position = arena->rows(shape.position);
+    u = arena->rows(shape.layers * hidden);
+    slope = arena->rows(inner * hidden);
+    work = arena->rows(hidden);
+    more = arena->rows(hidden);
+    by_point = arena->numbers(kTile * padded(hidden));
+    if (!with_slopes) return;
+    to_input = arena->rows(shape.in);
+    to_position = arena->rows(shape.position);
+    grad_to_input = arena->rows(shape.in);
+    grad_to_input_points = arena->numbers(kTile * padded(shape.in));
+    curvature = arena->rows(inner * hidden);
+    t = arena->rows(shape.layers * hidden);
+    d = arena->rows(inner * hidden);
+    grad_z = arena->rows(inner * hidden);
+  }
+
+  // The output, and what the functions below need.
+  void forward(const T* parameters, const T* position, const Piece<T>* pieces, int num_pieces) {
+    const int64_t hidden = shape.hidden;
+    for (int64_t l = 0; l < shape.layers; ++l) {
+      T* const sum = rows_of(u, l);
+      if (l == 0) {
+        if (shape.position) fill_rows(parameters + shape.embed_bias(), hidden, sum);
+        else clear_rows(hidden, sum);
+      } else {
+        std::copy_n(work, hidden * kTile, sum);
+      }
+      add_to_rows(parameters + shape.inject_bias(l), hidden, sum);
+      if (l == 0 && shape.position) {
+        product<false>(hidden, shape.position, parameters, shape.position, position, sum);
+      }
+      const T* inject = parameters + shape.inject(l);
+      for (int i = 0; i < num_pieces; inject += pieces[i++].channels) {
+        product<false>(hidden, pieces[i].channels, inject, shape.in, pieces[i].rows, sum);
+      }
+      const bool last = l + 1 == shape.layers;
+      T* const z = last ? out : work;
+      fill_rows(parameters + shape.layer_bias(l), shape.width(l), z);
+      product<false>(shape.width(l), hidden, parameters + shape.layer(l), hidden, sum, z);
+      if (!last) activate(kind, beta, hidden, z, rows_of(slope, l), curvature ? rows_of(curvature, l) : nullptr);
+    }
+  }
+
+  // to_input and to_position, after forward.
+  void differentiate(const T* parameters) {
+    const int64_t hidden = shape.hidden;
+    fill_rows(parameters + shape.layer(shape.layers - 1), hidden, rows_of(t, shape.layers - 1));
+    clear_rows(shape.in, to_input);
+    for (int64_t l = shape.layers - 1; l >= 0; --l) {
+      const T* const above = rows_of(t, l);
+      product<true>(shape.in, hidden, parameters + shape.inject(l), shape.in, above, to_input);
+      if (l == 0) break;
+      times(rows_of(slope, l - 1), above, hidden, rows_of(d, l - 1));
+      clear_rows(hidden, rows_of(t, l - 1));
+      product<true>(hidden, hidden, parameters + shape.layer(l - 1), hidden, rows_of(d, l - 1), rows_of(t, l - 1));
+    }
+    if (shape.position == 0) return;
+    clear_rows(shape.position, to_position);
+    product<true>(shape.position, hidden, parameters, shape.position, t, to_position);
+  }
+
+  // From gradients by to_input and to_position (rows, and point by point in rows of kLanes) to those by the
+  // parameters, and to what `backward` adds to those by z.
+  void differentiate_backward(const T* parameters, const T* by_position, const T* by_position_points, T* grads) {
+    const int64_t hidden = shape.hidden, last = shape.layers - 1;
+    clear_rows(hidden, work);
+    if (shape.position) {
+      product<false>(hidden, shape.position, parameters, shape.position, by_position, work);
+      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, kLanes, grads, shape.position);
+    }
+    for (int64_t l = 0; l <= last; ++l) {
+      product<false>(hidden, shape.in, parameters + shape.inject(l), shape.in, grad_to_input, work);
+      multiply(hidden, shape.in, kTile, {rows_of(t, l), kTile, 1}, grad_to_input_points, padded(shape.in),
+               grads + shape.inject(l), shape.in);
+      if (l == last) break;
+      clear_rows(hidden, more);
+      product<false>(hidden, hidden, parameters + shape.layer(l), hidden, work, more);
+      add_outer(rows_of(d, l), hidden, work, grads + shape.layer(l));
+      times(rows_of(curvature, l), rows_of(t, l + 1), hidden, rows_of(grad_z, l));
+      times(rows_of(grad_z, l), more, hidden, rows_of(grad_z, l));
+      times(rows_of(slope, l), more, hidden, work);
+    }
+    add_row_sums(work, hidden, grads + shape.layer(last));
+  }
+
+  // From grad_out, and `second` after differentiate_backward, to the gradients by pieces, parameters and
+  // grad_position.
+  void backward(const T* parameters, const T* position_points, const Piece<T>* pieces, int num_pieces,
+                bool second, T* grads) {
+    const int64_t hidden = shape.hidden;
+    for (int64_t l = shape.layers - 1; l >= 0; --l) {
+      const bool last = l + 1 == shape.layers;
+      T* const above = last ? grad_out : more;
+      if (!last) {
+        times(rows_of(slope, l), work, hidden, above);
+        if (second) plus(rows_of(grad_z, l), hidden, above);
+      }
+      add_row_sums(above, shape.width(l), grads + shape.layer_bias(l));
+      add_outer(above, shape.width(l), rows_of(u, l), grads + shape.layer(l));
+      clear_rows(hidden, work);
+      product<true>(hidden, shape.width(l), parameters + shape.layer(l), hidden, above, work);
+      add_row_sums(work, hidden, grads + shape.inject_bias(l));
+      int64_t first = shape.inject(l);
+      for (int i = 0; i < num_pieces; first += pieces[i++].channels) {
+        const Piece<T>& piece = pieces[i];
+        multiply(hidden, piece.channels, kTile, {work, kTile, 1}, piece.points, piece.stride, grads + first,
+                 shape.in);
+        if (piece.grads) {
+          product<true>(piece.channels, hidden, parameters + first, shape.in, work, piece.grads);
+        }
+      }
+    }
+    if (shape.position == 0) return;
+    add_row_sums(work, hidden, grads + shape.embed_bias());
+    multiply(hidden, shape.position, kTile, {work, kTile, 1}, position_points, kLanes, grads, shape.position);
+    clear_rows(shape.position, grad_position);
+    product<true>(shape.position, hidden, parameters, shape.position, work, grad_position);
+  }
+
+ private:
+  int64_t kind;
+  T beta;
+  // The names of the comment above; `more` and `by_point` are scratch, `work` is h, or the gradient by u.
+  T *u, *slope, *work, *more, *by_point, *curvature = nullptr, *t, *d, *grad_z;
+
+  T* rows_of(T* rows, int64_t layer) const { return rows + layer * shape.hidden * kTile; }
+
+  // sums (rows of a tile) += matrix @ tile, or its transpose; `stride` from row to row of the matrix.
+  template <bool kTransposed>
+  static void product(int64_t rows, int64_t depth, const T* matrix, int64_t stride, const T* tile, T* sums) {
+    const Factor<T> factor{matrix, kTransposed ? 1 : stride, kTransposed ? stride : 1};
+    multiply(rows, kTile, depth, factor, tile, kTile, sums, kTile);
+  }
+
+  // grads (width, hidden) += tile @ other^T.
+  void add_outer(const T* tile, int64_t width, const T* other, T* grads) {
+    transpose(other, kTile, shape.hidden, kTile, by_point, padded(shape.hidden));
+    multiply(width, shape.hidden, kTile, {tile, kTile, 1}, by_point, padded(shape.hidden), grads, shape.hidden);
+  }
+
+  static void times(const T* a, const T* b, int64_t rows, T* to) {
+    for (int64_t i = 0; i < rows * kTile; i += kLanes) store<T>(to + i, load(a + i) * load(b + i));
+  }
+
+  static void plus(const T* a, int64_t rows, T* to) {
+    for (int64_t i = 0; i < rows * kTile; i += kLanes) store<T>(to + i, load(a + i) + load(to + i));
+  }
+
+  static void add_to_rows(const T* numbers, int64_t rows, T* tile) {
+    for (int64_t m = 0; m < rows; ++m) {
+      for (int b = 0; b < kTile; b += kLanes) {
+        store<T>(tile + m * kTile + b, load(tile + m * kTile + b) + fill(numbers[m]));
+      }
+    }
+  }
+};
+
+}  // namespace renderpretrain

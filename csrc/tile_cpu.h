@@ -1,0 +1,188 @@
+// A tile: some channels of 64 points, channel by channel, which stays in cache while a small network works on
+// it. Its matrix products, transposes and activations.
+#pragma once
+
+#include <algorithm>
+
+#include "common/register.h"
+#include "common/rows.h"
+#include "common/vector_math.h"
+
+namespace renderpretrain {
+
+constexpr int kTile = 64;  // points
+
+// A matrix that is read number by number: element (i, k) lies at i * row + k * column.
+template <typename T>
+struct Factor {
+  const T* at;
+  int64_t row, column;
+};
+
+// sums += factor @ other, for R rows and V registers of columns, of which the last may be `some` < kWidth wide.
+template <int R, int V, typename T>
+RP_HOST_DEVICE void multiply_block(const Factor<T>& factor, const T* other, int64_t other_row, int64_t depth,
+                                   T* sums, int64_t sums_row, int64_t some) {
+  Register<T> sum[R][V];
+  T edge[R][kWidth<T>] = {};
+  const bool whole = some == kWidth<T>;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    if (!whole) std::copy_n(sums + r * sums_row, some, edge[r]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      sum[r][v] = load_register(whole ? sums + r * sums_row + v * kWidth<T> : edge[r]);
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Register<T> column[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) column[v] = load_register(other + k * other_row + v * kWidth<T>);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const T number = factor.at[r * factor.row + k * factor.column];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[r][v] = multiply_add(number, column[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      store_register(whole ? sums + r * sums_row + v * kWidth<T> : edge[r], sum[r][v]);
+    }
+    if (!whole) std::copy_n(edge[r], some, sums + r * sums_row);
+  }
+}
+
+// As many rows at a time as there are registers for their sums.
+template <int R, int V, typename T>
+void multiply_columns(int64_t rows, const Factor<T>& factor, const T* other, int64_t other_row, int64_t depth,
+                      T* sums, int64_t sums_row, int64_t some) {
+  int64_t i = 0;
+  for (; i + R <= rows; i += R) {
+    const Factor<T> from{factor.at + i * factor.row, factor.row, factor.column};
+    multiply_block<R, V>(from, other, other_row, depth, sums + i * sums_row, sums_row, some);
+  }
+  for (; i < rows; ++i) {
+    const Factor<T> from{factor.at + i * factor.row, factor.row, factor.column};
+    multiply_block<1, V>(from, other, other_row, depth, sums + i * sums_row, sums_row, some);
+  }
+}
+
+// sums (rows, columns) += factor (rows, depth) @ other (depth, columns). Rows of `other` are readable up to a
+// whole register.
+template <typename T>
+void multiply(int64_t rows, int64_t columns, int64_t depth, const Factor<T>& factor, const T* other,
+              int64_t other_row, T* sums, int64_t sums_row) {
+#if defined(__AVX512F__)
+  constexpr int kMost = 4;
+#else
+  constexpr int kMost = 2;
+#endif
+  int64_t j = 0;
+  for (; j + kMost * kWidth<T> <= columns; j += kMost * kWidth<T>) {
+    multiply_columns<4, kMost>(rows, factor, other + j, other_row, depth, sums + j, sums_row, kWidth<T>);
+  }
+  for (; j < columns; j += kWidth<T>) {
+    const int64_t some = std::min<int64_t>(kWidth<T>, columns - j);
+    multiply_columns<8, 1>(rows, factor, other + j, other_row, depth, sums + j, sums_row, some);
+  }
+}
+
+// to (columns, rows) = from (rows, columns), whose rows begin `from_row` and `to_row` apart.
+template <typename T>
+void transpose(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to, int64_t to_row) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    int64_t j = 0;
+    for (; j + 4 <= columns; j += 4) {
+      Four<T> block[4];
+      for (int r = 0; r < 4; ++r) std::memcpy(&block[r], from + (i + r) * from_row + j, sizeof(block[r]));
+      turn<T>(block);
+      for (int r = 0; r < 4; ++r) std::memcpy(to + (j + r) * to_row + i, &block[r], sizeof(block[r]));
+    }
+    for (; j < columns; ++j) {
+      for (int r = 0; r < 4; ++r) to[j * to_row + i + r] = from[(i + r) * from_row + j];
+    }
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) to[j * to_row + i] = from[i * from_row + j];
+  }
+}
+
+// Rows of a tile, each filled with one number.
+template <typename T>
+void fill_rows(const T* numbers, int64_t rows, T* tile) {
+  for (int64_t m = 0; m < rows; ++m) std::fill_n(tile + m * kTile, kTile, numbers[m]);
+}
+
+template <typename T>
+void clear_rows(int64_t rows, T* tile) {
+  std::fill_n(tile, rows * kTile, T{});
+}
+
+// totals[m] += the sum of row m.
+template <typename T>
+void add_row_sums(const T* tile, int64_t rows, T* totals) {
+  for (int64_t m = 0; m < rows; ++m) {
+    Vector<T> total{};
+    for (int b = 0; b < kTile; b += kLanes) total += load(tile + m * kTile + b);
+    totals[m] += sum<T>(total);
+  }
+}
+
+// Values, slopes and curvatures of an activation at sixteen places.
+template <typename T>
+struct Activated {
+  Vector<T> value, slope, curvature;
+};
+
+template <typename T>
+RP_HOST_DEVICE Activated<T> relu(Vector<T> z) {
+  return {z > 0 ? z : Vector<T>{}, z > 0 ? fill(T{1}) : Vector<T>{}, Vector<T>{}};
+}
+
+template <typename T>
+RP_HOST_DEVICE Activated<T> silu(Vector<T> z) {
+  const Vector<T> small = exp(z > 0 ? -z : z), share = 1 / (1 + small);
+  const Vector<T> sigmoid = z > 0 ? share : small * share, rest = z > 0 ? small * share : share;
+  return {z * sigmoid, sigmoid * (1 + z * rest), sigmoid * rest * (2 + z * (rest - sigmoid))};
+}
+
+// log(1 + e^x) / beta for x = beta z. One division serves the sigmoid 1 / (1 + e) and the logarithm's
+// e / (2 + e), with e = e^-|x|.
+template <typename T>
+RP_HOST_DEVICE Activated<T> softplus(Vector<T> z, T beta, T inverse) {
+  const Vector<T> x = beta * z, small = exp(x > 0 ? -x : x);
+  const Vector<T> one = 1 + small, two = 2 + small, both = 1 / (one * two);
+  const Vector<T> share = both * two, rest = small * share;
+  const Vector<T> value = (x > 0 ? x : Vector<T>{}) + log1p_from(small, small * (both * one));
+  const Vector<T> slope = x > 0 ? share : rest;
+  return {value * inverse, slope, beta * (share * rest)};
+}
+
+// An activation in place of its argument, its slope and its curvature, the latter two unless null.
+template <typename T, typename Run>
+RP_HOST_DEVICE void activate_rows(Run run, int64_t rows, T* tile, T* slopes, T* curvatures) {
+  for (int64_t i = 0; i < rows * kTile; i += kLanes) {
+    const Activated<T> found = run(load(tile + i));
+    store<T>(tile + i, found.value);
+    if (slopes) store<T>(slopes + i, found.slope);
+    if (curvatures) store<T>(curvatures + i, found.curvature);
+  }
+}
+
+template <typename T>
+void activate(int64_t kind, T beta, int64_t rows, T* tile, T* slopes, T* curvatures) {
+  if (kind == RP_RELU) {
+    activate_rows([](Vector<T> z) { return relu<T>(z); }, rows, tile, slopes, curvatures);
+  } else if (kind == RP_SILU) {
+    activate_rows([](Vector<T> z) { return silu<T>(z); }, rows, tile, slopes, curvatures);
+  } else {
+    const T inverse = 1 / beta;
+    activate_rows([=](Vector<T> z) { return softplus<T>(z, beta, inverse); }, rows, tile, slopes, curvatures);
+  }
+}
+
+}  // namespace renderpretrain
