@@ -21,6 +21,7 @@ from typing import Any
 
 import cases_composite
 import cases_conv
+import cases_field
 import cases_grid
 import cases_lift
 import cases_march
@@ -34,6 +35,7 @@ from renderpretrain import ops
 
 FAMILIES = (
     cases_grid,
+    cases_field,
     cases_composite,
     cases_pool,
     cases_lift,

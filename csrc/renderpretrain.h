@@ -229,8 +229,9 @@ typedef struct rp_field {
 // Where valid (batch, num_points), if not null, is false, nothing is computed and everything is 0. parameters
 // are those of the distance network and of every head. `scratch` has num_scratch numbers: RP_TOO_LARGE if
 // these are too few; rp_sdf_field_scratch_cpu says how many it takes.
-// Backward: gradients of these results, each of which may be null, to grad_volume, which is added to, and to
-// grad_points, either of which may be null, and to grad_parameters.
+// Backward: gradients of these results, each of which may be null, to grad_volume, which is added to,
+// grad_points, and grad_directions (batch, num_points, direction_channels), each of which may be null, and to
+// grad_parameters. Where points do not count, nothing is written.
 RP_API int rp_sdf_field_scratch_cpu(int64_t type, void* num_scratch, const rp_field* field, int64_t backward,
                                     int64_t num_threads);
 RP_API int rp_sdf_field_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
@@ -243,7 +244,7 @@ RP_API int rp_sdf_field_backward_cpu(int64_t type, const void* points, const boo
                                      const void* grad_gradients, const void* grad_geometry,
                                      const void* grad_features, const void* grad_head_0,
                                      const void* grad_head_1, void* grad_volume, void* grad_points,
-                                     void* grad_parameters, int64_t num_threads);
+                                     void* grad_directions, void* grad_parameters, int64_t num_threads);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

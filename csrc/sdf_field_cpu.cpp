@@ -83,6 +83,7 @@ class Tile {
         geometry_points(arena->numbers(padded(sizes.distance.out - 1) * kTile)),
         rays(arena->rows(sizes.direction_channels)),
         rays_points(arena->numbers(padded(sizes.direction_channels) * kTile)),
+        grad_rays(arena->rows(sizes.direction_channels)),
         distance(sizes.distance, slopes, arena) {
     for (int h = 0; h < sizes.num_heads; ++h) heads[h] = TileMlp<T>(sizes.heads[h].mlp, false, arena);
   }
@@ -137,8 +138,10 @@ class Tile {
   }
 
   // After forward: adds to the gradients of the parameters, puts aside what goes to the volume.
-  void backward(const Results<T>& from, T* grads, T* grad_points, Aside<T>* aside) {
+  void backward(const Results<T>& from, T* grads, T* grad_points, T* grad_directions, Aside<T>* aside) {
     take_gradients(from);
+    turned = grad_directions != nullptr;
+    if (turned) clear_rows(sizes.direction_channels, grad_rays);
     const T* parameters = field.parameters + distance.shape.size();
     T* head_grads = grads + distance.shape.size();
     for (int h = 0; h < sizes.num_heads; ++h) {
@@ -155,6 +158,7 @@ class Tile {
       parameters += head.shape.size();
       head_grads += head.shape.size();
     }
+    put(grad_rays, sizes.direction_channels, grad_directions);
     const Piece<T> input = distance_input();
     if (slopes) differentiate_backward(grads);
     distance.backward(field.parameters, position_points, &input, 1, slopes, grads);
@@ -166,14 +170,14 @@ class Tile {
  private:
   const Field<T>& field;
   const rp_field& sizes;
-  bool slopes;
+  bool slopes, turned = false;
   int64_t stride, sample = 0;
   int count = 0;
   int64_t indices[kTile];
   Block<T> blocks[kBlocks];
   T *points, *position, *position_points, *values, *values_points, *grad_values, *grad_values_points, *gradients,
       *gradients_points, *grad_gradients, *grad_gradients_points, *inputs_points, *geometry_points, *rays,
-      *rays_points;
+      *rays_points, *grad_rays;
   TileMlp<T> distance;
   TileMlp<T> heads[RP_MOST_HEADS];
 
@@ -193,7 +197,8 @@ class Tile {
     int n = 0;
     const int64_t first = sizes.first_feature;
     if (sizes.heads[h].directions) {
-      pieces[n++] = {sizes.direction_channels, rays, rays_points, padded(sizes.direction_channels), nullptr};
+      pieces[n++] = {sizes.direction_channels, rays, rays_points, padded(sizes.direction_channels),
+                     turned ? grad_rays : nullptr};
     }
     pieces[n++] = {field.num_features(), values + first * kTile, values_points + first, stride,
                    grad_values + first * kTile};
@@ -477,7 +482,7 @@ void run_forward(const Field<T>& field, const Results<T>& to, T* scratch, int64_
 
 template <typename T>
 void run_backward(const Field<T>& field, const Results<T>& from, T* scratch, int64_t workers, T* grad_volume,
-                  T* grad_points, T* grad_parameters) {
+                  T* grad_points, T* grad_directions, T* grad_parameters) {
   const bool slopes = from.gradients || field.sizes.num_heads > 0;
   const int64_t width = padded(field.num_parameters);
   Arena<T> arena{scratch};
@@ -497,7 +502,7 @@ void run_backward(const Field<T>& field, const Results<T>& from, T* scratch, int
       asides[g].count = 0;
       while (tile.choose(range / field.ranges, &next, end, nullptr)) {
         tile.forward();
-        tile.backward(from, sums + g * width, grad_points, grad_volume ? &asides[g] : nullptr);
+        tile.backward(from, sums + g * width, grad_points, grad_directions, grad_volume ? &asides[g] : nullptr);
       }
     });
     if (grad_volume == nullptr) continue;
@@ -562,7 +567,8 @@ int rp_sdf_field_backward_cpu(int64_t type, const void* points, const bool* vali
                               void* scratch, int64_t num_scratch, const void* grad_sdf,
                               const void* grad_gradients, const void* grad_geometry, const void* grad_features,
                               const void* grad_head_0, const void* grad_head_1, void* grad_volume,
-                              void* grad_points, void* grad_parameters, int64_t num_threads) {
+                              void* grad_points, void* grad_directions, void* grad_parameters,
+                              int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const Field<T> of = field_of<T>(*field, points, valid, volume, parameters, directions);
@@ -571,7 +577,8 @@ int rp_sdf_field_backward_cpu(int64_t type, const void* points, const bool* vali
     const auto as = [](const void* pointer) { return static_cast<T*>(const_cast<void*>(pointer)); };
     const Results<T> from{as(grad_sdf),      as(grad_gradients),                      as(grad_geometry),
                           as(grad_features), {as(grad_head_0), as(grad_head_1)}};
-    run_backward(of, from, as(scratch), workers, as(grad_volume), as(grad_points), as(grad_parameters));
+    run_backward(of, from, as(scratch), workers, as(grad_volume), as(grad_points), as(grad_directions),
+                 as(grad_parameters));
     return RP_OK;
   });
 }

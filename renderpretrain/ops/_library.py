@@ -154,16 +154,6 @@ def double_backward(
     return by_inputs, [None if grad is None else next(second) for grad in grads]
 
 
-def reference_backward(
-    reference: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], grads: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """Gradients of an operator by its inputs, where a kernel has not all of them, from its reference."""
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaves = [on_tape(x) for x in inputs]
-        return _gradients(_inner(reference(*leaves), grads), leaves, create_graph=again)
-
-
 def _inner(tensors: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> Tensor:
     """Sum of all products; what is absent counts as zero."""
     pairs = zip(tensors, others, strict=True)

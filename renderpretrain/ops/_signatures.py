@@ -149,7 +149,7 @@ CPU_SIGNATURES = {
     "check_rows": "pnnn",
     "occupied_cells": "ppnnppppp",
     "sdf_field": "pppppspnpppppp",
-    "sdf_field_backward": "pppppspnppppppppp",
+    "sdf_field_backward": "pppppspnpppppppppp",
     "sdf_field_scratch": "psn",
     "sort_cells": "pnnppppp",
 }

@@ -13,7 +13,6 @@ from renderpretrain.ops._library import (
     common_float,
     dense,
     double_backward,
-    reference_backward,
     register,
     register_gradient,
 )
@@ -68,7 +67,7 @@ def sdf_field(  # noqa: PLR0913  a field has a volume, a place for it, and netwo
         offset: Index of the world's origin.
         shape: The networks' sizes.
         directions: For heads that see them, of the ``R`` rays on which equally many points lie one behind the
-            other. Differentiable, without a kernel.
+            other. Differentiable.
         valid: Points that count; at the others nothing is computed and everything is 0. All, if not given.
         wanted: What to return.
 
@@ -86,8 +85,7 @@ def sdf_field(  # noqa: PLR0913  a field has a volume, a place for it, and netwo
     volume, points, parameters, *rays = common_float(**named)
     directions = rays[0] if rays else None
     inputs = volume, points, parameters, directions, valid
-    turned = directions is not None and directions.requires_grad and torch.is_grad_enabled()
-    if points.device.type not in DEVICES or not has_native(points.device.type) or turned:
+    if points.device.type not in DEVICES or not has_native(points.device.type):
         found = _composed(
             lambda points: grid_sample(volume, points, scale, offset),
             lambda points, cotangents: grid_sample_vjp(volume, points, cotangents, scale, offset),
@@ -235,23 +233,27 @@ def _sdf_field(*inputs: Any) -> tuple[Tensor, ...]:
     return out
 
 
-def _sdf_field_backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients by volume, points and parameters; of the first two one that is not needed is empty."""
+def _sdf_field_backward(*inputs: Any) -> tuple[Tensor, ...]:
+    """Gradients by volume, points, directions and parameters; one of the first three may be empty."""
     volume, points, parameters, directions, valid, *grads = inputs[: 5 + 4 + MOST_HEADS]
     scale, offset, sizes, numbers, needed = inputs[5 + 4 + MOST_HEADS :]
-    shape = FieldShape.from_codes(sizes, numbers)
-    field = _native_field([*inputs[:5], scale, offset], shape)
+    field = _native_field([*inputs[:5], scale, offset], FieldShape.from_codes(sizes, numbers))
     scratch = _scratch(field, points, backward=True)
-    grad_volume, grad_points, grad_parameters = _fake_backward(*inputs)
+    grad_volume, grad_points, grad_directions, grad_parameters = _fake_backward(*inputs)
+    turns = None
+    if needed[2]:
+        turns = points.new_zeros(*points.shape[:2], directions.shape[-1])
     launch(
         "sdf_field_backward",
         *(points, valid, _channels_last(volume), parameters, directions, field, scratch, scratch.numel()),
         *map(dense, grads),
         grad_volume.zero_() if needed[0] else None,
         grad_points.zero_() if needed[1] else None,
-        grad_parameters,
+        *(turns, grad_parameters),
     )
-    return grad_volume, grad_points, grad_parameters
+    if turns is not None:
+        torch.sum(turns.unflatten(1, (directions.shape[1], -1)), 2, out=grad_directions)
+    return grad_volume, grad_points, grad_directions, grad_parameters
 
 
 def _fake(*inputs: Any) -> tuple[Tensor, ...]:
@@ -269,13 +271,16 @@ def _fake(*inputs: Any) -> tuple[Tensor, ...]:
     return memory(True), *values, *heads
 
 
-def _fake_backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-    volume, points, parameters, *_, needed = inputs
+def _fake_backward(*inputs: Any) -> tuple[Tensor, ...]:
+    volume, points, parameters, directions, *_, needed = inputs
     batch, channels, *size = volume.shape
-    grad_volume, grad_points = volume.new_empty(0), points.new_empty(points.shape if needed[1] else 0)
+    grad_volume, grad_directions = volume.new_empty(0), points.new_empty(0)
     if needed[0]:
         grad_volume = new_memory(volume, batch, *size, channels).permute(0, 4, 1, 2, 3)
-    return grad_volume, grad_points, parameters.new_empty(parameters.shape)
+    if needed[2]:
+        grad_directions = directions.new_empty(directions.shape)
+    grad_points = points.new_empty(points.shape if needed[1] else 0)
+    return grad_volume, grad_points, grad_directions, parameters.new_empty(parameters.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -285,35 +290,16 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-    volume, points, parameters, directions, valid = tensors = ctx.saved_tensors
-    reference, num_heads = _reference_of(ctx, valid)
-    if ctx.needs_input_grad[3]:
-        inputs = volume, points, parameters, directions
-        return *reference_backward(reference, inputs, grads[: 4 + num_heads]), *[None] * 6
+    tensors, by = ctx.saved_tensors, ctx.needs_input_grad
+    num_heads = len(FieldShape.from_codes(ctx.sizes, ctx.numbers).heads)
     asked = [True, *ctx.wanted, *(place < num_heads for place in range(MOST_HEADS))]
-    settings = ctx.scale, ctx.offset, ctx.sizes, ctx.numbers, list(ctx.needs_input_grad[:2])
-    found = torch.ops.renderpretrain.sdf_field_backward(*tensors, *chosen(grads, asked), *settings)
-    return *chosen(found, list(ctx.needs_input_grad[:3])), *[None] * 7
-
-
-def _reference_of(ctx: Any, valid: Tensor | None) -> tuple[Callable[..., tuple[Tensor, ...]], int]:
-    """From volume, points, parameters and directions to all results, and how many heads there are."""
-    shape = FieldShape.from_codes(ctx.sizes, ctx.numbers)
-    scale, offset = tuple(ctx.scale), tuple(ctx.offset)
-
-    def reference(
-        volume: Tensor, points: Tensor, parameters: Tensor, directions: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        all_of_them = FieldOutputs(True, True, True)
-        *values, heads = sdf_field_reference(
-            *(volume, points, parameters, scale, offset, shape),
-            directions=directions,
-            valid=valid,
-            wanted=all_of_them,
-        )
-        return *(value for value in values if value is not None), *heads
-
-    return reference, len(shape.heads)
+    needed = [by[0], by[1], by[3]]
+    settings = ctx.scale, ctx.offset, ctx.sizes, ctx.numbers, needed
+    *found, parameters = torch.ops.renderpretrain.sdf_field_backward(
+        *tensors, *chosen(grads, asked), *settings
+    )
+    volume, points, directions = chosen(found, needed)
+    return volume, points, parameters if by[2] else None, directions, *[None] * 6
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -324,9 +310,23 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
     volume, points, parameters, directions, valid, *grads = ctx.saved_tensors
-    reference, num_heads = _reference_of(ctx, valid)
+    shape = FieldShape.from_codes(ctx.sizes, ctx.numbers)
+    scale, offset, num_heads = tuple(ctx.scale), tuple(ctx.offset), len(shape.heads)
+
+    def reference(
+        volume: Tensor, points: Tensor, parameters: Tensor, directions: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        *values, heads = sdf_field_reference(
+            *(volume, points, parameters, scale, offset, shape),
+            directions=directions,
+            valid=valid,
+            wanted=FieldOutputs(True, True, True),
+        )
+        return *(value for value in values if value is not None), *heads
+
+    by_volume, by_points, by_directions = chosen(along[:3], ctx.needed)
+    asked = [by_volume, by_points, along[3]] + ([] if directions is None else [by_directions])
     inputs = [volume, points, parameters] + ([] if directions is None else [directions])
-    asked = chosen((*along, None), [*ctx.needed, True, False])[: len(inputs)]
     by_inputs, by_grads = double_backward(reference, inputs, grads[: 4 + num_heads], asked)
     by_inputs += [None] * (4 - len(inputs))
     return *by_inputs, None, *by_grads, *[None] * (MOST_HEADS - num_heads), *[None] * 5
@@ -342,7 +342,9 @@ def _check_call(*arguments: Any) -> None:
 def _check_backward(*arguments: Any) -> None:
     """The same, and gradients as wide as what they belong to."""
     _check_call(*arguments)
-    volume, *_, sizes, numbers, _ = arguments
+    volume, _, _, directions, *_, sizes, numbers, needed = arguments
+    if needed[2] and directions is None:
+        raise ValueError("directions: expected those that a gradient is asked for by, got None")
     shape = FieldShape.from_codes(sizes, numbers)
     heads = [head.network.out_channels for head in shape.heads]
     widths = [shape.distance.out_channels - 1, volume.shape[1] - shape.first_feature, *heads]
@@ -378,7 +380,7 @@ register(
 )
 register(
     f"sdf_field_backward({_INPUTS}, {', '.join(f'Tensor? {name}' for name in _GRADS)}, {_FRAME},"
-    " bool[2] needed) -> (Tensor, Tensor, Tensor)",
+    " bool[3] needed) -> (Tensor, Tensor, Tensor, Tensor)",
     _sdf_field_backward,
     _fake_backward,
     {**_TENSORS, **_GRADS},

@@ -200,7 +200,7 @@ def test_pytorch_finds_the_operators_sound(check_operator):
     batch, count = inputs[4].shape
     grads = [torch.randn(batch, count, *size) for size in ((), (3,), (2,), (3,), (3,))]
     check_operator("sdf_field", (*inputs, *FRAME, *shape.codes(), [True, True, True]))
-    check_operator("sdf_field_backward", (*inputs, *grads, None, *FRAME, *shape.codes(), [True, True]))
+    check_operator("sdf_field_backward", (*inputs, *grads, None, *FRAME, *shape.codes(), [True] * 3))
 
 
 @pytest.mark.untyped

@@ -79,7 +79,7 @@ def right_calls():
         "resample": (rand(4, 8).cumsum(-1), a, rand(4, 5)),
         "scatter_plan": (index, 4),
         "sdf_field": (*field, *FRAME, *shape.codes(), [True] * 3),
-        "sdf_field_backward": (*field, *field_grads, *FRAME, *shape.codes(), [True, True]),
+        "sdf_field_backward": (*field, *field_grads, *FRAME, *shape.codes(), [True] * 3),
         "segment_scan": (rand(7), rand(7), offsets, False),
         "sparse_conv3d": conv,
         "sparse_conv3d_backward": (rand(3, 5), *conv, [True, True]),
