@@ -47,6 +47,7 @@ class _Files(BaseHTTPRequestHandler):
 
     server: RangeServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the end of each answer waits for the receipt of its beginning
 
     def do_HEAD(self) -> None:
         """The length of a file."""
