@@ -6,7 +6,7 @@
 
 namespace renderpretrain {
 
-constexpr int kBlockShift = 3;   // rows of one owner lie in blocks of 8 x 8: most cells have a single owner
+constexpr int kBlockShift = 3;  // rows of one owner lie in blocks of 8 x 8: most cells have a single owner
 constexpr int kAllInside = (1 << kCorners) - 1;
 
 // One of `mask` + 1 owners, a power of two, who share the rows of voxels at (y, z) among them.

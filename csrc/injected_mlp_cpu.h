@@ -94,7 +94,8 @@ class TileMlp {
       T* const z = last ? out : work;
       fill_rows(parameters + shape.layer_bias(l), shape.width(l), z);
       product<false>(shape.width(l), hidden, parameters + shape.layer(l), hidden, sum, z);
-      if (!last) activate(kind, beta, hidden, z, rows_of(slope, l), curvature ? rows_of(curvature, l) : nullptr);
+      if (!last)
+        activate(kind, beta, hidden, z, rows_of(slope, l), curvature ? rows_of(curvature, l) : nullptr);
     }
   }
 
@@ -109,7 +110,8 @@ class TileMlp {
       if (l == 0) break;
       times(rows_of(slope, l - 1), above, hidden, rows_of(d, l - 1));
       clear_rows(hidden, rows_of(t, l - 1));
-      product<true>(hidden, hidden, parameters + shape.layer(l - 1), hidden, rows_of(d, l - 1), rows_of(t, l - 1));
+      product<true>(hidden, hidden, parameters + shape.layer(l - 1), hidden, rows_of(d, l - 1),
+                    rows_of(t, l - 1));
     }
     if (shape.position == 0) return;
     clear_rows(shape.position, to_position);
@@ -118,12 +120,14 @@ class TileMlp {
 
   // From gradients by to_input and to_position (rows, and point by point in rows of kLanes) to those by the
   // parameters, and to what `backward` adds to those by z.
-  void differentiate_backward(const T* parameters, const T* by_position, const T* by_position_points, T* grads) {
+  void differentiate_backward(const T* parameters, const T* by_position, const T* by_position_points,
+                              T* grads) {
     const int64_t hidden = shape.hidden, last = shape.layers - 1;
     clear_rows(hidden, work);
     if (shape.position) {
       product<false>(hidden, shape.position, parameters, shape.position, by_position, work);
-      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, kLanes, grads, shape.position);
+      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, kLanes, grads,
+               shape.position);
     }
     for (int64_t l = 0; l <= last; ++l) {
       product<false>(hidden, shape.in, parameters + shape.inject(l), shape.in, grad_to_input, work);
@@ -192,7 +196,8 @@ class TileMlp {
   // grads (width, hidden) += tile @ other^T.
   void add_outer(const T* tile, int64_t width, const T* other, T* grads) {
     transpose(other, kTile, shape.hidden, kTile, by_point, padded(shape.hidden));
-    multiply(width, shape.hidden, kTile, {tile, kTile, 1}, by_point, padded(shape.hidden), grads, shape.hidden);
+    multiply(width, shape.hidden, kTile, {tile, kTile, 1}, by_point, padded(shape.hidden), grads,
+             shape.hidden);
   }
 
   static void times(const T* a, const T* b, int64_t rows, T* to) {

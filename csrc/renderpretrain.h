@@ -197,8 +197,8 @@ RP_API int rp_grid_sample_backward_cuda(int64_t type, const void* points, const 
                                         void* stream);
 
 // A small network whose input is added before every one of its blocks + 1 layers (fields/decoder.py): whether
-// it sees the position (3) or not (0), widths, and the softplus' beta. Its parameters lie one behind the other
-// as injected_mlp.h says.
+// it sees the position (3) or not (0), widths, and the softplus' beta. Its parameters lie one behind the
+// other as injected_mlp.h says.
 typedef struct rp_mlp {
   int64_t position, in, hidden, out, blocks, activation;
   double beta;
@@ -211,8 +211,8 @@ typedef struct rp_head {
   int64_t directions, sigmoid;
 } rp_head;
 
-// A field of signed distances decoded from a volume. The distance network reads the first distance_channels of
-// the volume; features are the channels from first_feature on. Networks see positions / extent and give
+// A field of signed distances decoded from a volume. The distance network reads the first distance_channels
+// of the volume; features are the channels from first_feature on. Networks see positions / extent and give
 // distances / extent. Point i lies on ray i / num_samples, whose direction has direction_channels numbers.
 #define RP_MOST_HEADS 2
 typedef struct rp_field {

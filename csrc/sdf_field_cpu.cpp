@@ -175,16 +175,14 @@ class Tile {
   int count = 0;
   int64_t indices[kTile];
   Block<T> blocks[kBlocks];
-  T *points, *position, *position_points, *values, *values_points, *grad_values, *grad_values_points, *gradients,
-      *gradients_points, *grad_gradients, *grad_gradients_points, *inputs_points, *geometry_points, *rays,
-      *rays_points, *grad_rays;
+  T *points, *position, *position_points, *values, *values_points, *grad_values, *grad_values_points,
+      *gradients, *gradients_points, *grad_gradients, *grad_gradients_points, *inputs_points,
+      *geometry_points, *rays, *rays_points, *grad_rays;
   TileMlp<T> distance;
   TileMlp<T> heads[RP_MOST_HEADS];
 
   int64_t num_geometry() const { return sizes.distance.out - 1; }
-  const T* volume() const {
-    return field.volume + sample * field.grid.num_voxels() * field.grid.channels;
-  }
+  const T* volume() const { return field.volume + sample * field.grid.num_voxels() * field.grid.channels; }
   const T* volume_end() const {
     return field.volume + sizes.grid.batch * field.grid.num_voxels() * field.grid.channels;
   }
@@ -229,7 +227,8 @@ class Tile {
     const int lane = j % kLanes;
     Rows<T, T> rows(channels, volume_end());
     const int64_t* size = field.grid.size;
-    const int64_t first = (block.corner[2][lane] * size[1] + block.corner[1][lane]) * size[0] + block.corner[0][lane];
+    const int64_t first =
+        (block.corner[2][lane] * size[1] + block.corner[1][lane]) * size[0] + block.corner[0][lane];
     for (int k = 0; k < kCorners; ++k) {
       if ((block.inside[lane] >> k & 1) == 0) continue;
       const int64_t voxel = first + (k & 1) + ((k >> 1 & 1) + (k >> 2) * size[1]) * size[0];
@@ -251,14 +250,16 @@ class Tile {
     if (width == 0) return;
     std::fill_n(rays_points, padded(width) * kTile, T{});
     for (int j = 0; j < count; ++j) {
-      std::copy_n(field.directions + indices[j] / sizes.num_samples * width, width, rays_points + j * padded(width));
+      std::copy_n(field.directions + indices[j] / sizes.num_samples * width, width,
+                  rays_points + j * padded(width));
     }
     transpose(rays_points, padded(width), kTile, width, rays, kTile);
   }
 
   // sums (3 vectors) += sum_k dw_k/dpoint <row of corner k, other>, for the points of a block; with `along`
   // the derivative of that along a direction.
-  void add_slopes(int b, int64_t channels, const T* other_points, const Vector<T>* along, Vector<T>* sums) const {
+  void add_slopes(int b, int64_t channels, const T* other_points, const Vector<T>* along,
+                  Vector<T>* sums) const {
     const Block<T>& block = blocks[b];
     Vector<T> products[kCorners] = {};
     for (int64_t j = block.begin; j < block.end; ++j) {
@@ -502,7 +503,8 @@ void run_backward(const Field<T>& field, const Results<T>& from, T* scratch, int
       asides[g].count = 0;
       while (tile.choose(range / field.ranges, &next, end, nullptr)) {
         tile.forward();
-        tile.backward(from, sums + g * width, grad_points, grad_directions, grad_volume ? &asides[g] : nullptr);
+        tile.backward(from, sums + g * width, grad_points, grad_directions,
+                      grad_volume ? &asides[g] : nullptr);
       }
     });
     if (grad_volume == nullptr) continue;
@@ -565,18 +567,21 @@ int rp_sdf_field_cpu(int64_t type, const void* points, const bool* valid, const 
 int rp_sdf_field_backward_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
                               const void* parameters, const void* directions, const rp_field* field,
                               void* scratch, int64_t num_scratch, const void* grad_sdf,
-                              const void* grad_gradients, const void* grad_geometry, const void* grad_features,
-                              const void* grad_head_0, const void* grad_head_1, void* grad_volume,
-                              void* grad_points, void* grad_directions, void* grad_parameters,
-                              int64_t num_threads) {
+                              const void* grad_gradients, const void* grad_geometry,
+                              const void* grad_features, const void* grad_head_0, const void* grad_head_1,
+                              void* grad_volume, void* grad_points, void* grad_directions,
+                              void* grad_parameters, int64_t num_threads) {
   return with_type(type, [&](auto zero) {
     using T = decltype(zero);
     const Field<T> of = field_of<T>(*field, points, valid, volume, parameters, directions);
     const int64_t workers = num_workers(num_threads);
     if (scratch_numbers(of, true, workers) > num_scratch) return RP_TOO_LARGE;
     const auto as = [](const void* pointer) { return static_cast<T*>(const_cast<void*>(pointer)); };
-    const Results<T> from{as(grad_sdf),      as(grad_gradients),                      as(grad_geometry),
-                          as(grad_features), {as(grad_head_0), as(grad_head_1)}};
+    const Results<T> from{as(grad_sdf),
+                          as(grad_gradients),
+                          as(grad_geometry),
+                          as(grad_features),
+                          {as(grad_head_0), as(grad_head_1)}};
     run_backward(of, from, as(scratch), workers, as(grad_volume), as(grad_points), as(grad_directions),
                  as(grad_parameters));
     return RP_OK;

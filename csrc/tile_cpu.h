@@ -19,7 +19,8 @@ struct Factor {
   int64_t row, column;
 };
 
-// sums += factor @ other, for R rows and V registers of columns, of which the last may be `some` < kWidth wide.
+// sums += factor @ other, for R rows and V registers of columns, of which the last may be `some` < kWidth
+// wide.
 template <int R, int V, typename T>
 RP_HOST_DEVICE void multiply_block(const Factor<T>& factor, const T* other, int64_t other_row, int64_t depth,
                                    T* sums, int64_t sums_row, int64_t some) {

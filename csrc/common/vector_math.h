@@ -39,12 +39,13 @@ RP_HOST_DEVICE Vector<double> exp(Vector<double> x) {
   return x;
 }
 
-// log(1 + x) for x in [0, 1] to 1e-7 of itself, given s = x / (2 + x): twice the area tangent of s, whose series
-// ends after seven terms.
+// log(1 + x) for x in [0, 1] to 1e-7 of itself, given s = x / (2 + x): twice the area tangent of s, whose
+// series ends after seven terms.
 RP_HOST_DEVICE Vector<float> log1p_from(Vector<float>, Vector<float> s) {
   const Vector<float> square = s * s;
   Vector<float> series = fill(1.0f / 13);
-  for (int odd = 11; odd > 0; odd -= 2) series = fma<float>(series, square, fill(1.0f / static_cast<float>(odd)));
+  for (int odd = 11; odd > 0; odd -= 2)
+    series = fma<float>(series, square, fill(1.0f / static_cast<float>(odd)));
   return 2.0f * s * series;
 }
 
