@@ -190,3 +190,21 @@ def test_published_info_files_and_data_frames(realdata):
     assert {"position.x", "label", "yaw"} <= set(
         load_pickle((native / "annotations" / "cuboids" / "20.pkl.gz").read_bytes())
     )
+
+
+@pytest.mark.parametrize("name", ["f4,08", "(08)f4", "3f4", "f4,f4", "<f4\n", "f" * 17])
+def test_numpy_types_that_are_no_one_type_are_one_line(name):
+    """Numpy reads the text of several fields with Python's parser, which raises what it likes."""
+    text = name.encode()
+    raw = b"\x80\x04cnumpy\ndtype\n(X" + struct.pack("<I", len(text)) + text + b"K\0K\1tR."
+    with pytest.raises(
+        ValueError, match="expected numpy arrays and plain containers, got a numpy type without"
+    ):
+        load_pickle(raw)
+
+
+def test_what_a_pickle_names_is_quoted_in_one_short_line():
+    raw = b"\x80\x04\x8c\x02os\x8c\xff" + b"\x0c\x1b\xc2\x85 " * 51 + b"\x93)R."
+    with pytest.raises(ValueError, match="expected numpy arrays and plain containers, got os") as caught:
+        load_pickle(raw)
+    assert len(str(caught.value)) < 320 and str(caught.value).isprintable()

@@ -5,6 +5,7 @@ other name is refused. Data frames are read without pandas.
 """
 
 import io
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,12 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folder.fields import brief, one_line
 from renderpretrain.data.formats.unpacking import gunzip
 from renderpretrain.storage.pickled import CUT, PickledThings, read_pickle
 
 MOST_BYTES = 2**31
 """Of a pickle when it is decompressed."""
+
+LONGEST = 300
+"""Characters of a message."""
+
+TYPE = re.compile(r"[<>=|]?[A-Za-z?][A-Za-z]{0,9}[0-9]{0,9}", re.ASCII)
+"""Names of numpy types of one field."""
 
 WHAT = "numpy arrays and plain containers"
 NUMBERS = "biufc"
@@ -49,7 +56,8 @@ def load_pickle(raw: bytes, what: str = WHAT, most: int = MOST_BYTES) -> Any:
             raise ValueError(f"expected {what}, got a pickle that ends too early") from None
         if not str(error).startswith("expected"):
             raise ValueError(f"expected {what}, got {brief(str(error))}") from None
-        raise
+        line = one_line(str(error))  # it may quote what the pickle names
+        raise ValueError(line if len(line) <= LONGEST else f"{line[:LONGEST]}...") from None
 
 
 def pickled_columns(raw: bytes) -> dict[str, np.ndarray]:
@@ -162,7 +170,8 @@ class _Things:
         """A type of numbers or texts."""
         if isinstance(name, _Type):
             return name
-        if not isinstance(name, str) or len(name) > 16:
+        # Of others numpy makes several fields, by Python's own parser.
+        if not isinstance(name, str) or not TYPE.fullmatch(name):
             raise self.refusal("a numpy type without a name")
         kind = np.dtype(name)
         if kind.kind not in NUMBERS + TEXTS + "O" or kind.subdtype is not None:
