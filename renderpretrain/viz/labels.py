@@ -26,7 +26,7 @@ class Labels:
         self.draw, self.size, self.font = draw, size, font
         self.taken: list[tuple[float, float, float, float]] = []
 
-    def write(self, text: str, places: Sequence[tuple[float, float]], color: Color) -> None:
+    def write(self, text: str, places: Sequence[tuple[int | float, int | float]], color: Color) -> None:
         """Write a text with its middle at the first place that is free, or below the first one.
 
         Args:

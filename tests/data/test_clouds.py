@@ -99,10 +99,10 @@ def test_photographs_alone_have_all_points_in_the_picture(tmp_path):
     assert bool(scene.cameras[0].project(scene.points[:, :3])[2].all())
 
 
-def test_a_cloud_is_looked_at_once_and_its_faults_are_one_line(tmp_path):
+def test_faults_of_a_cloud_are_one_line_for_each_of_its_views(tmp_path):
     write_room(tmp_path, semseg_file="other.u8")
     facts = inspect_folder(tmp_path)
-    assert [len(frame.faults) for frame in facts] == [1, 0, 0, 0] and all(frame.labels for frame in facts)
+    assert [len(frame.faults) for frame in facts] == [1, 1, 1, 1] and all(frame.labels for frame in facts)
     assert "other.u8: cloud room: lidar.semseg_file: expected a readable file" in facts[0].faults[0]
     with pytest.raises(SceneFolderError, match=r"other.u8: cloud room: lidar.semseg_file"):
         SceneFolder(tmp_path)[0]

@@ -145,7 +145,8 @@ def test_missing_and_truncated_sweeps_are_found_where_they_are_merged(drive):
 
 def test_merged_scenes_are_written_by_their_own_sweeps_and_it_is_said(drive, tmp_path, caplog):
     path = tmp_path / "written"
-    write_scene_folder(path, SceneFolder(drive[0], sweeps=3))
+    merged = SceneFolder(drive[0], sweeps=3)
+    write_scene_folder(path, (merged[k] for k in range(len(merged))))
     (line,) = [record.getMessage() for record in caplog.records if str(path) in record.getMessage()]
     assert line.endswith("expected scenes of one sweep, got several merged in 1: each one's own is written")
     written = SceneFolder(path)
