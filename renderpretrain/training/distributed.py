@@ -33,6 +33,14 @@ from renderpretrain.training.sharded import shard
 
 T = TypeVar("T")
 
+SETTLING = 0.05
+"""Seconds between the last exchange and the end of a group of processes.
+
+A thread of gloo's takes apart what it exchanged under a lock, and asks for Python's own lock meanwhile; the
+end of the group, under Python's lock, waits for gloo's: seen with torch 2.13 in the stacks of a hung run.
+While this process sleeps, Python's lock is free.
+"""
+
 
 def agree_on_sparse_backend(recipe: nn.Module, process: "Process") -> str | None:
     """Ask once a machine, before the first step, which code multiplies sparse convolutions on a GPU.
@@ -203,7 +211,8 @@ def _unused_names(store: dist.Store, rank: int, world_size: int) -> dist.Store:
 def process_session(device: str) -> Iterator[Process]:
     """Join the processes that ``torchrun`` started, if it did; leave together.
 
-    A process group that the caller has initialised is used and left alone.
+    A process group that the caller has initialised is used and left alone. What holds the group, such as a
+    model in ``DistributedDataParallel``, is let go within the session: see :data:`SETTLING`.
     """
     chosen = choose_device(device)
     if chosen.type == "cuda":
@@ -226,4 +235,5 @@ def process_session(device: str) -> Iterator[Process]:
             process.wait()
     finally:
         if ours:
+            time.sleep(SETTLING)
             dist.destroy_process_group()

@@ -98,12 +98,12 @@ def fit(
         run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
         order = run.order(run.resume() if options.resume else Progress())
         run.open_folder(order.begun.step)
-        remarks += [_precision(run), _other_batch(order)]
-        remarks.append(agree_on_sparse_backend(recipe, process) or "")
+        remarks += [_precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
         for line in filter(None, remarks):
             report(order.begun.step, line)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
         step = _train(run, stepper, order)
+        del stepper, model  # they hold the group of processes, which ends with this block
         table = changes(read_rows(folder.metrics))
     stopped_by = (request.signal or "another process") if step < optimization.steps else None
     return FitResult(folder, step, stopped_by, table, process.is_main)

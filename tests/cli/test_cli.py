@@ -343,7 +343,7 @@ def test_sigterm_ends_with_a_checkpoint_and_says_how_to_resume(tmp_path):
     assert newest_checkpoint(tmp_path / "run" / "checkpoints") is not None
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_torchrun_trains_in_two_processes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "renderpretrain", "pretrain", "unipad-lidar", "--out", str(tmp_path / "run")]

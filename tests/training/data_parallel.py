@@ -117,10 +117,8 @@ def threads_of_gloo():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, shards = map(Path, sys.argv[1:3])
-    (name,) = sys.argv[3:]
-    if name == "stream":
-        assert stream_run(folder / name, shards, 1, stop=True).stopped_by
-    else:
+    folder, shards = map(Path, sys.argv[1:])
+    for name in RUNS:
         short_run(folder / name, 2, name)
+    assert stream_run(folder / "stream", shards, 1, stop=True).stopped_by
     assert not threads_of_gloo()

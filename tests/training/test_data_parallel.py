@@ -3,7 +3,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,30 +29,25 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def of_two(shards, tmp_path_factory):
-    """Where two processes left a run, and their words: ``of_two(name)`` starts them, once for each name."""
+    """Where two processes left their runs, done one after the other in one ``torchrun``, and their words."""
     folder = tmp_path_factory.mktemp("two")
     path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-    @cache
-    def run(name):
-        done = subprocess.run(
-            [*command, str(HERE / "data_parallel.py"), str(folder), str(shards), name],
-            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return folder, done.stdout
-
-    return run
+    done = subprocess.run(
+        [*command, str(HERE / "data_parallel.py"), str(folder), str(shards)],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), RUNS.items())
 def test_two_processes_are_one_with_twice_the_batch(of_two, tmp_path, name, steps):
-    folder, said = of_two(name)
+    folder, said = of_two
     assert said.count(f"[{steps}/{steps}] loss") == 1  # only the first process speaks
     short_run(tmp_path, 4, name)
     check_same(tmp_path, folder / name)
@@ -65,13 +59,13 @@ def seen_by(*files):
     return [[sample for part in parts for sample in part] for parts in zip(*steps, strict=True)]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_goes_on_within_an_epoch_on_another_number_of_ranks(of_two, shards, tmp_path, capsys, workers):
     stream_run(tmp_path / "whole", shards, 2, workers=0)
     whole = seen_by(tmp_path / "whole.0.seen")
     assert len(whole) == STREAM_STEPS
-    folder, _ = of_two("stream")
+    folder, _ = of_two
     before = seen_by(folder / "stream.0.seen", folder / "stream.1.seen")
     shutil.copytree(folder / "stream", tmp_path / "parts")
     capsys.readouterr()
@@ -86,3 +80,11 @@ def test_a_run_goes_on_within_an_epoch_on_another_number_of_ranks(of_two, shards
     # The same samples in the same steps; gradients are summed in another order, and the rate is 1e-2.
     for ours, theirs in zip(*rows, strict=True):
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+
+
+@pytest.mark.long
+def test_processes_leave_each_other_without_waiting_for_ever():
+    """Without the pause before its end, gloo hung within 300 sessions in five of five tries."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    subprocess.run([*command, str(HERE / "sessions.py"), "600"], env=environment, check=True, timeout=300)

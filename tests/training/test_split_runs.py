@@ -46,7 +46,7 @@ def check_rows(copies, parts):
         assert theirs == pytest.approx(ours, rel=1e-5)  # sums in another order
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_parts_learn_what_copies_learn_and_every_checkpoint_is_gone_on_from(tmp_path):
     """Parts from parts, parts from copies, and one process from parts."""
     for copies, parts in two_processes(tmp_path, QUICK).values():
