@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from renderpretrain import Rays, RaySamples, VoxelGrid, losses, ops
 from renderpretrain.fields import SDFField
+from renderpretrain.ops.injected_mlp import first_output_gradient, injected_layers
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import NeuSImportance
 
@@ -90,10 +91,15 @@ class Operators(SDFField):
     def _values(self, volume: Tensor, points: Tensor, rays: Rays, valid: Tensor) -> ops.FieldValues:
         read = self.grid.read(volume, points)
         width = self.distance.shape.in_channels
-        out, by_points, by_read = self.distance.with_gradient(points / self.extent, read[..., :width])
+        shape, weights = self.distance.shape, self.distance.weights()
+        outputs = injected_layers(shape, weights, points / self.extent, read[..., :width])
+        by_points, by_read = first_output_gradient(shape, weights, outputs)
         by_read = functional.pad(by_read, (0, read.shape[-1] - width))
-        slopes = ops.grid_sample_vjp(volume, points, by_read, self.grid.scale, self.grid.offset)
-        normals = by_points + slopes * self.extent
+        normals = (
+            ops.grid_sample_vjp(volume, points, by_read, self.grid.scale, self.grid.offset) * self.extent
+        )
+        normals = normals if by_points is None else by_points + normals
+        out = outputs[-1]
         features = read[..., self.channels // 2 if self.split else 0 :]
         known = torch.cat([features, normals, out[..., 1:]], -1)
         directions = rays.directions.repeat_interleave(points.shape[1] // rays.shape[1], 1)

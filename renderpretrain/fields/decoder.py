@@ -11,7 +11,6 @@ from renderpretrain.ops.injected_mlp import (
     InjectedLayer,
     InjectedShape,
     InjectedWeights,
-    first_output_gradient,
     injected_layers,
 )
 
@@ -75,16 +74,3 @@ class InjectedMLP(nn.Module):
         """Decode features at points in units of about 1. Differentiable in both."""
         check_shape("features", features, "... C", C=self.shape.in_channels)
         return injected_layers(self.shape, self.weights(), points, features)[-1]
-
-    def with_gradient(
-        self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]
-    ) -> tuple[Float[Tensor, "*batch K"], Float[Tensor, "*batch D"], Float[Tensor, "*batch C"]]:
-        """The output, and the gradient of its first column by the points and by the features.
-
-        The gradients are outputs like any other: a loss on them trains with one backward pass, without
-        ``create_graph``, and ``torch.compile`` can follow.
-        """
-        weights = self.weights()
-        outputs = injected_layers(self.shape, weights, points, features)
-        to_points, to_features = first_output_gradient(self.shape, weights, outputs)
-        return outputs[-1], torch.zeros_like(points) if to_points is None else to_points, to_features
