@@ -1,6 +1,7 @@
 """Checkpoints: atomic, read against their checksums and without running code; a good one is always named.
 
 A run keeps its last two in ``checkpoints/step_XXXXXX.pt``; the file ``latest`` holds the newest one's name.
+Of a recipe of which every process keeps a part they are folders ``step_XXXXXX``; each process writes its own.
 """
 
 import re
@@ -9,8 +10,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
-from renderpretrain.storage.files import write_atomically, write_text
+from renderpretrain.runs.split_checkpoint import (
+    INDEX,
+    any_split,
+    check_parts,
+    raised_in_all,
+    read_parts,
+    write_parts,
+)
+from renderpretrain.storage.files import remove, write_atomically, write_text
 from renderpretrain.storage.torch_file import open_torch_file
 
 KEEP = 2
@@ -23,21 +34,25 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     Args:
         folder: The run's ``checkpoints``.
         step: Updates done.
-        state: Tensors, numbers, strings, and lists, tuples and dicts of them.
+        state: Tensors, numbers, strings, and lists, tuples and dicts of them. Where weights are split over
+            processes all of them call this together, and it writes the folder ``step_XXXXXX``.
 
     Raises:
         OSError: If it cannot be written; names the previous one, which is intact.
     """
-    path = folder / f"step_{step:06d}.pt"
+    split = any_split(state["model"])
+    path = folder / f"step_{step:06d}{'' if split else '.pt'}"
     previous = [p.name for p in _newest_first(folder) if p != path]
     try:
-        _save(path, state)
-        write_text(folder / "latest", path.name + "\n")
+        with raised_in_all(split):
+            (write_parts if split else _save)(path, state)
+            if not split or dist.get_rank() == 0:
+                write_text(folder / "latest", path.name + "\n")
+                for old in _newest_first(folder)[KEEP:]:
+                    remove(old)
     except OSError as error:
         kept = f"the previous one, {previous[0]}, is intact" if previous else "there is no previous one"
         raise OSError(f"checkpoint {path}: cannot be written ({error}); {kept}") from error
-    for old in _newest_first(folder)[KEEP:]:
-        old.unlink(missing_ok=True)
     return path
 
 
@@ -88,14 +103,19 @@ def has_ended(state: Mapping[str, Any]) -> bool:
     return "optimizer" not in state
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, like: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; only data is unpickled.
+
+    Args:
+        path: A file, or a folder of parts.
+        like: Weights by name. Where they are split over processes, each reads its own parts from a folder;
+            all processes call this together then.
 
     Raises:
         ValueError: If it is corrupt, half-written or not a checkpoint; names the newest good one beside it.
     """
     try:
-        return _load(path)
+        return _load(path, like or {})
     except _UNREADABLE as error:
         others = [p for p in _newest_first(path.parent) if p != path]
         good = next((p.name for p in others if _readable(p)), None)
@@ -109,10 +129,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 _UNREADABLE = (OSError, ValueError, RecursionError, MemoryError)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """Read a file and check that it holds what a run needs."""
-    with open_torch_file(path, data_only=True) as file:
-        state = file.whole()
+def _load(path: Path, like: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read a file or a folder and check that it holds what a run needs."""
+    if path.is_dir():
+        state = read_parts(path, like)
+    else:
+        with open_torch_file(path, data_only=True) as file:
+            state = file.whole()
     missing = {"step", "model"} - set(state) if isinstance(state, dict) else {"step", "model"}
     if missing:
         raise ValueError(f"no {' and no '.join(sorted(missing))} in it")
@@ -126,7 +149,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _readable(path: Path) -> bool:
     """Whether a checkpoint can be loaded."""
     try:
-        _load(path)
+        check_parts(path) if path.is_dir() else _load(path, {})
     except _UNREADABLE:
         return False
     return True
@@ -166,8 +189,9 @@ class _Watched:
 def _newest_first(folder: Path) -> list[Path]:
     """Step checkpoints by falling step; a link that leads elsewhere is none."""
     here = folder.resolve()
-    steps = [p for p in folder.glob("step_*.pt") if re.fullmatch(r"step_[0-9]{1,18}\.pt", p.name)]
-    return sorted((p for p in steps if p.resolve().parent == here), key=lambda p: -_step(p))
+    steps = [p for p in folder.glob("step_*") if re.fullmatch(r"step_[0-9]{1,18}(\.pt)?", p.name)]
+    whole = [p for p in steps if p.suffix or (p / INDEX).is_file()]
+    return sorted((p for p in whole if p.resolve().parent == here), key=lambda p: -_step(p))
 
 
 def _step(path: Path) -> int:

@@ -19,7 +19,7 @@ from renderpretrain.ops import native_status
 from renderpretrain.runs.checkpoint import newest_checkpoint
 from renderpretrain.runs.description import RunDescription
 from renderpretrain.runs.lock import check_unlocked, run_lock
-from renderpretrain.storage.files import PARTIAL, write_text
+from renderpretrain.storage.files import PARTIAL, remove, write_text
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class RunFolder:
         return found <= (first | later | leftovers if self.environment in found else first)
 
     def _leftovers(self) -> Iterator[Path]:
-        """Files of ours that a killed run was writing."""
+        """Files and folders of ours that a killed run was writing."""
         for whole in (self.environment, self.config, self.metrics, self.checkpoints / "latest"):
             yield _partial(whole)
-        for folder, pattern in ((self.checkpoints, "*.pt.partial"), (self.pictures, "*.partial")):
+        for folder, pattern in ((self.checkpoints, "*.partial"), (self.pictures, "*.partial")):
             yield from folder.glob(pattern)
 
     @contextmanager
@@ -136,7 +136,7 @@ class RunFolder:
             for folder in (self.checkpoints, self.pictures):
                 folder.mkdir(exist_ok=True)
             for path in self._leftovers():
-                path.unlink(missing_ok=True)
+                remove(path)
             if not resume:
                 self.metrics.unlink(missing_ok=True)
             write_text(self.environment, json.dumps(environment(), indent=2) + "\n")

@@ -1,6 +1,7 @@
 """Writing files so that a reader, or a crash, never meets half of one."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if isinstance(error, OSError) and error.errno and not error.filename:
             raise OSError(error.errno, error.strerror, str(path)) from error  # a write does not name its file
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def check_target(name: str, path: Path) -> None:
@@ -77,7 +78,23 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _sync_folder(folder: Path) -> None:
+def remove(path: Path) -> None:
+    """Take a file or a folder away, if it is there; what a link points at stays.
+
+    A folder loses its name first: nobody meets half of it, and who is killed meanwhile leaves what ends in
+    :data:`PARTIAL`.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    leaving = path if path.name.endswith(PARTIAL) else path.with_name(f"{path.name}.old{PARTIAL}")
+    if leaving != path:
+        shutil.rmtree(leaving, ignore_errors=True)
+        os.replace(path, leaving)
+    shutil.rmtree(leaving)
+
+
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system can open folders."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeVar
@@ -29,6 +29,7 @@ from renderpretrain.encoders import (
 )
 from renderpretrain.recipes.columns import point_input
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs.split_checkpoint import raised_in_all
 from renderpretrain.training.sharded import shard
 
 T = TypeVar("T")
@@ -108,20 +109,12 @@ class Process:
         dist.all_gather_object(gathered, values)
         return tuple(value for part in gathered for value in part)
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> AbstractContextManager[None]:
         """What one process cannot do in this block, such as write a file, is raised in all of them after it.
 
         Else the others would wait for one that has left.
         """
-        error: Exception | None = None
-        try:
-            yield
-        except (ValueError, OSError) as raised:
-            error = raised
-        for met in self.collect((error,)):
-            if met is not None:
-                raise met
+        return raised_in_all(self.world_size > 1)
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -17,6 +17,7 @@ from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, save_final
+from renderpretrain.runs.split_checkpoint import any_split
 from renderpretrain.training.console import Report, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate, evaluate_baseline
@@ -33,6 +34,7 @@ from renderpretrain.training.metrics import (
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import measure_overlap
 from renderpretrain.training.prefetch import default_workers, prefetch
+from renderpretrain.training.sharded import gathered
 from renderpretrain.training.training_state import resume_training, training_state
 from renderpretrain.training.unmasked import encode_unmasked
 
@@ -262,6 +264,9 @@ class Run:
             with self.process.together():
                 if self.process.is_main:
                     flush_rows(self.folder.metrics)
+            split = any_split(state["model"])
+            with self.process.together():
+                if split or self.process.is_main:
                     path = save_checkpoint(self.folder.checkpoints, step, state)
             if self.process.is_main and self.options.on_checkpoint:
                 self.options.on_checkpoint(step, path)
@@ -278,6 +283,7 @@ class Run:
             self.check_finite(progress.step)
             state = self.state(progress)
             del state["optimizer"]
+            state["model"] = {name: gathered(value) for name, value in state["model"].items()}
             with self.process.together():
                 if self.process.is_main:
                     save_final(self.folder.checkpoints, state)

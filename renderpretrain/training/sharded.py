@@ -1,8 +1,8 @@
 """A recipe of which every process keeps a part: PyTorch's FSDP2, for encoders that do not fit a card.
 
 Weights, gradients and the optimiser's memory are split over the processes. The repeated blocks of encoders
-are whole only while they compute; the rest of a recipe is whole during a step. Checkpoints are those of any
-other run: the first process gathers them, so that they can be read anywhere, on any number of processes.
+are whole only while they compute; the rest of a recipe is whole during a step. Each process writes its part
+of a checkpoint, which can be read anywhere, on any number of processes.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from renderpretrain.losses import GradNorm
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs.split_checkpoint import is_split
 
 
 class Sharded(nn.Module):
@@ -186,10 +187,13 @@ def gathered(tensor: Tensor) -> Tensor:
 
 
 def part_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """This process's part of a whole tensor, split as a parameter is; whole if that is."""
-    if not hasattr(parameter, "placements"):
+    """This process's part of a whole tensor, split as a parameter is; whole if that is.
+
+    What is a part already stays as it is.
+    """
+    if is_split(tensor) or not is_split(parameter):
         return tensor
     from torch.distributed.tensor import distribute_tensor  # elsewhere in older versions of torch
 
-    mesh, placements = cast(Any, parameter).device_mesh, parameter.placements
+    mesh, placements = cast(Any, parameter).device_mesh, cast(Any, parameter).placements
     return distribute_tensor(tensor.to(parameter.device), mesh, placements, src_data_rank=None)

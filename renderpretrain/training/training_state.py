@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint
 from renderpretrain.runs.folder import versions
+from renderpretrain.runs.split_checkpoint import any_split, raised_in_all
 from renderpretrain.storage.weights import check_weights
 from renderpretrain.training.guards import non_finite
 from renderpretrain.training.order import Progress
-from renderpretrain.training.sharded import gathered, part_like
+from renderpretrain.training.sharded import part_like
 
 
 class _Refused(ValueError):
@@ -42,7 +43,7 @@ def training_state(
         "step": progress.step,
         "samples": progress.samples,
         "global_batch": progress.global_batch,
-        "model": {name: gathered(value) for name, value in recipe.state_dict().items()},
+        "model": dict(recipe.state_dict()),
         "config": dict(config or {}),
         "seed": seed,
         "scenes": scenes,
@@ -73,11 +74,13 @@ def resume_training(
     path = newest_checkpoint(folder)
     if path is None:
         raise ValueError(f"resume: expected a checkpoint in {folder}, found none")
-    state = load_checkpoint(path)
+    parameters = recipe.state_dict()
+    state = load_checkpoint(path, parameters)
     _check_continues(path, state, steps, {"seed": seed, "scenes": scenes})
     try:
-        _check_finite(path, state)
-        weights, parameters = check_weights(recipe, state["model"], "weights"), recipe.state_dict()
+        with raised_in_all(any_split(parameters)):
+            _check_finite(path, state)
+        weights = check_weights(recipe, state["model"], "weights")
         recipe.load_state_dict({name: part_like(value, parameters[name]) for name, value in weights.items()})
         load_optimizer_state(recipe, optimizer, state["optimizer"])
     except _Refused:
@@ -97,10 +100,7 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
         "optimizer": _kind(optimizer),
-        "moments": {
-            names[id(parameter)]: {what: gathered(value) for what, value in kept.items()}
-            for parameter, kept in optimizer.state.items()
-        },
+        "moments": {names[id(parameter)]: dict(kept) for parameter, kept in optimizer.state.items()},
     }
 
 
@@ -182,6 +182,6 @@ def _check_finite(path: Path, state: Mapping[str, Any]) -> None:
     bad = non_finite({name: v for name, v in {**state["model"], **kept}.items() if isinstance(v, Tensor)})
     if bad:
         raise _Refused(
-            f"resume: {path}: {bad[0]} is not finite, which no training mends; delete the file to go on from "
+            f"resume: {path}: {bad[0]} is not finite, which no training mends; delete it to go on from "
             "the checkpoint before it, or begin again elsewhere"
         )

@@ -31,12 +31,10 @@ def read_pretrained(path: Path | str) -> Pretrained:
             weights are NaN or infinite.
     """
     path = Path(path)
-    if path.is_dir():
-        return from_run(read_run(path))
     run = path.absolute().parent.parent
-    if path.suffix == ".pt" and (run / "config.yaml").is_file():
+    if path.parent.name == "checkpoints" and (run / "config.yaml").is_file():
         raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
-    return read_file(path)
+    return from_run(read_run(path)) if path.is_dir() else read_file(path)
 
 
 def load_encoders(path: Path | str) -> dict[str, nn.Module]:

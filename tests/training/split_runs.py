@@ -1,6 +1,8 @@
 """Started by ``torchrun`` in a test: steps of recipes as copies and as parts, and runs of both kinds."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from stand_in import Points, optimization
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 from variants import batch_of, build, scenes_for, small
 
+from renderpretrain.runs import split_checkpoint
 from renderpretrain.training import RunOptions, Stepper, build_optimizer, fit, process_session
 from renderpretrain.training.sharded import local
 
@@ -73,9 +76,27 @@ def run(out, batch_size, parallel, steps):
     )
 
 
+def killed_while_writing(folder):
+    """A run whose second process is killed when it has written its part of the second checkpoint, once."""
+    sums, written = split_checkpoint._sums, []
+
+    def kill(path):
+        written.append(path)
+        if len(written) == 2 and not (folder / "was killed").exists():
+            (folder / "was killed").write_text(str(path.parent))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sums(path)
+
+    if os.environ["RANK"] == "1":
+        split_checkpoint._sums = kill
+    run(folder / "killed", 2, "fsdp", 12)
+    split_checkpoint._sums = sums
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, *variants = sys.argv[1:]
+    killed_while_writing(Path(folder))
     with process_session("cpu") as process:
         rows = {v: [losses(v, process, parallel) for parallel in ("ddp", "fsdp")] for v in variants}
     for name, parts in RUNS.items():

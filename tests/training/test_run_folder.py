@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(tmp_path, place):
     tensor.view(-1)[0] = math.nan
     torch.save(state, path)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"step_000002.pt: .* is not finite.*; delete the file to go on"):
+    with pytest.raises(ValueError, match=r"step_000002.pt: .* is not finite.*; delete it to go on"):
         run(tmp_path, checkpoint_every=1, steps=3, resume=True)
     assert contents(tmp_path) == before
     path.unlink()

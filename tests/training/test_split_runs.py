@@ -13,6 +13,7 @@ from split_runs import run, stand_in, still_optimization
 
 from renderpretrain.losses import GradNorm
 from renderpretrain.recipes import RECIPES
+from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, trained_checkpoint
 from renderpretrain.training.sharded import check_sharding, repeated_blocks
 
 HERE = Path(__file__).parent
@@ -28,6 +29,7 @@ def two_processes(folder, variants):
     """What they found, and where they left their runs."""
     path = os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", "1"]
     done = subprocess.run(
         [*command, str(HERE / "split_runs.py"), str(folder), *variants],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
@@ -48,12 +50,32 @@ def check_rows(copies, parts):
 
 @pytest.mark.slow
 def test_parts_learn_what_copies_learn_and_every_checkpoint_is_gone_on_from(tmp_path):
-    """Parts from parts, parts from copies, and one process from parts."""
+    """Parts from parts, parts from copies, and one process from parts; and parts after a process has died."""
     for copies, parts in two_processes(tmp_path, QUICK).values():
         check_rows(copies, parts)
     check_same(tmp_path / "copies", tmp_path / "parts")
+    check_written_in_parts(tmp_path)
     run(tmp_path / "both", 4, "fsdp", 12)
     check_same(tmp_path / "copies", tmp_path / "both")
+    assert (tmp_path / "was killed").read_text() == str(tmp_path / "killed/checkpoints/step_000008.partial")
+    check_same(tmp_path / "copies", tmp_path / "killed")
+
+
+def check_written_in_parts(folder):
+    """Each process has written half of a checkpoint, and it is read whole: by us, and as weights of a run."""
+    written = {path.name for path in (folder / "parts" / "checkpoints").iterdir()}
+    assert written == {"final.pt", "latest", "step_000008", "step_000012"}
+    path = newest_checkpoint(folder / "parts" / "checkpoints")
+    sizes = [file.stat().st_size for file in sorted(path.glob("*.safetensors"))]
+    assert len(sizes) == 2 and max(sizes) < 1.5 * min(sizes)
+    state = load_checkpoint(path)
+    for name, value in stand_in().state_dict().items():
+        assert state["model"][name].shape == value.shape
+    final = load_checkpoint(folder / "parts" / "checkpoints" / "final.pt")["model"]
+    assert all(torch.equal(final[name], state["model"][name]) for name in final)  # of still statistics
+    (folder / "parts" / "checkpoints" / "final.pt").unlink()
+    chosen, read = trained_checkpoint(folder / "parts" / "checkpoints")
+    assert chosen == path and all(torch.equal(final[name], read["model"][name]) for name in final)
 
 
 @pytest.mark.long
