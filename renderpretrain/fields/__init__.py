@@ -15,16 +15,25 @@ from renderpretrain.fields.opacity import (
     laplace_densities,
     occupancy_densities,
 )
-from renderpretrain.fields.samples import FieldAnswer, FieldSamples, NeuSSamples, SurfaceField
+from renderpretrain.fields.samples import (
+    Channel,
+    FieldAnswer,
+    FieldSamples,
+    LinearChannel,
+    NeuSSamples,
+    SurfaceField,
+)
 from renderpretrain.fields.sdf import SDFField
 
 __all__ = [
+    "Channel",
     "ChannelHeads",
     "DensityField",
     "Embeddings",
     "FieldAnswer",
     "FieldSamples",
     "InjectedMLP",
+    "LinearChannel",
     "NeuSOpacity",
     "NeuSSamples",
     "OccupancyField",

@@ -1,5 +1,6 @@
 """Small networks that decode an interpolated feature at a point."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -67,6 +68,43 @@ class InjectedMLP(nn.Module):
         embed, bias, layers = self.weights()
         first = () if embed is None or bias is None else (embed, bias)
         return torch.cat([part.flatten() for part in (*first, *(part for layer in layers for part in layer))])
+
+    def linear_map(self) -> tuple[Float[Tensor, "K I"], Float[Tensor, " K"]]:
+        """Weight and bias of a network without hidden layers, as one map of position and feature.
+
+        Returns:
+            ``(out_channels, position_channels + feature_channels)`` and ``(out_channels,)``. Differentiable.
+
+        Raises:
+            ValueError: If there are hidden layers.
+        """
+        if self.shape.num_blocks:
+            raise ValueError(f"num_blocks: expected 0 of a linear network, got {self.shape.num_blocks}")
+        embed, embed_bias, (layer,) = self.weights()
+        inputs, bias = layer.inject, layer.inject_bias
+        if embed is not None and embed_bias is not None:
+            inputs, bias = torch.cat([embed, inputs], 1), embed_bias + bias
+        return layer.weight @ inputs, layer.weight @ bias + layer.bias
+
+    def operand(self) -> tuple[InjectedShape, Float[Tensor, " K"]]:
+        """Sizes and parameters as operators take them; a linear network is as narrow there as its output.
+
+        The product of its two matrices is computed once, not at every point. Differentiable.
+        """
+        out, position = self.shape.out_channels, self.shape.position_channels
+        if self.shape.num_blocks or self.shape.hidden_channels <= out:
+            return self.shape, self.flat_parameters()
+        weight, bias = self.linear_map()
+        nothing = torch.zeros_like(bias)
+        embed = [weight[:, :position], nothing] if position else []
+        parts = [
+            *embed,
+            weight[:, position:],
+            bias,
+            torch.eye(out, dtype=weight.dtype, device=weight.device),
+            nothing,
+        ]
+        return replace(self.shape, hidden_channels=out), torch.cat([part.flatten() for part in parts])
 
     def forward(
         self, points: Float[Tensor, "*batch D"], features: Float[Tensor, "*batch C"]

@@ -1,11 +1,14 @@
 """What a field shows besides opacity: colour, which depends on the direction, and an embedding."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
+from renderpretrain.fields.samples import LinearChannel
 
 
 class ChannelHeads(nn.Module):
@@ -60,6 +63,25 @@ class ChannelHeads(nn.Module):
         """What there is: ``"rgb"``, ``"semantic"``, in this order."""
         there = {"rgb": self.colour, "semantic": self.semantic}
         return tuple(name for name, network in there.items() if network is not None)
+
+    @property
+    def semantic_is_linear(self) -> bool:
+        """Whether there is an embedding without hidden layers, which can be composited before it is made."""
+        return self.semantic is not None and self.semantic.shape.num_blocks == 0
+
+    def mixed_semantic(
+        self, points: Float[Tensor, "*batch S 3"], known: Sequence[Float[Tensor, "*batch S _"]]
+    ) -> LinearChannel:
+        """The linear embedding of what is known at samples in parts, and of points in units of about 1.
+
+        Raises:
+            ValueError: If the embedding is not linear.
+        """
+        if self.semantic is None:
+            raise ValueError("semantic: expected an embedding without hidden layers, there is none")
+        weight, bias = self.semantic.linear_map()
+        places = () if self.semantic.embed is None else (points,)
+        return LinearChannel((*places, *known), weight, bias)
 
     def forward(
         self,

@@ -1,15 +1,53 @@
 """What a field says about the samples along rays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_alike, check_on_grid, check_shape
 from renderpretrain.geometry import Rays, RaySamples, VoxelGrid
+
+
+@dataclass(frozen=True)
+class LinearChannel:
+    """A channel that is a linear map of values at the samples, which is computed once per ray.
+
+    Compositing is linear: ``sum_i w_i (A x_i + b) = A sum_i w_i x_i + opacity b``. A wide embedding of narrow
+    values, such as PonderV2's of 512 channels, so costs what the narrow values cost.
+
+    Attributes:
+        inputs: The values ``x``, in parts that lie one behind the other.
+        weight: The map ``A``.
+        bias: The vector ``b``.
+    """
+
+    inputs: tuple[Float[Tensor, "*batch S _"], ...]
+    weight: Float[Tensor, "K I"]
+    bias: Float[Tensor, " K"]
+
+    def __post_init__(self) -> None:
+        width = sum(part.shape[-1] for part in self.inputs)
+        check_shape("weight", self.weight, "K I", I=width, K=len(self.bias))
+
+    def at_samples(self) -> Float[Tensor, "*batch S K"]:
+        """The channel at every sample. Differentiable."""
+        return nn.functional.linear(torch.cat(self.inputs, -1), self.weight, self.bias)
+
+    def composite(
+        self, weights: Float[Tensor, "*batch S"], opacity: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch K"]:
+        """The channel of every ray. Differentiable."""
+        mixed = torch.cat([ops.accumulate(weights, part) for part in self.inputs], -1)
+        return nn.functional.linear(mixed, self.weight) + opacity[..., None] * self.bias
+
+
+Channel: TypeAlias = Float[Tensor, "*batch S C"] | LinearChannel
+"""What is composited along rays: values at the samples, or a linear map of such values."""
 
 
 @runtime_checkable
@@ -23,7 +61,7 @@ class FieldAnswer(Protocol):
     """
 
     @property
-    def channels(self) -> dict[str, Float[Tensor, "*batch S C"]]:
+    def channels(self) -> Mapping[str, Channel]:
         """The further values at the samples, by name."""
 
     @property
@@ -67,7 +105,7 @@ class FieldSamples:
     """
 
     alphas: Float[Tensor, "*batch S"]
-    channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
+    channels: Mapping[str, Channel] = field(default_factory=dict)
     sdf: Float[Tensor, "*batch S"] | None = None
     gradients: Float[Tensor, "*batch S 3"] | None = None
 
@@ -95,7 +133,7 @@ class NeuSSamples:
     cosines: Float[Tensor, "*batch S"]
     inv_s: Float[Tensor, ""]
     samples: RaySamples
-    channels: dict[str, Float[Tensor, "*batch S C"]] = field(default_factory=dict)
+    channels: Mapping[str, Channel] = field(default_factory=dict)
 
     def composite(self, samples: RaySamples) -> ops.Composited:
         """Composite by :func:`renderpretrain.ops.neus_render`, with the intervals' middles for ``t``."""

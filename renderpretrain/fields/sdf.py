@@ -1,6 +1,7 @@
 """A signed-distance field with colour and embedding, decoded from a feature volume."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from renderpretrain.fields.encodings import frequency_encoding
 from renderpretrain.fields.heads import ChannelHeads
 from renderpretrain.fields.opacity import NeuSOpacity
 from renderpretrain.fields.samples import (
+    Channel,
     FieldAnswer,
     FieldSamples,
     NeuSSamples,
@@ -121,25 +123,28 @@ class SDFField(nn.Module):
         """The signed distance alone, in metres, without the other channels."""
         check_volume(volume, self.grid, self.channels)
         check_shape("points", points, "B P 3", B=len(volume))
-        shape = ops.FieldShape(self.distance.shape, self.extent)
+        distance, parameters = self.distance.operand()
+        shape = ops.FieldShape(distance, self.extent)
         frame = self.grid.scale, self.grid.offset
-        return ops.sdf_field_infer(volume, points, self.distance.flat_parameters(), *frame, shape)
+        return ops.sdf_field_infer(volume, points, parameters, *frame, shape)
 
     surface = sdf
     """Positive in free space, zero on the surface."""
 
     def _networks(self) -> tuple[ops.FieldShape, Float[Tensor, " K"]]:
-        """Sizes and parameters of all networks."""
-        colour, semantic = self.heads.colour, self.heads.semantic
-        heads, parameters = [], [self.distance.flat_parameters()]
-        if colour is not None:
-            heads.append(ops.FieldHead(colour.shape, directions=True, sigmoid=True))
-            parameters.append(colour.flat_parameters())
-        if semantic is not None:
-            heads.append(ops.FieldHead(semantic.shape))
-            parameters.append(semantic.flat_parameters())
+        """Sizes and parameters of all networks that are asked at every sample."""
+        distance, flat = self.distance.operand()
+        heads, parameters = [], [flat]
+        if self.heads.colour is not None:
+            network, flat = self.heads.colour.operand()
+            heads.append(ops.FieldHead(network, directions=True, sigmoid=True))
+            parameters.append(flat)
+        if self.heads.semantic is not None and not self.heads.semantic_is_linear:
+            network, flat = self.heads.semantic.operand()
+            heads.append(ops.FieldHead(network))
+            parameters.append(flat)
         first = self.channels // 2 if self.split else 0
-        return ops.FieldShape(self.distance.shape, self.extent, first, tuple(heads)), torch.cat(parameters)
+        return ops.FieldShape(distance, self.extent, first, tuple(heads)), torch.cat(parameters)
 
     def forward(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, samples: RaySamples) -> FieldAnswer:
         """The field at the middles of the samples, in float32 whatever the autocast state."""
@@ -152,19 +157,30 @@ class SDFField(nn.Module):
         """Distances, gradients and what the heads say at the points of rays."""
         shape, parameters = self._networks()
         directions = frequency_encoding(rays.directions, self.heads.direction_frequencies)
-        frame = self.grid.scale, self.grid.offset
-        return ops.sdf_field(volume, points, parameters, *frame, shape, directions=directions, valid=valid)
+        frame, linear = (self.grid.scale, self.grid.offset), self.heads.semantic_is_linear
+        wanted = ops.FieldOutputs(gradients=True, geometry=linear, features=linear)
+        inputs = volume, points, parameters, *frame, shape
+        return ops.sdf_field(*inputs, directions=directions, valid=valid, wanted=wanted)
+
+    def _channels(self, found: ops.FieldValues, points: Tensor, size: Sequence[int]) -> dict[str, Channel]:
+        """What the heads said, by name, and the embedding where it is linear and made after compositing."""
+        heads = (said.reshape(*size, -1) for said in found.heads)
+        channels: dict[str, Channel] = dict(zip(self.heads.names, heads, strict=False))
+        if len(channels) < len(self.heads.names):
+            known = points / self.extent, found.features, found.gradients, found.geometry
+            places, *parts = (part.reshape(*size, -1) for part in known if part is not None)
+            channels["semantic"] = self.heads.mixed_semantic(places, parts)
+        return channels
 
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldAnswer:
         points, directions = query_points(rays, samples)
         found = self._values(volume, points, rays, samples.valid.flatten(1))
+        size = samples.valid.shape
+        channels = self._channels(found, points, size)
         gradients = found.gradients
         if gradients is None:
             raise ValueError("gradients: expected those of the distance at every sample, got None")
         cosines = (directions * gradients).sum(-1)
-        size = samples.valid.shape
-        names = self.heads.names
-        channels = {name: said.reshape(*size, -1) for name, said in zip(names, found.heads, strict=True)}
         sdf, gradients = found.sdf.reshape(size), gradients.reshape(*size, 3)
         if isinstance(self.opacity, NeuSOpacity):
             return NeuSSamples(sdf, gradients, cosines.reshape(size), self.opacity.inv_s, samples, channels)

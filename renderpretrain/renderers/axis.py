@@ -68,9 +68,9 @@ def render_axis(
         columns = columns if columns.dtype == torch.float64 else columns.float()
         samples = RaySamples(*(x.expand(columns.shape) for x in (bins.t_starts, bins.t_ends, bins.valid)))
         alphas = torch.where(samples.valid, density_alphas(columns, samples.deltas), 0.0)
-        answer = FieldSamples(alphas, {name: v.permute(0, 3, 4, 2, 1) for name, v in channels.items()})
-        _, depth, opacity, weights = answer.composite(samples)
-        maps = {name: ops.accumulate(weights, v).permute(0, 3, 1, 2) for name, v in answer.channels.items()}
+        _, depth, opacity, weights = FieldSamples(alphas).composite(samples)
+        along = {name: values.permute(0, 3, 4, 2, 1) for name, values in channels.items()}
+        maps = {name: ops.accumulate(weights, v).permute(0, 3, 1, 2) for name, v in along.items()}
     return RenderedMap(depth, opacity, weights.permute(0, 3, 1, 2), maps)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_alike
-from renderpretrain.fields import FieldAnswer
+from renderpretrain.fields import FieldAnswer, LinearChannel
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.samplers import RaySampler
 
@@ -76,11 +76,18 @@ def render(
         samples: Where it was asked.
         background: RGB in [0, 1] that is seen where nothing stops a ray; black by default.
     """
-    for name, values in answer.channels.items():
-        check_alike(**{"samples.valid": samples.valid, f"channels[{name!r}]": values[..., 0]})
+    for name, channel in answer.channels.items():
+        parts = channel.inputs if isinstance(channel, LinearChannel) else (channel,)
+        for part in parts:
+            check_alike(**{"samples.valid": samples.valid, f"channels[{name!r}]": part[..., 0]})
     with torch.autocast(samples.t_starts.device.type, enabled=False):
         _, depth, opacity, weights = answer.composite(samples)
-        channels = {name: ops.accumulate(weights, values) for name, values in answer.channels.items()}
+        channels = {
+            name: channel.composite(weights, opacity)
+            if isinstance(channel, LinearChannel)
+            else ops.accumulate(weights, channel)
+            for name, channel in answer.channels.items()
+        }
         if background is not None and "rgb" in channels:
             color = ops.constant([float(x) for x in background], depth)
             channels["rgb"] = channels["rgb"] + (1 - opacity)[..., None] * color

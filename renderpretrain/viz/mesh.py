@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from renderpretrain.fields import SurfaceField
+from renderpretrain.fields import LinearChannel, SurfaceField
 from renderpretrain.geometry import Rays, RaySamples
 from renderpretrain.renderers import Rendered
 from renderpretrain.viz.ply import Mesh
@@ -97,10 +97,11 @@ def _colors(
     for at, normal in zip(vertices.split(AT_ONCE), normals.split(AT_ONCE), strict=True):
         rays = Rays(at[None].to(volume.device), -normal[None].to(volume.device))
         half = torch.full((*rays.shape, 1), size / 2, device=volume.device)
-        channels = field(volume, rays, RaySamples(-half, half, torch.ones_like(half).bool())).channels
-        if "rgb" not in channels:
+        color = field(volume, rays, RaySamples(-half, half, torch.ones_like(half).bool())).channels.get("rgb")
+        if color is None:
             return None
-        found.append(channels["rgb"][0, :, 0].cpu())
+        color = color.at_samples() if isinstance(color, LinearChannel) else color
+        found.append(color[0, :, 0].cpu())
     return torch.cat(found)
 
 

@@ -5,7 +5,15 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain import Rays, RaySamples, VoxelGrid
-from renderpretrain.fields import DensityField, OccupancyField, SDFField, VolSDFOpacity
+from renderpretrain.fields import (
+    DensityField,
+    InjectedMLP,
+    LinearChannel,
+    OccupancyField,
+    SDFField,
+    VolSDFOpacity,
+)
+from renderpretrain.ops.injected_mlp import injected_layers
 
 GRID = VoxelGrid((-2.0, -2.0, -2.0, 2.0, 2.0, 2.0), (0.5, 0.5, 0.5))
 
@@ -80,7 +88,8 @@ def test_every_parameter_of_the_indoor_field_learns(law):
     volume = torch.randn(2, 8, *GRID.shape, requires_grad=True)
     answer = field(volume, *along_x())
     loss = answer.alphas.sum() + (answer.gradients.norm(dim=-1) - 1).square().sum()
-    (loss + sum(v.square().sum() for v in answer.channels.values())).backward()
+    loss = loss + answer.channels["semantic"].at_samples().square().sum()
+    (loss + answer.channels["rgb"].square().sum()).backward()
     assert volume.grad.any() and all(p.grad.any() for p in field.parameters())
 
 
@@ -91,7 +100,49 @@ def test_the_halves_of_a_split_volume_do_not_meet():
     before, after = (field(v, *along_x()) for v in (volume, other))
     assert_close(before.sdf, after.sdf, rtol=0, atol=0)
     assert_close(before.gradients, after.gradients, rtol=0, atol=0)
-    assert not torch.equal(before.channels["semantic"], after.channels["semantic"])
+    pairs = (answer.channels["semantic"].at_samples() for answer in (before, after))
+    assert not torch.equal(*pairs)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_a_linear_embedding_is_composited_before_it_is_made(positions):
+    """As if its network were asked at every sample: values, and gradients by the network and the volume."""
+    torch.manual_seed(0)
+    sizes = {"hidden_channels": 16, "geometry_channels": 6, "sdf_blocks": 1, "rgb_blocks": 0}
+    field = SDFField(GRID, 8, extent=2.0, semantic_channels=5, positions=positions, **sizes).double()
+    volume = torch.randn(2, 8, *GRID.shape, dtype=torch.float64, requires_grad=True)
+    rays, samples = along_x()
+    points = rays.at(samples.t_mids.double())
+    valid = torch.ones(2, 16, dtype=torch.bool)
+    found = field._values(volume, points[:, 0], rays, valid)
+    mixed = field._channels(found, points[:, 0], (2, 1, 16))["semantic"]
+    known = torch.cat([found.features, found.gradients, found.geometry], -1)
+    asked = field.heads.semantic(points[:, 0] / 2.0, known)[:, None]
+    weights = torch.rand(2, 1, 16, dtype=torch.float64)
+    expected = (weights[..., None] * asked).sum(-2)
+    assert_close(mixed.at_samples(), asked)
+    assert_close(mixed.composite(weights, weights.sum(-1)), expected)
+    inputs = [volume, *field.heads.semantic.parameters()]
+    results = mixed.composite(weights, weights.sum(-1)), expected
+    gradients = [torch.autograd.grad(x.square().sum(), inputs, retain_graph=True) for x in results]
+    assert_close(*gradients)
+
+
+def test_parts_of_a_linear_channel_have_the_width_of_its_map():
+    with pytest.raises(ValueError, match="weight"):
+        LinearChannel((torch.zeros(2, 3), torch.zeros(2, 4)), torch.zeros(5, 8), torch.zeros(5))
+
+
+@pytest.mark.parametrize("position", [0, 3])
+def test_a_linear_network_is_narrow_where_operators_take_it(position):
+    network = InjectedMLP(7, 32, 3, num_blocks=0, position_channels=position).double()
+    shape, flat = network.operand()
+    assert shape.hidden_channels == 3 and flat.shape == (shape.num_parameters,)
+    points, features = torch.randn(9, position, dtype=torch.float64), torch.randn(9, 7, dtype=torch.float64)
+    (narrow,) = injected_layers(shape, shape.unpack(flat), points, features)
+    assert_close(narrow, network(points, features))
+    with pytest.raises(ValueError, match="num_blocks: expected 0"):
+        InjectedMLP(7, 32, 3, num_blocks=1).linear_map()
 
 
 def test_the_gradient_of_a_split_field_equals_finite_differences():
