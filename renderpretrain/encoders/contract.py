@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.checks import check_images
 from renderpretrain.encoders.masked import hide_cells
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
@@ -206,11 +207,11 @@ def _cell_means(
 ) -> Float[Tensor, "B C Z Y X"]:
     """Means of the rows in every cell of ``stride`` voxels, 0 in an empty one."""
     z, y, w = (-(-size // step) for size, step in zip(x.spatial_shape, stride, strict=True))
-    steps = coords.new_tensor((1, *stride))
-    b, i, j, k = (coords // steps).unbind(1)
+    b, i, j, k = (coords // ops.constant((1, *stride), coords)).unbind(1)
     cell = ((b * z + i) * y + j) * w + k
     rows = features.new_zeros(x.batch_size * z * y * w, features.shape[1]).index_add(0, cell, features)
-    counts = torch.bincount(cell, minlength=len(rows)).clamp(min=1)
+    # A count of each cell would ask an accelerator for the largest.
+    counts = cell.new_zeros(len(rows)).index_add(0, cell, torch.ones_like(cell)).clamp(min=1)
     return (rows / counts[:, None]).view(x.batch_size, z, y, w, -1).permute(0, 4, 1, 2, 3)
 
 

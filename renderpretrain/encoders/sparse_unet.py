@@ -23,6 +23,7 @@ from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape, output_grid
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.known_voxels import known_order, remember_voxels
 from renderpretrain.ops.uncompiled import uncompiled
 
 MakeNorm = Callable[[int], nn.Module]
@@ -141,6 +142,8 @@ class SparseUNet(nn.Module):
             raise ValueError(f"domains: expected {x.batch_size} samples, got {len(domains.indices)}")
         z, y, w = covering_shape(x.spatial_shape[::-1], strided_specs(self))
         coords = torch.cat([x.coords[:, :1], x.coords[:, 1:].flip(1)], 1)
+        if known_order(x.coords, (x.batch_size, *x.spatial_shape)) is not None:
+            remember_voxels(coords, (x.batch_size, *x.spatial_shape[::-1]), ordered=False)
         finest = SparseTensor(x.features, coords, (z, y, w), x.batch_size)
         maps = [self.conv_input(finest, domains)]
         for down, blocks in zip(self.down, self.enc, strict=True):

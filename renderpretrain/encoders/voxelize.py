@@ -10,6 +10,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_floating, check_mask, check_shape
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.known_voxels import known_order, remember_voxels
 from renderpretrain.ops.neighbor_search import from_linear_keys
 from renderpretrain.ops.uncompiled import uncompiled
 
@@ -45,7 +46,11 @@ class Voxels:
         features, coords = self.features, self.coords
         if hidden is not None:
             check_mask("hidden", hidden, (len(coords),), coords.device)
-            features, coords = features[~hidden], coords[~hidden]
+            kept = (~hidden).nonzero()[:, 0]  # waits for their number, once for both
+            features, coords = features[kept], coords[kept]
+        shape = len(self.point_to_voxel), *self.grid.shape
+        if coords is not self.coords and known_order(self.coords, shape):
+            remember_voxels(coords, shape, ordered=True)
         return SparseTensor(features, coords, self.grid.shape, len(self.point_to_voxel))
 
 
@@ -85,6 +90,7 @@ def voxelize(
         plan = ops.scatter_plan(rows, len(cells))
     features = ops.voxel_scatter(points.flatten(0, 1), rows, len(cells), reduce="mean", plan=plan)
     coords = from_linear_keys(cells, grid.shape).int()
+    remember_voxels(coords, (batch, *grid.shape), ordered=True)
     return Voxels(features, coords, plan.counts.long(), rows.view(batch, num_points), grid)
 
 

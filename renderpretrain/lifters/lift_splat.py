@@ -94,7 +94,7 @@ class LiftSplat(nn.Module):
         points = frustum_points(cameras, bins.t_mids, size)
         cells = ops.frustum_cells(points, self.grid.shape, self.grid.scale, self.grid.offset)
         cells = torch.where(camera_valid[..., None, None, None], cells, -1)
-        return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels)
+        return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels, trusted=True)
 
     def pool(
         self, features: Float[Tensor, "B N C h w"], plan: ops.LssPlan

@@ -15,6 +15,9 @@ from renderpretrain.checks import (
 )
 from renderpretrain.ops.uncompiled import uncompiled
 
+LONG_LISTS = 2**22
+"""Entries of padded lists from which on it pays to wait for their length."""
+
 
 def patch_candidates(images: Float[Tensor, "M C H W"], patch_size: int) -> Bool[Tensor, "M h w"]:
     """All patches of the images; the patch size divides their height and width.
@@ -126,7 +129,10 @@ def hide_features(
 def voxel_candidates(
     coords: Int[Tensor, "M 4"], batch_size: int
 ) -> tuple[Bool[Tensor, "B L"], Int[Tensor, " M"]]:
-    """The voxels as candidates one by one, in a padded list per sample; on CUDA this waits for its length.
+    """The voxels as candidates one by one, in a padded list per sample.
+
+    Lists are as long as the longest one needs; on CUDA, where to know this the host would wait, as long as
+    all voxels together, unless that is much.
 
     For masks without blocks on fine grids, whose dense volume would be mostly empty. The mask of the voxels
     is ``mask[coords[:, 0], places]``; what a policy must know of them is filled in likewise,
@@ -142,12 +148,15 @@ def voxel_candidates(
     """
     _check_coords(coords)
     batch = coords[:, 0].long()
-    counts = torch.bincount(batch, minlength=batch_size)
+    # A count of each sample's would ask an accelerator for the largest.
+    counts = batch.new_zeros(batch_size).index_add(0, batch, torch.ones_like(batch))
     order = batch.argsort(stable=True)
     starts = (counts.cumsum(0) - counts)[batch[order]]
     places = torch.empty_like(batch)
     places[order] = torch.arange(len(batch), device=batch.device) - starts
-    length = int(counts.max()) if len(batch) else 0
+    length = len(batch)
+    if batch_size > 1 and length and not (batch.is_cuda and length * batch_size < LONG_LISTS):
+        length = int(counts.max())
     return torch.arange(length, device=batch.device) < counts[:, None], places
 
 

@@ -4,7 +4,7 @@ Only on the CPU, where a look costs a few percent of what the kernels do. On CUD
 device, and the kernels there leave out what is out of range.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 import torch
 from torch import Tensor
@@ -55,6 +55,14 @@ def is_known(rows: Tensor, fact: Hashable) -> bool:
     """Whether :func:`remember` was told, and the tensor has not been written to since."""
     facts = getattr(rows, _MARK, None)
     return facts is not None and fact in facts and facts[fact] == count_writes(rows)
+
+
+def known_facts(rows: Tensor) -> Iterator[Hashable]:
+    """All that :func:`remember` was told and that still holds."""
+    writes = count_writes(rows)
+    for fact, then in getattr(rows, _MARK, {}).items():
+        if then == writes:
+            yield fact
 
 
 def count_writes(rows: Tensor) -> int | None:

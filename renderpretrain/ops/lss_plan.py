@@ -100,7 +100,7 @@ def frustum_cells(
 
 
 @uncompiled
-def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
+def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int, *, trusted: bool = False) -> LssPlan:
     """Sort the points of camera frustums by cell.
 
     The plan depends on nothing but the cells, so it may be used again for as long as cameras (intrinsics,
@@ -111,10 +111,12 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
         cells: The cell of every point in [0, num_cells), or -1 to drop it; see :func:`frustum_cells`. Images
             of several batch elements follow each other, their cells too.
         num_cells: Cells in all.
+        trusted: The cells are those of :func:`frustum_cells`, some dropped perhaps: they are not looked at,
+            for which an accelerator's host would wait.
 
     Raises:
-        ValueError: If there are 2^31 points or cells, or a cell is out of range, on every device: a plan is
-            rarely made anew, so that it may wait for the device, which :func:`scatter_plan` may not.
+        ValueError: If there are 2^31 points or cells, or a cell that is not trusted is out of range, on every
+            device.
     """
     check_shape("cells", cells, "N D H W")
     check_integer("cells", cells)
@@ -123,9 +125,10 @@ def lss_plan(cells: Int[Tensor, "N D H W"], num_cells: int) -> LssPlan:
             "cells: expected fewer than 2^31 points and cells, "
             f"got {cells.numel()} points, num_cells={num_cells}"
         )
-    lowest, highest = torch.stack(cells.aminmax()).tolist() if cells.numel() else (-1, -1)
-    if lowest < -1 or highest >= num_cells:
-        raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {lowest} to {highest}")
+    if not trusted and cells.numel():
+        lowest, highest = torch.stack(cells.aminmax()).tolist()
+        if lowest < -1 or highest >= num_cells:
+            raise ValueError(f"cells: expected -1 <= cells < {num_cells}, got {lowest} to {highest}")
     # Points image column by image column, for what is above each other often shares cells. Cells in the order
     # they are met, so that their pixels stay in cache; the dropped points are one more cell, the last.
     cells = cells.permute(0, 2, 3, 1).int().contiguous()

@@ -124,7 +124,7 @@ def scatter_plan(index: Int[Tensor, " P"], num_cells: int) -> ScatterPlan:
     Args:
         index: The cell of each point; a negative one drops the point. One of ``num_cells`` or more is a
             ``ValueError`` on the CPU; elsewhere it drops the point, for this plan is made in every step, and
-            looking would wait for the device (:func:`lss_plan`, made once for many steps, does look).
+            looking would wait for the device.
         num_cells: Number of cells; like the number of points below 2^31 - 1.
     """
     check_shape("index", index, "P")

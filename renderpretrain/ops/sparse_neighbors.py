@@ -7,7 +7,6 @@ with the number of voxels and of the volume's rows along x.
 """
 
 import math
-from collections.abc import Hashable
 from typing import NamedTuple
 
 import torch
@@ -17,8 +16,8 @@ from torch import Tensor
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
 from renderpretrain.ops._native import INT32_LIMIT, has_native, launch
-from renderpretrain.ops._rows import is_known, remember
 from renderpretrain.ops._signatures import Window
+from renderpretrain.ops.known_voxels import known_order, remember_voxels
 from renderpretrain.ops.neighbor_search import (
     Sizes,
     Triple,
@@ -65,7 +64,8 @@ def submanifold_neighbors(
 
     Raises:
         ValueError: If a size is out of range, the volume has 2^63 voxels or an axis of 2^31, or a voxel is
-            outside; to know, this waits for the device.
+            outside; to know, this waits for the device, unless the voxels are those of :func:`voxelize` or
+            of another table.
     """
     _check_submanifold(coords, shape, kernel_size)
     if not has_native(coords.device.type):
@@ -102,8 +102,8 @@ def strided_neighbors(
     if not has_native(coords.device.type):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
     found = torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
-    if not torch.compiler.is_compiling():
-        remember(found[0], _placed(shape[0], *strided_shape(shape[1:], kernel_size, stride, padding)))
+    out_shape = strided_shape(shape[1:], kernel_size, stride, padding)
+    remember_voxels(found[0], (shape[0], *out_shape), ordered=True)
     return StridedNeighbors(*found)
 
 
@@ -166,22 +166,25 @@ def _fits_kernel(shape: Sizes, kernel_size: Sizes, padding: Sizes) -> bool:
 def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | None]:
     """The voxels by position, where the volume's rows begin among them, and the order if it was another."""
     shape = (window.batch, window.in_z, window.in_y, window.in_x)
-    keys, order = linear_keys(coords, shape[1:]), None
-    if not is_known(coords, _placed(*shape)):
-        check_inside(coords, shape)
-        if bool((keys[1:] > keys[:-1]).all()):
-            remember(coords, _placed(*shape))
-        else:
-            keys, order = keys.sort()
-            coords = coords[order]
-            if bool((keys[1:] == keys[:-1]).any()):
-                raise ValueError("coords: expected no voxel twice, got some that occur again")
-    return coords.int().contiguous(), _rows_of(keys, window), order
+    keys, ordered = linear_keys(coords, shape[1:]), known_order(coords, shape)
+    if ordered is None:
+        ordered = _looked_at(coords, keys, shape)
+    if ordered:
+        return coords.int().contiguous(), _rows_of(keys, window), None
+    keys, order = keys.sort()
+    return coords[order].int().contiguous(), _rows_of(keys, window), order
 
 
-def _placed(*shape: int) -> Hashable:
-    """What is remembered of voxels that lie inside a volume, in its order."""
-    return "placed", shape
+def _looked_at(coords: Tensor, keys: Tensor, shape: Volume) -> bool:
+    """Whether voxels are sorted by position; raises a ``ValueError`` if one is outside, or there twice."""
+    check_inside(coords, shape)
+    ordered = bool((keys[1:] > keys[:-1]).all())
+    if not ordered:
+        again = keys.sort().values
+        if bool((again[1:] == again[:-1]).any()):
+            raise ValueError("coords: expected no voxel twice, got some that occur again")
+    remember_voxels(coords, shape, ordered=ordered)
+    return ordered
 
 
 def _rows_of(keys: Tensor, window: Window) -> Tensor:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from variants import VARIANTS, batch_of, build, scenes_for, small
+from variants import VARIANTS, WAITS, batch_of, build, scenes_for, small
 
 from renderpretrain.training import Process, Stepper, build_optimizer
 
@@ -13,9 +13,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
 ]
-
-SPARSE, DENSE = 16, 3
-"""Waits of a step with and without voxels: how many there are, or see a pillar, decides what follows."""
 
 
 def stepper_of(variant, device, precision):
@@ -58,7 +55,7 @@ def waits(stepper, batch):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_host_hardly_waits(variant):
+def test_the_host_waits_for_numbers_of_rows_alone(variant):
     found = waits(stepper_of(variant, "cuda", "bf16"), batch_of(scenes_for(variant)).pin_memory())
-    sparse = any(word in variant for word in ("lidar", "fusion", "ponder")) or variant == "ns-mae"
-    assert sum(found.values()) <= (SPARSE if sparse else DENSE), found
+    # Indexing by a mask is reported twice by some versions of torch.
+    assert len(found) <= WAITS[variant] and sum(found.values()) <= 2 * WAITS[variant], found

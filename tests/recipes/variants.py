@@ -75,6 +75,18 @@ VARIANTS = {
 }
 """What else is changed; the first word is the recipe."""
 
+WAITS = {
+    **dict.fromkeys(("unipad-lidar", "unipad-fusion", "ponder-outdoor", "ponder-indoor"), 3),
+    **dict.fromkeys(("ns-mae", "ns-mae lidar"), 4),
+    **dict.fromkeys(("unipad-camera", "unipad-camera resnet", "ns-mae camera", "uniscene lss"), 0),
+    "uniscene": 3,
+}
+"""How often the host waits for a GPU within a step: for numbers of rows, which decide what follows.
+
+Those are of occupied voxels, of the visible ones among them, and of what each strided convolution makes of
+them; of ``uniscene``, in each of its three moments, of the pillars that a camera sees.
+"""
+
 
 def small(variant, **more):
     """The configuration, with ``more`` changes."""
