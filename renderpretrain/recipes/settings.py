@@ -188,6 +188,11 @@ class OptimizationConfig(Settings):
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="Of a GPU's networks; tf32 for its convolutions alone. Rendering is always fp32."
     )
+    cuda_graph: bool = Field(
+        False,
+        description="Record a GPU's step and replay it, without the host's part; only for recipes without "
+        "voxels, whose steps have one shape.",
+    )
     sync_batch_norm: bool = Field(False, description="Synchronise batch-norm statistics across GPUs.")
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp",
@@ -228,8 +233,8 @@ Listing = Mapping[str, str]
 """From a setting's dotted name to its source."""
 
 OURS = (
-    "accumulate betas sync_batch_norm parallel gradient_norms_every log_every eval_every checkpoint_every "
-    "checkpoint_minutes"
+    "accumulate betas cuda_graph sync_batch_norm parallel gradient_norms_every log_every eval_every "
+    "checkpoint_every checkpoint_minutes"
 )
 """Settings of the optimisation of which no released configuration is known to say anything."""
 

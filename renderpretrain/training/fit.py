@@ -13,11 +13,12 @@ from renderpretrain.runs import RunDescription, RunFolder, describe_objects, new
 from renderpretrain.training.console import progress_report
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import CheckpointClock, stop_signals
-from renderpretrain.training.loop import Stepper, StepRecord, runs_in_bfloat16
+from renderpretrain.training.loop import Stepper, StepRecord
 from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import check_overlap, measure_overlap
 from renderpretrain.training.preflight import without_bad_frames
+from renderpretrain.training.recorded import check_recordable
 from renderpretrain.training.run import Run, RunOptions
 from renderpretrain.training.schedule import build_optimizer
 from renderpretrain.training.sharded import check_sharding, whole
@@ -80,8 +81,8 @@ def fit(
     check_split(dataset, options.holdout)
     check_seed(options.seed)
     check_recipe(recipe, options.holdout)
-    check_sharding(recipe, optimization)
     with process_session(options.device) as process, stop_signals() as request, ExitStack() as held:
+        _check_ways(recipe, optimization, process)
         options, *remarks = _checked(options, folder, process)
         described = _described(recipe, dataset, optimization, options)
         dataset, described = without_bad_frames(recipe, dataset, described, folder, options, process.is_main)
@@ -98,7 +99,7 @@ def fit(
         run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
         order = run.order(run.resume() if options.resume else Progress())
         run.open_folder(order.begun.step)
-        remarks += [_precision(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
+        remarks += [*_ways(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
         for line in filter(None, remarks):
             report(order.begun.step, line)
         stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
@@ -176,11 +177,34 @@ def has_begun(folder: RunFolder, process: Process) -> bool:
     return newest is not None
 
 
+def _check_ways(recipe: nn.Module, optimization: OptimizationConfig, process: Process) -> None:
+    """Raise a ``ValueError`` if steps cannot be computed as is asked."""
+    check_sharding(recipe, optimization)
+    check_recordable(recipe, optimization, process.world_size)
+
+
+def _ways(run: Run) -> tuple[str, ...]:
+    """What is worth a word about how steps are computed."""
+    return _precision(run), _graphs(run)
+
+
 def _precision(run: Run) -> str:
     """What is worth a word about the precision of a run; empty if nothing is."""
-    if run.optimization.precision != "bf16" or runs_in_bfloat16(run.optimization, run.process.device.type):
+    asked, on_cpu = run.optimization.precision, run.process.device.type == "cpu"
+    if asked == "tf32":
+        return "precision: fp32, as ever on a CPU" if on_cpu else "precision: tf32 in convolutions, else fp32"
+    if asked != "bf16" or not on_cpu:
         return ""
     return "precision: fp32 on a CPU, where bfloat16 3D convolutions of torch are not safe"
+
+
+def _graphs(run: Run) -> str:
+    """What is worth a word about recorded steps; empty if nothing is."""
+    if not run.optimization.cuda_graph:
+        return ""
+    if run.process.device.type == "cpu":
+        return "cuda_graph: not on a CPU, whose steps run as ever"
+    return "cuda_graph: steps are recorded for every shape of a batch, the first three of each run as ever"
 
 
 def _other_batch(order: MicroBatches) -> str:

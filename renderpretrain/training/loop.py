@@ -25,6 +25,7 @@ from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
 from renderpretrain.training.metrics import Row
 from renderpretrain.training.order import seed_generators
+from renderpretrain.training.recorded import RecordedPasses
 from renderpretrain.training.schedule import set_step
 from renderpretrain.training.sharded import Sharded, clip_gradients
 from renderpretrain.training.zeros import GRADIENT, GRADIENTS_EVERY, ZeroWatch, gradient_sizes, trained_parts
@@ -113,6 +114,8 @@ class Stepper:
         self.model, self.optimizer, self.optimization = model, optimizer, optimization
         self.process, self.seed, self.request = process, seed, request or StopRequest()
         self.zeros, self.parts = ZeroWatch(), trained_parts(unwrapped(model))
+        graphs = optimization.cuda_graph and process.device.type == "cuda"
+        self.recorded = RecordedPasses(model, self._passes) if graphs else None
         self.finished = time.perf_counter()
 
     def take(self, step: int, batches: Iterator[Batch], *, checkpoint_due: bool = False) -> StepRecord:
@@ -149,8 +152,7 @@ class Stepper:
         Raises:
             ValueError: If the recipe gives anything but scalars by name.
         """
-        parts, device_type = self.optimization.accumulate, self.process.device.type
-        bfloat16 = runs_in_bfloat16(self.optimization, device_type)
+        parts = self.optimization.accumulate
         several = self.model if isinstance(self.model, DistributedDataParallel) else None
         sums: dict[str, Tensor] = {}
         norms: dict[str, Tensor] = {}
@@ -158,19 +160,31 @@ class Stepper:
         for part in range(parts):
             batch = next(batches).to(self.process.device, non_blocking=True)
             last = part == parts - 1
-            exact = exact_convolutions(self.optimization.precision == "fp32")
-            with exact, nullcontext() if several is None or last else several.no_sync():
-                with torch.autocast(device_type, torch.bfloat16, enabled=bfloat16):
-                    terms = check_terms(self.model(batch))
-                    loss = torch.stack([value.float() for value in terms.values()]).sum()
-                if last and self._measures_norms(step):
-                    norms = self._term_gradients(terms)
-                (loss / parts).backward()
+            if last and self._measures_norms(step):
+                terms = self._passes(batch, norms)
+            elif self.recorded is not None:
+                terms = self.recorded(batch)
+            else:
+                with nullcontext() if several is None or last else several.no_sync():
+                    terms = self._passes(batch)
             for name, value in terms.items():
                 share, key = value.detach().float() / parts, f"loss/{name}"
                 sums[key] = sums[key] + share if key in sums else share
             scenes += batch.names
         return Accumulated(sums, norms, scenes)
+
+    def _passes(self, batch: Batch, norms: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Both passes on a batch; ``norms``, where given, takes those of every term's gradient."""
+        device_type = self.process.device.type
+        bfloat16 = runs_in_bfloat16(self.optimization, device_type)
+        with exact_convolutions(self.optimization.precision == "fp32"):
+            with torch.autocast(device_type, torch.bfloat16, enabled=bfloat16):
+                terms = check_terms(self.model(batch))
+                loss = torch.stack([value.float() for value in terms.values()]).sum()
+            if norms is not None:
+                norms.update(self._term_gradients(terms))
+            (loss / self.optimization.accumulate).backward()
+        return terms
 
     def read(self, record: StepRecord) -> StepResult:
         """Wait for what a step measured.

@@ -17,6 +17,7 @@ NEW = {
     *("field.kind", "field.opacity", "fusion", "image.backbone", "losses.balance", "mask.block"),
     *("sampler.kind", "sampler.num_importance", "sampler.sharpness"),
     *("sampler.width", "sampler.share", "sampler.step", "optimization.parallel"),
+    "optimization.cuda_graph",
     *(f"augment.{name}" for name in AUGMENTED),
 }
 """Settings that there were not."""
