@@ -228,16 +228,22 @@ typedef struct rp_field {
 //   distance.out - 1), features (batch, num_points, channels - first_feature), and what the heads say.
 // Where valid (batch, num_points), if not null, is false, nothing is computed and everything is 0. parameters
 // are those of the distance network and of every head. `scratch` has num_scratch numbers: RP_TOO_LARGE if
-// these are too few; rp_sdf_field_scratch_cpu says how many it takes.
+// these are too few; rp_sdf_field_scratch, whose num_scratch is in the host's memory, says how many it takes.
 // Backward: gradients of these results, each of which may be null, to grad_volume, which is added to,
 // grad_points, and grad_directions (batch, num_points, direction_channels), each of which may be null, and to
 // grad_parameters. Where points do not count, nothing is written.
 RP_API int rp_sdf_field_scratch_cpu(int64_t type, void* num_scratch, const rp_field* field, int64_t backward,
                                     int64_t num_threads);
+RP_API int rp_sdf_field_scratch_cuda(int64_t type, void* num_scratch, const rp_field* field, int64_t backward,
+                                     void* stream);
 RP_API int rp_sdf_field_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
                             const void* parameters, const void* directions, const rp_field* field,
                             void* scratch, int64_t num_scratch, void* sdf, void* gradients, void* geometry,
                             void* features, void* head_0, void* head_1, int64_t num_threads);
+RP_API int rp_sdf_field_cuda(int64_t type, const void* points, const bool* valid, const void* volume,
+                             const void* parameters, const void* directions, const rp_field* field,
+                             void* scratch, int64_t num_scratch, void* sdf, void* gradients, void* geometry,
+                             void* features, void* head_0, void* head_1, void* stream);
 RP_API int rp_sdf_field_backward_cpu(int64_t type, const void* points, const bool* valid, const void* volume,
                                      const void* parameters, const void* directions, const rp_field* field,
                                      void* scratch, int64_t num_scratch, const void* grad_sdf,
@@ -245,6 +251,13 @@ RP_API int rp_sdf_field_backward_cpu(int64_t type, const void* points, const boo
                                      const void* grad_features, const void* grad_head_0,
                                      const void* grad_head_1, void* grad_volume, void* grad_points,
                                      void* grad_directions, void* grad_parameters, int64_t num_threads);
+RP_API int rp_sdf_field_backward_cuda(int64_t type, const void* points, const bool* valid, const void* volume,
+                                      const void* parameters, const void* directions, const rp_field* field,
+                                      void* scratch, int64_t num_scratch, const void* grad_sdf,
+                                      const void* grad_gradients, const void* grad_geometry,
+                                      const void* grad_features, const void* grad_head_0,
+                                      const void* grad_head_1, void* grad_volume, void* grad_points,
+                                      void* grad_directions, void* grad_parameters, void* stream);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

@@ -198,16 +198,36 @@ def answer(name: str, first: Tensor, *others: Any) -> bool:
     return code == 0
 
 
+def scratch_size(name: str, like: Tensor, *others: Any) -> int:
+    """How many numbers of working memory a native function asks for on the device of a tensor.
+
+    Args:
+        name: Of the function that says so; its first argument is where it writes the number.
+        like: Of the device and the type of the numbers.
+        others: Its further arguments.
+    """
+    count = ctypes.c_int64()
+    code = _call_on(like, name, ctypes.addressof(count), *others)
+    if code != 0:
+        raise RuntimeError(f"renderpretrain: {name} failed with code {code}")
+    return count.value
+
+
 def _call(name: str, first: Tensor, *others: Any) -> int:
     """The error code of a native function."""
-    functions = _FUNCTIONS.get(first.device.type)
-    if functions is None:  # an operator called by its name, where its Python function takes the reference
-        raise RuntimeError(f"renderpretrain: {name} has no kernel here; {_STATUS[first.device.type].why}")
     if len(_FUNCTIONS) > 1:  # elsewhere there is one kind of memory
         _check_together(name, first, others)
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
-    arguments = (TYPE_CODES[first.dtype], first.data_ptr(), *values)
-    if first.is_cuda:
-        with torch.cuda.device(first.device):
+    return _call_on(first, name, first.data_ptr(), *values)
+
+
+def _call_on(like: Tensor, name: str, *values: Any) -> int:
+    """The error code of a native function for the device and the type of a tensor."""
+    functions = _FUNCTIONS.get(like.device.type)
+    if functions is None:  # an operator called by its name, where its Python function takes the reference
+        raise RuntimeError(f"renderpretrain: {name} has no kernel here; {_STATUS[like.device.type].why}")
+    arguments = (TYPE_CODES[like.dtype], *values)
+    if like.is_cuda:
+        with torch.cuda.device(like.device):
             return int(functions[name](*arguments, torch.cuda.current_stream().cuda_stream))
     return int(functions[name](*arguments, torch.get_num_threads()))

@@ -128,6 +128,9 @@ SIGNATURES = {
     "neus_upsample": "pppnnnndpp",
     "raycast_grid": "pppgpp",
     "resample": "pppnnnpp",
+    "sdf_field": "pppppspnpppppp",
+    "sdf_field_backward": "pppppspnpppppppppp",
+    "sdf_field_scratch": "psn",
     "segment_scan": "ppppnnn",
     "sparse_conv3d": "pppnnnnnpp",
     "sparse_conv3d_backward_kernel": "pppnnnnnnpp",
@@ -148,9 +151,6 @@ CPU_SIGNATURES = {
     "check_rising": "pnnn",
     "check_rows": "pnnn",
     "occupied_cells": "ppnnppppp",
-    "sdf_field": "pppppspnpppppp",
-    "sdf_field_backward": "pppppspnpppppppppp",
-    "sdf_field_scratch": "psn",
     "sort_cells": "pnnppppp",
 }
-"""Signatures that the CPU has alone: elsewhere PyTorch sorts well, and plain PyTorch decodes fields."""
+"""Signatures that the CPU has alone: elsewhere PyTorch sorts well."""

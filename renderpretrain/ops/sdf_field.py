@@ -16,7 +16,7 @@ from renderpretrain.ops._library import (
     register,
     register_gradient,
 )
-from renderpretrain.ops._native import has_native, launch, new_memory
+from renderpretrain.ops._native import has_native, launch, new_memory, scratch_size
 from renderpretrain.ops._signatures import Field, Grid, Head, Mlp
 from renderpretrain.ops.field_shape import MOST_HEADS, FieldOutputs, FieldShape, FieldValues, named_values
 from renderpretrain.ops.grid_sample import (
@@ -26,9 +26,6 @@ from renderpretrain.ops.grid_sample import (
     grid_sample_vjp_reference,
 )
 from renderpretrain.ops.injected_mlp import first_output_gradient, injected_layers
-
-DEVICES = ("cpu",)
-"""Devices that have the kernels; others compose the field of other operators."""
 
 GRADIENTS_ALONE = FieldOutputs()
 
@@ -73,7 +70,8 @@ def sdf_field(  # noqa: PLR0913  a field has a volume, a place for it, and netwo
 
     Returns:
         Values in float32 or float64; differentiable to any order, from the second on without a kernel. Sums
-        over points have a fixed order.
+        over points have a fixed order, on CUDA those in the volume's gradient only under
+        ``torch.use_deterministic_algorithms``, where the field is composed of other operators.
 
     Raises:
         ValueError: If shapes do not fit the networks.
@@ -85,7 +83,8 @@ def sdf_field(  # noqa: PLR0913  a field has a volume, a place for it, and netwo
     volume, points, parameters, *rays = common_float(**named)
     directions = rays[0] if rays else None
     inputs = volume, points, parameters, directions, valid
-    if points.device.type not in DEVICES or not has_native(points.device.type):
+    ordered = points.is_cuda and torch.are_deterministic_algorithms_enabled()
+    if ordered or not has_native(points.device.type):
         found = _composed(
             lambda points: grid_sample(volume, points, scale, offset),
             lambda points, cotangents: grid_sample_vjp(volume, points, cotangents, scale, offset),
@@ -210,10 +209,8 @@ def _native_field(inputs: Sequence[Any], shape: FieldShape) -> Field:
 
 
 def _scratch(field: Field, like: Tensor, *, backward: bool) -> Tensor:
-    """Memory for the tiles of all threads."""
-    count = torch.empty((), dtype=torch.int64)
-    launch("sdf_field_scratch", count, field, int(backward))
-    return new_memory(like, int(count))
+    """Memory for the tiles that are worked on at a time."""
+    return new_memory(like, scratch_size("sdf_field_scratch", like, field, int(backward)))
 
 
 def _channels_last(volume: Tensor) -> Tensor:
@@ -376,7 +373,6 @@ register(
     _fake,
     _TENSORS,
     _check_call,
-    DEVICES,
 )
 register(
     f"sdf_field_backward({_INPUTS}, {', '.join(f'Tensor? {name}' for name in _GRADS)}, {_FRAME},"
@@ -385,7 +381,6 @@ register(
     _fake_backward,
     {**_TENSORS, **_GRADS},
     _check_backward,
-    DEVICES,
 )
 register_gradient("sdf_field", _gradient, _save)
 register_gradient("sdf_field_backward", _second_gradient, _save_backward)

@@ -45,6 +45,13 @@ def lift_for_certain(device):
     return lambda f: function(f, None), (maps,)
 
 
+def field(device):
+    shape = ops.FieldShape(ops.InjectedShape(17, 8, 3, 1))
+    _, (volume, points) = read(device)
+    parameters = torch.randn(shape.num_parameters, device=device) / 4
+    return lambda v, p, w: ops.sdf_field(v, p, w, *FRAME, shape).gradients, (volume, points, parameters)
+
+
 def results(function, leaves):
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     out = function(*leaves)
@@ -52,7 +59,7 @@ def results(function, leaves):
     return out, *torch.autograd.grad(out, leaves, upstream)
 
 
-@pytest.mark.parametrize("case", [read, slope, splat, lift, lift_for_certain])
+@pytest.mark.parametrize("case", [read, slope, splat, lift, lift_for_certain, field])
 def test_the_results_are_those_without_and_the_same_in_every_run(case, device, deterministic):
     function, leaves = case(device)
     expected = results(function, leaves)

@@ -31,6 +31,7 @@ def field(
     heads=2,
     samples=29,
     dtype=torch.float64,
+    device="cpu",
 ):
     """A field, and a volume, points, parameters, directions and marks for it."""
     torch.manual_seed(0)
@@ -48,7 +49,7 @@ def field(
     parameters = torch.randn(shape.num_parameters, dtype=dtype) / hidden**0.5
     directions = torch.randn(2, 5, 5, dtype=dtype)
     valid = torch.rand(2, 5 * samples) < 0.7
-    return shape, (volume, points, parameters, directions, valid)
+    return shape, tuple(x.to(device) for x in (volume, points, parameters, directions, valid))
 
 
 def values_of(operator, shape, inputs):
@@ -64,7 +65,7 @@ def gradients_of(operator, shape, inputs, asked=3):
     leaves = [x.detach().clone().requires_grad_() for x in inputs[:asked]]
     values = values_of(operator, shape, (*leaves, *inputs[asked:]))
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype) for x in values]
+    weights = [torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x) for x in values]
     total = torch.stack([(x * w).sum() for x, w in zip(values, weights, strict=True)]).sum()
     return [x.detach() for x in values], torch.autograd.grad(total, leaves)
 
@@ -85,9 +86,9 @@ SIZES = {
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_values_and_gradients_are_those_of_the_composed_field(sizes):
+def test_values_and_gradients_are_those_of_the_composed_field(sizes, device):
     """In float64, by every input and through the gradient; a softplus is linear from 20 on there."""
-    shape, inputs = field(**sizes)
+    shape, inputs = field(**sizes, device=device)
     found, expected = gradients_of(sdf_field, shape, inputs), gradients_of(sdf_field_reference, shape, inputs)
     # torch's softplus leaves e^-20 = 2e-9 out where its argument is large.
     loose = {"rtol": 1e-7, "atol": 1e-7} if shape.distance.activation == "softplus" else {}
@@ -95,9 +96,9 @@ def test_values_and_gradients_are_those_of_the_composed_field(sizes):
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_float32_is_as_near_to_float64_as_composed(sizes):
+def test_float32_is_as_near_to_float64_as_composed(sizes, device):
     """To 1e-5 of the largest number, or twice as far as plain float32 is, which has as many roundings."""
-    shape, inputs = field(**sizes)
+    shape, inputs = field(**sizes, device=device)
     exact = gradients_of(sdf_field_reference, shape, inputs)
     single = [x.float() if x.is_floating_point() else x for x in inputs]
     composed, fused = (gradients_of(f, shape, single) for f in (sdf_field_reference, sdf_field))
@@ -109,8 +110,8 @@ def test_float32_is_as_near_to_float64_as_composed(sizes):
         assert float((found - right).abs().max()) <= allowed
 
 
-def test_points_that_do_not_count_cost_nothing_and_say_nothing():
-    shape, inputs = field()
+def test_points_that_do_not_count_cost_nothing_and_say_nothing(device):
+    shape, inputs = field(device=device)
     volume, points, parameters, directions, valid = inputs
     poisoned = torch.where(valid[..., None], points, float("nan"))
     values, grads = gradients_of(sdf_field, shape, (volume, poisoned, parameters, directions, valid))
@@ -121,10 +122,10 @@ def test_points_that_do_not_count_cost_nothing_and_say_nothing():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
-def test_a_point_without_a_place_spoils_no_other(bad):
-    shape, (volume, points, parameters, directions, _) = field()
+def test_a_point_without_a_place_spoils_no_other(bad, device):
+    shape, (volume, points, parameters, directions, valid) = field(device=device)
     points[0, 3, 1] = bad
-    valid = torch.ones(points.shape[:2], dtype=torch.bool)
+    valid = torch.ones_like(valid)
     found = values_of(sdf_field, shape, (volume, points, parameters, directions, valid))
     expected = values_of(sdf_field_reference, shape, (volume, points, parameters, directions, valid))
     others = valid.clone()
@@ -145,8 +146,8 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
 
 
 @pytest.mark.parametrize("empty", ["points", "batch"])
-def test_nothing_comes_from_nothing(empty):
-    shape, (volume, points, parameters, _, _) = field(heads=0)
+def test_nothing_comes_from_nothing(empty, device):
+    shape, (volume, points, parameters, _, _) = field(heads=0, device=device)
     if empty == "batch":
         volume, points = volume[:0], points[:0]
     else:
@@ -156,9 +157,9 @@ def test_nothing_comes_from_nothing(empty):
     assert not any(x.any() for x in grads)
 
 
-def test_finite_differences_twice():
+def test_finite_differences_twice(device):
     """Of a smooth field, whose gradients are trained too, and through its own backward pass."""
-    shape, inputs = field(2, 3, 1, 1, activation="silu", heads=1, samples=1)
+    shape, inputs = field(2, 3, 1, 1, activation="silu", heads=1, samples=1, device=device)
     volume, points, parameters, directions, _ = inputs
     inner = points[:1, :5].clamp(0.3, 3.3)  # within cells: on their faces a derivative is one-sided
     leaves = [x.detach().requires_grad_() for x in (volume[:1], inner, parameters)]
@@ -166,19 +167,21 @@ def test_finite_differences_twice():
     def run(*tensors):
         return tuple(values_of(sdf_field, shape, (*tensors, directions[:1], None)))
 
-    assert torch.autograd.gradcheck(run, leaves)
-    assert torch.autograd.gradgradcheck(run, leaves)
+    # On CUDA numbers are added into the volume in any order, and the last bit may differ.
+    nondet_tol = 1e-12 if device.type == "cuda" else 0.0
+    assert torch.autograd.gradcheck(run, leaves, nondet_tol=nondet_tol)
+    assert torch.autograd.gradgradcheck(run, leaves, nondet_tol=nondet_tol)
 
 
-def test_directions_have_a_gradient_too():
-    shape, inputs = field(activation="silu")
+def test_directions_have_a_gradient_too(device):
+    shape, inputs = field(activation="silu", device=device)
     found, expected = (gradients_of(f, shape, inputs, asked=4) for f in (sdf_field, sdf_field_reference))
     assert_close(found, expected)
     assert expected[1][3].any()
 
 
-def test_the_distance_alone_is_that_of_the_field():
-    shape, (volume, points, parameters, _, _) = field(heads=0)
+def test_the_distance_alone_is_that_of_the_field(device):
+    shape, (volume, points, parameters, _, _) = field(heads=0, device=device)
     alone = ops.sdf_field_infer(volume, points, parameters, *FRAME, shape)
     assert_close(alone, sdf_field(volume, points, parameters, *FRAME, shape).sdf, rtol=0, atol=0)
 
@@ -194,11 +197,13 @@ def test_only_the_inputs_are_kept():
     assert sum(kept) == sum(x.numel() for x in inputs)
 
 
-@needs_kernels
-def test_pytorch_finds_the_operators_sound(check_operator):
-    shape, inputs = field(3, 4, 2, 1, activation="silu", heads=1, samples=2, dtype=torch.float32)
+def test_pytorch_finds_the_operators_sound(check_operator, device):
+    if not ops.has_native(device.type):
+        pytest.skip("the kernels were not built")
+    sizes = {"heads": 1, "samples": 2, "dtype": torch.float32, "device": device}
+    shape, inputs = field(3, 4, 2, 1, activation="silu", **sizes)
     batch, count = inputs[4].shape
-    grads = [torch.randn(batch, count, *size) for size in ((), (3,), (2,), (3,), (3,))]
+    grads = [torch.randn(batch, count, *size, device=device) for size in ((), (3,), (2,), (3,), (3,))]
     check_operator("sdf_field", (*inputs, *FRAME, *shape.codes(), [True, True, True]))
     check_operator("sdf_field_backward", (*inputs, *grads, None, *FRAME, *shape.codes(), [True] * 3))
 

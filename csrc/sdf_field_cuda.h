@@ -1,0 +1,415 @@
+// A tile of points of a field on CUDA: what is read for them, what the networks say, and all the way back, as
+// sdf_field_cpu.h has it. A block takes the points of a range, leaves out those that do not count, and works
+// on 64 of the rest at a time.
+#pragma once
+
+#include <algorithm>
+
+#include "grid_sample.h"
+#include "injected_mlp_cuda.h"
+
+namespace renderpretrain {
+
+// Results or their gradients, row by row; null where nobody asks.
+template <typename T>
+struct Results {
+  T *sdf, *gradients, *geometry, *features, *heads[RP_MOST_HEADS];
+};
+
+// Gradients that a way back gives; the first three may be null.
+template <typename T>
+struct Grads {
+  T *volume, *points, *directions, *parameters;
+};
+
+// What a block has in shared memory beside rows of its tile.
+template <typename T>
+struct Board {
+  int64_t waiting[kTile + kTileThreads];  // points that count, the tile's first
+  int64_t voxel[kCorners][kTile];         // in the whole batch, or -1
+  T weight[kCorners][kTile], slant[kCorners][kTile], upper[3][kTile];
+  int counts[kTileWarps];
+  alignas(16) T staged[kStaged];
+};
+
+// Rows that fit beside it into what a block gets without asking.
+template <typename T>
+constexpr int kSharedRows = static_cast<int>((47 * 1024 - sizeof(Board<T>)) / (kRow * sizeof(T)));
+
+// Where a tile's rows are.
+struct Plan {
+  Rows work, more, position, values, gradients, rays;
+  Rows grad_values, grad_gradients, grad_rays, by_points;
+  MlpPlan distance, heads[RP_MOST_HEADS];
+  int scratch;  // numbers of a block
+
+  Plan(const rp_field& field, bool slopes, bool backward, int shared_rows) {
+    Planner planner{shared_rows};
+    int64_t widest = field.distance.hidden;
+    for (int h = 0; h < field.num_heads; ++h) widest = std::max(widest, field.heads[h].mlp.hidden);
+    work = planner.rows(widest);
+    more = planner.rows(backward ? widest : 0);
+    position = planner.rows(3);
+    gradients = planner.rows(3);
+    values = planner.rows(field.grid.channels);
+    rays = planner.rows(field.direction_channels);
+    if (backward) {
+      grad_values = planner.rows(field.grid.channels);
+      grad_gradients = planner.rows(3);
+      grad_rays = planner.rows(field.direction_channels);
+      by_points = planner.rows(3);
+    }
+    distance = MlpPlan(field.distance, slopes, backward, &planner);
+    for (int h = 0; h < field.num_heads; ++h) {
+      heads[h] = MlpPlan(field.heads[h].mlp, false, backward, &planner);
+    }
+    scratch = planner.scratch_used;
+  }
+};
+
+template <typename T>
+struct Field {
+  rp_field sizes;
+  Grid<T> grid;
+  Plan plan;
+  bool slopes;
+  int64_t num_points, range, num_parameters;  // of the whole batch, of a block
+  const T *points, *volume, *parameters, *directions;
+  const bool* valid;
+  T* scratch;
+
+  int64_t num_blocks() const { return (num_points + range - 1) / range; }
+};
+
+template <typename T>
+class FieldTile {
+ public:
+  __device__ FieldTile(const Field<T>& field, Board<T>* board, T* shared)
+      : field(field),
+        plan(field.plan),
+        board(board),
+        memory{shared, field.scratch + blockIdx.x * static_cast<int64_t>(plan.scratch)},
+        work(memory(plan.work)),
+        position(memory(plan.position)),
+        values(memory(plan.values)),
+        gradients(memory(plan.gradients)),
+        channels(static_cast<int>(field.grid.channels)),
+        read_channels(static_cast<int>(field.sizes.distance_channels)),
+        first_feature(static_cast<int>(field.sizes.first_feature)),
+        ray_channels(static_cast<int>(field.sizes.direction_channels)),
+        num_geometry(static_cast<int>(field.sizes.distance.out) - 1),
+        extent(static_cast<T>(field.sizes.extent)) {}
+
+  // Takes the next points that count from [*next, end); false if there is none. The others become zero.
+  __device__ bool choose(int64_t* next, int64_t end, const Results<T>* zeros) {
+    drop_tile();
+    while (num_waiting < kTile && *next < end) {
+      const int64_t index = *next + threadIdx.x;
+      const int counts = index < end && (field.valid == nullptr || field.valid[index]);
+      const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, up_to = sum_up_to(counts, lane);
+      if (lane == kWarp - 1) board->counts[warp] = up_to;
+      __syncthreads();
+      int before = num_waiting + up_to - counts, all = 0;
+      for (int w = 0; w < kTileWarps; ++w) {
+        if (w < warp) before += board->counts[w];
+        all += board->counts[w];
+      }
+      if (counts) board->waiting[before] = index;
+      if (zeros && field.valid) clear(*zeros, *next, end);
+      num_waiting += all;
+      *next += kTileThreads;
+      __syncthreads();
+    }
+    count = at_most(num_waiting, kTile);
+    return count > 0;
+  }
+
+  __device__ void forward() {
+    locate();
+    read();
+    TileMlp<T> distance = network(plan.distance, field.parameters);
+    const Piece<T> input{read_channels, values, nullptr};
+    distance.forward(position, &input, 1);
+    if (field.slopes) {
+      distance.differentiate();
+      differentiate();
+    }
+    if (field.sizes.num_heads > 0) read_directions();
+    const T* parameters = field.parameters + plan.distance.shape.size();
+    for (int h = 0; h < field.sizes.num_heads; ++h) {
+      Piece<T> pieces[4];
+      const int num_pieces = head_input(h, false, pieces);
+      network(plan.heads[h], parameters).forward(position, pieces, num_pieces);
+      parameters += plan.heads[h].shape.size();
+      T* const out = memory(plan.heads[h].out);
+      if (field.sizes.heads[h].sigmoid) for_rows(head_width(h), [=](int i) { out[i] = sigmoid(out[i]); });
+    }
+  }
+
+  __device__ void write(const Results<T>& to) const {
+    const T* const out = memory(plan.distance.out);
+    for_points(count, to.sdf ? 1 : 0, [=](int j, int) { to.sdf[board->waiting[j]] = out[j] * extent; });
+    put(gradients, 3, to.gradients);
+    put(out + kRow, num_geometry, to.geometry);
+    put(values + first_feature * kRow, channels - first_feature, to.features);
+    for (int h = 0; h < field.sizes.num_heads; ++h)
+      put(memory(plan.heads[h].out), head_width(h), to.heads[h]);
+  }
+
+  // After forward; `sums` are the block's own for the parameters.
+  __device__ void backward(const Results<T>& from, const Grads<T>& to, T* sums) {
+    take_gradients(from);
+    const T* parameters = field.parameters + plan.distance.shape.size();
+    T* head_sums = sums + plan.distance.shape.size();
+    for (int h = 0; h < field.sizes.num_heads; ++h) {
+      const MlpPlan& head = plan.heads[h];
+      if (from.heads[h]) {
+        take_head(h, from.heads[h]);
+        Piece<T> pieces[4];
+        const int num_pieces = head_input(h, to.directions != nullptr, pieces);
+        network(head, parameters).backward(position, pieces, num_pieces, false, head_sums);
+      } else {
+        fill(memory(head.grad_position), static_cast<int>(head.shape.position));
+      }
+      parameters += head.shape.size();
+      head_sums += head.shape.size();
+    }
+    put(memory(plan.grad_rays), ray_channels, to.directions);
+    TileMlp<T> distance = network(plan.distance, field.parameters);
+    if (field.slopes) {
+      read_slants();
+      distance.differentiate_backward(memory(plan.grad_gradients), sums);
+    }
+    const Piece<T> input{read_channels, values, memory(plan.grad_values)};
+    distance.backward(position, &input, 1, field.slopes, sums);
+    if (to.points) add_point_gradients(to.points);
+    if (to.volume) add_to_volume(to.volume);
+  }
+
+ private:
+  const Field<T>& field;
+  const Plan& plan;
+  Board<T>* const board;
+  const Memory<T> memory;
+  T *work, *position, *values, *gradients;
+  int channels, read_channels, first_feature, ray_channels, num_geometry;
+  T extent;
+  int count = 0, num_waiting = 0;
+
+  __device__ TileMlp<T> network(const MlpPlan& mlp, const T* parameters) const {
+    return TileMlp<T>(mlp, memory, parameters, work, memory(plan.more), board->staged);
+  }
+
+  __device__ int head_width(int h) const { return static_cast<int>(plan.heads[h].shape.out); }
+
+  __device__ int head_input(int h, bool turned, Piece<T>* pieces) const {
+    int n = 0;
+    if (field.sizes.heads[h].directions) {
+      pieces[n++] = {ray_channels, memory(plan.rays), turned ? memory(plan.grad_rays) : nullptr};
+    }
+    pieces[n++] = {channels - first_feature, values + first_feature * kRow,
+                   memory(plan.grad_values, first_feature)};
+    pieces[n++] = {3, gradients, memory(plan.grad_gradients)};
+    pieces[n++] = {num_geometry, memory(plan.distance.out, 1), memory(plan.distance.grad_out, 1)};
+    return n;
+  }
+
+  // Points behind the tile that was worked on come first.
+  __device__ void drop_tile() {
+    num_waiting -= count;
+    const bool moves = static_cast<int>(threadIdx.x) < num_waiting;
+    const int64_t kept = moves ? board->waiting[count + threadIdx.x] : 0;
+    __syncthreads();
+    if (moves) board->waiting[threadIdx.x] = kept;
+    count = 0;
+    __syncthreads();
+  }
+
+  __device__ void locate() {
+    for (int j = threadIdx.x; j < kTile; j += kTileThreads) {
+      const T* const point = field.points + 3 * (j < count ? board->waiting[j] : 0);
+      Cell<T> cell{};
+      const bool meets = j < count && renderpretrain::locate(field.grid, point, &cell);
+      const int64_t first =
+          j < count ? board->waiting[j] / field.grid.num_points * field.grid.num_voxels() : 0;
+      for (int axis = 0; axis < 3; ++axis) {
+        position[axis * kRow + j] = j < count ? point[axis] * (1 / extent) : T(0);
+        board->upper[axis][j] = cell.share[axis][1];
+      }
+      for (int k = 0; k < kCorners; ++k) {
+        const int64_t voxel = meets ? voxel_of(field.grid, cell, k) : -1;
+        board->voxel[k][j] = voxel < 0 ? -1 : first + voxel;
+        board->weight[k][j] = weight_of<T, T>(field.grid, cell, nullptr, k);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ Cell<T> cell_of(int j) const {
+    Cell<T> cell;
+    for (int axis = 0; axis < 3; ++axis) {
+      cell.share[axis][1] = board->upper[axis][j];
+      cell.share[axis][0] = 1 - cell.share[axis][1];
+    }
+    return cell;
+  }
+
+  // rows (channels) = sum_k weight_k * volume_k.
+  __device__ void gather(int width, const T (*weight)[kTile], T* rows) const {
+    for_points(kTile, width, [=](int j, int c) {
+      T total = 0;
+      for (int k = 0; k < kCorners; ++k) {
+        const int64_t voxel = board->voxel[k][j];
+        if (voxel >= 0) total = fma(weight[k][j], field.volume[voxel * channels + c], total);
+      }
+      rows[c * kRow + j] = total;
+    });
+    __syncthreads();
+  }
+
+  __device__ void read() const { gather(channels, board->weight, values); }
+
+  // grad_to_input: how fast what is read changes along the gradient of the gradients.
+  __device__ void read_slants() const {
+    const T* const grad = memory(plan.grad_gradients);
+    for (int i = threadIdx.x; i < kTile * kCorners; i += kTileThreads) {
+      const int j = i % kTile, k = i / kTile;
+      const T along[3] = {extent * grad[j], extent * grad[kRow + j], extent * grad[2 * kRow + j]};
+      board->slant[k][j] = weight_of(field.grid, cell_of(j), along, k);
+    }
+    __syncthreads();
+    gather(read_channels, board->slant, memory(plan.distance.grad_to_input));
+  }
+
+  __device__ void read_directions() const {
+    T* const rows = memory(plan.rays);
+    for_points(kTile, ray_channels, [=](int j, int c) {
+      const int64_t ray = j < count ? board->waiting[j] / field.sizes.num_samples : 0;
+      rows[c * kRow + j] = j < count ? field.directions[ray * ray_channels + c] : T(0);
+    });
+    __syncthreads();
+  }
+
+  // Calls put(point, axis, sum_k dw_k/dpoint <volume_k, other>), or, with `along` (three rows), for the
+  // derivative of the weights along it.
+  template <typename Put>
+  __device__ void add_slopes(int width, const T* other, const T* along, Put put) const {
+    for (int j = threadIdx.x / kNear; j < kTile; j += kTileThreads / kNear) {
+      T product[kCorners] = {};
+      for (int c = threadIdx.x % kNear; c < width; c += kNear) {
+        const T number = other[c * kRow + j];
+        for (int k = 0; k < kCorners; ++k) {
+          const int64_t voxel = board->voxel[k][j];
+          if (voxel >= 0) product[k] = fma(number, field.volume[voxel * channels + c], product[k]);
+        }
+      }
+      const Cell<T> cell = cell_of(j);
+      T direction[3] = {}, sums[3] = {};
+      for (int axis = 0; along && axis < 3; ++axis) direction[axis] = extent * along[axis * kRow + j];
+      for (int k = 0; k < kCorners; ++k) {
+        T slope[3];
+        slope_of(field.grid, cell, along ? direction : nullptr, k, slope);
+        for (int axis = 0; axis < 3; ++axis) sums[axis] = fma(slope[axis], product[k], sums[axis]);
+      }
+      for (int axis = 0; axis < 3; ++axis) {
+        const T total = sum_of_lanes<kNear>(sums[axis]);
+        if (threadIdx.x % kNear == 0) put(j, axis, total);
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ void differentiate() const {
+    const T* const direct = field.sizes.distance.position ? memory(plan.distance.to_position) : nullptr;
+    add_slopes(read_channels, memory(plan.distance.to_input), nullptr, [=](int j, int axis, T sum) {
+      gradients[axis * kRow + j] = fma(extent, sum, direct ? direct[axis * kRow + j] : T(0));
+    });
+  }
+
+  __device__ void fill(T* rows, int width) const {
+    for_rows(width, [=](int i) { rows[i] = 0; });
+  }
+
+  // Rows of the tile from those of all points, zeros from none, and back.
+  __device__ void take(const T* from, int width, T* rows) const {
+    for_points(kTile, width, [=](int j, int c) {
+      rows[c * kRow + j] = from && j < count ? from[board->waiting[j] * width + c] : T(0);
+    });
+    __syncthreads();
+  }
+
+  __device__ void put(const T* rows, int width, T* to) const {
+    for_points(count, to ? width : 0,
+               [=](int j, int c) { to[board->waiting[j] * width + c] = rows[c * kRow + j]; });
+  }
+
+  __device__ void take_gradients(const Results<T>& from) const {
+    T* const out = memory(plan.distance.grad_out);
+    for_points(kTile, 1, [=](int j, int) {
+      out[j] = from.sdf && j < count ? from.sdf[board->waiting[j]] * extent : T(0);
+    });
+    take(from.geometry, num_geometry, out + kRow);
+    take(from.gradients, 3, memory(plan.grad_gradients));
+    fill(memory(plan.grad_values), first_feature);
+    take(from.features, channels - first_feature, memory(plan.grad_values, first_feature));
+    fill(memory(plan.grad_rays), ray_channels);
+  }
+
+  __device__ void take_head(int h, const T* from) const {
+    T* const grad = memory(plan.heads[h].grad_out);
+    take(from, head_width(h), grad);
+    const T* const out = memory(plan.heads[h].out);
+    if (field.sizes.heads[h].sigmoid)
+      for_rows(head_width(h), [=](int i) { grad[i] *= out[i] * (1 - out[i]); });
+  }
+
+  // Of candidates from `next` on, what does not count.
+  __device__ void clear(const Results<T>& to, int64_t next, int64_t end) const {
+    const int some = static_cast<int>(end - next < kTileThreads ? end - next : kTileThreads);
+    const auto zeros = [=](int width, T* rows) {
+      for_points(some, rows ? width : 0, [=](int j, int c) {
+        if (!field.valid[next + j]) rows[(next + j) * width + c] = 0;
+      });
+    };
+    zeros(1, to.sdf);
+    zeros(3, to.gradients);
+    zeros(num_geometry, to.geometry);
+    zeros(channels - first_feature, to.features);
+    for (int h = 0; h < field.sizes.num_heads; ++h) zeros(head_width(h), to.heads[h]);
+  }
+
+  __device__ void add_point_gradients(T* to) const {
+    T* const sums = memory(plan.by_points);
+    const T share = 1 / extent;
+    add_slopes(channels, memory(plan.grad_values), nullptr,
+               [=](int j, int axis, T sum) { sums[axis * kRow + j] = sum; });
+    if (field.slopes) {
+      add_slopes(read_channels, memory(plan.distance.to_input), memory(plan.grad_gradients),
+                 [=](int j, int axis, T sum) { sums[axis * kRow + j] += sum; });
+    }
+    const auto add = [=](const MlpPlan& mlp) {
+      const T* const grad = memory(mlp.grad_position);
+      if (mlp.shape.position) for_rows(3, [=](int i) { sums[i] = fma(share, grad[i], sums[i]); });
+    };
+    add(plan.distance);
+    for (int h = 0; h < field.sizes.num_heads; ++h) add(plan.heads[h]);
+    put(sums, 3, to);
+  }
+
+  __device__ void add_to_volume(T* to) const {
+    const T *const grad = memory(plan.grad_values), *const input = memory(plan.distance.to_input);
+    for_points(count, channels, [=](int j, int c) {
+      const T number = grad[c * kRow + j];
+      const T other = field.slopes && c < read_channels ? input[c * kRow + j] : T(0);
+      for (int k = 0; k < kCorners; ++k) {
+        const int64_t voxel = board->voxel[k][j];
+        if (voxel < 0) continue;
+        T sum = board->weight[k][j] * number;
+        if (field.slopes) sum = fma(board->slant[k][j], other, sum);
+        atomicAdd(to + voxel * channels + c, sum);
+      }
+    });
+  }
+};
+
+}  // namespace renderpretrain
