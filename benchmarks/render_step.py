@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from renderpretrain import Rays, RaySamples, VoxelGrid, losses, ops
-from renderpretrain.fields import SDFField
+from renderpretrain.fields import InjectedMLP, SDFField
 from renderpretrain.ops.injected_mlp import first_output_gradient, injected_layers
 from renderpretrain.renderers import VolumeRenderer
 from renderpretrain.samplers import NeuSImportance
@@ -33,6 +33,23 @@ TOLERANCE = 1e-2
 networks' softplus(100 x) and the importance pass make 1e-3 of that; the field's own tests are sharper."""
 
 
+def _plain(network: InjectedMLP, places: Tensor, inputs: Tensor) -> Tensor:
+    """A network by PyTorch's matrix products."""
+    return injected_layers(network.shape, network.weights(), places, inputs)[-1]
+
+
+def _heads(field: SDFField, points: Tensor, rays: Rays, known: Tensor) -> tuple[Tensor, ...]:
+    """Colour and embedding at every point, as the published code computes them."""
+    colour, semantic, places = field.heads.colour, field.heads.semantic, points / field.extent
+    directions = rays.directions.repeat_interleave(points.shape[1] // rays.shape[1], 1)
+    found = []
+    if colour is not None:
+        found.append(torch.sigmoid(_plain(colour, places, torch.cat([directions, known], -1))))
+    if semantic is not None:
+        found.append(_plain(semantic, places, known))
+    return tuple(found)
+
+
 class Automatic(SDFField):
     """The field as the published code computes it; ``read(volume, points)`` interpolates."""
 
@@ -41,23 +58,19 @@ class Automatic(SDFField):
     def sdf(self, volume: Tensor, points: Tensor) -> Tensor:
         """The distance in metres."""
         read = type(self).read(self.grid, volume, points)[..., : self.distance.shape.in_channels]
-        return self.distance(points / self.extent, read)[..., 0] * self.extent
+        return _plain(self.distance, points / self.extent, read)[..., 0] * self.extent
 
     def _values(self, volume: Tensor, points: Tensor, rays: Rays, valid: Tensor) -> ops.FieldValues:
         trained = torch.is_grad_enabled()
         with torch.enable_grad():
             points = points.detach().requires_grad_()
             read = type(self).read(self.grid, volume, points)
-            out = self.distance(points / self.extent, read[..., : self.distance.shape.in_channels])
+            out = _plain(self.distance, points / self.extent, read[..., : self.distance.shape.in_channels])
             sdf = out[..., 0] * self.extent
             (normals,) = torch.autograd.grad(sdf.sum(), points, create_graph=trained)
         features = read[..., self.channels // 2 if self.split else 0 :]
-        samples = points.shape[1] // rays.shape[1]
-        directions = rays.directions.repeat_interleave(samples, 1)
-        channels = self.heads(
-            points / self.extent, directions, torch.cat([features, normals, out[..., 1:]], -1)
-        )
-        return ops.FieldValues(sdf, normals, None, None, tuple(channels.values()))
+        known = torch.cat([features, normals, out[..., 1:]], -1)
+        return ops.FieldValues(sdf, normals, None, None, _heads(self, points, rays, known))
 
 
 def _native(grid: VoxelGrid, volume: Tensor, points: Tensor) -> Tensor:
@@ -102,9 +115,8 @@ class Operators(SDFField):
         out = outputs[-1]
         features = read[..., self.channels // 2 if self.split else 0 :]
         known = torch.cat([features, normals, out[..., 1:]], -1)
-        directions = rays.directions.repeat_interleave(points.shape[1] // rays.shape[1], 1)
-        channels = self.heads(points / self.extent, directions, known)
-        return ops.FieldValues(out[..., 0] * self.extent, normals, None, None, tuple(channels.values()))
+        heads = _heads(self, points, rays, known)
+        return ops.FieldValues(out[..., 0] * self.extent, normals, None, None, heads)
 
 
 SIDES = {"": SDFField, "torch": Native, "gathers": Gathers, "operators": Operators}

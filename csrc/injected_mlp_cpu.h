@@ -7,23 +7,9 @@
 #pragma once
 
 #include "injected_mlp.h"
-#include "tile_cpu.h"
+#include "tile_points_cpu.h"
 
 namespace renderpretrain {
-
-// Takes parts of one array, or counts what they need where there is none.
-template <typename T>
-struct Arena {
-  T* base;
-  int64_t used = 0;
-
-  T* rows(int64_t count) { return numbers(count * kTile); }
-  T* numbers(int64_t count) {
-    T* const part = base ? base + used : nullptr;
-    used += (count + kLanes - 1) / kLanes * kLanes;
-    return part;
-  }
-};
 
 // Some of a network's inputs: as rows of a tile, point by point (kTile rows of `stride` numbers), and what is
 // added to their gradients, unless null.
@@ -34,8 +20,6 @@ struct Piece {
   int64_t stride;
   T* grads;
 };
-
-constexpr int64_t padded(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 template <typename T>
 class TileMlp {
@@ -118,7 +102,7 @@ class TileMlp {
     product<true>(shape.position, hidden, parameters, shape.position, t, to_position);
   }
 
-  // From gradients by to_input and to_position (rows, and point by point in rows of kLanes) to those by the
+  // From gradients by to_input and to_position (rows, and point by point in padded ones) to those by the
   // parameters, and to what `backward` adds to those by z.
   void differentiate_backward(const T* parameters, const T* by_position, const T* by_position_points,
                               T* grads) {
@@ -126,8 +110,8 @@ class TileMlp {
     clear_rows(hidden, work);
     if (shape.position) {
       product<false>(hidden, shape.position, parameters, shape.position, by_position, work);
-      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, kLanes, grads,
-               shape.position);
+      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, padded(shape.position),
+               grads, shape.position);
     }
     for (int64_t l = 0; l <= last; ++l) {
       product<false>(hidden, shape.in, parameters + shape.inject(l), shape.in, grad_to_input, work);
@@ -173,7 +157,8 @@ class TileMlp {
     }
     if (shape.position == 0) return;
     add_row_sums(work, hidden, grads + shape.embed_bias());
-    multiply(hidden, shape.position, kTile, {work, kTile, 1}, position_points, kLanes, grads, shape.position);
+    multiply(hidden, shape.position, kTile, {work, kTile, 1}, position_points, padded(shape.position), grads,
+             shape.position);
     clear_rows(shape.position, grad_position);
     product<true>(shape.position, hidden, parameters, shape.position, work, grad_position);
   }

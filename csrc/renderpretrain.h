@@ -196,9 +196,9 @@ RP_API int rp_grid_sample_backward_cuda(int64_t type, const void* points, const 
                                         const rp_grid* grid, void* values, void* grad_volume, void* slopes,
                                         void* stream);
 
-// A small network whose input is added before every one of its blocks + 1 layers (fields/decoder.py): whether
-// it sees the position (3) or not (0), widths, and the softplus' beta. Its parameters lie one behind the
-// other as injected_mlp.h says.
+// A small network whose input is added before every one of its blocks + 1 layers (fields/decoder.py): the
+// width of the position that it sees (0 for none), its other widths, and the softplus' beta. Its parameters
+// lie one behind the other as injected_mlp.h says.
 typedef struct rp_mlp {
   int64_t position, in, hidden, out, blocks, activation;
   double beta;
@@ -258,6 +258,35 @@ RP_API int rp_sdf_field_backward_cuda(int64_t type, const void* points, const bo
                                       const void* grad_features, const void* grad_head_0,
                                       const void* grad_head_1, void* grad_volume, void* grad_points,
                                       void* grad_directions, void* grad_parameters, void* stream);
+
+// What a network reads at num_points points: arrays input_i (num_points / samples[i], channels[i]), one row
+// for each run of samples[i] points, whose channels lie one behind the other in its input. `sigmoid` is what
+// becomes of its output.
+#define RP_MOST_INPUTS 4
+typedef struct rp_mlp_inputs {
+  int64_t num_points, num_inputs, sigmoid;
+  int64_t channels[RP_MOST_INPUTS], samples[RP_MOST_INPUTS];
+  rp_mlp mlp;
+} rp_mlp_inputs;
+
+// fused_mlp: out (num_points, mlp.out) from positions (num_points, mlp.position), null where the network sees
+// none, and the inputs. Where valid (num_points), if not null, is false, nothing is computed and it is 0.
+// `scratch` as for sdf_field.
+// Backward: grad_positions (num_points, mlp.position) and grad_input_i (num_points, channels[i]), each of
+// which may be null, and grad_parameters. Where points do not count, nothing is written.
+RP_API int rp_fused_mlp_scratch_cpu(int64_t type, void* num_scratch, const rp_mlp_inputs* sizes,
+                                    int64_t backward, int64_t num_threads);
+RP_API int rp_fused_mlp_cpu(int64_t type, const void* parameters, const void* positions, const bool* valid,
+                            const void* input_0, const void* input_1, const void* input_2,
+                            const void* input_3, const rp_mlp_inputs* sizes, void* scratch,
+                            int64_t num_scratch, void* out, int64_t num_threads);
+RP_API int rp_fused_mlp_backward_cpu(int64_t type, const void* parameters, const void* positions,
+                                     const bool* valid, const void* input_0, const void* input_1,
+                                     const void* input_2, const void* input_3, const rp_mlp_inputs* sizes,
+                                     void* scratch, int64_t num_scratch, const void* grad_out,
+                                     void* grad_positions, void* grad_input_0, void* grad_input_1,
+                                     void* grad_input_2, void* grad_input_3, void* grad_parameters,
+                                     int64_t num_threads);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

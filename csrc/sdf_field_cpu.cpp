@@ -2,9 +2,6 @@
 // reverse them, so that nothing but the results is ever stored. Ranges of points belong to fixed groups, each
 // with its own sums for the parameters, and what goes into the volume is put aside and added in the order of
 // the points: results do not depend on the number of threads.
-#include <atomic>
-
-#include "common/parallel.h"
 #include "sdf_field_cpu.h"
 
 using namespace renderpretrain;
@@ -55,20 +52,6 @@ int64_t tile_numbers(const Field<T>& field, bool slopes) {
   return count.used;
 }
 
-// Calls body(tile, item) for every item on `workers` threads, each with a tile of its own.
-template <typename T, typename Body>
-void share_out(const Field<T>& field, bool slopes, int64_t items, int64_t workers, T* scratch, Body&& body) {
-  const int64_t numbers = tile_numbers(field, slopes);
-  std::atomic<int64_t> next{0};
-  parallel_for(workers, 1, workers, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) {
-      Arena<T> arena{scratch + worker * numbers};
-      Tile<T> tile(field, slopes, &arena);
-      for (int64_t item = next++; item < items; item = next++) body(tile, item);
-    }
-  });
-}
-
 template <typename T>
 int64_t aside_numbers(const Field<T>& field) {
   Arena<T> count{nullptr};
@@ -86,7 +69,9 @@ int64_t scratch_numbers(const Field<T>& field, bool backward, int64_t workers) {
 template <typename T>
 void run_forward(const Field<T>& field, const Results<T>& to, T* scratch, int64_t workers) {
   const bool slopes = to.gradients || field.sizes.num_heads > 0;
-  share_out(field, slopes, field.num_ranges(), workers, scratch, [&](Tile<T>& tile, int64_t range) {
+  const auto make = [&](Arena<T>* arena) { return Tile<T>(field, slopes, arena); };
+  const int64_t numbers = tile_numbers(field, slopes);
+  share_out(field.num_ranges(), workers, numbers, scratch, make, [&](Tile<T>& tile, int64_t range) {
     int64_t next = range % field.ranges * kRange;
     const int64_t end = std::min(next + kRange, field.grid.num_points);
     while (tile.choose(range / field.ranges, &next, end, &to)) {
@@ -107,11 +92,13 @@ void run_backward(const Field<T>& field, const Results<T>& from, T* scratch, int
   T* const sums = arena.numbers(kGroups * width);
   T* const tiles = arena.numbers(0);
   std::fill_n(sums, kGroups * width, T{});
+  const auto make = [&](Arena<T>* arena) { return Tile<T>(field, slopes, arena); };
+  const int64_t numbers = tile_numbers(field, slopes);
   int owners = 1;
   while (owners < workers) owners *= 2;
   for (int64_t first = 0; first < field.num_ranges(); first += kGroups) {
     const int64_t groups = std::min(kGroups, field.num_ranges() - first);
-    share_out(field, slopes, groups, workers, tiles, [&](Tile<T>& tile, int64_t g) {
+    share_out(groups, workers, numbers, tiles, make, [&](Tile<T>& tile, int64_t g) {
       const int64_t range = first + g;
       int64_t next = range % field.ranges * kRange;
       const int64_t end = std::min(next + kRange, field.grid.num_points);

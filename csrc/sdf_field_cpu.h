@@ -81,16 +81,13 @@ class Tile {
     for (int h = 0; h < sizes.num_heads; ++h) heads[h] = TileMlp<T>(sizes.heads[h].mlp, false, arena);
   }
 
-  // Takes the next points that count from [*next, end) of a sample; false if there is none.
+  // Takes the next points that chosen.count from [*next, end) of a sample; false if there is none.
   bool choose(int64_t sample, int64_t* next, int64_t end, const Results<T>* zeros) {
     this->sample = sample;
-    count = 0;
-    for (; *next < end && count < kTile; ++*next) {
-      const int64_t index = sample * field.grid.num_points + *next;
-      if (field.valid == nullptr || field.valid[index]) indices[count++] = index;
-      else if (zeros) clear(*zeros, index);
-    }
-    return count > 0;
+    const auto skip = [&](int64_t index) {
+      if (zeros) clear(*zeros, index);
+    };
+    return chosen.choose(field.valid, sample * field.grid.num_points, next, end, skip);
   }
 
   void forward() {
@@ -116,18 +113,18 @@ class Tile {
   }
 
   void write(const Results<T>& to) const {
-    for (int j = 0; j < count; ++j) {
-      if (to.sdf) to.sdf[indices[j]] = distance.out[j] * field.extent();
+    for (int j = 0; j < chosen.count; ++j) {
+      if (to.sdf) to.sdf[chosen.indices[j]] = distance.out[j] * field.extent();
     }
-    put(gradients, 3, to.gradients);
-    put(distance.out + kTile, num_geometry(), to.geometry);
+    chosen.put(gradients, 3, to.gradients);
+    chosen.put(distance.out + kTile, num_geometry(), to.geometry);
     if (to.features) {
-      for (int j = 0; j < count; ++j) {
+      for (int j = 0; j < chosen.count; ++j) {
         const T* const from = values_points + j * stride + sizes.first_feature;
-        std::copy_n(from, field.num_features(), to.features + indices[j] * field.num_features());
+        std::copy_n(from, field.num_features(), to.features + chosen.indices[j] * field.num_features());
       }
     }
-    for (int h = 0; h < sizes.num_heads; ++h) put(heads[h].out, heads[h].shape.out, to.heads[h]);
+    for (int h = 0; h < sizes.num_heads; ++h) chosen.put(heads[h].out, heads[h].shape.out, to.heads[h]);
   }
 
   // After forward: adds to the gradients of the parameters, puts aside what goes to the volume.
@@ -140,8 +137,8 @@ class Tile {
     for (int h = 0; h < sizes.num_heads; ++h) {
       TileMlp<T>& head = heads[h];
       if (from.heads[h]) {
-        take(from.heads[h], head.shape.out, head.grad_out);
-        if (sizes.heads[h].sigmoid) squash_backward(head);
+        chosen.take(from.heads[h], head.shape.out, head.grad_out);
+        if (sizes.heads[h].sigmoid) squash_backward(head.shape.out, head.out, head.grad_out);
         Piece<T> pieces[4];
         const int num_pieces = head_input(h, pieces);
         head.backward(parameters, position_points, pieces, num_pieces, false, head_grads);
@@ -151,7 +148,7 @@ class Tile {
       parameters += head.shape.size();
       head_grads += head.shape.size();
     }
-    put(grad_rays, sizes.direction_channels, grad_directions);
+    chosen.put(grad_rays, sizes.direction_channels, grad_directions);
     const Piece<T> input = distance_input();
     if (slopes) differentiate_backward(grads);
     distance.backward(field.parameters, position_points, &input, 1, slopes, grads);
@@ -165,8 +162,7 @@ class Tile {
   const rp_field& sizes;
   bool slopes, turned = false;
   int64_t stride, sample = 0;
-  int count = 0;
-  int64_t indices[kTile];
+  TilePoints chosen;
   Block<T> blocks[kBlocks];
   T *points, *position, *position_points, *values, *values_points, *grad_values, *grad_values_points,
       *gradients, *gradients_points, *grad_gradients, *grad_gradients_points, *inputs_points,
@@ -201,14 +197,15 @@ class Tile {
 
   void locate() {
     std::fill_n(points, 3 * kTile, T{});
-    for (int j = 0; j < count; ++j) std::copy_n(field.points + 3 * indices[j], 3, points + 3 * j);
+    for (int j = 0; j < chosen.count; ++j)
+      std::copy_n(field.points + 3 * chosen.indices[j], 3, points + 3 * j);
     transpose(points, 3, kTile, 3, position, kTile);
     const T share = 1 / field.extent();
     for (int i = 0; i < 3 * kTile; ++i) position[i] *= share;
     transpose(position, kTile, 3, kTile, position_points, kLanes);
     for (int b = 0; b < kBlocks; ++b) {
       blocks[b].begin = b * kLanes;
-      blocks[b].end = std::max<int64_t>(b * kLanes, std::min<int64_t>(count, (b + 1) * kLanes));
+      blocks[b].end = std::max<int64_t>(b * kLanes, std::min<int64_t>(chosen.count, (b + 1) * kLanes));
       blocks[b].sample = 0;
       blocks[b].locate(field.grid, points, nullptr, Owner{0, 0});
     }
@@ -232,7 +229,7 @@ class Tile {
 
   void read() {
     std::fill_n(values_points, stride * kTile, T{});
-    for (int j = 0; j < count; ++j) {
+    for (int j = 0; j < chosen.count; ++j) {
       add_rows(around(j, field.grid.channels, blocks[j / kLanes].weight), values_points + j * stride);
     }
     transpose(values_points, stride, kTile, field.grid.channels, values, kTile);
@@ -241,11 +238,7 @@ class Tile {
   void read_directions() {
     const int64_t width = sizes.direction_channels;
     if (width == 0) return;
-    std::fill_n(rays_points, padded(width) * kTile, T{});
-    for (int j = 0; j < count; ++j) {
-      std::copy_n(field.directions + indices[j] / sizes.num_samples * width, width,
-                  rays_points + j * padded(width));
-    }
+    chosen.gather(field.directions, width, sizes.num_samples, rays_points);
     transpose(rays_points, padded(width), kTile, width, rays, kTile);
   }
 
@@ -309,26 +302,11 @@ class Tile {
     clear_rows(distance.shape.out, distance.grad_out);
     clear_rows(field.grid.channels, grad_values);
     clear_rows(3, grad_gradients);
-    for (int j = 0; from.sdf && j < count; ++j) distance.grad_out[j] = from.sdf[indices[j]] * field.extent();
-    take(from.gradients, 3, grad_gradients);
-    take(from.geometry, num_geometry(), distance.grad_out + kTile);
-    take(from.features, field.num_features(), grad_values + sizes.first_feature * kTile);
-  }
-
-  // Rows of the tile from those of all points, and back.
-  void take(const T* from, int64_t width, T* rows) const {
-    if (from == nullptr) return;
-    clear_rows(width, rows);
-    for (int j = 0; j < count; ++j) {
-      for (int64_t c = 0; c < width; ++c) rows[c * kTile + j] = from[indices[j] * width + c];
-    }
-  }
-
-  void put(const T* rows, int64_t width, T* to) const {
-    if (to == nullptr) return;
-    for (int j = 0; j < count; ++j) {
-      for (int64_t c = 0; c < width; ++c) to[indices[j] * width + c] = rows[c * kTile + j];
-    }
+    for (int j = 0; from.sdf && j < chosen.count; ++j)
+      distance.grad_out[j] = from.sdf[chosen.indices[j]] * field.extent();
+    chosen.take(from.gradients, 3, grad_gradients);
+    chosen.take(from.geometry, num_geometry(), distance.grad_out + kTile);
+    chosen.take(from.features, field.num_features(), grad_values + sizes.first_feature * kTile);
   }
 
   void clear(const Results<T>& to, int64_t index) const {
@@ -339,20 +317,6 @@ class Tile {
     for (int h = 0; h < sizes.num_heads; ++h) {
       const int64_t width = heads[h].shape.out;
       if (to.heads[h]) std::fill_n(to.heads[h] + width * index, width, T{});
-    }
-  }
-
-  static void squash(int64_t rows, T* tile) {
-    for (int64_t i = 0; i < rows * kTile; i += kLanes) {
-      const Vector<T> x = load(tile + i), small = exp(x > 0 ? -x : x), share = 1 / (1 + small);
-      store<T>(tile + i, x > 0 ? share : small * share);
-    }
-  }
-
-  static void squash_backward(TileMlp<T>& head) {
-    for (int64_t i = 0; i < head.shape.out * kTile; i += kLanes) {
-      const Vector<T> y = load(head.out + i);
-      store<T>(head.grad_out + i, load(head.grad_out + i) * (y * (1 - y)));
     }
   }
 
@@ -372,7 +336,7 @@ class Tile {
           if (heads[h].shape.position) sums[axis] += share * load(heads[h].grad_position + at);
         }
         for (int64_t j = blocks[b].begin; j < blocks[b].end; ++j) {
-          grad_points[3 * indices[j] + axis] = sums[axis][j % kLanes];
+          grad_points[3 * chosen.indices[j] + axis] = sums[axis][j % kLanes];
         }
       }
     }
@@ -381,13 +345,13 @@ class Tile {
   void put_aside(Aside<T>* aside) const {
     if (aside == nullptr) return;
     const int64_t at = aside->count;
-    std::copy_n(points, 3 * count, aside->points + 3 * at);
-    std::copy_n(grad_values_points, count * stride, aside->values + at * stride);
+    std::copy_n(points, 3 * chosen.count, aside->points + 3 * at);
+    std::copy_n(grad_values_points, chosen.count * stride, aside->values + at * stride);
     if (slopes) {
-      transpose(grad_gradients, kTile, 3, count, aside->along + 3 * at, 3);
-      std::copy_n(inputs_points, count * stride, aside->inputs + at * stride);
+      transpose(grad_gradients, kTile, 3, chosen.count, aside->along + 3 * at, 3);
+      std::copy_n(inputs_points, chosen.count * stride, aside->inputs + at * stride);
     }
-    aside->count += count;
+    aside->count += chosen.count;
   }
 };
 

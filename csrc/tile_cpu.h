@@ -186,4 +186,22 @@ void activate(int64_t kind, T beta, int64_t rows, T* tile, T* slopes, T* curvatu
   }
 }
 
+// The logistic function in place of its argument.
+template <typename T>
+void squash(int64_t rows, T* tile) {
+  for (int64_t i = 0; i < rows * kTile; i += kLanes) {
+    const Vector<T> x = load(tile + i), small = exp(x > 0 ? -x : x), share = 1 / (1 + small);
+    store<T>(tile + i, x > 0 ? share : small * share);
+  }
+}
+
+// Makes the gradient of what it gave that of its argument.
+template <typename T>
+void squash_backward(int64_t rows, const T* tile, T* grads) {
+  for (int64_t i = 0; i < rows * kTile; i += kLanes) {
+    const Vector<T> y = load(tile + i);
+    store<T>(grads + i, load(grads + i) * (y * (1 - y)));
+  }
+}
+
 }  // namespace renderpretrain

@@ -7,13 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.checks import check_shape
-from renderpretrain.ops.injected_mlp import (
-    InjectedLayer,
-    InjectedShape,
-    InjectedWeights,
-    injected_layers,
-)
+from renderpretrain.ops.injected_mlp import InjectedLayer, InjectedShape, InjectedWeights
 
 
 class InjectedMLP(nn.Module):
@@ -111,4 +107,8 @@ class InjectedMLP(nn.Module):
     ) -> Float[Tensor, "*batch K"]:
         """Decode features at points in units of about 1. Differentiable in both."""
         check_shape("features", features, "... C", C=self.shape.in_channels)
-        return injected_layers(self.shape, self.weights(), points, features)[-1]
+        batch = features.shape[:-1]
+        places = None if self.embed is None else points.reshape(1, -1, self.shape.position_channels)
+        rows = features.reshape(1, -1, self.shape.in_channels)
+        shape, parameters = self.operand()
+        return ops.fused_mlp([rows], parameters, shape, positions=places)[0].unflatten(0, batch)

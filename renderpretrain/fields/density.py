@@ -88,14 +88,13 @@ class DensityField(nn.Module):
             return self._forward(volume.float(), rays, samples)
 
     def _forward(self, volume: Tensor, rays: Rays, samples: RaySamples) -> FieldSamples:
-        points, directions = query_points(rays, samples)
-        features = self.grid.read(volume, points)
-        places = points / self.extent
+        points, _ = query_points(rays, samples)
+        features, places = self.grid.read(volume, points), points / self.extent
         out = self.density(frequency_encoding(places, self.position_frequencies), features)
         densities = torch.where(self.grid.contains(points), self.activation(out[..., 0]) / self.extent, 0.0)
-        alphas = density_alphas(densities, samples.deltas.flatten(1))
-        channels = self.heads(places, directions, torch.cat([features, out[..., 1:]], -1))
-        return answer_samples(alphas, channels, samples)
+        alphas = density_alphas(densities, samples.deltas.flatten(1)).reshape(samples.valid.shape)
+        channels = self.heads(places, rays.directions, (features, out[..., 1:]), samples)
+        return FieldSamples(torch.where(samples.valid, alphas, 0.0), channels)
 
 
 class OccupancyField(nn.Module):

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from renderpretrain import ops
 from renderpretrain.fields.decoder import InjectedMLP
 from renderpretrain.fields.encodings import encoded_channels, frequency_encoding
-from renderpretrain.fields.samples import LinearChannel
+from renderpretrain.fields.samples import Channel, LinearChannel
+from renderpretrain.geometry import RaySamples
 
 
 class ChannelHeads(nn.Module):
@@ -85,15 +86,34 @@ class ChannelHeads(nn.Module):
 
     def forward(
         self,
-        points: Float[Tensor, "*batch 3"],
-        directions: Float[Tensor, "*batch 3"],
-        known: Float[Tensor, "*batch K"],
-    ) -> dict[str, Float[Tensor, "*batch C"]]:
-        """Channels by name, at points in units of about 1. Differentiable."""
-        channels = {}
+        points: Float[Tensor, "B P 3"],
+        directions: Float[Tensor, "B N 3"],
+        known: Sequence[Float[Tensor, "B P _"]],
+        samples: RaySamples,
+    ) -> dict[str, Channel]:
+        """Channels by name, in the shape of the samples. Differentiable.
+
+        Args:
+            points: Of all samples, ray by ray, in units of about 1.
+            directions: Of the rays.
+            known: What is known at the points, in parts, without the direction.
+            samples: Where the points are; nothing is computed where they are not valid.
+        """
+        size, valid = samples.valid.shape, samples.valid.flatten(1)
+        channels: dict[str, Channel] = {}
+
+        def said(network: InjectedMLP, *inputs: Tensor, sigmoid: bool = False) -> Tensor:
+            shape, parameters = network.operand()
+            places = None if network.embed is None else points
+            out = ops.fused_mlp(inputs, parameters, shape, positions=places, valid=valid, sigmoid=sigmoid)
+            return out.reshape(*size, -1)
+
         if self.colour is not None:
-            inputs = torch.cat([frequency_encoding(directions, self.direction_frequencies), known], -1)
-            channels["rgb"] = torch.sigmoid(self.colour(points, inputs))
-        if self.semantic is not None:
-            channels["semantic"] = self.semantic(points, known)
+            encoded = frequency_encoding(directions, self.direction_frequencies)
+            channels["rgb"] = said(self.colour, encoded, *known, sigmoid=True)
+        if self.semantic_is_linear:
+            places, *parts = (part.reshape(*size, -1) for part in (points, *known))
+            channels["semantic"] = self.mixed_semantic(places, parts)
+        elif self.semantic is not None:
+            channels["semantic"] = said(self.semantic, *known)
         return channels

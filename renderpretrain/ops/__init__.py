@@ -16,6 +16,7 @@ from renderpretrain.ops.constant import constant
 from renderpretrain.ops.distortion import distortion_loss, distortion_loss_reference
 from renderpretrain.ops.field_shape import FieldHead, FieldOutputs, FieldShape, FieldValues
 from renderpretrain.ops.frustum_coordinates import frustum_coordinates, frustum_coordinates_reference
+from renderpretrain.ops.fused_mlp import fused_mlp, fused_mlp_reference
 from renderpretrain.ops.grid_sample import (
     grid_sample,
     grid_sample_reference,
@@ -96,6 +97,8 @@ __all__ = [
     "frustum_cells",
     "frustum_coordinates",
     "frustum_coordinates_reference",
+    "fused_mlp",
+    "fused_mlp_reference",
     "grid_sample",
     "grid_sample_reference",
     "grid_sample_vjp",

@@ -21,6 +21,7 @@ from renderpretrain.ops._signatures import (
     Frustum,
     Grid,
     Lift,
+    MlpInputs,
     Rays,
     Window,
 )
@@ -40,6 +41,7 @@ _LETTERS: dict[str, Any] = {
     "w": ctypes.POINTER(Window),
     "y": ctypes.POINTER(Rays),
     "s": ctypes.POINTER(Field),
+    "m": ctypes.POINTER(MlpInputs),
 }
 TYPE_CODES = {
     torch.float32: 0,

@@ -101,6 +101,16 @@ class Field(ctypes.Structure):
     ]
 
 
+class MlpInputs(ctypes.Structure):
+    """``rp_mlp_inputs``: what a network reads at points, and its sizes."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("num_points", "num_inputs", "sigmoid")),
+        *((name, ctypes.c_int64 * 4) for name in ("channels", "samples")),
+        ("mlp", Mlp),
+    ]
+
+
 SIGNATURES = {
     "accumulate": "ppyp",
     "accumulate_backward": "pppypp",
@@ -142,15 +152,18 @@ SIGNATURES = {
     "voxel_scatter_backward": "pnpppnnnnp",
 }
 """Arguments of every native function: ``p`` pointer, ``n`` int64, ``d`` double, and a structure by its
-pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays, ``s`` field. A type code
-goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
+pointer: ``g`` grid, ``b`` box, ``f`` frustum, ``l`` lift, ``w`` window, ``y`` rays, ``s`` field, ``m`` inputs
+of a network. A type code goes before them, the number of threads (CPU) or the stream (CUDA) behind them."""
 
 CPU_SIGNATURES = {
     "cell_offsets": "pnnp",
     "check_each_once": "pnp",
     "check_rising": "pnnn",
     "check_rows": "pnnn",
+    "fused_mlp": "pppppppmpnp",
+    "fused_mlp_backward": "pppppppmpnppppppp",
+    "fused_mlp_scratch": "pmn",
     "occupied_cells": "ppnnppppp",
     "sort_cells": "pnnppppp",
 }
-"""Signatures that the CPU has alone: elsewhere PyTorch sorts well."""
+"""Signatures that the CPU has alone: elsewhere PyTorch sorts well and runs networks."""

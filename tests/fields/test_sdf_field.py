@@ -144,10 +144,10 @@ def test_the_step_with_normals_has_the_gradient_of_automatic_differentiation():
             out = self.distance(points / self.extent, features)
             sdf = out[..., 0] * self.extent
             (gradients,) = torch.autograd.grad(sdf.sum(), points, create_graph=True)
-            known = torch.cat([features, gradients, out[..., 1:]], -1)
             directions = rays.directions.repeat_interleave(points.shape[1] // rays.shape[1], 1)
-            channels = self.heads(points / self.extent, directions, known)
-            return FieldValues(sdf, gradients, None, None, tuple(channels.values()))
+            known = torch.cat([directions, features, gradients, out[..., 1:]], -1)
+            color = torch.sigmoid(self.heads.colour(points / self.extent, known))
+            return FieldValues(sdf, gradients, None, None, (color,))
 
     f = field(sharpness=8.0).double()
     automatic = field(Automatic, sharpness=8.0).double()

@@ -22,11 +22,16 @@ def rand(*shape):
 
 A, V = rand(4, 7), rand(4, 7, 3)
 FIELD = ops.FieldShape(ops.InjectedShape(3, 4, 2, 1))
+MLP = ops.InjectedShape(3, 4, 2, 1, 0)
 CASES = {
     "accumulate": (ops.accumulate, A, V),
     "composite": (ops.composite, A),
     "composite_values": (ops.composite_values, A, V, A.cumsum(-1)),
     "distortion_loss": (lambda w, a, b: ops.distortion_loss(w, a, a + b), A, A.cumsum(-1), A),
+    "fused_mlp": (
+        lambda x, w: ops.fused_mlp([x], w, MLP),
+        *(rand(1, 6, 3), rand(MLP.num_parameters)),
+    ),
     "grid_sample": (lambda v, p: ops.grid_sample(v, p, *FRAME), rand(1, 3, 3, 4, 5), 3 * rand(1, 6, 3)),
     "grid_sample_vjp": (
         lambda v, p, g: ops.grid_sample_vjp(v, p, g, *FRAME),

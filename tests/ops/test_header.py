@@ -11,6 +11,7 @@ from renderpretrain.ops import _native, _signatures
 from renderpretrain.ops._cells import SORT_BINS, SORT_BLOCK
 from renderpretrain.ops.composite import RAY_GROUP
 from renderpretrain.ops.field_shape import MOST_HEADS
+from renderpretrain.ops.fused_mlp import MOST_INPUTS
 from renderpretrain.ops.injected_mlp import ACTIVATIONS
 from renderpretrain.ops.neus import INTERVALS_PER_PART
 from renderpretrain.ops.sparse_neighbors import MAX_KERNEL_ROWS
@@ -41,6 +42,7 @@ LETTERS = {"int64_t": "n", "double": "d"} | {
         "window": "w",
         "rays": "y",
         "field": "s",
+        "mlp_inputs": "m",
     }.items()
 }
 TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, "bool": ctypes.c_bool}
@@ -54,6 +56,7 @@ MIRRORS = {
     "mlp": _signatures.Mlp,
     "head": _signatures.Head,
     "field": _signatures.Field,
+    "mlp_inputs": _signatures.MlpInputs,
 }
 TYPES |= {f"rp_{name}": MIRRORS[name] for name in ("grid", "mlp", "head")}
 
@@ -144,5 +147,5 @@ def test_constants_are_those_of_the_header():
     # What Python has no use for: it raises for any code but OK.
     rest = {"OK": 0, "BAD_TYPE": -1, "TOO_LARGE": -2}
     expected |= {name.upper(): code for code, name in enumerate(ACTIVATIONS)}
-    expected |= {"MOST_HEADS": MOST_HEADS}
+    expected |= {"MOST_HEADS": MOST_HEADS, "MOST_INPUTS": MOST_INPUTS}
     assert expected | rest == CONSTANTS

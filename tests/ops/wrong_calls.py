@@ -47,6 +47,9 @@ def right_calls():
     parameters = rand(shape.num_parameters)
     field = volume, points, parameters, rand(2, 3, 3), rand(2, 6) < 0.8
     field_grads = rand(2, 6), rand(2, 6, 3), rand(2, 6, 2), rand(2, 6, 3), rand(2, 6, 3), None
+    mlp_shape = ops.InjectedShape(3 + 2, 4, 3, 1, activation="relu")
+    mlp = rand(mlp_shape.num_parameters), points, rand(2, 6) < 0.8, rand(2, 6, 3), rand(2, 3, 2), None, None
+    mlp = *mlp, mlp_shape.code(), 1.0, True
     return {
         "accumulate": (a, v),
         "accumulate_backward": (rand(4, 3), a, v, [True, True]),
@@ -59,6 +62,8 @@ def right_calls():
         "distortion_loss_backward": (rand(3), rand(7), rand(7), 1 + rand(7), offsets, True),
         "fold_in": (index, 3),
         "frustum_coordinates": (rand(6, 3), rand(2, 3, 4), 1.0, 9.0, 0.1),
+        "fused_mlp": mlp,
+        "fused_mlp_backward": (rand(2, 6, 3), *mlp, [True, True, True, False, False]),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),
         "grid_sample_vjp": (volume, points, values, *FRAME),
