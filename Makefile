@@ -10,13 +10,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A process per core with one thread each: the tests are many and small. Many start processes of their own, which
 # compile every module anew, as does each half, where bytecode is not kept.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+SOURCES := csrc/*.* csrc/common/* tests/emulated/*.cpp tests/emulated/*.h tests/emulated/include/*
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
 # Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
 BARE := -m "(untyped or slow or both) and not long"
 
-.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads lint format bench gpu-check proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads lint format bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -78,14 +79,29 @@ sanitize: setup ## the operators' tests with memory and undefined behaviour chec
 sanitize-threads: setup ## the thread pool's tests with data races looked for, 3 minutes
 	$(call sanitized,thread,libtsan,tests/ops -k "(thread or native) and not fork")
 
+# The kernels of csrc/*_cuda.cu, compiled for the CPU: docs/cuda_emulated.md.
+EMULATED := $(BIN)/python tests/emulated/run.py
+OPERATORS := tests/ops tests/emulated/test_every_function.py
+
+test-cuda-emulated: setup ## CUDA kernels on the CPU, plain and with memory checked, at small sizes, 90 s of one core
+	@$(EMULATED) -- $(OPERATORS) --most 4
+	@$(EMULATED) --sanitize address --order reverse -- $(OPERATORS) --most 3 -k "not many_tiles"
+
+sanitize-cuda: setup ## the same at all sizes and in every order of threads, 6 minutes
+	@$(EMULATED) --order forward reverse random:1 random:2
+	@$(EMULATED) --sanitize address
+
+sanitize-cuda-threads: setup ## the same with data races looked for, minutes
+	@$(EMULATED) --sanitize threads -- $(OPERATORS) --most 2 -k "not many_tiles"
+
 lint: setup ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/clang-format --dry-run --Werror csrc/*.* csrc/common/*
+	@$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 	@$(BIN)/mypy
 
 format: setup ## put the code into its form
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i csrc/*.* csrc/common/*
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i $(SOURCES)
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py

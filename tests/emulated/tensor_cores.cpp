@@ -1,0 +1,78 @@
+// What tensor cores compute, from what the lanes of a warp hold: products of small matrices.
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+namespace emulated {
+namespace {
+
+struct Operands {
+  uint32_t a[4], b[2];
+};
+
+float of_tf32(uint32_t bits) {
+  bits &= 0xffffe000u;  // the hardware reads no more
+  return __uint_as_float(bits);
+}
+float of_bf16(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
+float of_fp16(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+
+// A lane's four sums of the 16 x 8, each over k = 8 or 16: products are exact, and added in double precision.
+template <int kDepth, typename A, typename B>
+void multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4], A value_a, B value_b) {
+  Operands mine;
+  std::memcpy(mine.a, a, sizeof(a));
+  std::memcpy(mine.b, b, sizeof(b));
+  const Shown* const all = exchange({"a product on tensor cores", 0}, ~0u, shown(mine));
+  const int group = static_cast<int>(lane()) / 4, of = static_cast<int>(lane()) % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = group + i / 2 * 8, column = 2 * of + i % 2;
+    double total = sum[i];
+    for (int k = 0; k < kDepth; ++k) {
+      total += static_cast<double>(value_a(all, row, k)) * static_cast<double>(value_b(all, k, column));
+    }
+    sum[i] = static_cast<float>(total);
+  }
+}
+
+template <typename Of>
+void multiply_halves(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4], Of of) {
+  const auto half = [of](uint32_t pair, int k) { return of(static_cast<uint16_t>(pair >> k % 2 * 16)); };
+  multiply<16>(
+      a, b, sum,
+      [=](const Shown* all, int row, int k) {
+        const auto held = seen<Operands>(all[row % 8 * 4 + k % 8 / 2]);
+        return half(held.a[row / 8 + k / 8 * 2], k);
+      },
+      [=](const Shown* all, int k, int column) {
+        return half(seen<Operands>(all[column * 4 + k % 8 / 2]).b[k / 8], k);
+      });
+}
+
+}  // namespace
+
+uint32_t to_tf32(float value) {
+  const uint32_t bits = __float_as_uint(value);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits;  // infinity or NaN
+  return (bits + 0x1000u) & 0xffffe000u;                 // halves away from zero
+}
+
+void multiply_tf32(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4]) {
+  multiply<8>(
+      a, b, sum,
+      [](const Shown* all, int row, int k) {
+        return of_tf32(seen<Operands>(all[row % 8 * 4 + k % 4]).a[row / 8 + k / 4 * 2]);
+      },
+      [](const Shown* all, int k, int column) {
+        return of_tf32(seen<Operands>(all[column * 4 + k % 4]).b[k / 4]);
+      });
+}
+
+void multiply_bf16(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4]) {
+  multiply_halves(a, b, sum, of_bf16);
+}
+
+void multiply_fp16(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4]) {
+  multiply_halves(a, b, sum, of_fp16);
+}
+
+}  // namespace emulated
