@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ import cases_pool
 import cases_scatter
 import cases_segment
 import torch
-from measure import TUNED, Case, UnequalError, allocator, copy_rate, product_rate, rows
+from measure import TUNED, Case, UnequalError, allocator, copy_rate, own_stream, product_rate, rows
 
 from renderpretrain import ops
 
@@ -86,8 +85,7 @@ def run(chosen: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|{'---|' * len(COLUMNS)}", flush=True)
     found, failed = [], []
-    # On a GPU all of it runs on a stream of its own, which a graph may record, as the first one may not be.
-    with torch.cuda.stream(torch.cuda.Stream()) if chosen.device == "cuda" else nullcontext():
+    with own_stream(chosen.device):
         for case in wanted(chosen):
             try:
                 measured = rows(case, chosen.device, chosen.seconds, chosen.repeats)

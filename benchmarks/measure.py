@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -175,6 +176,11 @@ def _by_device(run: Run) -> float:
 def _scratch() -> Tensor:
     """More than the cache of any GPU."""
     return torch.empty(64 << 20, device="cuda")
+
+
+def own_stream(device: str) -> AbstractContextManager[object]:
+    """On a GPU a stream that a graph may record, as the first one may not be; what is timed is made on it."""
+    return torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else nullcontext()
 
 
 def recorded(run: Run) -> Run:

@@ -1,17 +1,19 @@
 """Times rendering with a field of signed distances: the field alone, whole training steps, and whole images.
 
-``python benchmarks/render_step.py [--only NAME ...] [--threads N ...] [--seconds S] [--json FILE]``
+``python benchmarks/render_step.py [--device cuda] [--compile] [--only NAME ...] [--threads N ...]
+[--seconds S] [--json FILE]``
 
 Sides differ in how the field's values, normals and their gradients are computed: ``ours`` by one operator,
 ``torch`` by ``torch.nn.functional.grid_sample`` and automatic differentiation with ``create_graph``, as the
 published code does, ``gathers`` by eight gathers in its place, ``operators`` by our trilinear operators and
-PyTorch's matrix products. Samplers, compositing and losses are the same for all; they take a few percent.
-Results and gradients are compared before anything is timed.
+PyTorch's matrix products, and with ``--compile`` also ``compiled``, these by ``torch.compile``. Samplers,
+compositing and losses are the same for all; they take a few percent. Results and gradients are compared
+before anything is timed.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,27 +137,29 @@ def _room(cls: type[SDFField]) -> SDFField:
     return cls(ROOM, 128, extent=5.12, split=True, positions=False, **sizes)
 
 
-def _rays(count: int, grid: VoxelGrid) -> Rays:
+def _rays(count: int, device: str) -> Rays:
     """From the middle into all directions, somewhat flat, as a LiDAR's or a rig's."""
     generator = torch.Generator().manual_seed(0)
     angles = torch.linspace(0, 2 * torch.pi, count + 1)[:-1]
     tilt = (torch.rand(count, generator=generator) - 0.6) * 0.1
     directions = torch.stack([angles.cos(), angles.sin(), tilt], -1)[None]
-    return Rays(torch.zeros(1, count, 3), functional.normalize(directions, dim=-1))
+    return Rays(torch.zeros(1, count, 3, device=device), functional.normalize(directions, dim=-1).to(device))
 
 
-def _volume(grid: VoxelGrid, channels: int) -> Tensor:
+def _volume(grid: VoxelGrid, channels: int, device: str) -> Tensor:
     generator = torch.Generator().manual_seed(1)
-    values = torch.randn(1, channels, *grid.shape, generator=generator)
+    values = torch.randn(1, channels, *grid.shape, generator=generator).to(device)
     return values.contiguous(memory_format=torch.channels_last_3d).requires_grad_()
 
 
-def _fields(make: Callable[[type[SDFField]], SDFField]) -> dict[str, SDFField]:
+def _fields(make: Callable[[type[SDFField]], SDFField], device: str, compiles: bool) -> dict[str, SDFField]:
     """The same field on every side."""
     fields = {}
-    for name, cls in SIDES.items():
+    for name, cls in (SIDES | ({"compiled": Operators} if compiles else {})).items():
         torch.manual_seed(0)
-        fields[name] = make(cls)
+        fields[name] = make(cls).to(device)
+    if compiles:
+        fields["compiled"].compile()
     return fields
 
 
@@ -191,38 +195,38 @@ def _image(field: SDFField, samples: tuple[int, int], volume: Tensor, rays: Rays
     return (torch.cat(parts, 1),)
 
 
-def _workloads() -> dict[str, tuple[dict[str, measure.Run], tuple[str, ...]]]:
+def _workloads(device: str, compiles: bool) -> dict[str, tuple[dict[str, measure.Run], tuple[str, ...]]]:
     """Runs of every side by the workload's name, and sides that are left out."""
     found: dict[str, tuple[dict[str, measure.Run], tuple[str, ...]]] = {}
-    volume, streets = _volume(UNIPAD, 32), _fields(partial(_bare, _street))
-    rays = _rays(2048, UNIPAD)
-    edges = torch.linspace(0.5, 53.0, 97)
+    volume, fields = _volume(UNIPAD, 32, device), partial(_fields, device=device, compiles=compiles)
+    rays, streets = _rays(2048, device), fields(partial(_bare, _street))
+    edges = torch.linspace(0.5, 53.0, 97, device=device)
     t_starts, t_ends = (part.expand(1, 2048, 96) for part in (edges[:-1], edges[1:]))
-    samples = RaySamples(t_starts, t_ends, torch.ones(1, 2048, 96, dtype=torch.bool))
+    samples = RaySamples(t_starts, t_ends, torch.ones(1, 2048, 96, dtype=torch.bool, device=device))
     found["field, normal, backward, 2048 rays"] = (
         {name: partial(_field_step, field, volume, rays, samples) for name, field in streets.items()},
         (),
     )
-    streets = _fields(_street)
+    streets = fields(_street)
     for count, left_out in ((2048, ()), (4096, ("gathers",)), (16384, ("torch", "gathers", "operators"))):
         found[f"whole step, {count} rays"] = (
             {
-                name: partial(_whole_step, field, (72, 24), volume, _rays(count, UNIPAD))
+                name: partial(_whole_step, field, (72, 24), volume, _rays(count, device))
                 for name, field in streets.items()
             },
             left_out,
         )
-    room = _volume(ROOM, 128)
+    room = _volume(ROOM, 128, device)
     found["PonderV2 indoor, 1024 rays"] = (
         {
-            name: partial(_whole_step, field, (96, 36), room, _rays(1024, ROOM))
-            for name, field in _fields(_room).items()
+            name: partial(_whole_step, field, (96, 36), room, _rays(1024, device))
+            for name, field in fields(_room).items()
         },
         (),
     )
     found["image without gradient, 16384 pixels"] = (
         {
-            name: partial(_image, field, (72, 24), volume.detach(), _rays(16384, UNIPAD))
+            name: partial(_image, field, (72, 24), volume.detach(), _rays(16384, device))
             for name, field in streets.items()
         },
         ("gathers",),
@@ -247,8 +251,9 @@ def _rows(
         errors[side] = measure.relative_error(expected, run()) if side else 0.0
         if errors[side] > TOLERANCE:
             raise measure.UnequalError(f"{name}: {side} differs by {errors[side]:.1e}")
-    times = measure.medians(runs, "cpu", seconds, 3)
-    peaks = {side: measure.peak_megabytes(run, "cpu") for side, run in runs.items()}
+    device = expected[0].device.type
+    times = measure.medians(runs, device, seconds, 3)
+    peaks = {side: measure.peak_megabytes(run, device) for side, run in runs.items()}
     return [
         {
             "workload": name,
@@ -266,10 +271,19 @@ def _rows(
     ]
 
 
+def _measured(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of the workloads that are asked for."""
+    for name, (runs, left_out) in _workloads(chosen.device, chosen.compile).items():
+        if any(part in name for part in chosen.only):
+            yield from _rows(name, runs, left_out, chosen.seconds)
+
+
 def main() -> None:
     """Compare, time and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[""], help="parts of names of workloads")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--compile", action="store_true", help="beside torch.compile of plain operators, too")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--seconds", type=float, default=5.0, help="per side and workload")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -278,10 +292,8 @@ def main() -> None:
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     for threads in chosen.threads:
         torch.set_num_threads(threads)
-        for name, (runs, left_out) in _workloads().items():
-            if not any(part in name for part in chosen.only):
-                continue
-            for row in _rows(name, runs, left_out, chosen.seconds):
+        with measure.own_stream(chosen.device):
+            for row in _measured(chosen):
                 print("| " + " | ".join(str(row[column]) for column in COLUMNS) + " |", flush=True)
                 rows.append(row)
     if chosen.json:
