@@ -275,7 +275,7 @@ class NSMAE(nn.Module):
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
-        return self.renderer(volume, rays, seeds)
+        return self.renderer.picture(volume, rays, seeds)
 
     def bev_map(self, volume: Float[Tensor, "B 1 Z Y X"]) -> RenderedMap:
         """The view from above: metres below the top of the grid, of every column."""

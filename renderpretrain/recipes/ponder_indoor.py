@@ -330,7 +330,7 @@ class PonderIndoor(nn.Module):
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
-        return self.renderer(volume, rays, seeds)
+        return self.renderer.picture(volume, rays, seeds)
 
     def classes(self, batch: Batch, rendered: Rendered) -> Int[Tensor, "B R"] | None:
         """The class every ray shows, by its scene's own numbers; ``None`` where no embedding is rendered."""

@@ -217,7 +217,7 @@ class UniPAD(nn.Module):
 
     def render(self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
-        return self.renderer(volume, rays, seeds)
+        return self.renderer.picture(volume, rays, seeds)
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """Rays and what the sensors measured along them, from the batch's seeds.

@@ -384,7 +384,7 @@ class UniScene(nn.Module):
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render the logits along rays of the world; without seeds the samples are not jittered."""
-        return self.renderer(volume, rays, seeds)
+        return self.renderer.picture(volume, rays, seeds)
 
     def targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
         """Rays and what the sensors measured along them, from the batch's seeds.

@@ -13,6 +13,7 @@ from renderpretrain import ops
 from renderpretrain.checks import check_alike
 from renderpretrain.fields import FieldAnswer, LinearChannel
 from renderpretrain.geometry import Rays, RaySamples
+from renderpretrain.renderers.front_to_back import UNSEEN, ask_front_to_back
 from renderpretrain.samplers import RaySampler
 
 
@@ -133,6 +134,7 @@ class VolumeRenderer(nn.Module, Generic[Field]):
         seeds: Int[Tensor, " B"] | None = None,
         *,
         sampler: RaySampler | None = None,
+        early_stop: float = 0.0,
     ) -> Rendered:
         """Render rays.
 
@@ -141,6 +143,31 @@ class VolumeRenderer(nn.Module, Generic[Field]):
             rays: ``(B, R)`` of them.
             seeds: With seeds the samples are jittered.
             sampler: Of this call, in place of the renderer's own.
+            early_stop: Share of the light in [0, 1) below which a ray ends: the field is asked in runs of
+                samples from front to back, and not behind the end, where samples are not valid afterwards.
+                0 asks about all at once, as losses on samples need it.
+
+        Raises:
+            ValueError: If ``early_stop`` is no such share.
         """
+        if not 0 <= early_stop < 1:
+            raise ValueError(f"early_stop: expected a share in [0, 1), got {early_stop}")
         samples = (self.sampler if sampler is None else sampler)(volume, rays, seeds)
-        return render(self.field(volume, rays, samples), samples, background=self.background)
+        answer: FieldAnswer
+        if early_stop:
+            answer, samples = ask_front_to_back(self.field, volume, rays, samples, early_stop)
+        else:
+            answer = self.field(volume, rays, samples)
+        return render(answer, samples, background=self.background)
+
+    def picture(
+        self, volume: Float[Tensor, "B C Z Y X"], rays: Rays, seeds: Int[Tensor, " B"] | None = None
+    ) -> Rendered:
+        """Render rays of a picture: without gradients they end where nothing is seen any more.
+
+        Args:
+            volume: What the field reads.
+            rays: ``(B, R)`` of them.
+            seeds: With seeds the samples are jittered.
+        """
+        return self(volume, rays, seeds, early_stop=0.0 if torch.is_grad_enabled() else UNSEEN)

@@ -146,3 +146,52 @@ def test_jitter_moves_the_samples_of_a_ray_together():
     inner = moved.t_starts[..., 1:] - still.t_starts[..., 1:]
     assert_close(inner, inner[..., :1].expand_as(inner), rtol=0, atol=1e-5)
     assert (inner.abs() > 1e-4).any()
+
+
+class Counted(nn.Module):
+    """A field that remembers how many samples it was asked about."""
+
+    def __init__(self, field):
+        super().__init__()
+        self.field, self.asked = field, 0
+
+    def forward(self, volume, rays, samples):
+        self.asked += int(samples.valid.sum())
+        return self.field(volume, rays, samples)
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_a_picture_ends_where_nothing_is_seen_any_more(color):
+    """Rays that meet the ball are asked about no further; what they see is the same to the light left out."""
+    torch.manual_seed(0)
+    sizes = {"hidden_channels": 8, "sdf_blocks": 1, "rgb_blocks": 0, "semantic_channels": 5}
+    field = Ball(GRID, 8, extent=4.0, sharpness=400.0, color=color, **sizes)
+    counted = Counted(field)
+    renderer = VolumeRenderer(counted, Even(GRID, 128, near=0.1), background=(0.2, 0.4, 0.6))
+    hits, _ = rays_to_the_ball()
+    missed = Rays.through(torch.tensor([[[-3.5, 3.0, 0.0]]]), torch.tensor([[[3.5, 3.0, 0.0]]]))
+    rays = Rays(
+        *(torch.cat([a, b], 1) for a, b in zip(vars(hits).values(), vars(missed).values(), strict=True))
+    )
+    volume = torch.zeros(1, 8, *GRID.shape)
+    with torch.no_grad():
+        whole, of_whole = renderer(volume, rays), counted.asked
+        counted.asked = 0
+        stopped, of_stopped = renderer.picture(volume, rays), counted.asked
+    assert of_stopped < 0.8 * of_whole  # four of five rays end within the ball, some in the last run
+    near = {"rtol": 0, "atol": 2e-4}  # light below 1e-4, and 4 m of depth behind it
+    assert_close(stopped.opacity, whole.opacity, **near)
+    assert_close(stopped.depth, whole.depth, rtol=0, atol=1e-3)
+    assert_close(stopped.along.weights, whole.along.weights, **near)
+    assert_close(stopped.normals, whole.normals, **near)
+    assert_close(stopped.channels, whole.channels, rtol=0, atol=1e-3)
+    assert int(stopped.along.samples.valid.sum()) == of_stopped
+    assert_close(renderer.picture(volume, rays).depth, whole.depth, rtol=0, atol=0)  # with gradients
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_ray_ends_at_a_share_of_its_light(share):
+    field = Ball(GRID, 8, extent=4.0)
+    rays, _ = rays_to_the_ball()
+    with pytest.raises(ValueError, match=r"early_stop: expected a share in \[0, 1\), got"):
+        VolumeRenderer(field, Even(GRID, 8))(torch.zeros(1, 8, *GRID.shape), rays, early_stop=share)
