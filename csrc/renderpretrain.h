@@ -524,6 +524,36 @@ RP_API int rp_sparse_conv3d_backward_kernel_cuda(int64_t type, const void* grad,
                                                  int64_t num_slabs, void* partial, void* grad_kernel,
                                                  void* stream);
 
+// The same on the tensor cores of a CUDA card (from compute capability 8.0), over rows arranged for them:
+// masks (num_out) say which cells an output reads, order (num_out) is the outputs sorted by them, and arrange
+// gives table (num_cells, num_out), the input under each cell of the outputs in that order or -1, and covers
+// (groups, words), for each group of RP_ROW_GROUP of these rows a bit per cell that any of them has, 32 to a
+// word. Of these two functions type is RP_INT32.
+// mma: features and weights are stored as `type`, RP_FLOAT32, RP_BFLOAT16 or RP_FLOAT16, sums and out are
+// float32. The weights of cell k from channel c to column d are weights[k * cell_step + d * column_step + c],
+// those of cell num_cells - 1 - k with `mirrored`. With `rounded` float32 is multiplied with 10 bits of
+// mantissa (TF32), without as float32 is.
+// mma_backward_kernel: grad and features are stored as `type`; partial is scratch for num_slabs times
+// RP_PARTS_PER_SLAB kernels.
+#define RP_ROW_GROUP 32
+#define RP_PARTS_PER_SLAB 2
+RP_API int rp_sparse_conv3d_masks_cuda(int64_t type, const int32_t* inputs, int64_t num_in, int64_t num_out,
+                                       int64_t num_cells, int64_t* masks, void* stream);
+RP_API int rp_sparse_conv3d_arrange_cuda(int64_t type, const int32_t* inputs, const int64_t* order,
+                                         int64_t num_in, int64_t num_out, int64_t num_cells, int32_t* table,
+                                         uint32_t* covers, void* stream);
+RP_API int rp_sparse_conv3d_mma_cuda(int64_t type, const void* features, const void* weights,
+                                     const int32_t* table, const int64_t* order, const uint32_t* covers,
+                                     int64_t num_in, int64_t num_out, int64_t num_cells, int64_t in_channels,
+                                     int64_t out_channels, int64_t cell_step, int64_t column_step,
+                                     int64_t mirrored, int64_t rounded, float* out, void* stream);
+RP_API int rp_sparse_conv3d_mma_backward_kernel_cuda(int64_t type, const void* grad, const void* features,
+                                                     const int32_t* table, const int64_t* order,
+                                                     const uint32_t* covers, int64_t num_in, int64_t num_out,
+                                                     int64_t num_cells, int64_t in_channels,
+                                                     int64_t out_channels, int64_t rounded, int64_t num_slabs,
+                                                     float* partial, float* grad_kernel, void* stream);
+
 // frustum_coordinates: matrices (views, 3, 4) map a point (x, y, z, 1) to (u z', v z', z') with z' its depth
 // in metres; points are `point_stride` numbers apart from one view to the next, 0 where they share them.
 // Gives (u, v, d) with d -1 at near and 1 at far, (views, points, 3), and whether it lies in [-1, 1) x [-1,

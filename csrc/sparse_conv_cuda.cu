@@ -1,21 +1,12 @@
-// Tiled matrix products with gathered rows. A block owns what it writes and adds in a fixed order: results
-// are the same in every run.
-#include "common/launch_cuda.h"
-#include "sparse_conv.h"
+// Tiled matrix products with gathered rows, on cards without tensor cores and in float64. A block owns what
+// it writes and adds in a fixed order: results are the same in every run.
+#include "sparse_conv_cuda.h"
 
 namespace renderpretrain {
 
 constexpr int kTileRows = 128, kTileColumns = 32, kTileDepth = 16;  // forward
 constexpr int kSquare = 32;                                         // both sides of a gradient's tile
 constexpr int kEach = 4;                                            // rows, and columns, of one thread
-
-// The input row of an output under a cell, or -1.
-__device__ inline int64_t input_of(const int32_t* inputs, const ConvShape& shape, int64_t cell,
-                                   int64_t output) {
-  if (output >= shape.num_out) return -1;
-  const int64_t input = inputs[cell * shape.num_out + output];
-  return input < shape.num_in ? input : -1;
-}
 
 // out: a block per tile of 128 x 32, a thread per 4 x 4 of them.
 template <typename T>
@@ -112,15 +103,6 @@ __global__ void kernel_gradient_kernel(const T* grad, const T* features, const i
       partial[to_row * shape.out_channels + to] = sum[r];
     }
   }
-}
-
-template <typename T>
-__global__ void add_slabs_kernel(const T* partial, int64_t size, int64_t num_slabs, T* grad_kernel) {
-  const int64_t i = thread_index();
-  if (i >= size) return;
-  T total = 0;
-  for (int64_t slab = 0; slab < num_slabs; ++slab) total += partial[slab * size + i];
-  grad_kernel[i] = total;
 }
 
 }  // namespace renderpretrain

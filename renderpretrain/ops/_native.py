@@ -15,6 +15,7 @@ from torch import Tensor
 
 from renderpretrain.ops._signatures import (
     CPU_SIGNATURES,
+    CUDA_SIGNATURES,
     SIGNATURES,
     Box,
     Field,
@@ -106,7 +107,7 @@ def _open(device_type: str) -> dict[str, Callable[..., Any]]:
         raise _Refused(reason.decode())
     last = ctypes.c_void_p if device_type == "cuda" else ctypes.c_int64
     functions: dict[str, Callable[..., Any]] = {"error_text": library.rp_error_text}
-    signatures = {**SIGNATURES, **CPU_SIGNATURES} if device_type == "cpu" else SIGNATURES
+    signatures = {**SIGNATURES, **(CPU_SIGNATURES if device_type == "cpu" else CUDA_SIGNATURES)}
     for name, letters in signatures.items():
         function = library[f"rp_{name}_{device_type}"]
         function.argtypes = [ctypes.c_int64, *(_LETTERS[letter] for letter in letters), last]

@@ -167,3 +167,11 @@ CPU_SIGNATURES = {
     "sort_cells": "pnnppppp",
 }
 """Signatures that the CPU has alone: elsewhere PyTorch sorts well and runs networks."""
+
+CUDA_SIGNATURES = {
+    "sparse_conv3d_arrange": "ppnnnpp",
+    "sparse_conv3d_masks": "pnnnp",
+    "sparse_conv3d_mma": "pppppnnnnnnnnnp",
+    "sparse_conv3d_mma_backward_kernel": "pppppnnnnnnnpp",
+}
+"""Signatures that CUDA has alone: what runs on tensor cores."""

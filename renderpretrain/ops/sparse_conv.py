@@ -11,10 +11,12 @@ from renderpretrain.ops._library import (
     bilinear_double_backward,
     chosen,
     common_float,
+    common_type,
     register,
     register_gradient,
 )
 from renderpretrain.ops._native import INT32_LIMIT, has_native, launch, new_memory
+from renderpretrain.ops._tensor_cores import convolve, has_tensor_cores, kernel_gradient, stored_alike
 
 PANEL = 32
 """The kernel's scratch has its columns rounded up to this."""
@@ -37,7 +39,8 @@ def sparse_conv3d(
     back (an inverse convolution).
 
     Args:
-        features: A row per occupied voxel. Differentiable; half precision is widened.
+        features: A row per occupied voxel. Differentiable; half precision is widened, unless the kernel is of
+            the same kind and the card's tensor cores take both as they are, and the gradient rounded to it.
         kernel: A matrix per kernel cell. Differentiable.
         inputs: The row each output reads under each cell; what is no row is none and adds nothing.
         outputs: The converse, needed for the gradient by features: the output that reads a row under each
@@ -45,14 +48,16 @@ def sparse_conv3d(
 
     Returns:
         A row per output voxel, in float32 or float64; differentiable to any order. Results do not depend on
-        the number of threads, and are the same in every run.
+        the number of threads, and are the same in every run. On a card that has them, float32 is multiplied
+        on tensor cores: exactly, or with 10 bits of mantissa (TF32) where PyTorch allows that for
+        convolutions, as it does unless told otherwise (``torch.backends.cudnn``).
 
     Sparse convolution after Graham et al. (2018), "3D semantic segmentation with submanifold sparse
     convolutional networks".
     """
-    features, kernel = _checked(features, kernel, inputs, outputs)
+    _check(features, kernel, inputs, outputs)
     if not has_native(features.device.type):
-        return _GatherGemm.apply(features, kernel, inputs)
+        return _GatherGemm.apply(*common_float(features=features, kernel=kernel), inputs)
     return torch.ops.renderpretrain.sparse_conv3d(features, kernel, inputs, outputs)
 
 
@@ -63,14 +68,11 @@ def sparse_conv3d_reference(
     outputs: Int32[Tensor, "K M"] | None = None,
 ) -> Float[Tensor, "N D"]:
     """:func:`sparse_conv3d` in plain PyTorch: per kernel cell gather rows, multiply, add to the outputs."""
-    features, kernel = _checked(features, kernel, inputs, outputs)
-    return _GatherGemm.apply(features, kernel, inputs)
+    _check(features, kernel, inputs, outputs)
+    return _GatherGemm.apply(*common_float(features=features, kernel=kernel), inputs)
 
 
-def _checked(
-    features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Features and kernel in one type."""
+def _check(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None) -> None:
     sizes = check_shape("features", features, "M C")
     _check_count(features)
     sizes = check_shape("kernel", kernel, "K C D", **sizes)
@@ -82,8 +84,7 @@ def _checked(
     for name, table in (("inputs", inputs), ("outputs", outputs)):
         if table is not None:
             check_type(name, table, torch.int32, features.device)
-    features, kernel = common_float(features=features, kernel=kernel)
-    return features, kernel
+    common_type(features=features, kernel=kernel)
 
 
 class _GatherGemm(torch.autograd.Function):
@@ -128,9 +129,18 @@ def _check_count(*tensors: Tensor) -> None:
             raise ValueError(f"features: expected fewer than 2^31 rows, got {len(rows)}")
 
 
-def _convolve(features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
-    """The native sum of one table."""
-    kernel = kernel.contiguous()
+def _operands(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the type that they are multiplied in."""
+    if not stored_alike(features, kernel):
+        features, kernel = common_float(features=features, kernel=kernel)
+    return features, kernel
+
+
+def _convolve(features: Tensor, kernel: Tensor, inputs: Tensor, mirrored: bool = False) -> Tensor:
+    """The native sum of one table, with the matrices of the cells in reverse if ``mirrored``."""
+    if has_tensor_cores(features):
+        return convolve(features, kernel, inputs, mirrored)
+    kernel = (kernel.flip(0) if mirrored else kernel).contiguous()
     num_cells, channels, width = kernel.shape
     num_out, panels = inputs.shape[1], None
     if features.device.type == "cpu":
@@ -142,15 +152,18 @@ def _convolve(features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _sparse_conv3d(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None) -> Tensor:
-    return _convolve(features, kernel, inputs)
+    return _convolve(*_operands(features, kernel), inputs)
 
 
 def _kernel_gradient(grad: Tensor, features: Tensor, kernel: Tensor, inputs: Tensor) -> Tensor:
     """The native sum of ``features[inputs[k, n]]^T grad[n]`` over outputs."""
-    num_slabs = min(-(-len(grad) // SLAB), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1))
-    partial = new_memory(kernel, max(num_slabs, 1), *kernel.shape)
+    num_slabs = max(min(-(-len(grad) // SLAB), MOST_SLABS, SLAB_MEMORY // max(kernel.numel(), 1)), 1)
+    num_cells, channels, width = kernel.shape
+    if has_tensor_cores(features):
+        return kernel_gradient(grad, features, inputs, (num_cells, channels, width), num_slabs)
+    partial = new_memory(kernel, num_slabs, *kernel.shape)
     out = new_memory(kernel, *kernel.shape)
-    sizes = len(features), len(grad), *kernel.shape, len(partial)
+    sizes = len(features), len(grad), *kernel.shape, num_slabs
     launch("sparse_conv3d_backward_kernel", grad, features, inputs, *sizes, partial, out)
     return out
 
@@ -165,17 +178,19 @@ def _sparse_conv3d_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients by features and kernel; one that is not needed is an empty tensor."""
     grad_features, grad_kernel = grad.new_empty(0), grad.new_empty(0)
+    features, kernel = _operands(features, kernel)
+    grad = grad.to(features.dtype)
     if needed[0]:
         # What reads a row under a cell is, in a submanifold table, what lies under the cell opposite.
-        transposed = kernel.mT if outputs is not None else kernel.flip(0).mT
-        grad_features = _convolve(grad, transposed, inputs if outputs is None else outputs)
+        grad_features = _convolve(grad, kernel.mT, inputs if outputs is None else outputs, outputs is None)
     if needed[1]:
         grad_kernel = _kernel_gradient(grad, features, kernel, inputs)
     return grad_features, grad_kernel
 
 
 def _fake(features: Tensor, kernel: Tensor, inputs: Tensor, outputs: Tensor | None) -> Tensor:
-    return features.new_empty(inputs.shape[1], kernel.shape[2])
+    dtype = common_type(features=features, kernel=kernel)
+    return features.new_empty(inputs.shape[1], kernel.shape[2], dtype=dtype)
 
 
 def _fake_backward(
@@ -221,8 +236,8 @@ def _second_gradient(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ..
 
 
 _TENSORS = {
-    "features": "float M C",
-    "kernel": "float K C D",
+    "features": "stored M C",
+    "kernel": "stored~ K C D",
     "inputs": "int32 K N",
     "outputs": "int32 K M",
 }

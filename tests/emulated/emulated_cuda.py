@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from renderpretrain import ops
-from renderpretrain.ops import _native
+from renderpretrain.ops import _native, _tensor_cores
 from renderpretrain.ops.neus import num_parts
 
 CALLS = Counter()
@@ -86,6 +86,15 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item in kept]
 
 
+def has_tensor_cores(tensor):
+    """``_tensor_cores.has_tensor_cores``, of the card that is emulated."""
+    return tensor.dtype != torch.float64
+
+
+REPLACED = {"new_memory": new_memory, "has_tensor_cores": has_tensor_cores}
+"""Functions of the package, by name, that answer for a card here."""
+
+
 def install():
     """Let operators on the CPU run the CUDA library's kernels."""
     if not ops.has_native("cuda"):
@@ -93,9 +102,11 @@ def install():
             f"RENDERPRETRAIN_NATIVE has no emulated kernels: {ops.native_status()['cuda'].why}"
         )
     _native._call = call
-    for name, module in list(sys.modules.items()):
-        if name.startswith("renderpretrain") and getattr(module, "new_memory", None) is _new_memory:
-            module.new_memory = new_memory
+    before = {"new_memory": _new_memory, "has_tensor_cores": _tensor_cores.has_tensor_cores}
+    for place, module in list(sys.modules.items()):
+        for name, ours in REPLACED.items():
+            if place.startswith("renderpretrain") and getattr(module, name, None) is before[name]:
+                setattr(module, name, ours)
 
 
 install()

@@ -16,6 +16,13 @@ float of_tf32(uint32_t bits) {
 float of_bf16(uint16_t bits) { return __uint_as_float(static_cast<uint32_t>(bits) << 16); }
 float of_fp16(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 
+// A sum as the hardware stores it: what does not fit is cut off, not rounded.
+float cut(double total) {
+  const float nearest = static_cast<float>(total);
+  const bool beyond = std::fabs(static_cast<double>(nearest)) > std::fabs(total);
+  return beyond ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 // A lane's four sums of the 16 x 8, each over k = 8 or 16: products are exact, and added in double precision.
 template <int kDepth, typename A, typename B>
 void multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4], A value_a, B value_b) {
@@ -30,7 +37,7 @@ void multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&sum)[4], A
     for (int k = 0; k < kDepth; ++k) {
       total += static_cast<double>(value_a(all, row, k)) * static_cast<double>(value_b(all, k, column));
     }
-    sum[i] = static_cast<float>(total);
+    sum[i] = cut(total);
   }
 }
 

@@ -12,6 +12,12 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _exact_convolutions(monkeypatch):
+    """A card multiplies float32 as it is, not with 10 bits of mantissa, PyTorch's standard."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def check_operator():
     """``check_operator(name, arguments, differentiable=True)``, on ``torch.ops.renderpretrain``.

@@ -9,6 +9,7 @@ import torch
 
 from renderpretrain.ops import _native, _signatures
 from renderpretrain.ops._cells import SORT_BINS, SORT_BLOCK
+from renderpretrain.ops._tensor_cores import PARTS_PER_SLAB, ROW_GROUP
 from renderpretrain.ops.composite import RAY_GROUP
 from renderpretrain.ops.field_shape import MOST_HEADS
 from renderpretrain.ops.fused_mlp import MOST_INPUTS
@@ -31,6 +32,9 @@ OTHERS = {
     "prefer_huge_pages_cpu": ("void", ["void*", "int64_t"]),
 }
 """Functions that are no kernels; ``_native._open`` calls them as they are written here."""
+
+ALONE = {"cpu": _signatures.CPU_SIGNATURES, "cuda": _signatures.CUDA_SIGNATURES}
+"""What one device has and the other has not."""
 
 LETTERS = {"int64_t": "n", "double": "d"} | {
     f"rp_{kind}*": letter
@@ -99,9 +103,7 @@ def test_a_function_is_called_as_it_is_declared(name):
         assert (returned, [kind for kind, _ in declared]) == OTHERS[name]
         return
     operator, _, device = name.rpartition("_")
-    told = _signatures.SIGNATURES
-    if device == "cpu":
-        told = told | _signatures.CPU_SIGNATURES
+    told = _signatures.SIGNATURES | ALONE[device]
     last = {"cpu": ("int64_t", "num_threads"), "cuda": ("void*", "stream")}[device]
     assert returned == "int" and declared[0] == ("int64_t", "type") and declared[-1] == last
     assert letters_of(declared[1:-1]) == told[operator]
@@ -109,7 +111,7 @@ def test_a_function_is_called_as_it_is_declared(name):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_function_that_is_called_is_declared(device):
-    told = set(_signatures.SIGNATURES) | (set(_signatures.CPU_SIGNATURES) if device == "cpu" else set())
+    told = set(_signatures.SIGNATURES) | set(ALONE[device])
     names = {name for _, name, _ in DECLARED} - set(OTHERS)
     assert told == {name.removesuffix(f"_{device}") for name in names if name.endswith(f"_{device}")}
 
@@ -138,6 +140,8 @@ def test_constants_are_those_of_the_header():
         "ABI_VERSION": _native.ABI_VERSION,
         "OUT_OF_RANGE": _native.OUT_OF_RANGE,
         "RAY_GROUP": RAY_GROUP,
+        "ROW_GROUP": ROW_GROUP,
+        "PARTS_PER_SLAB": PARTS_PER_SLAB,
         "PART": INTERVALS_PER_PART,
         "SORT_BLOCK": SORT_BLOCK,
         "SORT_BINS": SORT_BINS,
