@@ -103,10 +103,13 @@ def shard(recipe: nn.Module, device: torch.device, own: Iterable[Tensor] = ()) -
         "mesh": init_device_mesh(device.type, (dist.get_world_size(),)),
         "ignored_params": set(model.numbers),  # it splits tensors alone
     }
-    blocks = [block for encoder in encoders_of(recipe).values() for block in repeated_blocks(encoder)]
-    for block in dict.fromkeys(blocks):
-        fsdp.fully_shard(block, **how)
+    found = [block for encoder in encoders_of(recipe).values() for block in repeated_blocks(encoder)]
+    blocks = [fsdp.fully_shard(block, **how) for block in dict.fromkeys(found)]
     root = fsdp.fully_shard(model, **how)
+    for part, before in zip([*blocks, root], [*blocks[:1], *blocks], strict=False):
+        # Going back, the block before is gathered meanwhile. FSDP2 itself takes what ran before, and counts
+        # what the first process alone has drawn: processes then gather different blocks, and wait for ever.
+        part.set_modules_to_backward_prefetch([before])
     # As with DistributedDataParallel, parameters that a process has not used have a gradient of 0 there.
     root.set_reduce_scatter_unused_params(True)
     with torch.no_grad():

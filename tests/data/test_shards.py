@@ -30,7 +30,7 @@ from renderpretrain.data.folder import remote
 from renderpretrain.data.folder.schema import OutdoorFrame
 from renderpretrain.data.opened import word_of
 from renderpretrain.data.shards import reading
-from renderpretrain.data.shards.reading import shard_problems
+from renderpretrain.data.shards.reading import needed_spans, shard_problems, stretch_of
 from renderpretrain.data.shards.writing import Preparation, prepare_recording
 from renderpretrain.geometry import Cameras
 from renderpretrain.verbs import prepare
@@ -291,6 +291,32 @@ def test_shards_behind_a_network_are_the_same(street, served):
     assert_same(open_data(f"folder:{street}", sweeps=2)[6], scenes[6])
     assert word_of(scenes) == f"shards:{served.url}"
     assert list(shard_problems(served.url)) == []
+
+
+@pytest.mark.parametrize(("sweeps", "requests"), [(1, 1), (2, 2)])
+def test_what_a_scene_needs_of_a_frame_is_one_request(street, served, sweeps, requests):
+    """An older sweep is another frame's, and comes without that frame's pictures."""
+    scenes = open_data(f"shards:{served.url}", sweeps=sweeps)
+    scenes[0]
+    served.asked.clear()
+    scene = scenes[3]
+    assert len(served.asked) == requests
+    assert_same(open_data(f"folder:{street}", sweeps=sweeps)[3], scene)
+    scenes[3]  # decoded files are kept: nothing is fetched for nothing
+    scenes.without_images(3)
+    assert len(served.asked) == requests
+
+
+def test_what_lies_between_needed_files_is_fetched_where_it_is_the_smaller_part():
+    entry = {
+        "lidar": {"file": "0.tar#512+100", "semseg_file": "0.tar#1024+90"},
+        "sweeps": [{"file": "0.tar#1536+50"}],
+        "cameras": {"left": {"file": "0.tar#2048+900"}, "right": {"file": "0.tar#9216+900"}},
+    }
+    assert list(needed_spans(entry, ["right"], older=False)) == [(512, 100), (1024, 90), (9216, 900)]
+    assert list(needed_spans(entry, [], older=True)) == [(512, 100), (1024, 90), (1536, 50)]
+    assert stretch_of([(512, 900), (2048, 900)]) == (512, 2948)
+    assert stretch_of([(512, 100), (1024, 90), (9216, 900)]) == stretch_of([]) == (0, 0)
 
 
 def test_a_store_that_fails_now_and_then_is_asked_again(street, served):

@@ -68,12 +68,17 @@ def still_optimization(parallel, **more):
     return optimization(accumulate=2, lr=RATE, schedule="constant", clip_norm=0.1, parallel=parallel, **more)
 
 
+@torch.no_grad()
+def draw(step, recipe):
+    """What the main process alone does with the encoder, as it does for a picture."""
+    recipe.encoder(torch.zeros(1, 5))
+
+
 def run(out, batch_size, parallel, steps):
     """A run of the stand-in, or the rest of one."""
     settings = still_optimization(parallel, batch_size=batch_size, steps=steps)
-    return fit(
-        stand_in(), Points(), settings, out=out, options=RunOptions(holdout=3, device="cpu", resume=True)
-    )
+    options = RunOptions(holdout=3, device="cpu", resume=True, on_picture=draw)
+    return fit(stand_in(), Points(), settings, out=out, options=options)
 
 
 def killed_while_writing(folder):

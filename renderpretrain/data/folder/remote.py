@@ -1,7 +1,9 @@
 """Files elsewhere: what fsspec opens (``s3://``, ``gs://``, ``https://``), fetched in parts."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +23,45 @@ REFUSED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryE
 
 REFUSALS = (401, 403, 404, 410, 416)
 """Answers of HTTP that are the same again."""
+
+
+@dataclass
+class _Stretch:
+    """Bytes of a file that are fetched with the first of them.
+
+    Attributes:
+        url: Of the file.
+        begin: Where they begin.
+        end: Where they end.
+        content: What was fetched.
+    """
+
+    url: str
+    begin: int
+    end: int
+    content: bytes | None = None
+
+    def holds(self, url: str, offset: int, end: int) -> bool:
+        """Whether bytes of a file are among these."""
+        return self.url == url and self.begin <= offset and end <= self.end
+
+
+_STRETCHES: ContextVar[tuple[_Stretch, ...]] = ContextVar("stretches", default=())
+
+
+@contextmanager
+def read_together(url: str, stretches: Iterable[tuple[int, int]]) -> Iterator[None]:
+    """Within it, in this thread, the first bytes that are read of a stretch bring all of it, in one request.
+
+    Args:
+        url: Of the file.
+        stretches: Where each begins and ends.
+    """
+    token = _STRETCHES.set(tuple(_Stretch(url, begin, end) for begin, end in stretches))
+    try:
+        yield
+    finally:
+        _STRETCHES.reset(token)
 
 
 @dataclass(frozen=True)
@@ -46,9 +87,24 @@ class RemoteFiles:
             OSError: If the store refuses, or fails again and again.
         """
         end = None if length is None else offset + length
+        url = f"{self.location}/{name}"
+        stretch = next((s for s in _STRETCHES.get() if end is not None and s.holds(url, offset, end)), None)
+        if stretch is None:
+            return self._fetched(name, offset, end)
+        if stretch.content is None:
+            content = self._fetched(name, stretch.begin, stretch.end)
+            if len(content) != stretch.end - stretch.begin:
+                count = stretch.end - stretch.begin
+                raise OSError(f"expected {count} bytes from byte {stretch.begin} on, got {len(content)}")
+            stretch.content = content
+        return stretch.content[offset - stretch.begin :][:length]
+
+    def _fetched(self, name: str, offset: int, end: int | None) -> bytes:
+        """Bytes of a file, fetched."""
+        size = 0 if end is None else end - offset
 
         def ask() -> bytes:
-            return self._asked(name, "cat_file", length or 0, start=offset, end=end)
+            return self._asked(name, "cat_file", size, start=offset, end=end)
 
         return self._tried(ask)
 

@@ -144,6 +144,10 @@ class SceneFolder:
             return replace(scene, class_names=self.class_names)
         return self._outdoor_scene(self.index, index)
 
+    def frames_of(self, index: int) -> Sequence[int]:
+        """Positions in the index of the frame, or the views of a room, that a scene is made of."""
+        return self._groups[index] if isinstance(self.index, IndoorFolder) else [index]
+
     def remember_in(self, cache: Cache) -> None:
         """Keep decoded files and descriptions of frames in this memory from now on."""
         self._cache = cache

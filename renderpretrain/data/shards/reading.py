@@ -1,8 +1,9 @@
 """Scenes in shards, read when asked for: one frame costs one frame's bytes, wherever it lies."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ import numpy as np
 
 from renderpretrain.data.arranged import arranged
 from renderpretrain.data.camera_places import common_places
-from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.access import FolderAccess, file_and_span
 from renderpretrain.data.folder.cache import MemoryCache
 from renderpretrain.data.folder.fields import ODD_VALUES, SceneFolderError
 from renderpretrain.data.folder.index import OUTDOOR, placed_problems
 from renderpretrain.data.folder.json_files import json_of_file
 from renderpretrain.data.folder.reader import Reader
-from renderpretrain.data.folder.remote import remote_files
+from renderpretrain.data.folder.remote import read_together, remote_files
 from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
 from renderpretrain.data.folder.validation import file_problems, file_readings, older_readings
 from renderpretrain.data.scene import Scene
@@ -78,6 +79,7 @@ class ShardScenes:
             SceneFolderError: If there is no such file, or a shard is missing or has another length.
             ValueError: If a camera is asked for that there is not.
         """
+        self._sweeps = int(options.get("sweeps") or 1)
         self.path, self.options, self.asked_cameras = Path(path), options, cameras
         self.location = str(path) if "://" in str(path) else str(self.path.expanduser().resolve())
         self.remote = remote_files(str(path))
@@ -92,12 +94,13 @@ class ShardScenes:
         self.class_names = tuple(self.index.class_names)
         self.image_size = image_size or self.index.image_size
         self._open: dict[int, SceneFolder] = {}
+        self._stretches: dict[int, np.ndarray] = {}
         self._cache = MemoryCache(CACHE_BYTES)
         self._ends = np.cumsum([self._scenes_of(number) for number in range(len(self.index.shards))])
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: it opens shards itself."""
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_stretches": {}}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -105,12 +108,14 @@ class ShardScenes:
     def __getitem__(self, index: int) -> Scene:
         """Scene ``index``; raises ``IndexError`` outside ``range(len(self))``."""
         folder, place, _ = self._found(index)
-        return arranged(folder[place], self.camera_names)
+        with self._few_requests(index, folder, place, pictured=True):
+            return arranged(folder[place], self.camera_names)
 
     def without_images(self, index: int) -> Scene:
         """Scene ``index``; outdoors without its pictures."""
         folder, place, _ = self._found(index)
-        return folder.without_images(place)
+        with self._few_requests(index, folder, place, pictured=False):
+            return folder.without_images(place)
 
     def sequence(self, index: int) -> Sequence[int]:
         """Scenes of the same shard that follow each other around one, in order of time."""
@@ -125,6 +130,20 @@ class ShardScenes:
         first = int(self._ends[number - 1]) if number else 0
         return self._shard(number), index - first, first
 
+    @contextmanager
+    def _few_requests(self, index: int, folder: SceneFolder, place: int, *, pictured: bool) -> Iterator[None]:
+        """Within it a store is asked once for what a scene needs of a frame, and of a sweep before it."""
+        if self.remote is None:
+            yield
+            return
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        sweep_alone, everything = self._stretches[number]
+        before = range(max(place - self._sweeps + 1, 0), place)
+        own = (everything if pictured else sweep_alone)[folder.frames_of(place)]
+        url = f"{self.remote.location}/{self.index.shards[number].file}"
+        with read_together(url, [*own.tolist(), *sweep_alone[before].tolist()]):
+            yield
+
     def _shard(self, number: int) -> SceneFolder:
         """A shard as a scene folder; those that were used last stay open."""
         folder = self._open.pop(number, None) or self._opened(number)
@@ -133,6 +152,7 @@ class ShardScenes:
         while described > OPEN_FRAMES and len(self._open) > 1:
             oldest = next(iter(self._open))
             del self._open[oldest]
+            self._stretches.pop(oldest, None)
             described -= self.index.shards[oldest].frames
         return folder
 
@@ -153,12 +173,49 @@ class ShardScenes:
             **self.options,
         )
         folder.remember_in(self._cache.part(number))
+        if self.remote is not None:
+            known = [
+                [
+                    stretch_of(list(needed_spans(frame, names, older=self._sweeps > 1)))
+                    for frame in content["frames"]
+                ]
+                for names in ((), self.camera_names)
+            ]
+            self._stretches[number] = np.array(known)
         return folder
 
     def _scenes_of(self, number: int) -> int:
         """How many scenes a shard has: outdoors one a frame."""
         outdoors = self.index.format in OUTDOOR
         return self.index.shards[number].frames if outdoors else len(self._shard(number))
+
+
+def needed_spans(entry: Any, cameras: Collection[str], *, older: bool) -> Iterator[tuple[int, int]]:
+    """Offset and length in its shard of each file that a scene needs of a frame.
+
+    Args:
+        entry: What the shard's index says of the frame, or of a part of it.
+        cameras: Those that are looked at.
+        older: Whether sweeps are that the frame names beside its own.
+    """
+    if isinstance(entry, str):
+        span = file_and_span(entry)[1]
+        if span is not None:
+            yield span
+    elif isinstance(entry, dict | list):
+        pairs = entry.items() if isinstance(entry, dict) else enumerate(entry)
+        for key, part in pairs:
+            if key == "cameras" and isinstance(part, dict):
+                part = {name: camera for name, camera in part.items() if name in cameras}
+            if key != "sweeps" or older:
+                yield from needed_spans(part, cameras, older=older)
+
+
+def stretch_of(spans: list[tuple[int, int]]) -> tuple[int, int]:
+    """Where bytes begin and end that hold all files of a frame; nothing if most of them are not needed."""
+    begin = min((offset for offset, _ in spans), default=0)
+    end = max((offset + length for offset, length in spans), default=0)
+    return (begin, end) if 2 * sum(length for _, length in spans) >= end - begin else (0, 0)
 
 
 def _given(content: Any, _: FolderAccess) -> Any:
