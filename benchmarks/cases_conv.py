@@ -63,9 +63,9 @@ def _volume(x: SparseTensor) -> tuple[int, int, int, int]:
     return (x.batch_size, *x.spatial_shape)
 
 
-def _spconv() -> Any:
-    """``spconv.pytorch`` with its functions, where it works."""
-    if not spconv_status()["ok"]:
+def _spconv(device: torch.device) -> Any:
+    """``spconv.pytorch`` with its functions, where it works on a device."""
+    if not spconv_status(device)["ok"]:
         return None
     importlib.import_module("spconv.pytorch.functional")
     return importlib.import_module("spconv.pytorch")
@@ -73,7 +73,7 @@ def _spconv() -> Any:
 
 def _indice_pairs(x: SparseTensor, kind: str) -> Any:
     """What spconv finds: voxels, pairs, number of pairs."""
-    spconv, subm = _spconv(), kind == "submanifold"
+    spconv, subm = _spconv(x.coords.device), kind == "submanifold"
     stride = ONE if subm else TWO
     coords = x.coords.int().contiguous()
     algo = spconv.ConvAlgo.Native
@@ -96,7 +96,7 @@ def _neighbors(x: SparseTensor) -> Iterator[Case]:
             for name in (op, f"{op}_reference")
         )
         peers: dict[str, Run] = {"reference": reference}
-        if _spconv() and x.coords.device.type == "cpu":
+        if x.coords.device.type == "cpu" and _spconv(x.coords.device):
             peers["spconv"] = partial(_indice_pairs, x, kind)
         # spconv lists pairs instead of filling tables.
         yield Case(
@@ -119,7 +119,8 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
         "": lambda: ops.sparse_conv3d(features, kernel(), inputs, outputs),
         "reference": lambda: ops.sparse_conv3d_reference(features, kernel(), inputs, outputs),
     }
-    if _spconv() and inputs.device.type == "cpu":
+    # On a GPU spconv's own layers run by another algorithm; whole encoders compare those.
+    if inputs.device.type == "cpu" and _spconv(inputs.device):
         runs["spconv"] = _spconv_layer(kind, x, features, weight, num_out)
     shape = f"{kind} {channels}->{width}, {num_in}->{num_out} voxels"
     num_flops = 2 * int((inputs >= 0).sum()) * channels * width
@@ -138,7 +139,7 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
 def _spconv_layer(
     kind: str, x: SparseTensor, features: Tensor, weight: Tensor, num_out: int
 ) -> Callable[[], Tensor]:
-    spconv = _spconv()
+    spconv = _spconv(features.device)
     _, pairs, num_pairs = _indice_pairs(x, kind)
     names = {"submanifold": "indice_subm_conv", "strided": "indice_conv", "inverse": "indice_inverse_conv"}
     function = getattr(spconv.functional, names[kind])
@@ -149,7 +150,7 @@ def _spconv_layer(
 def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> Iterator[Case]:
     """With the search for neighbours, norms and the dense volume at the end."""
     torch.manual_seed(0)
-    backends = ["builtin"] + (["spconv"] if _spconv() else [])
+    backends = ["builtin"] + (["spconv"] if _spconv(x.features.device) else [])
     encoders = {backend: build(backend).to(x.features.device) for backend in backends}
     for encoder in encoders.values():
         encoder.load_state_dict(encoders["builtin"].state_dict())

@@ -1,6 +1,7 @@
 """Times every operator beside its reference, the best plain-torch form and the libraries people use.
 
-``python benchmarks/kernels.py [--json FILE] [--quick] [--device cuda] [--threads N] [--only OP ...]``
+``python benchmarks/kernels.py [--json FILE] [--quick] [--device cuda] [--compile] [--threads N]
+[--only OP ...]``
 
 Each pass is checked for equality first, and one that fails is not timed but named at the end; see
 ``measure.py`` for how a number comes about. The whole is run twice, under the C library's default allocator
@@ -28,7 +29,17 @@ import cases_pool
 import cases_scatter
 import cases_segment
 import torch
-from measure import TUNED, Case, UnequalError, allocator, copy_rate, own_stream, product_rate, rows
+from measure import (
+    TUNED,
+    Case,
+    UnequalError,
+    allocator,
+    copy_rate,
+    own_stream,
+    product_rate,
+    rows,
+    with_compiled,
+)
 
 from renderpretrain import ops
 
@@ -87,6 +98,7 @@ def run(chosen: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     found, failed = [], []
     with own_stream(chosen.device):
         for case in wanted(chosen):
+            case = with_compiled(case) if chosen.compile else case
             try:
                 measured = rows(case, chosen.device, chosen.seconds, chosen.repeats)
             except UnequalError as error:
@@ -104,6 +116,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--quick", action="store_true", help="small shapes and few repeats")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--compile", action="store_true", help="beside torch.compile of the references, too")
     parser.add_argument("--threads", type=int, help="threads of the CPU, of torch and of the kernels")
     parser.add_argument("--only", nargs="+", default=OPERATORS, choices=OPERATORS, metavar="OP")
     parser.add_argument("--seconds", type=float, help="time for each side of a row, 1 if not given")

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,14 @@ class Case:
     num_flops: int = 0
     tolerance: float = 1e-4
     not_compared: tuple[str, ...] = field(default=())
+
+
+def with_compiled(case: Case) -> Case:
+    """The case with one peer more, its reference by ``torch.compile``, where it has one."""
+    found = case.peers.get("reference")
+    if found is None:
+        return case
+    return replace(case, peers=case.peers | {"compiled": torch.compile(found)})
 
 
 def rows(case: Case, device: str, seconds: float, repeats: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Takes one step of every recipe's ``paper`` preset on the CPU, and compares it with what a dry run says.
+"""Takes one step of every recipe's ``paper`` preset, and compares it with what a dry run says.
 
-``python benchmarks/paper_steps.py [--only RECIPE ...] [--limit GIB] [--json FILE]``
+``python benchmarks/paper_steps.py [--device cuda] [--only RECIPE ...] [--limit GIB] [--json FILE]``
 
 One synthetic scene at the published sizes, its images black: what they show changes no time and no memory.
 Networks that the paper starts from published weights start from random ones, frozen where it freezes. Every
@@ -38,22 +38,23 @@ def main() -> None:
     names = ("unipad-lidar", "unipad-camera", "unipad-fusion", "ponder-outdoor", "ponder-indoor", "ns-mae")
     variants = (*names, "ns-mae:camera", "ns-mae:lidar", "uniscene", "uniscene:lss")
     parser.add_argument("--only", nargs="+", choices=variants, default=list(variants), metavar="RECIPE")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--limit", type=float, default=LARGEST, help="GiB; larger steps are made smaller")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     parser.add_argument("--here", action="store_true", help="in this process: one recipe, printed as JSON")
     chosen = parser.parse_args()
     if chosen.here:
-        print(json.dumps(take(chosen.only[0], chosen.limit)))
+        print(json.dumps(take(chosen.only[0], chosen.limit, chosen.device)))
         return
-    found = [_apart(name, chosen.limit) for name in chosen.only]
+    found = [_apart(name, chosen.limit, chosen.device) for name in chosen.only]
     print("\n".join(["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS), *map(line, found)]))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _apart(name: str, limit: float) -> dict[str, Any]:
+def _apart(name: str, limit: float, device: str) -> dict[str, Any]:
     """Take a recipe's step in a process of its own, so that its peak is its own."""
-    command = [sys.executable, __file__, "--here", "--only", name, "--limit", str(limit)]
+    command = [sys.executable, __file__, "--here", "--only", name, "--limit", str(limit), "--device", device]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip() or f"ended with {done.returncode}").splitlines()[-1]
@@ -62,19 +63,20 @@ def _apart(name: str, limit: float) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def take(name: str, limit: float) -> dict[str, Any]:
+def take(name: str, limit: float, device: str) -> dict[str, Any]:
     """Estimate the step of batch 1, make it smaller until it fits, and take it."""
     for shrink in (1, 2, 4):
         job, batch = prepare(name, shrink)
         settings: Any = job.config
-        # As training runs on a CPU.
+        # As training runs on a CPU; a GPU's step is the same for comparison, and card_steps.py has others.
         optimization = settings.optimization.model_copy(update={"precision": "fp32"})
         cost = step_cost(with_fake_tensors(job.build), batch, optimization)
         if cost.peak <= limit * GIB:
             break
-    model = with_random_weights(job)
+    model = with_random_weights(job).to(device)
     optimizer = build_optimizer(model, settings.optimization)
-    before, start = peak_memory(), time.perf_counter()
+    batch = batch.to(device)
+    before, start = peak_memory(device), time.perf_counter()
     terms = model(batch)
     loss = torch.stack([value.float() for value in terms.values()]).sum()
     loss.backward()
@@ -88,7 +90,7 @@ def take(name: str, limit: float) -> dict[str, Any]:
         "shrink": shrink,
         "tflop": cost.step_flops / 1e12,
         "estimated": cost.peak / GIB,
-        "measured": peak_memory() / GIB,
+        "measured": peak_memory(device) / GIB,
         "before": before / GIB,
         "seconds": time.perf_counter() - start,
         "terms": {term: value.item() for term, value in terms.items()},
@@ -129,8 +131,10 @@ def with_random_weights(job: RunDescription) -> nn.Module:
         return RunDescription(**{**vars(job), "config": settings.model_copy(update={"image": given})}).build()
 
 
-def peak_memory() -> int:
-    """Most bytes this process has occupied so far."""
+def peak_memory(device: str) -> int:
+    """Most bytes this process has occupied so far, on a GPU in tensors."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
