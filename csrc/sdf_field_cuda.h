@@ -29,12 +29,12 @@ struct Board {
   int64_t voxel[kCorners][kTile];         // in the whole batch, or -1
   T weight[kCorners][kTile], slant[kCorners][kTile], upper[3][kTile];
   int counts[kTileWarps];
-  alignas(16) T staged[kStaged];
 };
 
-// Rows that fit beside it into what a block gets without asking.
+// Rows that fit beside it and what products take into what a block gets without asking, 48 KiB.
 template <typename T>
-constexpr int kSharedRows = static_cast<int>((47 * 1024 - sizeof(Board<T>)) / (kRow * sizeof(T)));
+constexpr int kSharedRows =
+    static_cast<int>((47 * 1024 - sizeof(Board<T>) - kStaged * sizeof(T)) / (kRow * sizeof(T)));
 
 // Where a tile's rows are.
 struct Plan {
@@ -47,8 +47,8 @@ struct Plan {
     Planner planner{shared_rows};
     int64_t widest = field.distance.hidden;
     for (int h = 0; h < field.num_heads; ++h) widest = std::max(widest, field.heads[h].mlp.hidden);
-    work = planner.rows(widest);
-    more = planner.rows(backward ? widest : 0);
+    more = planner.rows(widest);
+    work = planner.rows(backward ? field.distance.hidden : 0);
     position = planner.rows(3);
     gradients = planner.rows(3);
     values = planner.rows(field.grid.channels);
@@ -89,7 +89,6 @@ class FieldTile {
         plan(field.plan),
         board(board),
         memory{shared, field.scratch + blockIdx.x * static_cast<int64_t>(plan.scratch)},
-        work(memory(plan.work)),
         position(memory(plan.position)),
         values(memory(plan.values)),
         gradients(memory(plan.gradients)),
@@ -191,13 +190,13 @@ class FieldTile {
   const Plan& plan;
   Board<T>* const board;
   const Memory<T> memory;
-  T *work, *position, *values, *gradients;
+  T *position, *values, *gradients;
   int channels, read_channels, first_feature, ray_channels, num_geometry;
   T extent;
   int count = 0, num_waiting = 0;
 
   __device__ TileMlp<T> network(const MlpPlan& mlp, const T* parameters) const {
-    return TileMlp<T>(mlp, memory, parameters, work, memory(plan.more), board->staged);
+    return TileMlp<T>(mlp, memory, parameters, memory(plan.work), memory(plan.more));
   }
 
   __device__ int head_width(int h) const { return static_cast<int>(plan.heads[h].shape.out); }

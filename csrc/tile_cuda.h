@@ -74,20 +74,30 @@ __device__ __forceinline__ void for_points(int count, int channels, Run run) {
   }
 }
 
-// totals[m] += the sum of row m.
+// Rows that lie `stride` apart in blocks of `block` rows, which begin `step` apart: one matrix of every layer
+// of a network is such a matrix. By default there is one block.
+struct Blocks {
+  int stride, block = 1 << 30, step = 0;
+
+  __device__ __forceinline__ int row(int index) const {
+    return index / block * step + index % block * stride;
+  }
+};
+
+// totals, at their places, += the sums of rows. Without a barrier.
 template <typename T>
-__device__ __forceinline__ void add_row_sums(const T* tile, int rows, T* totals) {
+__device__ __forceinline__ void add_row_sums(const T* tile, int rows, T* totals, Blocks places = {1}) {
   for (int first = 0; first < rows; first += kTileThreads / kNear) {
     const int row = first + threadIdx.x / kNear;
     T total = 0;
     for (int p = threadIdx.x % kNear; row < rows && p < kTile; p += kNear) total += tile[row * kRow + p];
     total = sum_of_lanes<kNear>(total);
-    if (row < rows && threadIdx.x % kNear == 0) totals[row] += total;
+    if (row < rows && threadIdx.x % kNear == 0) totals[places.row(row)] += total;
   }
-  __syncthreads();
 }
 
-// An activation and its first two derivatives; tile_cpu.h has the same for many places at a time.
+// An activation, and of its argument what its derivatives are computed of: the slope itself, where the
+// curvature follows from it.
 template <typename T>
 struct Activation {
   int64_t kind;
@@ -95,24 +105,27 @@ struct Activation {
 
   __device__ __forceinline__ static T share_of(T x, T small) { return (x > 0 ? T(1) : small) / (1 + small); }
 
-  __device__ __forceinline__ T value(T z) const {
-    if (kind == RP_RELU) return z > 0 ? z : T(0);
-    const T x = kind == RP_SILU ? z : beta * z, small = exp(x > 0 ? -x : x);
-    if (kind == RP_SILU) return z * share_of(x, small);
-    return ((x > 0 ? x : T(0)) + log1p(small)) / beta;
+  __device__ __forceinline__ T value(T z, T* kept) const {
+    const bool positive = z > 0;
+    *kept = kind == RP_RELU ? T(positive) : z;
+    if (kind == RP_RELU) return positive ? z : T(0);
+    const T x = kind == RP_SILU ? z : beta * z, small = exp(positive ? -x : x), share = share_of(x, small);
+    if (kind == RP_SILU) return z * share;
+    *kept = share;
+    return ((positive ? x : T(0)) + log1p(small)) / beta;
   }
 
-  __device__ __forceinline__ T slope(T z) const {
-    if (kind == RP_RELU) return z > 0 ? T(1) : T(0);
-    const T x = kind == RP_SILU ? z : beta * z, small = exp(x > 0 ? -x : x), share = share_of(x, small);
-    return kind == RP_SILU ? share * (1 + z * share_of(-x, small)) : share;
+  __device__ __forceinline__ T slope(T kept) const {
+    if (kind != RP_SILU) return kept;
+    const T small = exp(kept > 0 ? -kept : kept);
+    return share_of(kept, small) * (1 + kept * share_of(-kept, small));
   }
 
-  __device__ __forceinline__ T curvature(T z) const {
-    if (kind == RP_RELU) return T(0);
-    const T x = kind == RP_SILU ? z : beta * z, small = exp(x > 0 ? -x : x);
-    const T share = share_of(x, small), rest = share_of(-x, small);
-    return kind == RP_SILU ? share * rest * (2 + z * (rest - share)) : beta * (share * rest);
+  __device__ __forceinline__ T curvature(T kept) const {
+    if (kind != RP_SILU) return beta * kept * (1 - kept);
+    const T small = exp(kept > 0 ? -kept : kept), share = share_of(kept, small),
+            rest = share_of(-kept, small);
+    return share * rest * (2 + kept * (rest - share));
   }
 };
 

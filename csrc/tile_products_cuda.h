@@ -13,22 +13,24 @@ namespace renderpretrain {
 // matrix meet in a bank, or as many of less.
 constexpr int kStaged = 16 * (64 + 8);
 
-// Below, rounding up to what tensor cores take costs more than they gain.
-constexpr int kLeastForTensorCores = 32;
+// What tensor cores take at once; of less they would multiply mostly zeros.
+constexpr int kLeastForTensorCores = 8;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-constexpr bool kTensorCores = true;
+template <typename T>
+constexpr bool kTensorCores = std::is_same_v<T, float>;
 #else
+template <typename T>
 constexpr bool kTensorCores = false;
 #endif
 
 __device__ __forceinline__ int at_most(int number, int most) { return number < most ? number : most; }
 
-// A matrix, row by row or, transposed, column by column, `stride` apart.
+// A matrix by its rows, or, transposed, by its columns.
 template <typename T>
 struct Weights {
   const T* at;
-  int stride;
+  Blocks rows;
   bool transposed;
 };
 
@@ -36,47 +38,42 @@ struct Weights {
 template <int kRows, int kStride, typename T>
 __device__ __forceinline__ void stage(const Weights<T>& weights, int row, int rows, int column, int columns,
                                       int count, T* staged) {
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, stride = weights.stride;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (weights.transposed) {
     for (int k = warp; k < count; k += kTileWarps) {
+      const T* const from = weights.at + weights.rows.row(column + k) + row;
       for (int m = lane; m < kRows; m += kWarp) {
-        const bool inside = row + m < rows && column + k < columns;
-        staged[k * kStride + m] = inside ? weights.at[(column + k) * stride + row + m] : T(0);
+        staged[k * kStride + m] = row + m < rows && column + k < columns ? from[m] : T(0);
       }
     }
   } else {
     for (int m = warp; m < kRows; m += kTileWarps) {
+      const T* const from = weights.at + weights.rows.row(row + m) + column;
       for (int k = lane; k < count; k += kWarp) {
-        const bool inside = row + m < rows && column + k < columns;
-        staged[k * kStride + m] = inside ? weights.at[(row + m) * stride + column + k] : T(0);
+        staged[k * kStride + m] = row + m < rows && column + k < columns ? from[k] : T(0);
       }
     }
   }
 }
 
-// What a product adds to: rows of a tile, or nothing, and one number a row, or none.
-template <typename T>
-struct Begin {
-  const T *rows, *bias;
-
-  __device__ __forceinline__ T operator()(int row, int point) const {
-    return (rows ? rows[row * kRow + point] : T(0)) + (bias ? bias[row] : T(0));
-  }
-};
-
-// A product: to = begin + weights @ tile.
+// A product: to = begin + bias + weights @ tile. Rows to begin with, and numbers of the bias, which lie as
+// rows of the weights do, may be null.
 template <typename T>
 struct Product {
   int rows, depth;
   Weights<T> weights;
-  const T* tile;
-  Begin<T> begin;
-  T *to, *staged;
+  const T *tile, *begin, *bias;
+  T* to;
+
+  __device__ __forceinline__ T first(int row, int point) const {
+    const Blocks places{1, weights.rows.block, weights.rows.step};
+    return (begin ? begin[row * kRow + point] : T(0)) + (bias ? bias[places.row(row)] : T(0));
+  }
 };
 
 // By multiply-adds: a thread has kCount rows of four points.
 template <int kCount, typename T>
-__device__ __forceinline__ void multiply_by_threads(const Product<T>& product) {
+__device__ __forceinline__ void multiply_by_threads(const Product<T>& product, T* staged) {
   constexpr int kRows = kCount * kTileThreads / (kTile / 4), kStride = kRows + 4, kDepth = kStaged / kStride;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int point = 4 * (lane % 8 + 8 * (warp % 2)), own = kCount * (lane / 8 + 4 * (warp / 2));
@@ -87,17 +84,17 @@ __device__ __forceinline__ void multiply_by_threads(const Product<T>& product) {
     for (int r = 0; r < kCount; ++r) {
       const int row = first + own + r;
 #pragma unroll
-      for (int p = 0; p < 4; ++p) sums[r].at[p] = row < rows ? product.begin(row, point + p) : T(0);
+      for (int p = 0; p < 4; ++p) sums[r].at[p] = row < rows ? product.first(row, point + p) : T(0);
     }
     for (int column = 0; column < depth; column += kDepth) {
       const int count = at_most(depth - column, kDepth);
       __syncthreads();
-      stage<kRows, kStride>(product.weights, first, rows, column, depth, count, product.staged);
+      stage<kRows, kStride>(product.weights, first, rows, column, depth, count, staged);
       __syncthreads();
 #pragma unroll 4
       for (int k = 0; k < count; ++k) {
         const Pack<4, T> other = pack_at<4>(product.tile + (column + k) * kRow + point);
-        const Pack<kCount, T> factor = pack_at<kCount>(product.staged + k * kStride + own);
+        const Pack<kCount, T> factor = pack_at<kCount>(staged + k * kStride + own);
 #pragma unroll
         for (int r = 0; r < kCount; ++r) {
 #pragma unroll
@@ -113,11 +110,20 @@ __device__ __forceinline__ void multiply_by_threads(const Product<T>& product) {
   }
 }
 
-// grads += a @ b^T: a thread has kRows rows and kColumns columns, neighbours of other threads, so that they
+// An outer product summed over points: grads (rows, columns) += a @ b^T, of tiles.
+template <typename T>
+struct Outer {
+  int rows, columns;
+  const T *a, *b;
+  T* grads;
+  Blocks places;  // of the rows of grads
+};
+
+// By multiply-adds: a thread has kRows rows and kColumns columns, neighbours of other threads, so that they
 // read neighbouring rows of b.
 template <int kRows, int kColumns, typename T>
-__device__ __forceinline__ void outer_by_threads(int rows, const T* a, int columns, const T* b, T* grads,
-                                                 int stride) {
+__device__ __forceinline__ void outer_by_threads(const Outer<T>& outer) {
+  const int rows = outer.rows, columns = outer.columns;
   const int down = (rows + kRows - 1) / kRows, across = (columns + kColumns - 1) / kColumns;
   for (int item = threadIdx.x; item < down * across; item += kTileThreads) {
     const int row = item / across, column = item % across;
@@ -126,10 +132,11 @@ __device__ __forceinline__ void outer_by_threads(int rows, const T* a, int colum
     for (int p = 0; p < kTile; p += 4) {
       Pack<4, T> left[kRows], right[kColumns];
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) left[r] = pack_at<4>(a + at_most(row + r * down, rows - 1) * kRow + p);
+      for (int r = 0; r < kRows; ++r)
+        left[r] = pack_at<4>(outer.a + at_most(row + r * down, rows - 1) * kRow + p);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c)
-        right[c] = pack_at<4>(b + at_most(column + c * across, columns - 1) * kRow + p);
+        right[c] = pack_at<4>(outer.b + at_most(column + c * across, columns - 1) * kRow + p);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -144,7 +151,7 @@ __device__ __forceinline__ void outer_by_threads(int rows, const T* a, int colum
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
         const int m = row + r * down, n = column + c * across;
-        if (m < rows && n < columns) grads[m * stride + n] += sums[r][c];
+        if (m < rows && n < columns) outer.grads[outer.places.row(m) + n] += sums[r][c];
       }
     }
   }
@@ -178,30 +185,31 @@ __device__ __forceinline__ void multiply_split(const Split (&a)[kM][4], const Sp
   }
 }
 
-// On tensor cores, 32 * kM rows from `first` on: a warp has half of them, of half of the points.
-template <int kM>
-__device__ __forceinline__ void multiply_on_tensor_cores(const Product<float>& product, int first) {
-  constexpr int kRows = 32 * kM, kStride = kRows + 8, kDepth = kStaged / kStride / 8 * 8, kN = 4;
+// On tensor cores: kAcross warps share the points, and each has 16 * kM rows from `first` on.
+template <int kM, int kAcross>
+__device__ __forceinline__ void multiply_on_tensor_cores(const Product<float>& product, int first,
+                                                         float* staged) {
+  constexpr int kRows = 16 * kM * kTileWarps / kAcross, kN = kTile / 8 / kAcross;
+  constexpr int kStride = kRows + 8, kDepth = kStaged / kStride / 8 * 8;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, group = lane / 4, of = lane % 4;
-  const int own = warp / 2 * 16 * kM + group, points = warp % 2 * kTile / 2;
+  const int own = warp / kAcross * 16 * kM + group, points = warp % kAcross * 8 * kN;
   const int rows = product.rows, depth = product.depth;
   float sums[kM][kN][4];
 #pragma unroll
   for (int i = 0; i < kM * kN * 4; ++i) {
     const int m = i / (4 * kN), n = i / 4 % kN, row = first + own + 16 * m + i % 4 / 2 * 8;
-    sums[m][n][i % 4] = row < rows ? product.begin(row, points + 8 * n + 2 * of + i % 2) : 0.0f;
+    sums[m][n][i % 4] = row < rows ? product.first(row, points + 8 * n + 2 * of + i % 2) : 0.0f;
   }
   for (int column = 0; column < depth; column += kDepth) {
     const int count = at_most((depth - column + 7) / 8 * 8, kDepth);
     __syncthreads();
-    stage<kRows, kStride>(product.weights, first, rows, column, depth, count, product.staged);
+    stage<kRows, kStride>(product.weights, first, rows, column, depth, count, staged);
     __syncthreads();
     for (int k = 0; k < count; k += 8) {
       Split a[kM][4], b[kN][2];
 #pragma unroll
       for (int i = 0; i < kM * 4; ++i) {
-        a[i / 4][i % 4] =
-            split(product.staged[(k + of + i % 4 / 2 * 4) * kStride + own + 16 * (i / 4) + i % 2 * 8]);
+        a[i / 4][i % 4] = split(staged[(k + of + i % 4 / 2 * 4) * kStride + own + 16 * (i / 4) + i % 2 * 8]);
       }
 #pragma unroll
       for (int i = 0; i < kN * 2; ++i) {
@@ -212,18 +220,19 @@ __device__ __forceinline__ void multiply_on_tensor_cores(const Product<float>& p
     }
   }
 #pragma unroll
-  for (int i = 0; i < kM * kN * 4; ++i) {
+  for (int i = 0; i < kM * kN * 4; i += 2) {
     const int m = i / (4 * kN), n = i / 4 % kN, row = first + own + 16 * m + i % 4 / 2 * 8;
-    if (row < rows) product.to[row * kRow + points + 8 * n + 2 * of + i % 2] = sums[m][n][i % 4];
+    const Pack<2, float> pair{sums[m][n][i % 4], sums[m][n][i % 4 + 1]};
+    if (row < rows)
+      *reinterpret_cast<Pack<2, float>*>(product.to + row * kRow + points + 8 * n + 2 * of) = pair;
   }
 }
 
-// grads += a @ b^T on tensor cores: a warp has 16 * kM rows of 32 columns at a time.
-template <int kM>
-__device__ __forceinline__ void outer_on_tensor_cores(int rows, const float* a, int columns, const float* b,
-                                                      float* grads, int stride) {
-  constexpr int kN = 4;
+// On tensor cores: a warp has 16 * kM rows of 8 * kN columns at a time.
+template <int kM, int kN>
+__device__ __forceinline__ void outer_on_tensor_cores(const Outer<float>& outer) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, group = lane / 4, of = lane % 4;
+  const int rows = outer.rows, columns = outer.columns;
   const int across = (columns + 8 * kN - 1) / (8 * kN), down = (rows + 16 * kM - 1) / (16 * kM);
   for (int item = warp; item < down * across; item += kTileWarps) {
     const int row = item / across * 16 * kM + group, column = item % across * 8 * kN;
@@ -233,12 +242,12 @@ __device__ __forceinline__ void outer_on_tensor_cores(int rows, const float* a, 
 #pragma unroll
       for (int i = 0; i < kM * 4; ++i) {
         const int m = row + 16 * (i / 4) + i % 2 * 8;
-        left[i / 4][i % 4] = split(m < rows ? a[m * kRow + p + of + i % 4 / 2 * 4] : 0.0f);
+        left[i / 4][i % 4] = split(m < rows ? outer.a[m * kRow + p + of + i % 4 / 2 * 4] : 0.0f);
       }
 #pragma unroll
       for (int i = 0; i < kN * 2; ++i) {
         const int n = column + 8 * (i / 2) + group;
-        right[i / 2][i % 2] = split(n < columns ? b[n * kRow + p + of + i % 2 * 4] : 0.0f);
+        right[i / 2][i % 2] = split(n < columns ? outer.b[n * kRow + p + of + i % 2 * 4] : 0.0f);
       }
       multiply_split(left, right, sums);
     }
@@ -246,44 +255,48 @@ __device__ __forceinline__ void outer_on_tensor_cores(int rows, const float* a, 
     for (int i = 0; i < kM * kN * 4; ++i) {
       const int m = row + 16 * (i / (4 * kN)) + i % 4 / 2 * 8;
       const int n = column + 8 * (i / 4 % kN) + 2 * of + i % 2;
-      if (m < rows && n < columns) grads[m * stride + n] += sums[i / (4 * kN)][i / 4 % kN][i % 4];
+      if (m < rows && n < columns)
+        outer.grads[outer.places.row(m) + n] += sums[i / (4 * kN)][i / 4 % kN][i % 4];
     }
   }
 }
 
-// Once in the program, not once per call: the networks call it some twenty times.
+// Once in the program, not once per call: the networks call it some ten times. `to` is not the tile, nor what
+// a function without a barrier before it still reads.
 template <typename T>
 __device__ __attribute__((noinline)) void multiply(Product<T> product) {
+  using Four = Pack<4, T>;
+  __shared__ Four memory[kStaged / 4];
+  T* const staged = memory[0].at;
   bool done = false;
-  if constexpr (kTensorCores && std::is_same_v<T, float>) {
-    if (product.rows >= kLeastForTensorCores && product.depth >= kLeastForTensorCores) {
-      int first = 0;
-      for (; product.rows - first > 32; first += 64) multiply_on_tensor_cores<2>(product, first);
-      if (first < product.rows) multiply_on_tensor_cores<1>(product, first);
-      done = true;
-    }
+  if constexpr (kTensorCores<T>) {
+    done = product.rows > kLeastForTensorCores && product.depth >= kLeastForTensorCores;
+    int first = 0;
+    for (; done && product.rows - first > 32; first += 64)
+      multiply_on_tensor_cores<2, 2>(product, first, staged);
+    if (done && product.rows - first > 16) multiply_on_tensor_cores<1, 2>(product, first, staged);
+    else if (done && product.rows - first > 0) multiply_on_tensor_cores<1, 4>(product, first, staged);
   }
-  if (!done && product.rows <= 8) multiply_by_threads<1>(product);
-  else if (!done && product.rows <= 16) multiply_by_threads<2>(product);
-  else if (!done) multiply_by_threads<4>(product);
+  if (!done && product.rows <= 8) multiply_by_threads<1>(product, staged);
+  else if (!done && product.rows <= 16) multiply_by_threads<2>(product, staged);
+  else if (!done) multiply_by_threads<4>(product, staged);
   __syncthreads();
 }
 
-// grads (rows, columns) += a @ b^T, of tiles; rows of grads are `stride` apart.
+// Without a barrier: what is read may change after the next one.
 template <typename T>
-__device__ __attribute__((noinline)) void add_outer(int rows, const T* a, int columns, const T* b, T* grads,
-                                                    int stride) {
-  const int size = rows * columns;
+__device__ __attribute__((noinline)) void add_outer(Outer<T> outer) {
+  const int size = outer.rows * outer.columns;
   bool done = false;
-  if constexpr (kTensorCores && std::is_same_v<T, float>) {
-    done = rows >= kLeastForTensorCores && columns >= kLeastForTensorCores;
-    if (done && size >= 64 * 64) outer_on_tensor_cores<2>(rows, a, columns, b, grads, stride);
-    else if (done) outer_on_tensor_cores<1>(rows, a, columns, b, grads, stride);
+  if constexpr (kTensorCores<T>) {
+    done = outer.rows >= kLeastForTensorCores && outer.columns >= kLeastForTensorCores;
+    if (done && size >= 64 * 64) outer_on_tensor_cores<2, 4>(outer);
+    else if (done && size >= 32 * 32) outer_on_tensor_cores<1, 4>(outer);
+    else if (done) outer_on_tensor_cores<1, 1>(outer);
   }
-  if (!done && size <= 256) outer_by_threads<1, 2>(rows, a, columns, b, grads, stride);
-  else if (!done && size <= 512) outer_by_threads<2, 2>(rows, a, columns, b, grads, stride);
-  else if (!done) outer_by_threads<2, 4>(rows, a, columns, b, grads, stride);
-  __syncthreads();
+  if (!done && size <= 256) outer_by_threads<1, 2>(outer);
+  else if (!done && size <= 512) outer_by_threads<2, 2>(outer);
+  else if (!done) outer_by_threads<2, 4>(outer);
 }
 
 }  // namespace renderpretrain

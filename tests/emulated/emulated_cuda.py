@@ -18,7 +18,7 @@ from renderpretrain.ops.neus import num_parts
 CALLS = Counter()
 """By name of a native function."""
 
-_on_cpu, _new_memory = _native._call, _native.new_memory
+_call, _call_on, _new_memory = _native._call, _native._call_on, _native.new_memory
 NO_SCRATCH = {"composite_backward": 4, "neus_render_backward": 14, "sparse_conv3d": 7}
 """Functions, and which of their arguments is working memory on the CPU and nothing on CUDA."""
 
@@ -36,14 +36,19 @@ def as_on_cuda(name, first, others):
 
 
 def call(name, first, *others):
-    """``_native._call``, with the functions of the CUDA library on tensors of the CPU."""
+    """``_native._call``, with the arguments of the CUDA library's functions on tensors of the CPU."""
+    if name in _native._FUNCTIONS["cuda"]:
+        others = as_on_cuda(name, first, others)
+    return _call(name, first, *others)
+
+
+def call_on(like, name, *values):
+    """``_native._call_on``, which finds a function, with those of the CUDA library where it has one."""
     function = _native._FUNCTIONS["cuda"].get(name)
     if function is None:
-        return _on_cpu(name, first, *others)
+        return _call_on(like, name, *values)
     CALLS[name] += 1
-    others = as_on_cuda(name, first, others)
-    values = [value.data_ptr() if isinstance(value, Tensor) else value for value in others]
-    return function(_native.TYPE_CODES[first.dtype], first.data_ptr(), *values, None)
+    return function(_native.TYPE_CODES[like.dtype], *values, None)
 
 
 def poisoned(memory):
@@ -101,7 +106,7 @@ def install():
         raise RuntimeError(
             f"RENDERPRETRAIN_NATIVE has no emulated kernels: {ops.native_status()['cuda'].why}"
         )
-    _native._call = call
+    _native._call, _native._call_on = call, call_on
     before = {"new_memory": _new_memory, "has_tensor_cores": _tensor_cores.has_tensor_cores}
     for place, module in list(sys.modules.items()):
         for name, ours in REPLACED.items():

@@ -82,6 +82,7 @@ SIZES = {
     "one head, no geometry": {"heads": 1, "geometry": 0},
     "one sample": {"samples": 1},
     "split, one position": {"split": True, "samples": 64},
+    "several tiles for every block": {"channels": 1, "hidden": 1, "blocks": 0, "heads": 0, "samples": 4000},
 }
 
 
