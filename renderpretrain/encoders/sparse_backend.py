@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -81,7 +82,10 @@ def _tried(place: torch.device) -> dict[str, Any]:
 def run_conv(
     x: SparseTensor, weight: Float[Tensor, "D kz ky kx C"], spec: ConvSpec, backend: Backend
 ) -> SparseTensor:
-    """Convolve, in the precision of the weight whatever autocast says.
+    """Convolve, in the precision of the weight; its features are the result's.
+
+    Under a GPU's autocast the built-in convolution multiplies in autocast's type, with sums in float32; a
+    CPU's is left alone.
 
     Args:
         x: Input. Differentiable in its features.
@@ -90,7 +94,10 @@ def run_conv(
         backend: ``"auto"`` asks :func:`sparse_backend`; ``"spconv"`` raises ``RuntimeError`` where that does
             not work.
     """
-    with torch.autocast(x.features.device.type, enabled=False):
+    device_type = x.features.device.type
+    narrow = device_type == "cuda" and torch.is_autocast_enabled(device_type)
+    dtype = torch.get_autocast_dtype(device_type) if narrow else weight.dtype
+    with torch.autocast(device_type, enabled=False):
         x = x.with_features(x.features.to(weight.dtype))
         if spec.pointwise:
             # spconv stores the matrix of a single cell as (in, out), whatever the shape says.
@@ -98,28 +105,47 @@ def run_conv(
             return x.with_features(x.features @ matrix)
         if _chosen(x, spec, backend) == "spconv":
             return _run_spconv(x, weight, spec)
-        return _run_builtin(x, weight, spec)
+        return _run_builtin(x, weight, spec, dtype)
 
 
-@torch.enable_grad()
 def self_test(device: str) -> None:
-    """Raise unless spconv, forward and backward, agrees with the built-in convolution on a small input."""
+    """Raise unless spconv agrees with the built-in convolution on a small input, forward and backward.
+
+    Values of a submanifold, a strided and the inverse convolution, and gradients by features and weights.
+    """
     generator = torch.Generator().manual_seed(0)
     coords = torch.rand(2, 4, 4, 4, generator=generator).lt(0.5).nonzero().int()
     features = torch.rand(len(coords), 8, generator=generator)
     weight = torch.rand(8, 3, 3, 3, 8, generator=generator)
-    for spec in (ConvSpec("submanifold", (3, 3, 3)), ConvSpec("strided", (3, 3, 3), (2, 2, 2), (1, 1, 1))):
+    strided = ConvSpec("strided", (3, 3, 3), (2, 2, 2), (1, 1, 1), "there")
+    inverse = ConvSpec("inverse", (3, 3, 3), indice_key="there")
+    for specs in ((ConvSpec("submanifold", (3, 3, 3)),), (strided,), (strided, inverse)):
         results = []
         for run, place in ((_run_spconv, device), (_run_builtin, "cpu")):
-            w = weight.to(place).requires_grad_()
-            y = run(SparseTensor(features.to(place), coords.to(place), (4, 4, 4), 2), w, spec).dense()
-            results.append((y.detach().cpu(), torch.autograd.grad(y.square().sum(), w)[0].cpu()))
+            x = SparseTensor(features.to(place), coords.to(place), (4, 4, 4), 2)
+            results.append(_value_and_gradients(run, x, weight.to(place), specs))
         # Reduced precision (TF32) is fine, a wrong layout or a broken kernel is not.
-        if not all(
-            torch.allclose(a, b, rtol=2e-2, atol=1e-2 * float(b.abs().max()))
-            for a, b in zip(*results, strict=True)
+        for what, ours, theirs in zip(
+            ("", "gradient by features, ", "gradient by weights, "), *results, strict=True
         ):
-            raise RuntimeError(f"spconv disagrees with the built-in convolution ({spec.kind})")
+            if not torch.allclose(ours, theirs, rtol=2e-2, atol=1e-2 * float(theirs.abs().max())):
+                raise RuntimeError(f"spconv disagrees with the built-in convolution ({what}{specs[-1].kind})")
+
+
+@torch.enable_grad()
+def _value_and_gradients(
+    run: Callable[[SparseTensor, Tensor, ConvSpec], SparseTensor],
+    x: SparseTensor,
+    weight: Tensor,
+    specs: Sequence[ConvSpec],
+) -> list[Tensor]:
+    """Of convolutions one after the other, with the same weight: the volume, and gradients of its square."""
+    features, weight = x.features.requires_grad_(), weight.requires_grad_()
+    for spec in specs:
+        x = run(x, weight, spec)
+    volume = x.dense()
+    grads = torch.autograd.grad(volume.square().sum(), (features, weight))
+    return [tensor.detach().cpu() for tensor in (volume, *grads)]
 
 
 def _chosen(x: SparseTensor, spec: ConvSpec, backend: Backend) -> str:
@@ -137,12 +163,15 @@ def _chosen(x: SparseTensor, spec: ConvSpec, backend: Backend) -> str:
     return "spconv"
 
 
-def _run_builtin(x: SparseTensor, weight: Tensor, spec: ConvSpec) -> SparseTensor:
-    """Find the neighbours or take them from an earlier layer, then multiply."""
+def _run_builtin(
+    x: SparseTensor, weight: Tensor, spec: ConvSpec, dtype: torch.dtype | None = None
+) -> SparseTensor:
+    """Find the neighbours or take them from an earlier layer, then multiply, in ``dtype`` or as they are."""
     known = x.rulebooks.get("builtin", {})
     rulebook = _rulebook(x, spec, known.get(spec.indice_key or ""))
-    kernel = weight.flatten(1, 3).permute(1, 2, 0)
-    features = ops.sparse_conv3d(x.features, kernel, rulebook.inputs, rulebook.outputs).to(weight.dtype)
+    kernel = weight.to(dtype or weight.dtype).flatten(1, 3).permute(1, 2, 0)
+    features = x.features.to(kernel.dtype)
+    features = ops.sparse_conv3d(features, kernel, rulebook.inputs, rulebook.outputs).to(weight.dtype)
     if spec.indice_key and spec.kind != "inverse":
         known = {**known, spec.indice_key: rulebook}
     rulebooks = {**x.rulebooks, "builtin": known}

@@ -1,5 +1,7 @@
 """Sparse convolutions against dense ones and against spconv."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from renderpretrain.encoders import (
 from renderpretrain.encoders.sparse_backend import self_test
 
 SHAPE = (6, 7, 9)
+sparse_backend_module = sys.modules[self_test.__module__]  # whose name a function of the package has, too
 needs_spconv = pytest.mark.skipif(not spconv_status()["ok"], reason=f"spconv: {spconv_status()['why']}")
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 
@@ -280,6 +283,29 @@ def test_cuda_agrees_with_the_cpu(backend):
     assert_close(out.dense().cpu(), expected.dense(), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_gpus_autocast_multiplies_in_its_type(dtype):
+    """Products of rounded numbers, sums in float32: as exact as they are, and no more."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    x, layer = scattered(8), SubMConv3d(8, 16, bias=False, backend="builtin")
+    rounded = x.with_features(x.features.to(dtype).float())
+    with torch.no_grad():
+        exact = layer(x).features
+        layer.weight.copy_(layer.weight.to(dtype))
+        expected = layer(rounded).features
+    layer.cuda()
+    given = x.features.cuda().requires_grad_()
+    with torch.autocast("cuda", dtype):
+        out = layer(SparseTensor(given, x.coords.cuda(), SHAPE, 2)).features
+    out.sum().backward()
+    assert out.dtype == given.grad.dtype == layer.weight.grad.dtype == torch.float32
+    # 27 * 8 products are exact; a sum is cut off in float32 every eight of them.
+    assert_close(out.cpu(), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(out.cpu(), exact, rtol=1e-5, atol=1e-5)
+
+
 def test_errors_name_what_was_wrong():
     x = scattered(4)
     with pytest.raises(ValueError, match="x: expected 3 channels, got 4"):
@@ -301,6 +327,24 @@ def test_errors_name_what_was_wrong():
 @needs_spconv
 def test_spconv_is_tried_with_gradients_even_where_there_are_none():
     with torch.no_grad():
+        self_test("cpu")
+
+
+@needs_spconv
+@pytest.mark.parametrize("wrong", ["gradient by features", "gradient by weights"])
+def test_spconv_with_a_wrong_gradient_is_refused(wrong, monkeypatch):
+    """Its values are right, so that only who runs backward, too, finds out."""
+    right = sparse_backend_module._run_spconv
+
+    def run(x, weight, spec):
+        if wrong.endswith("features"):
+            x = x.with_features(2 * x.features - x.features.detach())
+        else:
+            weight = 2 * weight - weight.detach()
+        return right(x, weight, spec)
+
+    monkeypatch.setattr(sparse_backend_module, "_run_spconv", run)
+    with pytest.raises(RuntimeError, match=rf"spconv disagrees .* \({wrong}, submanifold\)"):
         self_test("cpu")
 
 
