@@ -60,46 +60,42 @@ class TileMlp {
     const int64_t hidden = shape.hidden;
     for (int64_t l = 0; l < shape.layers; ++l) {
       T* const sum = rows_of(u, l);
-      if (l == 0) {
-        if (shape.position) fill_rows(parameters + shape.embed_bias(), hidden, sum);
-        else clear_rows(hidden, sum);
-      } else {
-        std::copy_n(work, hidden * kTile, sum);
-      }
-      add_to_rows(parameters + shape.inject_bias(l), hidden, sum);
-      if (l == 0 && shape.position) {
-        product<false>(hidden, shape.position, parameters, shape.position, position, sum);
-      }
       const T* inject = parameters + shape.inject(l);
+      Start<T> start{l > 0, parameters + shape.inject_bias(l)};  // later layers hold it already
       for (int i = 0; i < num_pieces; inject += pieces[i++].channels) {
-        product<false>(hidden, pieces[i].channels, inject, shape.in, pieces[i].rows, sum);
+        product<false>(hidden, pieces[i].channels, inject, shape.in, pieces[i].rows, start, sum);
+        start.held = true;
+      }
+      if (l == 0 && shape.position) {
+        product<false>(hidden, shape.position, parameters, shape.position, position, kHeld, sum);
+        add_to_rows(parameters + shape.embed_bias(), hidden, sum);
       }
       const bool last = l + 1 == shape.layers;
       T* const z = last ? out : work;
-      fill_rows(parameters + shape.layer_bias(l), shape.width(l), z);
-      product<false>(shape.width(l), hidden, parameters + shape.layer(l), hidden, sum, z);
-      if (!last)
-        activate(kind, beta, hidden, z, rows_of(slope, l), curvature ? rows_of(curvature, l) : nullptr);
+      const Start<T> bias{false, parameters + shape.layer_bias(l)};
+      product<false>(shape.width(l), hidden, parameters + shape.layer(l), hidden, sum, bias, z);
+      if (last) break;
+      activate<T>(kind, beta, hidden,
+                  {z, parameters + shape.inject_bias(l + 1), rows_of(u, l + 1), rows_of(slope, l),
+                   curvature ? rows_of(curvature, l) : nullptr});
     }
   }
 
   // to_input and to_position, after forward.
   void differentiate(const T* parameters) {
-    const int64_t hidden = shape.hidden;
-    fill_rows(parameters + shape.layer(shape.layers - 1), hidden, rows_of(t, shape.layers - 1));
-    clear_rows(shape.in, to_input);
-    for (int64_t l = shape.layers - 1; l >= 0; --l) {
+    const int64_t hidden = shape.hidden, last = shape.layers - 1;
+    fill_rows(parameters + shape.layer(last), hidden, rows_of(t, last));
+    for (int64_t l = last; l >= 0; --l) {
       const T* const above = rows_of(t, l);
-      product<true>(shape.in, hidden, parameters + shape.inject(l), shape.in, above, to_input);
+      product<true>(shape.in, hidden, parameters + shape.inject(l), shape.in, above, l < last ? kHeld : kZero,
+                    to_input);
       if (l == 0) break;
       times(rows_of(slope, l - 1), above, hidden, rows_of(d, l - 1));
-      clear_rows(hidden, rows_of(t, l - 1));
-      product<true>(hidden, hidden, parameters + shape.layer(l - 1), hidden, rows_of(d, l - 1),
+      product<true>(hidden, hidden, parameters + shape.layer(l - 1), hidden, rows_of(d, l - 1), kZero,
                     rows_of(t, l - 1));
     }
     if (shape.position == 0) return;
-    clear_rows(shape.position, to_position);
-    product<true>(shape.position, hidden, parameters, shape.position, t, to_position);
+    product<true>(shape.position, hidden, parameters, shape.position, t, kZero, to_position);
   }
 
   // From gradients by to_input and to_position (rows, and point by point in padded ones) to those by the
@@ -107,22 +103,20 @@ class TileMlp {
   void differentiate_backward(const T* parameters, const T* by_position, const T* by_position_points,
                               T* grads) {
     const int64_t hidden = shape.hidden, last = shape.layers - 1;
-    clear_rows(hidden, work);
     if (shape.position) {
-      product<false>(hidden, shape.position, parameters, shape.position, by_position, work);
-      multiply(hidden, shape.position, kTile, {t, kTile, 1}, by_position_points, padded(shape.position),
-               grads, shape.position);
+      product<false>(hidden, shape.position, parameters, shape.position, by_position, kZero, work);
+      add_product(hidden, shape.position, t, by_position_points, padded(shape.position), grads,
+                  shape.position);
     }
     for (int64_t l = 0; l <= last; ++l) {
-      product<false>(hidden, shape.in, parameters + shape.inject(l), shape.in, grad_to_input, work);
-      multiply(hidden, shape.in, kTile, {rows_of(t, l), kTile, 1}, grad_to_input_points, padded(shape.in),
-               grads + shape.inject(l), shape.in);
+      product<false>(hidden, shape.in, parameters + shape.inject(l), shape.in, grad_to_input,
+                     l > 0 || shape.position ? kHeld : kZero, work);
+      add_product(hidden, shape.in, rows_of(t, l), grad_to_input_points, padded(shape.in),
+                  grads + shape.inject(l), shape.in);
       if (l == last) break;
-      clear_rows(hidden, more);
-      product<false>(hidden, hidden, parameters + shape.layer(l), hidden, work, more);
+      product<false>(hidden, hidden, parameters + shape.layer(l), hidden, work, kZero, more);
       add_outer(rows_of(d, l), hidden, work, grads + shape.layer(l));
-      times(rows_of(curvature, l), rows_of(t, l + 1), hidden, rows_of(grad_z, l));
-      times(rows_of(grad_z, l), more, hidden, rows_of(grad_z, l));
+      bend(rows_of(curvature, l), rows_of(t, l + 1), more, hidden, rows_of(grad_z, l));
       times(rows_of(slope, l), more, hidden, work);
     }
     add_row_sums(work, hidden, grads + shape.layer(last));
@@ -142,25 +136,21 @@ class TileMlp {
       }
       add_row_sums(above, shape.width(l), grads + shape.layer_bias(l));
       add_outer(above, shape.width(l), rows_of(u, l), grads + shape.layer(l));
-      clear_rows(hidden, work);
-      product<true>(hidden, shape.width(l), parameters + shape.layer(l), hidden, above, work);
+      product<true>(hidden, shape.width(l), parameters + shape.layer(l), hidden, above, kZero, work);
       add_row_sums(work, hidden, grads + shape.inject_bias(l));
       int64_t first = shape.inject(l);
       for (int i = 0; i < num_pieces; first += pieces[i++].channels) {
         const Piece<T>& piece = pieces[i];
-        multiply(hidden, piece.channels, kTile, {work, kTile, 1}, piece.points, piece.stride, grads + first,
-                 shape.in);
+        add_product(hidden, piece.channels, work, piece.points, piece.stride, grads + first, shape.in);
         if (piece.grads) {
-          product<true>(piece.channels, hidden, parameters + first, shape.in, work, piece.grads);
+          product<true>(piece.channels, hidden, parameters + first, shape.in, work, kHeld, piece.grads);
         }
       }
     }
     if (shape.position == 0) return;
     add_row_sums(work, hidden, grads + shape.embed_bias());
-    multiply(hidden, shape.position, kTile, {work, kTile, 1}, position_points, padded(shape.position), grads,
-             shape.position);
-    clear_rows(shape.position, grad_position);
-    product<true>(shape.position, hidden, parameters, shape.position, work, grad_position);
+    add_product(hidden, shape.position, work, position_points, padded(shape.position), grads, shape.position);
+    product<true>(shape.position, hidden, parameters, shape.position, work, kZero, grad_position);
   }
 
  private:
@@ -171,22 +161,37 @@ class TileMlp {
 
   T* rows_of(T* rows, int64_t layer) const { return rows + layer * shape.hidden * kTile; }
 
-  // sums (rows of a tile) += matrix @ tile, or its transpose; `stride` from row to row of the matrix.
+  static constexpr Start<T> kHeld{true, nullptr}, kZero{false, nullptr};
+
+  // sums (rows of a tile) = start + matrix @ tile, or its transpose; `stride` from row to row of the matrix.
   template <bool kTransposed>
-  static void product(int64_t rows, int64_t depth, const T* matrix, int64_t stride, const T* tile, T* sums) {
+  static void product(int64_t rows, int64_t depth, const T* matrix, int64_t stride, const T* tile,
+                      const Start<T>& start, T* sums) {
     const Factor<T> factor{matrix, kTransposed ? 1 : stride, kTransposed ? stride : 1};
-    multiply(rows, kTile, depth, factor, tile, kTile, sums, kTile);
+    multiply(rows, kTile, depth, factor, tile, kTile, start, sums, kTile);
+  }
+
+  // grads (rows, columns) += tile @ points, summed over the points of the tile.
+  static void add_product(int64_t rows, int64_t columns, const T* tile, const T* points, int64_t stride,
+                          T* grads, int64_t grads_row) {
+    multiply(rows, columns, kTile, {tile, kTile, 1}, points, stride, kHeld, grads, grads_row);
   }
 
   // grads (width, hidden) += tile @ other^T.
   void add_outer(const T* tile, int64_t width, const T* other, T* grads) {
     transpose(other, kTile, shape.hidden, kTile, by_point, padded(shape.hidden));
-    multiply(width, shape.hidden, kTile, {tile, kTile, 1}, by_point, padded(shape.hidden), grads,
-             shape.hidden);
+    add_product(width, shape.hidden, tile, by_point, padded(shape.hidden), grads, shape.hidden);
   }
 
   static void times(const T* a, const T* b, int64_t rows, T* to) {
     for (int64_t i = 0; i < rows * kTile; i += kLanes) store<T>(to + i, load(a + i) * load(b + i));
+  }
+
+  // to = a * b * c.
+  static void bend(const T* a, const T* b, const T* c, int64_t rows, T* to) {
+    for (int64_t i = 0; i < rows * kTile; i += kLanes) {
+      store<T>(to + i, load(a + i) * load(b + i) * load(c + i));
+    }
   }
 
   static void plus(const T* a, int64_t rows, T* to) {

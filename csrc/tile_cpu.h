@@ -19,20 +19,33 @@ struct Factor {
   int64_t row, column;
 };
 
-// sums += factor @ other, for R rows and V registers of columns, of which the last may be `some` < kWidth
-// wide.
-template <int R, int V, typename T>
+// What a product is added to: what the sums hold, or one number for each of their rows, 0 where there is
+// none.
+template <typename T>
+struct Start {
+  bool held;
+  const T* numbers;
+};
+
+// sums = start + factor @ other, for R rows and V registers of columns, of which a single one may be `some` <
+// kWidth wide.
+template <int R, int V, bool kWhole, typename T>
 RP_HOST_DEVICE void multiply_block(const Factor<T>& factor, const T* other, int64_t other_row, int64_t depth,
-                                   T* sums, int64_t sums_row, int64_t some) {
+                                   const Start<T>& start, T* sums, int64_t sums_row, int64_t some) {
   Register<T> sum[R][V];
-  T edge[R][kWidth<T>] = {};
-  const bool whole = some == kWidth<T>;
+  T edge[kWidth<T>] = {};
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    if (!whole) std::copy_n(sums + r * sums_row, some, edge[r]);
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      sum[r][v] = load_register(whole ? sums + r * sums_row + v * kWidth<T> : edge[r]);
+      if (!start.held) {
+        sum[r][v] = (start.numbers ? start.numbers[r] : T{}) - Register<T>{};
+      } else if (kWhole) {
+        sum[r][v] = load_register(sums + r * sums_row + v * kWidth<T>);
+      } else {
+        std::copy_n(sums + r * sums_row, some, edge);
+        sum[r][v] = load_register(edge);
+      }
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
@@ -50,44 +63,58 @@ RP_HOST_DEVICE void multiply_block(const Factor<T>& factor, const T* other, int6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      store_register(whole ? sums + r * sums_row + v * kWidth<T> : edge[r], sum[r][v]);
+      if (kWhole) {
+        store_register(sums + r * sums_row + v * kWidth<T>, sum[r][v]);
+      } else {
+        store_register(edge, sum[r][v]);
+        std::copy_n(edge, some, sums + r * sums_row);
+      }
     }
-    if (!whole) std::copy_n(edge[r], some, sums + r * sums_row);
   }
 }
 
 // As many rows at a time as there are registers for their sums.
-template <int R, int V, typename T>
+template <int R, int V, bool kWhole, typename T>
 void multiply_columns(int64_t rows, const Factor<T>& factor, const T* other, int64_t other_row, int64_t depth,
-                      T* sums, int64_t sums_row, int64_t some) {
+                      const Start<T>& start, T* sums, int64_t sums_row, int64_t some) {
   int64_t i = 0;
   for (; i + R <= rows; i += R) {
     const Factor<T> from{factor.at + i * factor.row, factor.row, factor.column};
-    multiply_block<R, V>(from, other, other_row, depth, sums + i * sums_row, sums_row, some);
+    const Start<T> first{start.held, start.numbers ? start.numbers + i : nullptr};
+    multiply_block<R, V, kWhole>(from, other, other_row, depth, first, sums + i * sums_row, sums_row, some);
   }
   for (; i < rows; ++i) {
     const Factor<T> from{factor.at + i * factor.row, factor.row, factor.column};
-    multiply_block<1, V>(from, other, other_row, depth, sums + i * sums_row, sums_row, some);
+    const Start<T> first{start.held, start.numbers ? start.numbers + i : nullptr};
+    multiply_block<1, V, kWhole>(from, other, other_row, depth, first, sums + i * sums_row, sums_row, some);
   }
 }
 
-// sums (rows, columns) += factor (rows, depth) @ other (depth, columns). Rows of `other` are readable up to a
-// whole register.
+// sums (rows, columns) = start + factor (rows, depth) @ other (depth, columns). Rows of `other` are readable
+// up to a whole register.
 template <typename T>
 void multiply(int64_t rows, int64_t columns, int64_t depth, const Factor<T>& factor, const T* other,
-              int64_t other_row, T* sums, int64_t sums_row) {
-#if defined(__AVX512F__)
-  constexpr int kMost = 4;
-#else
-  constexpr int kMost = 2;
-#endif
+              int64_t other_row, const Start<T>& start, T* sums, int64_t sums_row) {
+  constexpr int64_t kOne = kWidth<T>;
   int64_t j = 0;
-  for (; j + kMost * kWidth<T> <= columns; j += kMost * kWidth<T>) {
-    multiply_columns<4, kMost>(rows, factor, other + j, other_row, depth, sums + j, sums_row, kWidth<T>);
+#if defined(__AVX512F__)
+  for (; j + 4 * kOne <= columns; j += 4 * kOne) {
+    multiply_columns<4, 4, true>(rows, factor, other + j, other_row, depth, start, sums + j, sums_row, kOne);
   }
-  for (; j < columns; j += kWidth<T>) {
-    const int64_t some = std::min<int64_t>(kWidth<T>, columns - j);
-    multiply_columns<8, 1>(rows, factor, other + j, other_row, depth, sums + j, sums_row, some);
+  for (; j + 2 * kOne <= columns; j += 2 * kOne) {
+    multiply_columns<8, 2, true>(rows, factor, other + j, other_row, depth, start, sums + j, sums_row, kOne);
+  }
+#else
+  for (; j + 2 * kOne <= columns; j += 2 * kOne) {
+    multiply_columns<4, 2, true>(rows, factor, other + j, other_row, depth, start, sums + j, sums_row, kOne);
+  }
+#endif
+  for (; j + kOne <= columns; j += kOne) {
+    multiply_columns<8, 1, true>(rows, factor, other + j, other_row, depth, start, sums + j, sums_row, kOne);
+  }
+  if (j < columns) {
+    multiply_columns<8, 1, false>(rows, factor, other + j, other_row, depth, start, sums + j, sums_row,
+                                  columns - j);
   }
 }
 
@@ -163,26 +190,36 @@ RP_HOST_DEVICE Activated<T> softplus(Vector<T> z, T beta, T inverse) {
   return {value * inverse, slope, beta * (share * rest)};
 }
 
-// An activation in place of its argument, its slope and its curvature, the latter two unless null.
+// What is made of rows of z: their activation, plus a number for each row, and its slope and curvature, the
+// latter two unless null.
+template <typename T>
+struct Activation {
+  const T *z, *numbers;
+  T *values, *slopes, *curvatures;
+};
+
 template <typename T, typename Run>
-RP_HOST_DEVICE void activate_rows(Run run, int64_t rows, T* tile, T* slopes, T* curvatures) {
-  for (int64_t i = 0; i < rows * kTile; i += kLanes) {
-    const Activated<T> found = run(load(tile + i));
-    store<T>(tile + i, found.value);
-    if (slopes) store<T>(slopes + i, found.slope);
-    if (curvatures) store<T>(curvatures + i, found.curvature);
+RP_HOST_DEVICE void activate_rows(Run run, int64_t rows, const Activation<T>& to) {
+  for (int64_t m = 0; m < rows; ++m) {
+    const T number = to.numbers[m];
+    for (int64_t i = m * kTile; i < (m + 1) * kTile; i += kLanes) {
+      const Activated<T> found = run(load(to.z + i));
+      store<T>(to.values + i, found.value + number);
+      if (to.slopes) store<T>(to.slopes + i, found.slope);
+      if (to.curvatures) store<T>(to.curvatures + i, found.curvature);
+    }
   }
 }
 
 template <typename T>
-void activate(int64_t kind, T beta, int64_t rows, T* tile, T* slopes, T* curvatures) {
+void activate(int64_t kind, T beta, int64_t rows, const Activation<T>& to) {
   if (kind == RP_RELU) {
-    activate_rows([](Vector<T> z) { return relu<T>(z); }, rows, tile, slopes, curvatures);
+    activate_rows([](Vector<T> z) { return relu<T>(z); }, rows, to);
   } else if (kind == RP_SILU) {
-    activate_rows([](Vector<T> z) { return silu<T>(z); }, rows, tile, slopes, curvatures);
+    activate_rows([](Vector<T> z) { return silu<T>(z); }, rows, to);
   } else {
     const T inverse = 1 / beta;
-    activate_rows([=](Vector<T> z) { return softplus<T>(z, beta, inverse); }, rows, tile, slopes, curvatures);
+    activate_rows([=](Vector<T> z) { return softplus<T>(z, beta, inverse); }, rows, to);
   }
 }
 
