@@ -89,9 +89,9 @@ int launch_blocks(void (*kernel)(Parameters...), int64_t blocks, int threads, vo
   return cudaGetLastError();
 }
 
-// What both passes read.
+// What both passes read, and where the way back adds to.
 struct Inputs {
-  const void *points, *volume, *parameters, *directions;
+  const void *points, *volume, *parameters, *directions, *grad_volume;
   const bool* valid;
   void* scratch;
   int64_t num_scratch;
@@ -108,6 +108,9 @@ int with_field(const rp_field& sizes, bool slopes, bool backward, const Inputs& 
   field.directions = static_cast<const T*>(inputs.directions);
   field.valid = inputs.valid;
   field.scratch = static_cast<T*>(inputs.scratch);
+  field.by_four = sizeof(T) == sizeof(float) && sizes.grid.channels % 4 == 0 &&
+                  sizes.distance_channels % 4 == 0 && is_aligned_to_four(inputs.volume) &&
+                  is_aligned_to_four(inputs.grad_volume);
   return run(field);
 }
 
@@ -136,7 +139,7 @@ int rp_sdf_field_cuda(int64_t type, const void* points, const bool* valid, const
     using T = decltype(zero);
     const auto as = [](void* pointer) { return static_cast<T*>(pointer); };
     const Results<T> to{as(sdf), as(gradients), as(geometry), as(features), {as(head_0), as(head_1)}};
-    const Inputs inputs{points, volume, parameters, directions, valid, scratch, num_scratch};
+    const Inputs inputs{points, volume, parameters, directions, nullptr, valid, scratch, num_scratch};
     return with_field<T>(*field, gradients || field->num_heads > 0, false, inputs, [&](const Field<T>& of) {
       return launch_blocks(forward_kernel<T>, of.num_blocks(), kTileThreads, stream, of, to);
     });
@@ -159,7 +162,7 @@ int rp_sdf_field_backward_cuda(int64_t type, const void* points, const bool* val
                           as(grad_features),
                           {as(grad_head_0), as(grad_head_1)}};
     const Grads<T> to{as(grad_volume), as(grad_points), as(grad_directions), as(grad_parameters)};
-    const Inputs inputs{points, volume, parameters, directions, valid, scratch, num_scratch};
+    const Inputs inputs{points, volume, parameters, directions, grad_volume, valid, scratch, num_scratch};
     const bool slopes = grad_gradients || field->num_heads > 0;
     return with_field<T>(*field, slopes, true, inputs, [&](const Field<T>& of) {
       T* const sums = of.scratch + of.num_blocks() * of.plan.scratch;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "grid_sample.h"
 #include "injected_mlp_cuda.h"
@@ -72,7 +73,7 @@ struct Field {
   rp_field sizes;
   Grid<T> grid;
   Plan plan;
-  bool slopes;
+  bool slopes, by_four;                       // whether channels are read four at a time
   int64_t num_points, range, num_parameters;  // of the whole batch, of a block
   const T *points, *volume, *parameters, *directions;
   const bool* valid;
@@ -253,15 +254,27 @@ class FieldTile {
     return cell;
   }
 
+  // Calls run(kWide) with how many channels are read at once.
+  template <typename Run>
+  __device__ void with_width(Run run) const {
+    if (field.by_four) run(std::integral_constant<int, 4>{});
+    else run(std::integral_constant<int, 1>{});
+  }
+
   // rows (channels) = sum_k weight_k * volume_k.
   __device__ void gather(int width, const T (*weight)[kTile], T* rows) const {
-    for_points(kTile, width, [=](int j, int c) {
-      T total = 0;
-      for (int k = 0; k < kCorners; ++k) {
-        const int64_t voxel = board->voxel[k][j];
-        if (voxel >= 0) total = fma(weight[k][j], field.volume[voxel * channels + c], total);
-      }
-      rows[c * kRow + j] = total;
+    with_width([=](auto wide) {
+      constexpr int kWide = decltype(wide)::value;
+      for_points(kTile, width / kWide, [=](int j, int part) {
+        Pack<kWide, T> total{};
+        for (int k = 0; k < kCorners; ++k) {
+          const int64_t voxel = board->voxel[k][j];
+          if (voxel < 0) continue;
+          const auto read = pack_at<kWide>(field.volume + voxel * channels + kWide * part);
+          for (int i = 0; i < kWide; ++i) total.at[i] = fma(weight[k][j], read.at[i], total.at[i]);
+        }
+        for (int i = 0; i < kWide; ++i) rows[(kWide * part + i) * kRow + j] = total.at[i];
+      });
     });
     __syncthreads();
   }
@@ -289,19 +302,30 @@ class FieldTile {
     __syncthreads();
   }
 
+  // products[k] += <volume_k, other> at a point, over the channels of this lane.
+  __device__ void add_products(int j, int width, const T* other, T* products) const {
+    with_width([=](auto wide) {
+      constexpr int kWide = decltype(wide)::value;
+      for (int c = kWide * (threadIdx.x % kNear); c < width; c += kWide * kNear) {
+        T numbers[kWide];
+        for (int i = 0; i < kWide; ++i) numbers[i] = other[(c + i) * kRow + j];
+        for (int k = 0; k < kCorners; ++k) {
+          const int64_t voxel = board->voxel[k][j];
+          if (voxel < 0) continue;
+          const auto read = pack_at<kWide>(field.volume + voxel * channels + c);
+          for (int i = 0; i < kWide; ++i) products[k] = fma(numbers[i], read.at[i], products[k]);
+        }
+      }
+    });
+  }
+
   // Calls put(point, axis, sum_k dw_k/dpoint <volume_k, other>), or, with `along` (three rows), for the
   // derivative of the weights along it.
   template <typename Put>
   __device__ void add_slopes(int width, const T* other, const T* along, Put put) const {
     for (int j = threadIdx.x / kNear; j < kTile; j += kTileThreads / kNear) {
       T product[kCorners] = {};
-      for (int c = threadIdx.x % kNear; c < width; c += kNear) {
-        const T number = other[c * kRow + j];
-        for (int k = 0; k < kCorners; ++k) {
-          const int64_t voxel = board->voxel[k][j];
-          if (voxel >= 0) product[k] = fma(number, field.volume[voxel * channels + c], product[k]);
-        }
-      }
+      add_products(j, width, other, product);
       const Cell<T> cell = cell_of(j);
       T direction[3] = {}, sums[3] = {};
       for (int axis = 0; along && axis < 3; ++axis) direction[axis] = extent * along[axis * kRow + j];
@@ -397,16 +421,25 @@ class FieldTile {
 
   __device__ void add_to_volume(T* to) const {
     const T *const grad = memory(plan.grad_values), *const input = memory(plan.distance.to_input);
-    for_points(count, channels, [=](int j, int c) {
-      const T number = grad[c * kRow + j];
-      const T other = field.slopes && c < read_channels ? input[c * kRow + j] : T(0);
-      for (int k = 0; k < kCorners; ++k) {
-        const int64_t voxel = board->voxel[k][j];
-        if (voxel < 0) continue;
-        T sum = board->weight[k][j] * number;
-        if (field.slopes) sum = fma(board->slant[k][j], other, sum);
-        atomicAdd(to + voxel * channels + c, sum);
-      }
+    with_width([=](auto wide) {
+      constexpr int kWide = decltype(wide)::value;
+      for_points(count, channels / kWide, [=](int j, int part) {
+        const int c = kWide * part;
+        const bool sloped = field.slopes && c < read_channels;
+        T numbers[kWide], others[kWide];
+        for (int i = 0; i < kWide; ++i) {
+          numbers[i] = grad[(c + i) * kRow + j];
+          others[i] = sloped ? input[(c + i) * kRow + j] : T(0);
+        }
+        for (int k = 0; k < kCorners; ++k) {
+          const int64_t voxel = board->voxel[k][j];
+          if (voxel < 0) continue;
+          const T weight = board->weight[k][j], slant = sloped ? board->slant[k][j] : T(0);
+          Pack<kWide, T> sums;
+          for (int i = 0; i < kWide; ++i) sums.at[i] = fma(slant, others[i], weight * numbers[i]);
+          add_atomically(to + voxel * channels + c, sums);
+        }
+      });
     });
   }
 };

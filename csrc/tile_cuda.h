@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "common/pack_cuda.h"
 #include "common/warp_cuda.h"
 
 namespace renderpretrain {
@@ -19,17 +20,6 @@ constexpr int kNear = 8;  // lanes that share a point or a row
 
 // From row to row: four numbers of eight rows each lie in different banks of shared memory.
 constexpr int kRow = kTile + 4;
-
-// Neighbouring numbers, read at once.
-template <int kCount, typename T>
-struct alignas(kCount * sizeof(T) < 16 ? kCount * sizeof(T) : 16) Pack {
-  T at[kCount];
-};
-
-template <int kCount, typename T>
-__device__ __forceinline__ Pack<kCount, T> pack_at(const T* from) {
-  return *reinterpret_cast<const Pack<kCount, T>*>(from);
-}
 
 // Where rows of a tile are: in shared memory or, where that is full, in the block's part of the scratch.
 struct Rows {
