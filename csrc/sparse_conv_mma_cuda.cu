@@ -22,8 +22,8 @@ struct Weights {
 };
 
 // The next cell that any row of a tile reads, from `cell` on; num_cells where there is none.
-__device__ inline int64_t next_cell(const ArrangedRows& rows, const ConvShape& shape, int64_t first_group,
-                                    int64_t cell) {
+__device__ inline int next_cell(const ArrangedRows& rows, const ConvShape& shape, int64_t first_group,
+                                int cell) {
   while (cell < shape.num_cells) {
     uint32_t cover = 0;
     for (int i = 0; i < kGroups; ++i) cover |= rows.cover(first_group + i, cell / 32);
@@ -31,12 +31,12 @@ __device__ inline int64_t next_cell(const ArrangedRows& rows, const ConvShape& s
     if (cover != 0) return cell + __ffs(static_cast<int>(cover)) - 1;
     cell = (cell / 32 + 1) * 32;
   }
-  return shape.num_cells;
+  return static_cast<int>(shape.num_cells);
 }
 
 // Where the walk over cells, and over the channels of each, stands.
 struct Place {
-  int64_t cell, channel;
+  int cell, channel;
 
   __device__ void go_on(const ArrangedRows& rows, const ConvShape& shape, int64_t first_group, int step) {
     channel += step;
@@ -135,13 +135,14 @@ __global__ void __launch_bounds__(kThreads, 2)
                              sixteens,         {}};
   const bool has_columns = copier.first_column + warp_column < shape.out_channels;
   float sum[2][kAcross][4] = {};
-  Place now{shape.in_channels > 0 ? next_cell(rows, shape, first_group, 0) : shape.num_cells, 0};
+  Place now{
+      shape.in_channels > 0 ? next_cell(rows, shape, first_group, 0) : static_cast<int>(shape.num_cells), 0};
   Place ahead = now;
   copier.look_up(rows, shape, ahead.cell);
   const auto copy_next = [&](int stage) {
     if (ahead.cell < shape.num_cells) {
       copier.copy(shape, ahead, stages[stage]);
-      const int64_t before = ahead.cell;
+      const int before = ahead.cell;
       ahead.go_on(rows, shape, first_group, kChannels);
       if (ahead.cell != before) copier.look_up(rows, shape, ahead.cell);
     }
