@@ -51,13 +51,18 @@ def rounds_to_tf32() -> bool:
 def arranged_rows(inputs: Tensor, num_in: int) -> ArrangedRows:
     """The rows of a table in the order they are multiplied in, kept at the table until it is written to.
 
+    Every stream arranges its own, and a graph that is recorded always anew: when it is replayed the table may
+    have been written to.
+
     Args:
         inputs: (K, N), dense.
         num_in: What is no row below this is none.
     """
-    made_for = (count_writes(inputs), num_in)
+    stream = torch.cuda.current_stream(inputs.device).cuda_stream if inputs.is_cuda else None
+    made_for = count_writes(inputs), num_in, stream
+    recorded = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
     kept = getattr(inputs, _MARK, None)
-    if kept is not None and kept[0] == made_for:
+    if kept is not None and kept[0] == made_for and not recorded:
         return ArrangedRows(*kept[1])
     num_cells, num_out = inputs.shape
     sizes = num_in, num_out, num_cells
@@ -68,7 +73,8 @@ def arranged_rows(inputs: Tensor, num_in: int) -> ArrangedRows:
     covers = new_memory(inputs, -(-num_out // ROW_GROUP), -(-num_cells // WORD))
     launch("sparse_conv3d_arrange", inputs, order, *sizes, table, covers)
     rows = ArrangedRows(table, order, covers)
-    setattr(inputs, _MARK, (made_for, rows))
+    if not recorded:
+        setattr(inputs, _MARK, (made_for, rows))
     return rows
 
 

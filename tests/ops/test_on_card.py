@@ -12,7 +12,7 @@ pytestmark = [
 ]
 
 FRAME = ((1.0, 1.5, 0.75), (0.2, -0.1, 0.3))
-LEAVES = ("alphas", "values", "volume", "maps", "likely")
+LEAVES = ("alphas", "values", "volume", "maps", "likely", "voxels", "kernel")
 
 
 class Chain:
@@ -33,8 +33,12 @@ class Chain:
             "maps": rand(2, 3, 40, 16, 24),
             "likely": rand(2, 3, 12, 16, 24),
             "where": 2.4 * rand(2, 3, 4000, 3) - 1.2,
+            "kernel": rand(27, 16, 40),
         }
         self.cells = ops.lss_plan(torch.randint(-1, 300, (6, 12, 16, 24), device="cuda"), 300)
+        occupied = (rand(1, 8, 20, 20) < 0.3).nonzero().int()
+        self.inputs["voxels"] = rand(len(occupied), 16)
+        self.neighbors = ops.submanifold_neighbors(occupied, (1, 8, 20, 20), (3, 3, 3))
         self.index = torch.randint(-1, 500, (18000,), device="cuda")
         self.rows = ops.scatter_plan(self.index, 500)
 
@@ -49,7 +53,9 @@ class Chain:
         surface = ops.neus_render(x["alphas"] - 0.5, -x["alphas"], x["alphas"], x["t"], inv_s, x["values"])
         spread = ops.distortion_loss(seen.weights, x["t"], x["t"] + 0.1)
         again = ops.neus_upsample(x["t"], 3 - x["t"], 20.0, 16)
-        return [read, lifted, pooled, rows, seen.values, seen.depth, surface.values, spread, again]
+        convolved = ops.sparse_conv3d(x["voxels"], x["kernel"], self.neighbors)
+        rendered = [seen.values, seen.depth, surface.values, spread, again]
+        return [read, lifted, pooled, rows, convolved, *rendered]
 
     def step(self, inputs=None):
         """Outputs, and gradients of their squares by all that have one."""
