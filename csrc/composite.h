@@ -51,41 +51,8 @@ RP_HOST_DEVICE V step_back(V alpha, V transmittance, V grad_weight, V* behind) {
   return grad_alpha;
 }
 
-// One whole ray, for devices that give each a thread. `valid` may be null; samples that are not valid are as
-// if they were not there.
+// `valid` may be null; samples that are not valid are as if they were not there.
 RP_HOST_DEVICE bool is_valid(const bool* valid, int64_t i) { return valid == nullptr || valid[i]; }
-
-// weights[i] = alphas[i] * prod_{j < i} (1 - alphas[j]); the two may be the same memory.
-template <typename T>
-RP_HOST_DEVICE void composite_ray(const T* alphas, const bool* valid, int64_t num_samples, T early_stop,
-                                  T* weights) {
-  const T end = end_of_light(early_stop);
-  T transmittance = 1;
-  for (int64_t i = 0; i < num_samples; ++i) {
-    const T alpha = is_valid(valid, i) ? alphas[i] : T(0);
-    weights[i] = alpha * transmittance;
-    transmittance = dim(transmittance, alpha, end);
-  }
-}
-
-// grad_alphas must not be the memory of another argument.
-template <typename T>
-RP_HOST_DEVICE void composite_ray_backward(const T* grad_weights, const T* alphas, const bool* valid,
-                                           int64_t num_samples, T early_stop, T* grad_alphas) {
-  const T end = end_of_light(early_stop);
-  T visible = 1, lit = 1;
-  int64_t reach = 0;
-  for (int64_t i = 0; i < num_samples; ++i) {
-    grad_alphas[i] = visible * lit;
-    reach += visible != 0;
-    dim_visible(is_valid(valid, i) ? alphas[i] : T(0), end, early_stop > 0, &visible, &lit);
-  }
-  T behind = 0;
-  for (int64_t i = num_samples - 1; i >= 0; --i) {
-    const bool counts = i < reach && is_valid(valid, i);
-    grad_alphas[i] = counts ? step_back<T>(alphas[i], grad_alphas[i], grad_weights[i], &behind) : T(0);
-  }
-}
 
 // What the outputs of one ray, but for its values, say about its weights.
 template <typename T>

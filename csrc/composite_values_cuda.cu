@@ -7,8 +7,9 @@ int rp_composite_values_cuda(int64_t type, const void* alphas, const void* value
                              void* weights, void* stream) {
   return with_types(type, rays->stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
-    return composite_outputs<T, decltype(stored)>(*rays, static_cast<const T*>(alphas), values, t, valid, out,
-                                                  depth, opacity, weights, stream);
+    const GivenAlphas<T> given{static_cast<const T*>(alphas)};
+    return composite_outputs<T, decltype(stored)>(*rays, given, values, t, valid, out, depth, opacity,
+                                                  weights, stream);
   });
 }
 

@@ -1,9 +1,8 @@
 // Values along rays on CUDA: a thread per channel of a ray to sum them, a warp per sample to multiply them
-// with a gradient, a thread per ray for what has one number per sample.
+// with a gradient, a warp per ray for what has one number per sample.
 #pragma once
 
-#include "composite.h"
-#include "common/warp_cuda.h"
+#include "composite_cuda.h"
 
 namespace renderpretrain {
 
@@ -72,49 +71,58 @@ int multiply_values(const rp_rays& rays, const void* values, const bool* valid, 
                 static_cast<const T*>(weights), static_cast<T*>(grad_weights), static_cast<T*>(grad_values));
 }
 
-// A ray per thread: weights, which may lie where the alphas are, expected t and opacity.
+// Opacities that are in memory; other operators compute them where they are composited.
 template <typename T>
-__global__ void composite_outputs_kernel(rp_rays rays, const T* alphas, const T* t, const bool* valid,
-                                         T* depth, T* opacity, T* weights) {
-  const int64_t ray = thread_index();
-  if (ray >= rays.num_rays) return;
-  const int64_t row = ray * rays.num_samples;
-  composite_ray(alphas + row, valid ? valid + row : nullptr, rays.num_samples,
-                static_cast<T>(rays.early_stop), weights + row);
+struct GivenAlphas {
+  const T* alphas;
+
+  __device__ T operator()(int64_t i) const { return alphas[i]; }
+};
+
+// A warp per ray: weights, expected t and opacity.
+template <typename T, typename Alphas>
+__global__ void composite_outputs_kernel(rp_rays rays, Alphas alphas, const T* t, const bool* valid, T* depth,
+                                         T* opacity, T* weights) {
+  const int64_t ray = thread_index() / kWarp, row = ray * rays.num_samples;
+  if (ray >= rays.num_rays) return;  // whole warps leave together
   T total = 0, along = 0;
-  for (int64_t i = row; i < row + rays.num_samples; ++i) {
-    total += weights[i];
-    if (weights[i] != 0) along += weights[i] * t[i];
-  }
+  composite_by_warp([=](int64_t i) { return alphas(row + i); }, valid ? valid + row : nullptr,
+                    rays.num_samples, static_cast<T>(rays.early_stop),
+                    [&](int64_t i, T weight) {
+                      weights[row + i] = weight;
+                      total += weight;
+                      if (weight != 0) along += weight * t[row + i];
+                    });
+  total = sum_of_lanes(total);
+  along = sum_of_lanes(along);
+  if (threadIdx.x % kWarp != 0) return;
   opacity[ray] = total;
   depth[ray] = along / (total + kOpacityEpsilon<T>);
 }
 
-template <typename T, typename V>
-int composite_outputs(const rp_rays& rays, const T* alphas, const void* values, const void* t,
+template <typename T, typename V, typename Alphas>
+int composite_outputs(const rp_rays& rays, const Alphas& alphas, const void* values, const void* t,
                       const bool* valid, void* out, void* depth, void* opacity, void* weights, void* stream) {
-  const int code =
-      launch(composite_outputs_kernel<T>, rays.num_rays, stream, rays, alphas, static_cast<const T*>(t),
-             valid, static_cast<T*>(depth), static_cast<T*>(opacity), static_cast<T*>(weights));
+  const int code = launch(composite_outputs_kernel<T, Alphas>, rays.num_rays * kWarp, stream, rays, alphas,
+                          static_cast<const T*>(t), valid, static_cast<T*>(depth), static_cast<T*>(opacity),
+                          static_cast<T*>(weights));
   if (code != RP_OK) return code;
   return sum_values<T, V>(rays, values, static_cast<const T*>(weights), out, stream);
 }
 
-// A ray per thread. grad_weights comes as the part that the values say, and gets that of the other outputs.
+// A warp per ray. grad_weights is the part that the values say.
 template <typename T>
 __global__ void composite_outputs_backward_kernel(rp_rays rays, const T* alphas, const T* t,
-                                                  const bool* valid, RayGradients<T> grads, T* grad_weights,
-                                                  T* grad_alphas) {
-  const int64_t ray = thread_index();
-  if (ray >= rays.num_rays) return;
-  const int64_t row = ray * rays.num_samples;
+                                                  const bool* valid, RayGradients<T> grads,
+                                                  const T* grad_weights, T* grad_alphas) {
+  const int64_t ray = thread_index() / kWarp, row = ray * rays.num_samples;
+  if (ray >= rays.num_rays) return;  // whole warps leave together
   const RayGradient<T> upstream = grads.of(ray, rays.num_samples);
-  for (int64_t i = 0; i < rays.num_samples; ++i) {
-    const T by_values = grads.grad_out ? grad_weights[row + i] : T(0);
-    grad_weights[row + i] = by_values + upstream.at(i, t[row + i]);
-  }
-  composite_ray_backward(grad_weights + row, alphas + row, valid ? valid + row : nullptr, rays.num_samples,
-                         static_cast<T>(rays.early_stop), grad_alphas + row);
+  const auto grad = [&](int64_t i) {
+    return (grads.grad_out ? grad_weights[row + i] : T(0)) + upstream.at(i, t[row + i]);
+  };
+  composite_by_warp_backward(grad, alphas + row, valid ? valid + row : nullptr, rays.num_samples,
+                             static_cast<T>(rays.early_stop), grad_alphas + row);
 }
 
 // grad_weights is scratch, as large as the alphas.
@@ -127,8 +135,8 @@ int composite_outputs_backward(const rp_rays& rays, const T* alphas, const void*
                                            grad_values, stream);
     if (code != RP_OK) return code;
   }
-  return launch(composite_outputs_backward_kernel<T>, rays.num_rays, stream, rays, alphas,
-                static_cast<const T*>(t), valid, grads, grad_weights, grad_alphas);
+  return launch(composite_outputs_backward_kernel<T>, rays.num_rays * kWarp, stream, rays, alphas,
+                static_cast<const T*>(t), valid, grads, static_cast<const T*>(grad_weights), grad_alphas);
 }
 
 }  // namespace renderpretrain

@@ -8,10 +8,16 @@
 namespace renderpretrain {
 
 template <typename T>
-__global__ void neus_alphas_kernel(const T* sdf, const T* cosines, const T* deltas, const T* inv_s,
-                                   int64_t count, T* alphas) {
+struct NeusAlphas {
+  const T *sdf, *cosines, *deltas, *inv_s;
+
+  __device__ T operator()(int64_t i) const { return neus_alpha<T>(sdf[i], cosines[i], deltas[i], *inv_s); }
+};
+
+template <typename T>
+__global__ void neus_alphas_kernel(NeusAlphas<T> of, int64_t count, T* alphas) {
   const int64_t i = thread_index();
-  if (i < count) alphas[i] = neus_alpha<T>(sdf[i], cosines[i], deltas[i], *inv_s);
+  if (i < count) alphas[i] = of(i);
 }
 
 // The sum of a block's numbers in thread 0, 0 in the others.
@@ -55,9 +61,9 @@ __global__ void sum_parts_kernel(const double* parts, int64_t count, T* total) {
 template <typename T>
 int neus_alphas(const void* sdf, const void* cosines, const void* deltas, const void* inv_s, int64_t count,
                 T* alphas, void* stream) {
-  return launch(neus_alphas_kernel<T>, count, stream, static_cast<const T*>(sdf),
-                static_cast<const T*>(cosines), static_cast<const T*>(deltas), static_cast<const T*>(inv_s),
-                count, alphas);
+  const NeusAlphas<T> of{static_cast<const T*>(sdf), static_cast<const T*>(cosines),
+                         static_cast<const T*>(deltas), static_cast<const T*>(inv_s)};
+  return launch(neus_alphas_kernel<T>, count, stream, of, count, alphas);
 }
 
 template <typename T>

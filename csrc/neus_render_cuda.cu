@@ -9,10 +9,8 @@ int rp_neus_render_cuda(int64_t type, const void* sdf, const void* cosines, cons
                         void* stream) {
   return with_types(type, rays->stored_type, [&](auto zero, auto stored) {
     using T = decltype(zero);
-    T* const alphas = static_cast<T*>(weights);
-    const int64_t count = rays->num_rays * rays->num_samples;
-    const int code = neus_alphas(sdf, cosines, deltas, inv_s, count, alphas, stream);
-    if (code != RP_OK) return code;
+    const NeusAlphas<T> alphas{static_cast<const T*>(sdf), static_cast<const T*>(cosines),
+                               static_cast<const T*>(deltas), static_cast<const T*>(inv_s)};
     return composite_outputs<T, decltype(stored)>(*rays, alphas, values, t, valid, out, depth, opacity,
                                                   weights, stream);
   });

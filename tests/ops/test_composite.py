@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from renderpretrain.ops import composite, composite_reference
 
-SHAPES = [(1,), (7,), (3, 64), (2, 3, 33), (0, 8), (4, 0)]
+SHAPES = [(1,), (7,), (3, 64), (2, 3, 33), (2, 100), (0, 8), (4, 0)]
 
 
 def alphas_with_edges(*shape, device="cpu"):
