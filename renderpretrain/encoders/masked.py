@@ -17,6 +17,24 @@ def resize_mask(hidden: Bool[Tensor, "B 1 _ _"], size: tuple[int, int]) -> Bool[
     """The mask at another resolution ``(h, w)``: each cell takes the state of the cell its centre lies in."""
     if tuple(hidden.shape[-2:]) == tuple(size):
         return hidden
+    if torch.compiler.is_compiling() or hidden.is_inference():
+        return _resized(hidden, size)
+    kept: tuple[int, dict[tuple[int, ...], Tensor]] | None = getattr(hidden, _SIZES, None)
+    if kept is None or kept[0] != hidden._version:
+        kept = hidden._version, {}
+        setattr(hidden, _SIZES, kept)
+    made = kept[1].get(tuple(size))
+    if made is None:
+        made = kept[1][tuple(size)] = _resized(hidden, size)
+    return made
+
+
+_SIZES = "_renderpretrain_sizes"
+"""Where a mask keeps itself in other resolutions, until it is written to: every layer of a network asks."""
+
+
+def _resized(hidden: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask at another resolution."""
     return nn.functional.interpolate(hidden.float(), tuple(size), mode="nearest-exact") > 0.5
 
 

@@ -6,6 +6,7 @@ hidden state.
 """
 
 import os
+from functools import cache
 from hashlib import sha256
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, distributed
 
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import Shape, register_plain
+from renderpretrain.ops.constant import constant
 
 GOLDEN_GAMMA = -7046029254386353131
 """0x9E3779B97F4A7C15 as a signed integer: the step of splitmix64."""
@@ -43,7 +45,7 @@ def fold_in(seeds: Int[Tensor, " B"], purpose: int | str) -> Int[Tensor, " B"]:
         purpose: A number below ``2**63``, or a name, which stands for a number of its own.
     """
     number = _number(purpose) if isinstance(purpose, str) else purpose
-    folded: Tensor = torch.ops.renderpretrain.fold_in(seeds, number)
+    folded: Tensor = torch.ops.renderpretrain.fold_in(seeds, [_mixed(number)])
     return folded
 
 
@@ -71,7 +73,9 @@ def per_camera(seeds: Int[Tensor, " B"], num_cameras: int) -> Int[Tensor, " M"]:
     check_integer("seeds", seeds)
     if num_cameras < 1:
         raise ValueError(f"num_cameras: expected at least 1, got {num_cameras}")
-    return torch.stack([fold_in(seeds, FIRST_CAMERA + n) for n in range(num_cameras)], 1).flatten()
+    purposes = [_mixed(FIRST_CAMERA + n) for n in range(num_cameras)]
+    folded: Tensor = torch.ops.renderpretrain.fold_in(seeds[:, None], purposes)
+    return folded.flatten()
 
 
 def uniform(seeds: Int[Tensor, " B"], shape: tuple[int, ...]) -> Float[Tensor, "B ..."]:
@@ -109,6 +113,16 @@ def _shift(bits: Tensor, places: int) -> Tensor:
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 
+@cache
+def _mixed(number: int) -> int:
+    """What the finaliser makes of a purpose: on the host, where it costs no kernels."""
+    bits = number * GOLDEN_GAMMA % 2**64
+    for places, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ bits >> places) * factor % 2**64
+    bits ^= bits >> 31
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
 def _mix(bits: Tensor) -> Tensor:
     """The finaliser of splitmix64; integer products wrap."""
     bits = (bits ^ _shift(bits, 30)) * -4658895280553007687
@@ -116,8 +130,9 @@ def _mix(bits: Tensor) -> Tensor:
     return bits ^ _shift(bits, 31)
 
 
-def _fold_in(seeds: Tensor, number: int) -> Tensor:
-    return _mix(seeds ^ _mix(torch.full_like(seeds, number) * GOLDEN_GAMMA))
+def _fold_in(seeds: Tensor, mixed: list[int]) -> Tensor:
+    purposes = mixed[0] if len(mixed) == 1 else constant(mixed, seeds, torch.int64)
+    return _mix(seeds ^ purposes)
 
 
 def _uniform(seeds: Tensor, shape: list[int]) -> Tensor:
@@ -127,8 +142,8 @@ def _uniform(seeds: Tensor, shape: list[int]) -> Tensor:
     return _shift(bits, 40).float() / 2**24
 
 
-def _fake_fold_in(seeds: Tensor, number: int) -> Tensor:
-    return torch.empty_like(seeds)
+def _fake_fold_in(seeds: Tensor, mixed: list[int]) -> Tensor:
+    return torch.empty_like(seeds) if len(mixed) == 1 else seeds.new_empty(*seeds.shape[:-1], len(mixed))
 
 
 def _fake_uniform(seeds: Tensor, shape: Shape) -> Tensor:
@@ -136,7 +151,9 @@ def _fake_uniform(seeds: Tensor, shape: Shape) -> Tensor:
 
 
 # Operators, for torch's compiler on the CPU makes code of these products that kills the process.
-register_plain("fold_in(Tensor seeds, int number) -> Tensor", _fold_in, _fake_fold_in, {"seeds": "integer *"})
+register_plain(
+    "fold_in(Tensor seeds, int[] mixed) -> Tensor", _fold_in, _fake_fold_in, {"seeds": "integer *"}
+)
 register_plain(
     "uniform(Tensor seeds, SymInt[] shape) -> Tensor", _uniform, _fake_uniform, {"seeds": "integer *"}
 )

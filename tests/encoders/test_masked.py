@@ -191,3 +191,11 @@ def test_channels_that_come_last_in_memory_stay_there(build):
     network(images, torch.rand(2, 1, 2, 3) < 0.3)
     several = [x for x in seen if min(x.shape[1:]) > 1]
     assert len(several) > 8 and all(x.is_contiguous(memory_format=torch.channels_last) for x in several)
+
+
+def test_a_mask_in_another_size_is_made_once_until_the_mask_is_written_to():
+    hidden = torch.rand(2, 1, 3, 4) < 0.5
+    once = resize_mask(hidden, (6, 8))
+    assert resize_mask(hidden, (6, 8)) is once and resize_mask(hidden, (9, 8)) is not once
+    hidden.logical_not_()
+    assert torch.equal(resize_mask(hidden, (6, 8)), ~once)

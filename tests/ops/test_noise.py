@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.ops import fold_in, uniform
+from renderpretrain.ops import fold_in, per_camera, uniform
 
 SEEDS = torch.tensor([1, 2])
 
@@ -47,6 +47,26 @@ def test_known_values_never_change():
 
 
 KNOWN = [0.7497482299804688, 0.3723933696746826]
+
+
+def splitmix(bits):
+    """The finaliser of splitmix64, as published."""
+    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB % 2**64
+    return bits ^ (bits >> 31)
+
+
+@pytest.mark.parametrize("purpose", [0, 1, 7, 2**62, 2**63 - 1])
+def test_a_purpose_is_folded_in_by_splitmix(purpose):
+    seeds = [0, 1, 2**62 - 1, -5]
+    expected = [splitmix(seed % 2**64 ^ splitmix(purpose * 0x9E3779B97F4A7C15 % 2**64)) for seed in seeds]
+    assert [seed % 2**64 for seed in fold_in(torch.tensor(seeds), purpose).tolist()] == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_every_camera_has_the_seed_of_its_number(count):
+    alone = torch.stack([fold_in(SEEDS, 16 + n) for n in range(count)], 1)
+    assert torch.equal(per_camera(SEEDS, count), alone.flatten())
 
 
 # A fault in generated code ends the process, so it has one of its own. No size is a multiple of a vector's.

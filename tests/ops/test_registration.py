@@ -30,7 +30,7 @@ def example(name, device):
     return {
         "composite": (alphas, None),
         "composite_backward": (random(4, 7), alphas, None),
-        "fold_in": (index, 3),
+        "fold_in": (index, [3]),
         "uniform": (index, (3, 5)),
         "grid_sample": (volume, points, *FRAME),
         "grid_sample_backward": (values, volume, points, *FRAME, [True, True]),

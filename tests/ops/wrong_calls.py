@@ -60,7 +60,7 @@ def right_calls():
         "composite_values_backward": (a, v, t, valid, *outputs, *grads, 0.1, True),
         "distortion_loss": (rand(7), rand(7), 1 + rand(7), offsets),
         "distortion_loss_backward": (rand(3), rand(7), rand(7), 1 + rand(7), offsets, True),
-        "fold_in": (index, 3),
+        "fold_in": (index, [3]),
         "frustum_coordinates": (rand(6, 3), rand(2, 3, 4), 1.0, 9.0, 0.1),
         "fused_mlp": mlp,
         "fused_mlp_backward": (rand(2, 6, 3), *mlp, [True, True, True, False, False]),
