@@ -45,9 +45,10 @@ class Tile {
     }
   }
 
-  // Runs the network on the next points that count from [*next, end); false if there is none.
+  // Runs the network on the next points that count from [*next, end), and computes what `backward` needs if
+  // it follows; false if there is none.
   template <typename Skip>
-  bool forward(int64_t* next, int64_t end, Skip&& skip) {
+  bool forward(int64_t* next, int64_t end, bool back, Skip&& skip) {
     if (!chosen.choose(network.valid, 0, next, end, skip)) return false;
     const int64_t places = mlp.shape.position;
     if (places) {
@@ -60,7 +61,7 @@ class Tile {
       transpose(points[i], padded(width), kTile, width, rows[i], kTile);
       pieces[i] = {width, rows[i], points[i], padded(width), nullptr};
     }
-    mlp.forward(network.parameters, position, pieces, sizes.num_inputs);
+    mlp.forward(network.parameters, position, pieces, sizes.num_inputs, back);
     if (sizes.sigmoid) squash(mlp.shape.out, mlp.out);
     return true;
   }
@@ -111,7 +112,8 @@ void run_forward(const Network<T>& network, T* scratch, int64_t workers, T* out)
   share_out(ranges, workers, tile_numbers(network), scratch, make, [&](Tile<T>& tile, int64_t range) {
     int64_t next = range * kTilesAtOnce * kTile;
     const int64_t end = std::min(next + kTilesAtOnce * kTile, network.sizes.num_points);
-    while (tile.forward(&next, end, [&](int64_t index) { std::fill_n(out + index * width, width, T{}); })) {
+    while (tile.forward(&next, end, false,
+                        [&](int64_t index) { std::fill_n(out + index * width, width, T{}); })) {
       tile.write(out);
     }
   });
@@ -128,7 +130,7 @@ void run_backward(const Network<T>& network, const Gradients<T>& of, T* scratch,
     int64_t next = group * network.num_tiles() / kGroups * kTile;
     const int64_t last = (group + 1) * network.num_tiles() / kGroups * kTile;
     const int64_t end = std::min(last, network.sizes.num_points);
-    while (tile.forward(&next, end, [](int64_t) {})) tile.backward(of, sums + group * width);
+    while (tile.forward(&next, end, true, [](int64_t) {})) tile.backward(of, sums + group * width);
   });
   for (int64_t i = 0; i < size; ++i) {
     T total{};

@@ -55,8 +55,8 @@ class TileMlp {
     grad_z = arena->rows(inner * hidden);
   }
 
-  // The output, and what the functions below need.
-  void forward(const T* parameters, const T* position, const Piece<T>* pieces, int num_pieces) {
+  // The output, and with slopes what the functions below need.
+  void forward(const T* parameters, const T* position, const Piece<T>* pieces, int num_pieces, bool slopes) {
     const int64_t hidden = shape.hidden;
     for (int64_t l = 0; l < shape.layers; ++l) {
       T* const sum = rows_of(u, l);
@@ -76,8 +76,8 @@ class TileMlp {
       product<false>(shape.width(l), hidden, parameters + shape.layer(l), hidden, sum, bias, z);
       if (last) break;
       activate<T>(kind, beta, hidden,
-                  {z, parameters + shape.inject_bias(l + 1), rows_of(u, l + 1), rows_of(slope, l),
-                   curvature ? rows_of(curvature, l) : nullptr});
+                  {z, parameters + shape.inject_bias(l + 1), rows_of(u, l + 1),
+                   slopes ? rows_of(slope, l) : nullptr, curvature ? rows_of(curvature, l) : nullptr});
     }
   }
 

@@ -75,7 +75,7 @@ void run_forward(const Field<T>& field, const Results<T>& to, T* scratch, int64_
     int64_t next = range % field.ranges * kRange;
     const int64_t end = std::min(next + kRange, field.grid.num_points);
     while (tile.choose(range / field.ranges, &next, end, &to)) {
-      tile.forward();
+      tile.forward(false);
       tile.write(to);
     }
   });
@@ -104,7 +104,7 @@ void run_backward(const Field<T>& field, const Results<T>& from, T* scratch, int
       const int64_t end = std::min(next + kRange, field.grid.num_points);
       asides[g].count = 0;
       while (tile.choose(range / field.ranges, &next, end, nullptr)) {
-        tile.forward();
+        tile.forward(true);
         tile.backward(from, sums + g * width, grad_points, grad_directions,
                       grad_volume ? &asides[g] : nullptr);
       }

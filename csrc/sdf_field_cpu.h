@@ -90,12 +90,13 @@ class Tile {
     return chosen.choose(field.valid, sample * field.grid.num_points, next, end, skip);
   }
 
-  void forward() {
+  // Everything that is asked for, and what `backward` needs if it follows.
+  void forward(bool back) {
     locate();
     read();
     const T* parameters = field.parameters;
     const Piece<T> input = distance_input();
-    distance.forward(parameters, position, &input, 1);
+    distance.forward(parameters, position, &input, 1, slopes || back);
     if (slopes) differentiate();
     parameters += distance.shape.size();
     if (sizes.num_heads > 0) {
@@ -106,7 +107,7 @@ class Tile {
     for (int h = 0; h < sizes.num_heads; ++h) {
       Piece<T> pieces[4];
       const int num_pieces = head_input(h, pieces);
-      heads[h].forward(parameters, position, pieces, num_pieces);
+      heads[h].forward(parameters, position, pieces, num_pieces, back);
       if (sizes.heads[h].sigmoid) squash(heads[h].shape.out, heads[h].out);
       parameters += heads[h].shape.size();
     }

@@ -178,16 +178,12 @@ RP_HOST_DEVICE Activated<T> silu(Vector<T> z) {
   return {z * sigmoid, sigmoid * (1 + z * rest), sigmoid * rest * (2 + z * (rest - sigmoid))};
 }
 
-// log(1 + e^x) / beta for x = beta z. One division serves the sigmoid 1 / (1 + e) and the logarithm's
-// e / (2 + e), with e = e^-|x|.
+// log(1 + e^x) / beta for x = beta z, by e^-|x|.
 template <typename T>
 RP_HOST_DEVICE Activated<T> softplus(Vector<T> z, T beta, T inverse) {
-  const Vector<T> x = beta * z, small = exp(x > 0 ? -x : x);
-  const Vector<T> one = 1 + small, two = 2 + small, both = 1 / (one * two);
-  const Vector<T> share = both * two, rest = small * share;
-  const Vector<T> value = (x > 0 ? x : Vector<T>{}) + log1p_from(small, small * (both * one));
-  const Vector<T> slope = x > 0 ? share : rest;
-  return {value * inverse, slope, beta * (share * rest)};
+  const Vector<T> x = beta * z, small = exp(x > 0 ? -x : x), share = 1 / (1 + small);
+  const Vector<T> value = (x > 0 ? x : Vector<T>{}) + log1p(small), rest = small * share;
+  return {value * inverse, x > 0 ? share : rest, beta * (share * rest)};
 }
 
 // What is made of rows of z: their activation, plus a number for each row, and its slope and curvature, the
@@ -198,17 +194,24 @@ struct Activation {
   T *values, *slopes, *curvatures;
 };
 
-template <typename T, typename Run>
-RP_HOST_DEVICE void activate_rows(Run run, int64_t rows, const Activation<T>& to) {
+// Without slopes nothing is computed for them.
+template <bool kSlopes, typename T, typename Run>
+RP_HOST_DEVICE void activate_some(Run run, int64_t rows, const Activation<T>& to) {
   for (int64_t m = 0; m < rows; ++m) {
     const T number = to.numbers[m];
     for (int64_t i = m * kTile; i < (m + 1) * kTile; i += kLanes) {
       const Activated<T> found = run(load(to.z + i));
       store<T>(to.values + i, found.value + number);
-      if (to.slopes) store<T>(to.slopes + i, found.slope);
-      if (to.curvatures) store<T>(to.curvatures + i, found.curvature);
+      if (kSlopes) store<T>(to.slopes + i, found.slope);
+      if (kSlopes && to.curvatures) store<T>(to.curvatures + i, found.curvature);
     }
   }
+}
+
+template <typename T, typename Run>
+void activate_rows(Run run, int64_t rows, const Activation<T>& to) {
+  if (to.slopes) activate_some<true>(run, rows, to);
+  else activate_some<false>(run, rows, to);
 }
 
 template <typename T>
