@@ -10,14 +10,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A process per core with one thread each: the tests are many and small. Many start processes of their own, which
 # compile every module anew, as does each half, where bytecode is not kept.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
-SOURCES := csrc/*.* csrc/common/* tests/emulated/*.cpp tests/emulated/*.h tests/emulated/include/*
+SOURCES := csrc/*.* csrc/common/* tests/emulated/*.c* tests/emulated/*.h tests/emulated/*/*.cpp tests/emulated/include/*
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
 # Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
 BARE := -m "(untyped or slow or both) and not long"
 
-.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads lint format bench gpu-check proof proof-quick clean
+.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads \
+	test-cuda-pretended lint format bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -93,6 +94,11 @@ sanitize-cuda: setup ## the same at all sizes and in every order of threads, 6 m
 
 sanitize-cuda-threads: setup ## the same with data races looked for, minutes
 	@$(EMULATED) --sanitize threads -- $(OPERATORS) --most 2 -k "not many_tiles"
+
+# Tests of recipes, operators, encoders and masks that are marked `gpu`, on a device made of the CPU's memory.
+test-cuda-pretended: setup ## wrappers and recipes as on a card, and where the host waits, on a pretended cuda:0
+	@$(EMULATED) --pretended --order forward -- -m gpu tests/emulated/test_pretended.py \
+		tests/recipes/test_on_card.py tests/ops tests/encoders tests/masking
 
 lint: setup ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .

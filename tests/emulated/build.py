@@ -6,6 +6,7 @@ libraries for the CPU are there too.
 """
 
 import argparse
+import fcntl
 import os
 import re
 import shlex
@@ -123,20 +124,31 @@ def compile_source(source: Path, folder: Path, kind: str) -> Path:
     """One object file, unless it is newer than all that was read for it and this file."""
     target, listed = folder / f"{source.stem}.o", folder / f"{source.stem}.d"
     if target.exists() and listed.exists():
-        read = [source, Path(__file__), *map(Path, listed.read_text().replace("\\\n", " ").split()[1:])]
+        names = listed.read_text().replace("\\\n", " ").split()[1:]
+        read = [source, Path(__file__), *(folder / name for name in names)]
         if all(path.exists() and path.stat().st_mtime < target.stat().st_mtime for path in read):
             return target
     flags = f"{FLAGS} {KINDS[kind]}"
     if source.parent == HERE and kind == "threads":
         flags += " -fno-sanitize=thread"  # the scheduler is no part of the program
-    command = [*compiler(), *flags.split(), f"-I{HERE / 'include'}", f"-I{folder}"]
-    command += ["-include", "cuda_runtime.h", "-MMD", "-c", str(source), "-o", str(target)]
-    subprocess.run(command, check=True)
+    # Within the folder, so that what was read is listed where it is after the folder was copied, too.
+    name = os.path.relpath(source, folder) if source.is_relative_to(folder) else str(source)
+    command = [*compiler(), *flags.split(), f"-I{HERE / 'include'}", "-I."]
+    command += ["-include", "cuda_runtime.h", "-MMD", "-c", name, "-o", target.name]
+    subprocess.run(command, cwd=folder, check=True)
     return target
 
 
 def build(folder: Path, kind: str = "plain", csrc: Path = CSRC) -> Path:
     """The folder of the CUDA library for the CPU, made anew where sources have changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        return build_alone(folder, kind, csrc)
+
+
+def build_alone(folder: Path, kind: str, csrc: Path) -> Path:
+    """The same, by the one process that may."""
     sources = write_sources(csrc, folder / "sources")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda source: compile_source(source, folder / "sources", kind), sources))

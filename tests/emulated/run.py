@@ -1,8 +1,8 @@
-"""The operators' tests on emulated CUDA kernels: ``python run.py [--sanitize KIND] [--order ORDER] [...]``.
+"""Tests on emulated CUDA kernels: ``python run.py [--sanitize KIND] [--order ORDER] [--pretended] [-- ...]``.
 
-Builds what has changed, then starts pytest with the plugin ``emulated_cuda``. What follows ``--`` goes to
-pytest; without it, ``tests/ops`` runs, and every function of the CUDA library must. Where a kind cannot run
-here, one line says why, and that is no failure.
+Builds what has changed, then starts pytest with the plugin ``emulated_cuda``, or ``pretended_cuda`` if asked.
+What follows ``--`` goes to pytest; without it, ``tests/ops`` runs, and every function of the CUDA library
+must. Where a kind cannot run here, one line says why, and that is no failure.
 """
 
 import argparse
@@ -47,7 +47,12 @@ def prefix(kind: str) -> list[str]:
 
 def environment(kind: str, folder: Path | None = None, order: str = "forward") -> dict[str, str]:
     """The variables of a process that runs the kernels of a folder in an order."""
-    paths = [str(build.ROOT), str(build.HERE), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(build.ROOT),
+        str(build.HERE),
+        str(build.HERE / "pretended"),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     added["EMULATED_CUDA_ORDER"] = order
     if folder is not None:
@@ -57,10 +62,9 @@ def environment(kind: str, folder: Path | None = None, order: str = "forward") -
     return os.environ | added
 
 
-def run(kind: str, folder: Path, order: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """pytest on the kernels of a folder, started."""
-    command = [*prefix(kind), sys.executable, "-m", "pytest", "-p", "emulated_cuda", "--capture=sys"]
-    return subprocess.Popen([*command, *arguments], cwd=build.ROOT, env=environment(kind, folder, order))
+def pytest_command(plugin: str, kind: str, arguments: list[str]) -> list[str]:
+    """pytest with one of the plugins, to be run in ``environment``."""
+    return [*prefix(kind), sys.executable, "-m", "pytest", "-p", plugin, "--capture=sys", *arguments]
 
 
 def main() -> int:
@@ -69,6 +73,7 @@ def main() -> int:
     parser.add_argument(
         "--order", nargs="+", default=["random"], help="forward, reverse, random or random:SEED"
     )
+    parser.add_argument("--pretended", action="store_true", help="as on a card, by a device cuda:0")
     parser.add_argument("pytest", nargs="*", default=TESTS)
     asked = parser.parse_args()
     if reason := why_not(asked.sanitize):
@@ -81,8 +86,11 @@ def main() -> int:
         return 1
     for order in asked.order:
         print(f"emulated CUDA, {asked.sanitize}, threads in {order} order", flush=True)
-        if code := run(asked.sanitize, folder, order, asked.pytest).wait():
-            return code
+        plugin = "pretended_cuda" if asked.pretended else "emulated_cuda"
+        command = pytest_command(plugin, asked.sanitize, asked.pytest)
+        done = subprocess.run(command, cwd=build.ROOT, env=environment(asked.sanitize, folder, order))
+        if done.returncode:
+            return done.returncode
     return 0
 
 
