@@ -47,14 +47,16 @@ RP_HOST_DEVICE bool locate(const Grid<T>& grid, const T* point, Cell<T>* cell) {
   return true;
 }
 
-// Flat index of corner k, or -1 outside the volume.
-template <typename T>
-RP_HOST_DEVICE int64_t voxel_of(const Grid<T>& grid, const Cell<T>& cell, int k) {
-  const int64_t x = cell.corner[0] + (k & 1);
-  const int64_t y = cell.corner[1] + (k >> 1 & 1);
-  const int64_t z = cell.corner[2] + (k >> 2 & 1);
-  const bool inside = x >= 0 && x < grid.size[0] && y >= 0 && y < grid.size[1] && z >= 0 && z < grid.size[2];
-  return inside ? (z * grid.size[1] + y) * grid.size[0] + x : -1;
+// Flat index of corner k, or -1 outside the volume; Index must hold the number of voxels.
+template <typename Index = int64_t, typename T>
+RP_HOST_DEVICE Index voxel_of(const Grid<T>& grid, const Cell<T>& cell, int k) {
+  const Index x = static_cast<Index>(cell.corner[0]) + (k & 1);
+  const Index y = static_cast<Index>(cell.corner[1]) + (k >> 1 & 1);
+  const Index z = static_cast<Index>(cell.corner[2]) + (k >> 2 & 1);
+  const Index width = static_cast<Index>(grid.size[0]), height = static_cast<Index>(grid.size[1]);
+  const Index depth = static_cast<Index>(grid.size[2]);
+  const bool inside = x >= 0 && x < width && y >= 0 && y < height && z >= 0 && z < depth;
+  return inside ? (z * height + y) * width + x : -1;
 }
 
 // d(share of corner k along the axis) / d(point), per metre.

@@ -1,6 +1,7 @@
 // A group of lanes per point, so that neighbouring lanes read neighbouring channels and the weights are
-// computed once per lane, not once per channel.
+// computed once per lane, not once per channel; where memory allows, a lane takes four channels at once.
 #include "grid_sample.h"
+#include "common/pack_cuda.h"
 #include "common/warp_cuda.h"
 
 namespace renderpretrain {
@@ -14,63 +15,91 @@ struct Pass {
   T *values, *volume, *slopes;
 };
 
-// kGroup lanes, a power of two up to a warp, share a point.
-template <int kGroup, typename T, typename V>
-__global__ void pass_kernel(Pass<T, V> pass, int64_t num_points) {
+// kGroup lanes, a power of two up to a warp, share a point, each with kPack channels at a time. Index holds
+// the numbers of the points and of a sample's volume.
+template <int kGroup, int kPack, typename Index, typename T, typename V>
+__global__ void pass_kernel(Pass<T, V> pass, Index num_points) {
   const Grid<T>& grid = pass.grid;
-  const int64_t i = thread_index() / kGroup;
-  const int lane = static_cast<int>(thread_index() % kGroup);
+  const Index i = static_cast<Index>(thread_index() / kGroup);
+  const int lane = static_cast<int>(threadIdx.x % kGroup);
   const bool exists = i < num_points;  // every lane of the warp takes part in the shuffles below
   Cell<T> cell;
-  const bool meets = exists && locate(grid, pass.points + 3 * i, &cell);
-  const T* const direction = pass.directions && exists ? pass.directions + 3 * i : nullptr;
-  const int64_t channels = grid.channels;
-  const int64_t base = exists ? i / grid.num_points * grid.num_voxels() * channels : 0;
-  int64_t voxel[kCorners];
+  const bool meets = exists && locate(grid, pass.points + int64_t{3} * i, &cell);
+  const T* const direction = pass.directions && exists ? pass.directions + int64_t{3} * i : nullptr;
+  const Index channels = static_cast<Index>(grid.channels);
+  const int64_t sample = exists ? i / static_cast<Index>(grid.num_points) : 0;
+  const int64_t base = sample * grid.num_voxels() * channels, row = static_cast<int64_t>(i) * channels;
+  Index place[kCorners];  // of a corner's channels within the sample's
   T weight[kCorners], product[kCorners];
   for (int k = 0; k < kCorners; ++k) {
-    voxel[k] = meets ? voxel_of(grid, cell, k) : -1;
-    weight[k] = voxel[k] < 0 ? T(0) : weight_of(grid, cell, direction, k);
+    const Index voxel = meets ? voxel_of<Index>(grid, cell, k) : -1;
+    place[k] = voxel < 0 ? -1 : voxel * channels;
+    weight[k] = voxel < 0 ? T(0) : weight_of(grid, cell, direction, k);
     product[k] = 0;
   }
   if (exists) {
-    for (int64_t c = lane; c < channels; c += kGroup) {
-      const T value = pass.values_in ? pass.values_in[i * channels + c] : T(0);
-      T total = 0;
+    for (Index c = kPack * lane; c < channels; c += kPack * kGroup) {
+      const auto value = pass.values_in ? pack_at<kPack>(pass.values_in + row + c) : Pack<kPack, T>{};
+      Pack<kPack, T> total{};
       for (int k = 0; k < kCorners; ++k) {
-        if (voxel[k] < 0) continue;
-        const int64_t place = base + voxel[k] * channels + c;
+        if (place[k] < 0) continue;
+        const int64_t at = base + place[k] + c;
         if (pass.values || pass.slopes) {
-          const T read = to_float(pass.volume_in[place]);
-          total += weight[k] * read;
-          product[k] += value * read;
+          const auto stored = pack_at<kPack>(pass.volume_in + at);
+          for (int j = 0; j < kPack; ++j) {
+            const T read = to_float(stored.at[j]);
+            total.at[j] += weight[k] * read;
+            product[k] += value.at[j] * read;
+          }
         }
-        if (pass.volume) atomicAdd(pass.volume + place, weight[k] * value);
+        if (pass.volume) {
+          Pack<kPack, T> share;
+          for (int j = 0; j < kPack; ++j) share.at[j] = weight[k] * value.at[j];
+          add_atomically(pass.volume + at, share);
+        }
       }
-      if (pass.values) pass.values[i * channels + c] = total;
+      if (pass.values) *reinterpret_cast<Pack<kPack, T>*>(pass.values + row + c) = total;
     }
   }
   if (pass.slopes == nullptr) return;
   T slope[3] = {0, 0, 0};
   for (int k = 0; k < kCorners; ++k) {
-    if (voxel[k] < 0) continue;
+    if (place[k] < 0) continue;
     T rates[3];
     slope_of(grid, cell, direction, k, rates);
     for (int axis = 0; axis < 3; ++axis) slope[axis] += product[k] * rates[axis];
   }
   for (int axis = 0; axis < 3; ++axis) {
     const T total = sum_of_lanes<kGroup>(slope[axis]);
-    if (exists && lane == 0) pass.slopes[3 * i + axis] = total;
+    if (exists && lane == 0) pass.slopes[int64_t{3} * i + axis] = total;
   }
+}
+
+template <int kGroup, int kPack, typename Index, typename T, typename V>
+int run_group(const Pass<T, V>& pass, int64_t num_points, void* stream) {
+  return launch(pass_kernel<kGroup, kPack, Index, T, V>, kGroup * num_points, stream, pass,
+                static_cast<Index>(num_points));
+}
+
+template <int kPack, typename Index, typename T, typename V>
+int run_packs(const Pass<T, V>& pass, int64_t num_points, void* stream) {
+  const int64_t packs = pass.grid.channels / kPack;
+  if (packs <= 4) return run_group<4, kPack, Index>(pass, num_points, stream);
+  if (packs <= 8) return run_group<8, kPack, Index>(pass, num_points, stream);
+  if (packs <= 16) return run_group<16, kPack, Index>(pass, num_points, stream);
+  return run_group<32, kPack, Index>(pass, num_points, stream);
 }
 
 template <typename T, typename V>
 int run(const Pass<T, V>& pass, int64_t num_points, void* stream) {
-  const int64_t channels = pass.grid.channels;
-  if (channels <= 4) return launch(pass_kernel<4, T, V>, 4 * num_points, stream, pass, num_points);
-  if (channels <= 8) return launch(pass_kernel<8, T, V>, 8 * num_points, stream, pass, num_points);
-  if (channels <= 16) return launch(pass_kernel<16, T, V>, 16 * num_points, stream, pass, num_points);
-  return launch(pass_kernel<32, T, V>, 32 * num_points, stream, pass, num_points);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const bool aligned = is_aligned_to_four(pass.values_in) && is_aligned_to_four(pass.volume_in) &&
+                         is_aligned_to_four(pass.values) && is_aligned_to_four(pass.volume);
+    const int64_t channels = pass.grid.channels;
+    const bool small = num_points <= INT32_MAX && pass.grid.num_voxels() * channels <= INT32_MAX;
+    if (aligned && small && channels % 4 == 0) return run_packs<4, int32_t>(pass, num_points, stream);
+  }
+  return run_packs<1, int64_t>(pass, num_points, stream);
 }
 
 }  // namespace renderpretrain

@@ -208,7 +208,7 @@ def test_the_values_are_a_volume_in_channels_last_memory(device):
 
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("channels", [5, 64])
+@pytest.mark.parametrize("channels", [5, 64, 80])
 def test_half_precision_is_read_in_float32(half, channels, device):
     features, probabilities, coordinates, valid = scene(channels, dtype=torch.float32, device=device)
     stored = features.detach().to(half).requires_grad_(), probabilities.detach().to(half).requires_grad_()
