@@ -9,9 +9,8 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import run  # noqa: E402
-
 import build  # noqa: E402
+import run  # noqa: E402
 
 pytestmark = [
     pytest.mark.untyped,
