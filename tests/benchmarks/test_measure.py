@@ -1,6 +1,7 @@
 """A time is worth nothing where the results differ: what counts as equal, and how often is measured."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,6 +72,21 @@ def test_a_row_has_every_field_and_says_what_is_not_known(measure, monkeypatch):
         *("ours_peak_mb", "peer_peak_mb", "rel_err", "floor_share"),
     }
     assert row["rel_err"] is None and row["floor_share"] is None
+
+
+def test_a_peer_that_cannot_be_compiled_is_left_out_and_named(measure, monkeypatch, capsys):
+    def refuses():
+        raise RuntimeError("torch.compile with aot_autograd does not currently support double backward")
+
+    ones = torch.ones(3)
+    plain = case(measure, ones, ones)
+    assert measure.with_compiled(plain) is plain  # without a reference there is nothing to compile
+    both = replace(plain, peers=plain.peers | {"compiled": refuses})
+    assert set(measure._errors(both)) == {"peer"}
+    assert "op forward: torch.compile: torch.compile with aot_autograd does not" in capsys.readouterr().err
+    monkeypatch.setattr(torch, "compile", lambda run: run)  # whose import warns, which is an error in tests
+    referenced = measure.with_compiled(replace(plain, peers={"reference": lambda: (ones,)}))
+    assert list(referenced.peers) == ["reference", "compiled"]
 
 
 def test_slow_calls_are_repeated_in_turns(measure):
