@@ -276,10 +276,16 @@ typedef struct rp_mlp_inputs {
 // which may be null, and grad_parameters. Where points do not count, nothing is written.
 RP_API int rp_fused_mlp_scratch_cpu(int64_t type, void* num_scratch, const rp_mlp_inputs* sizes,
                                     int64_t backward, int64_t num_threads);
+RP_API int rp_fused_mlp_scratch_cuda(int64_t type, void* num_scratch, const rp_mlp_inputs* sizes,
+                                     int64_t backward, void* stream);
 RP_API int rp_fused_mlp_cpu(int64_t type, const void* parameters, const void* positions, const bool* valid,
                             const void* input_0, const void* input_1, const void* input_2,
                             const void* input_3, const rp_mlp_inputs* sizes, void* scratch,
                             int64_t num_scratch, void* out, int64_t num_threads);
+RP_API int rp_fused_mlp_cuda(int64_t type, const void* parameters, const void* positions, const bool* valid,
+                             const void* input_0, const void* input_1, const void* input_2,
+                             const void* input_3, const rp_mlp_inputs* sizes, void* scratch,
+                             int64_t num_scratch, void* out, void* stream);
 RP_API int rp_fused_mlp_backward_cpu(int64_t type, const void* parameters, const void* positions,
                                      const bool* valid, const void* input_0, const void* input_1,
                                      const void* input_2, const void* input_3, const rp_mlp_inputs* sizes,
@@ -287,6 +293,13 @@ RP_API int rp_fused_mlp_backward_cpu(int64_t type, const void* parameters, const
                                      void* grad_positions, void* grad_input_0, void* grad_input_1,
                                      void* grad_input_2, void* grad_input_3, void* grad_parameters,
                                      int64_t num_threads);
+RP_API int rp_fused_mlp_backward_cuda(int64_t type, const void* parameters, const void* positions,
+                                      const bool* valid, const void* input_0, const void* input_1,
+                                      const void* input_2, const void* input_3, const rp_mlp_inputs* sizes,
+                                      void* scratch, int64_t num_scratch, const void* grad_out,
+                                      void* grad_positions, void* grad_input_0, void* grad_input_1,
+                                      void* grad_input_2, void* grad_input_3, void* grad_parameters,
+                                      void* stream);
 
 // The part of a ray that counts: within the box and between near and far.
 typedef struct rp_box {

@@ -8,43 +8,43 @@
 
 #include "grid_sample.h"
 #include "injected_mlp_cuda.h"
+#include "tile_points_cuda.h"
 
 namespace renderpretrain {
 
-// Results or their gradients, row by row; null where nobody asks.
+// FieldResults or their gradients, row by row; null where nobody asks.
 template <typename T>
-struct Results {
+struct FieldResults {
   T *sdf, *gradients, *geometry, *features, *heads[RP_MOST_HEADS];
 };
 
 // Gradients that a way back gives; the first three may be null.
 template <typename T>
-struct Grads {
+struct FieldGrads {
   T *volume, *points, *directions, *parameters;
 };
 
 // What a block has in shared memory beside rows of its tile.
 template <typename T>
-struct Board {
-  int64_t waiting[kTile + kTileThreads];  // points that count, the tile's first
-  int64_t voxel[kCorners][kTile];         // in the whole batch, or -1
+struct FieldBoard {
+  Waiting waiting;
+  int64_t voxel[kCorners][kTile];  // in the whole batch, or -1
   T weight[kCorners][kTile], slant[kCorners][kTile], upper[3][kTile];
-  int counts[kTileWarps];
 };
 
 // Rows that fit beside it and what products take into what a block gets without asking, 48 KiB.
 template <typename T>
 constexpr int kSharedRows =
-    static_cast<int>((47 * 1024 - sizeof(Board<T>) - kStaged * sizeof(T)) / (kRow * sizeof(T)));
+    static_cast<int>((47 * 1024 - sizeof(FieldBoard<T>) - kStaged * sizeof(T)) / (kRow * sizeof(T)));
 
 // Where a tile's rows are.
-struct Plan {
+struct FieldPlan {
   Rows work, more, position, values, gradients, rays;
   Rows grad_values, grad_gradients, grad_rays, by_points;
   MlpPlan distance, heads[RP_MOST_HEADS];
   int scratch;  // numbers of a block
 
-  Plan(const rp_field& field, bool slopes, bool backward, int shared_rows) {
+  FieldPlan(const rp_field& field, bool slopes, bool backward, int shared_rows) {
     Planner planner{shared_rows};
     int64_t widest = field.distance.hidden;
     for (int h = 0; h < field.num_heads; ++h) widest = std::max(widest, field.heads[h].mlp.hidden);
@@ -72,7 +72,7 @@ template <typename T>
 struct Field {
   rp_field sizes;
   Grid<T> grid;
-  Plan plan;
+  FieldPlan plan;
   bool slopes, by_four;                       // whether channels are read four at a time
   int64_t num_points, range, num_parameters;  // of the whole batch, of a block
   const T *points, *volume, *parameters, *directions;
@@ -85,10 +85,11 @@ struct Field {
 template <typename T>
 class FieldTile {
  public:
-  __device__ FieldTile(const Field<T>& field, Board<T>* board, T* shared)
+  __device__ FieldTile(const Field<T>& field, FieldBoard<T>* board, T* shared)
       : field(field),
         plan(field.plan),
         board(board),
+        chosen(field.valid, field.num_points, field.range, &board->waiting),
         memory{shared, field.scratch + blockIdx.x * static_cast<int64_t>(plan.scratch)},
         position(memory(plan.position)),
         values(memory(plan.values)),
@@ -100,28 +101,11 @@ class FieldTile {
         num_geometry(static_cast<int>(field.sizes.distance.out) - 1),
         extent(static_cast<T>(field.sizes.extent)) {}
 
-  // Takes the next points that count from [*next, end); false if there is none. The others become zero.
-  __device__ bool choose(int64_t* next, int64_t end, const Results<T>* zeros) {
-    drop_tile();
-    while (num_waiting < kTile && *next < end) {
-      const int64_t index = *next + threadIdx.x;
-      const int counts = index < end && (field.valid == nullptr || field.valid[index]);
-      const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, up_to = sum_up_to(counts, lane);
-      if (lane == kWarp - 1) board->counts[warp] = up_to;
-      __syncthreads();
-      int before = num_waiting + up_to - counts, all = 0;
-      for (int w = 0; w < kTileWarps; ++w) {
-        if (w < warp) before += board->counts[w];
-        all += board->counts[w];
-      }
-      if (counts) board->waiting[before] = index;
-      if (zeros && field.valid) clear(*zeros, *next, end);
-      num_waiting += all;
-      *next += kTileThreads;
-      __syncthreads();
-    }
-    count = at_most(num_waiting, kTile);
-    return count > 0;
+  // Takes the next points that count; false if there is none. The results of the others become zero.
+  __device__ bool choose(const FieldResults<T>* zeros) {
+    return chosen.choose([=](int64_t first, int some) {
+      if (zeros) clear(*zeros, first, some);
+    });
   }
 
   __device__ void forward() {
@@ -134,30 +118,31 @@ class FieldTile {
       distance.differentiate();
       differentiate();
     }
-    if (field.sizes.num_heads > 0) read_directions();
+    if (field.sizes.num_heads > 0) {
+      chosen.take(field.directions, ray_channels, field.sizes.num_samples, memory(plan.rays));
+    }
     const T* parameters = field.parameters + plan.distance.shape.size();
     for (int h = 0; h < field.sizes.num_heads; ++h) {
       Piece<T> pieces[4];
       const int num_pieces = head_input(h, false, pieces);
       network(plan.heads[h], parameters).forward(position, pieces, num_pieces);
       parameters += plan.heads[h].shape.size();
-      T* const out = memory(plan.heads[h].out);
-      if (field.sizes.heads[h].sigmoid) for_rows(head_width(h), [=](int i) { out[i] = sigmoid(out[i]); });
+      if (field.sizes.heads[h].sigmoid) squash(memory(plan.heads[h].out), head_width(h));
     }
   }
 
-  __device__ void write(const Results<T>& to) const {
+  __device__ void write(const FieldResults<T>& to) const {
     const T* const out = memory(plan.distance.out);
-    for_points(count, to.sdf ? 1 : 0, [=](int j, int) { to.sdf[board->waiting[j]] = out[j] * extent; });
-    put(gradients, 3, to.gradients);
-    put(out + kRow, num_geometry, to.geometry);
-    put(values + first_feature * kRow, channels - first_feature, to.features);
+    for_points(chosen.count, to.sdf ? 1 : 0, [=](int j, int) { to.sdf[chosen[j]] = out[j] * extent; });
+    chosen.put(gradients, 3, to.gradients);
+    chosen.put(out + kRow, num_geometry, to.geometry);
+    chosen.put(values + first_feature * kRow, channels - first_feature, to.features);
     for (int h = 0; h < field.sizes.num_heads; ++h)
-      put(memory(plan.heads[h].out), head_width(h), to.heads[h]);
+      chosen.put(memory(plan.heads[h].out), head_width(h), to.heads[h]);
   }
 
   // After forward; `sums` are the block's own for the parameters.
-  __device__ void backward(const Results<T>& from, const Grads<T>& to, T* sums) {
+  __device__ void backward(const FieldResults<T>& from, const FieldGrads<T>& to, T* sums) {
     take_gradients(from);
     const T* parameters = field.parameters + plan.distance.shape.size();
     T* head_sums = sums + plan.distance.shape.size();
@@ -174,7 +159,7 @@ class FieldTile {
       parameters += head.shape.size();
       head_sums += head.shape.size();
     }
-    put(memory(plan.grad_rays), ray_channels, to.directions);
+    chosen.put(memory(plan.grad_rays), ray_channels, to.directions);
     TileMlp<T> distance = network(plan.distance, field.parameters);
     if (field.slopes) {
       read_slants();
@@ -188,13 +173,13 @@ class FieldTile {
 
  private:
   const Field<T>& field;
-  const Plan& plan;
-  Board<T>* const board;
+  const FieldPlan& plan;
+  FieldBoard<T>* const board;
+  TilePoints chosen;
   const Memory<T> memory;
   T *position, *values, *gradients;
   int channels, read_channels, first_feature, ray_channels, num_geometry;
   T extent;
-  int count = 0, num_waiting = 0;
 
   __device__ TileMlp<T> network(const MlpPlan& mlp, const T* parameters) const {
     return TileMlp<T>(mlp, memory, parameters, memory(plan.work), memory(plan.more));
@@ -214,26 +199,15 @@ class FieldTile {
     return n;
   }
 
-  // Points behind the tile that was worked on come first.
-  __device__ void drop_tile() {
-    num_waiting -= count;
-    const bool moves = static_cast<int>(threadIdx.x) < num_waiting;
-    const int64_t kept = moves ? board->waiting[count + threadIdx.x] : 0;
-    __syncthreads();
-    if (moves) board->waiting[threadIdx.x] = kept;
-    count = 0;
-    __syncthreads();
-  }
-
   __device__ void locate() {
     for (int j = threadIdx.x; j < kTile; j += kTileThreads) {
-      const T* const point = field.points + 3 * (j < count ? board->waiting[j] : 0);
+      const T* const point = field.points + 3 * (j < chosen.count ? chosen[j] : 0);
       Cell<T> cell{};
-      const bool meets = j < count && renderpretrain::locate(field.grid, point, &cell);
+      const bool meets = j < chosen.count && renderpretrain::locate(field.grid, point, &cell);
       const int64_t first =
-          j < count ? board->waiting[j] / field.grid.num_points * field.grid.num_voxels() : 0;
+          j < chosen.count ? chosen[j] / field.grid.num_points * field.grid.num_voxels() : 0;
       for (int axis = 0; axis < 3; ++axis) {
-        position[axis * kRow + j] = j < count ? point[axis] * (1 / extent) : T(0);
+        position[axis * kRow + j] = j < chosen.count ? point[axis] * (1 / extent) : T(0);
         board->upper[axis][j] = cell.share[axis][1];
       }
       for (int k = 0; k < kCorners; ++k) {
@@ -293,15 +267,6 @@ class FieldTile {
     gather(read_channels, board->slant, memory(plan.distance.grad_to_input));
   }
 
-  __device__ void read_directions() const {
-    T* const rows = memory(plan.rays);
-    for_points(kTile, ray_channels, [=](int j, int c) {
-      const int64_t ray = j < count ? board->waiting[j] / field.sizes.num_samples : 0;
-      rows[c * kRow + j] = j < count ? field.directions[ray * ray_channels + c] : T(0);
-    });
-    __syncthreads();
-  }
-
   // products[k] += <volume_k, other> at a point, over the channels of this lane.
   __device__ void add_products(int j, int width, const T* other, T* products) const {
     with_width([=](auto wide) {
@@ -319,8 +284,8 @@ class FieldTile {
     });
   }
 
-  // Calls put(point, axis, sum_k dw_k/dpoint <volume_k, other>), or, with `along` (three rows), for the
-  // derivative of the weights along it.
+  // Calls put(point, axis, sum_k dw_k/dpoint <volume_k, other>), or, with `along` (three rows), for
+  // the derivative of the weights along it.
   template <typename Put>
   __device__ void add_slopes(int width, const T* other, const T* along, Put put) const {
     for (int j = threadIdx.x / kNear; j < kTile; j += kTileThreads / kNear) {
@@ -353,52 +318,30 @@ class FieldTile {
     for_rows(width, [=](int i) { rows[i] = 0; });
   }
 
-  // Rows of the tile from those of all points, zeros from none, and back.
-  __device__ void take(const T* from, int width, T* rows) const {
-    for_points(kTile, width, [=](int j, int c) {
-      rows[c * kRow + j] = from && j < count ? from[board->waiting[j] * width + c] : T(0);
-    });
-    __syncthreads();
-  }
-
-  __device__ void put(const T* rows, int width, T* to) const {
-    for_points(count, to ? width : 0,
-               [=](int j, int c) { to[board->waiting[j] * width + c] = rows[c * kRow + j]; });
-  }
-
-  __device__ void take_gradients(const Results<T>& from) const {
+  __device__ void take_gradients(const FieldResults<T>& from) const {
     T* const out = memory(plan.distance.grad_out);
     for_points(kTile, 1, [=](int j, int) {
-      out[j] = from.sdf && j < count ? from.sdf[board->waiting[j]] * extent : T(0);
+      out[j] = from.sdf && j < chosen.count ? from.sdf[chosen[j]] * extent : T(0);
     });
-    take(from.geometry, num_geometry, out + kRow);
-    take(from.gradients, 3, memory(plan.grad_gradients));
+    chosen.take(from.geometry, num_geometry, 1, out + kRow);
+    chosen.take(from.gradients, 3, 1, memory(plan.grad_gradients));
     fill(memory(plan.grad_values), first_feature);
-    take(from.features, channels - first_feature, memory(plan.grad_values, first_feature));
+    chosen.take(from.features, channels - first_feature, 1, memory(plan.grad_values, first_feature));
     fill(memory(plan.grad_rays), ray_channels);
   }
 
   __device__ void take_head(int h, const T* from) const {
     T* const grad = memory(plan.heads[h].grad_out);
-    take(from, head_width(h), grad);
-    const T* const out = memory(plan.heads[h].out);
-    if (field.sizes.heads[h].sigmoid)
-      for_rows(head_width(h), [=](int i) { grad[i] *= out[i] * (1 - out[i]); });
+    chosen.take(from, head_width(h), 1, grad);
+    if (field.sizes.heads[h].sigmoid) squash_backward(memory(plan.heads[h].out), head_width(h), grad);
   }
 
-  // Of candidates from `next` on, what does not count.
-  __device__ void clear(const Results<T>& to, int64_t next, int64_t end) const {
-    const int some = static_cast<int>(end - next < kTileThreads ? end - next : kTileThreads);
-    const auto zeros = [=](int width, T* rows) {
-      for_points(some, rows ? width : 0, [=](int j, int c) {
-        if (!field.valid[next + j]) rows[(next + j) * width + c] = 0;
-      });
-    };
-    zeros(1, to.sdf);
-    zeros(3, to.gradients);
-    zeros(num_geometry, to.geometry);
-    zeros(channels - first_feature, to.features);
-    for (int h = 0; h < field.sizes.num_heads; ++h) zeros(head_width(h), to.heads[h]);
+  __device__ void clear(const FieldResults<T>& to, int64_t first, int some) const {
+    chosen.clear(first, some, 1, to.sdf);
+    chosen.clear(first, some, 3, to.gradients);
+    chosen.clear(first, some, num_geometry, to.geometry);
+    chosen.clear(first, some, channels - first_feature, to.features);
+    for (int h = 0; h < field.sizes.num_heads; ++h) chosen.clear(first, some, head_width(h), to.heads[h]);
   }
 
   __device__ void add_point_gradients(T* to) const {
@@ -416,14 +359,14 @@ class FieldTile {
     };
     add(plan.distance);
     for (int h = 0; h < field.sizes.num_heads; ++h) add(plan.heads[h]);
-    put(sums, 3, to);
+    chosen.put(sums, 3, to);
   }
 
   __device__ void add_to_volume(T* to) const {
     const T *const grad = memory(plan.grad_values), *const input = memory(plan.distance.to_input);
     with_width([=](auto wide) {
       constexpr int kWide = decltype(wide)::value;
-      for_points(count, channels / kWide, [=](int j, int part) {
+      for_points(chosen.count, channels / kWide, [=](int j, int part) {
         const int c = kWide * part;
         const bool sloped = field.slopes && c < read_channels;
         T numbers[kWide], others[kWide];

@@ -119,9 +119,18 @@ struct Activation {
   }
 };
 
+// The logistic function in place of its argument, and the gradient by that in place of the one by its value.
 template <typename T>
-__device__ __forceinline__ T sigmoid(T x) {
-  return Activation<T>::share_of(x, exp(x > 0 ? -x : x));
+__device__ __forceinline__ void squash(T* tile, int rows) {
+  for_rows(rows, [=](int i) {
+    const T x = tile[i];
+    tile[i] = Activation<T>::share_of(x, exp(x > 0 ? -x : x));
+  });
+}
+
+template <typename T>
+__device__ __forceinline__ void squash_backward(const T* tile, int rows, T* grads) {
+  for_rows(rows, [=](int i) { grads[i] *= tile[i] * (1 - tile[i]); });
 }
 
 }  // namespace renderpretrain

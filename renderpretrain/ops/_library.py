@@ -26,7 +26,6 @@ def register(
     fake: Callable[..., Any],
     tensors: Mapping[str, str],
     check: Callable[..., object] | None = None,
-    devices: Sequence[str] = ("cpu", "cuda"),
 ) -> None:
     """Define an operator whose implementation serves the devices that have a native library.
 
@@ -39,7 +38,6 @@ def register(
         fake: Shapes of the result without computing it.
         tensors: What each tensor must be; see :class:`~renderpretrain.ops._contract.Contract`.
         check: Raises ``ValueError`` on arguments whose fault no line about a tensor can tell.
-        devices: Whose libraries have kernels for it.
     """
     LIBRARY.define(schema)
     contract = Contract(schema, tensors)
@@ -57,7 +55,7 @@ def register(
         return implementation(*given)
 
     stored = {entry.place for entry in contract.entries if entry.kind == "stored"}
-    for device_type in devices:
+    for device_type in ("cpu", "cuda"):
         if has_native(device_type):
             LIBRARY.impl(name, run, device_type.upper())
             LIBRARY.impl(name, _widening(name, device_type, stored), "Autocast" + device_type.upper())

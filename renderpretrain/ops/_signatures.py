@@ -122,6 +122,9 @@ SIGNATURES = {
     "distortion_loss": "ppppnnp",
     "distortion_loss_backward": "pppppnnppp",
     "frustum_coordinates": "pnpnndddpp",
+    "fused_mlp": "pppppppmpnp",
+    "fused_mlp_backward": "pppppppmpnppppppp",
+    "fused_mlp_scratch": "pmn",
     "grid_sample": "pnpgp",
     "grid_sample_backward": "pppnpgppp",
     "image_lift": "pppplp",
@@ -160,13 +163,10 @@ CPU_SIGNATURES = {
     "check_each_once": "pnp",
     "check_rising": "pnnn",
     "check_rows": "pnnn",
-    "fused_mlp": "pppppppmpnp",
-    "fused_mlp_backward": "pppppppmpnppppppp",
-    "fused_mlp_scratch": "pmn",
     "occupied_cells": "ppnnppppp",
     "sort_cells": "pnnppppp",
 }
-"""Signatures that the CPU has alone: elsewhere PyTorch sorts well and runs networks."""
+"""Signatures that the CPU has alone: elsewhere PyTorch sorts well."""
 
 CUDA_SIGNATURES = {
     "sparse_conv3d_arrange": "ppnnnpp",

@@ -20,9 +20,6 @@ from renderpretrain.ops._native import has_native, launch, new_memory, scratch_s
 from renderpretrain.ops._signatures import Mlp, MlpInputs
 from renderpretrain.ops.injected_mlp import InjectedShape, injected_layers
 
-DEVICES = ("cpu",)
-"""Devices that have the kernels; others run the reference."""
-
 MOST_INPUTS = 4
 """``RP_MOST_INPUTS``: parts of which a network's input may consist."""
 
@@ -65,7 +62,7 @@ def fused_mlp(
     named |= {} if positions is None else {"positions": positions}
     *parts, parameters = common_float(**named)[: len(inputs) + 1]
     positions = None if positions is None else positions.to(parameters.dtype)
-    if parameters.device.type not in DEVICES or not has_native(parameters.device.type):
+    if not has_native(parameters.device.type):
         return fused_mlp_reference(
             parts, parameters, shape, positions=positions, valid=valid, sigmoid=sigmoid
         )
@@ -275,7 +272,7 @@ _TENSORS = {
     "valid": "bool B P",
     **{name: f"float B N{place} C{place}" for place, name in enumerate(_PARTS)},
 }
-register(f"fused_mlp({_INPUTS}, {_SETTINGS}) -> Tensor", _fused_mlp, _fake, _TENSORS, _check_call, DEVICES)
+register(f"fused_mlp({_INPUTS}, {_SETTINGS}) -> Tensor", _fused_mlp, _fake, _TENSORS, _check_call)
 register(
     f"fused_mlp_backward(Tensor grad, {_INPUTS}, {_SETTINGS}, bool[5] needed)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
@@ -283,7 +280,6 @@ register(
     _fake_backward,
     {"grad": "float B P O", **_TENSORS},
     _check_backward,
-    DEVICES,
 )
 register_gradient("fused_mlp", _gradient, _save)
 register_gradient("fused_mlp_backward", _second_gradient, _save_backward)

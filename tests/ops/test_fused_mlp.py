@@ -18,6 +18,7 @@ CASES = {
     "as wide as 128": {"hidden": 128, "out": 65, "blocks": 1, "widths": (64,), "rows": (140,)},
     "odd widths": {"hidden": 33, "out": 19, "widths": (1, 17), "rows": (140, 140)},
     "SiLU": {"activation": "silu", "widths": (16,), "rows": (140,)},
+    "several tiles for every block": {"hidden": 1, "blocks": 0, "widths": (1,), "rows": (20000,), "out": 1},
     "everything counts": {"valid": False, "widths": (16,), "rows": (140,)},
 }
 
@@ -34,6 +35,7 @@ def network(
     sigmoid=False,
     valid=True,
     dtype=torch.float64,
+    device="cpu",
 ):
     """A network, its inputs in parts, parameters, positions and marks."""
     torch.manual_seed(0)
@@ -43,6 +45,9 @@ def network(
     count = max(rows)
     positions = torch.randn(2, count, position, dtype=dtype) if position else None
     marks = torch.rand(2, count) < 0.7 if valid else None
+    *parts, parameters, positions, marks = (
+        None if x is None else x.to(device) for x in (*parts, parameters, positions, marks)
+    )
     return shape, parts, parameters, positions, marks, sigmoid
 
 
@@ -55,14 +60,14 @@ def run(operator, case, dtype=torch.float64):
     inputs, flat = leaves[: len(parts)], leaves[len(parts)]
     out = operator(inputs, flat, shape, positions=places, valid=marks, sigmoid=sigmoid)
     generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(dtype)
+    weights = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)
     return [out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_values_and_gradients_are_those_of_the_composed_network(case):
+def test_values_and_gradients_are_those_of_the_composed_network(case, device):
     """In float64; and float32 is as near to it as plain float32, which has as many roundings."""
-    case = network(**case)
+    case = network(**case, device=device)
     exact = run(fused_mlp_reference, case)
     assert_close(run(fused_mlp, case), exact)
     single = (run(f, case, torch.float32) for f in (fused_mlp_reference, fused_mlp))
@@ -84,8 +89,8 @@ def test_the_reference_says_what_a_loop_over_points_says():
         assert_close(found[b, p], h * marks[b, p])
 
 
-def test_points_that_do_not_count_say_nothing():
-    case = network(**CASES["a colour"])
+def test_points_that_do_not_count_say_nothing(device):
+    case = network(**CASES["a colour"], device=device)
     shape, parts, parameters, positions, marks, sigmoid = case
     spoilt = torch.where(marks[..., None], parts[1], float("nan"))
     poisoned = shape, [parts[0], spoilt, parts[2]], parameters, positions, marks, sigmoid
@@ -105,8 +110,9 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
     assert_close(results[0], results[2], rtol=0, atol=0)
 
 
-def test_finite_differences_twice():
-    case = network(hidden=3, out=2, blocks=1, activation="silu", widths=(2, 3), rows=(2, 4), sigmoid=True)
+def test_finite_differences_twice(device):
+    sizes = {"hidden": 3, "out": 2, "blocks": 1, "widths": (2, 3), "rows": (2, 4), "device": device}
+    case = network(activation="silu", sigmoid=True, **sizes)
     shape, parts, parameters, positions, marks, _ = case
     leaves = [x.requires_grad_() for x in (*parts, parameters, positions)]
 
@@ -118,9 +124,10 @@ def test_finite_differences_twice():
 
 
 @pytest.mark.parametrize("size", [(0, 3), (2, 0)])
-def test_nothing_comes_from_nothing(size):
+def test_nothing_comes_from_nothing(size, device):
     shape = InjectedShape(4, 5, 3, 1, 0)
-    leaves = [torch.zeros(*size, 4, requires_grad=True), torch.ones(shape.num_parameters, requires_grad=True)]
+    sizes = (*size, 4), (shape.num_parameters,)
+    leaves = [torch.ones(shape, device=device, requires_grad=True) for shape in sizes]
     out = fused_mlp(leaves[:1], leaves[1], shape)
     assert out.shape == (*size, 3)
     assert not any(grad.any() for grad in torch.autograd.grad(out.sum(), leaves))
@@ -136,13 +143,17 @@ def test_only_the_inputs_are_kept():
     assert sum(kept) == sum(x.numel() for x in (*parts, parameters, positions, marks))
 
 
-@needs_kernels
-def test_pytorch_finds_the_operators_sound(check_operator):
-    case = network(hidden=4, out=2, activation="silu", widths=(2, 3), rows=(2, 4), dtype=torch.float32)
+def test_pytorch_finds_the_operators_sound(check_operator, device):
+    if not ops.has_native(device.type):
+        pytest.skip("the kernels were not built")
+    sizes = {"hidden": 4, "out": 2, "widths": (2, 3), "rows": (2, 4), "device": device}
+    case = network(activation="silu", dtype=torch.float32, **sizes)
     shape, parts, parameters, positions, marks, _ = case
     call = parameters, positions, marks, *parts, None, None, shape.code(), 1.0, True
     check_operator("fused_mlp", call)
-    check_operator("fused_mlp_backward", (torch.randn(2, 4, 2), *call, [True, True, True, False, False]))
+    check_operator(
+        "fused_mlp_backward", (torch.randn(2, 4, 2, device=device), *call, [True, True, True, False, False])
+    )
 
 
 @pytest.mark.untyped
