@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from renderpretrain import VoxelGrid, ops
 from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x, spconv_status, voxelize
+from renderpretrain.training.loop import exact_convolutions
 
 OPERATORS = ("submanifold_neighbors", "strided_neighbors", "sparse_conv3d", "sparse_encoder")
 
 Triple = tuple[int, int, int]
 K3, ONE, TWO = (3, 3, 3), (1, 1, 1), (2, 2, 2)
+PRECISIONS = {"": (torch.float32, 1e-4), "TF32": (torch.float32, 5e-3), "bf16": (torch.bfloat16, 2e-2)}
+"""What a GPU's convolutions multiply: how numbers are stored, and how far a result may be from float32's."""
 TINY = {"channels": ((16, 32), (32, 32)), "strides": (TWO,), "paddings": (ONE,)}
 
 
@@ -27,7 +30,8 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
     x = fine
     for width, wider in zip(widths, (*widths[1:], None), strict=True):
         yield from _neighbors(x)
-        yield from _layer("submanifold", x, width, width)
+        for precision in PRECISIONS if device != "cpu" else ("",):
+            yield from _layer("submanifold", x, width, width, precision)
         if wider is not None:
             yield from _layer("strided", x, width, wider)
             yield from _layer("inverse", x, wider, width)
@@ -104,7 +108,17 @@ def _neighbors(x: SparseTensor) -> Iterator[Case]:
         )
 
 
-def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Case]:
+def _rounding(run: Run, precision: str) -> Run:
+    """A pass whose float32 products are exact, or rounded as TF32."""
+
+    def run_so() -> Any:
+        with exact_convolutions(precision != "TF32"):
+            return run()
+
+    return run_so
+
+
+def _layer(kind: str, x: SparseTensor, channels: int, width: int, precision: str = "") -> Iterator[Case]:
     """One 3x3x3 convolution over tables made before."""
     if kind == "submanifold":
         inputs, outputs = ops.submanifold_neighbors(x.coords, _volume(x), K3), None
@@ -112,8 +126,9 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
         _, inputs, outputs = ops.strided_neighbors(x.coords, _volume(x), K3, TWO, ONE)
         inputs, outputs = (inputs, outputs) if kind == "strided" else (outputs, inputs)
     num_in, num_out = (outputs if outputs is not None else inputs).shape[1], inputs.shape[1]
-    features = torch.randn(num_in, channels, device=inputs.device).requires_grad_()
-    weight = torch.randn(width, *K3, channels, device=inputs.device).div(27**0.5).requires_grad_()
+    dtype, tolerance = PRECISIONS[precision]
+    features = torch.randn(num_in, channels, device=inputs.device).to(dtype).requires_grad_()
+    weight = torch.randn(width, *K3, channels, device=inputs.device).div(27**0.5).to(dtype).requires_grad_()
     kernel = lambda: weight.flatten(1, 3).permute(1, 2, 0)  # noqa: E731
     runs = {
         "": lambda: ops.sparse_conv3d(features, kernel(), inputs, outputs),
@@ -122,9 +137,10 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
     # On a GPU spconv's own layers run by another algorithm; whole encoders compare those.
     if inputs.device.type == "cpu" and _spconv(inputs.device):
         runs["spconv"] = _spconv_layer(kind, x, features, weight, num_out)
-    shape = f"{kind} {channels}->{width}, {num_in}->{num_out} voxels"
+    shape = f"{kind} {channels}->{width}, {num_in}->{num_out} voxels" + f", {precision}" * bool(precision)
     num_flops = 2 * int((inputs >= 0).sum()) * channels * width
-    num_bytes = 4 * (features.numel() + weight.numel() + inputs.numel() + num_out * width)
+    stored = features.element_size() * (features.numel() + weight.numel())
+    num_bytes = stored + 4 * (inputs.numel() + num_out * width)
     # spconv has the rows of a strided convolution in another order; tests/encoders compares the results.
     apart = () if kind == "submanifold" else ("spconv",)
     for stage, factor, sides in (
@@ -132,8 +148,8 @@ def _layer(kind: str, x: SparseTensor, channels: int, width: int) -> Iterator[Ca
         ("backward", 2, {name: gradients((run(),), (features, weight)) for name, run in runs.items()}),
     ):
         work = factor * num_bytes, factor * num_flops
-        ours = sides.pop("")
-        yield Case("sparse_conv3d", stage, shape, ours, sides, *work, not_compared=apart)
+        ours = _rounding(sides.pop(""), precision)
+        yield Case("sparse_conv3d", stage, shape, ours, sides, *work, tolerance, not_compared=apart)
 
 
 def _spconv_layer(
@@ -165,4 +181,5 @@ def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> I
         ("forward", 1e-4, {name: forward(lambda e=e: e(x), ()) for name, e in encoders.items()}),
         ("forward+backward", 3e-2, {name: training(encoder) for name, encoder in encoders.items()}),
     ):
-        yield Case("sparse_encoder", stage, shape, runs.pop("builtin"), runs, 0, tolerance=tolerance)
+        ours = _rounding(runs.pop("builtin"), "")
+        yield Case("sparse_encoder", stage, shape, ours, runs, 0, tolerance=tolerance)

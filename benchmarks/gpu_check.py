@@ -32,8 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 PYTEST = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-o", "filterwarnings=default", "--tb=short"]
 FIRST = ["tests/ops/test_on_card.py", "tests/recipes/test_on_card.py", "tests/training/test_recorded.py"]
-FIRST += ["tests/ops/test_sdf_field.py", "tests/ops/test_sparse_conv.py"]
+FIRST += ["tests/ops/test_sdf_field.py", "tests/ops/test_sparse_conv.py", "tests/ops/test_tensor_cores.py"]
 SANITIZED = ["tests/ops/test_composite.py", "tests/ops/test_sdf_field.py", "tests/ops/test_march.py"]
+SANITIZED += ["tests/ops/test_tensor_cores.py"]
 BUILD_SECONDS = 90.0
 """For a library, where there is none that runs on the card."""
 
