@@ -130,6 +130,7 @@ class TileMlp {
       });
     }
     add_row_sums(v_of(last), hidden, grads + plan.shape.layer(last));
+    __syncthreads();  // other threads add to the same numbers on the way back
   }
 
   // From grad_out, and `second` after differentiate_backward, to the gradients by pieces, parameters and

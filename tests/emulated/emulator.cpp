@@ -56,6 +56,7 @@ struct Device {
   Shown shown[kMostThreads / kWarp][kWarp];
   int votes = 0;
   std::map<const void*, Array> arrays;
+  std::vector<std::unique_ptr<char[]>> left;  // arrays of blocks that have ended
   std::map<const void*, int> allowed;  // bytes of dynamic shared memory, by kernel
   size_t shared_bytes = 0, dynamic_bytes = 0;
   std::mt19937 random;
@@ -245,6 +246,7 @@ void Launch::run(const void* kernel, const std::function<void()>& body) const {
     run_block(ordered);
   }
   acquire(&device.done);
+  device.left.clear();
 }
 
 cudaError_t allow_shared(const void* kernel, int bytes) {
@@ -260,6 +262,9 @@ void* shared(const void* key, size_t size) {
     device.shared_bytes += size;
     if (key != &device.dynamic_bytes && device.shared_bytes - device.dynamic_bytes > kSharedBytes)
       stop("more than 48 KiB of shared memory that is not asked for at the launch");
+#if defined(EMULATED_THREADS)  // or what a block reads last would race with what the next one writes
+    if (array.memory) device.left.push_back(std::move(array.memory));
+#endif
     if (!array.memory) array.memory.reset(new char[size]);
     array.size = size;
     array.in_use = true;
