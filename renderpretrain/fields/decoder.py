@@ -1,7 +1,9 @@
 """Small networks that decode an interpolated feature at a point."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -51,9 +53,9 @@ class InjectedMLP(nn.Module):
 
     def weights(self) -> InjectedWeights:
         """The parameters by their places in the network."""
+        pairs = cast(Iterable[tuple[nn.Linear, nn.Linear]], zip(self.inject, self.layers, strict=True))
         layers = (
-            InjectedLayer(inject.get_parameter("weight"), inject.get_parameter("bias"), *layer.parameters())
-            for inject, layer in zip(self.inject, self.layers, strict=True)
+            InjectedLayer(inject.weight, inject.bias, layer.weight, layer.bias) for inject, layer in pairs
         )
         if self.embed is None:
             return InjectedWeights(None, None, tuple(layers))

@@ -4,7 +4,7 @@ from torch.testing import assert_close
 from renderpretrain import Rays, RaySamples, VoxelGrid
 from renderpretrain.fields import SDFField
 from renderpretrain.ops import FieldValues, composite, grid_sample_reference, neus_alphas
-from renderpretrain.renderers import VolumeRenderer
+from renderpretrain.renderers import VolumeRenderer, render
 from renderpretrain.samplers import NeuSImportance
 
 GRID = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (0.5, 0.5, 0.5))
@@ -159,3 +159,35 @@ def test_the_step_with_normals_has_the_gradient_of_automatic_differentiation():
         results.append([loss, *torch.autograd.grad(loss, [arguments[0], *version.parameters()])])
     assert results[0][1].any()
     assert_close(*results)
+
+
+class Called(torch.nn.Module):
+    """A function of a field's parameters."""
+
+    def __init__(self, field, function):
+        super().__init__()
+        self.field, self.forward = field, function
+
+
+def test_the_gradient_of_a_rendered_depth_equals_finite_differences():
+    """By the volume and by every parameter, along a random direction, in float64."""
+    f = field(sharpness=40.0).double()
+    volume, origins, directions, t = step_arguments(torch.float64)
+    rays = Rays(origins, directions)
+    samples = RaySamples(t, t + 0.25, torch.ones(t.shape, dtype=torch.bool))
+    called = Called(f, lambda volume: render(f._forward(volume, rays, samples), samples).depth.square().sum())
+    names = [name for name, _ in called.named_parameters()]
+    leaves = [volume, *called.parameters()]
+    towards = [torch.randn_like(x) for x in leaves]
+
+    def depth(step):
+        moved = [x.detach() + step * d for x, d in zip(leaves, towards, strict=True)]
+        return torch.func.functional_call(called, dict(zip(names, moved[1:], strict=True)), moved[0])
+
+    grads = torch.autograd.grad(called(volume), leaves, allow_unused=True)  # colour has no part in it
+    slope = sum((g * d).sum() for g, d in zip(grads, towards, strict=True) if g is not None)
+    step = 1e-6
+    difference = (depth(step) - depth(-step)) / (2 * step)
+    # softplus(100 x) bends within 1e-2: the quotient is good to (100 step)^2 and to rounding.
+    assert abs(float(slope)) > 1e-2
+    assert_close(difference, slope.detach(), rtol=1e-6, atol=1e-7)

@@ -1,5 +1,7 @@
 """A field in one pass against the same field composed in float64, and what holds for every kernel."""
 
+from random import Random
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -185,6 +187,28 @@ def test_the_distance_alone_is_that_of_the_field(device):
     shape, (volume, points, parameters, _, _) = field(heads=0, device=device)
     alone = ops.sdf_field_infer(volume, points, parameters, *FRAME, shape)
     assert_close(alone, sdf_field(volume, points, parameters, *FRAME, shape).sdf, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(10000, marks=pytest.mark.long)])
+def test_steps_of_any_size_are_finite(count):
+    """Random widths, depths, activations and magnitudes, points outside and on faces, whatever counts."""
+    random = Random(0)
+    for step in range(count):
+        shape, (volume, points, *others) = field(
+            random.randint(1, 40),
+            random.randint(1, 40),
+            random.randint(0, 20),
+            random.randint(0, 4),
+            position=random.choice((0, 3)),
+            activation=random.choice(("softplus", "relu", "silu")),
+            heads=random.randint(0, 2),
+            samples=random.randint(1, 30),
+            dtype=torch.float32,
+        )
+        volume, others[0] = volume * 10 ** random.uniform(-6, 3), others[0] * 10 ** random.uniform(-3, 0.5)
+        points = points.round() if random.random() < 0.2 else points * 10 ** random.uniform(-2, 2)
+        values, grads = gradients_of(sdf_field, shape, (volume, points, *others))
+        assert all(x.isfinite().all() for x in (*values, *grads)), step
 
 
 @needs_kernels
