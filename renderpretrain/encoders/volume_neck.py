@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
 from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
+from renderpretrain.encoders.pointwise import Pointwise
 from renderpretrain.encoders.strides import grid_of_outputs
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
@@ -61,7 +62,7 @@ class VolumeNeck(nn.Module):
             self.blocks.append(nn.Sequential(*layers))
             step = (1, stride, stride)
             up = (
-                _Pointwise(width, out_channels, kernel_size=1, bias=False)
+                _Back(width, out_channels, kernel_size=1, bias=False)
                 if stride == 1
                 else nn.ConvTranspose3d(width, out_channels, kernel_size=step, stride=step, bias=False)
             )
@@ -128,8 +129,8 @@ class VolumeConv(nn.Module):
         return self.norm(self.conv(volume)).relu()
 
 
-class _Pointwise(nn.Conv3d):
-    """A 1x1x1 convolution as the matrix product it is, in the memory format it is given."""
+class _Back(Pointwise):
+    """The way back of a branch without a stride."""
 
     def reset_parameters(self) -> None:
         """Drawn as the transposed convolutions of the other branches draw theirs."""
@@ -137,9 +138,6 @@ class _Pointwise(nn.Conv3d):
         nn.init.kaiming_uniform_(drawn, a=math.sqrt(5))
         with torch.no_grad():
             self.weight.copy_(drawn.transpose(0, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.movedim(1, -1) @ self.weight.flatten(1).T).movedim(-1, 1)
 
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:

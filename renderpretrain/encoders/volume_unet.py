@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.checks import check_shape
+from renderpretrain.encoders.pointwise import Pointwise
 from renderpretrain.encoders.strides import grid_of_outputs
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
@@ -41,7 +42,7 @@ class VolumeUNet(nn.Module):
         self.decoders = nn.ModuleList(
             _Decoder(channels[i], channels[i - 1]) for i in range(len(channels) - 1, 0, -1)
         )
-        self.final_conv = nn.Conv3d(channels[0], out_channels, kernel_size=1)
+        self.final_conv = Pointwise(channels[0], out_channels, kernel_size=1)
         self.level_channels = tuple(channels)
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:

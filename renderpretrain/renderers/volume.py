@@ -152,6 +152,8 @@ class VolumeRenderer(nn.Module, Generic[Field]):
         """
         if not 0 <= early_stop < 1:
             raise ValueError(f"early_stop: expected a share in [0, 1), got {early_stop}")
+        # As kernels read it: once for sampler and field, and once on the way back.
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
         samples = (self.sampler if sampler is None else sampler)(volume, rays, seeds)
         answer: FieldAnswer
         if early_stop:

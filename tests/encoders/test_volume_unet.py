@@ -50,3 +50,9 @@ def test_the_volume_keeps_its_grid_whatever_its_sides_and_gradients_are_finite(s
     assert out.shape == (2, 5, *shape)
     out.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in neck.parameters())
+
+
+def test_the_result_lies_as_fields_read_it():
+    """Its rows of channels together: nothing that reads the volume copies it."""
+    volume = VolumeUNet(3, 5, channels=(4, 6))(torch.randn(2, 3, 4, 6, 8))
+    assert volume.is_contiguous(memory_format=torch.channels_last_3d) and not volume.is_contiguous()
