@@ -1,5 +1,7 @@
 """Sparse convolution on tensor cores: every type and width beside float64, with bounds from its rounding."""
 
+import sys
+
 import pytest
 import torch
 
@@ -142,3 +144,14 @@ def test_tf32_is_what_pytorch_lets_convolutions_be(monkeypatch):
     for allowed in (True, False):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
         assert _tensor_cores.rounds_to_tf32() == allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_card_without_them_multiplies_in_float32(dtype, monkeypatch, device):
+    for module in (_tensor_cores, sys.modules["renderpretrain.ops.sparse_conv"]):
+        monkeypatch.setattr(module, "has_tensor_cores", lambda tensor: False)
+    given = operands("submanifold", (17, 40), EXACT, device)
+    given = [value.to(dtype) if value is not None and value.is_floating_point() else value for value in given]
+    found = results(*given)
+    assert found[0].dtype == torch.float32 and found[1].dtype == dtype
+    assert_within("bf16" if dtype == torch.bfloat16 else EXACT, found, in_double(*given))
