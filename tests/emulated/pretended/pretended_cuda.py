@@ -20,6 +20,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -57,7 +58,7 @@ _load_guard()
 
 import pretended_tensors  # noqa: E402
 import torch  # noqa: E402
-from pretended_tensors import CUDA, IMPLEMENTATIONS, MODE, WAITS, note, waits_within  # noqa: E402
+from pretended_tensors import CUDA, IMPLEMENTATIONS, MODE, WAITS, Pretended, note, waits_within  # noqa: E402
 
 __all__ = ["WAITS", "waits_within"]
 
@@ -170,6 +171,8 @@ def install():
     MODE.__enter__()
     from renderpretrain import ops
 
+    # It makes constants anew for tensors of another type, which stand for others while a graph is traced.
+    sys.modules["renderpretrain.ops.constant"].Tensor = Pretended
     if not ops.has_native("cuda"):
         raise RuntimeError(f"no emulated kernels: {ops.native_status()['cuda'].why}")
 

@@ -189,6 +189,26 @@ def in_float32(func, args, kwargs):
     return tree_map(lambda x: x.to(half) if isinstance(x, Tensor) else x, func(*wide, **kwargs))
 
 
+def with_channels_apart(func, args, kwargs):
+    """Batch normalisation of channels that lie behind one another.
+
+    Rows and channels-last memory torch adds up in float32 on the CPU, one number after another.
+    """
+    like = args[0]
+
+    def apart(x):
+        alike = isinstance(x, Tensor) and x.shape == like.shape
+        return x.movedim(1, 0).reshape(1, like.shape[1], -1) if alike else x
+
+    def together(x):
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            return x
+        turned = x.reshape(like.shape[1], like.shape[0], *like.shape[2:]).movedim(0, 1)
+        return torch.empty_like(like).copy_(turned)
+
+    return tree_map(together, func(*tree_map(apart, args), **kwargs))
+
+
 def result_on_cpu(func, name, args, kwargs):
     """What an operator gives for the tensors below."""
     args, kwargs = tree_map(on_cpu, args), tree_map(on_cpu, kwargs)
@@ -197,6 +217,8 @@ def result_on_cpu(func, name, args, kwargs):
     kwargs.pop("pin_memory", None)
     if name in ("convolution", "convolution_backward") and args[0].dtype in (torch.bfloat16, torch.float16):
         return in_float32(func, args, kwargs)
+    if "batch_norm" in name and args[0].dim() > 1 and args[0].dtype == torch.float32:
+        return with_channels_apart(func, args, kwargs)
     out = func(*args, **kwargs)
     return out.clone() if name == "_to_copy" and out is args[0] else out
 
