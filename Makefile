@@ -83,22 +83,23 @@ sanitize-threads: setup ## the thread pool's tests with data races looked for, 3
 # The kernels of csrc/*_cuda.cu, compiled for the CPU: docs/cuda_emulated.md.
 EMULATED := $(BIN)/python tests/emulated/run.py
 OPERATORS := tests/ops tests/emulated/test_every_function.py
+SMALL := -k "not many_tiles and not every_order and not more_cells"
 
 test-cuda-emulated: setup ## CUDA kernels on the CPU, plain and with memory checked, at small sizes, 90 s of one core
-	@$(EMULATED) -- $(OPERATORS) --most 4
-	@$(EMULATED) --sanitize address --order reverse -- $(OPERATORS) --most 3 -k "not many_tiles"
+	@$(EMULATED) -- $(OPERATORS) --most 3 $(SMALL)
+	@$(EMULATED) --sanitize address --order reverse -- $(OPERATORS) --most 2 $(SMALL)
 
 sanitize-cuda: setup ## the same at all sizes and in every order of threads, 6 minutes
 	@$(EMULATED) --order forward reverse random:1 random:2
 	@$(EMULATED) --sanitize address
 
 sanitize-cuda-threads: setup ## the same with data races looked for, minutes
-	@$(EMULATED) --sanitize threads -- $(OPERATORS) --most 2 -k "not many_tiles"
+	@$(EMULATED) --sanitize threads -- $(OPERATORS) --most 2 $(SMALL)
 
-# Tests of recipes, operators, encoders and masks that are marked `gpu`, on a device made of the CPU's memory.
+# Tests of recipes, encoders and masks that are marked `gpu`, on a device made of the CPU's memory.
 test-cuda-pretended: setup ## wrappers and recipes as on a card, and where the host waits, on a pretended cuda:0
 	@$(EMULATED) --pretended --order forward -- -m gpu tests/emulated/test_pretended.py \
-		tests/recipes/test_on_card.py tests/ops tests/encoders tests/masking
+		tests/recipes/test_on_card.py tests/encoders tests/masking
 
 lint: setup ## ruff, clang-format, mypy
 	@$(BIN)/ruff check .
