@@ -57,7 +57,7 @@ struct Device {
   int votes = 0;
   std::map<const void*, Array> arrays;
   std::vector<std::unique_ptr<char[]>> left;  // arrays of blocks that have ended
-  std::map<const void*, int> allowed;  // bytes of dynamic shared memory, by kernel
+  std::map<const void*, int> allowed;         // bytes of dynamic shared memory, by kernel
   size_t shared_bytes = 0, dynamic_bytes = 0;
   std::mt19937 random;
   // What happens before what.
