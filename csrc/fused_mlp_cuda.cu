@@ -5,7 +5,7 @@
 
 namespace renderpretrain {
 
-// Where a tile's rows are.
+// Where a tile's rows are: what each layer touches comes first, for shared memory may not hold all.
 struct NetworkPlan {
   Rows more, position, inputs[RP_MOST_INPUTS], grads[RP_MOST_INPUTS];
   MlpPlan mlp;
@@ -14,9 +14,9 @@ struct NetworkPlan {
   NetworkPlan(const rp_mlp_inputs& sizes, bool backward, int shared_rows) {
     Planner planner{shared_rows};
     more = planner.rows(sizes.mlp.hidden);
+    mlp = MlpPlan(sizes.mlp, false, backward, &planner);
     position = planner.rows(sizes.mlp.position);
     for (int i = 0; i < sizes.num_inputs; ++i) inputs[i] = planner.rows(sizes.channels[i]);
-    mlp = MlpPlan(sizes.mlp, false, backward, &planner);
     for (int i = 0; backward && i < sizes.num_inputs; ++i) grads[i] = planner.rows(sizes.channels[i]);
     scratch = planner.scratch_used;
   }
@@ -39,7 +39,7 @@ struct Network {
   int64_t num_blocks() const { return (sizes.num_points + range - 1) / range; }
 };
 
-// NetworkGradients: of the output, and what is asked for.
+// Gradients: of the output, and what is asked for.
 template <typename T>
 struct NetworkGradients {
   const T* out;
@@ -106,8 +106,10 @@ class NetworkTile {
   __device__ int channels(int i) const { return static_cast<int>(network.sizes.channels[i]); }
 };
 
+// Kernels read inputs by their number, for which a thread would copy arguments that may change.
 template <typename T>
-__global__ void __launch_bounds__(kTileThreads, 4) network_kernel(const Network<T> network, T* out) {
+__global__ void __launch_bounds__(kTileThreads, 4)
+    network_kernel(const __grid_constant__ Network<T> network, T* out) {
   using Four = Pack<4, T>;
   __shared__ Waiting waiting[1];
   __shared__ Four rows[kNetworkRows<T> * kRow / 4];
@@ -120,7 +122,8 @@ __global__ void __launch_bounds__(kTileThreads, 4) network_kernel(const Network<
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads, 4)
-    network_backward_kernel(const Network<T> network, const NetworkGradients<T> of, T* sums) {
+    network_backward_kernel(const __grid_constant__ Network<T> network,
+                            const __grid_constant__ NetworkGradients<T> of, T* sums) {
   using Four = Pack<4, T>;
   __shared__ Waiting waiting[1];
   __shared__ Four rows[kNetworkRows<T> * kRow / 4];

@@ -12,7 +12,7 @@
 
 namespace renderpretrain {
 
-// FieldResults or their gradients, row by row; null where nobody asks.
+// Results or their gradients, row by row; null where nobody asks.
 template <typename T>
 struct FieldResults {
   T *sdf, *gradients, *geometry, *features, *heads[RP_MOST_HEADS];

@@ -65,10 +65,13 @@ class TilePoints {
   // tile has no point.
   template <typename T>
   __device__ void take(const T* from, int width, int64_t samples, T* rows) const {
-    for_points(kTile, width, [=](int j, int c) {
-      const int64_t row = j >= count ? 0 : samples == 1 ? (*this)[j] : (*this)[j] / samples;
-      rows[c * kRow + j] = from && j < count ? from[row * width + c] : T(0);
-    });
+    for (int j = threadIdx.x / kNear; j < kTile; j += kTileThreads / kNear) {
+      const bool holds = from && j < count;
+      const int64_t index = holds ? (*this)[j] : 0, row = samples == 1 ? index : index / samples;
+      for (int c = threadIdx.x % kNear; c < width; c += kNear) {
+        rows[c * kRow + j] = holds ? from[row * width + c] : T(0);
+      }
+    }
     __syncthreads();
   }
 
@@ -120,15 +123,6 @@ __global__ void sum_kernel(const T* sums, int64_t num_sums, int64_t num_paramete
   if (part != 0 || i >= num_parameters) return;
   for (int p = 1; p < kSumThreads; ++p) total += parts[p][own];
   totals[i] = total;
-}
-
-template <typename... Parameters, typename... Arguments>
-int launch_blocks(void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream,
-                  Arguments... arguments) {
-  if (blocks == 0) return RP_OK;
-  if (blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  kernel<<<static_cast<unsigned>(blocks), threads, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
-  return cudaGetLastError();
 }
 
 // Sums of parameters, `num_sums` times as many as there are, to one.

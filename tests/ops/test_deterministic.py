@@ -52,6 +52,13 @@ def field(device):
     return lambda v, p, w: ops.sdf_field(v, p, w, *FRAME, shape).gradients, (volume, points, parameters)
 
 
+def network(device):
+    shape = ops.InjectedShape(17, 8, 3, 1)
+    inputs, points = torch.randn(2, 1000, 17, device=device), torch.randn(2, 1000, 3, device=device)
+    parameters = torch.randn(shape.num_parameters, device=device) / 4
+    return lambda x, p, w: ops.fused_mlp([x], w, shape, positions=p), (inputs, points, parameters)
+
+
 def results(function, leaves):
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     out = function(*leaves)
@@ -59,7 +66,7 @@ def results(function, leaves):
     return out, *torch.autograd.grad(out, leaves, upstream)
 
 
-@pytest.mark.parametrize("case", [read, slope, splat, lift, lift_for_certain, field])
+@pytest.mark.parametrize("case", [read, slope, splat, lift, lift_for_certain, field, network])
 def test_the_results_are_those_without_and_the_same_in_every_run(case, device, deterministic):
     function, leaves = case(device)
     expected = results(function, leaves)

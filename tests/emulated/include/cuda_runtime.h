@@ -24,6 +24,7 @@
 #define __device__
 #define __global__
 #define __constant__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __align__(size) alignas(size)
 #define __forceinline__ inline __attribute__((always_inline))
