@@ -1,5 +1,6 @@
 """Steps of every recipe on a GPU: the loss of the CPU, and how often the host waits for the device."""
 
+import sys
 import warnings
 from collections import Counter
 
@@ -57,5 +58,9 @@ def waits(stepper, batch):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_host_waits_for_numbers_of_rows_alone(variant):
     found = waits(stepper_of(variant, "cuda", "bf16"), batch_of(scenes_for(variant)).pin_memory())
-    # Indexing by a mask is reported twice by some versions of torch.
-    assert len(found) <= WAITS[variant] and sum(found.values()) <= 2 * WAITS[variant], found
+    if "pretended_cuda" in sys.modules:
+        # Constants are made once for a card's tensors, and for those that only pretend to be there each time.
+        found = {place: count for place, count in found.items() if "ops/constant.py" not in place}
+        assert sum(found.values()) == WAITS[variant], found
+    else:  # torch reports some waits twice
+        assert sum(found.values()) <= 2 * WAITS[variant], found
