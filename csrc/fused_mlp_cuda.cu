@@ -147,8 +147,9 @@ struct NetworkInputs {
 template <typename T>
 Network<T> network_of(const rp_mlp_inputs& sizes, bool backward) {
   Network<T> network{sizes, NetworkPlan(sizes, backward, kNetworkRows<T>)};
-  network.range = points_of_block(sizes.num_points);
   network.num_parameters = MlpShape(sizes.mlp).size();
+  network.range =
+      points_of_block(sizes.num_points, network.plan.scratch + (backward ? network.num_parameters : 0));
   return network;
 }
 

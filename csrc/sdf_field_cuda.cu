@@ -42,9 +42,9 @@ template <typename T>
 Field<T> field_of(const rp_field& sizes, bool slopes, bool backward) {
   Field<T> field{sizes, Grid<T>(sizes.grid), FieldPlan(sizes, slopes, backward, kSharedRows<T>), slopes};
   field.num_points = sizes.grid.batch * sizes.grid.num_points;
-  field.range = points_of_block(field.num_points);
   field.num_parameters = MlpShape(sizes.distance).size();
   for (int h = 0; h < sizes.num_heads; ++h) field.num_parameters += MlpShape(sizes.heads[h].mlp).size();
+  field.range = points_of_block(field.num_points, field.plan.scratch + (backward ? field.num_parameters : 0));
   return field;
 }
 

@@ -9,12 +9,16 @@
 
 namespace renderpretrain {
 
-constexpr int64_t kMostBlocks = 528;  // four for each of the 132 processors of an H100
+// Four and one for each of the 132 processors of an H100: as many as run at a time, or fewer where their
+// scratch would take more than kMostScratch numbers.
+constexpr int64_t kMostBlocks = 528, kLeastBlocks = 132, kMostScratch = 1 << 26;
 
-// Points of a block, so that at most kMostBlocks have all.
-inline int64_t points_of_block(int64_t num_points) {
+// Points of a block that has so many numbers of scratch.
+inline int64_t points_of_block(int64_t num_points, int64_t scratch) {
+  const int64_t fit = kMostScratch / std::max<int64_t>(1, scratch);
+  const int64_t blocks = std::min(kMostBlocks, std::max(kLeastBlocks, fit));
   const int64_t tiles = (num_points + kTile - 1) / kTile;
-  return std::max<int64_t>(1, (tiles + kMostBlocks - 1) / kMostBlocks) * kTile;
+  return std::max<int64_t>(1, (tiles + blocks - 1) / blocks) * kTile;
 }
 
 // What a block has in shared memory of them.

@@ -25,13 +25,16 @@ inline bool is_aligned_to_four(const void* memory) { return reinterpret_cast<uin
 template <int kCount, typename T>
 __device__ __forceinline__ void add_atomically(T* to, const Pack<kCount, T>& numbers) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  if constexpr (kCount == 4 && std::is_same_v<T, float>) {
+  constexpr bool kAtOnce = kCount == 4 && std::is_same_v<T, float>;
+#else
+  constexpr bool kAtOnce = false;
+#endif
+  if constexpr (kAtOnce) {
     atomicAdd(reinterpret_cast<float4*>(to),
               make_float4(numbers.at[0], numbers.at[1], numbers.at[2], numbers.at[3]));
-    return;
+  } else {
+    for (int i = 0; i < kCount; ++i) atomicAdd(to + i, numbers.at[i]);
   }
-#endif
-  for (int i = 0; i < kCount; ++i) atomicAdd(to + i, numbers.at[i]);
 }
 
 }  // namespace renderpretrain
