@@ -45,7 +45,9 @@ def check_rows(copies, parts):
     (copied, whole), (split, share) = copies, parts
     assert whole == 1 and 0.5 <= share < 0.6  # of an odd number of rows the first process has one more
     for ours, theirs in zip(copied, split, strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-5)  # sums in another order
+        # Sums in another order; where that puts a number across a kink, the gradient jumps and no loss does.
+        norm = pytest.approx(ours.pop("grad_norm"), rel=1e-4)
+        assert theirs.pop("grad_norm") == norm and theirs == pytest.approx(ours, rel=1e-5)
 
 
 @pytest.mark.slow
