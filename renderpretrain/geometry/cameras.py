@@ -9,6 +9,7 @@ distance from its centre, along the ray: a positive number that grows away from 
 bins of depth distributions and depth ranges are meant so, too; :meth:`Cameras.depth_per_meter` converts.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -195,6 +196,37 @@ class Cameras:
             [[-1.0, 0.0, self.image_size[1]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], self.intrinsics
         )
         return replace(self, intrinsics=mirror @ self.intrinsics)
+
+    def turn(self, degrees: int | float) -> "Cameras":
+        """The cameras of images that are turned clockwise about their middle, exact for every lens.
+
+        What is left of the turn beside an upper triangular matrix is one of the camera about its axis. Pixels
+        without equal sides get a skew by it.
+
+        Args:
+            degrees: Less than 90 to either side.
+        """
+        if not -90 < degrees < 90:
+            raise ValueError(f"degrees: expected less than 90 to either side, got {degrees}")
+        (height, width), angle = self.image_size, math.radians(degrees)
+        cos, sin = math.cos(angle), math.sin(angle)
+        x, y = width / 2, height / 2
+        rows = [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0.0, 0.0, 1.0]]
+        matrix = ops.constant(rows, self.intrinsics) @ self.intrinsics
+        # matrix = intrinsics @ roll, where roll turns the camera's x and y.
+        length = matrix[..., 1, :2].norm(dim=-1)
+        roll = torch.eye(4, dtype=matrix.dtype, device=matrix.device).repeat(*matrix.shape[:-2], 1, 1)
+        roll[..., 0, 0] = roll[..., 1, 1] = matrix[..., 1, 1] / length
+        roll[..., 1, 0] = matrix[..., 1, 0] / length
+        roll[..., 0, 1] = -roll[..., 1, 0]
+        intrinsics, lens = matrix @ roll[..., :3, :3].mT, self.distortion
+        intrinsics[..., 1, 0] = 0.0  # but for rounding
+        if lens is not None:
+            pull = (roll[..., :2, :2] @ lens[..., [3, 2]][..., None])[..., 0]
+            turned = torch.stack([*lens[..., :2].unbind(-1), pull[..., 1], pull[..., 0], lens[..., 4]], -1)
+            lens = turned if self.fisheye is None else torch.where(self.fisheye[..., None], lens, turned)
+        pose = self.camera_to_world @ roll.to(self.camera_to_world.dtype).mT
+        return replace(self, intrinsics=intrinsics, camera_to_world=pose, distortion=lens)
 
     def moved(self, old_to_new: Float[Tensor, "*batch 4 4"]) -> "Cameras":
         """The same cameras seen from another world frame (a rigid motion)."""

@@ -26,6 +26,7 @@ class AugmentConfig(Settings):
     mirror_y: Chance = Field(0.0, description="Probability that y does.")
     zoom: Factors = Field((1.0, 1.0), description="Factor of each picture's sides; the lower edge stays.")
     mirror_images: Chance = Field(0.0, description="Probability that a picture is mirrored by itself.")
+    turn_images: float = Field(0.0, ge=0, lt=90, description="Largest angle in a picture's plane, degrees.")
     brightness: Share = Field(0.0, description="Largest number added to colours in [0, 1].")
     contrast: Share = Field(0.0, description="Largest share by which differences from black change.")
     saturation: Share = Field(0.0, description="The same of differences from grey.")
@@ -56,7 +57,9 @@ class AugmentConfig(Settings):
         )
         colors = ColorChange(self.brightness, self.contrast, self.saturation, self.hue, self.recolored)
         drops = (self.without_colors, self.without_intensity, self.without_cameras)
-        return Augmentation(world, ImageChange(self.zoom, self.mirror_images), colors, *drops)
+        return Augmentation(
+            world, ImageChange(self.zoom, self.mirror_images, self.turn_images), colors, *drops
+        )
 
 
 class GroundedAugmentConfig(AugmentConfig):

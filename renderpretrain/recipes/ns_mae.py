@@ -164,8 +164,7 @@ class NSMAE(nn.Module):
     * Rays of the sensors can be rendered through the volume as a further term, ``ray_depth``; it is 0 in
       ``paper``.
     * Poses of badly calibrated cameras can be learned (``calibration``). Off in ``paper``.
-    * Mixed precision is bfloat16. Where the world is mirrored its pictures are, too; pictures are not
-      turned in their plane (released: by up to 5.4 degrees).
+    * Mixed precision is bfloat16. Where the world is mirrored its pictures are, too.
 
     Args:
         renderer: Whose field's grid is the densities'.
@@ -546,7 +545,7 @@ def needs(config: NSMAEConfig) -> Needs:
 
 CODE = "Unified-Pretrain-AD, d2963d1; ns_mae.yaml in configs/nuscenes/det/pretrain"
 
-_CHANGES = "turn turned scale shift mirror_x mirror_y zoom mirror_images"
+_CHANGES = "turn turned scale shift mirror_x mirror_y zoom mirror_images turn_images"
 
 LISTING = settings.CALIBRATION | settings.listed(
     {
@@ -636,7 +635,14 @@ def _paper() -> NSMAEConfig:
         image_mask=ImageMaskConfig(ratio=0.5, patch_size=8, depth_ratio=0.9),
         sampler=SamplerConfig(num_samples=192),
         augment=AugmentConfig(
-            turn=45.0, scale=(0.9, 1.1), shift=0.5, mirror_x=0.5, mirror_y=0.5, zoom=ZOOM, mirror_images=0.5
+            turn=45.0,
+            scale=(0.9, 1.1),
+            shift=0.5,
+            mirror_x=0.5,
+            mirror_y=0.5,
+            zoom=ZOOM,
+            mirror_images=0.5,
+            turn_images=5.4,
         ),
         optimization=settings.OptimizationConfig(
             steps=50 * settings.NUSCENES_SAMPLES // 16,

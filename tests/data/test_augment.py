@@ -161,7 +161,14 @@ def test_truth_by_hand(street):
 
 
 @pytest.mark.parametrize(
-    "change", [ImageChange(zoom=(1.1, 1.4)), ImageChange((0.7, 0.9)), ImageChange(mirror=1.0)]
+    "change",
+    [
+        ImageChange(zoom=(1.1, 1.4)),
+        ImageChange((0.7, 0.9)),
+        ImageChange(mirror=1.0),
+        ImageChange(turn=25.0),
+        ImageChange((0.8, 1.3), 0.5, 10.0),
+    ],
 )
 def test_windows_of_pictures_show_the_same_labels(street, change):
     changed = change(street, draw())
@@ -172,10 +179,14 @@ def test_windows_of_pictures_show_the_same_labels(street, change):
     both = inside & new_inside & (new_labels >= 0)
     # Enlarged, the nearest pixel of a point near a border may be the one beside it.
     assert both.sum() > 200 and (new_labels == labels)[both].float().mean() > 0.9
-    if change.zoom[0] < 1:
-        outside = ~changed.image_valid
-        assert outside.any() and (changed.images.permute(0, 2, 3, 1)[outside] == 0).mean(dtype=float) > 0.5
-        assert (changed.pixel_labels[outside & (changed.pixel_labels < 0)] == -1).all()
+    if change.zoom[0] < 1 or change.turn:
+        seen_whole = change(replace(street, image_valid=None), draw())
+        outside = ~seen_whole.image_valid
+        # Between the last pixel that was seen and the first that was not, a turned picture mixes the two.
+        far = ~torch.nn.functional.max_pool2d(seen_whole.image_valid.float(), 3, 1, 1).bool()
+        assert far.any() and not seen_whole.images.permute(0, 2, 3, 1)[far].any()
+        assert (seen_whole.pixel_labels[outside] == -1).all()
+        assert (changed.image_valid <= seen_whole.image_valid).all()
 
 
 def test_colors_change_alike_and_stay_colors(street):
@@ -231,6 +242,7 @@ def test_labels_of_a_grid_stay_with_their_world(street):
         (lambda: WorldChange(mirror_x=2.0), "mirror_x: expected a probability, got 2.0"),
         (lambda: ImageChange(zoom=(0.0, 1.0)), "zoom: expected two factors above 0"),
         (lambda: ImageChange(mirror=-1.0), "mirror: expected a probability, got -1.0"),
+        (lambda: ImageChange(turn=90.0), r"turn: expected degrees in \[0, 90\), got 90.0"),
     ],
 )
 def test_what_cannot_be_is_refused(make, line):

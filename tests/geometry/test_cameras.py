@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,6 +157,34 @@ def test_flipping_mirrors_pixels_and_keeps_the_world(distorted):
     mirrored = torch.stack([640 - pixels[..., 0], pixels[..., 1]], -1)
     assert_close(cams.flip().project(points)[0], mirrored, rtol=0, atol=1e-5)
     assert_close(cams.flip().rays(mirrored).directions, cams.rays(pixels).directions, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("lens", ["pinhole", "distorted", "fisheye"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turning_moves_pixels_about_the_middle_and_keeps_the_world(lens, mirrored):
+    cams = cameras(3, distorted=lens != "pinhole")
+    if lens == "fisheye":
+        cams = replace(cams, distortion=0.1 * cams.distortion, fisheye=torch.ones(3, dtype=torch.bool))
+    cams = cams.flip() if mirrored else cams
+    pixels, angle = random_pixels(3), math.radians(20)
+    points = cams.rays(pixels).at(torch.full((3, 200, 1), 7.0, dtype=torch.float64))[..., 0, :]
+    height, width = cams.image_size
+    right, down = pixels[..., 0] - width / 2, pixels[..., 1] - height / 2
+    turned = torch.stack(
+        [
+            math.cos(angle) * right - math.sin(angle) * down + width / 2,
+            math.sin(angle) * right + math.cos(angle) * down + height / 2,
+        ],
+        -1,
+    )
+    after = cams.turn(20)
+    assert_close(after.project(points)[0], turned, rtol=0, atol=1e-5)
+    assert_close(after.rays(turned).directions, cams.rays(pixels).directions, rtol=0, atol=1e-7)
+    assert_close(after.project(points)[1], cams.project(points)[1])  # depth is along the same axis
+    assert not after.intrinsics.tril(-1).any()
+    assert_close(after.turn(-20).project(points)[0], cams.project(points)[0], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="degrees: expected less than 90"):
+        cams.turn(90)
 
 
 def test_float32_round_trips_to_a_hundredth_of_a_pixel():

@@ -1,5 +1,6 @@
-"""Pictures zoomed, cropped and mirrored, with the cameras that took them."""
+"""Pictures zoomed, cropped, mirrored and turned, with the cameras that took them."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +19,13 @@ class ImageChange:
     Attributes:
         zoom: Least and largest factor of its sides; below 1 it is padded with pixels that no camera saw.
         mirror: Probability that left and right change places; the camera then has a negative focal length.
+        turn: Largest angle to either side about the picture's middle, degrees; the corners that are left show
+            what no camera saw.
     """
 
     zoom: tuple[int | float, int | float] = (1.0, 1.0)
     mirror: int | float = 0.0
+    turn: int | float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.zoom
@@ -29,11 +33,13 @@ class ImageChange:
             raise ValueError(f"zoom: expected two factors above 0, the smaller first, got {self.zoom}")
         if not 0 <= self.mirror <= 1:
             raise ValueError(f"mirror: expected a probability, got {self.mirror}")
+        if not 0 <= self.turn < 90:
+            raise ValueError(f"turn: expected degrees in [0, 90), got {self.turn}")
 
     @property
     def does_nothing(self) -> bool:
         """Whether every picture stays as it is."""
-        return self.zoom == (1.0, 1.0) and not self.mirror
+        return self.zoom == (1.0, 1.0) and not self.mirror and not self.turn
 
     def __call__(self, scene: Scene, draw: torch.Generator) -> Scene:
         """The scene with pictures that are drawn, each by itself; the windows keep the lower edge.
@@ -53,10 +59,11 @@ class ImageChange:
         assert scene.cameras is not None
         camera, (height, width) = scene.cameras[n], scene.cameras.image_size
         factor, place, mirror = uniform(draw, *self.zoom), uniform(draw, 0, 1), chance(draw, self.mirror)
+        angle = uniform(draw, -self.turn, self.turn)
         size = max(round(factor * height), 1), max(round(factor * width), 1)
         top, left = size[0] - height, round(place * (size[1] - width))
         planes = _planes(scene, n)
-        if size[0] < height or size[1] < width:
+        if size[0] < height or size[1] < width or angle:
             planes.setdefault("image_valid", torch.ones(height, width, dtype=torch.bool))
         planes = {
             name: _window(_resized(name, plane, size), top, left, (height, width), name)
@@ -64,7 +71,9 @@ class ImageChange:
         }
         camera = camera.resize(size).crop(top, left, (height, width))
         if mirror:
-            return camera.flip(), {name: plane.flip(-1) for name, plane in planes.items()}
+            camera, planes = camera.flip(), {name: plane.flip(-1) for name, plane in planes.items()}
+        if angle:
+            camera, planes = camera.turn(angle), _turned(planes, angle)
         return camera, planes
 
 
@@ -122,6 +131,29 @@ def _resized(name: str, plane: Tensor, size: tuple[int, int]) -> Tensor:
     rows = ((torch.arange(size[0]) + 0.5) * plane.shape[0] / size[0]).long()
     columns = ((torch.arange(size[1]) + 0.5) * plane.shape[1] / size[1]).long()
     return plane[rows][:, columns]
+
+
+def _turned(planes: dict[str, Tensor], degrees: float) -> dict[str, Tensor]:
+    """Planes turned clockwise about their middle: colours between pixels, all else from the nearest one."""
+    height, width = planes["image_valid"].shape
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    right = torch.arange(width) + 0.5 - width / 2
+    down = (torch.arange(height) + 0.5 - height / 2)[:, None]
+    x, y = cos * right + sin * down + width / 2, cos * down - sin * right + height / 2
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    column, row = x.long().clamp(0, width - 1), y.long().clamp(0, height - 1)
+    turned = {}
+    for name, plane in planes.items():
+        if name == "images":
+            places = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)[None]
+            read = torch.nn.functional.grid_sample(
+                plane[None], places, padding_mode="border", align_corners=False
+            )
+            turned[name] = read[0] * inside
+        else:
+            nothing = plane.new_tensor(NOTHING.get(name, 0))
+            turned[name] = torch.where(inside, plane[row, column], nothing)
+    return turned
 
 
 def _window(plane: Tensor, top: int, left: int, size: tuple[int, int], name: str) -> Tensor:
