@@ -94,7 +94,7 @@ def ask_front_to_back(
     return FrontToBack(tuple(runs)), RaySamples(samples.t_starts, samples.t_ends, valid)
 
 
-def _joined(parts: list[Channel]) -> Channel:
+def _joined(parts: list[Tensor | LinearChannel]) -> Channel:
     """A channel of all samples from those of the runs."""
     first = parts[0]
     if not isinstance(first, LinearChannel):

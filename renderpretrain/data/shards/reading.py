@@ -141,7 +141,8 @@ class ShardScenes:
         before = range(max(place - self._sweeps + 1, 0), place)
         own = (everything if pictured else sweep_alone)[folder.frames_of(place)]
         url = f"{self.remote.location}/{self.index.shards[number].file}"
-        with read_together(url, [*own.tolist(), *sweep_alone[before].tolist()]):
+        asked = [*own.tolist(), *sweep_alone[before].tolist()]
+        with read_together(url, [(begin, end) for begin, end in asked]):
             yield
 
     def _shard(self, number: int) -> SceneFolder:
