@@ -6,7 +6,6 @@ hidden state.
 """
 
 import os
-from functools import cache
 from hashlib import sha256
 
 import torch
@@ -113,7 +112,7 @@ def _shift(bits: Tensor, places: int) -> Tensor:
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 
-@cache
+@torch.compiler.assume_constant_result
 def _mixed(number: int) -> int:
     """What the finaliser makes of a purpose: on the host, where it costs no kernels."""
     bits = number * GOLDEN_GAMMA % 2**64

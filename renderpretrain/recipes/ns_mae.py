@@ -603,8 +603,10 @@ UNUSED = (
 SOURCES = settings.Sources(CODE, LISTING | augment_listing({"code default.yaml:19-29": _CHANGES}), UNUSED)
 
 
-ZOOM = (0.38 * 1600 / 704, 0.55 * 1600 / 704)
-"""Released: factors of pictures of 1600 pixels, of which a window of 704 is taken."""
+_ZOOM = (0.38 * 1600 / 704, 0.55 * 1600 / 704)
+_WORLD = AugmentConfig(turn=45.0, scale=(0.9, 1.1), shift=0.5, mirror_x=0.5, mirror_y=0.5)
+CHANGES = _WORLD.model_copy(update={"zoom": _ZOOM, "mirror_images": 0.5, "turn_images": 5.4})
+"""Released: the world, and windows of 704 pixels of pictures of 1600 that are zoomed and turned."""
 
 
 def _paper() -> NSMAEConfig:
@@ -634,16 +636,7 @@ def _paper() -> NSMAEConfig:
         ),
         image_mask=ImageMaskConfig(ratio=0.5, patch_size=8, depth_ratio=0.9),
         sampler=SamplerConfig(num_samples=192),
-        augment=AugmentConfig(
-            turn=45.0,
-            scale=(0.9, 1.1),
-            shift=0.5,
-            mirror_x=0.5,
-            mirror_y=0.5,
-            zoom=ZOOM,
-            mirror_images=0.5,
-            turn_images=5.4,
-        ),
+        augment=CHANGES,
         optimization=settings.OptimizationConfig(
             steps=50 * settings.NUSCENES_SAMPLES // 16,
             batch_size=2,
