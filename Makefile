@@ -85,7 +85,7 @@ EMULATED := $(BIN)/python tests/emulated/run.py
 OPERATORS := tests/ops tests/emulated/test_every_function.py
 SMALL := -k "not many_tiles and not every_order and not more_cells"
 
-test-cuda-emulated: setup ## CUDA kernels on the CPU, plain and with memory checked, at small sizes, 90 s of one core
+test-cuda-emulated: setup ## CUDA kernels on the CPU, plain and with memory checked, at small sizes, 2 minutes
 	@$(EMULATED) -- $(OPERATORS) --most 3 $(SMALL)
 	@$(EMULATED) --sanitize address --order reverse -- $(OPERATORS) --most 2 $(SMALL)
 
