@@ -12,6 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+from renderpretrain.ops import FieldShape, InjectedShape
+
 OURS, ATEN = torch.ops.renderpretrain, torch.ops.aten
 
 
@@ -93,3 +95,48 @@ def _pool(depth: Tensor, features: Tensor, *_: Any, **__: Any) -> int:
 @register_flop_formula(OURS.lss_pool_backward, get_raw=True)
 def _pool_backward(grad: Tensor, depth: Tensor, features: Tensor, *rest: Any, **_: Any) -> int:
     return sum(rest[-1]) * _pool(depth, features)
+
+
+@register_flop_formula(OURS.fused_mlp, get_raw=True)
+def _network(parameters: Tensor, *rest: Any, out_val: Tensor, **_: Any) -> int:
+    return 2 * math.prod(out_val.shape[:-1]) * _products(InjectedShape.from_code(*rest[-3:-1]))
+
+
+@register_flop_formula(OURS.fused_mlp_backward, get_raw=True)
+def _network_backward(grad: Tensor, *rest: Any, **_: Any) -> int:
+    """The network again, and each of its products reversed twice."""
+    return 6 * math.prod(grad.shape[:-1]) * _products(InjectedShape.from_code(*rest[-4:-2]))
+
+
+@register_flop_formula(OURS.sdf_field, get_raw=True)
+def _field(volume: Tensor, points: Tensor, *rest: Any, **_: Any) -> int:
+    shape, wanted = FieldShape.from_codes(*rest[-3:-1]), rest[-1]
+    slopes = bool(wanted[0] or shape.heads)
+    per_point = _field_products(shape, slopes=slopes)
+    return 2 * math.prod(points.shape[:2]) * per_point + (1 + slopes) * _reads(8, points, volume.shape[1])
+
+
+@register_flop_formula(OURS.sdf_field_backward, get_raw=True)
+def _field_backward(volume: Tensor, points: Tensor, *rest: Any, **_: Any) -> int:
+    """The field again, each of its products reversed twice, and what is added to the volume."""
+    shape, needed = FieldShape.from_codes(*rest[-3:-1]), rest[-1]
+    slopes = rest[_GRAD_GRADIENTS] is not None or bool(shape.heads)
+    per_point, passes = _field_products(shape, slopes=slopes), 1 + needed[0]
+    reads = (1 + slopes) * _reads(8, points, volume.shape[1])
+    return 6 * math.prod(points.shape[:2]) * per_point + passes * reads
+
+
+_GRAD_GRADIENTS = 4
+"""Where, behind points, ``sdf_field_backward`` has the gradient by the distance's gradients."""
+
+
+def _products(network: InjectedShape) -> int:
+    """Multiply-adds of a network at a point: every weight is used once."""
+    return sum(math.prod(size) for size in network.sizes() if len(size) == 2)
+
+
+def _field_products(shape: FieldShape, *, slopes: bool) -> int:
+    """The same of a field. The distance's own derivative begins with the last layer's weights as they are."""
+    distance = shape.distance
+    derived = _products(distance) - distance.out_channels * distance.hidden_channels
+    return _products(distance) + slopes * derived + sum(_products(head.network) for head in shape.heads)

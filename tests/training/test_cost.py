@@ -148,6 +148,45 @@ def test_a_sparse_convolution_costs_its_pairs():
     assert meter.flops == counter.get_total_flops() == 2 * pairs * 5 * 7
 
 
+@pytest.mark.skipif(not ops.has_native("cpu"), reason="composed fields are counted product by product")
+@pytest.mark.parametrize("slopes", [True, False])
+def test_a_field_costs_what_its_products_do(slopes):
+    """PyTorch counts those of the same field composed; on the way back the kernels compute it once more."""
+    colour = ops.FieldHead(ops.InjectedShape(5 + 3 + 3, 6, 3, 2, activation="relu"))
+    shape = ops.FieldShape(ops.InjectedShape(5, 7, 4, 2), 2.0, 0, (colour,) if slopes else ())
+    points, places = 2 * 30, torch.rand(2, 30, 3).requires_grad_()
+    volume, parameters = torch.rand(2, 5, 3, 4, 5).requires_grad_(), torch.rand(shape.num_parameters)
+    inputs = volume, places, parameters.requires_grad_(), (1.0,) * 3, (0.0,) * 3, shape
+    counts = []
+    for operator in (ops.sdf_field, ops.sdf_field_reference):
+        with Meter(inputs[:3]) as meter:
+            found = operator(*inputs, wanted=ops.FieldOutputs(slopes))
+            forward = meter.flops
+            said = found.heads[0].sum() + found.gradients.sum() if slopes else 0.0
+            torch.autograd.grad(found.sdf.sum() + said, inputs[:3])
+        counts.append((forward, meter.flops - forward))
+    (forward, backward), (products, reversed_products) = counts
+    reads = (1 + slopes) * 2 * 8 * points * 5  # a multiply-add at each corner, which gathers are none of
+    assert forward == products + reads
+    assert backward == products + reversed_products + 2 * reads
+
+
+@pytest.mark.skipif(not ops.has_native("cpu"), reason="a composed network is counted product by product")
+def test_a_network_costs_what_its_products_do():
+    shape = ops.InjectedShape(5, 7, 4, 2)
+    known, places = torch.rand(2, 30, 5).requires_grad_(), torch.rand(2, 30, 3).requires_grad_()
+    inputs = known, torch.rand(shape.num_parameters).requires_grad_(), places
+    counts = []
+    for operator in (ops.fused_mlp, ops.fused_mlp_reference):
+        with Meter(inputs) as meter:
+            said = operator([known], inputs[1], shape, positions=places)
+            forward = meter.flops
+            torch.autograd.grad(said.sum(), inputs)
+        counts.append((forward, meter.flops - forward))
+    (forward, backward), (products, reversed_products) = counts
+    assert (forward, backward) == (products, products + reversed_products)
+
+
 def test_grouped_convolutions_cost_as_much_again_per_gradient():
     """PyTorch's own counter takes every group for all channels."""
     convolution, images = nn.Conv2d(8, 8, 7, padding=3, groups=8), torch.randn(2, 8, 9, 9, requires_grad=True)
