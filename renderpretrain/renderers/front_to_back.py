@@ -23,10 +23,10 @@ class FrontToBack:
     """What a field says about runs of samples that lie one behind the other along the same rays.
 
     Attributes:
-        runs: Answers, and the samples that they are about, near to far.
+        runs: Answers, and what is seen of each run alone, near to far.
     """
 
-    runs: tuple[tuple[FieldAnswer, RaySamples], ...]
+    runs: tuple[tuple[FieldAnswer, ops.Composited], ...]
 
     @property
     def channels(self) -> dict[str, Channel]:
@@ -50,8 +50,7 @@ class FrontToBack:
         """Depth, opacity and shares of all samples, from those of every run and the light that reaches it."""
         passed = samples.t_starts.new_ones(samples.t_starts.shape[:-1])
         depth, opacity, weights = torch.zeros_like(passed), torch.zeros_like(passed), []
-        for answer, run in self.runs:
-            found = answer.composite(run)
+        for _, found in self.runs:
             share = passed * found.opacity
             weights.append(passed[..., None] * found.weights)
             depth, opacity = depth + share * found.depth, opacity + share
@@ -82,16 +81,18 @@ def ask_front_to_back(
     """
     passed = samples.t_starts.new_ones(samples.t_starts.shape[:-1])
     length = -(-samples.t_starts.shape[-1] // RUNS)
-    runs = []
+    runs, valid = [], []
     for parts in zip(
         *(x.split(length, -1) for x in (samples.t_starts, samples.t_ends, samples.valid)), strict=True
     ):
         run = RaySamples(parts[0], parts[1], parts[2] & (passed >= early_stop)[..., None])
         answer = field(volume, rays, run)
-        passed = passed * (1 - answer.composite(run).opacity)
-        runs.append((answer, run))
-    valid = torch.cat([run.valid for _, run in runs], -1)
-    return FrontToBack(tuple(runs)), RaySamples(samples.t_starts, samples.t_ends, valid)
+        with torch.autocast(volume.device.type, enabled=False):
+            found = answer.composite(run)
+        passed = passed * (1 - found.opacity)
+        runs.append((answer, found))
+        valid.append(run.valid)
+    return FrontToBack(tuple(runs)), RaySamples(samples.t_starts, samples.t_ends, torch.cat(valid, -1))
 
 
 def _joined(parts: list[Tensor | LinearChannel]) -> Channel:

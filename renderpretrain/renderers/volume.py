@@ -77,7 +77,8 @@ def render(
         samples: Where it was asked.
         background: RGB in [0, 1] that is seen where nothing stops a ray; black by default.
     """
-    for name, channel in answer.channels.items():
+    said = answer.channels
+    for name, channel in said.items():
         parts = channel.inputs if isinstance(channel, LinearChannel) else (channel,)
         for part in parts:
             check_alike(**{"samples.valid": samples.valid, f"channels[{name!r}]": part[..., 0]})
@@ -87,7 +88,7 @@ def render(
             name: channel.composite(weights, opacity)
             if isinstance(channel, LinearChannel)
             else ops.accumulate(weights, channel)
-            for name, channel in answer.channels.items()
+            for name, channel in said.items()
         }
         if background is not None and "rgb" in channels:
             color = ops.constant([float(x) for x in background], depth)
