@@ -71,7 +71,8 @@ def occupancy() -> Task:
     def scores(sums: Tensor) -> dict[str, float]:
         return {"iou": float(_iou(sums)[1])}
 
-    return Task("occupancy", "iou", False, 2, read, nn.functional.cross_entropy, confusion, scores)
+    loss = nn.functional.cross_entropy
+    return Task("occupancy", "iou", False, 2, read, loss, confusion, scores, moves_with_world=False)
 
 
 def _balanced(outputs: Float[Tensor, "M K"], answers: Int[Tensor, " M"]) -> Float[Tensor, ""]:

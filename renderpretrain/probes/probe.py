@@ -49,6 +49,8 @@ class Plan:
             raise ValueError(f"fractions: expected shares in (0, 1], got {self.fractions}")
         if not self.seeds:
             raise ValueError("seeds: expected at least one, got none")
+        if not self.task.by_place and (self.mode == "linear" or self.labels == "places"):
+            raise ValueError(f"task: {self.task.name} does not ask place by place; expected one that does")
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,6 @@ def _scores(task: Task, head: Head, test: Iterator[ProbeSamples]) -> tuple[dict[
     """Over all test scenes together; and the first one."""
     places = next(test)
     first = Example(places, head(places.features))
-    total = task.sums(first.outputs, places.answers)
-    for places in test:
-        total = total + task.sums(head(places.features), places.answers)
-    return task.scores(total), first
+    sums = [task.sums(first.outputs, places.answers)]
+    sums += [task.sums(head(places.features), places.answers) for places in test]
+    return task.scores(task.join(sums)), first

@@ -1,6 +1,6 @@
-"""What a probe asks: places, their answers, and how a linear head's answers are judged."""
+"""What a probe asks: what is read of a scene, what a head is to say of it, and how its answers are judged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch, Scene, collate
+from renderpretrain.probes.decoder import PlaceDecoder
 
 PLACES_SEED = 1
 """Seed of the choice among a scene's places; the same for every encoder."""
@@ -15,38 +16,57 @@ PLACES_SEED = 1
 
 @dataclass(frozen=True)
 class ProbeSamples:
-    """Rows of features and what a head is to say of them.
+    """What encoders say of a scene, and what a head is to say of that.
 
     Attributes:
-        features: Of the encoders.
-        answers: Classes, or metres.
+        features: Of the encoders: ``(M, C)``, a row a place, where the task asks place by place; what the
+            task's own head reads, such as a map ``(1, C, Y, X)``, where it does not.
+        answers: ``(M,)`` classes or metres of the places; what the task's own loss compares with, such as a
+            row a box, where the head is its own.
         positions: World positions, metres, where a place is a point.
     """
 
-    features: Float[Tensor, "M C"]
-    answers: Shaped[Tensor, " M"]
+    features: Float[Tensor, "..."]
+    answers: Shaped[Tensor, "..."]
     positions: Float[Tensor, "M 3"] | None = None
 
     def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "ProbeSamples":
-        """The samples that an index or a slice chooses."""
+        """The places that an index or a slice chooses."""
         positions = None if self.positions is None else self.positions[rows]
         return ProbeSamples(self.features[rows], self.answers[rows], positions)
+
+
+def add_up(sums: Sequence[Tensor]) -> Tensor:
+    """The sums of several scenes as one: element by element."""
+    return torch.stack(list(sums)).sum(0)
 
 
 @dataclass(frozen=True)
 class Task:
     """A question.
 
+    Most ask place by place: what is read are rows, and any head that maps a row to ``outputs`` numbers will
+    do. A task that asks otherwise, such as for the boxes of a scene, says so by ``by_place`` and brings its
+    ``make_head``; whoever trains it hands what was read to the head and what the head says to the loss, and
+    looks at neither.
+
     Attributes:
         name: ``semseg``, ``occupancy`` or ``depth``.
         metric: The score that counts, the first of ``scores``.
         less_is_better: Whether it is an error.
         outputs: Numbers a head gives per place.
-        read: Places of a scene, at most so many; differentiable in the recipe's encoders. The same places for
-            every recipe of one configuration.
-        loss: Of outputs ``(M, outputs)`` and answers ``(M,)``.
-        sums: Of outputs and answers; they add up over scenes.
-        scores: Named scores of the sums.
+        read: What is asked of a scene, at most so many places; differentiable in the recipe's encoders. The
+            same places for every recipe of one configuration.
+        loss: Of outputs ``(M, outputs)`` and answers ``(M,)``; of its own head's where it has one.
+        sums: Of outputs and answers of one scene: all that ``scores`` needs to know of the scene.
+        scores: Named scores of the sums of any scenes together.
+        join: From the sums of several scenes to those of all: element by element, unless they are rows of
+            something, which are put behind each other.
+        by_place: Whether places are asked one by one, so that a linear head is an answer and single places
+            can have labels.
+        make_head: A fresh head for features such as these, from a seed; ``None`` where any head of rows does.
+        moves_with_world: Whether the answers of a scene whose world was turned, mirrored and scaled are those
+            of its labels still. Labels that lie on a grid do not move.
     """
 
     name: str
@@ -57,6 +77,20 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[Tensor], dict[str, float]]
+    join: Callable[[Sequence[Tensor]], Tensor] = add_up
+    by_place: bool = True
+    make_head: Callable[[Tensor, int], nn.Module] | None = None
+    moves_with_world: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.by_place and self.make_head is None:
+            raise ValueError(f"make_head: expected a head of the task {self.name}'s own, got none")
+
+    def head(self, features: Tensor, seed: int) -> nn.Module:
+        """A fresh decoder for features such as these: the task's own, or a small one for rows."""
+        if self.make_head is not None:
+            return self.make_head(features, seed).to(features.device)
+        return PlaceDecoder(features.shape[1], self.outputs, seed).to(features.device)
 
 
 def one_batch(scene: Scene) -> Batch:

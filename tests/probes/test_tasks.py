@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from renderpretrain.data import GroundTruth, OccupancyLabels, SyntheticRoom, SyntheticStreet, label_occupancy
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.probes import Budget, ProbeSamples, depth, occupancy, semseg
+from renderpretrain.probes import Budget, Plan, ProbeSamples, Task, depth, occupancy, semseg
 from renderpretrain.probes.classes import confusion
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Head, fit_head
@@ -187,3 +187,43 @@ def test_some_rows_are_the_same_for_everyone_and_in_order():
     assert len(set(chosen.tolist())) == 7
     assert_close(some(rows + 5, 7), chosen + 5)
     assert_close(some(rows, 100), rows)
+
+
+def rows_of_detections():
+    """A task that asks for something else than places: of a scene, its number of points, from one map."""
+
+    def read(recipe, scene, limit):
+        return ProbeSamples(torch.ones(1, 2, 4, 4), torch.tensor([float(len(scene.points))]))
+
+    return Task(
+        "count", "error", True, 1, read,
+        loss=lambda outputs, answers: (outputs.mean() - answers).abs().mean(),
+        sums=lambda outputs, answers: torch.stack([outputs.mean().detach(), answers[0]])[None],
+        scores=lambda rows: {"error": float((rows[:, 0] - rows[:, 1]).abs().mean())},
+        join=torch.cat, by_place=False, make_head=lambda features, seed: nn.Conv2d(features.shape[1], 1, 1),
+    )  # fmt: skip
+
+
+def test_a_task_brings_a_head_of_its_own_and_joins_what_scenes_say_as_it_likes():
+    task = rows_of_detections()
+    head = task.head(torch.ones(1, 2, 4, 4), 0)
+    sums = [task.sums(head(s.features), s.answers) for s in (task.read(None, scene(0, n), 9) for n in (3, 5))]
+    both = task.join(sums)
+    assert both.shape == (2, 2)
+    assert task.scores(both)["error"] == pytest.approx(4 - float(both[0, 0]), rel=1e-5)
+    assert isinstance(semseg(CLASSES).head(torch.rand(7, 5), 0), nn.Module)
+    with pytest.raises(ValueError, match="task: count does not ask place by place"):
+        Plan(task, "linear")
+    with pytest.raises(ValueError, match="make_head: expected a head of the task count's own, got none"):
+        replace(task, make_head=None)
+
+
+def test_a_decoder_is_that_of_its_seed_and_blind_to_the_scale_of_features():
+    features = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    one, same, other = (semseg(CLASSES).head(features, seed) for seed in (4, 4, 5))
+    assert torch.equal(state, torch.get_rng_state())
+    assert_close(one(features), same(features), rtol=0, atol=0)
+    assert not torch.allclose(one(features), other(features))
+    scaled = features * torch.tensor([1e2, 1e-1, 3.0]) + 7
+    assert_close(one(scaled), one(features), rtol=0, atol=2e-3)  # eps of the norm: 1e-5
