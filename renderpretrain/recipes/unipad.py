@@ -4,6 +4,7 @@ https://arxiv.org/abs/2310.08370, "UniPAD: A Universal Pre-training Paradigm for
 2024. Its class, its settings, how it is built from them, its numbers and where each comes from.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import RayTargets
 
@@ -131,6 +133,8 @@ class UniPAD(nn.Module):
         rays: Which rays are rendered.
         to_field: From the lifted volume to the one that is rendered; a 3D convolution by default.
         calibration: Whether poses are refined; not by default.
+        terms: What is added to the loss beside the method's own terms, see :class:`~renderpretrain.recipes.terms.Term`; it is not
+            balanced.
 
     Raises:
         ValueError: If there is no branch, one of them is on another grid than the field, or a term that is on
@@ -152,6 +156,7 @@ class UniPAD(nn.Module):
         rays: sections.RayConfig | None = None,
         to_field: nn.Module | None = None,
         calibration: CalibrationConfig | None = None,
+        terms: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         field = renderer.field
@@ -171,13 +176,15 @@ class UniPAD(nn.Module):
         self.to_field = VolumeConv(width, field.channels) if to_field is None else to_field
         self.renderer = renderer
         self.balance = balance
+        self.terms = nn.ModuleList(terms)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         if self.lidar is None and self.weights.depth:
             batch.require_points("the depth term", "set losses.depth=0")
         batch = self.calibration(batch)
-        volume, lifted = self._encode(batch, self.hide(batch))
+        hidden = self.hide(batch)
+        volume, lifted = self._encode(batch, hidden)
         targets = self._targets(batch)
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
@@ -188,7 +195,9 @@ class UniPAD(nn.Module):
         if self.camera and lifted:
             depths = lifted.probabilities, self.camera.lifter.depth_range
             terms |= self.calibration.alignment(batch, targets, *depths)
-        return terms | self.calibration.prior()
+        terms |= self.calibration.prior()
+        step = Step(batch, hidden, volume, self.renderer, targets, rendered)
+        return terms | further_terms(self.terms, step, terms)
 
     def _shared(self) -> list[nn.Parameter]:
         """What all terms pull at: the last layers of the volume, or of the images where these have a term."""

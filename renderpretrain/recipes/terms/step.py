@@ -1,0 +1,67 @@
+"""What a training step has made when further terms are asked, and what such a term is."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from renderpretrain.data import Batch
+from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import RayTargets
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a training step of a recipe has made so far.
+
+    Attributes:
+        batch: The samples, with cameras where the recipe believes them to be.
+        hidden: What is hidden of them.
+        volume: What is rendered; ``None`` of a recipe without a volume.
+        renderer: What renders it.
+        targets: The rays of the step and what was measured along them.
+        rendered: What they show.
+    """
+
+    batch: Batch
+    hidden: Hidden
+    volume: Tensor | None = None
+    renderer: VolumeRenderer | None = None
+    targets: RayTargets | None = None
+    rendered: Rendered | None = None
+
+
+@runtime_checkable
+class Term(Protocol):
+    """A ``torch.nn.Module`` that adds to the loss of a step; it may hold heads that are trained with it."""
+
+    def __call__(self, step: Step) -> dict[str, Float[Tensor, ""]]:
+        """Weighted terms by name; each the mean over the batch of what it is of every sample alone."""
+
+
+def further_terms(
+    terms: Iterable[nn.Module], step: Step, taken: Mapping[str, Tensor]
+) -> dict[str, Float[Tensor, ""]]:
+    """What all terms give, by name.
+
+    Args:
+        terms: Asked one after the other.
+        step: What they look at.
+        taken: Terms that the recipe has already.
+
+    Raises:
+        ValueError: If two terms have one name.
+    """
+    found: dict[str, Tensor] = {}
+    for term in terms:
+        for name, value in term(step).items():
+            if name in taken or name in found:
+                raise ValueError(
+                    f"terms: expected another name of {type(term).__name__}'s term than {name!r}, which there "
+                    "is already; give it a name of its own"
+                )
+            found[name] = value
+    return found
