@@ -133,8 +133,8 @@ class UniPAD(nn.Module):
         rays: Which rays are rendered.
         to_field: From the lifted volume to the one that is rendered; a 3D convolution by default.
         calibration: Whether poses are refined; not by default.
-        terms: What is added to the loss beside the method's own terms, see :class:`~renderpretrain.recipes.terms.Term`; it is not
-            balanced.
+        terms: What is added to the loss beside the method's own terms, unbalanced; see
+            :class:`~renderpretrain.recipes.terms.Term`.
 
     Raises:
         ValueError: If there is no branch, one of them is on another grid than the field, or a term that is on

@@ -60,8 +60,8 @@ def further_terms(
         for name, value in term(step).items():
             if name in taken or name in found:
                 raise ValueError(
-                    f"terms: expected another name of {type(term).__name__}'s term than {name!r}, which there "
-                    "is already; give it a name of its own"
+                    f"terms: expected a name of its own for what {type(term).__name__} gives, got {name!r}, "
+                    "which another term has"
                 )
             found[name] = value
     return found
