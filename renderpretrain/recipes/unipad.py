@@ -185,7 +185,7 @@ class UniPAD(nn.Module):
         batch = self.calibration(batch)
         hidden = self.hide(batch)
         volume, lifted = self._encode(batch, hidden)
-        targets = self._targets(batch)
+        targets = sections.sensor_rays(batch, self.grid, self.rays)
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.weights.depth_bins:
@@ -236,11 +236,7 @@ class UniPAD(nn.Module):
             num_rays: Rays per camera, or per sweep where there are no cameras; the configuration's number by
                 default.
         """
-        return self._targets(self.calibration(batch), num_rays)
-
-    def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
-        """The same, of cameras that are refined already."""
-        return sections.sensor_rays(batch, self.grid, self.rays, num_rays)
+        return sections.sensor_rays(self.calibration(batch), self.grid, self.rays, num_rays)
 
     def losses(self, rendered: Rendered, targets: RayTargets) -> dict[str, Float[Tensor, ""]]:
         """The weighted terms; a term of weight 0 is left out."""
@@ -590,14 +586,9 @@ def _paper_lidar() -> UniPADConfig:
 
 def _paper_fusion() -> UniPADConfig:
     """UniPAD-M in one run: the LiDAR recipe's grid and neck, the camera recipe's images, both losses."""
-    lidar, camera = _paper_lidar(), _paper_camera()
-    return lidar.model_copy(
-        update={
-            "modality": "fusion",
-            "losses": LossConfig(depth=10 / 54, rgb=10.0, truncation=0.2),
-            "optimization": camera.optimization,
-        }
-    )
+    losses, optimization = LossConfig(depth=10 / 54, rgb=10.0, truncation=0.2), _paper_camera().optimization
+    fused = {"modality": "fusion", "losses": losses, "optimization": optimization}
+    return _paper_lidar().model_copy(update=fused)
 
 
 def _tiny(modality: Literal["lidar", "camera", "fusion"]) -> UniPADConfig:
