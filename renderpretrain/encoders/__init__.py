@@ -25,6 +25,7 @@ from renderpretrain.encoders.convnext import ConvNeXt, convnext_small, convnext_
 from renderpretrain.encoders.described import DescribedModule, Role, Sizes
 from renderpretrain.encoders.fpn import FPN
 from renderpretrain.encoders.image_network import TIMM, image_network
+from renderpretrain.encoders.levels import GridLevel, ImageLevel, Level, grid_levels, image_levels
 from renderpretrain.encoders.lss_fpn import LSSFPN
 from renderpretrain.encoders.masked import (
     MaskedBatchNorm2d,
@@ -76,10 +77,13 @@ __all__ = [
     "DescribedModule",
     "Domains",
     "FlatEncoder",
+    "GridLevel",
     "GridLevels",
     "ImageEncoder",
+    "ImageLevel",
     "ImageLevels",
     "ImageMaps",
+    "Level",
     "MaskedBatchNorm2d",
     "MaskedConv2d",
     "MaskedLayerNorm2d",
@@ -115,7 +119,9 @@ __all__ = [
     "check_sensors",
     "convnext_small",
     "convnext_tiny",
+    "grid_levels",
     "hide_cells",
+    "image_levels",
     "image_network",
     "needs_trial",
     "own_image_encoder",

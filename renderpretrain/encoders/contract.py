@@ -100,7 +100,10 @@ class GridLevels(Protocol[Cells]):
     level_channels: tuple[int, ...]
 
     def levels(self, x: Cells) -> list[Cells]:
-        """The features of all resolutions; ``levels`` says of every network in which order."""
+        """The features of all resolutions; ``levels`` says of every network in which order.
+
+        Of a network that gives a volume the last one is what a call gives, a sparse one's as a volume.
+        """
 
     def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
         """The grids on whose centres the levels' values are centred, given the grid of the input."""

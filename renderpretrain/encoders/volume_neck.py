@@ -52,7 +52,7 @@ class VolumeNeck(nn.Module):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.level_channels, self.strides = tuple(channels), tuple(strides)
+        self.level_channels, self.strides = (*channels, out_channels), tuple(strides)
         self.blocks = nn.ModuleList()
         self.deblocks = nn.ModuleList()
         for width, stride in zip(channels, strides, strict=True):
@@ -70,26 +70,27 @@ class VolumeNeck(nn.Module):
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """The neck's volume, on the grid of the input. Differentiable."""
-        check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
-        height, width = volume.shape[-2:]
-        ups = [up(down(volume)) for down, up in zip(self.blocks, self.deblocks, strict=True)]
-        total = ups[0][..., :height, :width]
-        for up in ups[1:]:
-            total = total + up[..., :height, :width]
-        return total
+        return self.levels(volume)[-1]
 
     def levels(self, volume: Float[Tensor, "B _ Z Y X"]) -> list[Float[Tensor, "B _ Z _ _"]]:
-        """The volumes of all branches; a call gives the sum of what ``deblocks`` make of them."""
+        """The volumes of all branches, and what a call gives: the sum of what ``deblocks`` make of them."""
         check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
-        return [down(volume) for down in self.blocks]
+        height, width = volume.shape[-2:]
+        branches = [down(volume) for down in self.blocks]
+        ups = [up(x)[..., :height, :width] for up, x in zip(self.deblocks, branches, strict=True)]
+        total = ups[0]
+        for up in ups[1:]:
+            total = total + up
+        return [*branches, total]
 
     def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
-        """The grids on whose centres the branches' values are centred, given the volume's grid."""
+        """The grids on whose centres the levels' values are centred, given the volume's grid."""
         z, y, x = grid.shape
-        return [
+        branches = [
             grid_of_outputs(grid, (0, 0, 0), (1, stride, stride), (z, -(-y // stride), -(-x // stride)))
             for stride in self.strides
         ]
+        return [*branches, grid]
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:

@@ -43,16 +43,16 @@ class VolumeUNet(nn.Module):
             _Decoder(channels[i], channels[i - 1]) for i in range(len(channels) - 1, 0, -1)
         )
         self.final_conv = Pointwise(channels[0], out_channels, kernel_size=1)
-        self.level_channels = tuple(channels)
+        self.level_channels = (*channels, out_channels)
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
         """The neck's volume, on the grid of the input. Differentiable."""
-        return self.final_conv(self.levels(volume)[0])
+        return self.levels(volume)[-1]
 
     def levels(self, volume: Float[Tensor, "B _ Z Y X"]) -> list[Float[Tensor, "B _ _ _ _"]]:
-        """Volumes of all resolutions on the way up, fine to coarse: strides 1, 2, 4, ...
+        """Volumes of all resolutions on the way up, fine to coarse: strides 1, 2, 4, ...; then a call's.
 
-        A call gives the pointwise convolution of the first one; the last one is the coarsest of the way down.
+        That is a pointwise convolution of the first one; the one before it is the coarsest of the way down.
         """
         check_shape("volume", volume, "B C Z Y X", C=self.in_channels)
         maps = [volume]
@@ -61,11 +61,11 @@ class VolumeUNet(nn.Module):
         levels = [maps.pop()]
         for decoder in self.decoders:
             levels.append(decoder(levels[-1], maps.pop()))
-        return levels[::-1]
+        return [*levels[::-1], self.final_conv(levels[-1])]
 
     def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:
         """The grids on whose centres the levels' values are centred, given the volume's grid."""
-        return [_pooled_grid(grid, 2**i) for i in range(len(self.level_channels))]
+        return [*(_pooled_grid(grid, 2**i) for i in range(len(self.encoders))), grid]
 
 
 def _pooled_grid(grid: VoxelGrid, step: int) -> VoxelGrid:

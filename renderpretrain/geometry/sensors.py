@@ -192,6 +192,22 @@ class Views:
         shares = torch.nn.functional.adaptive_avg_pool2d(self.image_valid.flatten(0, -3).float(), size)
         return valid & (shares == 1).view(valid.shape)
 
+    def seen_at(
+        self, pixels: Float[Tensor, "*batch N K 2"], among: Bool[Tensor, "*batch N K"]
+    ) -> Bool[Tensor, "*batch N K"]:
+        """Which of the pixels the cameras saw: neither padding nor outside of a fisheye's image circle.
+
+        Args:
+            pixels: ``(u, v)``; those outside of an image read its border.
+            among: Which of them may be.
+        """
+        if self.image_valid is None:
+            return among
+        height, width = self.image_valid.shape[-2:]
+        u = pixels[..., 0].floor().long().clamp(0, width - 1)
+        v = pixels[..., 1].floor().long().clamp(0, height - 1)
+        return among & self.image_valid.flatten(-2).gather(-1, v * width + u)
+
 
 @runtime_checkable
 class Sensors(Protocol):

@@ -44,6 +44,9 @@ class DepthLSS(nn.Module):
         depth_range: Their outer edges along the optical axis, metres.
         bev_scale: The map is splatted with so many times finer cells, and strided.
         depth_images: Whether there are any.
+
+    Attributes:
+        out_grid: The cells of the map that comes out, one cell high.
     """
 
     def __init__(  # noqa: PLR0913  the transform's sizes are its configuration
@@ -58,7 +61,7 @@ class DepthLSS(nn.Module):
         depth_images: bool,
     ) -> None:
         super().__init__()
-        self.grid = _finer(grid, bev_scale)
+        self.grid, self.out_grid = _finer(grid, bev_scale), _one_high(grid)
         self.channels = channels
         self.bins, self.depth_range = bins, depth_range
         self.dtransform = (
@@ -107,6 +110,12 @@ class DepthLSS(nn.Module):
         cells = ops.frustum_cells(points, self.grid.shape, self.grid.scale, self.grid.offset)
         cells = torch.where(camera_valid[..., None, None, None], cells, -1)
         return ops.lss_plan(cells.flatten(0, 1), len(cells) * self.grid.num_voxels, trusted=True)
+
+
+def _one_high(grid: VoxelGrid) -> VoxelGrid:
+    """The columns of a grid, as high as what is pooled in them."""
+    (x, y, _), (low, high) = grid.voxel_size, LIFTED_HEIGHTS
+    return VoxelGrid((*grid.lower[:2], low, *grid.upper[:2], high), (x, y, high - low))
 
 
 def _finer(grid: VoxelGrid, scale: int) -> VoxelGrid:

@@ -1,26 +1,26 @@
 """From a sensor to a volume, with masking on the way: what UniPAD and NS-MAE are put together from."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_on_grid
 from renderpretrain.data import Batch
 from renderpretrain.encoders import (
-    TIMM,
+    GridLevel,
     ImageEncoder,
+    ImageLevel,
+    Level,
     PointEncoder,
+    SparseTensor,
     Voxels,
     check_point_encoder,
-    image_network,
+    grid_levels,
+    image_levels,
     needs_trial,
-    own_image_encoder,
 )
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.lifters import (
@@ -41,110 +41,9 @@ from renderpretrain.masking import (
     voxel_candidates,
 )
 from renderpretrain.recipes.columns import SWEEPS, PointInput
+from renderpretrain.recipes.images import ImageNormalization
 from renderpretrain.recipes.recipe import MaskedVoxels
-from renderpretrain.recipes.settings import (
-    Count,
-    Depths,
-    Initial,
-    Settings,
-    Share,
-    WeightsFile,
-    Widths,
-    unused,
-)
 from renderpretrain.samplers import RayTargets, depth_pictures
-
-
-def _check_backbone(name: str) -> str:
-    """A network that can be built by name."""
-    if name not in ("convnext", "resnet") and not (name.startswith(TIMM) and name.removeprefix(TIMM)):
-        raise PydanticCustomError("backbone", "expected convnext, resnet or timm:NAME")
-    return name
-
-
-Backbone = Annotated[str, AfterValidator(_check_backbone)]
-"""``convnext``, ``resnet``, or ``timm:`` and what timm calls it."""
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""What published image networks expect of RGB in [0, 1]."""
-
-
-class ImageConfig(Settings):
-    """Settings of an image network and its neck."""
-
-    backbone: Backbone = "convnext"
-    weights: WeightsFile = None
-    """Pre-trained backbone: a .pth or .safetensors file with timm's or torchvision's keys."""
-    depths: Depths = Field((1, 1, 2, 1), description="Blocks per stage.")
-    widths: Widths = (32, 64, 96, 128)
-    """Channels per stage; a ResNet takes the first."""
-    bottleneck: bool = Field(False, description="ResNet with bottleneck blocks, as in ResNet-50.")
-    drop_path: Share = 0.0
-    layer_scale: Initial = Field(1.0, gt=0, description="Initial weight of ConvNeXt's residual branches.")
-    frozen_stages: Count = Field(0, ge=0)
-    """Stages that keep their weights; 0 trains all, the stem included."""
-    first_level: Count = Field(1, ge=0, description="First stage the pyramid uses; timm: from 4 pixels on.")
-    num_levels: Count = Field(1, ge=1, description="Levels of the pyramid, finest first.")
-
-
-IMAGE_RULES = (
-    unused("image.bottleneck", when={"image.backbone": "convnext"}),
-    unused("image.drop_path image.layer_scale", when={"image.backbone": "resnet"}),
-    unused(
-        "depths widths bottleneck drop_path layer_scale frozen_stages",
-        "image.",
-        when={"image.backbone": TIMM},
-    ),
-)
-"""What turns settings of :class:`ImageConfig` off."""
-
-
-def image_backbone(
-    config: ImageConfig, image_size: tuple[int, int], own: nn.Module | None = None
-) -> ImageEncoder:
-    """The network of a section with its weights, as ``encoders.image_network`` makes it, or one's own.
-
-    Raises:
-        ValueError: If one's own does not meet the contract, or the section's cannot be made.
-    """
-    if own is not None:
-        return own_image_encoder(own, image_size)
-    return image_network(
-        config.backbone,
-        depths=config.depths,
-        widths=config.widths,
-        first_level=config.first_level,
-        bottleneck=config.bottleneck,
-        drop_path=config.drop_path,
-        layer_scale=config.layer_scale,
-        frozen_stages=config.frozen_stages,
-        weights=config.weights,
-        image_size=image_size,
-    )
-
-
-class ImageNormalization(nn.Module):
-    """RGB in [0, 1] to what published image networks expect."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
-        """Differentiable. On a GPU the channels come last in memory, as its convolutions want in bf16."""
-        images = (images - self.mean) / self.std
-        return channels_last(images) if images.is_cuda else images
-
-
-def channels_last(images: Float[Tensor, "*batch C H W"]) -> Float[Tensor, "*batch C H W"]:
-    """The same numbers in ``torch.channels_last`` memory, which every layer that follows keeps."""
-    flat = images.flatten(0, -4).contiguous(memory_format=torch.channels_last)
-    return flat.unflatten(0, images.shape[:-3])
 
 
 def draw_patches(
@@ -227,6 +126,10 @@ class PointBranch(nn.Module):
         self.out_grid = encoder.output_grid(grid)
         self.out_channels = int(encoder.out_channels if neck is None else neck.out_channels)  # type: ignore[arg-type]
 
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home, by the names that recipes give them."""
+        return {"point_encoder": self.encoder} | ({} if self.neck is None else {"point_neck": self.neck})
+
     def voxels(self, batch: Batch) -> Voxels:
         """The voxels of all points; each holds their mean."""
         points = batch.require_points("a recipe with LiDAR", self.instead)
@@ -238,10 +141,22 @@ class PointBranch(nn.Module):
 
     def forward(self, batch: Batch, masked: MaskedVoxels | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped."""
-        sparse = self.voxels(batch).to_sparse() if masked is None else masked.voxels.to_sparse(masked.hidden)
-        volume = self.encoder(sparse)
+        volume = self.encoder(self._left(batch, masked))
         check_on_grid("the encoder's volume", volume, self.out_grid.shape)
         return volume if self.neck is None else self.neck(volume)
+
+    def levels(self, batch: Batch, masked: MaskedVoxels | None = None) -> list[GridLevel]:
+        """All that encoder and neck say; the last one's features are the volume of a call."""
+        *levels, last = grid_levels("point_encoder", self.encoder, self._left(batch, masked), self.grid)
+        volume = last.features.dense() if isinstance(last.features, SparseTensor) else last.features
+        check_on_grid("the encoder's last level", volume, self.out_grid.shape)
+        if self.neck is None:
+            return [*levels, replace(last, features=volume)]
+        return [*levels, last, *grid_levels("point_neck", self.neck, volume, self.out_grid)]
+
+    def _left(self, batch: Batch, masked: MaskedVoxels | None) -> SparseTensor:
+        """The voxels that are not hidden."""
+        return self.voxels(batch).to_sparse() if masked is None else masked.voxels.to_sparse(masked.hidden)
 
 
 @dataclass(frozen=True)
@@ -297,14 +212,21 @@ class ImageBranch(nn.Module):
         self.lifter = lifter
         self.normalize = ImageNormalization()
 
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home, by the names that recipes give them."""
+        return {"image_backbone": self.backbone} | ({} if self.neck is None else {"image_neck": self.neck})
+
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches, drawn from the batch's seeds."""
         return draw_patches(batch, batch.require_views(self.instead).images, self.policy, self.patch_size)
 
     def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None) -> Lifted:
         """The volume of what the cameras see."""
+        return self.lift(batch, self.maps(batch, hidden))
+
+    def lift(self, batch: Batch, levels: list[Float[Tensor, "B N C _ _"]]) -> Lifted:
+        """The volume of the neck's maps."""
         views = batch.require_views(self.instead)
-        levels = self.maps(batch, hidden)
         if self.project is not None:
             levels = [self.project(level.flatten(0, 1)).unflatten(0, views.valid.shape) for level in levels]
         return Lifted(*self.lifter.lift(levels, views.cameras, views.valid))
@@ -313,11 +235,20 @@ class ImageBranch(nn.Module):
         self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None
     ) -> list[Float[Tensor, "B N C _ _"]]:
         """The maps that are lifted, finest first."""
+        images, mask = self._seen(batch, hidden)
+        maps = self.backbone(images.flatten(0, 1), mask)
+        maps = maps if self.neck is None else self.neck(maps)
+        return [x.unflatten(0, images.shape[:2]) for x in maps]
+
+    def levels(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None) -> list[ImageLevel]:
+        """All that backbone and neck say; the last ones are the maps that are lifted, finest first."""
+        images, mask = self._seen(batch, hidden)
+        return image_levels(self.backbone, self.neck, images, mask)
+
+    def _seen(self, batch: Batch, hidden: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Normalised images ``(B, N, 3, H, W)``, and hidden cells ``(B * N, 1, h, w)``."""
         images = batch.require_views(self.instead).images
-        mask = None if hidden is None else hidden.flatten(0, 1)[:, None]
-        levels = self.backbone(self.normalize(images).flatten(0, 1), mask)
-        levels = levels if self.neck is None else self.neck(levels)
-        return [level.unflatten(0, images.shape[:2]) for level in levels]
+        return self.normalize(images), None if hidden is None else hidden.flatten(0, 1)[:, None]
 
     def depth_loss(self, lifted: Lifted, batch: Batch, targets: RayTargets) -> Float[Tensor, ""]:
         """Negative log likelihood of measured depths under the predicted distributions."""
@@ -367,6 +298,10 @@ class BEVImageBranch(nn.Module):
         self.view_transform = view_transform
         self.normalize = ImageNormalization()
 
+    def encoders(self) -> dict[str, nn.Module]:
+        """The parts that are taken home, by the names that recipes give them."""
+        return {"image_backbone": self.backbone, "image_neck": self.neck, "lifter": self.view_transform}
+
     def hide(self, batch: Batch) -> Bool[Tensor, "B N h w"]:
         """Hidden patches; every image of a sample has its own mask."""
         images = batch.require_views("modality=lidar").images
@@ -391,18 +326,39 @@ class BEVImageBranch(nn.Module):
         pixels: Bool[Tensor, "B N H W"] | None,
     ) -> LiftedBEV:
         """What the cameras see, with hidden patches, and depth images with hidden pixels."""
+        return self._lift(batch, self.maps(batch, patches), pixels)
+
+    def _lift(self, batch: Batch, maps: Tensor, pixels: Tensor | None) -> LiftedBEV:
+        """What the view transform makes of the neck's first map."""
         views, depth = batch.require_views("modality=lidar"), self._depth(batch)
         if depth is not None and pixels is not None:
             depth = hide_depth(depth, pixels)
-        return self.view_transform(self.maps(batch, patches), depth, views.cameras, views.valid)
+        return self.view_transform(maps, depth, views.cameras, views.valid)
 
     def maps(self, batch: Batch, patches: Bool[Tensor, "B N h w"] | None) -> Float[Tensor, "B N C h w"]:
         """The map that the neck makes of the images."""
-        seen = batch.require_views("modality=lidar").images
-        images = self.normalize(seen).flatten(0, 1)
-        if patches is not None:
-            images = hide_patches(images, patches.flatten(0, 1), self.token)
-        return self.neck(self.backbone(images))[0].unflatten(0, seen.shape[:2])
+        images = self._seen(batch, patches)
+        return self.neck(self.backbone(images.flatten(0, 1)))[0].unflatten(0, images.shape[:2])
+
+    def levels(
+        self,
+        batch: Batch,
+        patches: Bool[Tensor, "B N h w"] | None = None,
+        pixels: Bool[Tensor, "B N H W"] | None = None,
+    ) -> list[Level]:
+        """All that backbone and neck say, and the bird's-eye map, which holds for whole columns."""
+        levels = image_levels(self.backbone, self.neck, self._seen(batch, patches))
+        lifted = next(x.maps for x in levels if x.name == "image_neck/0")
+        bev = self._lift(batch, lifted, pixels).bev[:, :, None]
+        return [*levels, GridLevel("lifter/0", bev, self.view_transform.out_grid)]
+
+    def _seen(self, batch: Batch, patches: Tensor | None) -> Float[Tensor, "B N 3 H W"]:
+        """Normalised images with tokens."""
+        images = self.normalize(batch.require_views("modality=lidar").images)
+        if patches is None:
+            return images
+        hidden = hide_patches(images.flatten(0, 1), patches.flatten(0, 1), self.token)
+        return hidden.unflatten(0, images.shape[:2])
 
 
 def joined_width(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import LSSFPN, PointEncoder, SparseEncoder, SwinTransformer, checking
+from renderpretrain.encoders import LSSFPN, Level, PointEncoder, SparseEncoder, SwinTransformer, checking
 from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
@@ -387,16 +387,16 @@ class NSMAE(nn.Module):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""
-        parts: dict[str, nn.Module] = {}
+        parts = self.lidar.encoders() if self.lidar else {}
+        return parts | (self.camera.encoders() if self.camera else {})
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is the cameras' map."""
+        batch, hidden = self.calibration(batch), hidden or Hidden()
+        levels: list[Level] = []
         if self.lidar:
-            parts |= {"point_encoder": self.lidar.encoder}
-        if self.camera:
-            parts |= {
-                "image_backbone": self.camera.backbone,
-                "image_neck": self.camera.neck,
-                "lifter": self.camera.view_transform,
-            }
-        return parts
+            levels += self.lidar.levels(batch, hidden.voxels)
+        return levels + (self.camera.levels(batch, hidden.patches, hidden.pixels) if self.camera else [])
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the sparse encoder's volume, trilinearly.

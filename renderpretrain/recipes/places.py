@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from renderpretrain import ops
 from renderpretrain.checks import check_on_grid
 from renderpretrain.encoders import PointEncoder, SparseTensor, Voxels
+from renderpretrain.encoders.levels import read_seen
 from renderpretrain.geometry import Views, VoxelGrid
-from renderpretrain.samplers import where_seen
 
 MIDDLE_DISTANCE = 10.0
 """Metres at which the logarithm of a distance is 0."""
@@ -72,14 +72,7 @@ def read_maps(
         positions: World, metres.
         views: The images, which say what their cameras saw.
     """
-    pixels, z_depth, inside = views.cameras.project(positions[:, None])
-    seen = where_seen(pixels, inside & views.valid[..., None], views)
-    span = ops.constant(views.cameras.image_size[::-1], pixels)
-    places = torch.where(seen[..., None], 2 * pixels / span - 1, 0.0).flatten(0, 1)[:, None]
-    read = nn.functional.grid_sample(
-        maps.flatten(0, 1).float(), places, padding_mode="border", align_corners=False
-    )
-    features = read[:, :, 0].unflatten(0, seen.shape[:2]).movedim(2, -1)
+    features, seen, z_depth = read_seen(maps, positions, views)
     log = torch.where(seen, z_depth / MIDDLE_DISTANCE, 1.0).log()[..., None]
     powers = torch.cat([features, features * log, features * log.square()], -1)
     total = torch.where(seen[..., None], powers, 0.0).sum(1)

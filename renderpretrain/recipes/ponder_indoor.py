@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import Domains, SparseUNet, VolumeUNet, Voxels
+from renderpretrain.encoders import Domains, Level, SparseUNet, VolumeUNet, Voxels, grid_levels
 from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import lift_voxels
@@ -302,14 +302,23 @@ class PonderIndoor(nn.Module):
 
     def _encode(self, batch: Batch, hidden: Hidden | None) -> tuple[Voxels, Tensor]:
         """The voxels of the points that are left, and the encoder's feature of each."""
-        batch.require_points("the encoder", "use unipad-camera")
-        dropped = None if hidden is None else hidden.dropped
-        valid = batch.points.valid if dropped is None else batch.points.valid & ~dropped
-        voxels = self.input(batch, valid, self.fine)
-        domains = self._domains(batch)
+        voxels, domains = self._left(batch, hidden), self._domains(batch)
         if domains is None:
             return voxels, encode_voxels(self.encoder, voxels)
         return voxels, self.encoder(voxels.to_sparse(), domains).features
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that the encoder says; with nothing hidden by default."""
+        domains, sparse = self._domains(batch), self._left(batch, hidden).to_sparse()
+        told = () if domains is None else (domains,)
+        return list(grid_levels("point_encoder", self.encoder, sparse, self.fine, *told))
+
+    def _left(self, batch: Batch, hidden: Hidden | None) -> Voxels:
+        """The voxels of the points that are left."""
+        batch.require_points("the encoder", "use unipad-camera")
+        dropped = None if hidden is None else hidden.dropped
+        valid = batch.points.valid if dropped is None else batch.points.valid & ~dropped
+        return self.input(batch, valid, self.fine)
 
     def _domains(self, batch: Batch) -> Domains | None:
         """The data set of each sample, where they have their own norms."""

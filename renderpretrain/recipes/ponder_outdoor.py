@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import SparseUNet, VolumeConv, Voxels
+from renderpretrain.encoders import Level, SparseUNet, VolumeConv, Voxels, grid_levels
 from renderpretrain.fields import SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.geometry.sensors import POINT_COLUMNS
@@ -221,13 +221,22 @@ class PonderOutdoor(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
-        masked = None if hidden is None else hidden.voxels
-        voxels = self._voxels(batch) if masked is None else masked.voxels
-        if masked is not None:
-            features = hide_features(voxels.features, masked.hidden, self.token)
-            voxels = replace(voxels, features=features)
+        voxels = self._left(batch, hidden)
         features = encode_voxels(self.encoder, voxels)
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that the encoder says; with nothing hidden by default."""
+        sparse = self._left(batch, hidden).to_sparse()
+        return list(grid_levels("point_encoder", self.encoder, sparse, self.fine))
+
+    def _left(self, batch: Batch, hidden: Hidden | None) -> Voxels:
+        """All voxels; hidden ones hold the token."""
+        masked = None if hidden is None else hidden.voxels
+        if masked is None:
+            return self._voxels(batch)
+        features = hide_features(masked.voxels.features, masked.hidden, self.token)
+        return replace(masked.voxels, features=features)
 
     def _voxels(self, batch: Batch) -> Voxels:
         """The voxels of all sweeps; each holds the mean of its points, scaled."""

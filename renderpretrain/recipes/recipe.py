@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch
-from renderpretrain.encoders import Voxels
+from renderpretrain.encoders import Level, Voxels
 from renderpretrain.fields import SurfaceField
 from renderpretrain.geometry import Cameras, Rays, VoxelGrid
 from renderpretrain.recipes.settings import OptimizationConfig
@@ -80,6 +80,21 @@ class HasEncoders(Protocol):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned, by name."""
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """Its encoders give all their levels."""
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that :meth:`HasEncoders.encoders` say of a batch, part by part, each part's in its own order.
+
+        What is rendered, or read at places, is among them. Differentiable.
+
+        Args:
+            batch: Scenes.
+            hidden: What the encoders do not see; nothing by default.
+        """
 
 
 @runtime_checkable

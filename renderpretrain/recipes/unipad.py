@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import FPN, PointEncoder, VolumeConv, VolumeNeck, checking
+from renderpretrain.encoders import FPN, Level, PointEncoder, VolumeConv, VolumeNeck, checking
 from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ConcatFusion, ViewLifter, sum_volumes
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import branches, sections, settings
+from renderpretrain.recipes import branches, images, sections, settings
 from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import ImageBranch, Lifted, PointBranch, joined_width
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
@@ -38,7 +38,7 @@ class EncoderConfig(sections.SparseConfig):
     """Width of the neck's branches, strides 1, 2, 4."""
 
 
-class CameraConfig(branches.ImageConfig):
+class CameraConfig(images.ImageConfig):
     """Image network, pyramid, depth-weighted lifting."""
 
     depth_bins: settings.Count = Field(48, gt=0)
@@ -258,12 +258,16 @@ class UniPAD(nn.Module):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""
-        parts: dict[str, nn.Module | None] = {}
+        parts = self.lidar.encoders() if self.lidar else {}
+        return parts | (self.camera.encoders() if self.camera else {})
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that :meth:`encoders` say; with nothing hidden by default."""
+        batch, hidden = self.calibration(batch), hidden or Hidden()
+        levels: list[Level] = []
         if self.lidar:
-            parts |= {"point_encoder": self.lidar.encoder, "point_neck": self.lidar.neck}
-        if self.camera:
-            parts |= {"image_backbone": self.camera.backbone, "image_neck": self.camera.neck}
-        return {name: part for name, part in parts.items() if part is not None}
+            levels += self.lidar.levels(batch, hidden.voxels)
+        return levels + (self.camera.levels(batch, hidden.patches) if self.camera else [])
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the neck's volume, trilinearly.
@@ -359,7 +363,7 @@ def _image_branch(config: UniPADConfig, grid: VoxelGrid, own: nn.Module | None) 
         raise ValueError(
             f"image_size: expected sides divisible by image_mask.patch_size={patch}, got {config.image_size}"
         )
-    backbone = branches.image_backbone(image, config.image_size, own)
+    backbone = images.image_backbone(image, config.image_size, own)
     neck = FPN(backbone.channels, width, num_outs=image.num_levels)
     project = nn.Conv2d(width, width, kernel_size=1)
     lifter = ViewLifter(grid, width, depth_bins=image.depth_bins, depth_range=image.depth_range)
@@ -520,7 +524,7 @@ UNUSED = (
         when={"modality": "camera"},
     ),
     *(settings.unused("rays.per_sweep", when={"modality": sensors}) for sensors in ("camera", "fusion")),
-    *branches.IMAGE_RULES,
+    *images.IMAGE_RULES,
     settings.unused("field.rgb_blocks", when={"losses.rgb": 0}),
 )
 

@@ -6,7 +6,6 @@ Lengths are metres throughout, as in the published code. Where a number is not t
 ``ours``.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,15 +17,23 @@ from torch import Tensor, nn
 from renderpretrain import losses, ops
 from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, Needs, Recording, SceneDataset, SceneWindows
-from renderpretrain.encoders import FPN, TIMM, OccupancyDecoder, image_network, own_image_encoder
-from renderpretrain.encoders.frozen import freeze
+from renderpretrain.encoders import (
+    FPN,
+    TIMM,
+    GridLevel,
+    ImageLevel,
+    Level,
+    OccupancyDecoder,
+    image_network,
+    own_image_encoder,
+)
 from renderpretrain.fields import OccupancyField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import BEVFormerLifter, BEVMemory, PreviousBEV, SplatLifter
-from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes, hide_patches
+from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes
 from renderpretrain.recipes import sections
 from renderpretrain.recipes.augment import GroundedAugmentConfig, augment_listing
-from renderpretrain.recipes.branches import ImageNormalization
+from renderpretrain.recipes.images import ImageNetwork
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.settings import (
     NUSCENES_SAMPLES,
@@ -179,39 +186,6 @@ class UniSceneConfig(Settings):
         return self.attention.history if self.lifter == "bevformer" else 0
 
 
-class ImageNetwork(nn.Module):
-    """An image network and what makes maps of one width of its own, shared by all cameras.
-
-    Args:
-        backbone: An :class:`~renderpretrain.encoders.ImageEncoder`; patches are hidden in the pixels.
-        neck: From its maps to those that are lifted.
-        frozen: Batch norms that stay as they are.
-    """
-
-    def __init__(self, backbone: nn.Module, neck: nn.Module, *, frozen: Sequence[nn.Module] = ()) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.frozen = freeze(frozen)
-        self.neck = neck
-        self.normalize = ImageNormalization()
-
-    def train(self, mode: bool = True) -> "ImageNetwork":
-        """Frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen:
-            module.eval()
-        return self
-
-    def forward(
-        self, images: Float[Tensor, "B N 3 H W"], hidden: Bool[Tensor, "B N h w"] | None = None
-    ) -> list[Float[Tensor, "B N C _ _"]]:
-        """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable."""
-        flat = self.normalize(images).flatten(0, 1)
-        if hidden is not None:
-            flat = hide_patches(flat, hidden.flatten(0, 1))
-        return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
-
-
 class UniScene(nn.Module):
     """Multi-camera images to occupancy: image network, bird's-eye view, 3D decoder, focal loss.
 
@@ -325,6 +299,10 @@ class UniScene(nn.Module):
 
     def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
         """One moment's volume."""
+        return self._lift_maps(batch, self.images(batch.require_views(ALTERNATIVE).images, patches), previous)
+
+    def _lift_maps(self, batch: Batch, maps: list[Tensor], previous: PreviousBEV | None) -> Tensor:
+        """The volume of the neck's maps."""
         views = batch.require_views(ALTERNATIVE)
         found = views.images.shape[1]
         if isinstance(self.lifter, BEVFormerLifter) and found != self.lifter.num_cameras:
@@ -334,7 +312,7 @@ class UniScene(nn.Module):
                 f"cameras; set attention.num_cameras={found}"
             )
         memory = () if previous is None else (previous,)
-        return self.lifter(self.images(views.images, patches), views.cameras, views.valid, *memory)
+        return self.lifter(maps, views.cameras, views.valid, *memory)
 
     @torch.no_grad()
     def _remember(self, batch: Batch, hidden: Hidden) -> PreviousBEV | None:
@@ -411,6 +389,15 @@ class UniScene(nn.Module):
             "image_neck": self.images.neck,
             "lifter": self.lifter,
         }
+
+    def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
+        """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is its volume."""
+        hidden = hidden or Hidden()
+        images = batch.require_views(ALTERNATIVE).images
+        levels: list[Level] = list(self.images.levels(images, hidden.patches))
+        maps = [x.maps for x in levels if isinstance(x, ImageLevel) and x.name.startswith("image_neck")]
+        volume = self._lift_maps(batch, maps, self._remember(batch, hidden))
+        return [*levels, GridLevel("lifter/0", volume, self.grid)]
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the lifter's volume, trilinearly."""

@@ -24,7 +24,6 @@ from renderpretrain.samplers.pixels import (
     pixel_candidates,
     pixel_grid,
     read_pixels,
-    where_seen,
     z_buffer,
 )
 from renderpretrain.samplers.rays import (
@@ -64,6 +63,5 @@ __all__ = [
     "read_returns",
     "stratified_positions",
     "uniform_positions",
-    "where_seen",
     "z_buffer",
 ]

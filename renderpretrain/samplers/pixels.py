@@ -6,7 +6,7 @@ from torch import Tensor
 
 from renderpretrain import ops
 from renderpretrain.checks import check_bool, check_count, check_shape
-from renderpretrain.geometry import Cameras, Views
+from renderpretrain.geometry import Cameras
 
 
 def check_cameras(cameras: Cameras, batch_size: int, num_cameras: int | None = None) -> None:
@@ -58,24 +58,6 @@ def read_pixels(
     u = pixels[..., 0].floor().long().clamp(0, width - 1)
     v = pixels[..., 1].floor().long().clamp(0, height - 1)
     return pictures.flatten(1).gather(1, (camera * height + v) * width + u)
-
-
-def where_seen(
-    pixels: Float[Tensor, "B N K 2"], among: Bool[Tensor, "B N K"], views: Views
-) -> Bool[Tensor, "B N K"]:
-    """Which of the pixels the cameras saw: neither padding nor outside of a fisheye's image circle.
-
-    Args:
-        pixels: ``(u, v)``; those outside of an image read its border.
-        among: Which of them may be.
-        views: Whose ``image_valid`` tells.
-    """
-    if views.image_valid is None:
-        return among
-    height, width = views.image_valid.shape[-2:]
-    u = pixels[..., 0].floor().long().clamp(0, width - 1)
-    v = pixels[..., 1].floor().long().clamp(0, height - 1)
-    return among & views.image_valid.flatten(2).gather(2, v * width + u)
 
 
 def pixel_candidates(

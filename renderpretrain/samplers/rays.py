@@ -18,7 +18,6 @@ from renderpretrain.samplers.pixels import (
     pixel_candidates,
     pixel_grid,
     read_pixels,
-    where_seen,
 )
 
 RETURNS, FILLERS = 1, 2
@@ -131,7 +130,7 @@ class LidarGuidedRays:
     def _returns(self, points: Points, views: Views, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Indices ``(B, N, num_rays)`` of random visible returns, and which of these slots hold one."""
         pixels, z_depth, inside = views.cameras.project(points.xyz[:, None])
-        visible = where_seen(pixels, inside & views.valid[..., None] & points.key[:, None], views)
+        visible = views.seen_at(pixels, inside & views.valid[..., None] & points.key[:, None])
         if self.nearest:
             visible = nearest_per_pixel(pixels, z_depth, visible, views.cameras.image_size)
         return draw(visible, self.num_rays, seeds)
@@ -185,7 +184,7 @@ class PixelRays:
         if views.image_valid is not None and candidates.shape == views.image_valid.shape:
             candidates = candidates & views.image_valid
         pixels, found = draw_pixels(candidates, views.cameras.image_size, self.num_rays, seeds)
-        found = where_seen(pixels, found, views)
+        found = views.seen_at(pixels, found)
         rays = views.cameras.rays(pixels)
         targets = RayTargets(
             Rays(rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)),

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from renderpretrain.data import SceneFolder, collate, write_scene_folder
 from renderpretrain.data.folder.fitting import FITS, Fitting
 from renderpretrain.data.open import open_data
-from renderpretrain.samplers import LidarGuidedRays, PixelRays, where_seen
+from renderpretrain.samplers import LidarGuidedRays, PixelRays
 
 PORTRAIT, WIDE = (64, 48), (40, 132)
 """Height and width of a phone's picture and of KITTI's, a tenth."""
@@ -147,7 +147,7 @@ def test_no_ray_with_a_target_starts_in_padding(tmp_path, sampler):
     targets = PixelRays(num_rays=300, candidates=patches)(batch)
     assert ((targets.pixels[..., 1] - 30).abs() < 10)[(targets.camera == 0) & targets.rgb_valid].all()
     pixels = torch.tensor([[10.0, 19.9], [10.0, 20.1]]).expand(2, 2, 2, 2)
-    seen = where_seen(pixels, torch.ones(2, 2, 2, dtype=torch.bool), batch.views)
+    seen = batch.views.seen_at(pixels, torch.ones(2, 2, 2, dtype=torch.bool))
     assert seen[0].tolist() == [[False, True], [True, True]]
 
 
