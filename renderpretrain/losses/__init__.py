@@ -6,6 +6,8 @@ hold anything, NaN included.
 """
 
 from renderpretrain.losses.balancing import GradNorm, UncertaintyWeights, gradient_norms, weigh
+from renderpretrain.losses.collapse import covariance_penalty, sigreg, variance_hinge
+from renderpretrain.losses.distill import Prototypes, gram_penalty, sinkhorn, standardize, swapped_prediction
 from renderpretrain.losses.images import rgb_ssim
 from renderpretrain.losses.inliers import inlier_weights, trimmed_weights
 from renderpretrain.losses.occupancy import lovasz_softmax, occupancy_bce, occupancy_focal, top_surface
@@ -27,8 +29,10 @@ from renderpretrain.losses.views import CameraViews, error_sums
 __all__ = [
     "CameraViews",
     "GradNorm",
+    "Prototypes",
     "UncertaintyWeights",
     "class_log_probabilities",
+    "covariance_penalty",
     "depth_kl",
     "depth_l1",
     "depth_l2",
@@ -38,6 +42,7 @@ __all__ = [
     "error_sums",
     "free_space",
     "gradient_norms",
+    "gram_penalty",
     "inlier_weights",
     "lovasz_softmax",
     "masked_mean",
@@ -51,7 +56,12 @@ __all__ = [
     "sdf_sparsity",
     "semantic_cosine",
     "semantic_info_nce",
+    "sigreg",
+    "sinkhorn",
+    "standardize",
+    "swapped_prediction",
     "top_surface",
     "trimmed_weights",
+    "variance_hinge",
     "weigh",
 ]

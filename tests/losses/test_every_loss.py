@@ -53,6 +53,18 @@ CASES = {
         lambda f, y, v: losses.semantic_info_nce(f, y, v, temperature=0.1),
     ),
     "semantic_cosine": ([(B, R, 6), (B, R, 6)], (B, R), losses.semantic_cosine),
+    "variance_hinge": ([(B, R, 6)], (B, R), losses.variance_hinge),
+    "covariance_penalty": ([(B, R, 6)], (B, R), losses.covariance_penalty),
+    "sigreg": (
+        [(B, R, 6)],
+        (B, R),
+        lambda f, v: losses.sigreg(f, v, torch.full((len(f),), 5), slices=16),
+    ),
+    "swapped_prediction": (
+        [(B, R, 6), (B, R, 6)],
+        (B, R),
+        lambda f, y, v: losses.swapped_prediction(f, y, torch.eye(6)[:4], v, temperature=0.1),
+    ),
     "occupancy_bce": (
         [(B, 2, 3, 4)],
         (B, 2, 3, 4),
@@ -96,6 +108,7 @@ def test_no_loss_is_forgotten():
     helpers = {"GradNorm", "UncertaintyWeights", "gradient_norms", "masked_mean", "top_surface", "weigh"}
     helpers |= {"class_log_probabilities", "CameraViews", "error_sums"}
     helpers |= {"inlier_weights", "trimmed_weights"}
+    helpers |= {"Prototypes", "gram_penalty", "sinkhorn", "standardize"}
     assert functions - helpers == set(CASES) - {"depth_l1_of_maps"}
 
 
@@ -385,7 +398,9 @@ def test_class_log_probabilities_by_a_slow_loop():
         losses.class_log_probabilities(features, vectors, allowed, temperature=0)
 
 
-@pytest.mark.parametrize("name", ["semantic_info_nce", "rgb_ssim", "occupancy_focal", "lovasz_softmax"])
+@pytest.mark.parametrize(
+    "name", ["semantic_info_nce", "rgb_ssim", "occupancy_focal", "lovasz_softmax", "variance_hinge"]
+)
 def test_losses_are_finite_under_mixed_precision(name):
     shapes, shape, loss = CASES[name]
     inputs, valid = [torch.rand(s).bfloat16() for s in shapes], torch.rand(shape) < 0.8
