@@ -1,5 +1,6 @@
 """From a sensor to a volume, with masking on the way: what UniPAD and NS-MAE are put together from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from renderpretrain.encoders import (
     GridLevel,
     ImageEncoder,
     ImageLevel,
+    ImageLevels,
     Level,
     PointEncoder,
     SparseTensor,
@@ -139,8 +141,19 @@ class PointBranch(nn.Module):
         """The voxels, and those that the policy hides, drawn from the batch's seeds."""
         return hide_blocks(self.voxels(batch), self.block, self.policy, ops.fold_in(batch.seeds, 1))
 
-    def forward(self, batch: Batch, masked: MaskedVoxels | None = None) -> Float[Tensor, "B C Z Y X"]:
-        """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped."""
+    def forward(
+        self, batch: Batch, masked: MaskedVoxels | None = None, levels: Sequence[Level] = ()
+    ) -> Float[Tensor, "B C Z Y X"]:
+        """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped.
+
+        Args:
+            batch: The samples.
+            masked: Their voxels, and which are hidden; by default all are seen.
+            levels: What :meth:`levels` said of them already, among others; then nothing is computed.
+        """
+        own = [level for level in levels if isinstance(level, GridLevel)]
+        if own:
+            return own[-1].features  # type: ignore[return-value]
         volume = self.encoder(self._left(batch, masked))
         check_on_grid("the encoder's volume", volume, self.out_grid.shape)
         return volume if self.neck is None else self.neck(volume)
@@ -220,9 +233,27 @@ class ImageBranch(nn.Module):
         """Hidden patches, drawn from the batch's seeds."""
         return draw_patches(batch, batch.require_views(self.instead).images, self.policy, self.patch_size)
 
-    def forward(self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None) -> Lifted:
-        """The volume of what the cameras see."""
-        return self.lift(batch, self.maps(batch, hidden))
+    def forward(
+        self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None, levels: Sequence[Level] = ()
+    ) -> Lifted:
+        """The volume of what the cameras see.
+
+        Args:
+            batch: The samples.
+            hidden: Patches that are not seen; by default all are.
+            levels: What :meth:`levels` said of them already, among others; then they are lifted as they are.
+        """
+        return self.lift(batch, self.lifted(levels) or self.maps(batch, hidden))
+
+    def lifted(self, levels: Sequence[Level]) -> list[Float[Tensor, "B N C _ _"]]:
+        """Those maps of :meth:`levels` that are lifted, finest first; none where it cannot be told."""
+        own = [level for level in levels if isinstance(level, ImageLevel)]
+        if self.neck is not None:
+            return [level.maps for level in own if level.name.startswith("image_neck/")]
+        if not isinstance(self.backbone, ImageLevels):
+            return [level.maps for level in own]
+        chosen = getattr(self.backbone, "out_indices", ())
+        return [level.maps for i, level in enumerate(own) if i in chosen]
 
     def lift(self, batch: Batch, levels: list[Float[Tensor, "B N C _ _"]]) -> Lifted:
         """The volume of the neck's maps."""

@@ -184,7 +184,8 @@ class UniPAD(nn.Module):
             batch.require_points("the depth term", "set losses.depth=0")
         batch = self.calibration(batch)
         hidden = self.hide(batch)
-        volume, lifted = self._encode(batch, hidden)
+        levels = self.levels(batch, hidden) if self.terms else []
+        volume, lifted = self._encode(batch, hidden, levels)
         targets = sections.sensor_rays(batch, self.grid, self.rays)
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
@@ -196,7 +197,7 @@ class UniPAD(nn.Module):
             depths = lifted.probabilities, self.camera.lifter.depth_range
             terms |= self.calibration.alignment(batch, targets, *depths)
         terms |= self.calibration.prior()
-        step = Step(batch, hidden, volume, self.renderer, targets, rendered)
+        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
         return terms | further_terms(self.terms, step, terms)
 
     def _shared(self) -> list[nn.Parameter]:
@@ -215,12 +216,14 @@ class UniPAD(nn.Module):
         """The volume that is rendered; with nothing hidden by default."""
         return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, Lifted | None]:
-        """The volume, and what the camera branch lifted on the way."""
-        lifted = self.camera(batch, hidden.patches) if self.camera else None
+    def _encode(
+        self, batch: Batch, hidden: Hidden, levels: Sequence[Level] = ()
+    ) -> tuple[Tensor, Lifted | None]:
+        """The volume, and what the camera branch lifted on the way; from the levels where there are some."""
+        lifted = self.camera(batch, hidden.patches, levels) if self.camera else None
         volumes = [lifted.volume] if lifted else []
         if self.lidar:
-            volumes.append(self.lidar(batch, hidden.voxels))
+            volumes.append(self.lidar(batch, hidden.voxels, levels))
         volume = sum_volumes(volumes) if self.fusion is None else self.fusion(volumes)
         return self.to_field(volume), lifted
 
@@ -263,10 +266,8 @@ class UniPAD(nn.Module):
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that :meth:`encoders` say; with nothing hidden by default."""
-        batch, hidden = self.calibration(batch), hidden or Hidden()
-        levels: list[Level] = []
-        if self.lidar:
-            levels += self.lidar.levels(batch, hidden.voxels)
+        hidden = hidden or Hidden()
+        levels: list[Level] = [*self.lidar.levels(batch, hidden.voxels)] if self.lidar else []
         return levels + (self.camera.levels(batch, hidden.patches) if self.camera else [])
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:

@@ -1,6 +1,6 @@
 """What a training step has made when further terms are asked, and what such a term is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch
+from renderpretrain.encoders import Level
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import RayTargets
@@ -20,6 +21,7 @@ class Step:
     Attributes:
         batch: The samples, with cameras where the recipe believes them to be.
         hidden: What is hidden of them.
+        levels: All that the encoders say of what is not hidden, as ``levels`` of the recipe gives it.
         volume: What is rendered; ``None`` of a recipe without a volume.
         renderer: What renders it.
         targets: The rays of the step and what was measured along them.
@@ -28,6 +30,7 @@ class Step:
 
     batch: Batch
     hidden: Hidden
+    levels: Sequence[Level] = ()
     volume: Tensor | None = None
     renderer: VolumeRenderer | None = None
     targets: RayTargets | None = None

@@ -19,6 +19,20 @@ class Opaque(nn.Module):
         return {self.name: self.scale * (1 - step.rendered.opacity).mean()}
 
 
+@pytest.mark.parametrize("variant", ["unipad-lidar", "unipad-camera resnet", "unipad-fusion"])
+def test_levels_are_those_that_the_volume_is_made_of(variant):
+    """With a term the volume is made from levels, to the same bits, and they are what the recipe says."""
+    recipe, batch = build(variant).eval(), batch_of(scenes_for(variant))
+    alone = recipe(batch)
+    recipe.terms.append(Opaque("opaque"))
+    assert all(torch.equal(recipe(batch)[name], value) for name, value in alone.items())
+    step = recipe.terms[0].seen
+    expected = recipe.levels(batch, step.hidden)
+    assert [level.name for level in step.levels] == [level.name for level in expected]
+    for level, other in zip(step.levels, expected, strict=True):
+        assert torch.equal(level.rows(), other.rows())
+
+
 def test_a_term_sees_the_step_and_is_trained_with_it():
     recipe, batch = build("unipad-lidar"), batch_of(scenes_for("unipad-lidar"))
     alone = recipe.eval()(batch)
