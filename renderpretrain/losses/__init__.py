@@ -24,6 +24,7 @@ from renderpretrain.losses.rays import (
 )
 from renderpretrain.losses.semantic import class_log_probabilities, semantic_cosine, semantic_info_nce
 from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf, sdf_sparsity
+from renderpretrain.losses.sweeps import empty_rays, intensity_smooth_l1, normal_error, surface_sdf
 from renderpretrain.losses.views import CameraViews, error_sums
 
 __all__ = [
@@ -39,14 +40,17 @@ __all__ = [
     "depth_silog",
     "distortion",
     "eikonal",
+    "empty_rays",
     "error_sums",
     "free_space",
     "gradient_norms",
     "gram_penalty",
     "inlier_weights",
+    "intensity_smooth_l1",
     "lovasz_softmax",
     "masked_mean",
     "near_surface_sdf",
+    "normal_error",
     "occupancy_bce",
     "occupancy_focal",
     "opacity_entropy",
@@ -59,6 +63,7 @@ __all__ = [
     "sigreg",
     "sinkhorn",
     "standardize",
+    "surface_sdf",
     "swapped_prediction",
     "top_surface",
     "trimmed_weights",

@@ -25,7 +25,7 @@ from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.terms import Step, further_terms
+from renderpretrain.recipes.terms import Step, choice, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import RayTargets
 
@@ -76,6 +76,7 @@ class UniPADConfig(settings.Settings):
     sampler: sections.SamplerConfig = sections.SamplerConfig()
     rays: sections.RayConfig = sections.RayConfig()
     losses: LossConfig = LossConfig()
+    terms: choice.RenderedTermsConfig = choice.RenderedTermsConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()
     optimization: settings.OptimizationConfig = settings.OptimizationConfig()
@@ -310,19 +311,18 @@ def build(
     to_field = VolumeConv(width, config.field.channels)
     for part in (lidar if encoder is None else lidar and lidar.neck, fusion, to_field):
         branches.set_momentum(part, config.encoder.batch_norm_momentum)
+    parts: dict[str, Any] = {"lidar": lidar, "camera": camera, "fusion": fusion, "to_field": to_field}
     extent = max(abs(v) for v in config.point_cloud_range)
     field = sections.build_field(config.field, grid, extent=extent, color=weights.rgb > 0)
     terms = ["depth", "rgb", "free_space", "sdf", "eikonal", *(["depth_bins"] if camera else [])]
     recipe = UniPAD(
         VolumeRenderer(field, sections.build_sampler(config.sampler, field, grid)),
-        lidar=lidar,
-        camera=camera,
-        fusion=fusion,
+        **parts,
         losses=weights,
         balance=sections.build_balance(weights.balance, [term for term in terms if getattr(weights, term)]),
         rays=config.rays,
-        to_field=to_field,
         calibration=config.calibration,
+        terms=choice.rendered_terms(config.terms, field),
     )
     recipe.config = config
     return recipe
@@ -432,7 +432,7 @@ _SHARED = settings.CALIBRATION | settings.listed(
         "code render_utils/scene_colliders.py:30-33": "sampler.near",
         "code render_head.py:160-167": "rays.near_radius",
         "code render_head.py:295-405": "rays.per_view rays.stride rays.sky",
-        "ours": "encoder.batch_norm_momentum losses.inliers losses.balance",
+        "ours": f"encoder.batch_norm_momentum losses.inliers losses.balance {choice.TERMS}",
         "code render_utils/fields/sdf_field.py:36-53": "field.kind field.opacity field.sharpness",
         "code render_utils/ray_samplers.py:316-448": "sampler.kind sampler.sharpness",
         "code uvtr_cam_vs0.1_pretrain.py:107-117": "field.hidden_channels field.sdf_blocks",

@@ -17,6 +17,7 @@ from renderpretrain.samplers.intervals import (
     stratified_positions,
     uniform_positions,
 )
+from renderpretrain.samplers.misses import OpenSky
 from renderpretrain.samplers.pixels import (
     depth_pictures,
     draw_pixels,
@@ -45,6 +46,7 @@ __all__ = [
     "NearSurface",
     "NeuSImportance",
     "Occupied",
+    "OpenSky",
     "PixelRays",
     "RaySampler",
     "RayTargets",

@@ -46,6 +46,10 @@ CASES = {
         lambda f, d, v: losses.near_surface_sdf(f, T_STARTS, 4 * d, v, **HALF),
     ),
     "eikonal": ([(B, R, S, 3)], (B, R, S), losses.eikonal),
+    "intensity_smooth_l1": ([(B, R), (B, R)], (B, R), losses.intensity_smooth_l1),
+    "normal_error": ([(B, R, 3), (B, R, 3)], (B, R), losses.normal_error),
+    "surface_sdf": ([(B, R)], (B, R), losses.surface_sdf),
+    "empty_rays": ([(B, R)], (B, R), losses.empty_rays),
     "sdf_sparsity": ([(B, R, S)], (B, R, S), lambda f, v: losses.sdf_sparsity(f, v, sharpness=3)),
     "semantic_info_nce": (
         [(B, R, 6), (B, R, 6)],
@@ -246,6 +250,49 @@ def test_sparsity_against_a_loop():
     assert losses.sdf_sparsity(sdf, valid, sharpness=3).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_sweeps_say_against_a_loop():
+    x, y, valid = case(B, R)
+    huber = [
+        [
+            min((a - b) ** 2 / 0.2, abs(a - b) - 0.05) if abs(a - b) >= 0.1 else (a - b) ** 2 / 0.2
+            for a, b in zip(p, q, strict=True)
+        ]
+        for p, q in zip(x.tolist(), y.tolist(), strict=True)
+    ]
+    assert losses.intensity_smooth_l1(x, y, valid).item() == pytest.approx(
+        per_sample(valid, lambda b, r: huber[b][r]), rel=1e-5
+    )
+    assert losses.surface_sdf(x - y, valid).item() == pytest.approx(
+        per_sample(valid, lambda b, r: abs(x[b, r] - y[b, r]).item()), rel=1e-5
+    )
+    # 2e-6: the floor under the logarithm, at opacities of up to 1.
+    assert losses.empty_rays(0.9 * x, valid).item() == pytest.approx(
+        per_sample(valid, lambda b, r: -math.log(1 - 0.9 * x[b, r].item())), rel=1e-4
+    )
+    x, y, valid = case(B, R, 3)
+    x, y = x - 0.5, functional.normalize(y - 0.5, dim=-1)
+
+    def apart(b, r):
+        n, m = (x[b, r] / x[b, r].norm()).tolist(), y[b, r].tolist()
+        return 1 + sum(abs(i - j) - i * j for i, j in zip(n, m, strict=True))
+
+    assert losses.normal_error(x, y, valid).item() == pytest.approx(per_sample(valid, apart), rel=1e-5)
+
+
+def test_a_ray_that_sees_nothing_has_a_normal_error_and_a_small_gradient():
+    nothing = torch.zeros(1, 1, 3, requires_grad=True)
+    loss = losses.normal_error(nothing, torch.tensor([[[0.0, 0.0, 1.0]]]), torch.ones(1, 1, dtype=torch.bool))
+    loss.backward()
+    # Straight ahead the cosine and one coordinate rise by 1 / 0.05 each.
+    assert loss == 2 and assert_close(nothing.grad[0, 0, 2], torch.tensor(-40.0)) is None
+
+
+def test_an_opaque_ray_that_met_nothing_still_learns():
+    opacity = torch.ones(1, 1, requires_grad=True)
+    losses.empty_rays(opacity, torch.ones(1, 1, dtype=torch.bool)).backward()
+    assert 1e5 < opacity.grad.item() < 1e7  # one over the floor of 1e-6
+
+
 def slow_ssim(x, y, window, sigma):
     """SSIM of one window of one channel."""
     places = [i - window // 2 for i in range(window)]
@@ -433,3 +480,11 @@ def test_losses_are_finite_under_mixed_precision(name):
 def test_bad_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.rand(1, 3, 6, 6))
+
+
+@pytest.mark.parametrize("name", ["intensity_smooth_l1", "normal_error", "surface_sdf", "empty_rays"])
+def test_gradients_are_those_of_differences(name):
+    shapes, shape, loss = CASES[name]
+    inputs, valid = [torch.rand(s, dtype=torch.float64) for s in shapes], torch.rand(shape) < 0.8
+    first = inputs[0].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, *inputs[1:], valid), first)

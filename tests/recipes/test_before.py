@@ -11,6 +11,7 @@ import yaml
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.augment import AUGMENTED, AugmentConfig, GroundedAugmentConfig
 from renderpretrain.recipes.settings import check_names, dotted_settings, renamed, sources_of
+from renderpretrain.recipes.terms.choice import TERMS
 
 FILES = sorted((Path(__file__).parent / "before").glob("*.yaml"))
 NEW = {
@@ -19,6 +20,7 @@ NEW = {
     *("sampler.width", "sampler.share", "sampler.step", "optimization.parallel"),
     "optimization.cuda_graph",
     *(f"augment.{name}" for name in AUGMENTED),
+    *TERMS.split(),
 }
 """Settings that there were not."""
 

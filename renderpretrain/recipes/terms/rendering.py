@@ -1,0 +1,68 @@
+"""What terms on rendered rays read of a step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from renderpretrain import ops
+from renderpretrain.fields.samples import query_points
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.recipes.terms.step import Step
+from renderpretrain.renderers import Rendered, VolumeRenderer
+from renderpretrain.samplers import RayTargets
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The rays of a step that renders: what :class:`Step` may lack is there.
+
+    Attributes:
+        volume: What is rendered.
+        renderer: What renders it.
+        targets: The rays and what was measured along them.
+        rendered: What they show.
+    """
+
+    volume: Float[Tensor, "B C Z Y X"]
+    renderer: VolumeRenderer[Any]
+    targets: RayTargets
+    rendered: Rendered
+
+    @property
+    def grid(self) -> VoxelGrid:
+        """Where the volume of the step is."""
+        return self.renderer.field.grid
+
+    def features(self) -> Float[Tensor, "B R C"]:
+        """The volume's features along every ray, each as far as the ray sees it. Differentiable.
+
+        Raises:
+            ValueError: If the renderer has no samples along rays.
+        """
+        along = self.rendered.along
+        if along is None:
+            raise ValueError("terms: expected a renderer with samples along its rays, got one without")
+        with torch.autocast(self.volume.device.type, enabled=False):
+            places, _ = query_points(self.targets.rays, along.samples)
+            read = self.grid.read(self.volume.float(), places)
+            return ops.accumulate(along.weights, read.unflatten(1, along.samples.valid.shape[1:]))
+
+
+def rendering_of(step: Step, term: object) -> Rendering:
+    """What a step rendered.
+
+    Args:
+        step: The step.
+        term: What asks, for the error message.
+
+    Raises:
+        ValueError: If it rendered nothing.
+    """
+    if step.volume is None or step.renderer is None or step.targets is None or step.rendered is None:
+        raise ValueError(
+            f"terms: {type(term).__name__} compares what rays show; expected a recipe that renders a volume"
+        )
+    return Rendering(step.volume, step.renderer, step.targets, step.rendered)

@@ -1,0 +1,156 @@
+"""What more is rendered: each term against a slow statement, in recipes, and where nothing is known."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from variants import batch_of, build, scenes_for
+
+from renderpretrain import ops
+from renderpretrain.recipes.terms import IntensityTerm, MissesTerm, Step, SurfaceTerm, further_terms
+from renderpretrain.recipes.terms.misses import DIRECTIONS
+from renderpretrain.recipes.terms.rendering import rendering_of
+from renderpretrain.samplers import OpenSky
+
+TERMS = {"intensity": 1.0, "surface": 1.0, "misses": 1.0}
+
+
+class Keeps(nn.Module):
+    """A term that is nothing but remembers the step."""
+
+    step: Step
+
+    def forward(self, step):
+        self.step = step
+        return {}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A recipe with all terms, and a step of it."""
+    torch.manual_seed(0)
+    recipe, batch = build("unipad-lidar", terms=TERMS), batch_of(scenes_for("unipad-lidar"))
+    recipe.eval().terms.append(Keeps())
+    return recipe, batch, recipe(batch)
+
+
+def step_of(made):
+    return made[0].terms[-1].step
+
+
+def test_settings_turn_terms_on(made):
+    alone = build("unipad-lidar").eval()(made[1])
+    assert made[2].keys() - alone.keys() == TERMS.keys()
+    assert all(torch.equal(made[2][name], value) for name, value in alone.items())
+    assert all(made[2][name] > 0 for name in TERMS)
+    with pytest.raises(ValueError, match=r"^field: expected signed distances for terms\.surface, got"):
+        build(
+            "unipad-lidar",
+            field={"kind": "density"},
+            sampler={"kind": "even"},
+            losses={"sdf": 0, "free_space": 0},
+            terms={"surface": 1.0},
+        )
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_train_the_encoder(made, name):
+    recipe = made[0]
+    recipe.zero_grad()
+    made[2][name].backward(retain_graph=True)
+    assert recipe.lidar.encoder.conv_out[0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in recipe.parameters())
+
+
+@pytest.mark.parametrize("variant", ["unipad-camera", "unipad-fusion", "unipad-lidar density"])
+def test_other_recipes_and_fields_take_them(variant):
+    name, *density = variant.split()
+    more = {"terms": TERMS}
+    if density:
+        more = {
+            "terms": TERMS | {"surface": 0.0},
+            "field": {"kind": "density"},
+            "sampler": {"kind": "even"},
+            "losses": {"sdf": 0.0, "free_space": 0.0},
+        }
+    terms = build(name, **more)(batch_of(scenes_for(name)))
+    on = {term for term, weight in more["terms"].items() if weight}
+    assert terms.keys() >= on and all(torch.isfinite(value) for value in terms.values())
+
+
+def test_features_of_rays_against_a_loop(made):
+    seen = rendering_of(step_of(made), None)
+    features, along = seen.features(), seen.rendered.along
+    for b, r in ((0, 3), (1, 40)):
+        total = 0.0
+        for weight, t in zip(along.weights[b, r], along.samples.t_mids[b, r], strict=True):
+            place = seen.targets.rays.origins[b, r] + t * seen.targets.rays.directions[b, r]
+            total = total + weight * seen.grid.read(seen.volume[b : b + 1], place[None, None])[0, 0]
+        assert_close(features[b, r], total, rtol=1e-4, atol=1e-5)  # sums in another order
+
+
+def test_surface_against_a_loop(made):
+    recipe, batch, terms = made
+    targets, volume = step_of(made).targets, step_of(made).volume
+    means = []
+    for b in range(2):
+        ends = batch.points.xyz[b, targets.returns[b][targets.hit[b]]]
+        means.append(recipe.surface_field().sdf(volume[b : b + 1], ends[None]).abs().mean())
+    # 1e-3: a return's place is found again along its ray, in float32 at 30 m.
+    assert_close(terms["surface"], sum(means) / 2, rtol=1e-3, atol=0)
+
+
+def test_misses_are_the_light_that_is_stopped(made):
+    recipe, batch, terms = made
+    rays, valid = OpenSky()(batch.points, ops.fold_in(batch.seeds, DIRECTIONS))
+    assert valid.all()
+    seeds = ops.fold_in(batch.seeds, "missed samples")
+    opacity = recipe.renderer(step_of(made).volume, rays, seeds).opacity
+    assert_close(terms["misses"], -(1 - opacity).log().mean(), rtol=1e-3, atol=1e-5)  # the loss's floor
+
+
+@pytest.mark.parametrize("lacks", ["returns", "intensity", "points"])
+def test_where_nothing_is_known_terms_are_0_with_gradient_0(made, lacks):
+    recipe, batch, _ = made
+    points = batch.points
+    if lacks == "points":
+        points = points.only(torch.zeros_like(points.valid))
+    if lacks == "intensity":
+        points = replace(points, intensity=torch.full_like(points.intensity, 0.25))
+    seen = step_of(made)
+    targets = seen.targets
+    if lacks != "intensity":
+        targets = replace(targets, returns=None, hit=torch.zeros_like(targets.hit))
+    volume = seen.volume.detach().requires_grad_()
+    rendered = recipe.renderer(volume, targets.rays)
+    step = replace(
+        seen, batch=replace(batch, points=points), volume=volume, targets=targets, rendered=rendered
+    )
+    terms = further_terms(recipe.terms[:3], step, {})
+    none = {"returns": {"intensity", "surface"}, "intensity": {"intensity"}, "points": set(TERMS)}[lacks]
+    (gradient,) = torch.autograd.grad(sum(terms[name] for name in none), volume, allow_unused=True)
+    assert all(terms[name] == 0 for name in none) and not gradient.any()
+
+
+def test_a_step_that_renders_nothing_is_refused(made):
+    step = replace(step_of(made), rendered=None)
+    for term in (IntensityTerm(16), SurfaceTerm(), MissesTerm()):
+        with pytest.raises(ValueError, match=f"^terms: {type(term).__name__} compares what rays show; exp"):
+            term(step)
+
+
+def test_intensity_is_learned(made):
+    """With the features that rays see, and a small network that reads them."""
+    recipe, _, _ = made
+    seen, term = step_of(made), IntensityTerm(32)
+    volume = nn.Parameter(seen.volume.detach().clone())
+    optimizer, errors = torch.optim.Adam([volume, *term.parameters()], lr=1e-2), []
+    for _ in range(15):
+        rendered = recipe.renderer(volume, seen.targets.rays)
+        errors.append(term(replace(seen, volume=volume, rendered=rendered))["intensity"])
+        optimizer.zero_grad()
+        errors[-1].backward()
+        optimizer.step()
+    assert errors[-1] < 0.5 * errors[0]
