@@ -94,11 +94,6 @@ def _inside(away: Float[Tensor, "P 3"], row: Float[Tensor, " C"], margin: float)
     return (own.abs() <= row[3:6] / 2 + margin).all(1)
 
 
-def as_boxes(rows: Float[Tensor, "K C"]) -> Boxes:
-    """Rows of centre, size, heading and label as boxes that stand still."""
-    return Boxes(rows[:, :3], rows[:, 3:6], rows[:, 6], rows[:, 7].long(), torch.zeros_like(rows[:, :3]))
-
-
 def _real(boxes: Boxes) -> Bool[Tensor, " K"]:
     """Which boxes are no padding."""
     return torch.ones_like(boxes.labels, dtype=torch.bool) if boxes.valid is None else boxes.valid

@@ -5,7 +5,9 @@ centre seen from above is nearer than a threshold. Average precision is the mean
 how much of the precision exceeds 0.1, divided by 0.9: perfect detections have 1. Errors of hits are
 cumulative means along the recall, and the mean of those.
 
-One thing is decided differently: a class that no test scene has does not count, where nuScenes gives it 0.
+A scene is matched alone (:func:`matched`), and scores are made of the rows of any scenes together, so that
+scenes can be drawn again and again. One thing is decided differently: a class that no scene has does not
+count, where nuScenes gives it 0.
 """
 
 import math
@@ -13,10 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Float
 from torch import Tensor
-
-from renderpretrain.data import Boxes
 
 DISTANCES = (0.5, 1.0, 2.0, 4.0)
 """Thresholds of the centre distance, metres; average precision is a mean over them."""
@@ -42,20 +43,11 @@ ROUND = ("cone", "bollard", "pylon")
 ERRORS = ("ate", "ase", "aoe")
 """Of translation in metres, of size (1 - IoU of aligned boxes), of orientation in radians."""
 
+TRUTH = -1.0
+"""What stands in place of a score in the row of a box that is there."""
 
-@dataclass(frozen=True)
-class SceneResult:
-    """What a scene has, and what was found in it.
-
-    Attributes:
-        truth: The boxes that count; none is padding.
-        found: Detections, likewise.
-        scores: How sure each detection is.
-    """
-
-    truth: Boxes
-    found: Boxes
-    scores: Float[Tensor, " K"]
+COLUMNS = 2 + len(DISTANCES) + len(ERRORS)
+"""Of a row: label, score, whether it is a hit at each threshold, and the errors of a hit within 2 m."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +57,10 @@ class PrecisionRecall:
     Attributes:
         precision: At the recalls of :data:`RECALLS`; 0 beyond the last that was reached.
         confidence: Score of the detection there, likewise.
-        errors: Cumulative means over the hits there, by name; 1 throughout where there is no hit.
     """
 
     precision: Float[np.ndarray, "101"]
     confidence: Float[np.ndarray, "101"]
-    errors: dict[str, Float[np.ndarray, "101"]]
 
     @property
     def average_precision(self) -> float:
@@ -78,69 +68,91 @@ class PrecisionRecall:
         above = np.maximum(self.precision[FIRST:] - LEAST_PRECISION, 0.0)
         return float(above.mean()) / (1 - LEAST_PRECISION)
 
-    def error(self, name: str) -> float:
-        """Mean from a recall of 0.11 to the last that was reached; 1 where that is less."""
-        reached = np.flatnonzero(self.confidence)
-        last = int(reached[-1]) if len(reached) else 0
-        return float(self.errors[name][FIRST : last + 1].mean()) if last >= FIRST else 1.0
 
-
-@dataclass(frozen=True)
-class _Class:
-    """Boxes of one class: of every scene the true ones, and all detections, the surest first."""
-
-    truth: list[Float[np.ndarray, "_ 7"]]
-    found: Float[np.ndarray, "D 7"]
-    scores: Float[np.ndarray, " D"]
-    scene: list[int]
-    period: float
-
-    @property
-    def count(self) -> int:
-        """How many true boxes there are."""
-        return sum(map(len, self.truth))
-
-
-def precision_recall(
-    scenes: Sequence[SceneResult], label: int, distance: float, period: float = 2 * math.pi
-) -> PrecisionRecall:
-    """Match the detections of a class, the surest first, and read precision and errors off at fixed recalls.
+def matched(
+    truth: Float[Tensor, "K 8"], found: Float[Tensor, "D 9"], class_names: Sequence[str]
+) -> Float[Tensor, "M 9"]:
+    """All that scores need to know of a scene: a row for every box, and for every detection.
 
     Args:
-        scenes: All that is scored.
-        label: The class.
-        distance: A hit is nearer than this, metres.
-        period: Of the heading, radians: a full turn, or half of one for what looks alike from both sides.
+        truth: Boxes that count: centre, size, heading, label.
+        found: Detections: likewise, and how sure each is.
+        class_names: By label; a barrier looks alike from both sides, and a cone from all.
+
+    Returns:
+        Label, score (:data:`TRUTH` for a box that is there), hits at each of :data:`DISTANCES`, and errors of
+        hits within 2 m.
     """
-    return _curve(_of_class(scenes, label, period), distance)
+    there, said = truth.double().cpu().numpy(), found.double().cpu().numpy()
+    rows = np.zeros((len(there) + len(said), COLUMNS))
+    rows[: len(there), 0], rows[: len(there), 1] = there[:, 7], TRUTH
+    rows[len(there) :, 0], rows[len(there) :, 1] = said[:, 7], said[:, 8]
+    for label, name in enumerate(class_names):
+        mine, own = there[there[:, 7] == label], np.flatnonzero(said[:, 7] == label)
+        # Of equal scores the last comes first, as in the devkit.
+        order = own[np.argsort(said[own, 8], kind="stable")[::-1]]
+        for k, distance in enumerate(DISTANCES):
+            partners = _partners(mine, said[order], distance)
+            hits, taken = order[partners >= 0], mine[partners[partners >= 0]]
+            rows[len(there) + hits, 2 + k] = 1
+            if distance == ERROR_DISTANCE:
+                rows[len(there) + hits, -len(ERRORS) :] = _errors(taken, said[hits], _period(name))
+    return torch.from_numpy(rows)
 
 
-def detection_scores(scenes: Sequence[SceneResult], class_names: Sequence[str]) -> dict[str, float]:
+def precision_recall(rows: Float[Tensor, "M 9"], label: int, distance: float) -> PrecisionRecall:
+    """Precision and score of one class's detections at fixed recalls.
+
+    Args:
+        rows: Of :func:`matched`, of all that is scored.
+        label: The class.
+        distance: One of :data:`DISTANCES`.
+    """
+    return _curve(*_of_class(rows.numpy(), label), distance)
+
+
+def mean_errors(rows: Float[Tensor, "M 9"], label: int) -> dict[str, float]:
+    """Errors of one class's hits within 2 m: cumulative means, from a recall of 0.11 to the last reached.
+
+    1 where that is less.
+
+    Args:
+        rows: Of :func:`matched`, of all that is scored.
+        label: The class.
+    """
+    found, count = _of_class(rows.numpy(), label)
+    confidence = _curve(found, count, ERROR_DISTANCE).confidence
+    reached = np.flatnonzero(confidence)
+    last = int(reached[-1]) if len(reached) else 0
+    if last < FIRST:
+        return dict.fromkeys(ERRORS, 1.0)
+    hits = found[found[:, 2 + DISTANCES.index(ERROR_DISTANCE)] > 0]
+    means = np.cumsum(hits[:, -len(ERRORS) :], 0) / np.arange(1, len(hits) + 1)[:, None]
+    # Scores fall along the hits; np.interp wants them to rise.
+    curves = (np.interp(confidence[::-1], hits[::-1, 1], column[::-1])[::-1] for column in means.T)
+    return {name: float(curve[FIRST : last + 1].mean()) for name, curve in zip(ERRORS, curves, strict=True)}
+
+
+def detection_scores(rows: Float[Tensor, "M 9"], class_names: Sequence[str]) -> dict[str, float]:
     """Average precision and errors, over the classes and of each.
 
-    Classes that no scene has are left out.
+    Classes of which there is no box are left out.
 
     Args:
-        scenes: All that is scored.
+        rows: Of :func:`matched`, of all that is scored.
         class_names: By label.
 
     Returns:
-        ``map``, the mean over classes and thresholds; ``ap@0.5`` and so on, at a threshold; ``ate`` in
-        metres, ``ase`` and ``aoe`` in radians, over the classes; and ``ap/NAME``, ``ate/NAME`` and so on of
-        each class.
-
-    Raises:
-        ValueError: If no scene has a box of any class.
+        ``map``, the mean over classes and thresholds, 0 where there is no box at all; ``ap@0.5`` and so on,
+        at a threshold; ``ate`` in metres, ``ase`` and ``aoe`` in radians, over the classes; and ``ap/NAME``,
+        ``ate/NAME`` and so on of each class.
     """
-    per_class: dict[str, dict[str, float]] = {}
-    for label, name in enumerate(class_names):
-        boxes = _of_class(scenes, label, _period(name))
-        if boxes.count:
-            per_class[name] = _class_scores(boxes)
+    there = set(rows[rows[:, 1] == TRUTH, 0].tolist())
+    per_class = {
+        name: _class_scores(rows, label, name) for label, name in enumerate(class_names) if label in there
+    }
     if not per_class:
-        raise ValueError(
-            f"test: expected boxes of {', '.join(class_names) or 'some class'} in a scene, found none"
-        )
+        return {"map": 0.0}
     totals = {"map": _mean(found["ap"] for found in per_class.values())}
     for key in next(iter(per_class.values())):
         if key != "ap":
@@ -150,15 +162,12 @@ def detection_scores(scenes: Sequence[SceneResult], class_names: Sequence[str]) 
     return {key: value for key, value in (totals | each).items() if not math.isnan(value)}
 
 
-def _class_scores(boxes: _Class) -> dict[str, float]:
+def _class_scores(rows: Float[Tensor, "M 9"], label: int, name: str) -> dict[str, float]:
     """Average precision at every threshold and over them, and the errors; NaN for one that means nothing."""
-    curves = {distance: _curve(boxes, distance) for distance in DISTANCES}
-    found = {f"ap@{distance:g}": curve.average_precision for distance, curve in curves.items()}
+    found = {f"ap@{d:g}": precision_recall(rows, label, d).average_precision for d in DISTANCES}
     found["ap"] = _mean(found.values())
-    for name in ERRORS:
-        round_ = name == "aoe" and not boxes.period
-        found[name] = math.nan if round_ else curves[ERROR_DISTANCE].error(name)
-    return found
+    found |= mean_errors(rows, label)
+    return found if _period(name) else found | {"aoe": math.nan}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -175,83 +184,41 @@ def _period(name: str) -> float:
     return math.pi if any(word in lower for word in HALF_TURN) else 2 * math.pi
 
 
-def _of_class(scenes: Sequence[SceneResult], label: int, period: float) -> _Class:
-    """One class's boxes as numbers: centre, size, heading."""
-    truth = [_rows(scene.truth)[_is(scene.truth, label)] for scene in scenes]
-    mine = [_is(scene.found, label) for scene in scenes]
-    found = [_rows(scene.found)[rows] for scene, rows in zip(scenes, mine, strict=True)]
-    scores = [scene.scores.double().cpu().numpy()[rows] for scene, rows in zip(scenes, mine, strict=True)]
-    where = [i for i, rows in enumerate(found) for _ in range(len(rows))]
-    if not where:
-        return _Class(truth, np.zeros((0, 7)), np.zeros(0), [], period)
-    flat = np.concatenate(scores)
+def _of_class(rows: np.ndarray, label: int) -> tuple[np.ndarray, int]:
+    """The rows of a class's detections, the surest first, and how many boxes there are."""
+    mine = rows[rows[:, 0] == label]
+    found = mine[mine[:, 1] != TRUTH]
     # Of equal scores the last comes first, as in the devkit.
-    order = np.argsort(flat, kind="stable")[::-1]
-    return _Class(truth, np.concatenate(found)[order], flat[order], [where[i] for i in order], period)
+    return found[np.argsort(found[:, 1], kind="stable")[::-1]], len(mine) - len(found)
 
 
-def _is(boxes: Boxes, label: int) -> Bool[np.ndarray, " K"]:
-    """Which boxes are of a class."""
-    return (boxes.labels == label).cpu().numpy()
-
-
-def _rows(boxes: Boxes) -> Float[np.ndarray, "K 7"]:
-    """Centre, size and heading of boxes."""
-    parts = [part.double().cpu().numpy() for part in (boxes.centers, boxes.sizes, boxes.yaws[:, None])]
-    return np.concatenate(parts, 1)
-
-
-def _curve(boxes: _Class, distance: float) -> PrecisionRecall:
-    """Precision, score and errors at fixed recalls."""
-    partners = _partners(boxes, distance)
-    hit = np.array([partner is not None for partner in partners], bool)
-    if not hit.any():
-        nothing = np.zeros(len(RECALLS))
-        return PrecisionRecall(nothing, nothing, {name: np.ones(len(RECALLS)) for name in ERRORS})
-    hits = np.cumsum(hit)
-    recall, precision = hits / boxes.count, hits / np.arange(1, len(hits) + 1)
-    confidence = np.interp(RECALLS, recall, boxes.scores, right=0)
-    truth = np.stack([partner for partner in partners if partner is not None])
-    errors, own = _errors(truth, boxes.found[hit], boxes.period), boxes.scores[hit]
-    counts = np.arange(1, len(own) + 1)
+def _curve(found: np.ndarray, count: int, distance: float) -> PrecisionRecall:
+    """Precision and score at fixed recalls."""
+    hits = np.cumsum(found[:, 2 + DISTANCES.index(distance)])
+    if not len(hits) or not hits[-1]:
+        return PrecisionRecall(np.zeros(len(RECALLS)), np.zeros(len(RECALLS)))
+    recall, precision = hits / count, hits / np.arange(1, len(hits) + 1)
     return PrecisionRecall(
-        np.interp(RECALLS, recall, precision, right=0),
-        confidence,
-        {
-            # Scores fall along the hits; np.interp wants them to rise.
-            name: np.interp(confidence[::-1], own[::-1], (np.cumsum(error) / counts)[::-1])[::-1]
-            for name, error in errors.items()
-        },
+        np.interp(RECALLS, recall, precision, right=0), np.interp(RECALLS, recall, found[:, 1], right=0)
     )
 
 
-def _partners(boxes: _Class, distance: float) -> list[np.ndarray | None]:
-    """The true box that each detection takes, the surest first; ``None`` where none is near."""
-    free = [np.ones(len(rows), bool) for rows in boxes.truth]
-    partners: list[np.ndarray | None] = []
-    for found, scene in zip(boxes.found, boxes.scene, strict=True):
-        truth = boxes.truth[scene]
-        away = np.hypot(*(truth[:, :2] - found[:2]).T)
-        away = np.where(free[scene], away, np.inf)
-        nearest = int(away.argmin()) if len(away) else -1
-        if nearest < 0 or not away[nearest] < distance:
-            partners.append(None)
-            continue
-        free[scene][nearest] = False
-        partners.append(truth[nearest])
+def _partners(truth: np.ndarray, found: np.ndarray, distance: float) -> np.ndarray:
+    """Which box each detection takes, the surest first; -1 where none is near."""
+    partners = np.full(len(found), -1)
+    away = np.hypot(found[:, None, 0] - truth[None, :, 0], found[:, None, 1] - truth[None, :, 1])
+    for k in range(len(found) if len(truth) else 0):
+        nearest = int(away[k].argmin())
+        if away[k, nearest] < distance:
+            partners[k] = nearest
+            away[:, nearest] = np.inf
     return partners
 
 
-def _errors(
-    truth: Float[np.ndarray, "H 7"], found: Float[np.ndarray, "H 7"], period: float
-) -> dict[str, Float[np.ndarray, " H"]]:
+def _errors(truth: np.ndarray, found: np.ndarray, period: float) -> np.ndarray:
     """Of every hit: metres from above, 1 - IoU of the boxes laid onto each other, radians."""
     both = np.minimum(truth[:, 3:6], found[:, 3:6]).prod(1)
     union = truth[:, 3:6].prod(1) + found[:, 3:6].prod(1) - both
     turn = period or 2 * math.pi
     angle = np.abs((truth[:, 6] - found[:, 6] + turn / 2) % turn - turn / 2)
-    return {
-        "ate": np.hypot(*(truth[:, :2] - found[:, :2]).T),
-        "ase": 1 - both / union,
-        "aoe": angle,
-    }
+    return np.stack([np.hypot(*(truth[:, :2] - found[:, :2]).T), 1 - both / union, angle], 1)

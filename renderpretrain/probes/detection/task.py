@@ -1,0 +1,86 @@
+"""The task whose answer is boxes: where the objects of a scene are, how large and how turned."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from renderpretrain.data import Scene
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.probes.detection.bev import bev_features
+from renderpretrain.probes.detection.boxes import box_labels, counted_boxes
+from renderpretrain.probes.detection.head import CenterHead, said_boxes
+from renderpretrain.probes.detection.metrics import detection_scores, matched
+from renderpretrain.probes.detection.targets import CODES, detection_loss
+from renderpretrain.probes.task import ProbeSamples, Task, one_batch
+
+
+def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
+    """Boxes of a scene, found from above by a small head with a heat map for every class (CenterPoint).
+
+    The classes are those that any box of the scenes has. ``map`` is nuScenes' mean average precision, over
+    the classes and centre distances of 0.5, 1, 2 and 4 m; ``ate``, ``ase`` and ``aoe`` its errors of hits
+    within 2 m. Boxes that lie beside the map, and such as no point lies in, count neither as found nor as
+    missed; classes that no scored scene has are left out of means.
+
+    Args:
+        parts: The scenes by what they are for: ``train``, ``test``. One without boxes has no objects.
+        grid: The map, see :func:`~renderpretrain.probes.detection.bev.bev_grid`.
+
+    Raises:
+        ValueError: If the scenes of a part have no box that counts, or one has a class without a name.
+    """
+    everything = [scene for scenes in parts.values() for scene in scenes]
+    labels, class_names = box_labels(everything), everything[0].class_names
+    if labels and labels[-1] >= len(class_names):
+        raise ValueError(
+            f"scene {everything[0].name!r}: expected labels of boxes below {len(class_names)}, the number of "
+            f"class names, got {labels[-1]}"
+        )
+    for part, scenes in parts.items():
+        _check_boxes(part, scenes, labels, grid)
+    names = [class_names[label] for label in labels]
+
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        rows = counted_boxes(scene, labels, grid).rows
+        return ProbeSamples(bev_features(recipe, one_batch(scene), grid), rows)
+
+    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+        return detection_loss(outputs, rows, grid)
+
+    def sums(outputs: Tensor, rows: Tensor) -> Tensor:
+        return matched(rows, said_boxes(outputs, grid), names)
+
+    return Task(
+        "detection",
+        "map",
+        False,
+        len(labels) + CODES,
+        read,
+        loss,
+        sums,
+        lambda rows: detection_scores(rows, names),
+        join=lambda sums: torch.cat(list(sums)),
+        by_place=False,
+        make_head=lambda features, seed: CenterHead(features.shape[1], len(labels), seed),
+    )
+
+
+def left_out(scenes: Sequence[Scene], grid: VoxelGrid) -> str:
+    """How many boxes of the scenes count, and how many do not and why: a line."""
+    counted = [counted_boxes(scene, box_labels(scenes), grid) for scene in scenes]
+    kept = sum(len(boxes.rows) for boxes in counted)
+    outside, empty = sum(boxes.outside for boxes in counted), sum(boxes.empty for boxes in counted)
+    ignored = f"{outside} beside the map and {empty} without a point of the key sweep do not count"
+    return f"{kept} boxes in {len(scenes)} scenes; {ignored}"
+
+
+def _check_boxes(name: str, scenes: Sequence[Scene], labels: Sequence[int], grid: VoxelGrid) -> None:
+    """There must be something to learn from, and something to find."""
+    if all(scene.boxes is None for scene in scenes):
+        raise ValueError(
+            f"{name}: detection needs boxes, which none of the {len(scenes)} scenes from {scenes[0].name!r} "
+            "on has"
+        )
+    if not any(len(counted_boxes(scene, labels, grid).rows) for scene in scenes):
+        raise ValueError(f"{name}: expected boxes that count, got {left_out(scenes, grid)}")
