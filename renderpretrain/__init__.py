@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         runs,
         samplers,
         storage,
+        teachers,
         training,
         transfer,
         verbs,
@@ -60,6 +61,7 @@ __all__ = [
     "runs",
     "samplers",
     "storage",
+    "teachers",
     "training",
     "transfer",
     "verbs",
@@ -77,6 +79,7 @@ IN_A_LOOP = (
     "ops",
     "renderers",
     "samplers",
+    "teachers",
     "viz",
 )
 """What ``RENDERPRETRAIN_CHECK=1`` looks at: the parts that people put together themselves."""

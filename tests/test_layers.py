@@ -11,7 +11,7 @@ LAYERS = [
     {"checks", "storage", "terminal"},
     {"ops"},
     {"geometry"},
-    {"masking", "encoders", "lifters", "samplers", "fields", "losses"},
+    {"masking", "encoders", "lifters", "samplers", "fields", "losses", "teachers"},
     {"renderers"},
     {"data", "viz"},
     {"recipes"},
