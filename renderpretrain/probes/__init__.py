@@ -2,6 +2,7 @@
 
 from renderpretrain.probes.classes import occupancy, semseg
 from renderpretrain.probes.depth import depth
+from renderpretrain.probes.fair import FairPlan, FairScenes, fine_tune_fairly
 from renderpretrain.probes.head import Budget
 from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
@@ -11,6 +12,8 @@ __all__ = [
     "Budget",
     "Comparison",
     "Example",
+    "FairPlan",
+    "FairScenes",
     "Plan",
     "ProbeSamples",
     "ProbeScenes",
@@ -19,6 +22,7 @@ __all__ = [
     "Trial",
     "compare",
     "depth",
+    "fine_tune_fairly",
     "occupancy",
     "run_probe",
     "semseg",

@@ -1,0 +1,78 @@
+"""Fine-tuning compared fairly: does an encoder that was pre-trained end better than one that was not?
+
+Both arms have the same labels, head, order, changes of scenes, evaluations and steps. Fresh encoders are
+trained until their validation score no longer rises; pre-trained ones then get exactly as many steps. Each
+arm has its own rates, the best of the same grid on validation scenes, tried with seeds of their own. Test
+scenes are scored once for each seed and arm, when everything is chosen.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+from torch import Tensor, nn
+
+from renderpretrain.probes.fair.plan import FairArm, FairPlan, FairScenes, FairTrial, Job, Outcome
+from renderpretrain.probes.fair.trial import Bench
+
+Say = Callable[[FairTrial, bool], None]
+
+
+def fine_tune_fairly(
+    plan: FairPlan,
+    scenes: FairScenes,
+    build: Callable[[int], nn.Module],
+    weights: dict[str, Tensor],
+    say: Say = lambda trial, known: None,
+    folder: Path | None = None,
+) -> list[Outcome]:
+    """Fine-tune pre-trained and fresh encoders; one outcome for each number of labelled scenes.
+
+    Args:
+        plan: What is compared.
+        scenes: None of the test scenes, and better none at all, is one that the weights were pre-trained on.
+        build: A recipe with fresh weights of a seed, on the device to compute on.
+        weights: The pre-trained recipe's state.
+        say: Told of every training, and whether it was known already.
+        folder: Keeps every finished training; those that it has are not done again. Trainings of other plans,
+            scenes or weights in it do no harm, and fresh encoders' are shared by all weights of one recipe.
+
+    Raises:
+        ValueError: If the weights do not fit, the recipe or the scenes lack what the task asks for, there are
+            fewer scenes than labels are asked of, or a kept training is damaged.
+    """
+    if max(plan.labeled) > len(scenes.train):
+        raise ValueError(
+            f"labeled: expected at most the {len(scenes.train)} training scenes, got {max(plan.labeled)}"
+        )
+    bench = Bench(plan, scenes, build, weights, folder)
+    return [_outcome(bench, labeled, say) for labeled in plan.labeled]
+
+
+def _outcome(bench: Bench, labeled: int, say: Say) -> Outcome:
+    """Search for each arm's rates, scratch first, which says how many steps there are; then all seeds."""
+    trials: list[FairTrial] = []
+
+    def done(job: Job) -> FairTrial:
+        trial, known = bench.trial(job)
+        say(trial, known)
+        trials.append(trial)
+        return trial
+
+    def search(arm: FairArm, steps: dict[int, int | None]) -> list[FairTrial]:
+        """The trials of the best setting."""
+        tried = [
+            [done(Job(arm, "search", labeled, seed, setting, steps[seed])) for seed in steps]
+            for setting in bench.plan.settings
+        ]
+        return max(tried, key=lambda trials: fmean(trial.course.best for trial in trials))
+
+    found = search("scratch", dict.fromkeys(bench.plan.search_seeds))
+    scratch = found[0].job.setting
+    pretrained = search("pretrained", {t.job.seed: t.course.constant_steps for t in found})[0].job.setting
+    before, after = [], []
+    for seed in bench.plan.seeds:
+        before.append(done(Job("scratch", "final", labeled, seed, scratch)))
+        steps = before[-1].course.constant_steps
+        after.append(done(Job("pretrained", "final", labeled, seed, pretrained, steps)))
+    return Outcome(labeled, scratch, pretrained, bench.compare(before, after), tuple(trials))

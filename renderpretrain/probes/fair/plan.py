@@ -1,0 +1,196 @@
+"""What is compared in fair fine-tuning: sizes, scenes, trainings and outcomes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from renderpretrain.data import Scene
+from renderpretrain.data.augment import Augmentation, ColorChange, WorldChange
+from renderpretrain.probes.fair.bootstrap import DRAWS, PairedGain
+from renderpretrain.probes.fair.training import Course, Schedule, Setting
+from renderpretrain.probes.task import Task
+from renderpretrain.recipes.recipe import HasGrid
+
+FairArm = Literal["scratch", "pretrained"]
+Role = Literal["search", "final"]
+
+FRONT_TURN = 45.0
+"""Degrees that a world is turned to either side where the grid lies to one side of the sensor."""
+
+
+@dataclass(frozen=True)
+class FairPlan:
+    """What is compared, and how much of it.
+
+    Attributes:
+        task: The question.
+        trains: ``full``: encoders and head; ``decoder``: the head alone, on encoders that stay as they are.
+        labeled: Numbers of scenes with labels.
+        seeds: Of the repetitions. Each has its own labelled scenes, head, order and fresh weights.
+        search_seeds: Those that rates are chosen with; none of ``seeds``.
+        lrs: Rates of the grid.
+        encoder_rates: Factors of the rate for the encoders, tried with each of them.
+        schedule: How long trainings last.
+        weight_decay: Of AdamW.
+        places, test_places: At most so many of a scene that is trained on or judges; and of a test scene.
+        statistics_scenes: Training scenes, labelled or not, that batch norms' statistics come from.
+        augment: How training scenes change; ``None`` turns, mirrors and scales as the recipe's grid allows.
+        draws: Of seeds and of test scenes, which say how sure a gain is.
+    """
+
+    task: Task
+    trains: Literal["full", "decoder"] = "full"
+    labeled: tuple[int, ...] = (1, 5)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    search_seeds: tuple[int, ...] = (100, 101)
+    lrs: tuple[float, ...] = (5e-4, 2e-3, 8e-3)
+    encoder_rates: tuple[float, ...] = (1.0, 0.1)
+    schedule: Schedule = field(default_factory=Schedule)
+    weight_decay: float = 0.01
+    places: int = 4096
+    test_places: int = 16384
+    statistics_scenes: int = 4
+    augment: Augmentation | None = None
+    draws: int = DRAWS
+
+    def __post_init__(self) -> None:
+        for name in ("labeled", "seeds", "search_seeds", "lrs", "encoder_rates"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected one or more, each once, got {values}")
+        for name in ("labeled", "lrs", "encoder_rates"):
+            if min(getattr(self, name)) <= 0:
+                raise ValueError(f"{name}: expected numbers above 0, got {getattr(self, name)}")
+        both = sorted(set(self.seeds) & set(self.search_seeds))
+        if both:
+            raise ValueError(f"search_seeds: expected none of seeds, got {both} in both")
+        for name in ("places", "test_places", "statistics_scenes", "draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The grid, the same for both arms; frozen encoders have no rate."""
+        rates = self.encoder_rates if self.trains == "full" else (0.0,)
+        return [Setting(lr, rate) for lr in self.lrs for rate in rates]
+
+
+@dataclass(frozen=True)
+class FairScenes:
+    """Three sets of scenes in memory, on the CPU; no scene is in two of them.
+
+    Attributes:
+        train: Some of which have labels that are looked at.
+        validation: What rates, steps and weights are chosen by.
+        test: What is scored, once.
+        streets: For every test scene a number, the same for those that belong together, such as frames of one
+            street, and are drawn together where it is asked how sure a score is; ``None``: each by itself.
+    """
+
+    train: Sequence[Scene]
+    validation: Sequence[Scene]
+    test: Sequence[Scene]
+    streets: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for part in ("train", "validation", "test"):
+            scenes = getattr(self, part)
+            if not len(scenes):
+                raise ValueError(f"{part}: expected at least one scene, got none")
+            for scene in scenes:
+                if seen.setdefault(scene.name, part) != part:
+                    raise ValueError(f"{part}: scene {scene.name!r} is among {seen[scene.name]}, too")
+        if self.streets is not None and len(self.streets) != len(self.test):
+            raise ValueError(f"streets: expected one for each of {len(self.test)} test scenes")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is to be done.
+
+    Attributes:
+        arm: Whether the encoders begin with pre-trained weights.
+        role: Whether it helps to choose rates, or is scored on test scenes.
+        labeled: Scenes with labels.
+        seed: Number of the repetition.
+        setting: Rates.
+        steps: At the constant rate; ``None`` until the validation score no longer rises.
+    """
+
+    arm: FairArm
+    role: Role
+    labeled: int
+    seed: int
+    setting: Setting
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class FairTrial:
+    """One training that was done.
+
+    Attributes:
+        job: What was to be done.
+        course: Its steps and its curve on validation scenes.
+        scores: On all test scenes; of a final training.
+        sums: By test scene, what scores are made from.
+    """
+
+    job: Job
+    course: Course
+    scores: dict[str, float]
+    sums: tuple[Tensor, ...] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What pre-training changed with so many labelled scenes.
+
+    Attributes:
+        labeled: Scenes with labels.
+        scratch, pretrained: The rates that were chosen for each arm.
+        gain: Over the seeds and test scenes.
+        trials: All trainings in their order: scratch's search, the other's, then seed by seed.
+    """
+
+    labeled: int
+    scratch: Setting
+    pretrained: Setting
+    gain: PairedGain
+    trials: tuple[FairTrial, ...]
+
+    def finals(self, arm: FairArm) -> list[FairTrial]:
+        """The trainings of an arm that were scored on test scenes, by seed."""
+        return [trial for trial in self.trials if (trial.job.role, trial.job.arm) == ("final", arm)]
+
+
+def augmentation_for(recipe: nn.Module, task: Task) -> Augmentation:
+    """How training scenes change where nobody says it: as a recipe's grid allows, and its task's labels.
+
+    A world is mirrored along an axis that the grid spans alike to both sides, and turned all around where
+    both are; where the grid lies in front of the sensor, by at most 45 degrees. Where labels lie on a grid,
+    only colours change.
+    """
+    colors = ColorChange(brightness=0.1, contrast=0.1, saturation=0.1)
+    if not task.moves_with_world:
+        return Augmentation(colors=colors)
+    around = [True, True]
+    if isinstance(recipe, HasGrid):
+        grid = recipe.grid
+        around = [
+            abs(low + high) <= size
+            for low, high, size in zip(grid.lower[:2], grid.upper[:2], grid.voxel_size[:2], strict=True)
+        ]
+    mirror_x, mirror_y = (0.5 if both else 0.0 for both in around)
+    turn = 180.0 if all(around) else FRONT_TURN
+    world = WorldChange(turn=turn, scale=(0.95, 1.05), mirror_x=mirror_x, mirror_y=mirror_y)
+    return Augmentation(world, colors=colors)
+
+
+def labeled_scenes(count: int, labeled: int, seed: int) -> list[int]:
+    """Which of ``count`` scenes have labels; more of them hold fewer."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:labeled].tolist()
