@@ -234,7 +234,7 @@ def row(
         **{key: record[key] for key in kept},
         **line,
         "scenes": len(record["scenes"]),
-        "test_scenes": len(record["test_scenes"]),
+        "test_scenes": len(record["scored_scenes"]),
         "commands": [command(parts) for parts in commands],
     }
 

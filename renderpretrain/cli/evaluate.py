@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ def evaluate(
     data: Annotated[str | None, Flag(help="As for pretrain; the run's own kind by default.")] = None,
     scenes: Annotated[int | None, Flag(help="Scenes with labels to probe on.", min=1)] = None,
     test_scenes: Annotated[int | None, Flag(help="Scenes to score.", min=1)] = None,
+    split: Annotated[
+        str | None, Flag(help="What a probe scores: validation, by default, or test, to be opened once.")
+    ] = None,
     steps: Annotated[int | None, Flag(help="60 of fine-tuning; up to 200 of a linear fit.", min=1)] = None,
     stride: Annotated[
         int | None, Flag(help="Pixels between the rendered ones of views; up to 4.", min=1)
@@ -32,26 +35,36 @@ def evaluate(
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Score held-out views of a run (eval.json), or probe its encoders (probe.json)."""
-    probed = {"task": task, "labels": labels, "seeds": seeds, "scenes": scenes, "steps": steps}
+    probed = {
+        "task": task,
+        "labels": labels,
+        "seeds": seeds,
+        "scenes": scenes,
+        "split": split,
+        "steps": steps,
+    }
     _refuse({"stride": stride} if probe else probed, "without --probe" if probe else "with --probe")
     if probe is None:
         _score_views(run, data, test_scenes, stride, device)
-        return
+    else:
+        _probe(run, probe, {**probed, "data": data, "test_scenes": test_scenes, "device": device})
+
+
+def _probe(run: Path, mode: str, asked: Mapping[str, Any]) -> None:
+    """Probe a run as the flags say; what they do not say is filled in."""
+    from renderpretrain.cli.probe_scenes import SPLITS
     from renderpretrain.cli.probing import MODES, ProbeRequest, probe_run
     from renderpretrain.runs.settings import choose
 
-    request = ProbeRequest(
-        mode=choose("probe", probe, MODES),
-        task=task or "semseg",
-        fractions=_fractions(LABELS if labels is None else labels),
-        seeds=seeds or 3,
-        data=data,
-        scenes=scenes,
-        test_scenes=test_scenes,
-        steps=steps,
-        device=device,
-    )
-    probe_run(run, request)
+    kept = {name: value for name, value in asked.items() if name != "labels"}
+    filled = {
+        "mode": choose("probe", mode, MODES),
+        "task": asked["task"] or "semseg",
+        "seeds": asked["seeds"] or 3,
+        "split": choose("split", asked["split"] or "validation", SPLITS),
+        "fractions": _fractions(LABELS if asked["labels"] is None else asked["labels"]),
+    }
+    probe_run(run, ProbeRequest(**{**kept, **filled}))
 
 
 def _refuse(flags: Mapping[str, object], where: str) -> None:

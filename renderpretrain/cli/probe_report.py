@@ -68,7 +68,7 @@ ARMS = {"truth": "truth", "scratch": "scratch", "pretrained": "pre-trained"}
 
 @dataclass(frozen=True)
 class Gallery:
-    """The first test scene's points in their classes, and in those that the first seed's heads give them.
+    """The first scored scene's points in their classes, and in those that the first seed's heads give them.
 
     Attributes:
         class_names: By class index.

@@ -1,6 +1,5 @@
 """Probing a run: from flags to scenes and a plan, from trials to a table, a file and a plot."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,34 +7,15 @@ from typing import Any, Literal
 
 import typer
 
+from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
-from renderpretrain.data import Recording
+from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe
 from renderpretrain.data.words import data_words
-from renderpretrain.probes import (
-    Budget,
-    Example,
-    Plan,
-    ProbeScenes,
-    Task,
-    Trial,
-    compare,
-    depth,
-    occupancy,
-    run_probe,
-    semseg,
-)
-from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.probes import Budget, Example, Plan, ProbeScenes, Task, Trial, compare, run_probe
 from renderpretrain.runs import RunDescription, read_run
-from renderpretrain.runs.settings import choose
-from renderpretrain.storage.files import check_target, write_text
+from renderpretrain.storage.files import check_target
 from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves
-
-PROBE_SEED = 1
-"""Of the synthetic scenes a probe sees; runs see those of seed 0."""
-
-SCENES, TEST_SCENES = 100, 24
-"""Synthetic scenes unless told otherwise: one percent of the labels is one scene."""
 
 FINE_TUNING_STEPS = 60
 """Unless told otherwise."""
@@ -61,6 +41,7 @@ class ProbeRequest:
         data: As for ``pretrain``, or the run's own.
         scenes: To probe on.
         test_scenes: To score.
+        split: Which scenes are scored: those that settings are chosen on, or those of the end.
         steps: Of every probe.
         device: Where to compute.
     """
@@ -72,6 +53,7 @@ class ProbeRequest:
     data: str | None
     scenes: int | None
     test_scenes: int | None
+    split: Split
     steps: int | None
     device: str
 
@@ -84,7 +66,8 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(request.device)
     data = job.as_seen(request.data or job.data)
-    task, scenes = _task_and_scenes(job, data, request)
+    asked = SceneRequest(request.task, data, request.scenes, request.test_scenes, request.split)
+    task, scenes = open_probe(job, asked)
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
         task,
@@ -94,14 +77,21 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
         labels="scenes" if synthetic else "places",
         budget=_budget(request),
     )
-    on_device = ProbeScenes(*([s.to(device) for s in part] for part in (scenes.train, scenes.test)))
-    gallery = Gallery(scenes.test[0].class_names)
+    about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
+    key = probe_key(task.name, plan.mode, request.split)
+    if request.split == "test":
+        about["opened"] = note_opening(run / "probe.json", key, about)
+        typer.echo(f"test       opened, by this run {about['opened']} times in all")
+    gallery = Gallery(scenes.scored[0].class_names)
     trials = run_probe(
-        plan, on_device, lambda seed: job.build(seed).to(device), read.weights, _report_trial(task, gallery)
+        plan,
+        scenes.to(device),
+        lambda seed: job.build(seed).to(device),
+        read.weights,
+        _report_trial(task, gallery),
     )
     notes = unequal_starts(job)
-    about = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data, "notes": notes}
-    _save_record(run / "probe.json", f"{task.name}/{plan.mode}", {**about, **_record(plan, scenes, trials)})
+    save_record(run / "probe.json", key, {**about, "notes": notes, **_record(plan, scenes, trials)})
     print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
     for note in notes:
@@ -119,7 +109,7 @@ def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Galle
         typer.echo(f"plot       {plot}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
-    sheet = gallery.save(run / f"{name}-answers.png", f"{title}: first test scene from above")
+    sheet = gallery.save(run / f"{name}-answers.png", f"{title}: first scored scene from above")
     if sheet:
         typer.echo(f"picture    {sheet}")
 
@@ -152,7 +142,8 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
         "seeds": list(plan.seeds),
         "budget": asdict(plan.budget),
         "scenes": [scene.name for scene in scenes.train],
-        "test_scenes": [scene.name for scene in scenes.test],
+        "split": "test" if scenes.test else "validation",
+        "scored_scenes": [scene.name for scene in scenes.scored],
         "table": [asdict(line) for line in compare(trials, plan.task.metric)],
         "trials": [asdict(trial) for trial in trials],
     }
@@ -161,65 +152,6 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
 def _budget(request: ProbeRequest) -> Budget:
     """The same for both arms."""
     return Budget(steps=request.steps or (FINE_TUNING_STEPS if request.mode == "finetune" else Budget.steps))
-
-
-def _task_and_scenes(job: RunDescription, data: str, request: ProbeRequest) -> tuple[Task, ProbeScenes]:
-    """The task, and the scenes with its answers."""
-    tasks: dict[str, Callable[[tuple[str, ...]], Task]] = {
-        "semseg": semseg,
-        "occupancy": lambda names: occupancy(),
-        "depth": lambda names: depth(),
-    }
-    make = choose("task", request.task, tasks)
-    if len(data_words(data)) > 1:
-        raise ValueError(f"data: expected one data set to probe on, got {data!r}; name one with --data")
-    synthetic = data_words(data)[0].is_synthetic
-    train, test = request.scenes or SCENES, request.test_scenes or TEST_SCENES
-    if synthetic:
-        _check_streets(job, train)
-    raw = job.open_raw(
-        data,
-        count=train + test if synthetic else None,
-        seed=PROBE_SEED,
-        with_truth=request.task == "occupancy",
-        say=typer.echo,
-    )
-    if not synthetic:
-        known = job.held_out_of(data)
-        held_out = job.holdout if known is None else known
-        train, test = request.scenes or len(raw) - held_out, request.test_scenes or held_out
-        _check_frames(train, test, len(raw))
-        if known is not None and test > known:
-            raise ValueError(
-                f"test_scenes: expected at most the {known} last frames, which the run did not learn from, "
-                f"got {test}"
-            )
-    dataset = job.prepare(raw, holdout=test)
-    read = dataset.__getitem__
-    seen = any(name.startswith("image") for name in encoders_of(job.build()))
-    if request.task == "semseg" and not seen and isinstance(dataset, Recording):
-        read = dataset.without_images
-    rows = range(len(raw))
-    scenes = ProbeScenes([read(i) for i in rows[:train]], [read(i) for i in rows[len(rows) - test :]])
-    return make(scenes.train[0].class_names), scenes
-
-
-def _check_streets(job: RunDescription, train: int) -> None:
-    """A street's frames are all trained on or all tested on."""
-    together = job.entry.frames_per_street
-    if train % together:
-        raise ValueError(
-            f"scenes: {job.recipe} sees {together} frames of every street; expected a multiple, got {train}"
-        )
-
-
-def _check_frames(train: int, test: int, count: int) -> None:
-    """A recording's first frames are trained on and its last tested on."""
-    if train < 1 or test < 1 or train + test > count:
-        raise ValueError(
-            f"scenes, test_scenes: expected at least one frame each of the {count} there are, got the first "
-            f"{train} and the last {test}"
-        )
 
 
 def _report_trial(task: Task, gallery: Gallery) -> Callable[[Trial, Example], None]:
@@ -233,26 +165,3 @@ def _report_trial(task: Task, gallery: Gallery) -> Callable[[Trial, Example], No
         )
 
     return say
-
-
-def read_records(path: Path) -> dict[str, Any]:
-    """What earlier probes left in a ``probe.json``, by task and mode; nothing where there is no file.
-
-    Raises:
-        ValueError: If it is damaged, and would be lost if another were written.
-    """
-    if not path.exists():
-        return {}
-    try:
-        records = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path}: cannot be read ({reason}); move it away or mend it, then probe") from error
-    if not isinstance(records, dict):
-        raise ValueError(f"{path}: expected probes by task and mode, got {type(records).__name__}")
-    return records
-
-
-def _save_record(path: Path, key: str, record: dict[str, Any]) -> None:
-    """Put a record into the file, beside those of other tasks and modes."""
-    write_text(path, json.dumps({**read_records(path), key: record}, indent=1) + "\n")

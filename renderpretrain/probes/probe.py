@@ -5,6 +5,7 @@ Both arms get the same labels, budget, schedule, seeds, and the same treatment o
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -62,7 +63,7 @@ class Trial:
         fraction: Of the labels.
         labelled: How many scenes or places that was.
         seed: Number of the repetition.
-        scores: On the test scenes.
+        scores: On the scored scenes.
     """
 
     arm: Arm
@@ -74,7 +75,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Example:
-    """What a trial's head says of the first test scene, to look at.
+    """What a trial's head says of the first scored scene, to look at.
 
     Attributes:
         places: The scene's.
@@ -87,20 +88,40 @@ class Example:
 
 @dataclass(frozen=True)
 class ProbeScenes:
-    """Scenes in memory; no scene is in both.
+    """Scenes in memory; no scene is in two of them.
 
     Attributes:
         train: With labels, of which a fraction is looked at.
-        test: What is scored.
+        validation: What settings are chosen on.
+        test: What is scored at the end; without any, validation scenes are.
+
+    Raises:
+        ValueError: If there is none to train on or to validate on, or one is there twice.
     """
 
     train: Sequence[Scene]
-    test: Sequence[Scene]
+    validation: Sequence[Scene]
+    test: Sequence[Scene] = ()
 
     def __post_init__(self) -> None:
-        for name in ("train", "test"):
+        for name in ("train", "validation"):
             if not len(getattr(self, name)):
                 raise ValueError(f"{name}: expected at least one scene, got none")
+        parts = (self.train, self.validation, self.test)
+        known = Counter(key for part in parts for key in {(scene.name, scene.timestamp) for scene in part})
+        twice = next((name for (name, _), count in known.items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"scenes: expected every scene in one part, got {twice!r} in two")
+
+    @property
+    def scored(self) -> Sequence[Scene]:
+        """The test scenes, or those of validation where there are none."""
+        return self.test or self.validation
+
+    def to(self, device: torch.device | str) -> "ProbeScenes":
+        """The same scenes on a device."""
+        parts = (self.train, self.validation, self.test)
+        return ProbeScenes(*([scene.to(device) for scene in part] for part in parts))
 
 
 def run_probe(
@@ -156,7 +177,7 @@ def _linear(
     _measure_norms(recipe, plan, scenes)
     with torch.no_grad():
         train = [task.read(recipe, scene, budget.places) for scene in scenes.train]
-        test = [task.read(recipe, scene, budget.test_places) for scene in scenes.test]
+        test = [task.read(recipe, scene, budget.test_places) for scene in scenes.scored]
     scale = torch.cat([places.features for places in train[: budget.statistics_scenes]])
     for fraction, seed, rows, labelled in _choices(plan, [len(p.answers) for p in train], arm[1]):
         given = [places[row] for places, row in zip(train, rows, strict=True) if row is not None]
@@ -188,7 +209,7 @@ def _finetuned(
         fine_tune(tuned, head, given, task, budget, seed)
         _measure_norms(tuned, plan, scenes)
         with torch.no_grad():
-            test = (task.read(tuned, scene, budget.test_places) for scene in scenes.test)
+            test = (task.read(tuned, scene, budget.test_places) for scene in scenes.scored)
             scores, example = _scores(task, head, test)
         yield Trial(arm[0], fraction, labelled, seed, scores), example
 
@@ -211,7 +232,7 @@ def _choices(
 
 @torch.no_grad()
 def _scores(task: Task, head: Head, test: Iterator[ProbeSamples]) -> tuple[dict[str, float], Example]:
-    """Over all test scenes together; and the first one."""
+    """Over all scored scenes together; and the first one."""
     places = next(test)
     first = Example(places, head(places.features))
     sums = [task.sums(first.outputs, places.answers)]

@@ -23,7 +23,7 @@ RECORD = {
     "seeds": [0, 1],
     "step": 8,
     "scenes": ["a", "b"],
-    "test_scenes": ["c"],
+    "scored_scenes": ["c"],
     "table": [LINE],
 }
 

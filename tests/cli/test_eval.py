@@ -59,7 +59,7 @@ def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, ta
     assert len(record["trials"]) == 2 * 2 * 2
     assert [line["labelled"] for line in record["table"]] == [1, 2]
     assert record["scenes"] == ["street-1-0", "street-1-1"]  # pre-training saw those of seed 0
-    assert record["test_scenes"] == ["street-1-2"]
+    assert (record["split"], record["scored_scenes"]) == ("validation", ["street-2-0"])
     assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
     answers = runs / recipe / f"probe-{task}-{mode}-answers.png"
     assert answers.is_file() == (task == "semseg") == (str(answers) in said)
@@ -71,6 +71,31 @@ def test_a_file_keeps_what_other_probes_wrote(runs):
     assert {"semseg/linear", "occupancy/linear"} <= set(
         json.loads((runs / "unipad-lidar" / "probe.json").read_text())
     )
+
+
+def test_each_opening_of_the_test_scenes_is_counted(runs, capsys):
+    probe = [
+        "eval",
+        runs / "unipad-lidar",
+        "--probe",
+        "linear",
+        "--labels",
+        "1",
+        "--seeds",
+        "1",
+        "--steps",
+        "1",
+    ]
+    few = ["--scenes", "1", "--test-scenes", "1"]
+    for opened in (1, 2):
+        assert run(*probe, *few, "--split", "test") == 0
+        records = json.loads((runs / "unipad-lidar" / "probe.json").read_text())
+        record = records["semseg/linear/test"]
+        assert (record["split"], record["opened"]) == ("test", opened)
+        assert (record["scenes"], record["scored_scenes"]) == (["street-1-0"], ["street-3-0"])
+    assert "opened" not in records.get("semseg/linear", {})
+    assert run(*probe, *few, "--split", "exam") == 1
+    assert "split: expected one of validation, test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -185,10 +210,12 @@ def test_no_scene_of_a_recording_that_was_learned_from_is_scored(tmp_path, capsy
     assert json.loads((out / "eval.json").read_text())["scenes"] == [3]
     probe = ["eval", out, "--probe", "linear", "--labels", "1", "--seeds", "1", "--steps", "2"]
     assert run(*probe, "--scenes", "2", "--test-scenes", "2") == 1
-    assert "test_scenes: expected at most the 1 last frames" in capsys.readouterr().err
+    assert "test_scenes: expected at most 1 frames of the 1 last ones" in capsys.readouterr().err
+    assert run(*probe, "--split", "test") == 1
+    assert "split: expected validation, for 1 held-out frames are too few" in capsys.readouterr().err
     assert run(*probe) == 0
     (record,) = json.loads((out / "probe.json").read_text()).values()
-    assert (len(record["scenes"]), len(record["test_scenes"])) == (3, 1)
+    assert (len(record["scenes"]), len(record["scored_scenes"])) == (2, 1)
 
 
 def test_class_labels_in_pre_training_are_an_advantage():

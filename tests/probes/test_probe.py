@@ -78,13 +78,13 @@ def test_weights_of_another_recipe_are_refused():
 def test_scenes_without_any_label_are_refused(mode, labels):
     blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.train]
     with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen"):
-        run_probe(Plan(TASK, mode, labels=labels), ProbeScenes(blank, SCENES.test), StandIn, seeing())
+        run_probe(Plan(TASK, mode, labels=labels), ProbeScenes(blank, SCENES.validation), StandIn, seeing())
 
 
 def test_a_class_without_a_name_is_refused():
     strange = replace(SCENES.train[0], point_labels=SCENES.train[0].point_labels + 2)
     with pytest.raises(ValueError, match="scene 'scene-0': expected point labels below 3, got 4"):
-        run_probe(Plan(TASK, "linear"), ProbeScenes([strange], SCENES.test), StandIn, seeing())
+        run_probe(Plan(TASK, "linear"), ProbeScenes([strange], SCENES.validation), StandIn, seeing())
 
 
 @pytest.mark.parametrize("choose", [choose_scenes, choose_places])
@@ -122,7 +122,7 @@ def test_a_comparison_by_hand():
     [
         (lambda: Plan(TASK, "linear", fractions=(0.0,)), "fractions: expected shares in"),
         (lambda: Plan(TASK, "linear", seeds=()), "seeds: expected at least one"),
-        (lambda: ProbeScenes([], SCENES.test), "train: expected at least one scene"),
+        (lambda: ProbeScenes([], SCENES.validation), "train: expected at least one scene"),
         (lambda: Budget(steps=0), "steps: expected at least 1"),
     ],
 )

@@ -1,0 +1,78 @@
+"""Which scenes a probe trains on, validates on and tests on: no scene in two parts, no neighbours apart."""
+
+import pytest
+
+from renderpretrain.cli.probe_scenes import SceneRequest, open_probe, parts_of
+from renderpretrain.data import SyntheticStreet, write_scene_folder
+from renderpretrain.probes import ProbeScenes
+from renderpretrain.runs import describe_run
+
+SMALL = [{"image_size": [32, 64], "point_cloud_range": [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]}]
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(28, 9), (40, 13), (200, 61), (7, 3), (4, 1)])
+def test_parts_of_a_recording_have_gaps_between_them(count, held_out):
+    parts = parts_of(count, held_out)
+    gap = max(1, round(0.05 * count))
+    assert parts.train.start == 0 and parts.validation.start == count - held_out  # what the run has not seen
+    assert parts.validation.start - parts.train.stop >= gap
+    if held_out >= 2 + gap:
+        assert parts.test.start - parts.validation.stop >= gap and parts.test.stop == count
+        assert len(parts.test) == len(parts.validation) > 0
+    else:
+        assert len(parts.test) == 0 and len(parts.validation) == held_out
+    few = parts_of(count, held_out, train=1, scored=1)
+    assert (len(few.train), len(few.validation)) == (1, 1)
+
+
+def test_too_many_frames_are_told():
+    with pytest.raises(ValueError, match="test_scenes: expected at most 4 frames of the 9 last ones"):
+        parts_of(28, 9, scored=5)
+    with pytest.raises(ValueError, match=r"scenes: expected .* at most the 18 first of 28.*got 19"):
+        parts_of(28, 9, train=19)
+    with pytest.raises(ValueError, match="at most the 0 first of 4"):
+        parts_of(4, 3)
+
+
+@pytest.mark.parametrize("recipe", ["unipad-lidar", "uniscene"])
+def test_no_synthetic_scene_is_in_two_sets(recipe):
+    small = {"image_size": [32, 64]} if recipe == "uniscene" else SMALL[0]
+    job = describe_run(recipe, {"scenes": 4, "holdout": 4}, [small], saved={})
+    task = "semseg" if recipe == "unipad-lidar" else "depth"
+    validated = open_probe(job, SceneRequest(task, "synthetic", 4, 2, "validation"))[1]
+    tested = open_probe(job, SceneRequest(task, "synthetic", 4, 2, "test"))[1]
+    assert not validated.test and tested.scored is tested.test
+    assert [s.name for s in validated.scored] == [s.name for s in tested.validation]
+    seen = [s.name for part in (tested.train, tested.validation, tested.test) for s in part]
+    seen += [job.open()[i].name for i in (0, 7)]
+    assert len(set(seen)) == len(seen) == 10
+    worlds = {
+        float(s.points[:, :3].double().sum())
+        for part in (tested.train, tested.validation, tested.test)
+        for s in part
+    }
+    assert len(worlds) == 8
+
+
+def test_a_recording_is_cut_in_time(tmp_path):
+    street = SyntheticStreet(14, frames_per_street=14, image_size=(32, 64), points_per_beam=40)
+    write_scene_folder(tmp_path / "data", street, one_recording=True)
+    data = f"folder:{tmp_path / 'data'}"
+    job = describe_run("unipad-lidar", {"data": data, "holdout": 5}, SMALL, saved={})
+    job = describe_run("unipad-lidar", {"data": job.as_seen(data), "holdout": 5}, SMALL, saved={})
+    scenes = open_probe(job, SceneRequest("occupancy", job.as_seen(data), None, None, "test"))[1]
+    times = [
+        [round(2 * s.timestamp) for s in part] for part in (scenes.train, scenes.validation, scenes.test)
+    ]
+    assert times == [list(range(8)), [9, 10], [12, 13]]
+    assert [s.timestamp for s in scenes.scored] == [6.0, 6.5]
+    # Of a recording that the run has not seen, as many frames are held out as are scored, twice.
+    other = describe_run("unipad-lidar", {"scenes": 4, "holdout": 5}, SMALL, saved={})
+    free = open_probe(other, SceneRequest("occupancy", job.as_seen(data), None, None, "validation"))[1]
+    assert (len(free.train), len(free.validation), len(free.test)) == (6, 3, 0)
+
+
+def test_a_scene_in_two_parts_is_refused():
+    street = SyntheticStreet(2, image_size=(32, 64), points_per_beam=20, with_truth=False)
+    with pytest.raises(ValueError, match="expected every scene in one part, got 'street-0-1' in two"):
+        ProbeScenes([street[0], street[1]], [street[1]])
