@@ -6,11 +6,12 @@ from renderpretrain.probes.fair import FairPlan, FairScenes, fine_tune_fairly
 from renderpretrain.probes.head import Budget
 from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
-from renderpretrain.probes.task import ProbeSamples, Task
+from renderpretrain.probes.task import Drawing, ProbeSamples, Task
 
 __all__ = [
     "Budget",
     "Comparison",
+    "Drawing",
     "Example",
     "FairPlan",
     "FairScenes",

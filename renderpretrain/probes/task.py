@@ -1,6 +1,6 @@
 """What a probe asks: what is read of a scene, what a head is to say of it, and how its answers are judged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,8 @@ class ProbeSamples:
             task's own head reads, such as a map ``(1, C, Y, X)``, where it does not.
         answers: ``(M,)`` classes or metres of the places; what the task's own loss compares with, such as a
             row a box, where the head is its own.
-        positions: World positions, metres, where a place is a point.
+        positions: World positions, metres: of the places where these are points, or what is drawn beside
+            answers that are not.
     """
 
     features: Float[Tensor, "..."]
@@ -34,6 +35,20 @@ class ProbeSamples:
         """The places that an index or a slice chooses."""
         positions = None if self.positions is None else self.positions[rows]
         return ProbeSamples(self.features[rows], self.answers[rows], positions)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the answers of a scene look, for a task whose places are no points of classes.
+
+    Attributes:
+        picture: Of what was read of a scene, and of what a head says of it; of the true answers where that is
+            ``None``.
+        legend: What colours mean.
+    """
+
+    picture: Callable[[ProbeSamples, Tensor | None], Float[Tensor, "3 H W"]]
+    legend: Mapping[str, Float[Tensor, "3"]]
 
 
 def add_up(sums: Sequence[Tensor]) -> Tensor:
@@ -67,6 +82,7 @@ class Task:
         make_head: A fresh head for features such as these, from a seed; ``None`` where any head of rows does.
         moves_with_world: Whether the answers of a scene whose world was turned, mirrored and scaled are those
             of its labels still. Labels that lie on a grid do not move.
+        drawing: How answers look; ``None`` where they are classes of points, or cannot be drawn.
     """
 
     name: str
@@ -81,6 +97,7 @@ class Task:
     by_place: bool = True
     make_head: Callable[[Tensor, int], nn.Module] | None = None
     moves_with_world: bool = True
+    drawing: Drawing | None = None
 
     def __post_init__(self) -> None:
         if not self.by_place and self.make_head is None:

@@ -1,5 +1,6 @@
 """Pictures a person can judge a run by."""
 
+from renderpretrain.viz.boxes import boxes_from_above
 from renderpretrain.viz.colors import class_colors, depth_colors, error_colors, normal_colors
 from renderpretrain.viz.curves import Curve, Panel, save_label_curves
 from renderpretrain.viz.mesh import extract_mesh, rendered_points
@@ -13,6 +14,7 @@ __all__ = [
     "Curve",
     "Mesh",
     "Panel",
+    "boxes_from_above",
     "class_colors",
     "depth_colors",
     "error_colors",

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from renderpretrain.viz.boxes import box_outline
 from renderpretrain.viz.colors import DEPTH_STOPS, depth_colors, ramp
 from renderpretrain.viz.labels import Font, Labels
 from renderpretrain.viz.sheet import BACKGROUND, INK, MARGIN
@@ -207,7 +208,7 @@ def _draw_boxes_and_track(
     """Boxes with a line to their front, and where the sensor went; ``at`` says which pixels places are."""
     for box, color in zip(view.boxes, view.box_colors, strict=True):
         shade = tuple((color * 255 + 0.5).int().tolist())
-        corners = at(_corners(box))
+        corners = at(box_outline(box))
         draw.polygon(corners[:4], outline=shade, width=2)
         draw.line(corners[4:], shade, width=2)
     if len(view.track) > 1:
@@ -267,13 +268,3 @@ def _point_image(points: Tensor, middle: Tensor, scale: float) -> np.ndarray:
         shades = (colors * 200 + 30).byte().numpy()
         picture[row[inside].numpy(), column[inside].numpy()] = shades[inside.numpy()]
     return picture
-
-
-def _corners(box: Tensor) -> Tensor:
-    """``(6, 2)``: four corners of a box, and a line from its middle to its front."""
-    x, y, length, width, yaw = box.tolist()
-    ahead = torch.tensor([math.cos(yaw), math.sin(yaw)]) * length / 2
-    aside = torch.tensor([-math.sin(yaw), math.cos(yaw)]) * width / 2
-    middle = torch.tensor([x, y])
-    around = [ahead + aside, ahead - aside, -ahead - aside, -ahead + aside, torch.zeros(2), ahead]
-    return middle + torch.stack(around)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
@@ -12,7 +13,11 @@ from renderpretrain.probes.detection.boxes import box_labels, counted_boxes
 from renderpretrain.probes.detection.head import CenterHead, said_boxes
 from renderpretrain.probes.detection.metrics import detection_scores, matched
 from renderpretrain.probes.detection.targets import CODES, detection_loss
-from renderpretrain.probes.task import ProbeSamples, Task, one_batch
+from renderpretrain.probes.task import Drawing, ProbeSamples, Task, one_batch
+from renderpretrain.viz import boxes_from_above, class_colors
+
+WHITE = (1.0, 1.0, 1.0)
+"""Colour of true boxes behind those that were said."""
 
 
 def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
@@ -43,7 +48,8 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
 
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         rows = counted_boxes(scene, labels, grid).rows
-        return ProbeSamples(bev_features(recipe, one_batch(scene), grid), rows)
+        points = scene.points[scene.of_key_sweep, :3]
+        return ProbeSamples(bev_features(recipe, one_batch(scene), grid), rows, points)
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
         return detection_loss(outputs, rows, grid)
@@ -63,7 +69,31 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
         join=lambda sums: torch.cat(list(sums)),
         by_place=False,
         make_head=lambda features, seed: CenterHead(features.shape[1], len(labels), seed),
+        drawing=_drawing(names, grid),
     )
+
+
+def _drawing(names: Sequence[str], grid: VoxelGrid) -> Drawing:
+    """Boxes in their class's colour; behind those that were said, of which as many as there are, the true."""
+    span = (*grid.lower[:2], *grid.upper[:2])
+
+    def layer(boxes: Tensor, label: int) -> tuple[Tensor, tuple[float, float, float]]:
+        r, g, b = _color(label).tolist()
+        return boxes[boxes[:, 7] == label, :7], (r, g, b)
+
+    def picture(read: ProbeSamples, outputs: Tensor | None) -> Tensor:
+        boxes = read.answers if outputs is None else said_boxes(outputs, grid, max(len(read.answers), 1))
+        layers = [layer(boxes.cpu(), label) for label in range(len(names))]
+        points = read.answers[:, :3] if read.positions is None else read.positions
+        return boxes_from_above(points, span, [(read.answers[:, :7].cpu(), WHITE), *layers])
+
+    legend = {name: _color(label) for label, name in enumerate(names)}
+    return Drawing(picture, {"true, behind what is said": torch.tensor(WHITE)} | legend)
+
+
+def _color(label: int) -> Float[Tensor, "3"]:
+    """A class's colour."""
+    return class_colors(torch.tensor([[label + 1]]))[:, 0, 0]
 
 
 def left_out(scenes: Sequence[Scene], grid: VoxelGrid) -> str:

@@ -84,6 +84,25 @@ def test_a_head_finds_what_features_know_and_nothing_in_noise():
     assert set(found[False]) == {"map", *(f"ap@{d:g}" for d in DISTANCES), *errors} | each
 
 
+def test_answers_are_drawn_the_true_ones_and_as_many_of_those_said():
+    one = scene(0)
+    task = detection({"train": [one], "test": [one]}, GRID)
+    samples = task.read(Knowing([one]), one, 1)
+    outputs = torch.full((1, 2 + 8, *GRID.shape[1:]), -9.0)
+    outputs[0, 2:] = 0.0
+    outputs[0, 0, 40:60:4, 3:60:8] = 1.0  # many boxes of 1 m
+    truth, said = (task.drawing.picture(samples, told) for told in (None, outputs))
+    _, car, bus = task.drawing.legend.values()
+    white = torch.ones(3)
+
+    def pixels(picture, color):
+        return int((picture - color.view(3, 1, 1)).abs().amax(0).lt(0.01).sum())
+
+    assert list(task.drawing.legend)[1:] == ["car", "bus"]
+    assert pixels(truth, car) > 100 and pixels(truth, bus) > 100 and not pixels(truth, white)
+    assert pixels(said, white) > 200 and 0 < pixels(said, car) < 6 * 120 and not pixels(said, bus)
+
+
 def test_the_loss_reaches_the_encoders():
     one = scene(0)
     recipe, task = Knowing([one]), detection({"train": [one], "test": [one]}, GRID)
