@@ -1,3 +1,5 @@
+import math
+
 import torch
 from torch.testing import assert_close
 
@@ -11,7 +13,7 @@ from renderpretrain.data.synthetic.raycast import (
     contains,
     occupancy,
 )
-from renderpretrain.geometry import VoxelGrid
+from renderpretrain.geometry import VoxelGrid, pose_from_vectors
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -136,12 +138,24 @@ def test_occupancy_is_the_class_of_the_last_solid_around_each_voxel_centre():
 def test_moving_the_solids_and_the_rays_alike_changes_nothing():
     solids = crowd()
     directions = torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
-    turn = torch.tensor([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
-    yaw = torch.atan2(torch.tensor(0.6), torch.tensor(0.8)).item()
+    pose = pose_from_vectors(torch.tensor([0.2, -0.3, 0.9]), torch.tensor([1.0, 2.0, 3.0]))
     before = cast(solids, torch.zeros(3), directions)
-    after = cast(solids.moved(yaw, (1.0, 2.0, 3.0)), torch.tensor([1.0, 2.0, 3.0]), directions @ turn.T)
+    after = cast(solids.moved(pose), pose[:3, 3], directions @ pose[:3, :3].T)
     same = before.index == after.index
     assert same.float().mean() > 0.99  # rays that graze an edge may tip over
     assert_close(
         before.t[same], after.t[same], atol=1e-2, rtol=0
     )  # grazing a crown turns 1e-6 into millimetres
+    assert_close(before.normals[same] @ pose[:3, :3].T, after.normals[same], atol=1e-2, rtol=0)
+
+
+def test_a_leaning_box_is_hit_where_its_turned_planes_are():
+    pose = pose_from_vectors(torch.tensor([0.0, 0.4, 0.0]), torch.tensor([5.0, 0.0, 0.0]))
+    box = Solids.stack([Solid(BOX, (0.0, 0.0, 0.0), (1.0, 2.0, 3.0), 1, GREY)]).moved(pose)
+    hits = cast(box, torch.zeros(3), torch.tensor([[1.0, 0, 0]]))
+    # The face x = -1, turned by 0.4 about y, crosses the x axis 1 / cos 0.4 before the centre.
+    assert_close(hits.t, torch.tensor([5 - 1 / math.cos(0.4)]), atol=1e-5, rtol=0)
+    assert_close(hits.normals, torch.tensor([[-math.cos(0.4), 0, math.sin(0.4)]]), atol=1e-6, rtol=0)
+    assert contains(
+        box, torch.tensor([[5.0, 0, 0], [5.0 + math.sin(0.4) * 2.9, 0, math.cos(0.4) * 2.9]])
+    ).all()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from variants import batch_of, steps_to_halve, with_points, without_cameras
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
-from renderpretrain.data.synthetic.street_layout import CLASS_NAMES
+from renderpretrain.data.synthetic.things import CLASS_NAMES
 from renderpretrain.recipes import RECIPES
 from renderpretrain.runs.settings import resolve
 from renderpretrain.training import Process, evaluate, pictures

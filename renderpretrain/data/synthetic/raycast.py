@@ -1,8 +1,8 @@
-"""Exact ray casting of simple solids: boxes, upright elliptic cylinders and ellipsoids that may turn about z.
+"""Exact ray casting of simple solids: boxes, elliptic cylinders and ellipsoids, turned in any way.
 
-Every solid is a unit shape (cube, cylinder, ball of half size 1) stretched by ``half_sizes``, turned by
-``yaws`` and moved to ``centers``. The map to the unit shape is affine, so the ray parameter survives it and
-one intersection serves all sizes. A plane is the face of a box.
+Every solid is a unit shape (cube, cylinder about z, ball of half size 1) stretched by ``half_sizes``, turned
+by ``rotations`` and moved to ``centers``. The map to the unit shape is affine, so the ray parameter survives
+it and one intersection serves all sizes. A plane is the face of a box.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from renderpretrain.data.scene import LUMINANCE
 from renderpretrain.geometry import VoxelGrid
 
-BOX, CYLINDER, ELLIPSOID = range(3)
+BOX, CYLINDER, ELLIPSOID, GROUND = range(4)
+"""Kinds of solids. ``GROUND`` is a surface of :class:`~renderpretrain.data.synthetic.ground.Ground`."""
 
 NO_HIT = 2**63 - 1
 """A key larger than that of any intersection."""
@@ -31,7 +33,7 @@ class Solid(NamedTuple):
     color: tuple[float, float, float]
     pattern: int = 0
     yaw: float = 0.0
-    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    reflectance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,69 +41,82 @@ class Solids:
     """Opaque solids. Where two overlap, the later one counts as the occupant.
 
     Attributes:
-        kinds: ``BOX``, ``CYLINDER`` (upright) or ``ELLIPSOID``.
+        kinds: ``BOX``, ``CYLINDER`` (about its own z), ``ELLIPSOID`` or ``GROUND``, which has no shape here.
         centers: Metres.
         half_sizes: Half the extent along the solid's own axes, metres, positive.
-        yaws: Turn about +z, radians.
+        rotations: From the solid's own axes to those of the world.
         labels: Class index.
         patterns: Index of the surface pattern.
         colors: RGB in [0, 1].
+        reflectances: Share of a laser's light that comes back, in [0, 1].
         velocities: Metres per second in the world frame.
     """
 
     kinds: Int[Tensor, " K"]
     centers: Float[Tensor, "K 3"]
     half_sizes: Float[Tensor, "K 3"]
-    yaws: Float[Tensor, " K"]
+    rotations: Float[Tensor, "K 3 3"]
     labels: Int[Tensor, " K"]
     patterns: Int[Tensor, " K"]
     colors: Float[Tensor, "K 3"]
+    reflectances: Float[Tensor, " K"]
     velocities: Float[Tensor, "K 3"]
 
     @staticmethod
     def stack(solids: Sequence[Solid]) -> "Solids":
-        """The solids as tensors, in order."""
+        """The solids as tensors, in order, at rest. Without a reflectance it is the colour's luminance."""
+        colors = torch.tensor([s.color for s in solids])
+        told = torch.tensor([-1.0 if s.reflectance is None else s.reflectance for s in solids])
         return Solids(
             kinds=torch.tensor([s.kind for s in solids]),
             centers=torch.tensor([s.center for s in solids]),
             half_sizes=torch.tensor([s.half_size for s in solids]),
-            yaws=torch.tensor([float(s.yaw) for s in solids]),
+            rotations=about_z(torch.tensor([float(s.yaw) for s in solids])),
             labels=torch.tensor([s.label for s in solids]),
             patterns=torch.tensor([s.pattern for s in solids]),
-            colors=torch.tensor([s.color for s in solids]),
-            velocities=torch.tensor([s.velocity for s in solids]),
+            colors=colors,
+            reflectances=torch.where(told < 0, colors @ torch.tensor(LUMINANCE), told),
+            velocities=torch.zeros(len(solids), 3),
         )
+
+    @staticmethod
+    def join(first: "Solids", second: "Solids") -> "Solids":
+        """One row of solids after another."""
+        names = [f.name for f in fields(Solids)]
+        return Solids(**{name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names})
 
     def __getitem__(self, index: Tensor) -> "Solids":
         """The solids that an index or a mask chooses."""
-        return Solids(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        rows = torch.nonzero(index)[:, 0] if index.dtype == torch.bool else index
+        return Solids(**{f.name: getattr(self, f.name).index_select(0, rows) for f in fields(self)})
 
     def at_time(self, seconds: float) -> "Solids":
         """Where the solids are ``seconds`` later; negative is earlier."""
         return replace(self, centers=self.centers + seconds * self.velocities)
 
-    def moved(self, yaw: float, translation: tuple[float, float, float]) -> "Solids":
-        """The solids seen from another frame: turned about +z by radians, then shifted by metres."""
-        turn = torch.full_like(self.yaws, yaw)
+    def moved(self, pose: Float[Tensor, "4 4"]) -> "Solids":
+        """The solids in another frame; the pose maps from theirs to that one."""
+        turn = pose[:3, :3]
         return replace(
             self,
-            centers=_turn(self.centers, turn) + self.centers.new_tensor(translation),
-            yaws=self.yaws + yaw,
-            velocities=_turn(self.velocities, turn),
+            centers=self.centers @ turn.T + pose[:3, 3],
+            rotations=turn @ self.rotations,
+            velocities=self.velocities @ turn.T,
         )
 
     def to_local(self, vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3"]:
         """Turn one world vector per solid into the solid's own axes, metres."""
-        return _turn(vectors, -self.yaws)
+        return torch.stack(_turned(self.rotations.mT, vectors.unbind(-1)), -1)
 
     def to_world(self, vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3"]:
         """Turn vectors from the axes of the solids to those of the world; undoes :meth:`to_local`."""
-        return _turn(vectors, self.yaws)
+        return torch.stack(_turned(self.rotations, vectors.unbind(-1)), -1)
 
     def radii(self) -> Float[Tensor, " K"]:
-        """Radius of a ball around the centre that holds the solid, metres."""
+        """Radius of a ball around the centre that holds the solid, metres; infinite for the ground."""
         ball = self.half_sizes.amax(-1)
-        return torch.where(self.kinds == ELLIPSOID, ball, self.half_sizes.norm(dim=-1))
+        balls = torch.where(self.kinds == ELLIPSOID, ball, self.half_sizes.norm(dim=-1))
+        return torch.where(self.kinds == GROUND, torch.inf, balls)
 
 
 @dataclass(frozen=True)
@@ -135,26 +150,32 @@ def cast(
         directions: Unit vectors.
         far: Hits beyond this distance do not count, metres.
     """
+    best = torch.full((len(directions),), NO_HIT)
     offsets = solids.centers - origin
     distances, radii = offsets.norm(dim=-1), solids.radii()
+    shaped = torch.nonzero((distances - radii < far) & (solids.kinds != GROUND))[:, 0]
+    offsets, distances, radii = offsets[shaped], distances[shaped], radii[shaped]
+    near = solids[shaped]
     sines = radii / distances.clamp(min=1e-9)
     # 1e-5 covers the rounding of the cosines; inside the ball every direction is a candidate.
     cosines = torch.where(sines < 1, (1 - sines.square()).clamp(min=0).sqrt() - 1e-5, -2.0)
-    towards = offsets / distances.clamp(min=1e-9)[:, None]
-    starts = solids.to_local(-offsets) / solids.half_sizes
-    facing = _in_view(towards, sines, directions)
-    best = torch.full((len(directions),), NO_HIT)
+    cones = _Cones(offsets / distances.clamp(min=1e-9)[:, None], sines, cosines)
+    # From the world to the unit shape: turned back, then shrunk.
+    shrink = near.rotations.mT / near.half_sizes[:, :, None]
+    starts = torch.stack(_turned(shrink, (-offsets).unbind(-1)))
+    pairs = [cones.pairs(directions, rays) for rays in _bundles(directions)]
+    which, ray = (torch.cat(part) for part in zip(*pairs, strict=True))
+    kinds = near.kinds[which]
     for kind, enter in ((BOX, _enter_box), (CYLINDER, _enter_cylinder), (ELLIPSOID, _enter_ball)):
-        chosen = torch.nonzero(facing & (solids.kinds == kind))[:, 0]
-        near = towards[chosen] @ directions.T >= cosines[chosen, None]
-        which, ray = torch.nonzero(near, as_tuple=True)
-        which = chosen[which]
-        step = _turn(directions[ray], -solids.yaws[which]) / solids.half_sizes[which]
-        t = enter(starts[which], torch.where(step.abs() < 1e-9, 1e-9, step))
-        seen = (t > 0) & (t < far)
+        chosen = torch.nonzero(kinds == kind)[:, 0]
+        solid, own = which[chosen], ray[chosen]
+        turn = shrink.reshape(-1, 9).index_select(0, solid).view(-1, 3, 3)
+        step = torch.stack(_turned(turn, directions.index_select(0, own).unbind(-1)))
+        t = enter(starts.index_select(1, solid), torch.where(step.abs() < 1e-9, 1e-9, step))
+        seen = torch.nonzero((t > 0) & (t < far))[:, 0]
         # Positive floats sort like their bits, so one integer minimum finds the nearest solid and its index.
-        keys = (t[seen].view(torch.int32).long() << 32) | which[seen]
-        best.scatter_reduce_(0, ray[seen], keys, "amin")
+        keys = (t[seen].view(torch.int32).long() << 32) | shaped[solid[seen]]
+        best.scatter_reduce_(0, own[seen], keys, "amin")
     return _hits(solids, origin, directions, best)
 
 
@@ -162,21 +183,22 @@ def occupancy(solids: Solids, grid: VoxelGrid) -> Int[Tensor, "Z Y X"]:
     """Class index of the solid that contains each voxel centre; 0 where none does."""
     labels = torch.zeros(grid.shape, dtype=torch.int64)
     centers = grid.centers()
-    radii = solids.radii()[:, None]
+    radii = torch.where(solids.kinds == GROUND, -1.0, solids.radii())[:, None]
     lower = grid.to_index(solids.centers - radii).ceil().long().clamp(min=0)
     upper = grid.to_index(solids.centers + radii).floor().long() + 1
-    for k, ((x0, y0, z0), (x1, y1, z1)) in enumerate(zip(lower.tolist(), upper.tolist(), strict=True)):
-        window = (slice(z0, max(z1, z0)), slice(y0, max(y1, y0)), slice(x0, max(x1, x0)))
+    upper = torch.minimum(upper, torch.tensor(grid.shape[::-1]))
+    for k in torch.nonzero((lower < upper).all(-1))[:, 0].tolist():
+        (x0, y0, z0), (x1, y1, z1) = lower[k].tolist(), upper[k].tolist()
+        window = (slice(z0, z1), slice(y0, y1), slice(x0, x1))
         points = centers[window]
-        if points.numel():
-            inside = contains(solids[torch.tensor([k])], points.reshape(-1, 3)).reshape(points.shape[:-1])
-            labels[window][inside] = solids.labels[k]
+        inside = contains(solids[torch.tensor([k])], points.reshape(-1, 3)).reshape(points.shape[:-1])
+        labels[window][inside] = solids.labels[k]
     return labels
 
 
 def contains(solid: Solids, points: Float[Tensor, "P 3"]) -> Bool[Tensor, " P"]:
     """Whether each point lies in the one given solid, its surface included."""
-    local = _turn(points - solid.centers, -solid.yaws) / solid.half_sizes
+    local = (points - solid.centers) @ solid.rotations[0] / solid.half_sizes
     if int(solid.kinds) == BOX:
         return (local.abs() <= 1).all(-1)
     if int(solid.kinds) == CYLINDER:
@@ -184,12 +206,36 @@ def contains(solid: Solids, points: Float[Tensor, "P 3"]) -> Bool[Tensor, " P"]:
     return local.square().sum(-1) <= 1
 
 
-def _in_view(towards: Tensor, sines: Tensor, directions: Tensor) -> Tensor:
-    """Which solids may lie in the cone around all rays: a camera faces few of them."""
-    axis = torch.nn.functional.normalize(directions.mean(0), dim=0)
-    opening = (directions @ axis).min().clamp(-1, 1).acos()
-    angles = (towards @ axis).clamp(-1, 1).acos()
-    return (sines >= 1) | (angles <= opening + sines.clamp(max=1).asin() + 1e-3)
+class _Cones(NamedTuple):
+    """Cones around the bounding balls of solids, seen from where rays start."""
+
+    towards: Tensor
+    sines: Tensor
+    cosines: Tensor
+
+    def in_view(self, directions: Tensor) -> Tensor:
+        """Which solids may lie in the cone around all rays: a camera faces few of them."""
+        axis = torch.nn.functional.normalize(directions.mean(0), dim=0)
+        opening = (directions @ axis).min().clamp(-1, 1).acos()
+        angles = (self.towards @ axis).clamp(-1, 1).acos()
+        return (self.sines >= 1) | (angles <= opening + self.sines.clamp(max=1).asin() + 1e-3)
+
+    def pairs(self, directions: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+        """Solid and ray of all pairs in which the ray meets the solid's ball."""
+        bundle = directions.index_select(0, rays)
+        facing = torch.nonzero(self.in_view(bundle))[:, 0]
+        which, ray = torch.nonzero(
+            self.towards[facing] @ bundle.T >= self.cosines[facing, None], as_tuple=True
+        )
+        return facing[which], rays[ray]
+
+
+def _bundles(directions: Tensor) -> list[Tensor]:
+    """Rays in bundles that look one way: all of a camera, eight sectors of a sensor that looks around."""
+    if not len(directions) or float(directions.mean(0).norm()) > 0.5:
+        return [torch.arange(len(directions))]
+    sectors = (torch.atan2(directions[:, 1], directions[:, 0]) * (4 / torch.pi)).floor().long()
+    return [rays for k in range(-4, 5) if len(rays := torch.nonzero(sectors == k)[:, 0])]
 
 
 def _hits(solids: Solids, origin: Tensor, directions: Tensor, keys: Tensor) -> Hits:
@@ -209,16 +255,22 @@ def _hits(solids: Solids, origin: Tensor, directions: Tensor, keys: Tensor) -> H
     return Hits(t, index, normals * hit[:, None], hit)
 
 
+def _turned(matrices: Tensor, vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Components of one matrix per vector times that vector; faster than a product of so small matrices."""
+    x, y, z = vectors
+    return [matrices[:, i, 0] * x + matrices[:, i, 1] * y + matrices[:, i, 2] * z for i in range(3)]
+
+
 def _enter_box(start: Tensor, step: Tensor) -> Tensor:
-    """Ray parameter where the unit cube is entered; negative where it is missed."""
+    """Ray parameter where the unit cube is entered, of components ``(3, P)``; negative where it is missed."""
     near, far = _slab(start, step)
-    return _first(near.amax(-1), far.amin(-1))
+    return _first(near.amax(0), far.amin(0))
 
 
 def _enter_cylinder(start: Tensor, step: Tensor) -> Tensor:
     """Where rays enter the unit cylinder about z."""
-    near, far = _chord(start[:, :2], step[:, :2])
-    lower, upper = _slab(start[:, 2], step[:, 2])
+    near, far = _chord(start[:2], step[:2])
+    lower, upper = _slab(start[2], step[2])
     return _first(torch.maximum(near, lower), torch.minimum(far, upper))
 
 
@@ -235,9 +287,9 @@ def _slab(start: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
 
 def _chord(start: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """Where the norm of ``start + t step`` is at most 1, about the nearest point: ``b^2 - ac`` cancels."""
-    speed = step.square().sum(-1)
-    middle = -(start * step).sum(-1) / speed
-    left = 1 - (start + middle[:, None] * step).square().sum(-1)
+    speed = step.square().sum(0)
+    middle = -(start * step).sum(0) / speed
+    left = 1 - (start + middle * step).square().sum(0)
     half = (left.clamp(min=0) / speed).sqrt()
     return torch.where(left > 0, middle - half, 1.0), torch.where(left > 0, middle + half, -1.0)
 
@@ -247,8 +299,8 @@ def _first(near: Tensor, far: Tensor) -> Tensor:
     return torch.where(near < far, near, -1.0)
 
 
-def _turn(vectors: Tensor, yaws: Tensor) -> Tensor:
-    """Rotate vectors about +z by radians."""
-    c, s = yaws.cos(), yaws.sin()
-    x, y, z = vectors.unbind(-1)
-    return torch.stack([c * x - s * y, s * x + c * y, z], -1)
+def about_z(yaws: Float[Tensor, " K"]) -> Float[Tensor, "K 3 3"]:
+    """Rotations about +z by radians, counter-clockwise seen from above."""
+    c, s, one = yaws.cos(), yaws.sin(), torch.ones_like(yaws)
+    zero = torch.zeros_like(yaws)
+    return torch.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).view(-1, 3, 3)

@@ -15,6 +15,7 @@ from renderpretrain.data.scene import LUMINANCE, GroundTruth, Scene
 from renderpretrain.data.synthetic.raycast import Solids, occupancy
 from renderpretrain.data.synthetic.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
 from renderpretrain.data.synthetic.simulate import Pictures, render_images
+from renderpretrain.data.synthetic.stage import Stage
 from renderpretrain.geometry import Cameras, VoxelGrid
 
 VIEW = math.radians(75.0)
@@ -99,7 +100,7 @@ class SyntheticRoom:
         solids = Solids.stack(rows)
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         cameras = _cameras(solids, size, self.num_views, self.image_size, generator)
-        pictures = render_images(solids, cameras, far=FAR)
+        pictures = render_images(Stage(solids), cameras, far=FAR)
         if self.night:
             pictures = _at_night(pictures)
         z_depths = _measured(pictures, generator, noise=NIGHT_NOISE if self.night else 1.0)
@@ -190,15 +191,7 @@ def _cameras(
 def _clearance(solids: Solids, places: Tensor) -> Tensor:
     """A lower bound of the distance to the nearest solid's surrounding box, capped: enough is enough."""
     offsets = places[:, None] - solids.centers
-    c, s = solids.yaws.cos(), solids.yaws.sin()
-    local = torch.stack(
-        [
-            c * offsets[..., 0] + s * offsets[..., 1],
-            c * offsets[..., 1] - s * offsets[..., 0],
-            offsets[..., 2],
-        ],
-        -1,
-    )
+    local = torch.einsum("pki,kij->pkj", offsets, solids.rotations)
     outside = (local.abs() - solids.half_sizes).amax(-1)
     return outside.amin(-1).clamp(max=CLEARANCE)
 

@@ -99,11 +99,11 @@ def _road(s: Surface) -> Tensor:
 
 
 def _paving(s: Surface) -> Tensor:
-    """Slabs of 1.2 m with dark joints and a light kerb."""
+    """Slabs of 1.2 m with dark joints, and a light kerb up to half the road's width from its middle."""
     x, y, _ = s.points.unbind(-1)
     joints = torch.maximum(stripes(x, 1.2, 0.0, 0.06, s.footprints), stripes(y, 1.2, 0.0, 0.06, s.footprints))
     slabs = s.colors * (1 + 0.1 * grain(s.points, 1.2, s.footprints))[:, None]
-    kerb = band(x.abs(), s.half_sizes[:, 0] - 0.2, s.half_sizes[:, 0] + 1, s.footprints)
+    kerb = band(x.abs(), 0.0, s.half_sizes[:, 0] + 0.15, s.footprints)
     return mix(mix(slabs, (0.3, 0.29, 0.28), 0.6 * joints), (0.78, 0.77, 0.74), kerb)
 
 
