@@ -41,6 +41,7 @@ from renderpretrain.samplers import (
     NearSurface,
     NeuSImportance,
     Occupied,
+    Preference,
     RaySampler,
     RayTargets,
     Stratified,
@@ -62,7 +63,14 @@ class RayConfig(Settings):
     sky: float = Field(0.4, ge=0, lt=1, description="Share of the image height without filler.")
 
 
-def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int | None = None) -> RayTargets:
+def sensor_rays(
+    batch: Batch,
+    grid: VoxelGrid,
+    choice: RayConfig,
+    num_rays: int | None = None,
+    *,
+    preference: Preference | None = None,
+) -> RayTargets:
     """Camera rays through the key sweep's returns, or the LiDAR's own rays where there are no cameras.
 
     Drawn from the batch's seeds. Depth counts only for returns inside the grid, which samples can reach.
@@ -72,14 +80,15 @@ def sensor_rays(batch: Batch, grid: VoxelGrid, choice: RayConfig, num_rays: int 
         grid: Where there is something to render.
         choice: Which rays, and how many.
         num_rays: Rays per camera, or per sweep where there are no cameras; the choice's number by default.
+        preference: Which returns are likelier; all alike by default.
     """
     points, seeds = batch.points, ops.fold_in(batch.seeds, 4)
     batch = replace(batch, points=points.only(in_range(points, choice.near_radius, choice.far_radius)))
     if batch.views is None:
-        targets = LidarBeams(num_rays or choice.per_sweep)(batch, seeds)
+        targets = LidarBeams(num_rays or choice.per_sweep, preference)(batch, seeds)
     else:
         guided = LidarGuidedRays(num_rays or choice.per_view, stride=choice.stride, sky=choice.sky)
-        targets = guided(batch, seeds)
+        targets = replace(guided, preference=preference)(batch, seeds)
     return replace(targets, hit=targets.hit & grid.contains(targets.ends))
 
 

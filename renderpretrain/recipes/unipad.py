@@ -136,6 +136,8 @@ class UniPAD(nn.Module):
         calibration: Whether poses are refined; not by default.
         terms: What is added to the loss beside the method's own terms, unbalanced; see
             :class:`~renderpretrain.recipes.terms.Term`.
+        preference: Which returns a training step's rays rather go to, such as
+            :class:`~renderpretrain.samplers.CurvedReturns`; all alike by default.
 
     Raises:
         ValueError: If there is no branch, one of them is on another grid than the field, or a term that is on
@@ -158,6 +160,7 @@ class UniPAD(nn.Module):
         to_field: nn.Module | None = None,
         calibration: CalibrationConfig | None = None,
         terms: Sequence[nn.Module] = (),
+        preference: nn.Module | None = None,
     ) -> None:
         super().__init__()
         field = renderer.field
@@ -178,6 +181,7 @@ class UniPAD(nn.Module):
         self.renderer = renderer
         self.balance = balance
         self.terms = nn.ModuleList(terms)
+        self.preference = preference
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
@@ -187,7 +191,7 @@ class UniPAD(nn.Module):
         hidden = self.hide(batch)
         levels = self.levels(batch, hidden) if self.terms else []
         volume, lifted = self._encode(batch, hidden, levels)
-        targets = sections.sensor_rays(batch, self.grid, self.rays)
+        targets = sections.sensor_rays(batch, self.grid, self.rays, preference=self.preference)
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.weights.depth_bins:
@@ -322,7 +326,7 @@ def build(
         balance=sections.build_balance(weights.balance, [term for term in terms if getattr(weights, term)]),
         rays=config.rays,
         calibration=config.calibration,
-        terms=choice.rendered_terms(config.terms, field),
+        **choice.chosen_parts(config.terms, field),
     )
     recipe.config = config
     return recipe
@@ -365,16 +369,13 @@ def _image_branch(config: UniPADConfig, grid: VoxelGrid, own: nn.Module | None) 
             f"image_size: expected sides divisible by image_mask.patch_size={patch}, got {config.image_size}"
         )
     backbone = images.image_backbone(image, config.image_size, own)
-    neck = FPN(backbone.channels, width, num_outs=image.num_levels)
-    project = nn.Conv2d(width, width, kernel_size=1)
-    lifter = ViewLifter(grid, width, depth_bins=image.depth_bins, depth_range=image.depth_range)
     return ImageBranch(
         backbone,
-        lifter,
-        RandomMask(config.image_mask.ratio),
+        mask=RandomMask(config.image_mask.ratio),
         patch_size=patch,
-        neck=neck,
-        project=project,
+        neck=FPN(backbone.channels, width, num_outs=image.num_levels),
+        project=nn.Conv2d(width, width, kernel_size=1),
+        lifter=ViewLifter(grid, width, depth_bins=image.depth_bins, depth_range=image.depth_range),
         instead="unipad-lidar",
     )
 

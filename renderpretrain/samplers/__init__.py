@@ -10,6 +10,7 @@ from renderpretrain.samplers.along import (
     RaySampler,
     Stratified,
 )
+from renderpretrain.samplers.curved import CurvedReturns, Preference
 from renderpretrain.samplers.intervals import (
     disparity_positions,
     near_surface_positions,
@@ -27,6 +28,7 @@ from renderpretrain.samplers.pixels import (
     read_pixels,
     z_buffer,
 )
+from renderpretrain.samplers.planes import LocalPlanes, local_planes
 from renderpretrain.samplers.rays import (
     LidarBeams,
     LidarGuidedRays,
@@ -38,16 +40,19 @@ from renderpretrain.samplers.rays import (
 )
 
 __all__ = [
+    "CurvedReturns",
     "Disparity",
     "DistanceField",
     "Even",
     "LidarBeams",
     "LidarGuidedRays",
+    "LocalPlanes",
     "NearSurface",
     "NeuSImportance",
     "Occupied",
     "OpenSky",
     "PixelRays",
+    "Preference",
     "RaySampler",
     "RayTargets",
     "Stratified",
@@ -56,6 +61,7 @@ __all__ = [
     "disparity_positions",
     "draw_pixels",
     "in_range",
+    "local_planes",
     "near_surface_positions",
     "nearest_per_pixel",
     "occupied_samples",

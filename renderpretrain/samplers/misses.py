@@ -70,7 +70,7 @@ class OpenSky:
         check_shape("points.xyz", points.xyz, "B P 3")
         seeds = ops.own_seeds(seeds, len(points.xyz), type(self).__name__)
         with torch.no_grad():
-            azimuth, elevation = _directions(points)
+            azimuth, elevation = directions_of(points)
             column = _parts(azimuth / (2 * math.pi) + 0.5, self.columns)
             row = _parts(elevation / math.radians(2 * HIGHEST) + 0.5, ROWS)
             first = self._first_open(column, elevation, points.key)
@@ -114,7 +114,7 @@ class OpenSky:
         return Rays(origin[:, None].expand_as(directions), directions), (total > 0).expand_as(cell)
 
 
-def _directions(points: Points) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P"]]:
+def directions_of(points: Points) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P"]]:
     """Azimuth and elevation of points as their sensor sees them, radians; 0 of what is not valid."""
     offsets = torch.where(points.valid[..., None], points.xyz - points.origin[:, None], 0.0)
     x, y, z = offsets.unbind(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from renderpretrain import ops
 from renderpretrain.checks import check_bool, check_floating, check_shape
 from renderpretrain.geometry import Cameras, Points, Rays, Sensors, Views
+from renderpretrain.samplers.curved import CANDIDATES, Preference, choose
 from renderpretrain.samplers.pixels import (
     check_cameras,
     colors_at,
@@ -83,12 +84,14 @@ class LidarGuidedRays:
         sky: Share of the image height, from the top, without filler.
         nearest: Draw only among the nearest returns of each pixel, as PonderV2 does outdoors
             (https://arxiv.org/abs/2310.08586): the LiDAR sees past edges that hide things from the camera.
+        preference: Which returns are likelier, such as :class:`CurvedReturns`; all alike by default.
     """
 
     num_rays: int = 512
     stride: int = 4
     sky: int | float = 0.4
     nearest: bool = False
+    preference: Preference | None = None
 
     def __call__(self, batch: Sensors, seeds: Int[Tensor, " B"] | None = None) -> RayTargets:
         """Draw ``N * num_rays`` rays per sample to returns of the key sweep; nothing is differentiable.
@@ -133,7 +136,7 @@ class LidarGuidedRays:
         visible = views.seen_at(pixels, inside & views.valid[..., None] & points.key[:, None])
         if self.nearest:
             visible = nearest_per_pixel(pixels, z_depth, visible, views.cameras.image_size)
-        return draw(visible, self.num_rays, seeds)
+        return _draw_returns(points, visible, self.num_rays, self.preference, seeds)
 
     def _filler(self, views: Views, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """Random grid pixels ``(B, N, num_rays, 2)`` below the sky, and which slots hold one.
@@ -248,9 +251,11 @@ class LidarBeams:
 
     Attributes:
         num_rays: Rays per sample; slots that no return fills are marked as no hit.
+        preference: Which returns are likelier, such as :class:`CurvedReturns`; all alike by default.
     """
 
     num_rays: int = 2048
+    preference: Preference | None = None
 
     def __call__(self, batch: Sensors, seeds: Int[Tensor, " B"] | None = None) -> RayTargets:
         """Draw ``num_rays`` beams of the key sweep per sample without replacement; nothing is differentiable.
@@ -260,7 +265,7 @@ class LidarBeams:
             seeds: One per sample, instead of the batch's.
         """
         points, seeds = _never_empty(batch.points), seeds_of(batch, seeds, self)
-        chosen, hit = draw(points.key, self.num_rays, seeds)
+        chosen, hit = _draw_returns(points, points.key, self.num_rays, self.preference, seeds)
         targets = points.xyz.gather(1, chosen[..., None].expand(-1, -1, 3))
         starts = points.origin[:, None].expand_as(targets)
         forward = ops.constant([1.0, 0.0, 0.0], targets)
@@ -319,6 +324,16 @@ def seeds_of(batch: Sensors, seeds: Tensor | None, sampler: object) -> Int[Tenso
     """A sampler's own seeds: those that were given, or the batch's."""
     chosen = batch.seeds if seeds is None else seeds
     return ops.own_seeds(chosen, len(batch.points.xyz), type(sampler).__name__)
+
+
+def _draw_returns(
+    points: Points, among: Tensor, count: int, preference: Preference | None, seeds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows of points ``(B, *lead, count)``, and which of these slots hold one."""
+    if preference is None:
+        return draw(among, count, seeds)
+    candidates, found = draw(among, CANDIDATES * count, seeds)
+    return choose(points, candidates, found, count, preference, seeds)
 
 
 def _of_each_camera(slots: Shaped[Tensor, "B N K"]) -> Int[Tensor, "B R"]:

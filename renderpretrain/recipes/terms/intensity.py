@@ -67,14 +67,13 @@ def measured_intensity(batch: Batch, seen: Rendering) -> tuple[Float[Tensor, "B 
 
     A sweep all of whose returns are equally bright was recorded without intensity.
     """
-    targets = seen.targets
-    if targets.returns is None or not batch.points.xyz.shape[1]:
-        return torch.zeros_like(targets.depth), torch.zeros_like(targets.hit)
-    target, found = read_returns(batch.points.intensity, targets.returns)
-    return target, found & targets.hit & _says_intensity(batch.points)[:, None]
+    target, found = read_returns(batch.points.intensity, seen.returns)
+    return target, found & seen.targets.hit & _says_intensity(batch.points)[:, None]
 
 
 def _says_intensity(points: Points) -> Bool[Tensor, " B"]:
     """Whether the returns of a key sweep differ in brightness."""
+    if not points.xyz.shape[1]:
+        return torch.zeros_like(points.origin[:, 0], dtype=torch.bool)
     brightest = torch.where(points.key, points.intensity, -torch.inf).amax(1)
     return brightest > torch.where(points.key, points.intensity, torch.inf).amin(1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from renderpretrain import ops
@@ -35,6 +35,12 @@ class Rendering:
     def grid(self) -> VoxelGrid:
         """Where the volume of the step is."""
         return self.renderer.field.grid
+
+    @property
+    def returns(self) -> Int[Tensor, "B R"]:
+        """Row of the point that each ray goes to, -1 for none; of rays to pixels there is none."""
+        known = self.targets.returns
+        return torch.full_like(self.targets.camera, -1) if known is None else known
 
     def features(self) -> Float[Tensor, "B R C"]:
         """The volume's features along every ray, each as far as the ray sees it. Differentiable.
