@@ -36,6 +36,7 @@ from renderpretrain.encoders.masked import (
     resize_mask,
 )
 from renderpretrain.encoders.occupancy_decoder import OccupancyDecoder
+from renderpretrain.encoders.perceptron import FeatureHeads
 from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.resnet import ResNet, resnet18, resnet34, resnet50, resnet101
 from renderpretrain.encoders.sparse_backend import Backend, agree_on, sparse_backend, spconv_status
@@ -76,6 +77,7 @@ __all__ = [
     "ConvNeXt",
     "DescribedModule",
     "Domains",
+    "FeatureHeads",
     "FlatEncoder",
     "GridLevel",
     "GridLevels",

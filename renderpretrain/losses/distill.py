@@ -134,7 +134,9 @@ class Prototypes(nn.Module):
         gram: Weight of :func:`gram_penalty` beside the swapped prediction.
     """
 
-    def __init__(self, width: int, count: int = 512, *, temperature: float = 1.0, gram: float = 0.1) -> None:
+    def __init__(
+        self, width: int, count: int = 512, *, temperature: int | float = 1.0, gram: int | float = 0.1
+    ) -> None:
         super().__init__()
         self.temperature, self.gram = temperature, gram
         self.directions = nn.Parameter(normalize(torch.randn(count, width), dim=-1))

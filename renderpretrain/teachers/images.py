@@ -43,8 +43,8 @@ class ImageTeacher(nn.Module):
         layers: Sequence[int] = (-2, -1),
         *,
         size: tuple[int, int] | None = None,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[int | float] = IMAGENET_MEAN,
+        std: Sequence[int | float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):

@@ -33,7 +33,7 @@ class EMATeacher(nn.Module):
     moved: Tensor
 
     def __init__(
-        self, student: nn.Module, *, momentum: float = 0.996, final: float = 1.0, updates: int = 1
+        self, student: nn.Module, *, momentum: int | float = 0.996, final: int | float = 1.0, updates: int = 1
     ) -> None:
         super().__init__()
         if not 0 <= momentum <= final <= 1 or updates < 1:

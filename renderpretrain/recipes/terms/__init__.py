@@ -1,17 +1,24 @@
 """Further terms of a training step, each a module that any recipe takes: what they read and give."""
 
 from renderpretrain.recipes.terms.choice import RenderedTermsConfig, chosen_parts, rendered_terms
+from renderpretrain.recipes.terms.collapse import Collapse
 from renderpretrain.recipes.terms.intensity import IntensityTerm
 from renderpretrain.recipes.terms.misses import MissesTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
+from renderpretrain.recipes.terms.self_distillation import SelfDistillation
 from renderpretrain.recipes.terms.step import Step, Term, further_terms
 from renderpretrain.recipes.terms.surface import SurfaceTerm
+from renderpretrain.recipes.terms.teacher_features import PointFeatures, RenderedFeatures
 
 __all__ = [
+    "Collapse",
     "IntensityTerm",
     "MissesTerm",
     "NormalsTerm",
+    "PointFeatures",
+    "RenderedFeatures",
     "RenderedTermsConfig",
+    "SelfDistillation",
     "Step",
     "SurfaceTerm",
     "Term",
