@@ -18,7 +18,7 @@ def evaluate(
         str | None, Flag(help="linear or finetune: probe the encoders; by default held-out views are scored.")
     ] = None,
     task: Annotated[
-        str | None, Flag(help="What is probed: semseg, occupancy or depth; semseg by default.")
+        str | None, Flag(help="What is probed: semseg, occupancy, depth or detection; semseg by default.")
     ] = None,
     labels: Annotated[str | None, Flag(help=f"Shares of the labels; {LABELS} by default.")] = None,
     seeds: Annotated[int | None, Flag(help="Repetitions of a probe; 3 by default.", min=1)] = None,

@@ -6,12 +6,15 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from renderpretrain.cli.report import print_table
-from renderpretrain.probes import Comparison, Example, Plan, Spread, Trial
+from renderpretrain.probes import Comparison, Drawing, Example, Plan, Spread, Trial
 from renderpretrain.viz import Curve, Panel, class_colors, labels_from_above, save_sheet
+
+PER_CLASS, BESIDE = ("iou/", "ap/"), ("ap@0.5", "ap@1", "ap@2", "ap@4", "ate", "ase", "aoe")
+"""Scores in the table of classes: those that begin so, and those of all classes."""
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
@@ -37,7 +40,7 @@ def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
 
 def print_classes(trials: list[Trial]) -> None:
     """Per-class scores where there are some: scratch, then pre-trained, at every fraction."""
-    names = [key for key in trials[0].scores if key.startswith("iou/")]
+    names = [key for key in trials[0].scores if key.startswith(PER_CLASS) or key in BESIDE]
     fractions = list(dict.fromkeys(trial.fraction for trial in trials))
 
     def cell(name: str, fraction: float) -> str:
@@ -48,8 +51,9 @@ def print_classes(trials: list[Trial]) -> None:
         return " -> ".join(f"{mean:.3f}" for mean in means)
 
     if names:
-        rows = [[name.removeprefix("iou/"), *(cell(name, f) for f in fractions)] for name in names]
-        print_table(["IoU, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
+        score = "IoU" if names[0].startswith("iou/") else "AP"
+        rows = [[name.rpartition("/")[2], *(cell(name, f) for f in fractions)] for name in names]
+        print_table([f"{score}, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
 
 
 def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
@@ -114,3 +118,31 @@ class Gallery:
         place = torch.zeros_like(counts)
         place[order] = torch.arange(1, len(order) + 1)
         return place * (counts > 0)
+
+
+@dataclass(frozen=True)
+class DrawnGallery:
+    """The first scored scene's answers as the task draws them, and those that the first seed's heads give.
+
+    Attributes:
+        drawing: Of the task.
+        views: Pictures of every arm at every fraction, and under ``truth`` at each of the true answers.
+    """
+
+    drawing: Drawing
+    views: dict[float, dict[str, Float[Tensor, "3 _ _"]]] = field(default_factory=dict)
+
+    def add(self, trial: Trial, example: Example) -> None:
+        """Keep what a trial says, if it is the first of its kind."""
+        row = self.views.setdefault(trial.fraction, {})
+        if trial.arm not in row:
+            row["truth"] = self.drawing.picture(example.places, None)
+            row[trial.arm] = self.drawing.picture(example.places, example.outputs)
+
+    def save(self, path: Path, title: str) -> Path | None:
+        """Write the sheet: a row a fraction. Nothing where there was no trial."""
+        rows = [
+            (f"{100 * fraction:g} % of the labels", [(name, row[arm]) for arm, name in ARMS.items()])
+            for fraction, row in self.views.items()
+        ]
+        return save_sheet(path, title, rows, height=600, legend=self.drawing.legend) if rows else None

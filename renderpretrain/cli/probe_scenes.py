@@ -10,7 +10,8 @@ from torch import nn
 from renderpretrain.data import Recording, Scene, SceneDataset
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import ProbeScenes, Task, depth, occupancy, semseg
-from renderpretrain.recipes.recipe import encoders_of
+from renderpretrain.probes.detection import bev_grid, detection
+from renderpretrain.recipes.recipe import HasGrid, encoders_of, lacking
 from renderpretrain.runs import RunDescription
 from renderpretrain.runs.settings import choose
 
@@ -31,8 +32,12 @@ TASKS: dict[str, Callable[[ProbeScenes, nn.Module], Task]] = {
     "semseg": lambda scenes, recipe: semseg(scenes.train[0].class_names),
     "occupancy": lambda scenes, recipe: occupancy(),
     "depth": lambda scenes, recipe: depth(),
+    "detection": lambda scenes, recipe: _detection(scenes, recipe),
 }
 """What is asked, of the scenes and of a recipe with fresh weights."""
+
+WITHOUT_IMAGES = ("semseg", "detection")
+"""Tasks whose answers are not in pictures, which need not be read where the recipe has no image encoder."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,19 @@ def open_probe(job: RunDescription, request: SceneRequest) -> tuple[Task, ProbeS
             f"data: expected one data set to probe on, got {request.data!r}; name one with --data"
         )
     recipe = job.build()
-    images = request.task != "semseg" or any(name.startswith("image") for name in encoders_of(recipe))
+    seen = any(name.startswith("image") for name in encoders_of(recipe))
+    images = seen or request.task not in WITHOUT_IMAGES
     synthetic = data_words(request.data)[0].is_synthetic
     scenes = _drawn(job, request, images) if synthetic else _recorded(job, request, images)
     return make(scenes, recipe), scenes
+
+
+def _detection(scenes: ProbeScenes, recipe: nn.Module) -> Task:
+    """Boxes, on a map of the recipe's ground; of the scenes that there are."""
+    if not isinstance(recipe, HasGrid):
+        raise lacking(recipe, HasGrid, "the task detection")
+    parts = {"train": scenes.train, "validation": scenes.validation, "test": scenes.test}
+    return detection({part: own for part, own in parts.items() if own}, bev_grid(recipe.grid))
 
 
 def _drawn(job: RunDescription, request: SceneRequest, images: bool) -> ProbeScenes:

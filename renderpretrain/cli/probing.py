@@ -8,7 +8,7 @@ from typing import Any, Literal
 import typer
 
 from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
-from renderpretrain.cli.probe_report import Gallery, panel, print_classes, print_comparison
+from renderpretrain.cli.probe_report import DrawnGallery, Gallery, panel, print_classes, print_comparison
 from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import Budget, Example, Plan, ProbeScenes, Task, Trial, compare, run_probe
@@ -74,7 +74,7 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
         request.mode,
         fractions=request.fractions,
         seeds=tuple(range(job.seed, job.seed + request.seeds)),
-        labels="scenes" if synthetic else "places",
+        labels="scenes" if synthetic or not task.by_place else "places",
         budget=_budget(request),
     )
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
@@ -82,7 +82,8 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     if request.split == "test":
         about["opened"] = note_opening(run / "probe.json", key, about)
         typer.echo(f"test       opened, by this run {about['opened']} times in all")
-    gallery = Gallery(scenes.scored[0].class_names)
+    names = scenes.scored[0].class_names
+    gallery = Gallery(names) if task.drawing is None else DrawnGallery(task.drawing)
     trials = run_probe(
         plan,
         scenes.to(device),
@@ -90,7 +91,7 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
         read.weights,
         _report_trial(task, gallery),
     )
-    notes = unequal_starts(job)
+    notes = [*unequal_starts(job), *task.notes]
     save_record(run / "probe.json", key, {**about, "notes": notes, **_record(plan, scenes, trials)})
     print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
@@ -100,7 +101,7 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     typer.echo(f"numbers    {run / 'probe.json'}")
 
 
-def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Gallery) -> None:
+def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Gallery | DrawnGallery) -> None:
     """The plot over the labels, and the answers where they can be drawn."""
     name = f"probe-{plan.task.name}-{plan.mode}"
     lines = compare(trials, plan.task.metric)
@@ -154,7 +155,7 @@ def _budget(request: ProbeRequest) -> Budget:
     return Budget(steps=request.steps or (FINE_TUNING_STEPS if request.mode == "finetune" else Budget.steps))
 
 
-def _report_trial(task: Task, gallery: Gallery) -> Callable[[Trial, Example], None]:
+def _report_trial(task: Task, gallery: Gallery | DrawnGallery) -> Callable[[Trial, Example], None]:
     """A line per trial; its example is kept to be drawn."""
 
     def say(trial: Trial, example: Example) -> None:

@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from renderpretrain.probes.task import ProbeSamples, Task
 
@@ -35,6 +34,11 @@ def kept(samples: ProbeSamples) -> ProbeSamples:
     return ProbeSamples(features, samples.answers, samples.positions)
 
 
+def restored(samples: ProbeSamples) -> ProbeSamples:
+    """What was kept, as a head takes it."""
+    return ProbeSamples(samples.features.float(), samples.answers, samples.positions)
+
+
 def train_own_head(task: Task, samples: Sequence[ProbeSamples], steps: int, seed: int) -> nn.Module:
     """A fresh head of the task's, trained on features that do not change, with a scene a step.
 
@@ -54,20 +58,14 @@ def train_own_head(task: Task, samples: Sequence[ProbeSamples], steps: int, seed
         for step in range(steps):
             if step % len(samples) == 0:
                 order = torch.randperm(len(samples), generator=generator).tolist()
-            one = samples[order[step % len(samples)]]
+            one = restored(samples[order[step % len(samples)]])
             for group in optimizer.param_groups:
                 group["lr"] = LR * _share((step + 1) / (steps + 1))
             optimizer.zero_grad()
-            task.loss(head(one.features.float()), one.answers).backward()
+            task.loss(head(one.features), one.answers).backward()
             nn.utils.clip_grad_norm_(head.parameters(), CLIP_NORM)
             optimizer.step()
     return head.eval()
-
-
-@torch.no_grad()
-def said(head: nn.Module, samples: ProbeSamples) -> Float[Tensor, "..."]:
-    """What a head says of what was kept."""
-    return head(samples.features.float())
 
 
 def _share(progress: float) -> float:

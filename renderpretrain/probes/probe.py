@@ -19,6 +19,7 @@ from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Budget, Head, fit_head
 from renderpretrain.probes.labels import Rows, choose_places, choose_scenes
+from renderpretrain.probes.own_head import kept, restored, train_own_head
 from renderpretrain.probes.task import ProbeSamples, Task
 from renderpretrain.storage.weights import check_weights
 
@@ -31,7 +32,8 @@ class Plan:
 
     Attributes:
         task: The question.
-        mode: ``linear``: the encoders stay as they are; ``finetune``: they are trained with the head.
+        mode: ``linear``: the encoders stay as they are, under a linear head, or under the task's own where it
+            has one; ``finetune``: they are trained with the head.
         fractions: Shares of the labels, in (0, 1].
         seeds: Numbers of the repetitions. Each has its own labels, head, order and fresh weights.
         labels: Whether a fraction counts scenes or places.
@@ -50,8 +52,11 @@ class Plan:
             raise ValueError(f"fractions: expected shares in (0, 1], got {self.fractions}")
         if not self.seeds:
             raise ValueError("seeds: expected at least one, got none")
-        if not self.task.by_place and (self.mode == "linear" or self.labels == "places"):
-            raise ValueError(f"task: {self.task.name} does not ask place by place; expected one that does")
+        if not self.task.by_place and (self.mode == "finetune" or self.labels == "places"):
+            raise ValueError(
+                f"task: {self.task.name} does not ask place by place; expected one that does for fine-tuning "
+                "and for labels of places"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,8 @@ def _trials(
     """Arm by arm, so that one encoder's features are in memory at a time."""
     pretrained = build(plan.seeds[0])
     pretrained.load_state_dict(check_weights(pretrained, weights, "weights"))
-    probe = _linear if plan.mode == "linear" else _finetuned
+    frozen = _linear if plan.task.by_place else _own_heads
+    probe = frozen if plan.mode == "linear" else _finetuned
     yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
     for seed in plan.seeds:
         yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
@@ -186,6 +192,22 @@ def _linear(
         head = Head(scale, task.outputs, seed)
         fit_head(head, both, task, budget)
         scores, example = _scores(task, head, iter(test))
+        yield Trial(arm[0], fraction, labelled, seed, scores), example
+
+
+def _own_heads(
+    plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Arm, tuple[int, ...]]
+) -> Iterator[tuple[Trial, Example]]:
+    """The task's own heads on features that are computed once per scene."""
+    task, budget = plan.task, plan.budget
+    _measure_norms(recipe, plan, scenes)
+    with torch.no_grad():
+        train = [kept(task.read(recipe, scene, budget.places)) for scene in scenes.train]
+        scored = [kept(task.read(recipe, scene, budget.test_places)) for scene in scenes.scored]
+    for fraction, seed, rows, labelled in _choices(plan, [1] * len(train), arm[1]):
+        given = [samples for samples, row in zip(train, rows, strict=True) if row is not None]
+        head = train_own_head(task, given, budget.steps, seed)
+        scores, example = _scores(task, head, map(restored, scored))
         yield Trial(arm[0], fraction, labelled, seed, scores), example
 
 
@@ -231,7 +253,7 @@ def _choices(
 
 
 @torch.no_grad()
-def _scores(task: Task, head: Head, test: Iterator[ProbeSamples]) -> tuple[dict[str, float], Example]:
+def _scores(task: Task, head: nn.Module, test: Iterator[ProbeSamples]) -> tuple[dict[str, float], Example]:
     """Over all scored scenes together; and the first one."""
     places = next(test)
     first = Example(places, head(places.features))

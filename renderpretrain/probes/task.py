@@ -66,7 +66,7 @@ class Task:
     looks at neither.
 
     Attributes:
-        name: ``semseg``, ``occupancy`` or ``depth``.
+        name: ``semseg``, ``occupancy``, ``depth`` or ``detection``.
         metric: The score that counts, the first of ``scores``.
         less_is_better: Whether it is an error.
         outputs: Numbers a head gives per place.
@@ -82,6 +82,7 @@ class Task:
         make_head: A fresh head for features such as these, from a seed; ``None`` where any head of rows does.
         moves_with_world: Whether the answers of a scene whose world was turned, mirrored and scaled are those
             of its labels still. Labels that lie on a grid do not move.
+        notes: What is to be said of the scenes it was made for: a line each.
         drawing: How answers look; ``None`` where they are classes of points, or cannot be drawn.
     """
 
@@ -98,6 +99,7 @@ class Task:
     make_head: Callable[[Tensor, int], nn.Module] | None = None
     moves_with_world: bool = True
     drawing: Drawing | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.by_place and self.make_head is None:

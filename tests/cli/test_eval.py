@@ -47,13 +47,14 @@ def runs(tmp_path_factory):
         ("unipad-lidar", "finetune", "occupancy", "iou"),
         ("unipad-camera", "linear", "occupancy", "iou"),
         ("unipad-camera", "finetune", "depth", "abs_rel"),
+        ("unipad-lidar", "linear", "detection", "map"),
     ],
 )
 def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, task, metric):
     assert run("eval", runs / recipe, "--probe", mode, "--task", task, *FEW) == 0
     said = capsys.readouterr().out
     assert f"{metric}, {mode}" in said and "scratch" in said and "pre-trained" in said
-    assert ("building" in said) == (task == "semseg")
+    assert ("road " in said) == (task == "semseg") and ("ap@0.5" in said) == (task == "detection")
     record = json.loads((runs / recipe / "probe.json").read_text())[f"{task}/{mode}"]
     assert record["metric"] == metric and record["step"] == 1
     assert len(record["trials"]) == 2 * 2 * 2
@@ -62,7 +63,7 @@ def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, ta
     assert (record["split"], record["scored_scenes"]) == ("validation", ["street-2-0"])
     assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
     answers = runs / recipe / f"probe-{task}-{mode}-answers.png"
-    assert answers.is_file() == (task == "semseg") == (str(answers) in said)
+    assert answers.is_file() == (task in ("semseg", "detection")) == (str(answers) in said)
 
 
 def test_a_file_keeps_what_other_probes_wrote(runs):

@@ -212,8 +212,9 @@ def test_a_task_brings_a_head_of_its_own_and_joins_what_scenes_say_as_it_likes()
     assert both.shape == (2, 2)
     assert task.scores(both)["error"] == pytest.approx(4 - float(both[0, 0]), rel=1e-5)
     assert isinstance(semseg(CLASSES).head(torch.rand(7, 5), 0), nn.Module)
-    with pytest.raises(ValueError, match="task: count does not ask place by place"):
-        Plan(task, "linear")
+    for more in ({"mode": "finetune"}, {"mode": "linear", "labels": "places"}):
+        with pytest.raises(ValueError, match="task: count does not ask place by place"):
+            Plan(task, **more)
     with pytest.raises(ValueError, match="make_head: expected a head of the task count's own, got none"):
         replace(task, make_head=None)
 

@@ -1,6 +1,6 @@
 """The task whose answer is boxes: where the objects of a scene are, how large and how turned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -70,7 +70,20 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
         by_place=False,
         make_head=lambda features, seed: CenterHead(features.shape[1], len(labels), seed),
         drawing=_drawing(names, grid),
+        notes=tuple(_notes(parts, class_names, labels, grid)),
     )
+
+
+def _notes(
+    parts: Mapping[str, Sequence[Scene]], class_names: Sequence[str], labels: Sequence[int], grid: VoxelGrid
+) -> Iterator[str]:
+    """How many boxes every part has, which do not count, and which classes it does not have."""
+    for part, scenes in parts.items():
+        rows = [counted_boxes(scene, labels, grid).rows for scene in scenes]
+        there = {int(label) for own in rows for label in own[:, 7].tolist()}
+        missing = [class_names[label] for k, label in enumerate(labels) if k not in there]
+        none = f"; no box that counts is of {', '.join(missing)}" if missing else ""
+        yield f"{part}: {left_out(scenes, grid)}{none}"
 
 
 def _drawing(names: Sequence[str], grid: VoxelGrid) -> Drawing:
