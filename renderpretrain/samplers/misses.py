@@ -18,6 +18,10 @@ HIGHEST = 45.0
 ROWS = 360
 """Equal parts of that, of a quarter of a degree each, in which returns count as those of one beam."""
 
+FAR_ENOUGH, HIGH_ENOUGH = 25.0, 2.0
+"""Metres, and degrees of elevation: where nothing came back from so far or so high, something hides the
+sensor itself, such as dirt or the car."""
+
 FEWEST = 3
 """Returns around a column in one row for there to be a beam: fewer may be stray ones."""
 
@@ -30,7 +34,8 @@ class OpenSky:
 
     * returns to either side, within ``reach``, have its elevation, so that there is a beam;
     * it lies ``margin`` above the highest return of its own and its two neighboring columns of azimuth;
-    * all three columns have returns, so that the sensor looked there and was not hidden.
+    * each of the three columns has returns from afar or from high up: else something hides the sensor there,
+      such as dirt, or the car itself.
 
     A single return that is lost (drop-out, dark paint, glass) so counts for nothing: it has returns above it.
     Where all that is high is lost at once, as of a tower of glass, it does. Pictures of depth cameras, in
@@ -73,21 +78,26 @@ class OpenSky:
             azimuth, elevation = directions_of(points)
             column = _parts(azimuth / (2 * math.pi) + 0.5, self.columns)
             row = _parts(elevation / math.radians(2 * HIGHEST) + 0.5, ROWS)
-            first = self._first_open(column, elevation, points.key)
+            distance = (points.xyz - points.origin[:, None]).square().sum(-1).sqrt()
+            first = self._first_open(column, elevation, distance, points.key)
             rows = torch.arange(ROWS, device=row.device)
             fired = points.key & (elevation.abs() < math.radians(HIGHEST))
             open_cells = self._beams(column, row, fired) & (rows >= first[..., None])
             heights = _means(elevation, row, fired)
             return self._draw(points.origin, open_cells, heights, seeds)
 
-    def _first_open(self, column: Tensor, elevation: Tensor, key: Tensor) -> Int[Tensor, "B columns"]:
+    def _first_open(
+        self, column: Tensor, elevation: Tensor, distance: Tensor, key: Tensor
+    ) -> Int[Tensor, "B columns"]:
         """The lowest row that is open; :data:`ROWS` where the sensor saw nothing."""
         least = elevation.new_full((len(key), self.columns), -math.inf)
         high = least.scatter_reduce(1, column, torch.where(key, elevation, -math.inf), "amax")
-        sides = torch.stack([high.roll(-1, 1), high, high.roll(1, 1)])
-        lowest = sides.amax(0) + math.radians(self.margin)
+        far = least.scatter_reduce(1, column, torch.where(key, distance, -math.inf), "amax")
+        looked = (far > FAR_ENOUGH) | (high > math.radians(HIGH_ENOUGH))
+        known = looked & looked.roll(1, 1) & looked.roll(-1, 1)
+        lowest = torch.stack([high.roll(-1, 1), high, high.roll(1, 1)]).amax(0) + math.radians(self.margin)
         row = torch.ceil((lowest / math.radians(2 * HIGHEST) + 0.5) * ROWS).clamp(0, ROWS).long()
-        return torch.where(sides.isinf().any(0), ROWS, row)
+        return torch.where(known, row, ROWS)
 
     def _beams(self, column: Tensor, row: Tensor, key: Tensor) -> Bool[Tensor, "B columns rows"]:
         """Where returns of some column near by have a row's elevation."""

@@ -36,9 +36,9 @@ def test_beams_are_those_of_the_sweep():
 
 
 def test_a_street_is_empty_where_no_beam_came_back():
-    """By the voxels that something is in: a ray that touches the corner of one may miss the thing."""
-    streets, full, steps = SyntheticStreet(2, image_size=(8, 16)), [], torch.arange(1.0, 24.0, 0.25)
-    for index in range(2):
+    """By voxels: a ray that touches the corner of one may miss what is in it. Dirt on sensors is no sky."""
+    streets, full, steps = SyntheticStreet(6, image_size=(8, 16)), [], torch.arange(1.0, 24.0, 0.25)
+    for index in range(6):
         scene = streets[index]
         rays, valid = OpenSky(256)(collate([scene], torch.tensor([index])).points, torch.tensor([index]))
         places = rays[0][valid[0]].at(steps.expand(int(valid.sum()), -1))
