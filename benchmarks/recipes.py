@@ -75,7 +75,7 @@ def summary(recipe: str, folder: Path, seconds: float) -> dict[str, Any]:
         "minutes": seconds / 60,
         "scene_s": 1 / statistics.median(row["samples_per_second"] for row in steps),
         "losses": {name: (steps[0][name], _end(steps, name)) for name in _terms(steps)},
-        "scores": {c.metric: (c.before, c.after, c.baseline) for c in changes(rows)},
+        "scores": {c.metric: (c.before, c.after, c.beside.get("baseline")) for c in changes(rows)},
     }
 
 

@@ -87,10 +87,14 @@ def _fractions(text: str) -> tuple[float, ...]:
 
 def _score_views(run: Path, data: str | None, count: int | None, stride: int | None, device: str) -> None:
     """Print how held-out scenes are rendered."""
-    from renderpretrain.cli.report import UNITS, print_table
+    from renderpretrain.cli.report import print_scores, with_unit
     from renderpretrain.verbs.evaluation import Evaluation
 
     done = Evaluation(run, data, count, stride, device, say=typer.echo).score()
-    rows = [[name, f"{value:.4f}", UNITS.get(name, "")] for name, value in done.scores.items()]
-    print_table([f"{done.scenes} held-out scenes, step {done.step}", "", ""], rows)
+    beside = {
+        name: {who: found[name] for who, found in done.predictors.items() if name in found}
+        for name in done.scores
+    }
+    rows = [(with_unit(name), (value,), beside[name]) for name, value in done.scores.items()]
+    print_scores(f"{done.scenes} held-out scenes, step {done.step}", ("score",), rows)
     typer.echo(f"numbers    {done.file}")

@@ -1,6 +1,6 @@
 """What the verbs print: tables for people, aligned also where there is no terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from rich.console import Console
@@ -13,10 +13,19 @@ from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.terminal import printable
-from renderpretrain.training import Change, FitResult, StepCost
+from renderpretrain.training import PREDICTORS, Change, FitResult, StepCost
+from renderpretrain.training.held_out import NOT_GIVEN
 from renderpretrain.training.scaling import Scaling
 
 UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
+UNITS |= {f"depth_{kind}_rmse": "m" for kind in NOT_GIVEN}
+
+ABOUT_DEPTH = (
+    "depth_in_blocks, depth_between_beams: rays to returns that were taken out of the input; depth: to any",
+    "nearest point: the first point of the input near the ray; best of row: the depth of each image row with",
+    "the smallest depth_abs_rel in the training scenes",
+)
+"""What a table of scores means, a line each."""
 
 
 def print_result(recipe: str, result: FitResult) -> None:
@@ -35,10 +44,30 @@ def print_result(recipe: str, result: FitResult) -> None:
 
 
 def print_changes(table: list[Change]) -> None:
-    """Held-out scores before and after, beside a predictor without geometry."""
-    header = ["held-out scenes", "before", "after", "row means"]
-    rows = [[_name(c), f"{c.before:.3f}", f"{c.after:.3f}", _baseline(c)] for c in table]
-    print_table(header, rows)
+    """Held-out scores before and after, beside predictors that learn no geometry."""
+    rows = [(with_unit(c.metric), (c.before, c.after), c.beside) for c in table]
+    print_scores("held-out scenes", ("before", "after"), rows)
+
+
+def print_scores(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[float], Mapping[str, float]]]
+) -> None:
+    """A table of scores beside predictors that learn no geometry, and what it means.
+
+    Args:
+        title: Above the names.
+        columns: Above the recipe's own scores.
+        rows: A name, the recipe's own scores, and those of predictors by their names in ``metrics.jsonl``.
+    """
+    asked = [name for name in PREDICTORS if any(name in beside for _, _, beside in rows)]
+    header = [title, *columns, *(PREDICTORS[name] for name in asked)]
+    lines = [
+        [name, *(f"{value:.3f}" for value in own), *(_number(beside.get(each)) for each in asked)]
+        for name, own, beside in rows
+    ]
+    print_table(header, lines)
+    if any(name.startswith("depth_") for name, _, _ in rows):
+        print("\n".join(ABOUT_DEPTH))
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
@@ -138,12 +167,12 @@ def _scaled(amount: int, step: int, unit: str) -> str:
     return f"{value:.3g} {prefix}{unit}".replace("  ", " ")
 
 
-def _name(change: Change) -> str:
+def with_unit(metric: str) -> str:
     """A metric with its unit."""
-    unit = UNITS.get(change.metric, "")
-    return f"{change.metric} [{unit}]" if unit else change.metric
+    unit = UNITS.get(metric, "")
+    return f"{metric} [{unit}]" if unit else metric
 
 
-def _baseline(change: Change) -> str:
-    """The baseline's score, where there is one."""
-    return "" if change.baseline is None else f"{change.baseline:.3f}"
+def _number(score: float | None) -> str:
+    """A predictor's score, where it has one."""
+    return "" if score is None else f"{score:.3f}"

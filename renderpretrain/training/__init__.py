@@ -4,15 +4,16 @@ from renderpretrain.encoders.norms import estimate_statistics, statistics_of
 from renderpretrain.runs.building import with_fake_tensors
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.folder import RunFolder
-from renderpretrain.training.baselines import RowMeans
+from renderpretrain.training.baselines import RowConstants
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost
 from renderpretrain.training.distributed import Process, choose_device, process_session
-from renderpretrain.training.evaluate import evaluate, evaluate_baseline
+from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult
-from renderpretrain.training.metrics import Change, append_row, changes, read_rows
+from renderpretrain.training.metrics import PREDICTORS, Change, append_row, changes, read_rows
+from renderpretrain.training.nearest import first_in_cylinder
 from renderpretrain.training.order import (
     MicroBatches,
     Progress,
@@ -21,6 +22,7 @@ from renderpretrain.training.order import (
     seed_generators,
 )
 from renderpretrain.training.pictures import save_picture
+from renderpretrain.training.predictors import evaluate_predictors
 from renderpretrain.training.prefetch import prefetch
 from renderpretrain.training.run import RunOptions
 from renderpretrain.training.schedule import build_optimizer, first_beta, lr_factor, set_step
@@ -31,15 +33,17 @@ from renderpretrain.training.training_state import (
     training_state,
 )
 from renderpretrain.training.unmasked import encode_unmasked
+from renderpretrain.training.withheld import withhold
 
 __all__ = [
+    "PREDICTORS",
     "Accumulated",
     "Change",
     "FitResult",
     "MicroBatches",
     "Process",
     "Progress",
-    "RowMeans",
+    "RowConstants",
     "RunFolder",
     "RunOptions",
     "StepCost",
@@ -55,9 +59,10 @@ __all__ = [
     "enlarge_images",
     "estimate_statistics",
     "evaluate",
-    "evaluate_baseline",
+    "evaluate_predictors",
     "evaluate_views",
     "first_beta",
+    "first_in_cylinder",
     "fit",
     "held_out_batch",
     "load_checkpoint",
@@ -80,4 +85,5 @@ __all__ = [
     "stop_signals",
     "training_state",
     "with_fake_tensors",
+    "withhold",
 ]

@@ -1,7 +1,9 @@
-"""What a predictor without geometry gets: the mean depth and colour of each image row of each camera.
+"""What predictors without geometry get: one depth and one colour for each image row of each camera.
 
 A driving scene's depth is largely a function of the image row. A method that renders is worth something only
-where it beats the training frames' row means; without cameras a row is half a degree of LiDAR elevation.
+where it beats the training frames' rows; without cameras a row is half a degree of LiDAR elevation. Three
+numbers stand for a row's depths: their mean, their median, and the number whose mean relative error is the
+smallest, which lies well below both. The last is the hardest to beat.
 """
 
 from collections.abc import Iterable
@@ -19,43 +21,96 @@ ROWS_PER_CAMERA = 65536
 BINS_PER_RADIAN = 2 * 180 / torch.pi
 """LiDAR elevation bins of half a degree."""
 
+CLOSEST = 1e-3
+"""Metres that smaller depths count as, as :func:`renderpretrain.training.scores.score_sums` has it."""
+
 
 @dataclass(frozen=True)
-class RowMeans:
-    """Means over the training rays of each camera's image rows; an unseen row takes the nearest one's.
+class RowConstants:
+    """A depth and a colour for each row of each camera; a row that was never seen takes the nearest one's.
 
     Attributes:
         depth_rows: Rows with depth, sorted.
-        depths: Mean depth of each, metres.
+        means: Mean depth of each, metres.
+        medians: Median depth of each, metres.
+        best: Of the depths of each, the one with the smallest mean ``|d - d*| / d*``, metres.
         color_rows: Rows with colour, sorted.
         colors: Mean colour of each.
     """
 
     depth_rows: Int[Tensor, " P"]
-    depths: Float[Tensor, "P 1"]
+    means: Float[Tensor, "P 1"]
+    medians: Float[Tensor, "P 1"]
+    best: Float[Tensor, "P 1"]
     color_rows: Int[Tensor, " Q"]
     colors: Float[Tensor, "Q 3"]
 
     @staticmethod
-    def of(training: Iterable[RayTargets]) -> "RowMeans":
-        """The means over the rays of the training scenes."""
+    def of(training: Iterable[RayTargets]) -> "RowConstants":
+        """The constants that the rays of the training scenes suggest."""
         rows, depths, color_rows, colors = [], [], [], []
         for targets in training:
             row = _rows(targets)
             rows.append(row[targets.hit])
-            depths.append(targets.depth[targets.hit][:, None])
+            depths.append(targets.depth[targets.hit])
             color_rows.append(row[targets.rgb_valid])
             colors.append(targets.rgb[targets.rgb_valid])
-        depth_means = _means(torch.cat(rows), torch.cat(depths))
-        return RowMeans(*depth_means, *_means(torch.cat(color_rows), torch.cat(colors)))
+        row, depth = torch.cat(rows), torch.cat(depths)
+        seen, means = _means(row, depth[:, None])
+        medians = weighted_medians(row, depth, torch.ones_like(depth))
+        best = weighted_medians(row, depth, 1 / depth.clamp(min=CLOSEST))
+        return RowConstants(
+            seen, means, medians[:, None], best[:, None], *_means(torch.cat(color_rows), torch.cat(colors))
+        )
 
-    def depth(self, targets: RayTargets) -> Float[Tensor, "B R"]:
-        """Predicted depth of every ray, metres; 0 without any training ray."""
-        return _lookup(self.depth_rows, self.depths, _rows(targets))[..., 0]
+    def mean_depth(self, targets: RayTargets) -> Float[Tensor, "B R"]:
+        """The mean depth of every ray's row, metres; 0 without any training ray."""
+        return self._depth(self.means, targets)
+
+    def median_depth(self, targets: RayTargets) -> Float[Tensor, "B R"]:
+        """The median depth of every ray's row, metres; 0 without any training ray."""
+        return self._depth(self.medians, targets)
+
+    def best_depth(self, targets: RayTargets) -> Float[Tensor, "B R"]:
+        """The depth of every ray's row that minimises the relative error, metres; 0 without training rays."""
+        return self._depth(self.best, targets)
 
     def rgb(self, targets: RayTargets) -> Float[Tensor, "B R 3"]:
-        """Predicted colour of every ray; black without any training ray."""
+        """The mean colour of every ray's row; black without any training ray."""
         return _lookup(self.color_rows, self.colors, _rows(targets))
+
+    def _depth(self, values: Tensor, targets: RayTargets) -> Tensor:
+        """One of the depths of every ray's row."""
+        return _lookup(self.depth_rows, values, _rows(targets))[..., 0]
+
+
+def weighted_medians(
+    rows: Int[Tensor, " M"], values: Float[Tensor, " M"], weights: Float[Tensor, " M"]
+) -> Float[Tensor, " P"]:
+    """Of each row's values the one ``c`` that minimises the row's sum of ``weight * |c - value|``.
+
+    The smallest value up to which lies half of the row's weight. With weights of one it is the (lower)
+    median; with weights of one by the value it minimises the mean error relative to the values.
+
+    Args:
+        rows: Which row each value belongs to.
+        values: Finite numbers.
+        weights: Positive.
+
+    Returns:
+        One for each of the distinct rows, in their order.
+    """
+    order = values.argsort(stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    _, counts = torch.unique_consecutive(rows[order], return_counts=True)
+    ends = counts.cumsum(0)
+    reached = weights[order].double().cumsum(0)
+    before = torch.cat([reached.new_zeros(1), reached])[ends - counts]
+    half = (before + reached[ends - 1]) / 2
+    # In sums that were rounded the place of half the weight stays within its row.
+    place = torch.searchsorted(reached, half).clamp(max=len(reached))
+    place = torch.minimum(torch.maximum(place, ends - counts), ends - 1)
+    return values[order[place]]
 
 
 def _rows(targets: RayTargets) -> Int[Tensor, "B R"]:
@@ -78,12 +133,12 @@ def _means(
 
 
 def _lookup(
-    rows: Int[Tensor, " P"], means: Float[Tensor, "P C"], asked: Int[Tensor, "B R"]
+    rows: Int[Tensor, " P"], constants: Float[Tensor, "P C"], asked: Int[Tensor, "B R"]
 ) -> Float[Tensor, "B R C"]:
-    """The mean of the nearest row."""
+    """The constant of the nearest row."""
     if not len(rows):
-        return means.new_zeros(*asked.shape, means.shape[1])
+        return constants.new_zeros(*asked.shape, constants.shape[1])
     above = torch.searchsorted(rows, asked).clamp(max=len(rows) - 1)
     below = (above - 1).clamp(min=0)
     nearer = torch.where((asked - rows[below]).abs() < (rows[above] - asked).abs(), below, above)
-    return means[nearer]
+    return constants[nearer]

@@ -1,4 +1,4 @@
-"""Scores on scenes that were never trained on, and what a predictor without geometry scores there."""
+"""Scores on scenes that were never trained on."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,7 +10,6 @@ from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
 from renderpretrain.recipes.recipe import (
-    DrawsRays,
     HasScores,
     RefinesCameras,
     RendersRays,
@@ -21,21 +20,10 @@ from renderpretrain.recipes.recipe import (
 )
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import RayTargets
-from renderpretrain.training.baselines import RowMeans
 from renderpretrain.training.distributed import Process
-from renderpretrain.training.order import held_out_batch
-from renderpretrain.training.scores import (
-    NUM_SUMS,
-    ClassCount,
-    class_counts,
-    mean_iou,
-    score_sums,
-    scores,
-)
+from renderpretrain.training.held_out import HeldOutScene, held_out_scenes, no_sums, scores_of
+from renderpretrain.training.scores import ClassCount, class_counts, mean_iou
 from renderpretrain.viz.views import View
-
-BASELINE_SCENES = 32
-"""Training scenes, evenly spread, that the baseline's means come from."""
 
 CHUNK = 1024
 """Rays rendered at once, which bounds the memory."""
@@ -45,6 +33,10 @@ def evaluate(
     recipe: nn.Module, dataset: SceneDataset, indices: Sequence[int], *, process: Process, num_rays: int
 ) -> dict[str, float]:
     """Render the scenes with nothing hidden and compare with the sensors, and with classes where there are.
+
+    They are encoded once more without some of their returns (:mod:`renderpretrain.training.withheld`), and
+    rays towards these are rendered. A recipe that looks at no points, whose volume stays the same, is spared
+    that: no return was ever given to it.
 
     A recipe that :class:`~renderpretrain.recipes.SaysClasses` gets a ``semantic_miou`` on scenes whose rays
     have ``labels``; one that :class:`~renderpretrain.recipes.HasScores` of its own gets them, too.
@@ -57,7 +49,8 @@ def evaluate(
         num_rays: Rays per camera, or per sweep where there are no cameras; always the same ones.
 
     Returns:
-        See :func:`renderpretrain.training.scores.scores`, and the recipe's own.
+        See :func:`renderpretrain.training.scores.scores`, ``depth_in_blocks_abs_rel`` and
+        ``depth_between_beams_abs_rel`` likewise of returns that were taken out, and the recipe's own.
 
     Raises:
         ValueError: If the recipe cannot render.
@@ -66,25 +59,39 @@ def evaluate(
         raise lacking(recipe, RendersRays, "evaluation")
     was_training = recipe.training
     recipe.eval()
-    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
-    own = _own_sums(recipe, process)
+    sums, own = no_sums(process), own_sums(recipe, process)
     counts: tuple[ClassCount, ...] = ()
+    share, reads_points = indices[process.rank :: process.world_size], True
     try:
         with torch.no_grad():
-            for seen in _with_targets(recipe, dataset, _share(indices, process), process, num_rays):
-                batch, targets = seen
-                volume = recipe.encode(batch)
-                parts = list(render_parts(recipe, volume, targets.rays))
+            for scene in held_out_scenes(recipe, dataset, share, process=process, num_rays=num_rays):
+                volume = recipe.encode(scene.batch)
+                parts = list(render_parts(recipe, volume, scene.targets.rays))
                 depth, rgb = depth_and_color(parts)
-                sums += score_sums(depth, rgb, targets)
-                counts += _class_counts(recipe, batch, parts, targets)
+                left = depth
+                if reads_points and len(scene.not_given):
+                    left, reads_points = _depth_of_left(recipe, scene, volume, depth)
+                sums += scene.score_sums(depth, left, rgb)
+                counts += _class_counts(recipe, scene.batch, parts, scene.targets)
                 if isinstance(recipe, HasScores):
-                    own += recipe.score_sums(batch, volume)
+                    own += recipe.score_sums(scene.batch, volume)
     finally:
         recipe.train(was_training)
     miou = mean_iou(process.collect(counts))
     named = {} if miou is None else {"semantic_miou": miou}
-    return scores(process.total(sums)) | named | _ratios(recipe, process.total(own))
+    return scores_of(process.total(sums)) | named | own_scores(recipe, process.total(own))
+
+
+def _depth_of_left(
+    recipe: RendersRays, scene: HeldOutScene, volume: Volume, depth: Float[Tensor, "1 R"]
+) -> tuple[Float[Tensor, "1 R"], bool]:
+    """Depths, of which those that are not given are of what is left; and whether the volumes differ."""
+    left = recipe.encode(scene.left)
+    if left.shape == volume.shape and torch.equal(left, volume):
+        return depth, False
+    chosen = scene.not_given
+    rendered, _ = depth_and_color(render_parts(recipe, left, scene.targets.rays[:, chosen]))
+    return depth.index_copy(1, chosen, rendered), True
 
 
 def _class_counts(
@@ -99,51 +106,13 @@ def _class_counts(
     return class_counts(torch.cat(said, 1)[0], targets.labels[0], batch.class_names[0])
 
 
-def evaluate_baseline(
-    recipe: nn.Module,
-    dataset: SceneDataset,
-    split: tuple[Sequence[int], Sequence[int]],
-    *,
-    process: Process,
-    num_rays: int,
-) -> dict[str, float]:
-    """What predictors without geometry score on the same scenes.
-
-    That is :class:`RowMeans` on the rays that :func:`evaluate` renders, and the recipe's own predictor.
-
-    Args:
-        recipe: Its ``targets`` choose the rays.
-        dataset: Where the scenes are.
-        split: Training scenes, whose means are taken, and held-out scenes.
-        process: Whose device is used.
-        num_rays: Rays per camera, or per sweep where there are no cameras.
-
-    Raises:
-        ValueError: If the recipe chooses no rays.
-    """
-    if not isinstance(recipe, DrawsRays):
-        raise lacking(recipe, DrawsRays, "evaluation")
-    training, held_out = split
-    stride = -(-len(training) // BASELINE_SCENES)
-    sums = torch.zeros(NUM_SUMS, dtype=torch.float64, device=process.device)
-    own = _own_sums(recipe, process)
-    with torch.no_grad():
-        seen = _with_targets(recipe, dataset, training[::stride], process, num_rays)
-        means = RowMeans.of(targets for _, targets in seen)
-        for batch, targets in _with_targets(recipe, dataset, _share(held_out, process), process, num_rays):
-            sums += score_sums(means.depth(targets), means.rgb(targets), targets)
-            if isinstance(recipe, HasScores):
-                own += recipe.score_sums(batch, None)
-    return scores(process.total(sums)) | _ratios(recipe, process.total(own))
-
-
-def _own_sums(recipe: nn.Module, process: Process) -> Float[Tensor, "scores 2"]:
+def own_sums(recipe: nn.Module, process: Process) -> Float[Tensor, "scores 2"]:
     """Where a recipe's own scores add up."""
     count = len(recipe.score_names) if isinstance(recipe, HasScores) else 0
     return torch.zeros((count, 2), dtype=torch.float64, device=process.device)
 
 
-def _ratios(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, float]:
+def own_scores(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, float]:
     """A recipe's own scores by name."""
     names = recipe.score_names if isinstance(recipe, HasScores) else ()
     rows = zip(names, sums.tolist(), strict=True)
@@ -188,17 +157,3 @@ def depth_and_color(parts: Iterable[Rendered]) -> tuple[Float[Tensor, "B R"], Fl
     parts = list(parts)
     colors = [part.rgb for part in parts if part.rgb is not None]
     return torch.cat([part.depth for part in parts], 1), torch.cat(colors, 1) if colors else None
-
-
-def _share(indices: Sequence[int], process: Process) -> Sequence[int]:
-    """This process's part of the scenes."""
-    return indices[process.rank :: process.world_size]
-
-
-def _with_targets(
-    recipe: DrawsRays, dataset: SceneDataset, indices: Sequence[int], process: Process, num_rays: int
-) -> Iterator[tuple[Batch, RayTargets]]:
-    """Scenes one by one, with their rays."""
-    for index in indices:
-        batch = held_out_batch(dataset, index).to(process.device)
-        yield batch, recipe.targets(batch, num_rays)

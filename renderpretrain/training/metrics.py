@@ -9,6 +9,14 @@ from pathlib import Path
 
 from renderpretrain.storage.files import write_text
 
+PREDICTORS = {
+    "nearest_point": "nearest point",
+    "best_row": "best of row",
+    "row_median": "row medians",
+    "baseline": "row means",
+}
+"""What predictors that learn no geometry are called: before a score's name, and above a table's column."""
+
 Row = dict[str, int | float]
 """``step`` and whatever was measured then."""
 
@@ -77,17 +85,17 @@ class Change:
         metric: Its name in ``metrics.jsonl`` without ``eval/``.
         before: At the start.
         after: At the last evaluation.
-        baseline: Of a predictor without geometry.
+        beside: What predictors that learn no geometry score, by the names of :data:`PREDICTORS`.
     """
 
     metric: str
     before: float
     after: float
-    baseline: float | None
+    beside: dict[str, float]
 
 
 def changes(rows: list[Row]) -> list[Change]:
-    """What training changed on the held-out scenes: first evaluation, last evaluation, baseline."""
+    """What training changed on the held-out scenes: first evaluation, last evaluation, other predictors."""
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     for row in rows:
@@ -95,10 +103,21 @@ def changes(rows: list[Row]) -> list[Change]:
         first = {**scores, **first}
         last |= scores
     return [
-        Change(metric, first[metric], last[metric], last.get(f"baseline_{metric}"))
+        Change(metric, first[metric], last[metric], _beside(metric, last))
         for metric in last
-        if not metric.startswith("baseline_")
+        if not of_predictor(metric)
     ]
+
+
+def of_predictor(metric: str) -> bool:
+    """Whether a score is one of :data:`PREDICTORS`, not of the recipe."""
+    return metric.removeprefix("eval/").startswith(tuple(f"{name}_" for name in PREDICTORS))
+
+
+def _beside(metric: str, scores: dict[str, float]) -> dict[str, float]:
+    """What the predictors score, those that were asked."""
+    found = {name: scores.get(f"{name}_{metric}") for name in PREDICTORS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _parse(line: str) -> Row:

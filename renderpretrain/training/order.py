@@ -53,8 +53,12 @@ def seed_generators(seed: int, step: int, rank: int) -> None:
 
 def held_out_batch(dataset: SceneDataset, *indices: int) -> Batch:
     """Scenes as a batch whose random numbers depend on their indices alone, so that evaluations compare."""
-    seeds = fold_in(torch.tensor(indices), HELD_OUT) & (2**62 - 1)
-    return collate([dataset[index] for index in indices], seeds)
+    return collate([dataset[index] for index in indices], held_out_seeds(*indices))
+
+
+def held_out_seeds(*indices: int) -> Int[Tensor, " B"]:
+    """The seeds of :func:`held_out_batch`, non-negative."""
+    return fold_in(torch.tensor(indices), HELD_OUT) & (2**62 - 1)
 
 
 @dataclass(frozen=True)

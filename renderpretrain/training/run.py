@@ -20,7 +20,7 @@ from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, s
 from renderpretrain.runs.split_checkpoint import any_split
 from renderpretrain.training.console import Report, describe
 from renderpretrain.training.distributed import Process, share_columns
-from renderpretrain.training.evaluate import evaluate, evaluate_baseline
+from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.guards import non_finite
 from renderpretrain.training.loop import StepResult
 from renderpretrain.training.metrics import (
@@ -29,10 +29,12 @@ from renderpretrain.training.metrics import (
     drop_rows_after,
     flush_rows,
     missing_steps,
+    of_predictor,
     read_rows,
 )
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import measure_overlap
+from renderpretrain.training.predictors import evaluate_predictors
 from renderpretrain.training.prefetch import default_workers, prefetch
 from renderpretrain.training.sharded import gathered
 from renderpretrain.training.training_state import resume_training, training_state
@@ -206,7 +208,8 @@ class Run:
             row = self.evaluation(step)
             if self.process.is_main:
                 append_row(self.folder.metrics, row)
-                self.report(step, "held out: " + describe(row))
+                own = {name: value for name, value in row.items() if not of_predictor(name)}
+                self.report(step, "held out: " + describe(own))
                 if self.options.on_evaluation:
                     self.options.on_evaluation(step, row)
         if self.options.on_picture and self.process.is_main and step in (*ends, self.optimization.steps // 2):
@@ -214,16 +217,17 @@ class Run:
             self.recipe.train()
 
     def evaluation(self, step: int) -> Row:
-        """Held-out scores of the recipe and, once, of a predictor without geometry."""
+        """Held-out scores of the recipe and, once, of predictors that learn no geometry."""
         process, num_rays = self.process, self.options.evaluation_rays
         with statistics_of(self.recipe, self.encode_unmasked()):
             scores = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
         row: Row = {"step": step} | {f"eval/{name}": value for name, value in scores.items()}
         if step == 0:
-            scores = evaluate_baseline(
+            beside = evaluate_predictors(
                 self.recipe, self.dataset, self.split, process=process, num_rays=num_rays
             )
-            row |= {f"eval/baseline_{name}": value for name, value in scores.items()}
+            for predictor, scores in beside.items():
+                row |= {f"eval/{predictor}_{name}": value for name, value in scores.items()}
         return row
 
     def is_evaluated(self, step: int) -> bool:

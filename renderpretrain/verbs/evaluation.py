@@ -11,7 +11,7 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.runs import RunDescription, read_run
 from renderpretrain.runs.trained import Encoders
 from renderpretrain.storage import check_target, write_text
-from renderpretrain.training import RunOptions, evaluate_views, process_session
+from renderpretrain.training import RunOptions, evaluate_predictors, evaluate_views, process_session
 from renderpretrain.training import evaluate as evaluate_rays
 from renderpretrain.training.held_out_views import WINDOW
 from renderpretrain.training.trained import load_recipe
@@ -59,10 +59,13 @@ class Evaluation:
             model = load_recipe(read, process.device, say=self.say)
             scores = evaluate_rays(model, dataset, indices, process=process, num_rays=rays)
             scores |= evaluate_views(model, dataset, indices, stride=stride, num_rays=rays)
+            split = range(len(dataset) - held_out), indices
+            beside = evaluate_predictors(model, dataset, split, process=process, num_rays=rays)
         named = description.data if self.data is None else self._name
         record = {"step": read.step, "data": named, "scenes": list(indices), "stride": stride}
-        write_text(self.run / "eval.json", json.dumps({**record, "scores": scores}, indent=1) + "\n")
-        return Scores(scores, len(indices), read.step, self.run / "eval.json")
+        record |= {"scores": scores, "predictors": beside}
+        write_text(self.run / "eval.json", json.dumps(record, indent=1) + "\n")
+        return Scores(scores, beside, len(indices), read.step, self.run / "eval.json")
 
     @property
     def _name(self) -> str:
@@ -87,12 +90,14 @@ class Scores:
 
     Attributes:
         scores: By name.
+        predictors: Scores of predictors that learn no geometry, by predictor.
         scenes: How many were scored.
         step: Updates the recipe has had.
         file: Where they are written.
     """
 
     scores: dict[str, float]
+    predictors: dict[str, dict[str, float]]
     scenes: int
     step: int
     file: Path

@@ -56,7 +56,20 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
     out = tmp_path / "run"
     pretrain(out, "--steps", 2)
     said = capsys.readouterr().out
-    assert re.search(r"held-out scenes +before +after +row means\ndepth_abs_rel", said)
+    columns = [
+        "held-out scenes",
+        "before",
+        "after",
+        "nearest point",
+        "best of row",
+        "row medians",
+        "row means",
+    ]
+    table = said[said.index("held-out scenes") :].splitlines()
+    assert re.split(" {2,}", table[0]) == columns
+    assert re.match(r"depth_in_blocks_abs_rel( +\d+\.\d{3}){6}$", table[1])  # what was not given comes first
+    assert any(re.match(r"depth_abs_rel( +\d+\.\d{3}){6}$", line) for line in table)
+    assert "returns that were taken out of the input" in said
     for name in ("final.pt", "metrics.jsonl", "step_000000.png", "step_000001.png", "step_000002.png"):
         assert name in said
     assert len(list((out / "pictures").glob("*.png"))) == 3
@@ -65,6 +78,8 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
     assert saved["config"]["optimization"]["steps"] == 2
     row = read_rows(out / "metrics.jsonl")[0]
     assert {"eval/depth_abs_rel", "eval/depth_rmse", "eval/baseline_depth_abs_rel"} <= set(row)
+    assert {"eval/depth_in_blocks_delta", "eval/nearest_point_depth_in_blocks_abs_rel"} <= set(row)
+    assert "nearest_point_" not in said  # progress tells of the recipe alone
     run("render", out, "--frame", 1)
     assert capsys.readouterr().out.strip().endswith("frame_000001.png")
     assert (out / "pictures" / "frame_000001.png").stat().st_size > 1000

@@ -22,6 +22,7 @@ SMALL = [
     "--holdout", "1", "--steps", "1", "--device", "cpu",
 ]  # fmt: skip
 TWO = ["--scenes", "2"]
+KINDS = ("depth", "depth_in_blocks", "depth_between_beams")
 FEW = ["--labels", "0.5,1", "--seeds", "2", "--scenes", "2", "--test-scenes", "1", "--steps", "2"]
 
 
@@ -122,10 +123,12 @@ def test_a_damaged_probe_file_is_found_before_anything_is_computed(runs, capsys,
 
 def test_held_out_views_are_scored(runs, capsys):
     assert run("eval", runs / "unipad-camera") == 0
-    scores = json.loads((runs / "unipad-camera" / "eval.json").read_text())["scores"]
-    assert set(scores) == {
-        "depth_abs_rel", "depth_rmse", "depth_delta", "psnr", "ssim", "picture_psnr", "chamfer",
-    }  # fmt: skip
+    record = json.loads((runs / "unipad-camera" / "eval.json").read_text())
+    scores = record["scores"]
+    depths = {f"{kind}_{score}" for kind in KINDS for score in ("abs_rel", "rmse", "delta")}
+    assert set(scores) == depths | {"psnr", "ssim", "picture_psnr", "chamfer"}
+    assert set(record["predictors"]) == {"nearest_point", "best_row", "row_median", "baseline"}
+    assert all(depths <= set(found) for found in record["predictors"].values())
     assert 0 <= scores["depth_delta"] <= 1 and -1 <= scores["ssim"] <= 1 and scores["chamfer"] > 0
     assert run("eval", runs / "unipad-lidar") == 0
     assert "ssim" not in json.loads((runs / "unipad-lidar" / "eval.json").read_text())["scores"]

@@ -6,9 +6,10 @@ from stand_in import Points, StandIn
 
 from renderpretrain.geometry import Rays
 from renderpretrain.samplers import RayTargets
-from renderpretrain.training.baselines import RowMeans
+from renderpretrain.training.baselines import RowConstants, weighted_medians
 from renderpretrain.training.distributed import Process
-from renderpretrain.training.evaluate import evaluate, evaluate_baseline
+from renderpretrain.training.evaluate import evaluate
+from renderpretrain.training.predictors import evaluate_predictors
 from renderpretrain.training.scores import class_counts, mean_iou, score_sums, scores
 
 
@@ -64,11 +65,34 @@ def test_row_means_by_hand():
         targets([20.0], [0.5], rgb=[0.6]),
         targets([7.0], [0.5], camera=1),
     ]
-    means = RowMeans.of(training)
+    means = RowConstants.of(training)
     asked = targets([1.0, 1.0, 1.0], [0.1, 1.1, 9.5])
-    assert means.depth(asked).tolist() == [[20.0, 5.0, 5.0]]  # row 9 was never seen: the nearest row
-    assert means.depth(targets([1.0], [0.1], camera=1)).tolist() == [[7.0]]
+    assert means.mean_depth(asked).tolist() == [[20.0, 5.0, 5.0]]  # row 9 was never seen: the nearest row
+    assert means.mean_depth(targets([1.0], [0.1], camera=1)).tolist() == [[7.0]]
     assert means.rgb(asked)[0, :, 0].tolist() == pytest.approx([0.4, 0.5, 0.5], abs=1e-6)  # float32
+
+
+def test_weighted_medians_are_the_best_of_all_values():
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randint(0, 12, (400,), generator=generator) * 7 - 30
+    values = 1 + 60 * torch.rand(400, generator=generator).square()
+    for weights in (1 / values, torch.ones(400)):
+        found = weighted_medians(rows, values, weights)
+        for row, value in zip(rows.unique(), found, strict=True):
+            own, weight = values[rows == row].double(), weights[rows == row].double()
+            # The error is convex with its corners at the values, so one of these is the best of all numbers.
+            errors = (weight * (own[:, None] - own).abs()).sum(1)
+            error = (weight * (value.double() - own).abs()).sum()
+            assert error == pytest.approx(errors.min().item(), rel=1e-6)  # weights are float32
+    assert weighted_medians(rows[:0], values[:0], values[:0]).shape == (0,)
+
+
+def test_the_best_of_a_row_lies_below_its_median_and_its_mean():
+    training = [targets([2.0, 4.0, 5.0, 6.0, 30.0, 9.0], [0.5, 0.5, 0.5, 0.5, 0.5, 1.5])]
+    rows, asked = RowConstants.of(training), targets([1.0, 1.0], [0.5, 1.5])
+    assert rows.mean_depth(asked).tolist() == [[pytest.approx(9.4), 9.0]]
+    assert rows.median_depth(asked).tolist() == [[5.0, 9.0]]
+    assert rows.best_depth(asked).tolist() == [[4.0, 9.0]]  # weights 1/2, 1/4, 1/5, 1/6, 1/30: half is 0.575
 
 
 def test_without_cameras_a_row_is_half_a_degree_of_elevation():
@@ -81,13 +105,13 @@ def test_without_cameras_a_row_is_half_a_degree_of_elevation():
             seen.depth, seen.hit, seen.rgb, seen.rgb_valid, seen.camera, seen.pixels,
         )  # fmt: skip
 
-    means = RowMeans.of([beams([-9.9, -9.6, 0.1], [8.0, 10.0, 50.0])])
-    assert means.depth(beams([-9.7, 0.3, 4.0], [1.0, 1.0, 1.0])).tolist() == [[9.0, 50.0, 50.0]]
+    means = RowConstants.of([beams([-9.9, -9.6, 0.1], [8.0, 10.0, 50.0])])
+    assert means.mean_depth(beams([-9.7, 0.3, 4.0], [1.0, 1.0, 1.0])).tolist() == [[9.0, 50.0, 50.0]]
 
 
 def test_a_baseline_without_training_rays_says_nothing():
-    means = RowMeans.of([targets([0.0], [0.5])])
-    assert means.depth(targets([3.0], [0.5])).tolist() == [[0.0]]
+    means = RowConstants.of([targets([0.0], [0.5])])
+    assert means.mean_depth(targets([3.0], [0.5])).tolist() == [[0.0]]
 
 
 def test_evaluation_repeats_and_leaves_the_mode():
@@ -101,8 +125,9 @@ def test_evaluation_repeats_and_leaves_the_mode():
 
 def test_the_mean_of_a_thin_shell_is_a_good_baseline():
     process = Process(0, 1, torch.device("cpu"))
-    found = evaluate_baseline(StandIn(), Points(), (range(5), range(5, 7)), process=process, num_rays=40)
-    assert found["depth_rmse"] < 0.45  # uniform within 1 m: 0.29 m, plus the error of few samples per bin
+    found = evaluate_predictors(StandIn(), Points(), (range(5), range(5, 7)), process=process, num_rays=40)
+    # Uniform within 1 m: 0.29 m, plus the error of few samples per bin.
+    assert found["baseline"]["depth_rmse"] < 0.45
 
 
 class Scoring(StandIn):
@@ -117,6 +142,8 @@ class Scoring(StandIn):
 def test_a_recipes_own_scores_are_ratios_of_sums():
     process = Process(0, 1, torch.device("cpu"))
     found = evaluate(Scoring(), Points(), [5, 6], process=process, num_rays=4)
-    baseline = evaluate_baseline(Scoring(), Points(), (range(5), [5, 6]), process=process, num_rays=4)
+    beside = evaluate_predictors(Scoring(), Points(), (range(5), [5, 6]), process=process, num_rays=4)
+    baseline = beside.pop("baseline")
     assert found["share"] == 0.5 and baseline["share"] == pytest.approx(1 / 3)
     assert "never" not in found and "never" not in baseline
+    assert not any("share" in scores for scores in beside.values())

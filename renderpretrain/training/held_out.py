@@ -1,0 +1,102 @@
+"""Held-out scenes as they are scored: rays, what was measured along them, and what of it was not given."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from renderpretrain.data import Batch, SceneDataset, collate
+from renderpretrain.ops import fold_in
+from renderpretrain.recipes.recipe import DrawsRays
+from renderpretrain.samplers import RayTargets
+from renderpretrain.training.distributed import Process
+from renderpretrain.training.order import held_out_seeds
+from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+from renderpretrain.training.withheld import BETWEEN_BEAMS, GIVEN, IN_BLOCKS, withhold
+
+NOT_GIVEN = {"in_blocks": IN_BLOCKS, "between_beams": BETWEEN_BEAMS}
+"""Kinds of rays whose returns were taken out of the input, by the names that their scores have."""
+
+WITHHELD = "withheld returns"
+"""Purpose of a scene's seed."""
+
+
+@dataclass(frozen=True)
+class HeldOutScene:
+    """One scene that is scored.
+
+    Attributes:
+        batch: The scene as it was recorded, a batch of one.
+        left: The same without what is withheld.
+        targets: Rays, and what the sensors measured along them.
+        kinds: Of every ray by where it ends, see :mod:`renderpretrain.training.withheld`.
+    """
+
+    batch: Batch
+    left: Batch
+    targets: RayTargets
+    kinds: Int[Tensor, "1 R"]
+
+    def of_kind(self, kind: int) -> RayTargets:
+        """The rays, of which only those of a kind have a depth."""
+        return replace(self.targets, hit=self.targets.hit & (self.kinds == kind))
+
+    @property
+    def only_not_given(self) -> RayTargets:
+        """The rays, of which only those have a depth whose returns are not in what is left."""
+        return replace(self.targets, hit=self.targets.hit & (self.kinds != GIVEN))
+
+    @property
+    def not_given(self) -> Int[Tensor, " K"]:
+        """Numbers of the rays with a depth whose returns are not in what is left."""
+        return torch.nonzero(self.only_not_given.hit[0])[:, 0]
+
+    def score_sums(
+        self, depth: Float[Tensor, "1 R"], left: Float[Tensor, "1 R"], rgb: Float[Tensor, "1 R 3"] | None
+    ) -> Float[Tensor, "kinds sums"]:
+        """Sums of all rays, and of those of each kind of :data:`NOT_GIVEN`; :func:`scores_of` names them.
+
+        Args:
+            depth: Predicted of the whole input, metres.
+            left: Predicted of what is left of it; only rays that are not given count.
+            rgb: Predicted colour, or ``None``.
+        """
+        kinds = [score_sums(left, None, self.of_kind(kind)) for kind in NOT_GIVEN.values()]
+        return torch.stack([score_sums(depth, rgb, self.targets), *kinds])
+
+
+def no_sums(process: Process) -> Float[Tensor, "kinds sums"]:
+    """Where the sums of scenes add up."""
+    return torch.zeros((1 + len(NOT_GIVEN), NUM_SUMS), dtype=torch.float64, device=process.device)
+
+
+def scores_of(sums: Float[Tensor, "kinds sums"]) -> dict[str, float]:
+    """Scores by name: ``depth_in_blocks_abs_rel`` and so on, then those of all rays."""
+    found: dict[str, float] = {}
+    for kind, row in zip(NOT_GIVEN, sums[1:], strict=True):
+        named = scores(row).items()
+        found |= {name.replace("depth_", f"depth_{kind}_"): value for name, value in named}
+    return found | scores(sums[0])
+
+
+def held_out_scenes(
+    recipe: DrawsRays, dataset: SceneDataset, indices: Sequence[int], *, process: Process, num_rays: int
+) -> Iterator[HeldOutScene]:
+    """Scenes one by one; what is withheld of one depends on its points and its index alone.
+
+    Args:
+        recipe: Chooses the rays.
+        dataset: Where the scenes are.
+        indices: Which ones.
+        process: Whose device is used.
+        num_rays: Rays per camera, or per sweep where there are no cameras.
+    """
+    for index in indices:
+        scene, seeds = dataset[index], held_out_seeds(index)
+        withheld = withhold(scene, fold_in(seeds, WITHHELD))
+        batch, left = (collate([one], seeds).to(process.device) for one in (scene, withheld.left))
+        targets = recipe.targets(batch, num_rays)
+        kinds = withheld.kinds(targets.ends[0].cpu()).to(process.device)[None]
+        yield HeldOutScene(batch, left, targets, kinds)
