@@ -2,7 +2,7 @@
 
 from renderpretrain.probes.classes import occupancy, semseg
 from renderpretrain.probes.depth import depth
-from renderpretrain.probes.fair import FairPlan, FairScenes, fine_tune_fairly
+from renderpretrain.probes.fair import FairPlan, fine_tune_fairly
 from renderpretrain.probes.head import Budget
 from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
@@ -14,7 +14,6 @@ __all__ = [
     "Drawing",
     "Example",
     "FairPlan",
-    "FairScenes",
     "Plan",
     "ProbeSamples",
     "ProbeScenes",

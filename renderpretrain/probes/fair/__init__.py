@@ -4,7 +4,6 @@ from renderpretrain.probes.fair.bootstrap import Interval, PairedGain, paired_ga
 from renderpretrain.probes.fair.compare import fine_tune_fairly
 from renderpretrain.probes.fair.plan import (
     FairPlan,
-    FairScenes,
     FairTrial,
     Job,
     Outcome,
@@ -16,7 +15,6 @@ from renderpretrain.probes.fair.training import Course, Schedule, Setting
 __all__ = [
     "Course",
     "FairPlan",
-    "FairScenes",
     "FairTrial",
     "Interval",
     "Job",

@@ -12,15 +12,16 @@ from statistics import fmean
 
 from torch import Tensor, nn
 
-from renderpretrain.probes.fair.plan import FairArm, FairPlan, FairScenes, FairTrial, Job, Outcome
+from renderpretrain.probes.fair.plan import FairArm, FairPlan, FairTrial, Job, Outcome
 from renderpretrain.probes.fair.trial import Bench
+from renderpretrain.probes.probe import ProbeScenes
 
 Say = Callable[[FairTrial, bool], None]
 
 
 def fine_tune_fairly(
     plan: FairPlan,
-    scenes: FairScenes,
+    scenes: ProbeScenes,
     build: Callable[[int], nn.Module],
     weights: dict[str, Tensor],
     say: Say = lambda trial, known: None,
@@ -30,7 +31,8 @@ def fine_tune_fairly(
 
     Args:
         plan: What is compared.
-        scenes: None of the test scenes, and better none at all, is one that the weights were pre-trained on.
+        scenes: On the CPU. Validation scenes choose rates, steps and weights; test scenes are scored, once. None
+            of these, and better none at all, is one that the weights were pre-trained on.
         build: A recipe with fresh weights of a seed, on the device to compute on.
         weights: The pre-trained recipe's state.
         say: Told of every training, and whether it was known already.
@@ -44,6 +46,10 @@ def fine_tune_fairly(
     if max(plan.labeled) > len(scenes.train):
         raise ValueError(
             f"labeled: expected at most the {len(scenes.train)} training scenes, got {max(plan.labeled)}"
+        )
+    if plan.streets is not None and len(plan.streets) != len(scenes.scored):
+        raise ValueError(
+            f"streets: expected one for each of the {len(scenes.scored)} scored scenes, got {len(plan.streets)}"
         )
     bench = Bench(plan, scenes, build, weights, folder)
     return [_outcome(bench, labeled, say) for labeled in plan.labeled]

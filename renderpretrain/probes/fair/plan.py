@@ -1,13 +1,11 @@
 """What is compared in fair fine-tuning: sizes, scenes, trainings and outcomes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from renderpretrain.data import Scene
 from renderpretrain.data.augment import Augmentation, ColorChange, WorldChange
 from renderpretrain.probes.fair.bootstrap import DRAWS, PairedGain
 from renderpretrain.probes.fair.training import Course, Schedule, Setting
@@ -35,10 +33,12 @@ class FairPlan:
         encoder_rates: Factors of the rate for the encoders, tried with each of them.
         schedule: How long trainings last.
         weight_decay: Of AdamW.
-        places, test_places: At most so many of a scene that is trained on or judges; and of a test scene.
+        places, scored_places: At most so many of a scene that is trained on or judges; and of a scored one.
         statistics_scenes: Training scenes, labelled or not, that batch norms' statistics come from.
         augment: How training scenes change; ``None`` turns, mirrors and scales as the recipe's grid allows.
-        draws: Of seeds and of test scenes, which say how sure a gain is.
+        draws: Of seeds and of scored scenes, which say how sure a gain is.
+        streets: For every scored scene a number, the same for those that belong together, such as frames of
+            one street: they are drawn together where it is asked how sure a gain is; ``None``: each by itself.
     """
 
     task: Task
@@ -51,10 +51,11 @@ class FairPlan:
     schedule: Schedule = field(default_factory=Schedule)
     weight_decay: float = 0.01
     places: int = 4096
-    test_places: int = 16384
+    scored_places: int = 16384
     statistics_scenes: int = 4
     augment: Augmentation | None = None
     draws: int = DRAWS
+    streets: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("labeled", "seeds", "search_seeds", "lrs", "encoder_rates"):
@@ -67,7 +68,7 @@ class FairPlan:
         both = sorted(set(self.seeds) & set(self.search_seeds))
         if both:
             raise ValueError(f"search_seeds: expected none of seeds, got {both} in both")
-        for name in ("places", "test_places", "statistics_scenes", "draws"):
+        for name in ("places", "scored_places", "statistics_scenes", "draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
@@ -79,42 +80,12 @@ class FairPlan:
 
 
 @dataclass(frozen=True)
-class FairScenes:
-    """Three sets of scenes in memory, on the CPU; no scene is in two of them.
-
-    Attributes:
-        train: Some of which have labels that are looked at.
-        validation: What rates, steps and weights are chosen by.
-        test: What is scored, once.
-        streets: For every test scene a number, the same for those that belong together, such as frames of one
-            street, and are drawn together where it is asked how sure a score is; ``None``: each by itself.
-    """
-
-    train: Sequence[Scene]
-    validation: Sequence[Scene]
-    test: Sequence[Scene]
-    streets: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
-        for part in ("train", "validation", "test"):
-            scenes = getattr(self, part)
-            if not len(scenes):
-                raise ValueError(f"{part}: expected at least one scene, got none")
-            for scene in scenes:
-                if seen.setdefault(scene.name, part) != part:
-                    raise ValueError(f"{part}: scene {scene.name!r} is among {seen[scene.name]}, too")
-        if self.streets is not None and len(self.streets) != len(self.test):
-            raise ValueError(f"streets: expected one for each of {len(self.test)} test scenes")
-
-
-@dataclass(frozen=True)
 class Job:
     """A training that is to be done.
 
     Attributes:
         arm: Whether the encoders begin with pre-trained weights.
-        role: Whether it helps to choose rates, or is scored on test scenes.
+        role: Whether it helps to choose rates, or is scored at its end.
         labeled: Scenes with labels.
         seed: Number of the repetition.
         setting: Rates.
@@ -136,8 +107,8 @@ class FairTrial:
     Attributes:
         job: What was to be done.
         course: Its steps and its curve on validation scenes.
-        scores: On all test scenes; of a final training.
-        sums: By test scene, what scores are made from.
+        scores: On all scored scenes; of a final training.
+        sums: By scored scene, what scores are made from.
     """
 
     job: Job
@@ -164,7 +135,7 @@ class Outcome:
     trials: tuple[FairTrial, ...]
 
     def finals(self, arm: FairArm) -> list[FairTrial]:
-        """The trainings of an arm that were scored on test scenes, by seed."""
+        """The trainings of an arm that were scored, by seed."""
         return [trial for trial in self.trials if (trial.job.role, trial.job.arm) == ("final", arm)]
 
 

@@ -12,15 +12,9 @@ from renderpretrain.data import Scene
 from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.probes.fair.bootstrap import PairedGain, paired_gain
 from renderpretrain.probes.fair.kept import digest, keep, kept
-from renderpretrain.probes.fair.plan import (
-    FairPlan,
-    FairScenes,
-    FairTrial,
-    Job,
-    augmentation_for,
-    labeled_scenes,
-)
+from renderpretrain.probes.fair.plan import FairPlan, FairTrial, Job, augmentation_for, labeled_scenes
 from renderpretrain.probes.fair.training import Course, Lesson, Tuned, fine_tune
+from renderpretrain.probes.probe import ProbeScenes
 from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.storage.weights import check_weights
 
@@ -45,7 +39,7 @@ class Bench:
     def __init__(
         self,
         plan: FairPlan,
-        scenes: FairScenes,
+        scenes: ProbeScenes,
         build: Callable[[int], nn.Module],
         weights: dict[str, Tensor],
         folder: Path | None = None,
@@ -58,10 +52,10 @@ class Bench:
         self.validation = [scene.to(self.device) for scene in scenes.validation]
         self.statistics = [scene.to(self.device) for scene in scenes.train[: plan.statistics_scenes]]
         self.pretrained = digest(weights)
-        sizes = (plan.weight_decay, plan.places, plan.test_places, plan.statistics_scenes)
+        sizes = (plan.weight_decay, plan.places, plan.scored_places, plan.statistics_scenes)
         shared = (plan.task.name, plan.trains, plan.schedule, *sizes, self.augment)
         recipe = (type(fresh).__name__, str(settings_of(fresh)), fresh.state_dict())
-        known = digest(*shared, *recipe, *scenes.train, "|", *scenes.validation, "|", *scenes.test)
+        known = digest(*shared, *recipe, *scenes.train, "|", *scenes.validation, "|", *scenes.scored)
         self.folder = None if folder is None else folder / f"{plan.task.name}-{plan.trains}-{known}"
 
     def trial(self, job: Job) -> tuple[FairTrial, bool]:
@@ -74,14 +68,14 @@ class Bench:
             return self._scored(job, Course(**told, curve=curve), sums), True
         tuned = self._model(job)
         course = fine_tune(tuned, self._lesson(tuned, job), self.plan.schedule, job.steps)
-        sums = self._sums(tuned, self.scenes.test) if job.role == "final" else []
+        sums = self._sums(tuned, self.scenes.scored) if job.role == "final" else []
         if path is not None:
             keep(path, asdict(course), sums)
         return self._scored(job, course, sums), False
 
     def compare(self, scratch: Sequence[FairTrial], pretrained: Sequence[FairTrial]) -> PairedGain:
-        """The arms over all seeds and test scenes."""
-        task, streets = self.plan.task, self.scenes.streets or tuple(range(len(self.scenes.test)))
+        """The arms over all seeds and scored scenes."""
+        task, streets = self.plan.task, self.plan.streets or tuple(range(len(self.scenes.scored)))
 
         def by_street(trial: FairTrial) -> list[Tensor]:
             pairs = list(zip(streets, trial.sums, strict=True))
@@ -153,5 +147,5 @@ class Bench:
     @torch.no_grad()
     def _sums(self, tuned: Tuned, scenes: Sequence[Scene]) -> list[Tensor]:
         """What scores are made from, scene by scene, on the CPU."""
-        read = (tuned.read(scene.to(self.device), self.plan.test_places) for scene in scenes)
+        read = (tuned.read(scene.to(self.device), self.plan.scored_places) for scene in scenes)
         return [self.plan.task.sums(tuned(samples), samples.answers).cpu() for samples in read]

@@ -7,10 +7,9 @@ from probe_stand_in import CLASSES, StandIn, scene, seeing
 from renderpretrain.data import GroundTruth
 from renderpretrain.data.augment import Augmentation
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.probes import occupancy, semseg
+from renderpretrain.probes import ProbeScenes, occupancy, semseg
 from renderpretrain.probes.fair import (
     FairPlan,
-    FairScenes,
     Schedule,
     augmentation_for,
     fine_tune_fairly,
@@ -19,7 +18,7 @@ from renderpretrain.probes.fair import (
 from renderpretrain.probes.fair.kept import digest
 
 TASK = semseg(CLASSES)
-SCENES = FairScenes(
+SCENES = ProbeScenes(
     [scene(i, 80) for i in range(5)],
     [scene(i, 80) for i in range(10, 12)],
     [scene(i, 80) for i in range(20, 24)],
@@ -146,7 +145,8 @@ def test_frames_of_a_street_are_drawn_together():
     twice = [replace(one, name=f"{one.name}-{k}") for one in alone.test for k in range(2)]
     given = plan(trains="decoder")
     (one,) = fine_tune_fairly(given, alone, StandIn, seeing())
-    (two,) = fine_tune_fairly(given, replace(alone, test=twice, streets=(3, 3, 4, 4)), StandIn, seeing())
+    together = replace(given, streets=(3, 3, 4, 4))
+    (two,) = fine_tune_fairly(together, replace(alone, test=twice), StandIn, seeing())
     assert two.gain == one.gain and two.gain.scenes == 2
 
 
@@ -171,7 +171,7 @@ def test_answers_that_lie_on_a_grid_stay_exact_in_training():
         answers.append(task.read(recipe, one, limit).answers.tolist())
         return task.read(recipe, one, limit)
 
-    scenes = FairScenes(exact[:2], exact[2:3], exact[3:])
+    scenes = ProbeScenes(exact[:2], exact[2:3], exact[3:])
     quick = plan(seeds=(0,), lrs=(1e-2,), schedule=Schedule(every=2, longest=2))
     quick = replace(quick, task=replace(task, read=read))
     fine_tune_fairly(quick, scenes, StandIn, seeing())
@@ -204,9 +204,10 @@ def blank(scenes):
         (lambda: plan(seeds=(1, 1)), "seeds: expected one or more, each once"),
         (lambda: plan(labeled=(0,)), "labeled: expected numbers above 0"),
         (lambda: plan(places=0), "places: expected at least 1"),
-        (lambda: FairScenes([], [], []), "train: expected at least one scene, got none"),
-        (lambda: FairScenes([scene(0)], [scene(1)], [scene(1)]), "test: scene 'scene-1' is among validation"),
-        (lambda: replace(SCENES, streets=(1,)), "streets: expected one for each of 4 test scenes"),
+        (
+            lambda: fine_tune_fairly(plan(streets=(1,)), SCENES, StandIn, seeing()),
+            "streets: expected one for each of the 4 scored scenes, got 1",
+        ),
         (
             lambda: fine_tune_fairly(plan(labeled=(6,)), SCENES, StandIn, seeing()),
             "labeled: expected at most the 5 training scenes, got 6",
