@@ -69,8 +69,11 @@ CAMERA = (Probe("depth", flags=FEW_SCENES), Probe("occupancy", flags=FEW_SCENES)
 TUNED = Probe(
     "semseg",
     "finetune",
-    ("--labels", "0.05,0.25", "--steps", "40", "--scenes", "20", "--test-scenes", "12"),
+    ("--labels", "1,5", "--seeds", "5", "--steps", "400", "--scenes", "20", "--test-scenes", "12"),
 )
+ONE_SETTING = {"--rates": "2e-3", "--encoder-rates": "1", "--search-seeds": "1"}
+"""Fine-tuning without a search."""
+
 EXPERIMENTS = (
     Experiment("unipad-lidar", "unipad-lidar", 150, (*SEMSEG, TUNED)),
     Experiment("ponder-outdoor", "ponder-outdoor", 120, SEMSEG),
@@ -174,6 +177,7 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         if asked.quick:
             flags |= {"--seeds": "2", "--steps": "10"}
             flags |= {} if data else {"--scenes": "8", "--test-scenes": "2"}
+            flags |= ONE_SETTING if probe.mode == "finetune" else {}
         evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
         evaluate += [part for pair in flags.items() for part in pair]
         record = recorded(run, probe)

@@ -24,7 +24,7 @@ def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
         deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
         return f"{spread.mean:{sign}.4f}{deviation}"
 
-    header = [f"{plan.task.metric}, {plan.mode}", plan.labels, "scratch", "pre-trained", "difference"]
+    header = [f"{plan.task.metric}, linear", plan.labels, "scratch", "pre-trained", "difference"]
     rows = [
         [
             f"{100 * line.fraction:g} %",

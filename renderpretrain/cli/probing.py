@@ -17,16 +17,11 @@ from renderpretrain.storage.files import check_target
 from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves
 
-FINE_TUNING_STEPS = 60
-"""Unless told otherwise."""
-
+LINEAR: Literal["linear"] = "linear"
+"""What this probe is called."""
 
 CLASS_TERMS = ("semantic", "alignment")
 """Of the losses: those that need class labels."""
-
-Mode = Literal["linear", "finetune"]
-MODES: dict[str, Mode] = {"linear": "linear", "finetune": "finetune"}
-"""What the user types, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,6 @@ class ProbeRequest:
     """The user's flags.
 
     Attributes:
-        mode: Whether the encoders stay as they are or are trained.
         task: Its name.
         fractions: Of the labels.
         seeds: How many repetitions.
@@ -42,11 +36,10 @@ class ProbeRequest:
         scenes: To probe on.
         test_scenes: To score.
         split: Which scenes are scored: those that settings are chosen on, or those of the end.
-        steps: Of every probe.
+        steps: Iterations of a fit at most.
         device: Where to compute.
     """
 
-    mode: Mode
     task: str
     fractions: tuple[float, ...]
     seeds: int
@@ -71,14 +64,14 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
         task,
-        request.mode,
+        LINEAR,
         fractions=request.fractions,
         seeds=tuple(range(job.seed, job.seed + request.seeds)),
         labels="scenes" if synthetic or not task.by_place else "places",
-        budget=_budget(request),
+        budget=Budget(steps=request.steps or Budget.steps),
     )
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
-    key = probe_key(task.name, plan.mode, request.split)
+    key = probe_key(task.name, LINEAR, request.split)
     if request.split == "test":
         about["opened"] = note_opening(run / "probe.json", key, about)
         typer.echo(f"test       opened, by this run {about['opened']} times in all")
@@ -103,10 +96,10 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
 
 def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Gallery | DrawnGallery) -> None:
     """The plot over the labels, and the answers where they can be drawn."""
-    name = f"probe-{plan.task.name}-{plan.mode}"
+    name = f"probe-{plan.task.name}-{LINEAR}"
     lines = compare(trials, plan.task.metric)
     try:
-        plot = save_label_curves(run / f"{name}.png", [panel(title, plan.task.metric, plan.mode, lines)])
+        plot = save_label_curves(run / f"{name}.png", [panel(title, plan.task.metric, LINEAR, lines)])
         typer.echo(f"plot       {plot}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
@@ -136,7 +129,7 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
     """Everything that a table is made from."""
     return {
         "task": plan.task.name,
-        "mode": plan.mode,
+        "mode": LINEAR,
         "metric": plan.task.metric,
         "less_is_better": plan.task.less_is_better,
         "labels": plan.labels,
@@ -148,11 +141,6 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
         "table": [asdict(line) for line in compare(trials, plan.task.metric)],
         "trials": [asdict(trial) for trial in trials],
     }
-
-
-def _budget(request: ProbeRequest) -> Budget:
-    """The same for both arms."""
-    return Budget(steps=request.steps or (FINE_TUNING_STEPS if request.mode == "finetune" else Budget.steps))
 
 
 def _report_trial(task: Task, gallery: Gallery | DrawnGallery) -> Callable[[Trial, Example], None]:

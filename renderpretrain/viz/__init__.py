@@ -7,6 +7,7 @@ from renderpretrain.viz.mesh import extract_mesh, rendered_points
 from renderpretrain.viz.ply import Mesh, write_ply
 from renderpretrain.viz.points import points_on_image
 from renderpretrain.viz.rendering import save_rendering
+from renderpretrain.viz.scores import ScoreLine, ScorePanel, save_score_lines
 from renderpretrain.viz.sheet import save_sheet
 from renderpretrain.viz.views import labels_from_above
 
@@ -14,6 +15,8 @@ __all__ = [
     "Curve",
     "Mesh",
     "Panel",
+    "ScoreLine",
+    "ScorePanel",
     "boxes_from_above",
     "class_colors",
     "depth_colors",
@@ -25,6 +28,7 @@ __all__ = [
     "rendered_points",
     "save_label_curves",
     "save_rendering",
+    "save_score_lines",
     "save_sheet",
     "write_ply",
 ]

@@ -45,9 +45,9 @@ def runs(tmp_path_factory):
     ("recipe", "mode", "task", "metric"),
     [
         ("unipad-lidar", "linear", "semseg", "miou"),
-        ("unipad-lidar", "finetune", "occupancy", "iou"),
+        ("unipad-lidar", "linear", "occupancy", "iou"),
         ("unipad-camera", "linear", "occupancy", "iou"),
-        ("unipad-camera", "finetune", "depth", "abs_rel"),
+        ("unipad-camera", "linear", "depth", "abs_rel"),
         ("unipad-lidar", "linear", "detection", "map"),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_run_that_was_interrupted_scores_as_if_it_had_ended(runs, tmp_path, ca
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--probe", "quadratic"], "probe: expected one of linear, finetune"),
+        (["--probe", "quadratic"], "probe: expected one of linear, decoder, finetune"),
         (["--probe", "linear", "--task", "semsge"], "did you mean semseg?"),
         (["--probe", "linear", "--labels", "1,x"], "labels: expected shares in (0, 1]"),
         (["--probe", "linear", "--labels", "0"], "labels: expected shares in (0, 1]"),

@@ -31,8 +31,8 @@ def fine_tune_fairly(
 
     Args:
         plan: What is compared.
-        scenes: On the CPU. Validation scenes choose rates, steps and weights; test scenes are scored, once. None
-            of these, and better none at all, is one that the weights were pre-trained on.
+        scenes: On the CPU. Validation scenes choose rates, steps and weights; test scenes are scored, once.
+            None of these, and better none at all, is one that the weights were pre-trained on.
         build: A recipe with fresh weights of a seed, on the device to compute on.
         weights: The pre-trained recipe's state.
         say: Told of every training, and whether it was known already.
@@ -49,7 +49,8 @@ def fine_tune_fairly(
         )
     if plan.streets is not None and len(plan.streets) != len(scenes.scored):
         raise ValueError(
-            f"streets: expected one for each of the {len(scenes.scored)} scored scenes, got {len(plan.streets)}"
+            f"streets: expected one for each of the {len(scenes.scored)} scored scenes, got "
+            f"{len(plan.streets)}"
         )
     bench = Bench(plan, scenes, build, weights, folder)
     return [_outcome(bench, labeled, say) for labeled in plan.labeled]

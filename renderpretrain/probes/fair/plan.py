@@ -34,11 +34,12 @@ class FairPlan:
         schedule: How long trainings last.
         weight_decay: Of AdamW.
         places, scored_places: At most so many of a scene that is trained on or judges; and of a scored one.
+        validation_scenes: At most so many of these scenes judge.
         statistics_scenes: Training scenes, labelled or not, that batch norms' statistics come from.
         augment: How training scenes change; ``None`` turns, mirrors and scales as the recipe's grid allows.
         draws: Of seeds and of scored scenes, which say how sure a gain is.
         streets: For every scored scene a number, the same for those that belong together, such as frames of
-            one street: they are drawn together where it is asked how sure a gain is; ``None``: each by itself.
+            one street: these are drawn together where it is asked how sure a gain is. ``None``: each alone.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class FairPlan:
     weight_decay: float = 0.01
     places: int = 4096
     scored_places: int = 16384
+    validation_scenes: int = 12
     statistics_scenes: int = 4
     augment: Augmentation | None = None
     draws: int = DRAWS
@@ -68,7 +70,7 @@ class FairPlan:
         both = sorted(set(self.seeds) & set(self.search_seeds))
         if both:
             raise ValueError(f"search_seeds: expected none of seeds, got {both} in both")
-        for name in ("places", "scored_places", "statistics_scenes", "draws"):
+        for name in ("places", "scored_places", "validation_scenes", "statistics_scenes", "draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 

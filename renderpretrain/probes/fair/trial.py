@@ -49,13 +49,13 @@ class Bench:
         check_weights(fresh, weights, "weights")
         self.augment = plan.augment or augmentation_for(fresh, plan.task)
         self.device = next(fresh.parameters()).device
-        self.validation = [scene.to(self.device) for scene in scenes.validation]
+        self.validation = [scene.to(self.device) for scene in scenes.validation[: plan.validation_scenes]]
         self.statistics = [scene.to(self.device) for scene in scenes.train[: plan.statistics_scenes]]
         self.pretrained = digest(weights)
         sizes = (plan.weight_decay, plan.places, plan.scored_places, plan.statistics_scenes)
         shared = (plan.task.name, plan.trains, plan.schedule, *sizes, self.augment)
         recipe = (type(fresh).__name__, str(settings_of(fresh)), fresh.state_dict())
-        known = digest(*shared, *recipe, *scenes.train, "|", *scenes.validation, "|", *scenes.scored)
+        known = digest(*shared, *recipe, *scenes.train, "|", *self.validation, "|", *scenes.scored)
         self.folder = None if folder is None else folder / f"{plan.task.name}-{plan.trains}-{known}"
 
     def trial(self, job: Job) -> tuple[FairTrial, bool]:

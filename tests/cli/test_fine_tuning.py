@@ -1,0 +1,172 @@
+"""``renderpretrain eval --probe finetune`` and ``decoder``: they go through, leave everything, and resume."""
+
+import json
+
+import pytest
+import torch
+
+from renderpretrain.cli import main
+from renderpretrain.cli.fair_probing import _streets
+from renderpretrain.cli.fair_report import fair_table, how_sure
+from renderpretrain.probes import FairPlan, semseg
+from renderpretrain.probes.fair import (
+    Course,
+    FairTrial,
+    Interval,
+    Job,
+    Outcome,
+    PairedGain,
+    Schedule,
+    Setting,
+)
+
+SMALL = [
+    "--set", "image_size=[64, 96]",
+    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
+    "--set", "rays.per_view=8",
+    "--set", "sampler.num_samples=12", "--set", "sampler.num_importance=4",
+    "--set", "field.sdf_blocks=1", "--set", "field.rgb_blocks=1",
+    "--holdout", "1", "--steps", "1", "--device", "cpu", "--scenes", "2",
+]  # fmt: skip
+FEW = [
+    "--seeds", "1", "--search-seeds", "1", "--scenes", "2", "--test-scenes", "2", "--steps", "1",
+    "--rates", "1e-3", "--every", "1",
+]  # fmt: skip
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe, flags in (("unipad-lidar", ["--set", "losses.rgb=0"]), ("unipad-camera", [])):
+        assert run("pretrain", recipe, "--out", folder / recipe, *SMALL, *flags) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mode", "task", "metric", "labels", "settings"),
+    [
+        ("unipad-lidar", "finetune", "semseg", "miou", "2", 2),
+        ("unipad-camera", "decoder", "depth", "abs_rel", "0.5", 1),
+    ],
+)
+def test_training_leaves_a_table_curves_and_what_it_did(
+    runs, capsys, recipe, mode, task, metric, labels, settings
+):
+    probe = [
+        "eval",
+        runs / recipe,
+        "--probe",
+        mode,
+        "--task",
+        task,
+        "--split",
+        "test",
+        *FEW,
+        "--labels",
+        labels,
+    ]
+    assert run(*probe) == 0
+    said = capsys.readouterr().out
+    assert f"{metric}, {mode}" in said and "gain [95 %]" in said and "opened, by this run 1 times" in said
+    assert "1 of 1 seeds" in said and "raise --steps" in said  # two steps are no training
+    file = runs / recipe / "probe.json"
+    record = json.loads(file.read_text())[f"{task}/{mode}/test"]
+    counts = [2] if labels == "2" else [1]  # half of two
+    assert [line["labelled"] for line in record["table"]] == counts
+    assert record["split"] == "test" and record["validation_scenes"][0] == "street-2-0"
+    trials = record["trials"]
+    assert len(trials) == len(counts) * 2 * (settings + 1)  # of each arm, a search and a seed
+    assert len(record["grid"]) == settings
+    assert [bool(t["scores"]) for t in trials[: 2 * settings]] == [False] * 2 * settings
+    assert all(score > 0 for trial in trials for _, score in trial["curve"])  # an error, too, as it is
+    for trial in trials:
+        assert [step for step, _ in trial["curve"]] == list(range(1, trial["steps"] + 1))
+    line = record["table"][0]
+    assert line["gain"]["gain"]["low"] <= line["gain"]["gain"]["mean"] <= line["gain"]["gain"]["high"]
+    sign = -1 if record["less_is_better"] else 1
+    assert line["gain"]["gain"]["mean"] == pytest.approx(sign * line["difference"]["mean"])
+    assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
+    # Again, and nothing is trained anew.
+    assert run(*probe) == 0
+    said = capsys.readouterr().out
+    assert said.count("(done before)") == len(trials) and "opened, by this run 2 times" in said
+    again = json.loads(file.read_text())[f"{task}/{mode}/test"]
+    assert {**again, "opened": 1} == record
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--probe", "linear", "--rates", "1e-3"], "rates: expected only with --probe finetune or decoder"),
+        (["--every", "5"], "every: expected only with --probe, got 5"),
+        (
+            ["--probe", "decoder", "--encoder-rates", "1"],
+            "encoder_rates: expected only with --probe finetune",
+        ),
+        (
+            ["--probe", "finetune", "--labels", "0,5"],
+            "labels: expected numbers of scenes or shares in (0, 1]",
+        ),
+        (
+            ["--probe", "finetune", "--labels", "1.5"],
+            "labels: expected numbers of scenes or shares in (0, 1]",
+        ),
+        (["--probe", "finetune", "--rates", "0"], "rates: expected numbers above 0 with commas"),
+        (["--probe", "finetune", "--rates", "inf"], "rates: expected numbers above 0 with commas"),
+        (["--probe", "finetune", *FEW, "--labels", "3"], "labeled: expected at most the 2 training scenes"),
+        (["--probe", "finetune", *FEW, "--every", "9"], "longest: expected at least every=9, got 1"),
+    ],
+)
+def test_a_mistake_is_one_line(runs, capsys, flags, message):
+    assert run("eval", runs / "unipad-lidar", *flags) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+
+
+def outcome(rates, converged=True, seeds=2):
+    setting = Setting(*rates)
+    trials = [
+        FairTrial(
+            Job(arm, "final", 1, seed, setting), Course(50, 75, ((25, 0.5),), 25, converged), {"miou": 0.5}
+        )
+        for seed in range(seeds)
+        for arm in ("scratch", "pretrained")
+    ]
+    gain = PairedGain(0.5, 0.55, Interval(0.05, 0.01, 0.09), Interval(0.1, 0.02, 0.18), 0.01, 0.01, seeds, 4)
+    return Outcome(1, setting, setting, gain, tuple(trials))
+
+
+def test_a_table_shows_intervals_and_notes_say_what_to_doubt():
+    plan = FairPlan(semseg(("free", "a")), lrs=(1e-3, 1e-2, 1e-1), schedule=Schedule(longest=50))
+    header, rows = fair_table(plan, [outcome((1e-2, 0.1))], "finetune")
+    told = dict(zip(header, rows[0], strict=True))
+    assert told["gain [95 %]"] == "+0.0500 [+0.0100, +0.0900]"
+    assert told["relative [95 %]"] == "+10.0 [+2.0, +18.0] %"
+    assert told["steps"] == "75" and told["scratch's rates"] == "0.01, encoders x 0.1"
+    assert how_sure(plan, [outcome((1e-2, 0.1))]) == []
+    (going,) = how_sure(plan, [outcome((1e-2, 0.1), converged=False)])
+    assert "scratch still improved after 50 steps with 2 of 2 seeds (0, 1)" in going
+    edges = how_sure(plan, [outcome((1e-1, 1.0))])
+    assert [note.partition("rate of ")[2].partition(",")[0] for note in edges] == ["scratch", "pre-trained"]
+    assert "one alone says nothing of others" in how_sure(plan, [outcome((1e-2, 0.1), seeds=1)])[0]
+
+
+def test_frames_that_belong_together_are_known():
+    class Entry:
+        frames_per_street = 2
+
+    class Described:
+        entry = Entry
+
+    assert _streets(Described, "synthetic", 5) == (0, 0, 1, 1, 2)
+    stretches = torch.tensor(_streets(Described, "folder:anywhere", 20))
+    assert (
+        torch.equal(stretches, stretches.sort().values) and stretches.bincount().tolist() == [3, 2, 3, 2] * 2
+    )
+    assert _streets(Described, "folder:anywhere", 3) == (0, 1, 2)
