@@ -39,7 +39,7 @@ def print_result(recipe: str, result: FitResult) -> None:
         print_changes(result.table)
     print(f"weights    {folder.checkpoints / 'final.pt'}")
     print(f"curves     {folder.metrics}")
-    for picture in sorted(folder.pictures.glob("step_*.png")):
+    for picture in [*sorted(folder.pictures.glob("step_*.png")), *folder.pictures.glob("health.png")]:
         print(f"picture    {picture}")
 
 

@@ -205,6 +205,12 @@ class OptimizationConfig(Settings):
         description="Steps between rows with the norm of every term's gradient on every encoder, at the cost "
         "of a backward pass per term; 0 never measures.",
     )
+    monitor_every: int = Field(
+        300,
+        ge=0,
+        description="Steps between looks at how healthy features are, which evaluations bring as well; with "
+        "every fifth the gradient of every term. 0 never looks.",
+    )
     log_every: int = Field(10, gt=0, description="Steps between console lines.")
     eval_every: int = Field(100, gt=0, description="Steps between evaluations of held-out scenes.")
     checkpoint_every: int = Field(200, gt=0, description="Steps between checkpoints.")
@@ -233,8 +239,8 @@ Listing = Mapping[str, str]
 """From a setting's dotted name to its source."""
 
 OURS = (
-    "accumulate betas cuda_graph sync_batch_norm parallel gradient_norms_every log_every eval_every "
-    "checkpoint_every checkpoint_minutes"
+    "accumulate betas cuda_graph sync_batch_norm parallel gradient_norms_every monitor_every log_every "
+    "eval_every checkpoint_every checkpoint_minutes"
 )
 """Settings of the optimisation of which no released configuration is known to say anything."""
 

@@ -10,6 +10,7 @@ from renderpretrain.training.distributed import Process, choose_device, process_
 from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.guards import StopRequest, stop_signals
+from renderpretrain.training.health import Health, feature_health
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult
 from renderpretrain.training.metrics import PREDICTORS, Change, append_row, changes, read_rows
@@ -40,6 +41,7 @@ __all__ = [
     "Accumulated",
     "Change",
     "FitResult",
+    "Health",
     "MicroBatches",
     "Process",
     "Progress",
@@ -61,6 +63,7 @@ __all__ = [
     "evaluate",
     "evaluate_predictors",
     "evaluate_views",
+    "feature_health",
     "first_beta",
     "first_in_cylinder",
     "fit",

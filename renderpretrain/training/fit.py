@@ -102,9 +102,9 @@ def fit(
         remarks += [*_ways(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
         for line in filter(None, remarks):
             report(order.begun.step, line)
-        stepper = Stepper(model, optimizer, optimization, process, options.seed, request)
-        step = _train(run, stepper, order)
-        del stepper, model  # they hold the group of processes, which ends with this block
+        step = _train(run, Stepper(model, optimizer, optimization, process, options.seed, request), order)
+        del model  # it holds the group of processes, which ends with this block
+        run.draw_health(step)
         table = changes(read_rows(folder.metrics))
     stopped_by = (request.signal or "another process") if step < optimization.steps else None
     return FitResult(folder, step, stopped_by, table, process.is_main)
@@ -185,7 +185,7 @@ def _check_ways(recipe: nn.Module, optimization: OptimizationConfig, process: Pr
 
 def _ways(run: Run) -> tuple[str, ...]:
     """What is worth a word about how steps are computed."""
-    return _precision(run), _graphs(run)
+    return _precision(run), _graphs(run), _unwatched(run)
 
 
 def _precision(run: Run) -> str:
@@ -205,6 +205,13 @@ def _graphs(run: Run) -> str:
     if run.process.device.type == "cpu":
         return "cuda_graph: not on a CPU, whose steps run as ever"
     return "cuda_graph: steps are recorded for every shape of a batch, the first three of each run as ever"
+
+
+def _unwatched(run: Run) -> str:
+    """What is worth a word where nobody can look at the features; empty if nothing is."""
+    if run.monitor.is_able or not run.optimization.monitor_every:
+        return ""
+    return f"health: nobody looks at the features of {type(run.recipe).__name__}, which has no levels(batch)"
 
 
 def _other_batch(order: MicroBatches) -> str:

@@ -24,6 +24,7 @@ from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
 from renderpretrain.training.metrics import Row
+from renderpretrain.training.monitor import norms_due
 from renderpretrain.training.order import seed_generators
 from renderpretrain.training.recorded import RecordedPasses
 from renderpretrain.training.schedule import set_step
@@ -217,8 +218,7 @@ class Stepper:
 
     def _measures_norms(self, step: int) -> bool:
         """Whether a step measures the gradient of each term on each encoder."""
-        every = self.optimization.gradient_norms_every
-        return every > 0 and step % every == 0 and isinstance(unwrapped(self.model), HasEncoders)
+        return norms_due(step, self.optimization) and isinstance(unwrapped(self.model), HasEncoders)
 
     def _term_gradients(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """The norm of each term's gradient on each encoder."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.split_checkpoint import any_split
+from renderpretrain.training.collapse import is_measured, summary, without_details
 from renderpretrain.training.console import Report, describe
 from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.guards import non_finite
+from renderpretrain.training.health_curves import save_health_curves
 from renderpretrain.training.loop import StepResult
 from renderpretrain.training.metrics import (
     Row,
@@ -32,6 +35,7 @@ from renderpretrain.training.metrics import (
     of_predictor,
     read_rows,
 )
+from renderpretrain.training.monitor import Monitor, health_due
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import measure_overlap
 from renderpretrain.training.predictors import evaluate_predictors
@@ -124,6 +128,12 @@ class Run:
         border = len(everything) - self.options.holdout
         return everything[:border], everything[border:]
 
+    @cached_property
+    def monitor(self) -> Monitor:
+        """What looks at the features of held-out scenes, or of training scenes where none is held out."""
+        training, held_out = self.split
+        return Monitor(self.recipe, self.dataset, held_out or training)
+
     def resume(self) -> Progress:
         """Give recipe and optimiser what the newest checkpoint holds; writes nothing. Returns how far it got.
 
@@ -152,6 +162,7 @@ class Run:
             if self.process.is_main:
                 self.folder.prepare(self.description, resume=self.options.resume)
                 rows = drop_rows_after(self.folder.metrics, start)
+                self.monitor.watch.replay(rows)
                 for first, last in missing_steps(rows, start):
                     self.report(start, f"{self.folder.metrics}: the rows of steps {first} to {last} are lost")
 
@@ -182,7 +193,7 @@ class Run:
         """Whether something happens after this step."""
         steps = self.optimization.steps
         every = (self.optimization.eval_every, self.optimization.checkpoint_every)
-        return step in (steps, steps // 2) or any(step % n == 0 for n in every)
+        return step in (steps, steps // 2) or any(step % n == 0 for n in every) or self._is_looked_at(step)
 
     def log(self, result: StepResult) -> StepResult:
         """Write the row of a step, show it now and then, and call ``on_step``; returns what was given."""
@@ -191,7 +202,8 @@ class Run:
         row, step = result.row, int(result.row["step"])
         append_row(self.folder.metrics, row)
         shown = step % self.optimization.log_every == 0 or step in (1, self.optimization.steps)
-        self.report(step, describe(row) if shown else "")
+        self.report(step, describe(without_details(row)) if shown else "")
+        self._tell_health(row)
         for sentence in result.zeros:
             overlap = measure_overlap(self.recipe, self.dataset, len(self.split[0]))
             self.report(step, f"{sentence}: {overlap.reason or overlap.figures}")
@@ -202,27 +214,48 @@ class Run:
         return result
 
     def evaluate_and_draw(self, step: int) -> None:
-        """Score held-out scenes and draw a picture where the step is due for it."""
-        ends = (0, self.optimization.steps)
-        if self.options.holdout and (step in ends or step % self.optimization.eval_every == 0):
-            row = self.evaluation(step)
-            if self.process.is_main:
-                append_row(self.folder.metrics, row)
-                own = {name: value for name, value in row.items() if not of_predictor(name)}
+        """Score held-out scenes, look at features and draw, each where the step is due for it."""
+        steps, row = self.optimization.steps, self.evaluation(step)
+        if not self.process.is_main:
+            return
+        if len(row) > 1:
+            append_row(self.folder.metrics, row)
+            own = {key: value for key, value in without_details(row).items() if not of_predictor(key)}
+            if self._is_scored(step):
                 self.report(step, "held out: " + describe(own))
-                if self.options.on_evaluation:
-                    self.options.on_evaluation(step, row)
-        if self.options.on_picture and self.process.is_main and step in (*ends, self.optimization.steps // 2):
+            self._tell_health(row)
+            if self._is_scored(step) and self.options.on_evaluation:
+                self.options.on_evaluation(step, row)
+        if self.options.on_picture and step in (0, steps // 2, steps):
             self.options.on_picture(step, self.recipe)
             self.recipe.train()
 
+    def _is_scored(self, step: int) -> bool:
+        """Whether held-out scenes are scored after a step."""
+        due = step in (0, self.optimization.steps) or step % self.optimization.eval_every == 0
+        return self.options.holdout > 0 and due
+
+    def _is_looked_at(self, step: int) -> bool:
+        """Whether features are looked at after a step."""
+        due = health_due(step, self.optimization) or self._is_scored(step)
+        return self.monitor.is_able and self.optimization.monitor_every > 0 and due
+
     def evaluation(self, step: int) -> Row:
-        """Held-out scores of the recipe and, once, of predictors that learn no geometry."""
-        process, num_rays = self.process, self.options.evaluation_rays
+        """Held-out scores, once of predictors that learn no geometry, too; health: what the step is due for.
+
+        Health is in the row of the main process alone, which looks at the features.
+        """
+        process, num_rays, row = self.process, self.options.evaluation_rays, Row(step=step)
+        scored, looked = self._is_scored(step), self._is_looked_at(step)
+        if not scored and not looked:
+            return row
         with statistics_of(self.recipe, self.encode_unmasked()):
-            scores = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
-        row: Row = {"step": step} | {f"eval/{name}": value for name, value in scores.items()}
-        if step == 0:
+            if scored:
+                found = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
+                row |= {f"eval/{name}": value for name, value in found.items()}
+            if looked and process.is_main:
+                row |= self.monitor.look(process.device)
+        if scored and step == 0:
             beside = evaluate_predictors(
                 self.recipe, self.dataset, self.split, process=process, num_rays=num_rays
             )
@@ -230,10 +263,30 @@ class Run:
                 row |= {f"eval/{predictor}_{name}": value for name, value in scores.items()}
         return row
 
+    def _tell_health(self, row: Row) -> None:
+        """Show what a row holds of features and gradients, and which encoders are in trouble."""
+        for line in (*summary(row), *self.monitor.watch.update(row)):
+            self.report(int(row["step"]), line)
+
+    def draw_health(self, step: int) -> None:
+        """Draw the curves of health after the last step, where there are some and something to draw with.
+
+        matplotlib is imported here, which keeps the frames that call it: none may hold a model that holds a
+        group of processes.
+        """
+        if not self.monitor.latest or step < self.optimization.steps:
+            return
+        path, rows = self.folder.pictures / "health.png", read_rows(self.folder.metrics)
+        try:
+            save_health_curves(
+                path, rows, self.monitor.latest, title=f"{self.description.title}, step {step}"
+            )
+        except ValueError as error:
+            self.report(step, f"no curves of health: {error}")
+
     def is_evaluated(self, step: int) -> bool:
-        """Whether the held-out scores of a step are already in the log."""
-        rows = read_rows(self.folder.metrics)
-        found = any(row["step"] == step and any(key.startswith("eval/") for key in row) for row in rows)
+        """Whether what is measured after a step is already in the log."""
+        found = any(row["step"] == step and is_measured(row) for row in read_rows(self.folder.metrics))
         return self.process.collect((found,))[0]  # the main process has written the file
 
     def encode_unmasked(self) -> Iterator[object]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from renderpretrain.viz.plots import figure_with
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -47,16 +49,8 @@ def save_label_curves(path: Path, panels: Sequence[Panel]) -> Path:
     Raises:
         ValueError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except Exception as error:
-        raise ValueError(f"the plot needs matplotlib: pip install 'renderpretrain[viz]' ({error})") from error
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
+    figure, plots = figure_with(len(panels))
+    for axes, panel in zip(plots, panels, strict=True):
         for curve, color in zip(panel.curves, ("#8a8f98", "#c2410c", "#1d4ed8", "#15803d"), strict=False):
             percent = [100 * fraction for fraction in panel.fractions]
             axes.errorbar(
@@ -69,8 +63,6 @@ def save_label_curves(path: Path, panels: Sequence[Panel]) -> Path:
         axes.set(title=panel.title, xlabel="labels", ylabel=panel.metric)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    for axes in list(figure.axes)[len(panels) :]:
-        axes.set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

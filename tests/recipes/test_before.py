@@ -18,7 +18,7 @@ NEW = {
     *("field.kind", "field.opacity", "fusion", "image.backbone", "losses.balance", "mask.block"),
     *("sampler.kind", "sampler.num_importance", "sampler.sharpness"),
     *("sampler.width", "sampler.share", "sampler.step", "optimization.parallel"),
-    "optimization.cuda_graph",
+    *("optimization.cuda_graph", "optimization.monitor_every"),
     *(f"augment.{name}" for name in AUGMENTED),
     *TERMS.split(),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stand_in import Points, StandIn, optimization
+from stand_in import Points, Watched, optimization
 
 from renderpretrain.data import SyntheticStreet, open_data
 from renderpretrain.recipes import RECIPES
@@ -24,7 +24,7 @@ STREAM_STEPS, STREAM_POINTS = 11, 300
 
 def still_recipe():
     """Frozen statistics and no dropout: the two that differ between processes by design."""
-    recipe = StandIn()
+    recipe = Watched()
     recipe.drop = torch.nn.Identity()
     recipe.norm.train = lambda mode=True: recipe.norm
     recipe.norm.training = False
@@ -54,7 +54,7 @@ def unipad():
 
 
 def short_run(out, batch_size, name):
-    settings = optimization(batch_size=batch_size, accumulate=2, lr=RATE)
+    settings = optimization(batch_size=batch_size, accumulate=2, lr=RATE, monitor_every=2)
     options = RunOptions(holdout=2, device="cpu")
     if name == "stand-in":
         return fit(still_recipe(), Points(), settings, out=out, options=options)
@@ -106,7 +106,11 @@ def check_same(one, two):
     rows = [read_rows(run / "metrics.jsonl") for run in (one, two)]
     for ours, theirs in zip(*rows, strict=True):
         for key in ours.keys() - {"samples_per_second"}:
-            assert theirs[key] == pytest.approx(ours[key], rel=1e-5)
+            if key.startswith("gradient/"):
+                continue  # of every process's own samples
+            # What features say follows from weights, which are so far apart after a few steps.
+            rel = 10 * RATE if key.startswith("health/") else 1e-5
+            assert theirs[key] == pytest.approx(ours[key], rel=rel)
 
 
 def threads_of_gloo():

@@ -65,7 +65,8 @@ def stand_in():
 
 def still_optimization(parallel, **more):
     """Whose rate does not depend on how many steps there are."""
-    return optimization(accumulate=2, lr=RATE, schedule="constant", clip_norm=0.1, parallel=parallel, **more)
+    told = {"lr": RATE, "schedule": "constant", "clip_norm": 0.1, "monitor_every": 4}
+    return optimization(accumulate=2, parallel=parallel, **told, **more)
 
 
 @torch.no_grad()

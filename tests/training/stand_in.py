@@ -5,6 +5,7 @@ from torch import nn
 
 from renderpretrain import losses
 from renderpretrain.data import Scene
+from renderpretrain.encoders.levels import ImageLevel
 from renderpretrain.geometry.sensors import POINT_COLUMNS
 from renderpretrain.ops import fold_in, uniform
 from renderpretrain.recipes.settings import OptimizationConfig
@@ -68,6 +69,22 @@ class StandIn(nn.Module):
         }
 
 
+class Watched(StandIn):
+    """The stand-in, which also says what its encoder makes of every point."""
+
+    def levels(self, batch, hidden=None):
+        features = self.encoder(batch.points.columns(POINT_COLUMNS))
+        return [ImageLevel("encoder/0", features.movedim(-1, 1)[:, None, :, None])]
+
+
+class Collapsing(Watched):
+    """Learns one thing: to say the same of all points."""
+
+    def forward(self, batch):
+        features = self.encoder(batch.points.columns(POINT_COLUMNS))
+        return {"same": (features - 1).square().mean()}
+
+
 def optimization(**options):
     defaults = {
         "steps": 8,
@@ -76,5 +93,6 @@ def optimization(**options):
         "log_every": 4,
         "eval_every": 4,
         "checkpoint_every": 4,
+        "monitor_every": 0,
     }
     return OptimizationConfig(**(defaults | options))

@@ -51,6 +51,8 @@ def test_two_processes_are_one_with_twice_the_batch(of_two, tmp_path, name, step
     assert said.count(f"[{steps}/{steps}] loss") == 1  # only the first process speaks
     short_run(tmp_path, 4, name)
     check_same(tmp_path, folder / name)
+    looked = [row for row in read_rows(folder / name / "metrics.jsonl") if any("/rank" in key for key in row)]
+    assert [row["step"] for row in looked] == [0, *range(2, steps + 1, 2)]
 
 
 def seen_by(*files):

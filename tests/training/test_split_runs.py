@@ -14,9 +14,11 @@ from split_runs import run, stand_in, still_optimization
 from renderpretrain.losses import GradNorm
 from renderpretrain.recipes import RECIPES
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, trained_checkpoint
+from renderpretrain.training.metrics import read_rows
 from renderpretrain.training.sharded import check_sharding, repeated_blocks
 
 HERE = Path(__file__).parent
+LOOKED = "health/encoder/0/rank"
 QUICK = ["unipad-fusion", "ponder-indoor", "ns-mae camera"]
 OTHERS = [
     "unipad-lidar", "unipad-camera", "unipad-camera resnet", "ponder-outdoor", "ns-mae", "ns-mae lidar",
@@ -57,6 +59,8 @@ def test_parts_learn_what_copies_learn_and_every_checkpoint_is_gone_on_from(tmp_
         check_rows(copies, parts)
     check_same(tmp_path / "copies", tmp_path / "parts")
     check_written_in_parts(tmp_path)
+    looked = [row["step"] for row in read_rows(tmp_path / "parts" / "metrics.jsonl") if LOOKED in row]
+    assert looked == [0, 4, 8, 12]
     run(tmp_path / "both", 4, "fsdp", 12)
     check_same(tmp_path / "copies", tmp_path / "both")
     assert (tmp_path / "was killed").read_text() == str(tmp_path / "killed/checkpoints/step_000008.partial")
