@@ -89,7 +89,7 @@ def _detection(scenes: ProbeScenes, recipe: nn.Module) -> Task:
 def _drawn(job: RunDescription, request: SceneRequest, images: bool) -> ProbeScenes:
     """Synthetic scenes, those of each set of a seed of its own."""
     train, scored = request.train or SCENES, request.scored or SCORED_SCENES
-    together = job.entry.frames_per_street
+    together = job.frames_per_street
     if train % together:
         raise ValueError(
             f"scenes: {job.recipe} sees {together} frames of every street; expected a multiple, got {train}"

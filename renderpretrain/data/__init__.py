@@ -14,11 +14,12 @@ from renderpretrain.data.scene import Boxes, GroundTruth, OccupancyLabels, Recor
 from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.synthetic.room import SyntheticRoom
 from renderpretrain.data.synthetic.street import SyntheticStreet
-from renderpretrain.data.windows import SceneWindows
+from renderpretrain.data.windows import FollowedScenes, SceneWindows
 
 __all__ = [
     "Batch",
     "Boxes",
+    "FollowedScenes",
     "FrameFacts",
     "GroundTruth",
     "Miscalibrated",

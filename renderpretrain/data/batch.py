@@ -31,6 +31,7 @@ class Batch:
         observed: As in ``Scene.occupancy``; False everywhere for a scene without.
         previous: Earlier moments, oldest first, each a batch of as many samples.
         columns: What is known of each sample's points, see ``Scene.columns``.
+        following: Later moments, the next one first, each a batch of as many samples; see :attr:`followed`.
     """
 
     names: tuple[str, ...]
@@ -45,11 +46,19 @@ class Batch:
     observed: Bool[Tensor, "B Z Y X"] | None = None
     previous: tuple["Batch", ...] = ()
     columns: tuple[tuple[str, ...], ...] = ()
+    following: tuple["Batch", ...] = ()
 
     @property
     def size(self) -> int:
         """How many samples the batch has."""
         return len(self.names)
+
+    @property
+    def followed(self) -> tuple[bool, ...]:
+        """Which samples have a next moment: the last one of a recording is its own."""
+        if not self.following:
+            return (False,) * self.size
+        return tuple(next != own for next, own in zip(self.following[0].names, self.names, strict=True))
 
     @property
     def device(self) -> torch.device:
@@ -126,11 +135,15 @@ def collate(scenes: Sequence[Scene], seeds: Int[Tensor, " B"] | None = None) -> 
         world_to_global=_stacked([scene.world_to_global for scene in scenes]),
         occupied=_voxels("occupied", scenes),
         observed=_voxels("observed", scenes),
-        previous=tuple(
-            collate(moment, seeds) for moment in zip(*(scene.previous for scene in scenes), strict=True)
-        ),
+        previous=_moments([scene.previous for scene in scenes], seeds),
+        following=_moments([scene.following for scene in scenes], seeds),
         columns=tuple(scene.columns for scene in scenes),
     )
+
+
+def _moments(moments: Sequence[tuple[Scene, ...]], seeds: Tensor) -> tuple[Batch, ...]:
+    """The scenes' other moments side by side."""
+    return tuple(collate(scenes, seeds) for scenes in zip(*moments, strict=True))
 
 
 def _points(scenes: Sequence[Scene]) -> Points:
@@ -230,11 +243,13 @@ def _check_alike(scenes: Sequence[Scene]) -> None:
                 f"collate: image size: scene {seeing.name!r} has {seeing.cameras.image_size}, scene "
                 f"{scene.name!r} has {size}"
             )
-        if len(first.previous) != len(scene.previous):
-            raise ValueError(
-                f"collate: number of earlier scenes: scene {first.name!r} has {len(first.previous)}, scene "
-                f"{scene.name!r} has {len(scene.previous)}"
-            )
+        for which, name in (("earlier", "previous"), ("later", "following")):
+            one, other = len(getattr(first, name)), len(getattr(scene, name))
+            if one != other:
+                raise ValueError(
+                    f"collate: number of {which} scenes: scene {first.name!r} has {one}, scene "
+                    f"{scene.name!r} has {other}"
+                )
 
 
 def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:

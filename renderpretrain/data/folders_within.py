@@ -9,7 +9,7 @@ from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.scene import Recording, SceneDataset
 from renderpretrain.data.shards.reading import ShardScenes
-from renderpretrain.data.windows import SceneWindows
+from renderpretrain.data.windows import FollowedScenes, SceneWindows
 
 
 def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFolder]) -> SceneDataset:
@@ -27,7 +27,7 @@ def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFol
         return replace(dataset, dataset=with_folders(dataset.dataset, change))
     if isinstance(dataset, MixedScenes):
         return dataset.of([with_folders(one, change) for one in dataset.datasets])
-    if isinstance(dataset, SceneWindows):
+    if isinstance(dataset, SceneWindows | FollowedScenes):
         inner = with_folders(dataset.recording, change)
         return replace(dataset, recording=inner) if isinstance(inner, Recording) else dataset
     return dataset
@@ -37,7 +37,7 @@ def decodes_pictures(dataset: SceneDataset) -> bool:
     """Whether making scenes means decoding pictures, as those of recordings, wherever they stand."""
     if isinstance(dataset, Miscalibrated):
         return decodes_pictures(dataset.dataset)
-    if isinstance(dataset, SceneWindows):
+    if isinstance(dataset, SceneWindows | FollowedScenes):
         return decodes_pictures(dataset.recording)
     if isinstance(dataset, MixedScenes):
         return any(decodes_pictures(one) for one in dataset.datasets)
@@ -48,7 +48,7 @@ def camera_places(dataset: SceneDataset) -> dict[str, int]:
     """Where each camera of a data set stands, by its name; empty where it does not say ``camera_names``."""
     if isinstance(dataset, Miscalibrated):
         return camera_places(dataset.dataset)
-    if isinstance(dataset, SceneWindows):
+    if isinstance(dataset, SceneWindows | FollowedScenes):
         return camera_places(dataset.recording)
     if isinstance(dataset, MixedScenes):
         return dataset.camera_places

@@ -52,7 +52,7 @@ class Miscalibrated:
         return pose_from_vectors(math.radians(self.rotation_deg) * axes[0], self.translation_m * axes[1])
 
     def _moved(self, scene: Scene) -> Scene:
-        """A scene and those before it."""
+        """A scene and those before and after it."""
         count = 0 if scene.cameras is None else scene.cameras.shape[0]
         if scene.cameras is None or not 0 <= self.camera < count:
             raise ValueError(
@@ -64,4 +64,5 @@ class Miscalibrated:
             scene,
             cameras=replace(scene.cameras, camera_to_world=poses),
             previous=tuple(self._moved(before) for before in scene.previous),
+            following=tuple(self._moved(after) for after in scene.following),
         )

@@ -136,6 +136,8 @@ class Scene:
             nothing; ``None`` where all are there.
         image_valid: False for a pixel that no camera saw: where a picture was padded to the size of the
             others, and outside of a fisheye's image circle; ``None`` where all were seen.
+        following: Later scenes of the same recording, the next one first, where
+            :class:`~renderpretrain.data.FollowedScenes` gathered them; the scene itself where there is none.
 
     Raises:
         ValueError: If a tensor has another shape than the others ask for, or points are not finite.
@@ -164,6 +166,7 @@ class Scene:
     point_key: Bool[Tensor, " P"] | None = None
     camera_valid: Bool[Tensor, " N"] | None = None
     image_valid: Bool[Tensor, "N H W"] | None = None
+    following: tuple["Scene", ...] = ()
 
     def __post_init__(self) -> None:
         sizes = self._sizes()

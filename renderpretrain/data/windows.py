@@ -1,11 +1,61 @@
 """Scenes with their neighbours in time: labels from several frames, and frames to remember."""
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import islice
 
 from renderpretrain.data.occupancy import label_occupancy
 from renderpretrain.data.scene import Recording, Scene
 from renderpretrain.geometry import VoxelGrid
+
+
+@dataclass(frozen=True)
+class FollowedScenes:
+    """The scenes of a recording, each with the one right after it in time.
+
+    The last scene of a recording is followed by itself, which
+    :attr:`~renderpretrain.data.Batch.followed` tells.
+
+    Attributes:
+        recording: Where the scenes come from.
+        holdout: The last so many scenes of the data set follow none of the others.
+        images: Whether the next scenes have their pictures, which are the slow part.
+    """
+
+    recording: Recording
+    _: KW_ONLY
+    holdout: int = 0
+    images: bool = False
+
+    def __post_init__(self) -> None:
+        if self.holdout < 0:
+            raise ValueError(f"FollowedScenes: holdout: expected at least 0, got {self.holdout}")
+
+    def __len__(self) -> int:
+        return len(self.recording)
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene ``index`` and the next one; raises ``IndexError`` outside the recording."""
+        scene, after = self.recording[index], self.next_of(index)
+        if after is None:
+            return replace(scene, following=(scene,))
+        read = self.recording.__getitem__ if self.images else self.recording.without_images
+        return replace(scene, following=(read(after),))
+
+    def next_of(self, index: int) -> int | None:
+        """The scene right after one in time, or ``None``."""
+        sequence, border = self.recording.sequence(index), len(self) - self.holdout
+        place = sequence.index(index) + 1
+        known = place < len(sequence) and (index >= border or sequence[place] < border)
+        return sequence[place] if known else None
+
+    def sequence(self, index: int) -> Sequence[int]:
+        """All scenes of the recording that a scene belongs to, in order of time."""
+        return self.recording.sequence(index)
+
+    def without_images(self, index: int) -> Scene:
+        """Scene ``index`` without its pictures, and without the next one."""
+        return self.recording.without_images(index)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from renderpretrain.recipes.recipe import (
     SaysClasses,
 )
 from renderpretrain.recipes.settings import OptimizationConfig, Sources, renamed
+from renderpretrain.recipes.terms import followed
 from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_labels
 
@@ -129,6 +130,11 @@ class RecipeEntry:
         return renamed(tree, self.former)
 
 
+def _unipad_scenes(config: UniPADConfig, dataset: SceneDataset, holdout: int) -> SceneDataset:
+    """For UniPAD, some of whose terms look at the next scene."""
+    return followed(config.terms, _with_columns(config, dataset, holdout), holdout)
+
+
 def _unipad(name: str, summary: str) -> RecipeEntry:
     """One of UniPAD's three."""
     return RecipeEntry(
@@ -140,6 +146,7 @@ def _unipad(name: str, summary: str) -> RecipeEntry:
         unipad.build,
         unipad.SOURCES[name],
         unipad.needs,
+        prepare=_unipad_scenes,
         former=unipad.RENAMED,
         photographs=of_photographs if name == "unipad-camera" else None,
     )

@@ -68,7 +68,7 @@ class Calibration(nn.Module):
             )
 
     def forward(self, batch: Batch) -> Batch:
-        """The batch with refined cameras, those of earlier moments too; itself where nothing is refined.
+        """The batch with refined cameras, those of other moments too; itself where nothing is refined.
 
         Differentiable in the refinement.
 
@@ -84,7 +84,8 @@ class Calibration(nn.Module):
                 f"got {most}; set calibration.num_cameras={count}"
             )
         views = replace(batch.views, cameras=self.refinement(batch.views.cameras))
-        return replace(batch, views=views, previous=tuple(self(moment) for moment in batch.previous))
+        previous, following = (tuple(map(self, moments)) for moments in (batch.previous, batch.following))
+        return replace(batch, views=views, previous=previous, following=following)
 
     def prior(self) -> dict[str, Float[Tensor, ""]]:
         """``pose_prior``, weighted; nothing where nothing is refined."""

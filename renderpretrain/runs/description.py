@@ -14,6 +14,7 @@ from renderpretrain.data.mixed import held_out_of_each
 from renderpretrain.data.open import open_data
 from renderpretrain.data.words import data_words, folder_options, joined
 from renderpretrain.recipes.recipe import RunSettings
+from renderpretrain.recipes.terms import frames_of
 from renderpretrain.runs.cameras import strange_cameras
 from renderpretrain.runs.entries import Entry, entry_of, handed_recipe
 from renderpretrain.runs.own_encoders import ROLES, OwnEncoder
@@ -89,6 +90,11 @@ class RunDescription:
         torch.manual_seed(self.seed if seed is None else seed)
         return self.entry.build(self.config, **self.own_parts())
 
+    @property
+    def frames_per_street(self) -> int:
+        """Consecutive scenes of a synthetic street: as many as the recipe sees, with its terms."""
+        return max(self.entry.frames_per_street, frames_of(self.config))
+
     def own_parts(self) -> dict[str, nn.Module]:
         """Encoders of the user's own, as the recipe's ``build`` takes them."""
         found = {}
@@ -149,7 +155,7 @@ class RunDescription:
             sweeps=self.settings.sweeps,
             num_scenes=count,
             holdout=holdout,
-            frames_per_street=self.entry.frames_per_street,
+            frames_per_street=self.frames_per_street,
             with_truth=with_truth,
             skip=self.skipped,
             places=self.cameras,

@@ -3,11 +3,12 @@
 from pydantic import BaseModel
 from torch import nn
 
-from renderpretrain.data import SceneDataset, SceneFolder, SceneWindows
+from renderpretrain.data import FollowedScenes, SceneDataset, SceneFolder, SceneWindows
 from renderpretrain.data.opened import word_of
 from renderpretrain.recipes import RECIPES, RecipeEntry
 from renderpretrain.recipes.recipe import RunSettings, settings_of
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.recipes.terms import frames_of
 from renderpretrain.runs.description import OBJECT, RunDescription
 from renderpretrain.runs.importing import import_name
 from renderpretrain.runs.own_settings import AnyRunConfig
@@ -34,8 +35,10 @@ def describe_objects(
         seed: Of the order and the masks.
     """
     entry = _named(recipe)
-    together = 1 if entry is None else entry.frames_per_street
-    scenes = dataset.recording if entry is not None and isinstance(dataset, SceneWindows) else dataset
+    together = 1 if entry is None else max(entry.frames_per_street, frames_of(settings_of(recipe)))
+    scenes = dataset
+    if entry is not None and isinstance(dataset, SceneWindows | FollowedScenes):
+        scenes = dataset.recording
     word = word_of(scenes, frames_per_street=together)
     synthetic = word is not None and word.startswith("synthetic")
     return RunDescription(

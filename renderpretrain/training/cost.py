@@ -105,6 +105,7 @@ def enlarge_images(batch: Batch, image_size: tuple[int, int]) -> Batch:
         batch,
         views=enlarged,
         previous=tuple(enlarge_images(moment, image_size) for moment in batch.previous),
+        following=tuple(enlarge_images(moment, image_size) for moment in batch.following),
     )
 
 

@@ -204,8 +204,8 @@ def padded(batch: Batch) -> Batch:
         if boxes.valid is None:
             boxes = replace(boxes, valid=torch.ones_like(boxes.labels, dtype=torch.bool))
         boxes = _with_rows(boxes, -boxes.labels.shape[1] % BOXES, ())
-    previous = tuple(padded(moment) for moment in batch.previous)
-    return replace(batch, points=points, boxes=boxes, previous=previous)
+    previous, following = (tuple(map(padded, moments)) for moments in (batch.previous, batch.following))
+    return replace(batch, points=points, boxes=boxes, previous=previous, following=following)
 
 
 def _with_rows(table: Points | Boxes, count: int, left: tuple[str, ...]) -> Any:

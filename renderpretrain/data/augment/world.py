@@ -108,6 +108,7 @@ def moved_world(
         world_to_global=_moved_pose(scene.world_to_global, unit, signs, scale, shift),
         truth=None,
         previous=tuple(moved_world(each, rotation, mirror, scale, shift) for each in scene.previous),
+        following=tuple(moved_world(each, rotation, mirror, scale, shift) for each in scene.following),
     )
 
 

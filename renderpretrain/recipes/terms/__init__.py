@@ -1,9 +1,16 @@
 """Further terms of a training step, each a module that any recipe takes: what they read and give."""
 
-from renderpretrain.recipes.terms.choice import RenderedTermsConfig, chosen_parts, rendered_terms
+from renderpretrain.recipes.terms.choice import (
+    RenderedTermsConfig,
+    chosen_parts,
+    followed,
+    frames_of,
+    rendered_terms,
+)
 from renderpretrain.recipes.terms.collapse import Collapse
 from renderpretrain.recipes.terms.intensity import IntensityTerm
 from renderpretrain.recipes.terms.misses import MissesTerm
+from renderpretrain.recipes.terms.next_sweep import NextSweepTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
 from renderpretrain.recipes.terms.self_distillation import SelfDistillation
 from renderpretrain.recipes.terms.step import Step, Term, further_terms
@@ -14,6 +21,7 @@ __all__ = [
     "Collapse",
     "IntensityTerm",
     "MissesTerm",
+    "NextSweepTerm",
     "NormalsTerm",
     "PointFeatures",
     "RenderedFeatures",
@@ -23,6 +31,8 @@ __all__ = [
     "SurfaceTerm",
     "Term",
     "chosen_parts",
+    "followed",
+    "frames_of",
     "further_terms",
     "rendered_terms",
 ]

@@ -1,18 +1,23 @@
 """Settings of the terms on what more is rendered, which recipes share, and what builds the terms."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 from torch import nn
 
+from renderpretrain.data import FollowedScenes, Recording, SceneDataset
 from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.recipes.settings import Count, Settings
 from renderpretrain.recipes.terms.intensity import IntensityTerm
 from renderpretrain.recipes.terms.misses import MissesTerm
+from renderpretrain.recipes.terms.next_sweep import NextSweepTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
 from renderpretrain.recipes.terms.surface import SurfaceTerm
 from renderpretrain.samplers import CurvedReturns
+
+STREET = 4
+"""Scenes of a synthetic street where a term looks at the next one: three of four have one."""
 
 
 class RenderedTermsConfig(Settings):
@@ -21,9 +26,15 @@ class RenderedTermsConfig(Settings):
     intensity: float = Field(0.0, ge=0, description="How bright the LiDAR saw what rays meet.")
     normals: float = Field(0.0, ge=0, description="How surfaces face, by each return's neighbors.")
     surface: float = Field(0.0, ge=0, description="Distance at the returns themselves, per metre.")
+    next_sweep: float = Field(0.0, ge=0, description="Depth along the next sweep's beams, per metre.")
     misses: float = Field(0.0, ge=0, description="Beams that met nothing are empty.")
     curved_after: Count | None = Field(None, ge=0)
     """Steps after which the rays of all terms rather go where the sweep bends; null: never."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a term looks at the next scene."""
+        return self.next_sweep > 0
 
 
 TERMS = " ".join(f"terms.{name}" for name in RenderedTermsConfig.model_fields)
@@ -50,6 +61,7 @@ def rendered_terms(config: RenderedTermsConfig, field: SDFField | DensityField) 
         "intensity": lambda: IntensityTerm(field.channels, weight=config.intensity),
         "normals": lambda: NormalsTerm(weight=config.normals),
         "surface": lambda: SurfaceTerm(weight=config.surface),
+        "next_sweep": lambda: NextSweepTerm(weight=config.next_sweep),
         "misses": lambda: MissesTerm(weight=config.misses),
     }
     return [make() for name, make in makers.items() if getattr(config, name)]
@@ -67,3 +79,47 @@ def chosen_parts(config: RenderedTermsConfig, field: SDFField | DensityField) ->
     """
     curved = None if config.curved_after is None else CurvedReturns(config.curved_after)
     return {"terms": rendered_terms(config, field), "preference": curved}
+
+
+@runtime_checkable
+class HasRenderedTerms(Protocol):
+    """Settings that say which further terms there are."""
+
+    @property
+    def terms(self) -> RenderedTermsConfig:
+        """The section of settings that says so."""
+
+
+def frames_of(settings: object) -> int:
+    """Consecutive scenes of a synthetic street that the terms of a recipe's settings look at."""
+    if not isinstance(settings, HasRenderedTerms) or not isinstance(settings.terms, RenderedTermsConfig):
+        return 1
+    return STREET if settings.terms.looks_ahead else 1
+
+
+def followed(config: RenderedTermsConfig, dataset: SceneDataset, holdout: int) -> SceneDataset:
+    """The scenes, each with the next one where a term looks at it.
+
+    Args:
+        config: The section.
+        dataset: A recording with poses, if so.
+        holdout: The last so many scenes, which none of those before them sees.
+
+    Raises:
+        ValueError: If the scenes do not follow each other, or have no poses.
+    """
+    if not config.looks_ahead:
+        return dataset
+    off = "set terms.next_sweep=0"
+    if not isinstance(dataset, Recording):
+        raise ValueError(
+            f"terms.next_sweep: expected scenes that follow each other, got {type(dataset).__name__}; {off}"
+        )
+    if all(len(dataset.sequence(index)) == 1 for index in range(len(dataset))):
+        raise ValueError(f"terms.next_sweep: expected scenes after each other, every one stands alone; {off}")
+    first = dataset.without_images(0)
+    if first.world_to_global is None:
+        raise ValueError(
+            f"scene {first.name!r} has no pose (world_to_global), needed to see the next scene from it; {off}"
+        )
+    return FollowedScenes(dataset, holdout=holdout)
