@@ -57,7 +57,10 @@ def fine_tune_fairly(
 
 
 def _outcome(bench: Bench, labeled: int, say: Say) -> Outcome:
-    """Search for each arm's rates, scratch first, which says how many steps there are; then all seeds."""
+    """Search for each arm's rates, scratch first, which says how many steps there are; then all seeds.
+
+    A grid of one setting is not searched.
+    """
     trials: list[FairTrial] = []
 
     def done(job: Job) -> FairTrial:
@@ -74,9 +77,11 @@ def _outcome(bench: Bench, labeled: int, say: Say) -> Outcome:
         ]
         return max(tried, key=lambda trials: fmean(trial.course.best for trial in trials))
 
-    found = search("scratch", dict.fromkeys(bench.plan.search_seeds))
-    scratch = found[0].job.setting
-    pretrained = search("pretrained", {t.job.seed: t.course.constant_steps for t in found})[0].job.setting
+    scratch = pretrained = bench.plan.settings[0]
+    if len(bench.plan.settings) > 1:
+        found = search("scratch", dict.fromkeys(bench.plan.search_seeds))
+        scratch = found[0].job.setting
+        pretrained = search("pretrained", {t.job.seed: t.course.constant_steps for t in found})[0].job.setting
     before, after = [], []
     for seed in bench.plan.seeds:
         before.append(done(Job("scratch", "final", labeled, seed, scratch)))

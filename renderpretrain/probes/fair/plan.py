@@ -53,7 +53,7 @@ class FairPlan:
     weight_decay: float = 0.01
     places: int = 4096
     scored_places: int = 16384
-    validation_scenes: int = 12
+    validation_scenes: int = 8
     statistics_scenes: int = 4
     augment: Augmentation | None = None
     draws: int = DRAWS
