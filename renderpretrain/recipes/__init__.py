@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from renderpretrain.data import Needs, SceneDataset
-from renderpretrain.recipes import ns_mae, ponder_indoor, ponder_outdoor, unipad, uniscene
+from renderpretrain.recipes import ns_mae, ponder_indoor, ponder_outdoor, render_distill, unipad, uniscene
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
 from renderpretrain.recipes.columns import check_data
 from renderpretrain.recipes.ns_mae import NSMAE, NSMAEConfig
@@ -39,6 +39,7 @@ from renderpretrain.recipes.recipe import (
     RendersViews,
     SaysClasses,
 )
+from renderpretrain.recipes.render_distill import RenderDistillConfig
 from renderpretrain.recipes.settings import OptimizationConfig, Sources, renamed
 from renderpretrain.recipes.terms import followed
 from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
@@ -71,6 +72,7 @@ __all__ = [
     "Recipe",
     "RecipeEntry",
     "RefinesCameras",
+    "RenderDistillConfig",
     "RendersRays",
     "RendersViews",
     "SaysClasses",
@@ -109,6 +111,7 @@ class RecipeEntry:
         former: Names that its settings had, and have in what was saved then: today's by the former.
         photographs: Settings that posed photographs alone change, from the box that they show and how far
             from a camera it ends; ``None`` if it cannot learn from them as it is.
+        reference: The preset whose numbers have sources, with which others are compared.
     """
 
     name: str
@@ -124,6 +127,7 @@ class RecipeEntry:
     frames_per_street: int = 1
     former: Mapping[str, str] = field(default_factory=dict)
     photographs: Callable[[tuple[float, ...], float], Mapping[str, Any]] | None = None
+    reference: str = "paper"
 
     def renamed(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Settings that a run or an exported file saved, under the names they have today."""
@@ -149,6 +153,24 @@ def _unipad(name: str, summary: str) -> RecipeEntry:
         prepare=_unipad_scenes,
         former=unipad.RENAMED,
         photographs=of_photographs if name == "unipad-camera" else None,
+    )
+
+
+def _render_distill(modality: str, sees: str) -> RecipeEntry:
+    """One of the three of our own."""
+    name = f"render-distill-{modality}"
+    return RecipeEntry(
+        name,
+        f"Our own, {sees}: render what is hidden, predict and render what a slow copy says of it.",
+        RenderDistillConfig,
+        render_distill.PRESETS[name],
+        render_distill.INDOOR,
+        render_distill.build,
+        render_distill.SOURCES[name],
+        render_distill.needs,
+        former=unipad.RENAMED,
+        photographs=of_photographs if modality == "camera" else None,
+        reference="base",
     )
 
 
@@ -212,6 +234,9 @@ ENTRIES = (
         frames_per_street=4,
         former=uniscene.RENAMED,
     ),
+    _render_distill("lidar", "LiDAR"),
+    _render_distill("camera", "cameras"),
+    _render_distill("fusion", "both sensors"),
 )
 
 RECIPES = {entry.name: entry for entry in ENTRIES}

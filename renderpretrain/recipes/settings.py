@@ -361,17 +361,20 @@ def _is(value: Any, wanted: Any) -> bool:
 def sources_of(sources: Sources, presets: Mapping[str, BaseModel], preset: str) -> dict[str, str]:
     """Every setting of a preset with its source; where it is not published, what ``paper`` has instead.
 
+    A recipe that nobody has published has ``base`` in its place.
+
     Args:
         sources: The recipe's.
         presets: The recipe's.
         preset: One of them.
     """
-    published, shown = (dict(dotted_settings(presets[name])) for name in ("paper", preset))
+    known = "paper" if "paper" in presets else "base"
+    published, shown = (dict(dotted_settings(presets[name])) for name in (known, preset))
     told = unused_in(shown, sources.unused) | dict(sources.presets.get(preset, {}))
     for name in shown.keys() - told.keys():
-        source = sources.paper.get(name, "ours (unused in paper)")
+        source = sources.paper.get(name, f"ours (unused in {known})")
         if name in sources.paper and shown[name] != published[name]:
-            source = "ours" if source.startswith("ours") else f"ours (paper: {_short(published[name])})"
+            source = "ours" if source.startswith("ours") else f"ours ({known}: {_short(published[name])})"
         told[name] = source
     return told
 

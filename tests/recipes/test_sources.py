@@ -34,7 +34,7 @@ KINDS = ("paper", "code", "ours", "unused")
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_used_setting_has_a_source_and_every_source_a_setting(name):
     entry = RECIPES[name]
-    published = dict(dotted_settings(entry.presets["paper"]))
+    published = dict(dotted_settings(entry.presets[entry.reference]))
     unused = unused_in(published, entry.sources.unused)
     assert unused.keys() <= published.keys()
     assert set(entry.sources.paper) == published.keys() - unused.keys()
@@ -50,17 +50,18 @@ def test_every_used_setting_has_a_source_and_every_source_a_setting(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_differs_from_the_paper_is_ours_and_says_what_the_paper_has(name):
     entry = RECIPES[name]
-    published, tiny = (dict(dotted_settings(entry.presets[key])) for key in ("paper", "tiny"))
+    published, tiny = (dict(dotted_settings(entry.presets[key])) for key in (entry.reference, "tiny"))
     told = sources_of(entry.sources, entry.presets, "tiny")
     assert set(told) == set(tiny)
     for key, source in told.items():
         if key in unused_in(tiny, entry.sources.unused):
             assert source.startswith("unused: ")
         elif tiny[key] == published[key]:
-            assert source == entry.sources.paper.get(key, "ours (unused in paper)")
+            assert source == entry.sources.paper.get(key, f"ours (unused in {entry.reference})")
         else:
             assert source.startswith("ours")
-    assert told["optimization.steps"] == f"ours (paper: {published['optimization.steps']})"
+    paper = f"ours (paper: {published['optimization.steps']})"
+    assert told["optimization.steps"] == (paper if entry.reference == "paper" else "ours")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -68,7 +69,8 @@ def test_published_numbers_stand_in_the_preset_not_in_a_section_that_methods_sha
     entry = RECIPES[name]
     for key, source in entry.sources.paper.items():
         section, _, field = key.rpartition(".")
-        held = getattr(entry.presets["paper"], section) if section else entry.presets["paper"]
+        preset = entry.presets[entry.reference]
+        held = getattr(preset, section) if section else preset
         value = getattr(held, field)  # a weight of 0 says that there is no such term
         number = value and isinstance(value, float | int | tuple) and source.startswith(("paper", "code"))
         if number and field in shared(type(held)):
@@ -170,8 +172,9 @@ def test_an_unused_setting_of_a_schedule_changes_nothing(schedule):
         assert first_beta(config, step) == first_beta(changed, step)
 
 
-@pytest.mark.parametrize("preset", ["paper", "tiny"])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("name", "preset"), [(name, key) for name in RECIPES for key in RECIPES[name].presets]
+)
 def test_the_shown_preset_fits_a_page_and_is_the_preset(name, preset, capsys):
     with pytest.raises(SystemExit):
         main(["recipes", "show", name, "--preset", preset])

@@ -23,6 +23,10 @@ SMALL = {
     "unipad-lidar": UNIPAD,
     "unipad-camera": UNIPAD,
     "unipad-fusion": UNIPAD,
+    **{
+        f"render-distill-{modality}": UNIPAD | {"distill": {"places": 64, "rays": 32, "hidden_channels": 16}}
+        for modality in ("lidar", "camera", "fusion")
+    },
     "ponder-outdoor": {
         "point_cloud_range": NEAR,
         "image_size": [64, 96],
@@ -72,6 +76,9 @@ VARIANTS = {
     "ns-mae lidar": {"modality": "lidar"},
     "uniscene": {},
     "uniscene lss": {"lifter": "lss"},
+    "render-distill-lidar": {},
+    "render-distill-camera": {},
+    "render-distill-fusion": {},
 }
 """What else is changed; the first word is the recipe."""
 

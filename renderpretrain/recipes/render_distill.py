@@ -1,0 +1,216 @@
+"""Our own recipe: what is rendered of a masked scene, and what a slow copy of the encoder says of the whole.
+
+Encoders that are pre-trained by rendering alone say where surfaces are, and little else: what the renderer
+does not ask for is free to collapse. Here three things are asked for:
+
+* **Rendering**, as in UniPAD: depth along rays, colour where there are cameras, and what else the sensors
+  tell of a return (``terms``: intensity, normals, beams without a return).
+* **Self-distillation** (``distill``): a copy of the encoders whose weights follow slowly sees the whole
+  scene. The student, which sees a part, predicts every level of the copy at hidden and at visible places, and
+  renders its features along rays, which are to show what the copy says where they end. No labels, no weights
+  of others. With a teacher's maps on the disk (``teacher.maps``) its features are told, too.
+* **Against collapse** (``collapse``): features of the encoders' own levels, before the volume that is
+  rendered, are to vary in every channel, and no channel is to repeat another.
+
+The class is :class:`~renderpretrain.recipes.unipad.UniPAD`, whose branches, field and renderer it has, with
+terms of :mod:`renderpretrain.recipes.terms`; so is what is taken home. This file holds its settings, their
+presets and what builds it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import nn
+
+from renderpretrain.data import Needs
+from renderpretrain.recipes import settings, unipad
+from renderpretrain.recipes.branches import ImageBranch, PointBranch
+from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
+from renderpretrain.recipes.terms.choice import RenderedTermsConfig
+from renderpretrain.recipes.terms.places import level_widths
+from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
+from renderpretrain.teachers import open_maps
+
+Modality = Literal["lidar", "camera", "fusion"]
+
+
+class DistillConfig(settings.Settings):
+    """What the student predicts of its slow copy; a term of weight 0 is left out."""
+
+    hidden: float = Field(1.0, ge=0, description="Features of the copy at places that are hidden.")
+    visible: float = Field(0.5, ge=0, description="The same at places that are not.")
+    rendered: float = Field(0.5, ge=0, description="The same where rays end, from features along them.")
+    prototypes: float = Field(0.0, ge=0, description="Assignment of both to 512 directions.")
+    levels: tuple[str, ...] = ()
+    """Names of the levels that are predicted, or of parts for all of theirs; empty: all levels."""
+    hidden_channels: settings.Width = Field(128, gt=0, description="Width of the heads that predict.")
+    places: settings.Count = Field(512, gt=0, description="Places of a sample, and of every image.")
+    rays: settings.Count = Field(256, gt=0, description="Rays of a sample whose features are rendered.")
+    momentum: float = Field(0.996, ge=0, le=1)
+    """Share of its weights that the copy keeps in the first step; it rises to 1."""
+
+
+class CollapseConfig(settings.Settings):
+    """What keeps the encoders' levels from using few directions; a term of weight 0 is left out."""
+
+    variance: float = Field(1.0, ge=0, description="Channels vary alike.")
+    covariance: float = Field(0.04, ge=0, description="No channel repeats another.")
+    sigreg: float = Field(0.0, ge=0, description="Features are distributed normally.")
+    places: settings.Count = Field(512, gt=0, description="Places of a sample, and of every image.")
+
+
+class TeacherConfig(settings.Settings):
+    """A teacher on images, whose maps were written before; without maps there is none."""
+
+    maps: str | None = Field(None, description="Folder of teachers.write_maps; null: no teacher.")
+    rendered: float = Field(1.0, ge=0, description="Its features at the pixels of rays.")
+    points: float = Field(1.0, ge=0, description="Its features where cameras see points.")
+
+
+class RenderDistillConfig(UniPADConfig):
+    """Everything the recipe is built from: UniPAD's settings, and those of its further terms."""
+
+    distill: DistillConfig = DistillConfig()
+    collapse: CollapseConfig = CollapseConfig()
+    teacher: TeacherConfig = TeacherConfig()
+
+
+def build(
+    config: RenderDistillConfig, *, encoder: nn.Module | None = None, image_backbone: nn.Module | None = None
+) -> UniPAD:
+    """UniPAD's networks, as a configuration sizes them, with the terms that it turns on.
+
+    Args:
+        config: The settings.
+        encoder: As :func:`renderpretrain.recipes.unipad.build` takes it.
+        image_backbone: Likewise.
+
+    Raises:
+        ValueError: As there; or if there are no such levels, or no such maps.
+    """
+    recipe = unipad.build(config, encoder=encoder, image_backbone=image_backbone)
+    parts = {"lidar": recipe.lidar, "camera": recipe.camera}
+    branches = {name: branch for name, branch in parts.items() if branch is not None}
+    recipe.terms.extend([*_collapse(config), *_distill(config, branches), *_teacher(config, branches)])
+    return recipe
+
+
+def _collapse(config: RenderDistillConfig) -> list[nn.Module]:
+    """The term against collapse, if any kind of it is on."""
+    part = config.collapse
+    weights = {"variance": part.variance, "covariance": part.covariance, "sigreg": part.sigreg}
+    on = {kind: weight for kind, weight in weights.items() if weight}
+    return [Collapse(on, list(on), places=part.places)] if on else []
+
+
+def _distill(
+    config: RenderDistillConfig, branches: Mapping[str, PointBranch | ImageBranch]
+) -> list[nn.Module]:
+    """Self-distillation, if any term of it is on."""
+    part, run = config.distill, config.optimization
+    weights = {"hidden": part.hidden, "visible": part.visible, "rendered": part.rendered}
+    if not any(weights.values()):
+        return []
+    term = SelfDistillation(
+        branches,
+        config.field.channels,
+        levels=part.levels,
+        weights=weights,
+        hidden_channels=part.hidden_channels,
+        places=part.places,
+        rays=part.rays,
+        prototypes=part.prototypes,
+        # Several batches of a step move the copy as far as one would.
+        momentum=part.momentum ** (1 / run.accumulate),
+        updates=run.steps * run.accumulate,
+    )
+    return [term]
+
+
+def _teacher(
+    config: RenderDistillConfig, branches: Mapping[str, PointBranch | ImageBranch]
+) -> list[nn.Module]:
+    """The terms of a teacher on images, if there is one."""
+    part = config.teacher
+    if part.maps is None:
+        return []
+    maps, terms = open_maps(part.maps), list[nn.Module]()
+    if part.rendered:
+        terms.append(RenderedFeatures(maps, config.field.channels, weight=part.rendered))
+    if part.points and "lidar" in branches:
+        terms.append(PointFeatures(maps, level_widths(list(branches.values())), weight=part.points))
+    return terms
+
+
+def needs(config: RenderDistillConfig) -> Needs:
+    """What it cannot do without: what UniPAD needs, and images where a teacher saw some."""
+    plain = unipad.needs(config)
+    return Needs(
+        images=plain.images or config.teacher.maps is not None,
+        points=plain.points,
+        most_cameras=plain.most_cameras,
+        ways=plain.ways,
+    )
+
+
+def _tiny(modality: Modality) -> RenderDistillConfig:
+    """Minutes on two cores: UniPAD's tiny networks and rays, and a copy that follows within a short run."""
+    return _with_terms(modality, "tiny", momentum=0.98)
+
+
+def _base(modality: Modality) -> RenderDistillConfig:
+    """UniPAD's published networks with our terms and our schedule: days on cards."""
+    config = _with_terms(modality, "paper", momentum=0.996)
+    tiny = unipad.PRESETS[f"unipad-{modality}"]["tiny"]
+    weights = tiny.losses.model_copy(update={"truncation": 0.5})
+    optimization = settings.OptimizationConfig(
+        steps=24 * settings.NUSCENES_SAMPLES // 16,
+        batch_size=4,
+        lr=2e-4,
+        schedule="cosine",
+        warmup_steps=1000,
+        clip_norm=35,
+        lr_multipliers={} if modality == "lidar" else {"camera.backbone": 0.1},
+        precision="bf16",
+    )
+    distill = config.distill.model_copy(update={"places": 2048, "rays": 1024, "hidden_channels": 512})
+    collapse = config.collapse.model_copy(update={"places": 2048})
+    changed = {"losses": weights, "optimization": optimization, "distill": distill, "collapse": collapse}
+    return config.model_copy(update=changed)
+
+
+def _with_terms(modality: Modality, preset: str, *, momentum: float) -> RenderDistillConfig:
+    """UniPAD's preset with our terms."""
+    plain = unipad.PRESETS[f"unipad-{modality}"][preset].model_dump()
+    terms = RenderedTermsConfig(intensity=1.0, normals=0.1, misses=0.1)
+    return RenderDistillConfig(
+        **plain | {"terms": terms.model_dump(), "distill": DistillConfig(momentum=momentum)}
+    )
+
+
+PRESETS: dict[str, dict[str, RenderDistillConfig]] = {
+    f"render-distill-{modality}": {"tiny": _tiny(modality), "base": _base(modality)}
+    for modality in ("lidar", "camera", "fusion")
+}
+"""Configurations by recipe and preset name."""
+
+INDOOR: dict[str, Any] = unipad.INDOOR
+"""What a room changes in the ``tiny`` presets."""
+
+UNUSED = (
+    *unipad.UNUSED,
+    settings.unused("teacher.rendered teacher.points", when={"teacher.maps": None}),
+    settings.unused("teacher.points", when={"modality": "camera"}),
+)
+
+
+def _sources(name: str) -> settings.Sources:
+    """Every number is ours, the sizes of UniPAD's networks in ``base`` among them."""
+    used = dict(settings.dotted_settings(PRESETS[name]["base"]))
+    ours = used.keys() - settings.unused_in(used, UNUSED).keys()
+    return settings.Sources("ours", {setting: "ours" for setting in used if setting in ours}, UNUSED)
+
+
+SOURCES = {name: _sources(name) for name in PRESETS}
+"""By recipe."""
