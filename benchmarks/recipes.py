@@ -24,7 +24,10 @@ import torch
 from renderpretrain.training.metrics import Row, changes, read_rows
 
 STEPS = {
+    "render-distill-camera": 200,
     "unipad-camera": 200,
+    "render-distill-lidar": 130,
+    "render-distill-fusion": 100,
     "unipad-lidar": 130,
     "unipad-fusion": 100,
     "uniscene": 120,

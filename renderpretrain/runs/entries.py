@@ -146,5 +146,6 @@ def former_names(entry: Entry) -> Mapping[str, str]:
 
 def needs_of(config: BaseModel | None) -> Needs:
     """What a recipe of ours needs as it is configured; nothing of another one."""
-    entries = (entry for entry in RECIPES.values() if isinstance(config, entry.config))
-    return next((entry.needs(config) for entry in entries), Needs())
+    alike = [entry for entry in RECIPES.values() if isinstance(config, entry.config)]
+    exactly = [entry for entry in alike if type(config) is entry.config]  # settings may extend others
+    return next((entry.needs(config) for entry in (*exactly, *alike)), Needs())

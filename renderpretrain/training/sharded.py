@@ -20,6 +20,7 @@ from renderpretrain.losses import GradNorm
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.split_checkpoint import is_split
+from renderpretrain.teachers import EMATeacher
 
 
 class Sharded(nn.Module):
@@ -80,6 +81,10 @@ def check_sharding(recipe: nn.Module, optimization: OptimizationConfig) -> None:
         raise ValueError(
             "optimization.parallel: expected ddp with GradNorm, which compares gradients of whole weights; "
             "got fsdp"
+        )
+    if any(isinstance(part, EMATeacher) for part in recipe.modules()):
+        raise ValueError(
+            "optimization.parallel: expected ddp with EMATeacher, which follows whole weights; got fsdp"
         )
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_reduce_scatter_unused_params"):
         raise ValueError(

@@ -19,6 +19,9 @@ SMALL = {
     "unipad-lidar": UNIPAD,
     "unipad-camera": UNIPAD,
     "unipad-fusion": UNIPAD,
+    "render-distill-lidar": UNIPAD,
+    "render-distill-camera": UNIPAD,
+    "render-distill-fusion": UNIPAD,
     "ponder-outdoor": UNIPAD,
     "ponder-indoor": {"image_size": [32, 64]},
     "ns-mae": UNIPAD,
@@ -32,7 +35,7 @@ SMALL = {
 }
 """A dozen metres and small pictures."""
 
-WITH_IMAGES = ("unipad-camera", "unipad-fusion", "ns-mae", "uniscene")
+WITH_IMAGES = tuple(name for name in RECIPES if name.endswith(("-camera", "-fusion", "ns-mae", "uniscene")))
 
 
 def build(name):

@@ -27,9 +27,10 @@ from renderpretrain.recipes.recipe import (
 )
 
 ALL = {protocols.EncodesScenes, protocols.DrawsRays, RendersRays, Recipe, HasGrid, HasEncoders}
-ALL |= {HasSettings, HasSurface, HasPointFeatures}
+ALL |= {HasSettings, HasSurface, HasPointFeatures, protocols.HasLevels}
 MAY = {
     "unipad": {RefinesCameras, HasImageFeatures},
+    "render-distill": {RefinesCameras, HasImageFeatures},
     "ponder-outdoor": {SaysClasses},
     "ponder-indoor": {SaysClasses, RefinesCameras},
     "ns-mae": {RefinesCameras, HasImageFeatures, HasScores, HasBEVFeatures},

@@ -34,8 +34,11 @@ LEVELS = {
 }
 """Widths of the tiny presets, part by part."""
 
+LEVELS |= {name.replace("unipad", "render-distill"): own for name, own in LEVELS.items() if "unipad" in name}
+
 READ_TODAY = {
     "unipad-lidar": "point_neck/3",
+    "render-distill-lidar": "point_neck/3",
     "ponder-outdoor": "point_encoder/0",
     "ponder-indoor": "point_encoder/0",
     "uniscene": "lifter/0",

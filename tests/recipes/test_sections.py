@@ -6,7 +6,7 @@ from variants import VARIANTS, batch_of, build, scenes_for
 
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.augment import AugmentConfig, GroundedAugmentConfig, augmentation_of
-from renderpretrain.recipes.branches import channels_last
+from renderpretrain.recipes.images import channels_last
 from renderpretrain.runs.entries import saved_settings
 
 
