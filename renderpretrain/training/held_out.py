@@ -94,7 +94,7 @@ def held_out_scenes(
         num_rays: Rays per camera, or per sweep where there are no cameras.
     """
     for index in indices:
-        scene, seeds = dataset[index], held_out_seeds(index)
+        scene, seeds = dataset[index].to("cpu"), held_out_seeds(index)
         withheld = withhold(scene, fold_in(seeds, WITHHELD))
         batch, left = (collate([one], seeds).to(process.device) for one in (scene, withheld.left))
         targets = recipe.targets(batch, num_rays)

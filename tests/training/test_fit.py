@@ -44,7 +44,9 @@ def test_a_run_leaves_its_folder(tmp_path):
     assert description.recipe == "stand_in:StandIn" and description.data == "object:Points"
     assert (description.holdout, description.seed, description.scenes) == (2, 0, None)
     assert description.settings.optimization == optimization()
-    assert [change.metric for change in result.table] == ["depth_abs_rel", "depth_rmse", "depth_delta"]
+    kinds = ("depth_in_blocks", "depth_between_beams", "depth")
+    scores = [f"{kind}_{score}" for kind in kinds for score in ("abs_rel", "rmse", "delta")]
+    assert [change.metric for change in result.table] == scores
 
 
 HOOKS = ("on_step", "on_evaluation", "on_checkpoint", "on_picture")
