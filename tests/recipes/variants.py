@@ -87,11 +87,14 @@ WAITS = {
     **dict.fromkeys(("ns-mae", "ns-mae lidar"), 4),
     **dict.fromkeys(("unipad-camera", "unipad-camera resnet", "ns-mae camera", "uniscene lss"), 0),
     "uniscene": 3,
+    **dict.fromkeys(("render-distill-lidar", "render-distill-fusion"), 5),
+    "render-distill-camera": 0,
 }
 """How often the host waits for a GPU within a step: for numbers of rows, which decide what follows.
 
 Those are of occupied voxels, of the visible ones among them, and of what each strided convolution makes of
-them; of ``uniscene``, in each of its three moments, of the pillars that a camera sees.
+them; of ``uniscene``, in each of its three moments, of the pillars that a camera sees; of ``render-distill``
+those of the copy, which sees all voxels, once more.
 """
 
 
