@@ -26,6 +26,9 @@ LEVEL = 0.95
 DRAWS = 1000
 """Of scenes, and of seeds: a deviation is known to 2 %."""
 
+LEAST_SCORE = 1e-12
+"""What a relative gain is divided by at least."""
+
 PLACES = 20001
 """Where Student's density is summed."""
 
@@ -99,19 +102,19 @@ def paired_gain(
     whole = scores(range(scenes))
     of_scenes = torch.stack([scores(rows) for rows in _drawn(draws, scenes, draw).tolist()])
     of_seeds = whole[:, _drawn(draws, seeds, draw)].movedim(0, 1)
-    measured = _gains(whole[None], less_is_better)[:, 0]
+    start, end = whole.mean(1).tolist()
+    gain = start - end if less_is_better else end - start
+    relative = gain / max(abs(start), LEAST_SCORE)
     variances = [
-        _gains(drawn, less_is_better).var(-1) * count / (count - 1) if count > 1 else torch.zeros(2)
+        _moved(drawn, less_is_better, relative, start).var(-1) * count / max(count - 1, 1)
         for drawn, count in ((of_seeds, seeds), (of_scenes, scenes))
     ]
-    gain, relative = (
-        _interval(float(measured[k]), [float(v[k]) for v in variances], (seeds, scenes)) for k in (0, 1)
-    )
+    counts = (seeds, scenes)
     return PairedGain(
-        before=float(whole[0].mean()),
-        after=float(whole[1].mean()),
-        gain=gain,
-        relative=relative,
+        before=start,
+        after=end,
+        gain=_interval(gain, [float(v[0]) for v in variances], counts),
+        relative=_interval(relative, [float(v[1]) for v in variances], counts),
         deviation_of_seeds=float(variances[0][0].sqrt()),
         deviation_of_scenes=float(variances[1][0].sqrt()),
         seeds=seeds,
@@ -154,11 +157,17 @@ def _drawn(draws: int, count: int, draw: torch.Generator) -> Int[Tensor, "draws 
     return torch.randint(count, (draws, count), generator=draw)
 
 
-def _gains(scores: Float[Tensor, "draws 2 seeds"], less_is_better: bool) -> Float[Tensor, "2 draws"]:
-    """Mean gain over the seeds, and that over the mean of the first arm."""
+def _moved(
+    scores: Float[Tensor, "draws 2 seeds"], less_is_better: bool, relative: float, start: float
+) -> Float[Tensor, "2 draws"]:
+    """How the gain, and the relative gain, move with what is drawn.
+
+    The latter to first order in both means: ratios of what is drawn have no variance where the first arm's
+    score may come out near 0.
+    """
     before, after = scores.mean(-1).unbind(-1)
     gain = before - after if less_is_better else after - before
-    return torch.stack([gain, gain / before.abs().clamp(min=1e-12)])
+    return torch.stack([gain, (gain - relative * before.abs()) / max(abs(start), LEAST_SCORE)])
 
 
 def _interval(mean: float, variances: Sequence[float], counts: Sequence[int]) -> Interval:

@@ -122,6 +122,20 @@ def test_less_can_be_better_and_one_of_a_kind_says_nothing_of_others():
     assert (alone.gain.low, alone.gain.high) == (-math.inf, math.inf)
 
 
+def test_a_relative_gain_is_as_sure_as_logarithms_say():
+    """Of small spreads the deviation of a ratio is that of the difference of logarithms."""
+    draw = torch.Generator().manual_seed(0)
+    before = 2.0 + 0.02 * torch.randn(400, 1, generator=draw)
+    after = 3.0 + 0.02 * torch.randn(400, 1, generator=draw) + 0.5 * (before - 2)
+    found = gain_of(before, after, draws=2000)
+    deviation = (after.log() - before.log()).std() / math.sqrt(400) * (3 / 2)
+    reach = (found.relative.high - found.relative.low) / 2
+    assert found.relative.mean == pytest.approx(0.5, abs=0.01)
+    assert reach == pytest.approx(float(deviation) * student_quantile(399), rel=0.05)  # draws: 1.6 %
+    worthless = torch.tensor([[0.0], [1e-4]]).expand(2, 3)
+    assert gain_of(worthless, worthless + 0.1).relative.high < 1e5  # 0.1 over 5e-5: 2000, give or take
+
+
 def test_arms_of_other_seeds_or_scenes_are_refused():
     before, after = crossed(0.1, 3, 4)
     for other in (after[:2], after[:, :3]):
