@@ -36,7 +36,7 @@ from renderpretrain.geometry import Cameras
 from renderpretrain.verbs import prepare
 from tests.data.readers.nuscenes_files import Writer
 
-LITTLE = 2_000_000
+LITTLE = 1_200_000
 """Bytes of a shard: a street of five frames fits, two do not."""
 
 
@@ -333,7 +333,7 @@ def test_a_store_that_fails_now_and_then_is_asked_again(street, served):
             marks=pytest.mark.untyped,  # where calls are checked, defaults cannot be changed from outside
         ),
         ("forbids", "403, message='Forbidden'", 1),
-        ("gives all", r"expected \d+ bytes from byte \d+ on, got 1269760", 1),
+        ("gives all", r"expected \d+ bytes from byte \d+ on, got 1034240", 1),
     ],
 )
 def test_a_store_that_goes_on_failing_is_one_line_with_shard_and_bytes(shards, served, how, said, times):

@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain.data import SyntheticRoom
-from renderpretrain.data.synthetic.room_layout import FLOOR, WALL
+from renderpretrain.data.synthetic.room_layout import CLASS_NAMES, FLOOR, WALL
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +87,31 @@ def test_cameras_stand_upright_in_free_space():
         assert scene.truth.depth.min() > 0.05
 
 
-def test_the_floor_is_at_height_zero_and_walls_are_upright(scene):
-    truth = scene.truth
+def test_floors_are_level_walls_upright_and_what_is_under_the_floor_is_floor(scene):
+    truth, cameras = scene.truth, scene.cameras
     up = truth.normals[:, 2]
-    assert (up[truth.semantics == FLOOR] >= -1e-6).all()
-    assert (up[truth.semantics == WALL].abs() < 1e-6).float().mean() > 0.99  # all but the door's top edge
-    below = truth.grid.centers()[..., 2] < 0
-    middle = truth.grid.centers()[..., :2].norm(dim=-1) < 2
-    assert (truth.occupancy[below & middle] == FLOOR).all()
+    floor = truth.semantics == FLOOR
+    assert (up[floor] > -1e-6).all() and (up[floor] > 0.99).float().mean() > 0.5  # the rest are steps
+    assert (up[truth.semantics == WALL].abs() < 1e-6).float().mean() > 0.9  # all but top edges
+    height, width = cameras.image_size
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    rays = cameras.rays(
+        torch.stack([u, v], -1).reshape(1, -1, 2).expand(len(cameras.camera_to_world), -1, -1)
+    )
+    points = rays.origins + truth.depth.flatten(1)[..., None] * rays.directions
+    below = points[floor.flatten(1) & (up.flatten(1) > 0.99)] - torch.tensor([0.0, 0.0, 0.15])
+    z, y, x = truth.grid.cells(below[truth.grid.contains(below)]).unbind(-1)
+    assert len(z) > 100
+    assert (truth.occupancy[z, y, x] == FLOOR).float().mean() > 0.9  # a rug is thinner than a voxel
+
+
+def test_rooms_are_turned_and_their_floors_lie_at_other_heights():
+    headings, floors, found = [], [], torch.zeros(len(CLASS_NAMES), dtype=torch.long)
+    for room in SyntheticRoom(8, image_size=(48, 64), with_truth=False):
+        wall = room.normals[room.point_labels == WALL]
+        # Walls stand at right angles: four times their heading is one and the same angle.
+        headings.append(4 * torch.atan2(wall[:, 1], wall[:, 0]).median())
+        floors.append(room.points[room.point_labels == FLOOR, 2].min())
+        found += torch.bincount(room.point_labels, minlength=len(CLASS_NAMES))
+    assert torch.stack(headings).cos().std() > 0.3 and torch.stack(floors).std() > 0.1
+    assert found[0] == 0 and (found[1:] > 0.003 * found.sum()).all()

@@ -24,7 +24,10 @@ NO_HIT = 2**63 - 1
 
 
 class Solid(NamedTuple):
-    """One solid, as a scene builder writes it down; see :class:`Solids`."""
+    """One solid, as a scene builder writes it down; see :class:`Solids`.
+
+    It is turned about its own y by ``lean`` radians first, then about z by ``yaw``.
+    """
 
     kind: int
     center: tuple[float, float, float]
@@ -34,6 +37,7 @@ class Solid(NamedTuple):
     pattern: int = 0
     yaw: float = 0.0
     reflectance: float | None = None
+    lean: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Solids:
             kinds=torch.tensor([s.kind for s in solids]),
             centers=torch.tensor([s.center for s in solids]),
             half_sizes=torch.tensor([s.half_size for s in solids]),
-            rotations=about_z(torch.tensor([float(s.yaw) for s in solids])),
+            rotations=about_z(torch.tensor([float(s.yaw) for s in solids]))
+            @ _about_y(torch.tensor([float(s.lean) for s in solids])),
             labels=torch.tensor([s.label for s in solids]),
             patterns=torch.tensor([s.pattern for s in solids]),
             colors=colors,
@@ -304,3 +309,10 @@ def about_z(yaws: Float[Tensor, " K"]) -> Float[Tensor, "K 3 3"]:
     c, s, one = yaws.cos(), yaws.sin(), torch.ones_like(yaws)
     zero = torch.zeros_like(yaws)
     return torch.stack([c, -s, zero, s, c, zero, zero, zero, one], -1).view(-1, 3, 3)
+
+
+def _about_y(angles: Tensor) -> Tensor:
+    """Rotations about +y: x turns towards -z."""
+    c, s, one = angles.cos(), angles.sin(), torch.ones_like(angles)
+    zero = torch.zeros_like(angles)
+    return torch.stack([c, zero, s, zero, one, zero, -s, zero, c], -1).view(-1, 3, 3)

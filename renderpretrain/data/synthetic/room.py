@@ -1,6 +1,7 @@
 """Synthetic rooms: posed RGB-D views of furniture, with exact ground truth.
 
-The world is the room: z up, the origin at the centre of the floor, walls along x and y.
+The world is the room's, turned about z by any angle and shifted: z is up, walls run in any direction, and
+the floor lies at any height between -0.15 and 0.6 m, in steps in most rooms.
 """
 
 import math
@@ -16,7 +17,7 @@ from renderpretrain.data.synthetic.raycast import Solids, occupancy
 from renderpretrain.data.synthetic.room_layout import CLASS_NAMES, COARSE, COARSE_NAMES, lay_room
 from renderpretrain.data.synthetic.simulate import Pictures, render_images
 from renderpretrain.data.synthetic.stage import Stage
-from renderpretrain.geometry import Cameras, VoxelGrid
+from renderpretrain.geometry import Cameras, VoxelGrid, pose_from_yaw
 
 VIEW = math.radians(75.0)
 """Horizontal field of view of the cameras, in radians."""
@@ -97,9 +98,17 @@ class SyntheticRoom:
         kind = "night" if self.night else "room"
         random = Random(f"{kind}/{self.seed}/{index}")
         rows, size = lay_room(random)
-        solids = Solids.stack(rows)
+        shift = (
+            random.uniform(-0.4, 0.4),
+            random.uniform(-0.4, 0.4),
+            random.uniform(-0.15, min(0.6, 2.95 - size[2])),
+        )
+        pose = pose_from_yaw(random.uniform(0, 2 * math.pi), shift)
         generator = torch.Generator().manual_seed(random.getrandbits(62))
+        solids = Solids.stack(rows)
         cameras = _cameras(solids, size, self.num_views, self.image_size, generator)
+        cameras = replace(cameras, camera_to_world=pose @ cameras.camera_to_world)
+        solids = solids.moved(pose)
         pictures = render_images(Stage(solids), cameras, far=FAR)
         if self.night:
             pictures = _at_night(pictures)
@@ -182,7 +191,7 @@ def _cameras(
     )
     free = _clearance(solids, places.reshape(-1, 3)).reshape(num_views, CANDIDATES)
     best = places[torch.arange(num_views), free.argmax(-1)]
-    targets = torch.tensor([0.0, 0.0, 0.8]) + torch.randn(num_views, 3, generator=generator) * 0.25
+    targets = torch.tensor([0.0, 0.0, 0.85]) + torch.randn(num_views, 3, generator=generator) * 0.3
     poses = [look_at(center, target) for center, target in zip(best, targets, strict=True)]
     intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
     return Cameras(intrinsics.expand(num_views, 3, 3).clone(), torch.stack(poses), image_size)

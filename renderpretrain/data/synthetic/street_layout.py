@@ -22,7 +22,7 @@ SCATTERED = 130
 """How many places are drawn at which something may stand."""
 
 ON_SURFACES = (
-    (("person", 30), ("car", 30), ("pole", 12), ("bush", 8), ("nothing", 60)),
+    (("person", 30), ("car", 16), ("pole", 12), ("bush", 8), ("nothing", 60)),
     (("person", 36), ("pole", 22), ("tree", 16), ("bush", 12), ("car", 8), ("wall", 4), ("hedge", 6)),
     (("person", 10), ("pole", 12), ("tree", 24), ("bush", 22), ("car", 7), ("wall", 9), ("hedge", 14)),
 )
@@ -222,7 +222,7 @@ class _Plan:
         random, speed = self.random, self.random.uniform(3, 11)
         if road is self.recorder.road and side * self.recorder.speed > 0:
             speed = abs(self.recorder.speed)
-        parked, driving = random.choice((0.0, 0.3, 0.75)), random.choice((0.2, 0.5))
+        parked, driving = random.choice((0.0, 0.3, 0.7)), random.choice((0.08, 0.22))
         outside = random.choice((-1.1, -1.1, 0.1, -1.8))
         turn = random.choice((0.9, 1.2, -0.9)) if outside == -1.8 else 0.0
         along = self._begin(road)
@@ -230,8 +230,8 @@ class _Plan:
             if random.random() < parked and road.half > 3:
                 yield Rider(road, side * (road.half + outside), along, 0.0, turn + random.gauss(0, 0.05))
             lane = side * min(0.5 * road.half, road.half - 1.2)
-            if random.random() < driving * 0.5:
-                moves = side * speed if random.random() < 0.6 else 0.0
+            if random.random() < driving:
+                moves = side * speed if random.random() < 0.75 else 0.0
                 yield Rider(road, lane + random.gauss(0, 0.3), along, moves, random.gauss(0, 0.05))
             along += random.uniform(5.8, 8) if turn == 0 else random.uniform(3.2, 5)
 
@@ -243,7 +243,7 @@ class _Plan:
         along = 3.0
         while along < path.end:
             for row in rows:
-                if random.random() < 0.4:
+                if random.random() < 0.3:
                     yield Rider(path, row * 5.5, along, 0.0, turn + random.gauss(0, 0.05))
             along += 3.0
 
