@@ -94,7 +94,7 @@ def fine_tune_run(run: Path, request: FairRequest) -> None:
     outcomes = fine_tune_fairly(
         plan, scenes, lambda seed: job.build(seed).to(device), read.weights, _report(task), run / FOLDER
     )
-    notes = [*unequal_starts(job), *how_sure(plan, outcomes)]
+    notes = [*unequal_starts(job), *task.notes, *how_sure(plan, outcomes)]
     record = fair_record(plan, scenes, outcomes, request.mode)
     save_record(file, key, {**about, "notes": notes, **record})
     print_table(*fair_table(plan, outcomes, request.mode))

@@ -88,7 +88,7 @@ class Example:
     """
 
     places: ProbeSamples
-    outputs: Float[Tensor, "M K"]
+    outputs: Float[Tensor, "..."]
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,7 @@ def _own_heads(
         scored = [kept(task.read(recipe, scene, budget.test_places)) for scene in scenes.scored]
     for fraction, seed, rows, labelled in _choices(plan, [1] * len(train), arm[1]):
         given = [samples for samples, row in zip(train, rows, strict=True) if row is not None]
+        _check_labels(task, sum(len(samples.answers) for samples in given))
         head = train_own_head(task, given, budget.steps, seed)
         scores, example = _scores(task, head, map(restored, scored))
         yield Trial(arm[0], fraction, labelled, seed, scores), example

@@ -20,7 +20,7 @@ GROUND_STOPS = ((0.10, 0.10, 0.12), (0.55, 0.55, 0.60))
 def boxes_from_above(
     points: Float[Tensor, "P 3"],
     span: tuple[float, float, float, float],
-    layers: Sequence[tuple[Float[Tensor, "K 7"], tuple[float, float, float]]],
+    layers: Sequence[tuple[Float[Tensor, "_ 7"], tuple[float, float, float]]],
     side: int = SIDE,
 ) -> Float[Tensor, "3 H W"]:
     """A picture of a part of the ground, x to the right and y up: points in grey, boxes with a line ahead.

@@ -17,9 +17,9 @@ def task():
             return nn.Sequential(nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
 
     return Task(
-        "sum", "error", True, 1, read=None,
+        "sum", "error", True, 1, read=lambda recipe, scene, limit: None,
         loss=lambda outputs, answers: (outputs[:, 0] - answers).square().mean(),
-        sums=None, scores=None, by_place=False, make_head=head,
+        sums=torch.add, scores=lambda rows: {}, by_place=False, make_head=head,
     )  # fmt: skip
 
 

@@ -1,16 +1,21 @@
 """Boxes asked for as a task: what counts, what is learned, and what is refused."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
-from renderpretrain.data import Boxes, Scene
+from renderpretrain.data import Boxes, Scene, SyntheticStreet
+from renderpretrain.data.augment import Augmentation, WorldChange
 from renderpretrain.encoders.levels import GridLevel
 from renderpretrain.geometry import VoxelGrid
-from renderpretrain.probes.detection import bev_grid, detection, left_out
+from renderpretrain.probes import Budget, FairPlan, Plan, ProbeScenes, fine_tune_fairly, run_probe
+from renderpretrain.probes.detection import bev_grid, box_labels, counted_boxes, detection, left_out
 from renderpretrain.probes.detection.metrics import DISTANCES
+from renderpretrain.probes.fair import Schedule
 
 FINE = VoxelGrid((-12.8, -12.8, -2.0, 12.8, 12.8, 2.0), (0.4, 0.4, 4.0))
 GRID = bev_grid(FINE)
@@ -38,8 +43,12 @@ class Knowing(nn.Module):
     def __init__(self, scenes, blind=False):
         super().__init__()
         self.boxes = {one.name: one.boxes for one in scenes}
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Linear(1, 1)
+        nn.init.ones_(self.scale.weight)
         self.blind = blind
+
+    def encoders(self):
+        return {"encoder": self.scale}
 
     def levels(self, batch, hidden=None):
         boxes = self.boxes[batch.names[0]]
@@ -49,7 +58,7 @@ class Knowing(nn.Module):
         volume = torch.stack([(near * row).sum(-1) for row in told.float()])
         volume = torch.cat([volume, (near[..., None] * away).sum(2).movedim(-1, 0)])
         volume = torch.randn_like(volume) if self.blind else volume
-        return [GridLevel("point_encoder/0", self.scale * volume[None, :, None], FINE)]
+        return [GridLevel("point_encoder/0", self.scale.weight * volume[None, :, None], FINE)]
 
 
 @torch.no_grad()
@@ -84,6 +93,36 @@ def test_a_head_finds_what_features_know_and_nothing_in_noise():
     assert set(found[False]) == {"map", *(f"ap@{d:g}" for d in DISTANCES), *errors} | each
 
 
+def test_fine_tuning_fairly_with_a_head_of_its_own():
+    """Pre-trained encoders know the boxes; fresh ones say 0 everywhere, frozen for good."""
+    train, validation = [scene(0), scene(1)], [scene(10)]
+    task = detection({"train": train, "validation": validation}, GRID)
+    plan = FairPlan(
+        task, "decoder", labeled=(2,), seeds=(0,), search_seeds=(9,), lrs=(3e-2,),
+        schedule=Schedule(every=10, patience=1, longest=20), augment=Augmentation(), draws=20,
+    )  # fmt: skip
+    knowing = Knowing([*train, *validation])
+
+    def build(seed):
+        fresh = copy.deepcopy(knowing)
+        nn.init.zeros_(fresh.scale.weight)
+        return fresh
+
+    (outcome,) = fine_tune_fairly(plan, ProbeScenes(train, validation), build, knowing.state_dict())
+    assert outcome.gain.before < 0.1 and outcome.gain.after > 0.2
+
+
+def test_boxes_move_with_their_world():
+    street = SyntheticStreet(1, image_size=(32, 48))[0]
+    grid = bev_grid(VoxelGrid((-99.0, -99.0, -9.0, 99.0, 99.0, 9.0), (1.0, 1.0, 18.0)))
+    change = WorldChange(turn=180.0, mirror_x=1.0)
+    moved = Augmentation(change)(street, 3)
+    before, after = (counted_boxes(one, box_labels([one]), grid) for one in (street, moved))
+    assert len(before.rows) == len(after.rows) > 5  # filled by the same points
+    assert_close(after.rows[:, :2].norm(dim=1), before.rows[:, :2].norm(dim=1))
+    assert not torch.allclose(after.rows[:, :2], before.rows[:, :2])
+
+
 def test_answers_are_drawn_the_true_ones_and_as_many_of_those_said():
     one = scene(0)
     task = detection({"train": [one], "test": [one]}, GRID)
@@ -108,7 +147,7 @@ def test_the_loss_reaches_the_encoders():
     recipe, task = Knowing([one]), detection({"train": [one], "test": [one]}, GRID)
     samples = task.read(recipe, one, 1)
     task.loss(task.head(samples.features, 0)(samples.features), samples.answers).backward()
-    assert recipe.scale.grad.abs() > 0
+    assert recipe.scale.weight.grad.abs() > 0
 
 
 def test_scenes_without_boxes_and_boxes_that_do_not_count_are_refused_in_one_line():
@@ -127,3 +166,13 @@ def test_scenes_without_boxes_and_boxes_that_do_not_count_are_refused_in_one_lin
         detection({"train": [one], "test": [far]}, GRID)
     with pytest.raises(ValueError, match="scene 'scene-0': expected labels of boxes below 2, the number of"):
         detection({"train": [replace(one, class_names=NAMES[:2])], "test": [one]}, GRID)
+
+
+def test_labelled_scenes_without_any_box_teach_nothing():
+    train = [scene(0), replace(scene(1), boxes=None)]
+    task = detection({"train": train, "validation": [scene(2)]}, GRID)
+    knowing = Knowing([scene(0), scene(2)])
+    knowing.boxes["scene-1"] = scene(1).boxes
+    plan = Plan(task, "linear", fractions=(0.5,), seeds=tuple(range(4)), budget=Budget(steps=1))
+    with pytest.raises(ValueError, match="train: expected detection labels in the scenes chosen"):
+        run_probe(plan, ProbeScenes(train, [scene(2)]), lambda seed: knowing, knowing.state_dict())
