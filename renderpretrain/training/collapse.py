@@ -103,14 +103,13 @@ def advice_for(recipe: nn.Module) -> tuple[str, ...]:
     """What may keep an encoder from collapsing, as far as a recipe has settings for it."""
     config = settings_of(recipe)
     settings = dict(dotted_settings(config)) if config is not None else {}
-    tries = []
-    if not settings.get("terms.variance", True):
-        tries.append("terms.variance=1")
+    variance = settings.get("collapse.variance")
+    has_none = "the term recipes.terms.Collapse, as render-distill has it"
+    tries = [has_none if variance is None else f"collapse.variance above {variance:g}"]
     if not settings.get("losses.rgb", True):
         tries.append("losses.rgb above 0")
-    if "optimization.lr" in settings:
-        tries.append(f"optimization.lr below {settings['optimization.lr']:g}")
-    return tuple(tries) or ("a term on the variance of its features", "a lower learning rate")
+    rate = settings.get("optimization.lr")
+    return (*tries, "a lower learning rate" if rate is None else f"optimization.lr below {rate:g}")
 
 
 def levels_of(row: Row) -> dict[str, Row]:

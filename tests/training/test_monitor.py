@@ -34,6 +34,7 @@ def rows_of(result, *, health=True):
     return [row for row in rows if len(row) > 1]
 
 
+TERM = "the term recipes.terms.Collapse, as render-distill has it"
 COLLAPSE = {"steps": 32, "lr": 0.05, "optimizer": "sgd", "schedule": "constant", "monitor_every": 8}
 COLLAPSE |= {"eval_every": 100, "checkpoint_every": 100}
 
@@ -110,7 +111,7 @@ def test_an_encoder_that_collapses_is_named_once_and_a_healthy_one_never(tmp_pat
     result = run(tmp_path / "ill", Collapsing(), **COLLAPSE)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "is collapsing" in line]
     assert "] encoder is collapsing: encoder/0 " in line
-    assert line.endswith("; try a term on the variance of its features, a lower learning rate")
+    assert line.endswith(f"; try {TERM}, a lower learning rate")
     last = rows_of(result)[-1]
     assert last["health/encoder/0/rank"] < 2 and last["health/encoder/0/unit_std"] < 0.1
 
@@ -169,10 +170,12 @@ def test_a_term_that_has_an_encoder_to_itself_is_named_once(norms, words):
 def test_advice_names_settings_that_the_recipe_has():
     entry = RECIPES["unipad-lidar"]
     tiny = entry.presets["tiny"]
-    assert "optimization.lr below 0.002" in advice_for(entry.build(tiny))
+    assert advice_for(entry.build(tiny)) == (TERM, "optimization.lr below 0.002")
     dull = tiny.model_copy(update={"losses": tiny.losses.model_copy(update={"rgb": 0.0})})
     assert "losses.rgb above 0" in advice_for(entry.build(dull))
-    assert advice_for(StandIn()) == ("a term on the variance of its features", "a lower learning rate")
+    ours = RECIPES["render-distill-lidar"]
+    assert "collapse.variance above 1" in advice_for(ours.build(ours.presets["tiny"]))
+    assert advice_for(StandIn()) == (TERM, "a lower learning rate")
 
 
 def test_who_says_nothing_of_features_is_told_so_once(tmp_path, capsys):
