@@ -34,10 +34,10 @@ def save_health_curves(path: Path, rows: Sequence[Row], latest: Mapping[str, Hea
     curves = (
         (
             "directions used (RankMe), share of the width",
-            (0.0, 1.0),
+            (0.0, 1.02),
             lambda found: found["rank"] / found["channels"],
         ),
-        ("spread of directions (unit_std), 1 is even", None, lambda found: found["unit_std"]),
+        ("spread of directions (unit_std), 1 is even", (0.0, None), lambda found: found["unit_std"]),
         ("share of dead channels", (-0.02, 1.02), lambda found: found["dead"]),
     )
     plots = [Plot(name, "step", _level_lines(rows, read), limits) for name, limits, read in curves]

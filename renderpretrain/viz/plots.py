@@ -32,17 +32,16 @@ class Plot:
         title: Above it.
         xlabel: Below its horizontal axis.
         lines: What is drawn.
-        limits: Ends of the vertical axis; as the values have it by default.
+        limits: Ends of the vertical axis, where ``None`` is as the values have it, as are both by default.
+            A horizontal axis that is not logarithmic begins at 0.
         log: Which axes are logarithmic: ``""``, ``"x"``, ``"y"`` or ``"xy"``.
-        guide: Height of a dashed line across, if there is one.
     """
 
     title: str
     xlabel: str
     lines: Sequence[Line]
-    limits: tuple[int | float, int | float] | None = None
+    limits: tuple[int | float, int | float | None] | None = None
     log: str = ""
-    guide: int | float | None = None
 
 
 def save_plots(path: Path, title: str, plots: Sequence[Plot]) -> Path:
@@ -63,12 +62,11 @@ def save_plots(path: Path, title: str, plots: Sequence[Plot]) -> Path:
             # Ten colors, and then the same ones dashed.
             style = {"color": f"C{n % 10}", "linestyle": "-" if n < 10 else "--", "marker": "o"}
             own.plot(line.x, line.y, label=line.name, markersize=3, **style)
-        if plot.guide is not None:
-            own.axhline(plot.guide, color="#8a8f98", linestyle=":")
         for axis in plot.log:
             own.set(**{f"{axis}scale": "log"})
         own.set(title=plot.title, xlabel=plot.xlabel)
         own.set_ylim(plot.limits) if plot.limits else None
+        own.set_xlim(left=None if "x" in plot.log else 0)
         own.grid(alpha=0.3)
         own.legend(frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
