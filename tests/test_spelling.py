@@ -14,7 +14,7 @@ BRITISH = re.compile(
 )
 IN_FILES = {
     ("fields/heads.py", "colour"),  # names weights in checkpoints
-    ("probes/probe.py", "labelled"),  # a column of the results of probes
+    ("probes/plan.py", "labelled"),  # a column of the results of probes
     ("probes/summary.py", "labelled"),
 }
 """Names that are written in files of before."""

@@ -43,6 +43,9 @@ Scored = Annotated[int | None, Flag(help="Scenes to score.", min=1)]
 SplitName = Annotated[
     str | None, Flag(help="What a probe scores: validation, by default, or test, to be opened once.")
 ]
+LevelsName = Annotated[
+    str | None, Flag(help="What a probe reads of encoders: all of their levels, by default, or the last.")
+]
 Steps = Annotated[
     int | None,
     Flag(help=f"At most: 200 of a linear fit; {STEPS} of training, which ends when it ends.", min=1),
@@ -66,6 +69,7 @@ def evaluate(
     scenes: Scenes = None,
     test_scenes: Scored = None,
     split: SplitName = None,
+    levels: LevelsName = None,
     steps: Steps = None,
     rates: Rates = None,
     encoder_rates: EncoderRates = None,
@@ -76,7 +80,7 @@ def evaluate(
 ) -> None:
     """Score held-out views of a run (eval.json), or probe its encoders (probe.json)."""
     linear = {"task": task, "labels": labels, "seeds": seeds, "scenes": scenes, "split": split}
-    linear["steps"] = steps
+    linear |= {"levels": levels, "steps": steps}
     trained = {"rates": rates, "encoder_rates": encoder_rates, "search_seeds": search_seeds, "every": every}
     if probe is None:
         _refuse({**linear, **trained}, "with --probe")
@@ -103,7 +107,7 @@ def _probe(run: Path, mode: str, asked: Mapping[str, Any], trained: Mapping[str,
 
 def _fit(run: Path, asked: Mapping[str, Any]) -> None:
     """Fit linear heads as the flags say; what they do not say is filled in."""
-    from renderpretrain.cli.probe_scenes import SPLITS
+    from renderpretrain.cli.probe_scenes import LEVELS, SPLITS
     from renderpretrain.cli.probing import ProbeRequest, probe_run
     from renderpretrain.runs.settings import choose
 
@@ -112,6 +116,7 @@ def _fit(run: Path, asked: Mapping[str, Any]) -> None:
         "task": asked["task"] or "semseg",
         "seeds": asked["seeds"] or 3,
         "split": choose("split", asked["split"] or "validation", SPLITS),
+        "levels": choose("levels", asked["levels"] or "all", LEVELS),
         "fractions": _fractions(LABELS if asked["labels"] is None else asked["labels"]),
     }
     probe_run(run, ProbeRequest(**{**kept, **filled}))
@@ -120,7 +125,7 @@ def _fit(run: Path, asked: Mapping[str, Any]) -> None:
 def _train(run: Path, mode: str, asked: Mapping[str, Any]) -> None:
     """Train decoders, with or without encoders, as the flags say; what they do not say is filled in."""
     from renderpretrain.cli.fair_probing import FairRequest, fine_tune_run
-    from renderpretrain.cli.probe_scenes import SPLITS
+    from renderpretrain.cli.probe_scenes import LEVELS, SPLITS
     from renderpretrain.runs.settings import choose
 
     steps = asked["steps"] or STEPS
@@ -133,6 +138,7 @@ def _train(run: Path, mode: str, asked: Mapping[str, Any]) -> None:
         "rates": _rates("rates", asked["rates"] or RATES),
         "encoder_rates": _rates("encoder_rates", asked["encoder_rates"] or ENCODER_RATES),
         "split": choose("split", asked["split"] or "validation", SPLITS),
+        "levels": choose("levels", asked["levels"] or "all", LEVELS),
         "steps": steps,
         "every": asked["every"] or min(EVERY, steps),
     }

@@ -15,6 +15,7 @@ from renderpretrain.cli.report import print_table
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import FairPlan, Task, fine_tune_fairly
 from renderpretrain.probes.fair import FairTrial, Schedule
+from renderpretrain.probes.features import Levels
 from renderpretrain.runs import RunDescription, read_run
 from renderpretrain.storage.files import check_target
 from renderpretrain.training import choose_device
@@ -52,6 +53,7 @@ class FairRequest:
         scenes: To train on, of which some have labels.
         test_scenes: To score.
         split: Which scenes are scored: those that settings are chosen on, or those of the end.
+        levels: What is read of the encoders.
         steps: At a constant rate at most.
         every: Steps between evaluations.
         device: Where to compute.
@@ -68,6 +70,7 @@ class FairRequest:
     scenes: int | None
     test_scenes: int | None
     split: Split
+    levels: Levels
     steps: int
     every: int
     device: str
@@ -83,11 +86,11 @@ def fine_tune_run(run: Path, request: FairRequest) -> None:
     device = choose_device(request.device)
     data = job.as_seen(request.data or job.data)
     train = request.scenes or (SCENES if data_words(data)[0].is_synthetic else None)
-    asked = SceneRequest(request.task, data, train, request.test_scenes, request.split)
+    asked = SceneRequest(request.task, data, train, request.test_scenes, request.split, request.levels)
     task, scenes = open_probe(job, asked)
     plan = _plan(job, request, task, (len(scenes.train), _streets(job, data, len(scenes.scored))))
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
-    key = probe_key(task.name, request.mode, request.split)
+    key = probe_key(task.name, request.mode, request.levels, request.split)
     if request.split == "test":
         about["opened"] = note_opening(file, key, about)
         typer.echo(f"test       opened, by this run {about['opened']} times in all")

@@ -25,9 +25,14 @@ def read_records(path: Path) -> dict[str, Any]:
     return records
 
 
-def probe_key(task: str, mode: str, split: str) -> str:
-    """What a probe is called in the file; the scores of test scenes do not take the place of others."""
-    return f"{task}/{mode}" + ("/test" if split == "test" else "")
+def probe_key(task: str, mode: str, levels: str, split: str) -> str:
+    """What a probe is called in the file, such as ``semseg/linear`` and ``semseg/linear/last/test``.
+
+    What is read of the encoders and which scenes are scored are said where they are not all levels and
+    validation scenes; no probe takes the place of another.
+    """
+    more = ["last"] * (levels == "last") + ["test"] * (split == "test")
+    return "/".join([task, mode, *more])
 
 
 def note_opening(path: Path, key: str, about: dict[str, Any]) -> int:

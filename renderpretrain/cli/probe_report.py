@@ -18,9 +18,11 @@ PER_CLASS, BESIDE = ("iou/", "ap/"), ("ap@0.5", "ap@1", "ap@2", "ap@4", "ate", "
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
-    """One line per fraction; one seed has no deviation."""
+    """One line per fraction, and where there are hand-made numbers another; one seed has no deviation."""
 
-    def told(spread: Spread, sign: str = "") -> str:
+    def told(spread: Spread | None, sign: str = "") -> str:
+        if spread is None:
+            return "-"
         deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
         return f"{spread.mean:{sign}.4f}{deviation}"
 
@@ -36,6 +38,28 @@ def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
         for line in lines
     ]
     print_table(header, rows)
+    if any(line.handmade for line in lines):
+        header = [
+            "beside hand-made",
+            "hand-made alone",
+            "scratch + them",
+            "pre-trained + them",
+            "over them alone",
+        ]
+        rows = [
+            [
+                f"{100 * line.fraction:g} %",
+                *(told(s) for s in (line.handmade, line.scratch_handmade, line.pretrained_handmade)),
+                f"{_percent(line.relative_to_handmade)} alone, {_percent(line.added_to_handmade)} added",
+            ]
+            for line in lines
+        ]
+        print_table(header, rows)
+
+
+def _percent(share: float | None) -> str:
+    """A gain, with its sign."""
+    return "-" if share is None else f"{100 * share:+.1f} %"
 
 
 def print_classes(trials: list[Trial]) -> None:
@@ -58,15 +82,27 @@ def print_classes(trials: list[Trial]) -> None:
 
 def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
     """The lines as a plot."""
-    arms = {"scratch": [line.scratch for line in lines], "pre-trained": [line.pretrained for line in lines]}
-    curves = [
-        Curve(name, [s.mean for s in spreads], [s.deviation for s in spreads])
-        for name, spreads in arms.items()
-    ]
+    arms: dict[str, list[Spread | None]] = {
+        "scratch": [line.scratch for line in lines],
+        "pre-trained": [line.pretrained for line in lines],
+        "hand-made": [line.handmade for line in lines],
+        "pre-trained + hand-made": [line.pretrained_handmade for line in lines],
+    }
+    curves = []
+    for name, spreads in arms.items():
+        known = [spread for spread in spreads if spread is not None]
+        if len(known) == len(lines):
+            curves.append(Curve(name, [s.mean for s in known], [s.deviation for s in known]))
     return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)
 
 
-ARMS = {"truth": "truth", "scratch": "scratch", "pretrained": "pre-trained"}
+ARMS = {
+    "truth": "truth",
+    "scratch": "scratch",
+    "handmade": "hand-made",
+    "pretrained": "pre-trained",
+    "pretrained+handmade": "both",
+}
 """Columns of the sheet: whose classes, and what a reader calls them."""
 
 
@@ -85,7 +121,7 @@ class Gallery:
     def add(self, trial: Trial, example: Example) -> None:
         """Keep what a trial says, if it is the first of its kind and says classes of points."""
         points, row = example.places.positions, self.views.setdefault(trial.fraction, {})
-        if points is None or not len(points) or trial.arm in row:
+        if points is None or not len(points) or trial.arm in row or trial.arm not in ARMS:
             return
         for name, labels in (("truth", example.places.answers), (trial.arm, example.outputs.argmax(1))):
             row[name] = labels_from_above(points, labels).cpu()
@@ -99,7 +135,7 @@ class Gallery:
         rows = [
             (
                 f"{100 * fraction:g} % of the labels",
-                [(name, class_colors(place[row[arm]])) for arm, name in ARMS.items()],
+                [(name, class_colors(place[row[arm]])) for arm, name in ARMS.items() if arm in row],
             )
             for fraction, row in views.items()
         ]

@@ -1,6 +1,6 @@
 """What a probe asks and of which scenes: some to train on, others to choose settings on, others to score."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from renderpretrain.data import Recording, Scene, SceneDataset
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import ProbeScenes, Task, depth, occupancy, semseg
 from renderpretrain.probes.detection import bev_grid, detection
+from renderpretrain.probes.features import Levels
 from renderpretrain.recipes.recipe import HasGrid, encoders_of, lacking
 from renderpretrain.runs import RunDescription
 from renderpretrain.runs.settings import choose
@@ -28,13 +29,16 @@ SCENES, SCORED_SCENES = 100, 24
 GAP_SHARE = 0.05
 """Of a recording's frames: so many, and at least one, are left out between its parts."""
 
-TASKS: dict[str, Callable[[ProbeScenes, nn.Module], Task]] = {
-    "semseg": lambda scenes, recipe: semseg(scenes.train[0].class_names),
-    "occupancy": lambda scenes, recipe: occupancy(),
-    "depth": lambda scenes, recipe: depth(),
-    "detection": lambda scenes, recipe: _detection(scenes, recipe),
+TASKS: dict[str, Callable[[ProbeScenes, nn.Module, Levels], Task]] = {
+    "semseg": lambda scenes, recipe, levels: semseg(scenes.train[0].class_names, levels),
+    "occupancy": lambda scenes, recipe, levels: occupancy(levels),
+    "depth": lambda scenes, recipe, levels: depth(levels),
+    "detection": lambda scenes, recipe, levels: _detection(scenes, recipe),
 }
-"""What is asked, of the scenes and of a recipe with fresh weights."""
+"""What is asked, of the scenes, of a recipe with fresh weights, and of which of its levels."""
+
+LEVELS: dict[str, Levels] = {"all": "all", "last": "last"}
+"""What the user types, and what it means."""
 
 WITHOUT_IMAGES = ("semseg", "detection")
 """Tasks whose answers are not in pictures, which need not be read where the recipe has no image encoder."""
@@ -50,6 +54,7 @@ class SceneRequest:
         train: To probe on; by default 100 synthetic ones, or the frames before the held-out ones.
         scored: To score: as many of validation as of test; by default 24, or half of the held-out frames.
         split: Which of the two sets is scored; test scenes are not opened for ``validation``.
+        levels: What is read of the encoders.
     """
 
     task: str
@@ -57,6 +62,7 @@ class SceneRequest:
     train: int | None
     scored: int | None
     split: Split
+    levels: Levels = "all"
 
 
 def open_probe(job: RunDescription, request: SceneRequest) -> tuple[Task, ProbeScenes]:
@@ -75,7 +81,22 @@ def open_probe(job: RunDescription, request: SceneRequest) -> tuple[Task, ProbeS
     images = seen or request.task not in WITHOUT_IMAGES
     synthetic = data_words(request.data)[0].is_synthetic
     scenes = _drawn(job, request, images) if synthetic else _recorded(job, request, images)
-    return make(scenes, recipe), scenes
+    return make(scenes, recipe, request.levels), scenes
+
+
+def unscored_classes(task: str, scenes: ProbeScenes) -> list[str]:
+    """A line on the classes of points that training scenes have and no scored scene has, if there are any."""
+    if task != "semseg":
+        return []
+
+    def classes(part: Sequence[Scene]) -> set[int]:
+        found = [s.point_labels[s.of_key_sweep].unique() for s in part if s.point_labels is not None]
+        return {k for labels in found for k in labels.tolist() if k > 0}
+
+    names = scenes.train[0].class_names
+    missing = sorted(classes(scenes.train) - classes(scenes.scored))
+    said = ", ".join(names[k] if k < len(names) else str(k) for k in missing)
+    return [f"no scored scene has {said}: what training scenes say of them counts in no mean"] if said else []
 
 
 def _detection(scenes: ProbeScenes, recipe: nn.Module) -> Task:

@@ -9,9 +9,10 @@ import typer
 
 from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_report import DrawnGallery, Gallery, panel, print_classes, print_comparison
-from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe
+from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe, unscored_classes
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import Budget, Example, Plan, ProbeScenes, Task, Trial, compare, run_probe
+from renderpretrain.probes.features import Levels
 from renderpretrain.runs import RunDescription, read_run
 from renderpretrain.storage.files import check_target
 from renderpretrain.training import choose_device
@@ -36,6 +37,7 @@ class ProbeRequest:
         scenes: To probe on.
         test_scenes: To score.
         split: Which scenes are scored: those that settings are chosen on, or those of the end.
+        levels: What is read of the encoders.
         steps: Iterations of a fit at most.
         device: Where to compute.
     """
@@ -47,6 +49,7 @@ class ProbeRequest:
     scenes: int | None
     test_scenes: int | None
     split: Split
+    levels: Levels
     steps: int | None
     device: str
 
@@ -59,7 +62,9 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     read_records(run / "probe.json")  # what is damaged is found before anything is computed
     device = choose_device(request.device)
     data = job.as_seen(request.data or job.data)
-    asked = SceneRequest(request.task, data, request.scenes, request.test_scenes, request.split)
+    asked = SceneRequest(
+        request.task, data, request.scenes, request.test_scenes, request.split, request.levels
+    )
     task, scenes = open_probe(job, asked)
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
@@ -71,21 +76,19 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
         budget=Budget(steps=request.steps or Budget.steps),
     )
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
-    key = probe_key(task.name, LINEAR, request.split)
+    key = probe_key(task.name, LINEAR, request.levels, request.split)
     if request.split == "test":
         about["opened"] = note_opening(run / "probe.json", key, about)
         typer.echo(f"test       opened, by this run {about['opened']} times in all")
     names = scenes.scored[0].class_names
     gallery = Gallery(names) if task.drawing is None else DrawnGallery(task.drawing)
+    say = _report_trial(task, gallery)
     trials = run_probe(
-        plan,
-        scenes.to(device),
-        lambda seed: job.build(seed).to(device),
-        read.weights,
-        _report_trial(task, gallery),
+        plan, scenes.to(device), lambda seed: job.build(seed).to(device), read.weights, say, typer.echo
     )
-    notes = [*unequal_starts(job), *task.notes]
-    save_record(run / "probe.json", key, {**about, "notes": notes, **_record(plan, scenes, trials)})
+    notes = [*unequal_starts(job), *task.notes, *unscored_classes(task.name, scenes)]
+    record = {**about, "notes": notes, **_record(plan, scenes, request.levels, trials)}
+    save_record(run / "probe.json", key, record)
     print_comparison(plan, compare(trials, task.metric))
     print_classes(trials)
     for note in notes:
@@ -125,7 +128,7 @@ def unequal_starts(job: RunDescription) -> list[str]:
     return notes
 
 
-def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, Any]:
+def _record(plan: Plan, scenes: ProbeScenes, levels: Levels, trials: list[Trial]) -> dict[str, Any]:
     """Everything that a table is made from."""
     return {
         "task": plan.task.name,
@@ -134,6 +137,7 @@ def _record(plan: Plan, scenes: ProbeScenes, trials: list[Trial]) -> dict[str, A
         "less_is_better": plan.task.less_is_better,
         "labels": plan.labels,
         "seeds": list(plan.seeds),
+        "levels": levels,
         "budget": asdict(plan.budget),
         "scenes": [scene.name for scene in scenes.train],
         "split": "test" if scenes.test else "validation",

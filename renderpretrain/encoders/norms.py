@@ -9,6 +9,13 @@ from torch import nn
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
+def evaluate_by_force(model: nn.Module) -> None:
+    """Put every module into evaluation mode, those too whose own ``train`` would keep them out of it."""
+    model.eval()
+    for module in model.modules():
+        module.training = False
+
+
 @torch.no_grad()
 def estimate_statistics(model: nn.Module, passes: Iterable[object]) -> None:
     """Take the running statistics of all batch norms anew, as plain means over some passes.
@@ -24,7 +31,7 @@ def estimate_statistics(model: nn.Module, passes: Iterable[object]) -> None:
     norms = [m for m in model.modules() if isinstance(m, BatchNorm) and not _frozen(m)]
     kept = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    model.eval()
+    evaluate_by_force(model)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the passes
@@ -38,7 +45,7 @@ def estimate_statistics(model: nn.Module, passes: Iterable[object]) -> None:
     for norm, buffers in zip(norms, kept, strict=True):
         if norm.num_batches_tracked is not None and not norm.num_batches_tracked:
             _restore(norm, buffers)
-    model.eval()
+    evaluate_by_force(model)
 
 
 @contextmanager

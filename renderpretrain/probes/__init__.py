@@ -3,12 +3,15 @@
 from renderpretrain.probes.classes import occupancy, semseg
 from renderpretrain.probes.depth import depth
 from renderpretrain.probes.fair import FairPlan, fine_tune_fairly
+from renderpretrain.probes.handmade import handmade_numbers
 from renderpretrain.probes.head import Budget
-from renderpretrain.probes.probe import Example, Plan, ProbeScenes, Trial, run_probe
+from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial
+from renderpretrain.probes.probe import run_probe
 from renderpretrain.probes.summary import Comparison, Spread, compare
 from renderpretrain.probes.task import Drawing, ProbeSamples, Task
 
 __all__ = [
+    "Arm",
     "Budget",
     "Comparison",
     "Drawing",
@@ -23,6 +26,7 @@ __all__ = [
     "compare",
     "depth",
     "fine_tune_fairly",
+    "handmade_numbers",
     "occupancy",
     "run_probe",
     "semseg",

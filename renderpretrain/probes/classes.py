@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from renderpretrain.data import Scene, label_occupancy
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.probes.features import Levels, place_features
+from renderpretrain.probes.handmade import handmade_numbers
 from renderpretrain.probes.task import ProbeSamples, Task, one_batch, some
-from renderpretrain.recipes.recipe import HasPointFeatures, lacking
+from renderpretrain.recipes.recipe import HasGrid, HasPointFeatures, lacking
 
 
-def semseg(class_names: Sequence[str]) -> Task:
+def semseg(class_names: Sequence[str], levels: Levels = "all") -> Task:
     """The class of every point of the key sweep in the recipe's grid.
 
     The loss is a cross-entropy in which a class counts with the root of its places: with equal weights a
@@ -24,11 +26,12 @@ def semseg(class_names: Sequence[str]) -> Task:
 
     Args:
         class_names: By class index; 0 is free.
+        levels: What is read of the encoders.
     """
     count = len(class_names)
 
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
-        if not isinstance(recipe, HasPointFeatures):
+        if not isinstance(recipe, HasGrid):
             raise lacking(recipe, HasPointFeatures, "the task semseg")
         if scene.point_labels is None:
             raise ValueError(f"scene {scene.name!r} has no point labels, which semseg needs")
@@ -38,8 +41,9 @@ def semseg(class_names: Sequence[str]) -> Task:
         counts = (scene.point_labels > 0) & scene.of_key_sweep
         rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
         positions = scene.points[rows, :3]
-        features = recipe.point_features(one_batch(scene), positions[None])[0]
-        return ProbeSamples(features, scene.point_labels[rows].long(), positions)
+        features = place_features(recipe, one_batch(scene), positions[None], levels, "semseg")[0]
+        handmade = handmade_numbers(scene, positions, scene.points[rows, 3])
+        return ProbeSamples(features, scene.point_labels[rows].long(), positions, handmade)
 
     def scores(sums: Tensor) -> dict[str, float]:
         iou = _iou(sums)
@@ -50,23 +54,27 @@ def semseg(class_names: Sequence[str]) -> Task:
     return Task("semseg", "miou", False, count, read, _balanced, confusion, scores)
 
 
-def occupancy() -> Task:
+def occupancy(levels: Levels = "all") -> Task:
     """Free or occupied, of voxels.
 
     Simulators know every voxel, of ``truth.grid``. Otherwise the LiDAR's beams say it
     (:func:`~renderpretrain.data.label_occupancy`), of the recipe's grid: those of a window of frames where
     the data set has them, else the scene's own; voxels that no beam observed do not count. ``iou`` is that of
     the occupied.
+
+    Args:
+        levels: What is read of the encoders.
     """
 
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
-        if not isinstance(recipe, HasPointFeatures):
+        if not isinstance(recipe, HasGrid):
             raise lacking(recipe, HasPointFeatures, "the task occupancy")
         grid, occupied, known = _voxels(recipe.grid, scene)
         rows = some(torch.nonzero(known.flatten())[:, 0], limit)
         centers = grid.centers(scene.points.device).view(-1, 3)[rows]
-        features = recipe.point_features(one_batch(scene), centers[None])[0]
-        return ProbeSamples(features, occupied.flatten()[rows].long())
+        features = place_features(recipe, one_batch(scene), centers[None], levels, "occupancy")[0]
+        handmade = handmade_numbers(scene, centers)
+        return ProbeSamples(features, occupied.flatten()[rows].long(), handmade=handmade)
 
     def scores(sums: Tensor) -> dict[str, float]:
         return {"iou": float(_iou(sums)[1])}

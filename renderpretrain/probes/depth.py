@@ -5,25 +5,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene
+from renderpretrain.probes.features import Levels, map_features
 from renderpretrain.probes.task import ProbeSamples, Task, one_batch, some
-from renderpretrain.recipes.recipe import HasImageFeatures, lacking
 from renderpretrain.samplers import depth_pictures
 
 
-def depth() -> Task:
+def depth(levels: Levels = "all") -> Task:
     """Metres along the optical axis of the nearest return in every cell of the image features.
 
     A head says the distance's logarithm; its loss is the absolute difference. ``abs_rel`` is the mean of
     ``|d - d*| / d*`` over all cells with a return, ``rmse`` in metres. ``abs_rel`` punishes what is too far
     more than what is too near: of two heads the one that is too near can have the larger loss and the lower
     ``abs_rel``. Cells are those of the given calibration, whatever a recipe refines.
+
+    Args:
+        levels: What is read of the encoders.
     """
 
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
-        if not isinstance(recipe, HasImageFeatures):
-            raise lacking(recipe, HasImageFeatures, "the task depth")
         batch = one_batch(scene)
-        features = recipe.image_features(batch)
+        features = map_features(recipe, batch, levels, "depth")
         if batch.views is None:
             raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
         cameras = batch.views.cameras.resize((features.shape[3], features.shape[4]))

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from renderpretrain.probes.probe import Arm, Trial
+from renderpretrain.probes.plan import Arm, Trial
+
+WITH_HANDMADE: tuple[Arm, ...] = ("handmade", "scratch+handmade", "pretrained+handmade")
+"""Arms that only tasks with hand-made numbers have."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class Comparison:
         pretrained: Score of the pre-trained ones.
         difference: Pre-trained less scratch, seed by seed: both arms of a seed have the same labels.
         relative: Mean difference over the mean of scratch.
+        handmade: Score of hand-made numbers alone; ``None`` where there are none, as in the next four.
+        scratch_handmade: Of fresh encoders' features beside hand-made numbers.
+        pretrained_handmade: Of pre-trained ones' beside hand-made numbers.
+        relative_to_handmade: Mean of pre-trained less that of hand-made, over the latter.
+        added_to_handmade: The same of pre-trained beside hand-made: what features add.
         deviations: Mean difference in units of the larger of three deviations: of the difference, and of
             either arm. ``None`` for one seed.
     """
@@ -47,6 +55,11 @@ class Comparison:
     difference: Spread
     relative: float
     deviations: float | None
+    handmade: Spread | None = None
+    scratch_handmade: Spread | None = None
+    pretrained_handmade: Spread | None = None
+    relative_to_handmade: float | None = None
+    added_to_handmade: float | None = None
 
 
 def compare(trials: Sequence[Trial], metric: str) -> list[Comparison]:
@@ -66,12 +79,24 @@ def _line(trials: Sequence[Trial], metric: str) -> Comparison:
     scratch, pretrained = Spread.of(before), Spread.of(after)
     difference = Spread.of([b - a for a, b in zip(before, after, strict=True)])
     widest = max(spread.deviation for spread in (scratch, pretrained, difference))
+    known = {t.arm for t in trials}
+    handmade, fresh_both, both = (Spread.of(scores(arm)) if arm in known else None for arm in WITH_HANDMADE)
     return Comparison(
         fraction=trials[0].fraction,
         labelled=trials[0].labelled,
         scratch=scratch,
         pretrained=pretrained,
         difference=difference,
-        relative=difference.mean / scratch.mean if scratch.mean else float("inf"),
+        relative=_gain(scratch, pretrained),
         deviations=difference.mean / widest if widest else None,
+        handmade=handmade,
+        scratch_handmade=fresh_both,
+        pretrained_handmade=both,
+        relative_to_handmade=None if handmade is None else _gain(handmade, pretrained),
+        added_to_handmade=None if handmade is None or both is None else _gain(handmade, both),
     )
+
+
+def _gain(before: Spread, after: Spread) -> float:
+    """What a mean has over another, as a share of that."""
+    return (after.mean - before.mean) / before.mean if before.mean else float("inf")

@@ -25,16 +25,20 @@ class ProbeSamples:
             row a box, where the head is its own.
         positions: World positions, metres: of the places where these are points, or what is drawn beside
             answers that are not.
+        handmade: What is known of the places without a network, see
+            :func:`~renderpretrain.probes.handmade.handmade_numbers`; ``None`` where that is not asked.
     """
 
     features: Float[Tensor, "..."]
     answers: Shaped[Tensor, "..."]
     positions: Float[Tensor, "M 3"] | None = None
+    handmade: Float[Tensor, "M F"] | None = None
 
     def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "ProbeSamples":
         """The places that an index or a slice chooses."""
         positions = None if self.positions is None else self.positions[rows]
-        return ProbeSamples(self.features[rows], self.answers[rows], positions)
+        handmade = None if self.handmade is None else self.handmade[rows]
+        return ProbeSamples(self.features[rows], self.answers[rows], positions, handmade)
 
 
 @dataclass(frozen=True)

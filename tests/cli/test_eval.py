@@ -58,7 +58,12 @@ def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, ta
     assert ("road " in said) == (task == "semseg") and ("ap@0.5" in said) == (task == "detection")
     record = json.loads((runs / recipe / "probe.json").read_text())[f"{task}/{mode}"]
     assert record["metric"] == metric and record["step"] == 1
-    assert len(record["trials"]) == 2 * 2 * 2
+    arms, beside = {"scratch", "pretrained"}, task in ("semseg", "occupancy")
+    arms |= {"handmade", "scratch+handmade", "pretrained+handmade"} if beside else set()
+    assert {trial["arm"] for trial in record["trials"]} == arms
+    assert len(record["trials"]) == 2 * 2 * len(arms)
+    assert ("hand-made" in said) == beside == (record["table"][0]["handmade"] is not None)
+    assert "100.0% of the encoders'" in said and record["levels"] == "all"
     assert [line["labelled"] for line in record["table"]] == [1, 2]
     assert record["scenes"] == ["street-1-0", "street-1-1"]  # pre-training saw those of seed 0
     assert (record["split"], record["scored_scenes"]) == ("validation", ["street-2-0"])

@@ -4,8 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 from probe_stand_in import CLASSES, StandIn, scene, seeing
+from torch import nn
 from torch.testing import assert_close
 
+from renderpretrain.encoders.drop_path import drop_path
 from renderpretrain.probes import (
     Budget,
     Plan,
@@ -34,10 +36,15 @@ def scores(trials, arm, fraction):
 @pytest.mark.parametrize("labels", ["scenes", "places"])
 def test_a_linear_probe_tells_who_can_see(labels):
     trials = probe("linear", labels=labels)
-    assert [t.arm for t in trials] == ["pretrained"] * 4 + ["scratch"] * 4
+    arms = ["handmade", "pretrained+handmade", "pretrained"]
+    seeds = ["scratch+handmade"] * 2 + ["scratch"] * 2
+    assert [t.arm for t in trials] == [arm for arm in arms for _ in range(4)] + seeds * 2
     for fraction in (0.2, 1.0):
         assert min(scores(trials, "pretrained", fraction)) > 0.9  # one threshold on one feature
         assert max(scores(trials, "scratch", fraction)) < 0.6  # noise: half of each class, an IoU of a third
+        # The intensity, which tells the classes apart, is among the hand-made numbers.
+        for arm in ("handmade", "scratch+handmade", "pretrained+handmade"):
+            assert min(scores(trials, arm, fraction)) > 0.85
     assert {t.labelled for t in trials} == ({1, 6} if labels == "scenes" else {240, 1200})
     assert probe("linear", labels=labels) == trials
 
@@ -64,12 +71,22 @@ def test_a_probe_changes_neither_the_weights_nor_anything_but_encoders():
         assert_close(trained, {k: fresh[k] for k in trained}, rtol=0, atol=0)
 
 
-def test_weights_of_another_recipe_are_refused():
-    plan, weights = Plan(TASK, "linear"), seeing()
-    with pytest.raises(ValueError, match=r"weights: decoder.weight: expected \(1, 4\), got \(2, 4\)"):
-        run_probe(plan, SCENES, StandIn, weights | {"decoder.weight": torch.zeros(2, 4)})
-    with pytest.raises(ValueError, match=r"weights: other: expected no such key, got \(1,\)"):
-        run_probe(plan, SCENES, StandIn, weights | {"other": torch.zeros(1)})
+def test_weights_that_fit_by_less_than_95_percent_are_refused():
+    plan, weights, told = Plan(TASK, "linear", (1.0,), (0,)), seeing(), []
+    with pytest.raises(
+        ValueError, match=r"weights: encoder.0.weight: expected \(4, 2\), got \(2, 2\); 72.4%"
+    ):
+        run_probe(plan, SCENES, StandIn, weights | {"encoder.0.weight": torch.zeros(2, 2)})
+    few = {key: value for key, value in weights.items() if not key.startswith("encoder")}
+    with pytest.raises(
+        ValueError, match=r"weights: encoder.0.weight: .* got nothing; 0.0% of the encoders' 29"
+    ):
+        run_probe(plan, SCENES, StandIn, few)
+    # What is not taken home may fit or not.
+    others = {"decoder.weight": torch.zeros(2, 4), "other": torch.zeros(1)}
+    del weights["encoder.1.num_batches_tracked"]
+    run_probe(plan, SCENES, StandIn, weights | others, tell=told.append)
+    assert told == ["weights    96.6% of the encoders' 29 numbers are the run's"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +96,67 @@ def test_scenes_without_any_label_are_refused(mode, labels):
     blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.train]
     with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen"):
         run_probe(Plan(TASK, mode, labels=labels), ProbeScenes(blank, SCENES.validation), StandIn, seeing())
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_scenes_without_a_label_to_score_are_refused(part):
+    blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.validation]
+    parts = {"validation": SCENES.validation, "test": [scene(20)]} | {part: blank}
+    if part == "test":
+        parts["test"] = [replace(s, name=f"{s.name}-test") for s in blank]
+    with pytest.raises(ValueError, match=f"{part}: expected semseg labels in some of 3 scenes, found none"):
+        run_probe(Plan(TASK, "linear"), ProbeScenes(SCENES.train, **parts), StandIn, seeing())
+
+
+def test_penalties_are_chosen_on_validation_scenes_and_test_scenes_are_scored():
+    """Where the validation scenes' labels are the wrong way round, the larger penalty does less harm."""
+    plan = Plan(TASK, "linear", (1.0,), (0,), budget=Budget(penalties=(1.0, 1e6)))
+    tests = [scene(i) for i in range(30, 32)]
+    told = [
+        t
+        for t in run_probe(plan, ProbeScenes(SCENES.train, SCENES.validation, tests), StandIn, seeing())
+        if t.arm == "pretrained"
+    ]
+    assert told[0].penalty == 1.0 and told[0].scores["miou"] > 0.9
+    wrong = [replace(s, point_labels=3 - s.point_labels) for s in SCENES.validation]
+    parts = ProbeScenes(SCENES.train, wrong, tests)
+    (trial,) = [t for t in run_probe(plan, parts, StandIn, seeing()) if t.arm == "pretrained"]
+    assert trial.penalty == 1e6
+
+
+class Restless(StandIn):
+    """Drops features and whole branches in training, and its ``train`` keeps the dropout on."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.encoder.append(Stubborn())
+
+    def point_features(self, batch, positions):
+        features = super().point_features(batch, positions)
+        return features + drop_path(features[0], 0.5 if self.training else 0.0)
+
+
+class Stubborn(nn.Dropout):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+class Drawing(StandIn):
+    """Draws at random whatever its mode."""
+
+    def point_features(self, batch, positions):
+        return nn.functional.dropout(super().point_features(batch, positions), 0.5)
+
+
+def test_encoders_are_in_evaluation_by_force():
+    plan = Plan(TASK, "linear", (1.0,), (0,), budget=Budget(steps=20))
+    trials = run_probe(plan, SCENES, Restless, seeing())
+    assert trials == run_probe(plan, SCENES, Restless, seeing())
+    plain = run_probe(plan, SCENES, StandIn, seeing())
+    found, wanted = (scores(t, "pretrained", 1.0)[0] for t in (trials, plain))
+    assert found == pytest.approx(wanted, abs=1e-3)  # twice the features: the same but for rounding
+    with pytest.raises(ValueError, match="expected the same features of scene 'scene-0' twice, got some"):
+        run_probe(plan, SCENES, Drawing, seeing())
 
 
 def test_a_class_without_a_name_is_refused():
@@ -109,6 +187,14 @@ def test_a_comparison_by_hand():
     ]
     trials += [Trial("pretrained", 0.1, 2, seed, {"miou": 0.5}) for seed in (0, 1, 2)]
     (line,) = compare(trials, "miou")
+    assert line.handmade is line.added_to_handmade is None
+    told = {"handmade": 0.4, "scratch+handmade": 0.45, "pretrained+handmade": 0.6}
+    more = [Trial(arm, 0.1, 2, seed, {"miou": v}) for arm, v in told.items() for seed in (0, 1, 2)]
+    (beside,) = compare([*trials, *more], "miou")
+    assert beside.handmade.mean == pytest.approx(0.4) and beside.scratch_handmade.mean == pytest.approx(0.45)
+    assert beside.relative_to_handmade == pytest.approx(0.25)
+    assert beside.added_to_handmade == pytest.approx(0.5)
+    assert beside.difference == line.difference
     assert (line.fraction, line.labelled) == (0.1, 2)
     assert (line.scratch.mean, line.scratch.deviation) == pytest.approx((0.3, 0.1))
     assert (line.difference.mean, line.difference.deviation) == pytest.approx((0.2, 0.1))

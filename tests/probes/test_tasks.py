@@ -11,7 +11,7 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.probes import Budget, Plan, ProbeSamples, Task, depth, occupancy, semseg
 from renderpretrain.probes.classes import confusion
 from renderpretrain.probes.finetune import fine_tune
-from renderpretrain.probes.head import Head, fit_head
+from renderpretrain.probes.head import Head, fit_heads
 from renderpretrain.probes.task import some
 from renderpretrain.recipes import HasEncoders, HasImageFeatures, HasPointFeatures
 
@@ -153,7 +153,7 @@ def test_a_head_reaches_the_optimum_of_its_convex_loss():
     places = ProbeSamples(shared + own, (own[:, 0] - own[:, 1] + noise > 0).long())
     task = occupancy()
     head = Head(places.features, 2, seed=0)
-    fit_head(head, places, task, Budget())
+    (head,) = fit_heads(head, places, task, Budget(penalties=(1.0,))).values()
 
     scaled = (places.features.double() - head.mean.double()) / head.spread.double()
 
