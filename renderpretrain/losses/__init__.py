@@ -22,6 +22,7 @@ from renderpretrain.losses.rays import (
     rgb_l1,
     rgb_mse,
 )
+from renderpretrain.losses.reprojection import photometric_errors, reprojection
 from renderpretrain.losses.semantic import class_log_probabilities, semantic_cosine, semantic_info_nce
 from renderpretrain.losses.surface import eikonal, free_space, near_surface_sdf, sdf_sparsity
 from renderpretrain.losses.sweeps import empty_rays, intensity_smooth_l1, normal_error, surface_sdf
@@ -54,6 +55,8 @@ __all__ = [
     "occupancy_bce",
     "occupancy_focal",
     "opacity_entropy",
+    "photometric_errors",
+    "reprojection",
     "rgb_l1",
     "rgb_mse",
     "rgb_ssim",

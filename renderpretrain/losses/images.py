@@ -49,9 +49,9 @@ def rgb_ssim(
         places = torch.arange(window, device=x.device) - window // 2
         kernel = torch.softmax(-0.5 * (places / sigma).square(), 0)
         local = [_blur(image, kernel) for image in (x, y, x * x, y * y, x * y)]
-    similarity = _similarity(*local)
+    alike = similarity(*local)
     whole = max_pool2d((~seen).float(), window, stride=1) == 0
-    return masked_mean(1 - similarity, whole.expand_as(similarity))
+    return masked_mean(1 - alike, whole.expand_as(alike))
 
 
 def _blur(image: Tensor, kernel: Tensor) -> Tensor:
@@ -61,8 +61,8 @@ def _blur(image: Tensor, kernel: Tensor) -> Tensor:
     return conv2d(rows, kernel.view(1, 1, 1, -1)).unflatten(0, image.shape[:2])[:, :, 0]
 
 
-def _similarity(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
-    """SSIM from the local means of two images, their squares and their product."""
+def similarity(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
+    """Structural similarity from the local means of two images, their squares and their product."""
     luminance = (2 * x * y + LUMINANCE_FLOOR) / (x * x + y * y + LUMINANCE_FLOOR)
     spread = xx - x * x + yy - y * y
     return luminance * (2 * (xy - x * y) + CONTRAST_FLOOR) / (spread + CONTRAST_FLOOR)

@@ -383,7 +383,7 @@ def _image_branch(config: UniPADConfig, grid: VoxelGrid, own: nn.Module | None) 
 def needs(config: UniPADConfig) -> Needs:
     """What it cannot do without; looked up before anything is read."""
     return Needs(
-        images=config.modality != "lidar",
+        images=config.modality != "lidar" or config.terms.reprojection > 0,
         points=config.modality != "camera" or config.losses.depth > 0,
         most_cameras=config.calibration.places,
         ways={"points": "losses.depth=0"} if config.modality == "camera" else {},

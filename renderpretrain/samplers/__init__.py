@@ -19,6 +19,7 @@ from renderpretrain.samplers.intervals import (
     uniform_positions,
 )
 from renderpretrain.samplers.misses import OpenSky
+from renderpretrain.samplers.patches import PatchRays
 from renderpretrain.samplers.pixels import (
     depth_pictures,
     draw_pixels,
@@ -51,6 +52,7 @@ __all__ = [
     "NeuSImportance",
     "Occupied",
     "OpenSky",
+    "PatchRays",
     "PixelRays",
     "Preference",
     "RaySampler",

@@ -110,6 +110,7 @@ def evaluate(name, inputs, valid):
 def test_no_loss_is_forgotten():
     functions = {name for name in losses.__all__ if callable(getattr(losses, name))}
     helpers = {"GradNorm", "UncertaintyWeights", "gradient_norms", "masked_mean", "top_surface", "weigh"}
+    helpers |= {"photometric_errors", "reprojection"}  # of several neighbors: see their term's tests
     helpers |= {"class_log_probabilities", "CameraViews", "error_sums"}
     helpers |= {"inlier_weights", "trimmed_weights"}
     helpers |= {"Prototypes", "gram_penalty", "sinkhorn", "standardize"}

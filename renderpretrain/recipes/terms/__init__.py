@@ -12,6 +12,7 @@ from renderpretrain.recipes.terms.intensity import IntensityTerm
 from renderpretrain.recipes.terms.misses import MissesTerm
 from renderpretrain.recipes.terms.next_sweep import NextSweepTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
+from renderpretrain.recipes.terms.reprojection import ReprojectionTerm
 from renderpretrain.recipes.terms.self_distillation import SelfDistillation
 from renderpretrain.recipes.terms.step import Step, Term, further_terms
 from renderpretrain.recipes.terms.surface import SurfaceTerm
@@ -26,6 +27,7 @@ __all__ = [
     "PointFeatures",
     "RenderedFeatures",
     "RenderedTermsConfig",
+    "ReprojectionTerm",
     "SelfDistillation",
     "Step",
     "SurfaceTerm",

@@ -13,6 +13,7 @@ from renderpretrain.recipes.terms.intensity import IntensityTerm
 from renderpretrain.recipes.terms.misses import MissesTerm
 from renderpretrain.recipes.terms.next_sweep import NextSweepTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
+from renderpretrain.recipes.terms.reprojection import ReprojectionTerm
 from renderpretrain.recipes.terms.surface import SurfaceTerm
 from renderpretrain.samplers import CurvedReturns
 
@@ -28,13 +29,14 @@ class RenderedTermsConfig(Settings):
     surface: float = Field(0.0, ge=0, description="Distance at the returns themselves, per metre.")
     next_sweep: float = Field(0.0, ge=0, description="Depth along the next sweep's beams, per metre.")
     misses: float = Field(0.0, ge=0, description="Beams that met nothing are empty.")
+    reprojection: float = Field(0.0, ge=0, description="Whether other and next pictures agree on depth.")
     curved_after: Count | None = Field(None, ge=0)
     """Steps after which the rays of all terms rather go where the sweep bends; null: never."""
 
     @property
     def looks_ahead(self) -> bool:
         """Whether a term looks at the next scene."""
-        return self.next_sweep > 0
+        return self.next_sweep > 0 or self.reprojection > 0
 
 
 TERMS = " ".join(f"terms.{name}" for name in RenderedTermsConfig.model_fields)
@@ -63,6 +65,7 @@ def rendered_terms(config: RenderedTermsConfig, field: SDFField | DensityField) 
         "surface": lambda: SurfaceTerm(weight=config.surface),
         "next_sweep": lambda: NextSweepTerm(weight=config.next_sweep),
         "misses": lambda: MissesTerm(weight=config.misses),
+        "reprojection": lambda: ReprojectionTerm(weight=config.reprojection),
     }
     return [make() for name, make in makers.items() if getattr(config, name)]
 
@@ -110,16 +113,18 @@ def followed(config: RenderedTermsConfig, dataset: SceneDataset, holdout: int) -
     """
     if not config.looks_ahead:
         return dataset
-    off = "set terms.next_sweep=0"
+    on = [name for name in ("next_sweep", "reprojection") if getattr(config, name)]
+    what, off = ", ".join(f"terms.{name}" for name in on), " ".join(f"terms.{name}=0" for name in on)
     if not isinstance(dataset, Recording):
         raise ValueError(
-            f"terms.next_sweep: expected scenes that follow each other, got {type(dataset).__name__}; {off}"
+            f"{what}: expected scenes that follow each other, got {type(dataset).__name__}; set {off}"
         )
     if all(len(dataset.sequence(index)) == 1 for index in range(len(dataset))):
-        raise ValueError(f"terms.next_sweep: expected scenes after each other, every one stands alone; {off}")
+        raise ValueError(f"{what}: expected scenes after each other, every one stands alone; set {off}")
     first = dataset.without_images(0)
     if first.world_to_global is None:
         raise ValueError(
-            f"scene {first.name!r} has no pose (world_to_global), needed to see the next scene from it; {off}"
+            f"scene {first.name!r} has no pose (world_to_global), needed to see the next scene from it; set "
+            f"{off}"
         )
-    return FollowedScenes(dataset, holdout=holdout)
+    return FollowedScenes(dataset, holdout=holdout, images=config.reprojection > 0)
