@@ -31,7 +31,7 @@ def draw_roads(random: Random, travel: float) -> list[Strip]:
         turn = random.choice((-1, 1)) * math.radians(random.uniform(55, 125))
         heading = first.direction(along) + turn
         # The phase is 0 or half a turn, so that the road begins in the middle of the first one.
-        branch = _road(random, first.place(along, 0.0), heading, random.choice((0, math.pi)))
+        branch = _road(random, first.place(along, 0.0), heading, random.choice((0.0, math.pi)))
         roads.append(branch._replace(start=random.choice((0.0, -NOTHING)), bend=0.5 * branch.bend))
     return roads
 
