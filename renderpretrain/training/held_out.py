@@ -19,6 +19,9 @@ from renderpretrain.training.withheld import BETWEEN_BEAMS, GIVEN, IN_BLOCKS, wi
 NOT_GIVEN = {"in_blocks": IN_BLOCKS, "between_beams": BETWEEN_BEAMS}
 """Kinds of rays whose returns were taken out of the input, by the names that their scores have."""
 
+SLIGHTLY_LESS = 0.99
+"""Share of a depth at which its own return surely lies behind."""
+
 WITHHELD = "withheld returns"
 """Purpose of a scene's seed."""
 
@@ -47,6 +50,12 @@ class HeldOutScene:
     def only_not_given(self) -> RayTargets:
         """The rays, of which only those have a depth whose returns are not in what is left."""
         return replace(self.targets, hit=self.targets.hit & (self.kinds != GIVEN))
+
+    @property
+    def nearest_return(self) -> float:
+        """Metres before which no ray has a return, a little less than to the nearest one; 0 without any."""
+        depths = self.targets.depth[self.targets.hit]
+        return SLIGHTLY_LESS * float(depths.min()) if len(depths) else 0.0
 
     @property
     def not_given(self) -> Int[Tensor, " K"]:

@@ -24,7 +24,7 @@ AROUND = 4.0
 
 
 def first_in_cylinder(
-    rays: Rays, points: Float[Tensor, "P 3"], *, radii: tuple[float, ...] = RADII
+    rays: Rays, points: Float[Tensor, "P 3"], *, near: float = 0.0, radii: tuple[float, ...] = RADII
 ) -> Float[Tensor, " R"]:
     """Distance along each ray of the first point in front that is at most a radius away from the ray.
 
@@ -33,6 +33,7 @@ def first_in_cylinder(
     Args:
         rays: ``(R,)`` of the world; a ray without a direction meets nothing.
         points: World, metres.
+        near: Metres along the ray up to which points do not count, such as those on the recording car.
         radii: Metres, ascending.
 
     Returns:
@@ -48,11 +49,11 @@ def first_in_cylinder(
         for radius in radii:
             left = torch.nonzero(there & (sensor == number) & first.isinf())[:, 0]
             if len(left):
-                first[left] = _first_within(rays.directions[left].double(), offsets, radius)
+                first[left] = _first_within(rays.directions[left].double(), offsets, near, radius)
     return first
 
 
-def _first_within(directions: Tensor, offsets: Tensor, radius: float) -> Float[Tensor, " R"]:
+def _first_within(directions: Tensor, offsets: Tensor, near: float, radius: float) -> Float[Tensor, " R"]:
     """The same of one sensor's rays and one radius, points seen from the sensor.
 
     What is ``s`` metres away in the plane lies at most ``asin(radius / s)`` beside a ray that it is near to,
@@ -69,7 +70,7 @@ def _first_within(directions: Tensor, offsets: Tensor, radius: float) -> Float[T
         seen = offsets[around | (apart.abs() <= (high - low) / 2 + beside)]
         along = directions[chosen] @ seen.mT
         aside = seen.square().sum(-1) - along.square()
-        inside = (along > 0) & (aside <= radius**2)
+        inside = (along > near) & (aside <= radius**2)
         if len(seen):
             first[chosen] = torch.where(inside, along, torch.inf).amin(1)
     return first

@@ -35,7 +35,8 @@ def evaluate_predictors(
     """Score other predictors on the rays that :func:`~renderpretrain.training.evaluate` scores.
 
     ``nearest_point`` is the first point of the input in a cylinder around the ray
-    (:func:`~renderpretrain.training.nearest.first_in_cylinder`), and the row's median where there is none.
+    (:func:`~renderpretrain.training.nearest.first_in_cylinder`), and the row's median where there is none;
+    nearer ones than any ray's own return do not count, for the recording car is all around a camera.
     The others are constants for each row of each camera, made of training scenes
     (:class:`~renderpretrain.training.baselines.RowConstants`); ``baseline`` is their means, with colour and
     with what the recipe's own predictor scores.
@@ -87,9 +88,10 @@ def _depths(rows: RowConstants | None, scene: HeldOutScene) -> dict[str, tuple[T
     """What each predictor says of the rays: with the whole input, and with what is left of it."""
     targets = scene.targets
     medians = torch.full_like(targets.depth, FAR_AWAY) if rows is None else rows.median_depth(targets)
-    whole = nearest_point(scene.batch, targets, medians)
+    near = scene.nearest_return
+    whole = nearest_point(scene.batch, targets, medians, near)
     # A ray whose return is in the whole input is asked for there, and the others nowhere else.
-    depths = {"nearest_point": (whole, nearest_point(scene.left, scene.only_not_given, medians))}
+    depths = {"nearest_point": (whole, nearest_point(scene.left, scene.only_not_given, medians, near))}
     if rows is None:
         return depths
     best, means = rows.best_depth(targets), rows.mean_depth(targets)
@@ -97,17 +99,20 @@ def _depths(rows: RowConstants | None, scene: HeldOutScene) -> dict[str, tuple[T
     return depths | {name: (depth, depth) for name, depth in constants.items()}
 
 
-def nearest_point(batch: Batch, targets: RayTargets, otherwise: Float[Tensor, "B R"]) -> Float[Tensor, "B R"]:
+def nearest_point(
+    batch: Batch, targets: RayTargets, otherwise: Float[Tensor, "B R"], near: float
+) -> Float[Tensor, "B R"]:
     """Depth of the first input point, of any sweep, in a cylinder around each ray that has a depth.
 
     Args:
         batch: The input.
         targets: Rays; those without a depth get what is said otherwise.
         otherwise: What is said where no cylinder holds a point, metres.
+        near: Metres along a ray up to which points do not count.
     """
     depth = otherwise.clone()
     for sample, hit in enumerate(targets.hit):
         points = batch.points.xyz[sample][batch.points.valid[sample]]
-        first = first_in_cylinder(targets.rays[sample][hit].to("cpu"), points.cpu()).to(depth)
+        first = first_in_cylinder(targets.rays[sample][hit].to("cpu"), points.cpu(), near=near).to(depth)
         depth[sample, hit] = torch.where(first.isinf(), depth[sample, hit], first)
     return depth

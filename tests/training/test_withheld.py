@@ -9,7 +9,7 @@ import torch
 from stand_in import Points, StandIn
 
 from renderpretrain.data import Scene, SceneFolder, SyntheticRoom, SyntheticStreet
-from renderpretrain.data.synthetic.simulate import Spinner
+from renderpretrain.data.synthetic.lidar import Spinner
 from renderpretrain.geometry import Rays
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams, PixelRays
@@ -33,14 +33,16 @@ class Beams(StandIn):
 
     def targets(self, batch, num_rays=None):
         drawn = LidarBeams if batch.views is None or batch.views.z_depths is None else PixelRays
-        return drawn(num_rays or 64)(batch)
+        targets = drawn(num_rays or 64)(batch)
+        self.near = 0.99 * float(targets.depth[targets.hit].min())
+        return targets
 
     def encode(self, batch):
         self.encoded += 1
         return batch.points.xyz
 
     def render(self, volume, rays):
-        first = first_in_cylinder(rays[0], volume[0])[None].float()
+        first = first_in_cylinder(rays[0], volume[0], near=self.near)[None].float()
         depth = torch.where(first.isinf(), self.otherwise, first)
         return Rendered(depth, torch.ones_like(depth))
 
@@ -178,14 +180,14 @@ def test_an_encoder_sees_neither_depth_images_nor_earlier_points_of_what_is_left
     assert torch.equal(left.images, room.images) and len(left.previous[0].points) == 0
 
 
-def slow_first_in_cylinder(rays, points):
+def slow_first_in_cylinder(rays, points, near=0.0):
     """Point by point, by the length of the cross product."""
     found = []
     for start, direction in zip(rays.origins.double(), rays.directions.double(), strict=True):
         offsets = points.double() - start
         along = (offsets * direction).sum(-1)
         aside = torch.linalg.cross(offsets, direction.expand_as(offsets)).norm(dim=-1)
-        hits = (along[(along > 0) & (aside <= radius)] for radius in RADII)
+        hits = (along[(along > near) & (aside <= radius)] for radius in RADII)
         found.append(next((hit.min().item() for hit in hits if len(hit)), math.inf))
     return torch.tensor(found, dtype=torch.float64)
 
@@ -198,9 +200,11 @@ def test_the_first_point_in_a_cylinder_is_the_slow_loops():
     directions[40] = torch.tensor([0.0, 0.0, 1.0])
     origins = torch.randn(4, 3, generator=generator)[torch.arange(400) % 4]
     rays = Rays.through(origins, origins + directions)
-    expected = slow_first_in_cylinder(rays, points)
+    expected = slow_first_in_cylinder(rays, points, near=1.5)
     assert torch.isinf(expected).any() and (expected < math.inf).sum() > 100
-    torch.testing.assert_close(first_in_cylinder(rays, points), expected, rtol=1e-9, atol=1e-9)
+    found = first_in_cylinder(rays, points, near=1.5)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert found.min() > 1.5 > first_in_cylinder(rays, points).min()
     assert first_in_cylinder(rays, points[:0]).isinf().all()
     nowhere = Rays(origins[:2], torch.zeros(2, 3))
     assert first_in_cylinder(nowhere, points).isinf().all()
@@ -234,14 +238,28 @@ def test_a_recipe_that_looks_at_no_points_is_encoded_once():
         assert found[f"depth_{kind}_abs_rel"] == pytest.approx(expected, rel=1e-6)  # depths are float32
 
 
+def test_points_on_the_car_are_no_answer():
+    """The same street with a few hundred points a hand's breadth around the sensor, in an older sweep."""
+    street = streets()[0]
+    car = torch.randn(600, 5, generator=torch.Generator().manual_seed(1)) * 0.1
+    car[:, :3] += street.lidar_origin
+    car[:, 4] = 0.1
+    parked = Scene("parked", torch.cat([street.points, car]), street.lidar_origin)
+    clean, dirty = (
+        evaluate_predictors(Beams(FAR_AWAY), [scene], ((), [0]), process=CPU, num_rays=300)["nearest_point"]
+        for scene in (Scene("clean", street.points, street.lidar_origin), parked)
+    )
+    assert dirty == pytest.approx(clean, rel=1e-6)
+
+
 def test_predictors_read_what_is_left_and_training_rows():
     recipe, scenes = Beams(FAR_AWAY), streets()
     found = evaluate_predictors(recipe, scenes, (range(1), [1, 2]), process=CPU, num_rays=300)
     assert set(found) == {"nearest_point", "best_row", "row_median", "baseline"}
     scene = next(iter(held_out_scenes(recipe, scenes, [1], process=CPU, num_rays=300)))
     asked = scene.only_not_given
-    depth = nearest_point(scene.left, asked, torch.full_like(asked.depth, math.nan))
+    depth = nearest_point(scene.left, asked, torch.full_like(asked.depth, math.nan), 0.5)
     assert (scene.kinds[asked.hit] != GIVEN).all() and 40 < asked.hit.sum() < 150
-    near = slow_first_in_cylinder(asked.rays[asked.hit], scene.left.points.xyz[0])
+    near = slow_first_in_cylinder(asked.rays[asked.hit], scene.left.points.xyz[0], 0.5)
     near = torch.where(near.isinf(), torch.nan, near).float()
     torch.testing.assert_close(depth[asked.hit], near, rtol=1e-6, atol=1e-6, equal_nan=True)
