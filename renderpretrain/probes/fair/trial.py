@@ -53,7 +53,10 @@ class Bench:
         self.statistics = [scene.to(self.device) for scene in scenes.train[: plan.statistics_scenes]]
         self.pretrained = digest(weights)
         sizes = (plan.weight_decay, plan.places, plan.scored_places, plan.statistics_scenes)
-        shared = (plan.task.name, plan.trains, plan.schedule, *sizes, self.augment)
+        with torch.no_grad():  # what is read of encoders is part of the question, and not of its name
+            read = plan.task.read(fresh.eval(), self.statistics[0], plan.places)
+        asked = (plan.task.name, plan.task.outputs, read.features.shape[1], plan.trains)
+        shared = (*asked, plan.schedule, *sizes, self.augment)
         recipe = (type(fresh).__name__, str(settings_of(fresh)), fresh.state_dict())
         known = digest(*shared, *recipe, *scenes.train, "|", *self.validation, "|", *scenes.scored)
         self.folder = None if folder is None else folder / f"{plan.task.name}-{plan.trains}-{known}"

@@ -107,6 +107,10 @@ def test_both_arms_get_the_same_scenes_steps_and_grid_and_the_rates_that_validat
 def test_work_that_was_stopped_goes_on_where_it_was(tmp_path):
     short = plan(schedule=Schedule(every=2, patience=1, longest=4), labeled=(1,))
 
+    def half(recipe, one, limit):
+        read = TASK.read(recipe, one, limit)
+        return replace(read, features=read.features[:, :2])
+
     def run(say=lambda trial, known: None, given=short, scenes=SCENES, weights=None, folder=None):
         return fine_tune_fairly(given, scenes, StandIn, weights or seeing(), say, folder)
 
@@ -128,6 +132,7 @@ def test_work_that_was_stopped_goes_on_where_it_was(tmp_path):
         ({"weights": StandIn(5).state_dict()}, 4),
         ({"given": replace(short, seeds=(0, 1, 2))}, 8),
         ({"given": replace(short, places=100)}, 0),
+        ({"given": replace(short, task=replace(TASK, read=half))}, 0),
         ({"scenes": replace(SCENES, validation=[scene(30)])}, 0),
     ):
         known.clear()
