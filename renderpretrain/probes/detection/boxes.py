@@ -10,9 +10,6 @@ from torch import Tensor
 from renderpretrain.data import Boxes, Scene
 from renderpretrain.geometry import VoxelGrid
 
-MARGIN = 0.05
-"""Metres by which boxes are larger when points are counted: returns lie on the surface, and round."""
-
 COLUMNS = 8
 """Of a box as a row: centre, size, heading, label."""
 
@@ -32,10 +29,28 @@ class CountedBoxes:
     empty: int
 
 
+NO_CLASS = "ignore"
+"""What info files of nuScenes call boxes that are of none of the classes of its benchmark."""
+
+
 def box_labels(scenes: Sequence[Scene]) -> tuple[int, ...]:
-    """The classes that any box of the scenes has, in order."""
-    found = (scene.boxes.labels[_real(scene.boxes)] for scene in scenes if scene.boxes is not None)
-    return tuple(sorted({label for labels in found for label in labels.tolist()}))
+    """The classes that any box of the scenes has, in order, without what a data set ignores.
+
+    Raises:
+        ValueError: If a class has no name.
+    """
+    found: set[int] = set()
+    for scene in scenes:
+        if scene.boxes is None:
+            continue
+        labels, names = set(scene.boxes.labels[_real(scene.boxes)].tolist()), scene.class_names
+        if labels and max(labels) >= len(names):
+            raise ValueError(
+                f"scene {scene.name!r}: expected labels of boxes below {len(names)}, the number of class "
+                f"names, got {max(labels)}"
+            )
+        found |= {label for label in labels if names[label] != NO_CLASS}
+    return tuple(sorted(found))
 
 
 def counted_boxes(scene: Scene, labels: Sequence[int], grid: VoxelGrid) -> CountedBoxes:
@@ -71,27 +86,19 @@ def over_map(rows: Float[Tensor, "K C"], grid: VoxelGrid) -> Bool[Tensor, " K"]:
     return (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
 
 
-def points_in_boxes(
-    points: Float[Tensor, "P 3"], rows: Float[Tensor, "K C"], margin: float = MARGIN
-) -> Int[Tensor, " K"]:
-    """How many points lie in every box.
-
-    Args:
-        points: Metres.
-        rows: Boxes: centre, size, heading first.
-        margin: Metres by which a box is larger on every side.
-    """
-    counts = [_inside(points - row[:3], row, margin).sum() for row in rows]
+def points_in_boxes(points: Float[Tensor, "P 3"], rows: Float[Tensor, "K C"]) -> Int[Tensor, " K"]:
+    """How many points lie in every box: its centre, size and heading come first in a row."""
+    counts = [_inside(points - row[:3], row).sum() for row in rows]
     return torch.stack(counts) if counts else rows.new_zeros(0, dtype=torch.long)
 
 
-def _inside(away: Float[Tensor, "P 3"], row: Float[Tensor, " C"], margin: float) -> Bool[Tensor, " P"]:
+def _inside(away: Float[Tensor, "P 3"], row: Float[Tensor, " C"]) -> Bool[Tensor, " P"]:
     """Which points, given from the box's centre, lie in it."""
     cos, sin = row[6].cos(), row[6].sin()
     along = away[:, 0] * cos + away[:, 1] * sin
     across = away[:, 1] * cos - away[:, 0] * sin
     own = torch.stack([along, across, away[:, 2]], 1)
-    return (own.abs() <= row[3:6] / 2 + margin).all(1)
+    return (own.abs() <= row[3:6] / 2).all(1)
 
 
 def _real(boxes: Boxes) -> Bool[Tensor, " K"]:

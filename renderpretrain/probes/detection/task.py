@@ -37,11 +37,6 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
     """
     everything = [scene for scenes in parts.values() for scene in scenes]
     labels, class_names = box_labels(everything), everything[0].class_names
-    if labels and labels[-1] >= len(class_names):
-        raise ValueError(
-            f"scene {everything[0].name!r}: expected labels of boxes below {len(class_names)}, the number of "
-            f"class names, got {labels[-1]}"
-        )
     for part, scenes in parts.items():
         _check_boxes(part, scenes, labels, grid)
     names = [class_names[label] for label in labels]
