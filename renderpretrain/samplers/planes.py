@@ -22,6 +22,10 @@ COLUMNS, ROWS = round(360 / CELL), round(2 * HIGHEST / CELL)
 SIDE, ABOVE = 3, 5
 """Cells to either side, and above and below, whose returns count as neighbors."""
 
+WIDE, WIDEST = 0.35, 4
+"""Metres that neighbors of near returns span to either side, for noise is as large near by as far away; there
+neighbors are in every so many-th cell at the most."""
+
 REACH = (0.3, 0.1)
 """Metres, and share of the distance to the sensor, within which they do."""
 
@@ -72,13 +76,14 @@ def local_planes(points: Points, returns: Int[Tensor, "B R"]) -> LocalPlanes:
         there = returns >= 0
         asked = torch.where(there, returns, 0)
         center = places.gather(1, asked[..., None].expand(-1, -1, 3))
-        beside = _cells_around(cell.gather(1, asked))
+        sensor = points.origin[:, None] - center
+        distance = sensor.square().sum(-1).sqrt()
+        beside = _cells_around(cell.gather(1, asked), distance)
         index = image.gather(1, beside.flatten(1)).view(beside.shape)
         found = (index >= 0) & there[..., None]
         flat = torch.where(found, index, 0).flatten(1)[..., None].expand(-1, -1, 3)
         offsets = places.gather(1, flat).view(*beside.shape, 3) - center[:, :, None]
-        sensor = points.origin[:, None] - center
-        reach = REACH[0] + REACH[1] * sensor.square().sum(-1).sqrt()
+        reach = REACH[0] + REACH[1] * distance
         near = found & (offsets.square().sum(-1) < reach.square()[..., None])
         return _planes(offsets, near, sensor)
 
@@ -99,11 +104,13 @@ def _range_image(points: Points) -> tuple[Int[Tensor, "B cells"], Int[Tensor, "B
     return torch.where(image == nothing, -1, image & 0xFFFFFFFF), cell
 
 
-def _cells_around(cell: Int[Tensor, "B R"]) -> Int[Tensor, "B R K"]:
-    """The cells around others; there is nothing above the highest row but itself."""
+def _cells_around(cell: Int[Tensor, "B R"], distance: Float[Tensor, "B R"]) -> Int[Tensor, "B R K"]:
+    """The cells around others, every one or, of near ones, every so many-th; the highest row is the last."""
     device = cell.device
-    down = torch.arange(-ABOVE, ABOVE + 1, device=device)[:, None]
-    right = torch.arange(-SIDE, SIDE + 1, device=device)
+    step = (WIDE / (distance.clamp(min=0.1) * math.radians(ABOVE * CELL))).round()
+    step = step.clamp(1, WIDEST).long()[..., None, None]
+    down = step * torch.arange(-ABOVE, ABOVE + 1, device=device)[:, None]
+    right = step * torch.arange(-SIDE, SIDE + 1, device=device)
     row = ((cell // COLUMNS)[..., None, None] + down).clamp(0, ROWS - 1)
     column = ((cell % COLUMNS)[..., None, None] + right) % COLUMNS
     return (row * COLUMNS + column).flatten(2)
