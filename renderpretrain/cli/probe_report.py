@@ -178,7 +178,10 @@ class DrawnGallery:
     def save(self, path: Path, title: str) -> Path | None:
         """Write the sheet: a row a fraction. Nothing where there was no trial."""
         rows = [
-            (f"{100 * fraction:g} % of the labels", [(name, row[arm]) for arm, name in ARMS.items()])
+            (
+                f"{100 * fraction:g} % of the labels",
+                [(name, row[arm]) for arm, name in ARMS.items() if arm in row],
+            )
             for fraction, row in self.views.items()
         ]
         return save_sheet(path, title, rows, height=600, legend=self.drawing.legend) if rows else None
