@@ -124,6 +124,7 @@ def _distill(
         # Several batches of a step move the copy as far as one would.
         momentum=part.momentum ** (1 / run.accumulate),
         updates=run.steps * run.accumulate,
+        image_size=config.image_size,
     )
     return [term]
 
@@ -139,7 +140,9 @@ def _teacher(
     if part.rendered:
         terms.append(RenderedFeatures(maps, config.field.channels, weight=part.rendered))
     if part.points and "lidar" in branches:
-        terms.append(PointFeatures(maps, level_widths(list(branches.values())), weight=part.points))
+        terms.append(
+            PointFeatures(maps, level_widths(list(branches.values()), config.image_size), weight=part.points)
+        )
     return terms
 
 

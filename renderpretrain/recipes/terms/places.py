@@ -157,10 +157,16 @@ def along_rays(
         return ops.accumulate(weights, read)
 
 
-def level_widths(branches: Sequence[PointBranch | ImageBranch]) -> dict[str, int]:
+def level_widths(
+    branches: Sequence[PointBranch | ImageBranch], image_size: tuple[int, int] | None = None
+) -> dict[str, int]:
     """The width of every level that branches say, by its name, in their order.
 
-    Networks that do not say their levels are asked what they say of one image that is black.
+    Image networks are asked what they say of a small black image.
+
+    Args:
+        branches: Of a recipe.
+        image_size: Height and width for networks that take images of that size alone.
     """
     found: dict[str, int] = {}
     for branch in branches:
@@ -169,20 +175,23 @@ def level_widths(branches: Sequence[PointBranch | ImageBranch]) -> dict[str, int
                 own = part.level_channels if isinstance(part, GridLevels) else (part.out_channels,)
                 found |= {f"{name}/{i}": int(width) for i, width in enumerate(own)}  # type: ignore[arg-type]
         else:
-            found |= {level.name: level.channels for level in _tried(branch)}
+            found |= {level.name: level.channels for level in _tried(branch, image_size)}
     return found
 
 
 @torch.no_grad()
-def _tried(branch: ImageBranch) -> list[ImageLevel]:
+def _tried(branch: ImageBranch, image_size: tuple[int, int] | None) -> list[ImageLevel]:
     """What an image branch says of a black image, without a trace of it in running statistics."""
     modes = {module: module.training for module in branch.modules()}
     branch.eval()
-    side, like = 4 * branch.patch_size, next(branch.parameters())
-    levels = image_levels(branch.backbone, branch.neck, like.new_zeros(1, 1, 3, side, side))
-    for module, mode in modes.items():
-        module.training = mode
-    return levels
+    small, like = (4 * branch.patch_size,) * 2, next(branch.parameters())
+    try:
+        return image_levels(branch.backbone, branch.neck, like.new_zeros(1, 1, 3, *small))
+    except (ValueError, RuntimeError):  # it takes no images of that size
+        return image_levels(branch.backbone, branch.neck, like.new_zeros(1, 1, 3, *(image_size or small)))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def chosen_levels(widths: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:

@@ -60,6 +60,7 @@ class SelfDistillation(nn.Module):
             (:class:`~renderpretrain.losses.Prototypes`); 0 leaves it out.
         momentum: Share of its weights that the copy keeps in the first step; it rises to 1.
         updates: Batches of the run, after which it is 1.
+        image_size: Height and width, for image networks that take no others.
 
     Raises:
         ValueError: If there is nothing to copy, a name says no level, or a term has another name.
@@ -78,6 +79,7 @@ class SelfDistillation(nn.Module):
         prototypes: float = 0.0,
         momentum: float = 0.996,
         updates: int = 1,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if not branches or not set(weights) <= set(WEIGHTS):
@@ -88,22 +90,19 @@ class SelfDistillation(nn.Module):
         self.teacher = EMATeacher(nn.ModuleDict(branches), momentum=momentum, updates=updates)
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.places, self.rays, self.prototype_weight = places, rays, prototypes
-        widths = level_widths(list(branches.values()))
+        widths = level_widths(list(branches.values()), image_size)
         targets = chosen_levels(widths, levels)
         self.from_volume = any(isinstance(branch, ImageBranch) for branch in branches.values())
-        self.heads, self.rendered = nn.ModuleDict(), nn.ModuleDict()
-        self.prototypes = nn.ModuleDict()
+        self.heads, self.rendered, self.prototypes = (nn.ModuleDict() for _ in range(3))
         for part in ("point", "image"):
             own = {name: width for name, width in targets.items() if name.startswith(f"{part}_")}
-            known = {name: width for name, width in widths.items() if name.startswith(f"{part}_")}
-            if not own:
-                continue
-            if self.weights.keys() & {"hidden", "visible"}:
-                self.heads[part] = FeatureHeads(sum(known.values()), hidden_channels, own)
+            known = [width for name, width in widths.items() if name.startswith(f"{part}_")]
+            if own and self.weights.keys() & {"hidden", "visible"}:
+                self.heads[part] = FeatureHeads(sum(known), hidden_channels, own)
                 if prototypes:
                     self.prototypes[part] = Prototypes(list(own.values())[-1])
-            if "rendered" in self.weights:
-                along = channels if self.from_volume else list(known.values())[-1]
+            if own and "rendered" in self.weights:
+                along = channels if self.from_volume else known[-1]
                 self.rendered[part] = FeatureHeads(along, hidden_channels, own)
 
     def forward(self, step: Step) -> dict[str, Float[Tensor, ""]]:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
-from variants import batch_of, build, scenes_for
+from variants import batch_of, build, scenes_for, small
 
 from renderpretrain import losses
-from renderpretrain.encoders import FeatureHeads, ImageLevel
+from renderpretrain.encoders import FeatureHeads, ImageLevel, ImageMaps
+from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
 from renderpretrain.recipes.terms.places import (
@@ -120,6 +121,27 @@ def test_widths_are_those_of_the_levels(variant, steps):
     widths = level_widths(list(branches_of(recipe).values()))
     assert list(widths.items()) == [(level.name, level.channels) for level in step.levels]
     assert all(torch.equal(before[name], value) for name, value in recipe.state_dict().items())
+
+
+class OneSize(nn.Module):
+    """Maps of images of one size alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 8, stride=8)
+
+    def forward(self, images):
+        if images.shape[-2:] != (64, 96):
+            raise ValueError(f"images: expected (64, 96), got {tuple(images.shape[-2:])}")
+        return self.conv(images)
+
+
+def test_networks_for_images_of_one_size_are_asked_about_those():
+    entry, own = RECIPES["render-distill-camera"], ImageMaps(OneSize(), [5])
+    recipe = entry.build(small("render-distill-camera"), image_backbone=own)
+    assert level_widths([recipe.camera], (64, 96)) == {"image_backbone/0": 5, "image_neck/0": 16}
+    with pytest.raises(ValueError, match=r"^images: expected \(64, 96\)"):
+        level_widths([recipe.camera])
 
 
 def test_levels_are_chosen_by_name():

@@ -1,0 +1,66 @@
+"""What settings of our own recipe turn on, and that it learns from its own copy and from a teacher."""
+
+import pytest
+import torch
+from torch import nn
+from variants import batch_of, build, scenes_for
+
+from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
+from renderpretrain.teachers import ImageTeacher, write_maps
+
+NAME = "render-distill-lidar"
+OFF = {"distill": dict.fromkeys(("hidden", "visible", "rendered"), 0.0)}
+OFF |= {"collapse": dict.fromkeys(("variance", "covariance"), 0.0)}
+OFF |= {"terms": dict.fromkeys(("intensity", "normals", "misses"), 0.0)}
+
+
+def kinds(recipe):
+    return {type(term) for term in recipe.terms}
+
+
+def test_without_its_terms_it_is_unipad():
+    """To the same bits: the same networks from the same seed."""
+    batch = batch_of(scenes_for(NAME))
+    plain, ours = build("unipad-lidar")(batch), build(NAME, **OFF)(batch)
+    assert plain.keys() == ours.keys() and all(torch.equal(ours[name], plain[name]) for name in plain)
+
+
+def test_weights_turn_terms_on():
+    recipe = build(
+        NAME, collapse={"variance": 0.0, "sigreg": 0.1}, distill={"rendered": 0.0, "prototypes": 1.0}
+    )
+    terms = recipe(batch_of(scenes_for(NAME)))
+    assert {"collapse_sigreg", "collapse_covariance", "self_hidden", "self_prototypes"} <= set(terms)
+    assert not {"collapse_variance", "self_rendered", "rendered_features"} & set(terms)
+    assert kinds(build(NAME)) >= {Collapse, SelfDistillation}
+    assert not kinds(build(NAME, **OFF)) and not kinds(build(NAME)) & {PointFeatures, RenderedFeatures}
+    with pytest.raises(ValueError, match=r"^levels: expected some of point_encoder/0, .*, got 'image_neck'$"):
+        build(NAME, distill={"levels": ["image_neck"]})
+
+
+def test_a_teacher_is_told_from_its_maps_on_the_disk(tmp_path):
+    scenes = scenes_for(NAME)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 80, 8, stride=8), nn.Tanh())
+    write_maps(tmp_path, ImageTeacher(network, [-1]), scenes)
+    recipe = build(NAME, teacher={"maps": str(tmp_path), "points": 2.0})
+    terms = recipe(batch_of(scenes))
+    assert terms["rendered_features"] > 0 and terms["point_features"] > 0
+    with pytest.raises(ValueError, match=r"expected a teacher's maps with teacher.safetensors, found none"):
+        build(NAME, teacher={"maps": str(tmp_path / "maps")})
+
+
+def test_several_batches_of_a_step_move_the_copy_as_far_as_one():
+    """Weights stay within a step: two batches leave what one leaves."""
+    moved = []
+    for parts in (1, 2):
+        recipe = build(NAME, optimization={"accumulate": parts, "steps": 10**6}, distill={"momentum": 0.5})
+        batch = batch_of(scenes_for(NAME)[:1])
+        with torch.no_grad():
+            recipe.lidar.encoder.conv_out[0].weight += 1.0
+        for _ in range(parts):
+            recipe(batch)
+        teacher = next(term for term in recipe.terms if isinstance(term, SelfDistillation)).teacher
+        moved.append(teacher.copy["lidar"].encoder.conv_out[0].weight)
+    assert torch.allclose(moved[0], moved[1], rtol=1e-4)
+    assert not torch.allclose(moved[0], recipe.lidar.encoder.conv_out[0].weight, atol=0.1)
