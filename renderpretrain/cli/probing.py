@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 
@@ -18,7 +18,7 @@ from renderpretrain.storage.files import check_target
 from renderpretrain.training import choose_device
 from renderpretrain.viz import save_label_curves
 
-LINEAR: Literal["linear"] = "linear"
+LINEAR = "linear"
 """What this probe is called."""
 
 CLASS_TERMS = ("semantic", "alignment")
@@ -69,7 +69,6 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     synthetic = data_words(data)[0].is_synthetic
     plan = Plan(
         task,
-        LINEAR,
         fractions=request.fractions,
         seeds=tuple(range(job.seed, job.seed + request.seeds)),
         labels="scenes" if synthetic or not task.by_place else "places",

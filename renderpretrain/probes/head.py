@@ -28,9 +28,7 @@ class Budget:
     """What every arm of a probe gets, pre-trained or not.
 
     Attributes:
-        steps: Of a linear probe at most so many iterations; updates in fine-tuning.
-        lr: In fine-tuning, of encoders and head: that of AdamW, on a cosine from ``lr`` to 0.
-        weight_decay: In fine-tuning.
+        steps: Of a linear head at most so many iterations; updates of a task's own.
         places: At most so many per training scene.
         test_places: At most so many per test scene.
         statistics_scenes: Training scenes, whose labels are not looked at, that batch-norm statistics and
@@ -40,8 +38,6 @@ class Budget:
     """
 
     steps: int = 200
-    lr: float = 2e-3
-    weight_decay: float = 1e-4
     places: int = 4096
     test_places: int = 16384
     statistics_scenes: int = 16

@@ -20,12 +20,10 @@ Arm = Literal["scratch", "handmade", "pretrained", "scratch+handmade", "pretrain
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared.
+    """What is compared, on encoders that stay as they are: linear heads, or the task's own where it has one.
 
     Attributes:
         task: The question.
-        mode: ``linear``: the encoders stay as they are, under a linear head, or under the task's own where it
-            has one; ``finetune``: they are trained with the head.
         fractions: Shares of the labels, in (0, 1].
         seeds: Numbers of the repetitions. Each has its own labels, head, order and fresh weights.
         labels: Whether a fraction counts scenes or places.
@@ -33,7 +31,6 @@ class Plan:
     """
 
     task: Task
-    mode: Literal["linear", "finetune"]
     fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 1.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     labels: Literal["scenes", "places"] = "scenes"
@@ -44,10 +41,10 @@ class Plan:
             raise ValueError(f"fractions: expected shares in (0, 1], got {self.fractions}")
         if not self.seeds:
             raise ValueError("seeds: expected at least one, got none")
-        if not self.task.by_place and (self.mode == "finetune" or self.labels == "places"):
+        if not self.task.by_place and self.labels == "places":
             raise ValueError(
-                f"task: {self.task.name} does not ask place by place; expected one that does for fine-tuning "
-                "and for labels of places"
+                f"task: {self.task.name} does not ask place by place; expected one that does for labels of "
+                "places"
             )
 
 

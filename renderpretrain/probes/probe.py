@@ -4,16 +4,13 @@ All arms get the same labels, budget, schedule, seeds, and the same treatment of
 (:func:`~renderpretrain.encoders.norms.estimate_statistics`).
 """
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from renderpretrain.encoders.norms import estimate_statistics
-from renderpretrain.probes.finetune import fine_tune
-from renderpretrain.probes.head import Head
 from renderpretrain.probes.linear import Trials, linear_trials, read_scenes, scores_of
 from renderpretrain.probes.loading import load_encoders
 from renderpretrain.probes.own_head import kept, restored, train_own_head
@@ -68,7 +65,7 @@ def _trials(
     pretrained = build(plan.seeds[0])
     share, count = load_encoders(pretrained, weights)
     tell(f"weights    {share:.1%} of the encoders' {count:,} numbers are the run's")
-    probe = _finetuned if plan.mode == "finetune" else _linear if plan.task.by_place else _own_heads
+    probe = _linear if plan.task.by_place else _own_heads
     yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
     for seed in plan.seeds:
         yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
@@ -105,29 +102,4 @@ def _own_heads(
         check_labels(task, sum(len(samples.answers) for samples in given))
         head = train_own_head(task, given, budget.steps, seed)
         scores, example = scores_of(task, head, map(restored, scored))
-        yield Trial(arm[0], fraction, labelled, seed, scores), example
-
-
-def _finetuned(
-    plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Begun, tuple[int, ...]]
-) -> Iterator[tuple[Trial, Example]]:
-    """Heads and encoders trained together, from the same start for every fraction and seed."""
-    task, budget = plan.task, plan.budget
-    seen = scenes.train[: budget.statistics_scenes]
-    _measure_norms(recipe, plan, scenes)
-    with torch.no_grad():
-        scale = torch.cat([task.read(recipe, scene, budget.places).features for scene in seen])
-    counts = [0] * len(scenes.train)
-    if plan.labels == "places":
-        with torch.no_grad():
-            counts = [len(task.read(recipe, scene, budget.places).answers) for scene in scenes.train]
-    for fraction, seed, rows, labelled in choices(plan, counts, arm[1]):
-        given = [(scene, row) for scene, row in zip(scenes.train, rows, strict=True) if row is not None]
-        check_labels(task, len(given))
-        tuned, head = copy.deepcopy(recipe), Head(scale, task.outputs, seed)
-        fine_tune(tuned, head, given, task, budget, seed)
-        _measure_norms(tuned, plan, scenes)
-        with torch.no_grad():
-            test = [task.read(tuned, scene, budget.test_places) for scene in scenes.scored]
-            scores, example = scores_of(task, head, test)
         yield Trial(arm[0], fraction, labelled, seed, scores), example

@@ -10,7 +10,6 @@ from renderpretrain.data import GroundTruth, OccupancyLabels, SyntheticRoom, Syn
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.probes import Budget, Plan, ProbeSamples, Task, depth, occupancy, semseg
 from renderpretrain.probes.classes import confusion
-from renderpretrain.probes.finetune import fine_tune
 from renderpretrain.probes.head import Head, fit_heads
 from renderpretrain.probes.task import some
 from renderpretrain.recipes import HasEncoders, HasImageFeatures, HasPointFeatures
@@ -113,7 +112,7 @@ def test_depth_is_that_of_the_nearest_return_in_a_cell(data):
         depth().read(Camera(), replace(one, images=None, cameras=None, camera_names=()), 10)
 
 
-def test_what_a_task_or_fine_tuning_lacks_is_named():
+def test_what_a_task_lacks_is_named():
     one = scene(0)
     with pytest.raises(ValueError, match=r"the task depth needs image_features, which StandIn does not have"):
         depth().read(StandIn(), one, 10)
@@ -122,9 +121,6 @@ def test_what_a_task_or_fine_tuning_lacks_is_named():
             ValueError, match=rf"{task.name} needs grid, point_features, which Camera does not"
         ):
             task.read(Camera(), one, 10)
-    head = Head(torch.rand(4, 1), 1, 0)
-    with pytest.raises(ValueError, match=r"fine-tuning needs encoders, which Camera does not have"):
-        fine_tune(Camera(), head, [(one, slice(None))], depth(), Budget(steps=1), 0)
 
 
 def test_a_stand_in_meets_what_probes_ask_for():
@@ -212,9 +208,8 @@ def test_a_task_brings_a_head_of_its_own_and_joins_what_scenes_say_as_it_likes()
     assert both.shape == (2, 2)
     assert task.scores(both)["error"] == pytest.approx(4 - float(both[0, 0]), rel=1e-5)
     assert isinstance(semseg(CLASSES).head(torch.rand(7, 5), 0), nn.Module)
-    for more in ({"mode": "finetune"}, {"mode": "linear", "labels": "places"}):
-        with pytest.raises(ValueError, match="task: count does not ask place by place"):
-            Plan(task, **more)
+    with pytest.raises(ValueError, match="task: count does not ask place by place"):
+        Plan(task, labels="places")
     with pytest.raises(ValueError, match="make_head: expected a head of the task count's own, got none"):
         replace(task, make_head=None)
 

@@ -173,6 +173,6 @@ def test_labelled_scenes_without_any_box_teach_nothing():
     task = detection({"train": train, "validation": [scene(2)]}, GRID)
     knowing = Knowing([scene(0), scene(2)])
     knowing.boxes["scene-1"] = scene(1).boxes
-    plan = Plan(task, "linear", fractions=(0.5,), seeds=tuple(range(4)), budget=Budget(steps=1))
+    plan = Plan(task, fractions=(0.5,), seeds=tuple(range(4)), budget=Budget(steps=1))
     with pytest.raises(ValueError, match="train: expected detection labels in the scenes chosen"):
         run_probe(plan, ProbeScenes(train, [scene(2)]), lambda seed: knowing, knowing.state_dict())
