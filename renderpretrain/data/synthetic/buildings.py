@@ -21,7 +21,7 @@ WALLS: tuple[Color, ...] = (
 )
 
 
-def house(random: Random, width: float, depth: float) -> Thing:
+def house(random: Random, width: int | float, depth: int | float) -> Thing:
     """A house whose front, along x, looks to -y.
 
     Args:
@@ -58,7 +58,7 @@ def house(random: Random, width: float, depth: float) -> Thing:
     return Thing(tuple(solids), (0.0, 0.0))
 
 
-def low_wall(random: Random, length: float) -> Thing:
+def low_wall(random: Random, length: int | float) -> Thing:
     """A garden wall or a fence along x, which may be higher than a car or lower than a knee."""
     wall = _Wall(jitter(random, random.choice(WALLS)), random.uniform(0.1, 0.7))
     thick = random.choice((0.04, random.uniform(0.1, 0.3)))
@@ -68,7 +68,7 @@ def low_wall(random: Random, length: float) -> Thing:
     )
 
 
-def passage(random: Random, width: float) -> Thing:
+def passage(random: Random, width: int | float) -> Thing:
     """A house over the road, along y, ``width`` metres clear between its legs."""
     wall = _Wall(jitter(random, random.choice(WALLS)), random.uniform(0.1, 0.7))
     clear, height, half = random.uniform(4.2, 5.0), random.uniform(7.5, 13), random.uniform(2, 5)
@@ -81,7 +81,7 @@ def passage(random: Random, width: float) -> Thing:
     return Thing((upper, *legs), (0.0, 0.0))
 
 
-def bridge(random: Random, width: float) -> Thing:
+def bridge(random: Random, width: int | float) -> Thing:
     """A slab over the road, along y, on round piers ``width`` metres apart."""
     wall = _Wall(jitter(random, (0.6, 0.6, 0.58)), random.uniform(0.1, 0.6))
     z, half = random.uniform(4.7, 5.6), random.uniform(1.2, 3.5)
@@ -98,7 +98,7 @@ def bridge(random: Random, width: float) -> Thing:
 class _Wall:
     """One material for all parts of a building."""
 
-    def __init__(self, color: Color, shine: float) -> None:
+    def __init__(self, color: Color, shine: int | float) -> None:
         self.color, self.shine = color, shine
 
     def box(self, center: Color, half: Color, pattern: int = FACADE) -> Solid:

@@ -10,7 +10,7 @@ from renderpretrain.data.synthetic.textures import CHECKER, DRAWERS, PLANKS
 
 TABLE, CHAIR, CABINET, SOFA, LAMP, PICTURE, OBJECT = range(4, 11)
 
-Triple = tuple[float, float, float]
+Triple = tuple[int | float, int | float, int | float]
 
 WOODS: tuple[Triple, ...] = (
     (0.55, 0.38, 0.22),
@@ -146,7 +146,7 @@ def lamp(random: Random) -> Piece:
     high, shade = random.uniform(0.7, 1.8), random.uniform(0.1, 0.24)
     solids = (
         Solid(CYLINDER, (0, 0, high / 2), (0.02, 0.02, high / 2), LAMP, random.choice(WOODS)),
-        _shade(random, (0, 0, high), shade),
+        _shade(random, (0.0, 0.0, high), shade),
     )
     return Piece(solids, 0.25, 0.4)
 
@@ -155,19 +155,19 @@ def table_lamp(random: Random) -> Piece:
     """A foot with a shade."""
     high, shade = random.uniform(0.1, 0.35), random.uniform(0.07, 0.16)
     foot = Solid(CYLINDER, (0, 0, high / 2), (0.04, 0.04, high / 2), LAMP, random.choice(CLOTHS))
-    return Piece((foot, _shade(random, (0, 0, high + 0.5 * shade), shade)), 0.2, 0.3)
+    return Piece((foot, _shade(random, (0.0, 0.0, high + 0.5 * shade), shade)), 0.2, 0.3)
 
 
 def pendant(random: Random) -> Piece:
     """A lamp under the ceiling, flat or on a rod."""
     drop, shade = random.choice((0.05, random.uniform(0.1, 0.9))), random.uniform(0.1, 0.25)
     rod = Solid(CYLINDER, (0, 0, -drop / 2), (0.015, 0.015, drop / 2), LAMP, (0.2, 0.2, 0.2))
-    return Piece((rod, _shade(random, (0, 0, -drop - 0.3 * shade), shade)), 0.3, 0.4)
+    return Piece((rod, _shade(random, (0.0, 0.0, -drop - 0.3 * shade), shade)), 0.3, 0.4)
 
 
 def wall_lamp(random: Random) -> Piece:
     """A lamp on a wall."""
-    return Piece((_shade(random, (0, 0, 0), random.uniform(0.07, 0.14)),), 0.2, 0.2)
+    return Piece((_shade(random, (0.0, 0.0, 0.0), random.uniform(0.07, 0.14)),), 0.2, 0.2)
 
 
 def picture(random: Random) -> Piece:
@@ -201,7 +201,7 @@ def thing(random: Random) -> Piece:
     return Piece((solid,), size, size, ((0, 0, top),) if kind > 1 else ())
 
 
-def _shade(random: Random, at: Triple, size: float) -> Solid:
+def _shade(random: Random, at: Triple, size: int | float) -> Solid:
     """A globe, a drum or a plate that gives light."""
     tone = random.choice(((1.0, 0.96, 0.80), (0.9, 0.9, 0.9), (0.75, 0.5, 0.3), (0.3, 0.32, 0.36)))
     kind, flat = random.choice(((ELLIPSOID, 1.0), (CYLINDER, 0.75), (CYLINDER, 0.25), (BOX, 0.3)))

@@ -52,18 +52,18 @@ class Strip(NamedTuple):
     end: float = NOTHING
     island: float = 0.0
 
-    def place(self, along: float, across: float) -> tuple[float, float]:
+    def place(self, along: int | float, across: int | float) -> tuple[float, float]:
         """A place of the strip in the street's frame."""
         side = across + self.bend * math.sin(self.rate * along + self.phase)
         c, s = math.cos(self.heading), math.sin(self.heading)
         return self.x + along * c + side * s, self.y + along * s - side * c
 
-    def direction(self, along: float) -> float:
+    def direction(self, along: int | float) -> float:
         """Heading of its middle, radians."""
         slope = self.bend * self.rate * math.cos(self.rate * along + self.phase)
         return self.heading - math.atan(slope)
 
-    def stretch(self, along: float) -> float:
+    def stretch(self, along: int | float) -> float:
         """Metres of the winding middle per metre of the axis."""
         return math.hypot(1.0, self.bend * self.rate * math.cos(self.rate * along + self.phase))
 
@@ -123,9 +123,9 @@ class Ground:
     def tabulate(
         table: Float[Tensor, "4 Y X"],
         lower: tuple[float, float],
-        cell: float,
+        cell: int | float,
         *,
-        verge: float,
+        verge: int | float,
         strips: Sequence[Strip],
     ) -> "Ground":
         """The ground of a table, with the bounds that rays need."""
@@ -147,7 +147,7 @@ class Ground:
         """Height of the surface, metres."""
         return _height(self.table, self.in_table(places))
 
-    def normals(self, places: Float[Tensor, "P 2"], reach: float = 0.01) -> Float[Tensor, "P 3"]:
+    def normals(self, places: Float[Tensor, "P 2"], reach: int | float = 0.01) -> Float[Tensor, "P 3"]:
         """Upward unit normals, from the heights ``reach`` metres to all sides."""
         steps = places.new_tensor([[reach, 0], [-reach, 0], [0, reach], [0, -reach]])
         east, west, north, south = self.height((places + steps[:, None]).reshape(-1, 2)).view(4, -1)

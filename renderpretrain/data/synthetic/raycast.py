@@ -69,12 +69,12 @@ class Solids:
     @staticmethod
     def stack(solids: Sequence[Solid]) -> "Solids":
         """The solids as tensors, in order, at rest. Without a reflectance it is the colour's luminance."""
-        colors = torch.tensor([s.color for s in solids])
+        colors = torch.tensor([s.color for s in solids], dtype=torch.float32)
         told = torch.tensor([-1.0 if s.reflectance is None else s.reflectance for s in solids])
         return Solids(
             kinds=torch.tensor([s.kind for s in solids]),
-            centers=torch.tensor([s.center for s in solids]),
-            half_sizes=torch.tensor([s.half_size for s in solids]),
+            centers=torch.tensor([s.center for s in solids], dtype=torch.float32),
+            half_sizes=torch.tensor([s.half_size for s in solids], dtype=torch.float32),
             rotations=about_z(torch.tensor([float(s.yaw) for s in solids]))
             @ _about_y(torch.tensor([float(s.lean) for s in solids])),
             labels=torch.tensor([s.label for s in solids]),
@@ -95,7 +95,7 @@ class Solids:
         rows = torch.nonzero(index)[:, 0] if index.dtype == torch.bool else index
         return Solids(**{f.name: getattr(self, f.name).index_select(0, rows) for f in fields(self)})
 
-    def at_time(self, seconds: float) -> "Solids":
+    def at_time(self, seconds: int | float) -> "Solids":
         """Where the solids are ``seconds`` later; negative is earlier."""
         return replace(self, centers=self.centers + seconds * self.velocities)
 
@@ -142,7 +142,7 @@ class Hits:
 
 
 def cast(
-    solids: Solids, origin: Float[Tensor, "3"], directions: Float[Tensor, "R 3"], *, far: float = 1000.0
+    solids: Solids, origin: Float[Tensor, "3"], directions: Float[Tensor, "R 3"], *, far: int | float = 1000.0
 ) -> Hits:
     """First entry of each ray into a solid.
 

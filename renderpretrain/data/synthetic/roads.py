@@ -16,7 +16,7 @@ REACH = 70.0
 """The table reaches so far around all that the recorder drives, metres."""
 
 
-def draw_roads(random: Random, travel: float) -> list[Strip]:
+def draw_roads(random: Random, travel: int | float) -> list[Strip]:
     """The roads, the recorder's own first, at most 3 that branch off or cross.
 
     Args:
@@ -36,7 +36,7 @@ def draw_roads(random: Random, travel: float) -> list[Strip]:
     return roads
 
 
-def draw_paths(random: Random, roads: Sequence[Strip], travel: float) -> list[Strip]:
+def draw_paths(random: Random, roads: Sequence[Strip], travel: int | float) -> list[Strip]:
     """Driveways, parking lots, footpaths and squares beside the roads."""
     paths = []
     for _ in range(random.randint(1, 7)):
@@ -59,7 +59,11 @@ def draw_paths(random: Random, roads: Sequence[Strip], travel: float) -> list[St
 
 
 def lay_ground(
-    random: Random, roads: Sequence[Strip], paths: Sequence[Strip], middle: tuple[float, float], reach: float
+    random: Random,
+    roads: Sequence[Strip],
+    paths: Sequence[Strip],
+    middle: tuple[float, float],
+    reach: int | float,
 ) -> Ground:
     """Hills, banks and kerbs under roads and paths, for ``reach`` metres around a place."""
     count = 2 * math.ceil(reach / CELL)
@@ -80,7 +84,7 @@ def lay_ground(
     return Ground.tabulate(table, lower, CELL, verge=verge, strips=roads)
 
 
-def _road(random: Random, at: tuple[float, float], heading: float, phase: float) -> Strip:
+def _road(random: Random, at: tuple[float, float], heading: int | float, phase: int | float) -> Strip:
     """A road of any width that swings to the sides, with or without pavements."""
     rate = 2 * math.pi / random.uniform(60, 200)
     half = random.choice((random.uniform(2.5, 3.5), random.uniform(3.5, 6), random.uniform(4, 9)))
@@ -92,14 +96,14 @@ def _road(random: Random, at: tuple[float, float], heading: float, phase: float)
     )
 
 
-def _wave(random: Random, places: Tensor, shortest: float, longest: float) -> Tensor:
+def _wave(random: Random, places: Tensor, shortest: int | float, longest: int | float) -> Tensor:
     """A plane wave between -1 and 1, of a length between two, in metres."""
     heading, rate = random.uniform(0, 2 * math.pi), 2 * math.pi / random.uniform(shortest, longest)
     direction = places.new_tensor([rate * math.cos(heading), rate * math.sin(heading)])
     return (places @ direction + random.uniform(0, 2 * math.pi)).sin()
 
 
-def _waves(random: Random, places: Tensor, kinds: Sequence[tuple[float, float, float]]) -> Tensor:
+def _waves(random: Random, places: Tensor, kinds: Sequence[tuple[int | float, int | float, float]]) -> Tensor:
     """A sum of waves: shortest and longest length in metres, and how steep each may be."""
     total = torch.zeros(len(places))
     for shortest, longest, slope in kinds:

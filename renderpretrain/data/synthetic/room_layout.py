@@ -131,7 +131,7 @@ class _Plan:
         self.taken: list[tuple[float, float, float]] = []
         self.tops: list[tuple[float, float, float, float]] = []
 
-    def floor(self, x: float) -> float:
+    def floor(self, x: int | float) -> float:
         """Height of the floor at a place, metres."""
         return max((h for side, begins, h in self.levels if side * x > begins), default=0.0)
 
@@ -153,7 +153,7 @@ class _Plan:
                 self._put(piece, (*at, self.floor(at[0])), yaw)
                 return
 
-    def _put(self, piece: Piece, at: tuple[float, float, float], yaw: float) -> None:
+    def _put(self, piece: Piece, at: tuple[float, float, float], yaw: int | float) -> None:
         """The piece there; what it can carry is remembered."""
         c, s = math.cos(yaw), math.sin(yaw)
         for solid in piece.solids:

@@ -54,7 +54,7 @@ class Pictures:
     cosines: Float[Tensor, "N H W"]
 
 
-def render_images(stage: Stage, cameras: Cameras, *, far: float, light: Light = LIGHT) -> Pictures:
+def render_images(stage: Stage, cameras: Cameras, *, far: int | float, light: Light = LIGHT) -> Pictures:
     """Cast one ray per pixel centre of a row of cameras.
 
     Shading is Lambertian under one sun with a sky that is brighter above, without shadows: the colour

@@ -29,12 +29,12 @@ class Stage:
         """All of it in another frame; the pose maps from this one to that."""
         return replace(self, solids=self.solids.moved(pose))
 
-    def at_time(self, seconds: float) -> "Stage":
+    def at_time(self, seconds: int | float) -> "Stage":
         """Where the solids are ``seconds`` later; negative is earlier."""
         return replace(self, solids=self.solids.at_time(seconds))
 
     def cast(
-        self, origin: Float[Tensor, "3"], directions: Float[Tensor, "R 3"], *, far: float = 1000.0
+        self, origin: Float[Tensor, "3"], directions: Float[Tensor, "R 3"], *, far: int | float = 1000.0
     ) -> Hits:
         """First entry of each unit ray into a solid or the ground; see :func:`raycast.cast`."""
         hits = raycast.cast(self.solids, origin, directions, far=far)
@@ -60,7 +60,7 @@ class Stage:
         surface = self.solids.labels[self.ground.surfaces(places)]
         return torch.where(below.view(labels.shape) & (labels == 0), surface.view(labels.shape), labels)
 
-    def nearby(self, distance: float) -> "Stage":
+    def nearby(self, distance: int | float) -> "Stage":
         """Without the solids that lie farther from the origin; the ground stays."""
         solids = self.solids
         near = (solids.centers.norm(dim=-1) - solids.radii() < distance) | (solids.kinds == GROUND)

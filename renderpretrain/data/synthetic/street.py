@@ -195,7 +195,7 @@ class _Rig(NamedTuple):
     weather: Weather
     light: Light
 
-    def pose(self, street: Street, seconds: float) -> Tensor:
+    def pose(self, street: Street, seconds: int | float) -> Tensor:
         """From the LiDAR's frame to the street's; the car leans as the ground below it does."""
         at, heading, _ = street.recorder.place(seconds)
         place = torch.tensor([at])

@@ -51,13 +51,13 @@ class Street:
     cars: tuple[tuple[Rider, Thing], ...]
     recorder: Rider
 
-    def at_time(self, seconds: float) -> list[Thing]:
+    def at_time(self, seconds: int | float) -> list[Thing]:
         """Everything where it is then."""
         moved = [thing.later(seconds) for thing in self.things]
         return moved + [rider.carry(thing, seconds) for rider, thing in self.cars]
 
 
-def build_street(random: Random, seconds: float) -> Street:
+def build_street(random: Random, seconds: int | float) -> Street:
     """Draw a street.
 
     Args:
@@ -168,7 +168,7 @@ class _Plan:
             along += width + random.choice((0.0, 0.5, 4.0, 8.0))
 
     def _border(
-        self, road: Strip, side: int, edge: float, along: float, width: float
+        self, road: Strip, side: int, edge: int | float, along: int | float, width: int | float
     ) -> Iterator[tuple[Thing, tuple[float, float]]]:
         """A wall or a hedge between a plot and the street."""
         random = self.random
@@ -179,7 +179,7 @@ class _Plan:
             place = along + (k + 0.5 - count / 2) * width / count
             yield self._beside(thing, road, place, side * (edge + 0.6), side), (width / count, 0.5)
 
-    def _beside(self, thing: Thing, road: Strip, along: float, across: float, side: int) -> Thing:
+    def _beside(self, thing: Thing, road: Strip, along: int | float, across: int | float, side: int) -> Thing:
         """The thing at a place of a road, its front towards the road."""
         yaw = road.direction(along) + (math.pi if side > 0 else 0.0) + self.random.gauss(0, 0.03)
         return thing._replace(at=road.place(along, across), yaw=yaw)

@@ -16,7 +16,7 @@ from renderpretrain.data.synthetic.textures import CAR_BODY, CAR_CABIN, FOLIAGE
 CLASS_NAMES = ("free", "road", "sidewalk", "terrain", "building", "pole", "vegetation", "pedestrian", "car")
 ROAD_, SIDEWALK, TERRAIN, BUILDING, POLE, VEGETATION, PEDESTRIAN, CAR = range(1, 9)
 
-Color = tuple[float, float, float]
+Color = tuple[int | float, int | float, int | float]
 
 PAINTS: tuple[Color, ...] = (
     (0.75, 0.12, 0.10),
@@ -56,7 +56,7 @@ class Thing(NamedTuple):
     velocity: tuple[float, float] = (0.0, 0.0)
     size: tuple[float, float, float] | None = None
 
-    def later(self, seconds: float) -> "Thing":
+    def later(self, seconds: int | float) -> "Thing":
         """Where it is after having gone straight on."""
         x, y = (p + seconds * v for p, v in zip(self.at, self.velocity, strict=True))
         return self._replace(at=(x, y))
@@ -79,7 +79,7 @@ class Rider(NamedTuple):
     speed: float
     turn: float = 0.0
 
-    def place(self, seconds: float) -> tuple[tuple[float, float], float, tuple[float, float]]:
+    def place(self, seconds: int | float) -> tuple[tuple[float, float], float, tuple[float, float]]:
         """Place, heading and velocity in the street's frame."""
         along = self.along + self.speed * seconds
         heading = self.road.direction(along)
@@ -88,7 +88,7 @@ class Rider(NamedTuple):
         velocity = (speed * math.cos(heading), speed * math.sin(heading))
         return self.road.place(along, self.across), forward + self.turn, velocity
 
-    def carry(self, thing: Thing, seconds: float) -> Thing:
+    def carry(self, thing: Thing, seconds: int | float) -> Thing:
         """The thing where the rider is."""
         at, yaw, velocity = self.place(seconds)
         return thing._replace(at=at, yaw=yaw, velocity=velocity)
@@ -244,7 +244,7 @@ def bush(random: Random) -> Thing:
     return Thing(tuple(solids), (0.0, 0.0), random.uniform(0, 6))
 
 
-def hedge(random: Random, length: float) -> Thing:
+def hedge(random: Random, length: int | float) -> Thing:
     """A clipped hedge along x."""
     green, shine = jitter(random, random.choice(LEAVES)), random.uniform(0.15, 0.6)
     half = (length / 2, random.uniform(0.2, 0.7), random.uniform(0.25, 1.3))
@@ -257,7 +257,7 @@ def pole(random: Random) -> Thing:
     tone = random.choice(((0.28, 0.30, 0.32), (0.55, 0.56, 0.58), (0.36, 0.28, 0.2), (0.75, 0.74, 0.7)))
     color, shine = jitter(random, tone), random.uniform(0.1, 0.8)
 
-    def upright_pole(radius: float, height: float) -> Solid:
+    def upright_pole(radius: int | float, height: int | float) -> Solid:
         half = (radius, radius, height / 2 + 0.2)
         return Solid(CYLINDER, (0, 0, height / 2 - 0.2), half, POLE, color, reflectance=shine)
 
