@@ -72,7 +72,9 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
     assert "returns that were taken out of the input" in said
     for name in ("final.pt", "metrics.jsonl", "step_000000.png", "step_000001.png", "step_000002.png"):
         assert name in said
-    assert len(list((out / "pictures").glob("*.png"))) == 3
+    drawn = {path.name for path in (out / "pictures").glob("*.png")}
+    assert len(drawn) == 4 and "health.png" in drawn and "health.png" in said
+    assert "directions used: point_encoder" in said
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert (saved["recipe"], saved["scenes"], saved["holdout"]) == ("unipad-lidar", 3, 1)
     assert saved["config"]["optimization"]["steps"] == 2
