@@ -165,7 +165,7 @@ class Ground:
     ) -> Float[Tensor, " R"]:
         """Distance at which each unit ray goes below the surface first, infinite if not before its limit.
 
-        A ray steps by what the steepest slope allows, near the surface by about 4 % of its way, until it
+        A ray steps by what the steepest slope allows, near the surface by about 6 % of its way, until it
         is below; the crossing is then closed in on. A ray that starts below the surface meets nothing.
         """
         fall = self.steepest * directions[:, :2].norm(dim=-1) - directions[:, 2]
@@ -184,7 +184,7 @@ class Ground:
         while len(rays):
             t, above, fall, limits = state[3:]
             later = torch.minimum(
-                t + torch.maximum((above - kerb) / fall, 0.03 + 0.04 * t + 6e-4 * t.square()), limits
+                t + torch.maximum((above - kerb) / fall, 0.03 + 0.06 * t + 1e-3 * t.square()), limits
             )
             left = self._above(start, origin[2], state, later)
             crossed = left <= 0

@@ -111,11 +111,11 @@ class Solids:
 
     def to_local(self, vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3"]:
         """Turn one world vector per solid into the solid's own axes, metres."""
-        return torch.stack(_turned(self.rotations.mT, vectors.unbind(-1)), -1)
+        return _turned(self.rotations.permute(2, 1, 0), vectors.T).T
 
     def to_world(self, vectors: Float[Tensor, "K 3"]) -> Float[Tensor, "K 3"]:
         """Turn vectors from the axes of the solids to those of the world; undoes :meth:`to_local`."""
-        return torch.stack(_turned(self.rotations, vectors.unbind(-1)), -1)
+        return _turned(self.rotations.permute(1, 2, 0), vectors.T).T
 
     def radii(self) -> Float[Tensor, " K"]:
         """Radius of a ball around the centre that holds the solid, metres; infinite for the ground."""
@@ -166,16 +166,15 @@ def cast(
     cosines = torch.where(sines < 1, (1 - sines.square()).clamp(min=0).sqrt() - 1e-5, -2.0)
     cones = _Cones(offsets / distances.clamp(min=1e-9)[:, None], sines, cosines)
     # From the world to the unit shape: turned back, then shrunk.
-    shrink = near.rotations.mT / near.half_sizes[:, :, None]
-    starts = torch.stack(_turned(shrink, (-offsets).unbind(-1)))
+    shrink = (near.rotations.mT / near.half_sizes[:, :, None]).permute(1, 2, 0).reshape(9, -1)
+    starts, rows = _turned(shrink.view(3, 3, -1), -offsets.T), directions.T.contiguous()
     pairs = [cones.pairs(directions, rays) for rays in _bundles(directions)]
     which, ray = (torch.cat(part) for part in zip(*pairs, strict=True))
     kinds = near.kinds[which]
     for kind, enter in ((BOX, _enter_box), (CYLINDER, _enter_cylinder), (ELLIPSOID, _enter_ball)):
         chosen = torch.nonzero(kinds == kind)[:, 0]
         solid, own = which[chosen], ray[chosen]
-        turn = shrink.reshape(-1, 9).index_select(0, solid).view(-1, 3, 3)
-        step = torch.stack(_turned(turn, directions.index_select(0, own).unbind(-1)))
+        step = _turned(shrink.index_select(1, solid).view(3, 3, -1), rows.index_select(1, own))
         t = enter(starts.index_select(1, solid), torch.where(step.abs() < 1e-9, 1e-9, step))
         seen = torch.nonzero((t > 0) & (t < far))[:, 0]
         # Positive floats sort like their bits, so one integer minimum finds the nearest solid and its index.
@@ -188,9 +187,11 @@ def occupancy(solids: Solids, grid: VoxelGrid) -> Int[Tensor, "Z Y X"]:
     """Class index of the solid that contains each voxel centre; 0 where none does."""
     labels = torch.zeros(grid.shape, dtype=torch.int64)
     centers = grid.centers()
-    radii = torch.where(solids.kinds == GROUND, -1.0, solids.radii())[:, None]
-    lower = grid.to_index(solids.centers - radii).ceil().long().clamp(min=0)
-    upper = grid.to_index(solids.centers + radii).floor().long() + 1
+    # How far the turned box around each solid reaches along the axes of the world.
+    reach = (solids.rotations.abs() @ solids.half_sizes[:, :, None])[:, :, 0] + 1e-4
+    reach = torch.where((solids.kinds == GROUND)[:, None], -1.0, reach)
+    lower = grid.to_index(solids.centers - reach).ceil().long().clamp(min=0)
+    upper = grid.to_index(solids.centers + reach).floor().long() + 1
     upper = torch.minimum(upper, torch.tensor(grid.shape[::-1]))
     for k in torch.nonzero((lower < upper).all(-1))[:, 0].tolist():
         (x0, y0, z0), (x1, y1, z1) = lower[k].tolist(), upper[k].tolist()
@@ -260,10 +261,10 @@ def _hits(solids: Solids, origin: Tensor, directions: Tensor, keys: Tensor) -> H
     return Hits(t, index, normals * hit[:, None], hit)
 
 
-def _turned(matrices: Tensor, vectors: Sequence[Tensor]) -> list[Tensor]:
-    """Components of one matrix per vector times that vector; faster than a product of so small matrices."""
-    x, y, z = vectors
-    return [matrices[:, i, 0] * x + matrices[:, i, 1] * y + matrices[:, i, 2] * z for i in range(3)]
+def _turned(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """``(3, 3, P)`` matrices times ``(3, P)`` vectors, one each: faster than many small products."""
+    first = torch.addcmul(matrices[:, 0] * vectors[0], matrices[:, 1], vectors[1])
+    return torch.addcmul(first, matrices[:, 2], vectors[2])
 
 
 def _enter_box(start: Tensor, step: Tensor) -> Tensor:
