@@ -85,7 +85,7 @@ EXPERIMENTS = (
         "pandaset-lidar",
         "unipad-lidar",
         120,
-        (Probe("semseg", flags=("--labels", "0.01,0.05,1.0", "--scenes", "19", "--test-scenes", "6")),),
+        (Probe("semseg", flags=("--labels", "0.01,0.05,1.0")),),
         ("--holdout", "9"),
         recorded=True,
     ),

@@ -131,7 +131,7 @@ def _plan(
 def _streets(job: RunDescription, data: str, scored: int) -> tuple[int, ...]:
     """Which scored scenes belong together: frames of a synthetic street, or a stretch of a recording."""
     if data_words(data)[0].is_synthetic:
-        return tuple(i // job.entry.frames_per_street for i in range(scored))
+        return tuple(i // job.frames_per_street for i in range(scored))
     return tuple(i * min(BLOCKS, scored) // scored for i in range(scored))
 
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-Rows = Int[Tensor, " K"] | slice | None
+Rows = Int[Tensor, " _"] | slice | None
 """Which of a scene's places have labels; ``None`` for a scene without any."""
 
 

@@ -168,6 +168,7 @@ def _render_distill(modality: str, sees: str) -> RecipeEntry:
         render_distill.build,
         render_distill.SOURCES[name],
         render_distill.needs,
+        prepare=_unipad_scenes,
         former=unipad.RENAMED,
         photographs=of_photographs if modality == "camera" else None,
         reference="base",

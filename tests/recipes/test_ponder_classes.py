@@ -92,7 +92,8 @@ def test_alignment_is_the_cross_entropy_of_each_points_voxel_among_its_own_sets_
             if voxel >= 0:
                 logits = normalize(said[voxel], dim=0) @ table.T / 0.01
                 losses.append(logits.logsumexp(0) - logits[batch.points.labels[b, p] - 1])
-        assert len(losses) == (batch.points.valid & ~hidden.points)[b].sum()
+        inside = recipe.grid.contains(batch.points.xyz)  # a corner of a turned room may reach out of the grid
+        assert len(losses) == (batch.points.valid & ~hidden.points & inside)[b].sum()
         expected.append(torch.stack(losses).mean())
     # Cosines in float32, times a hundred.
     assert_close(found, torch.stack(expected).mean(), rtol=1e-4, atol=1e-4)

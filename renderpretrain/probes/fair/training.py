@@ -32,7 +32,8 @@ class Schedule:
 
     Attributes:
         every: Steps between evaluations on validation scenes.
-        patience: Evaluations without a gain after which the score no longer improves.
+        patience: Evaluations without a gain after which the score no longer improves; a third of all, where
+            these are more.
         least_gain: What counts as a gain, as a share of the best score so far.
         longest: Steps at the constant rate at most.
         decay: Steps with a falling rate, as a share of those at the constant one.
@@ -57,13 +58,17 @@ class Schedule:
     def no_longer_improves(self, scores: Sequence[float]) -> bool:
         """Whether the last evaluations, as many as the patience, have not beaten the best before them.
 
+        The patience grows with the course: one lucky early score does not end it. A course whose best score
+        is 0 has found nothing yet, as heads of boxes do at first, and goes on.
+
         Args:
             scores: Of all evaluations so far; greater is better.
         """
-        if len(scores) <= self.patience:
+        patience = max(self.patience, len(scores) // 3)
+        if len(scores) <= patience or max(scores) == 0:
             return False
-        before = max(scores[: -self.patience])
-        return max(scores[-self.patience :]) <= before + self.least_gain * abs(before)
+        before = max(scores[:-patience])
+        return max(scores[-patience:]) <= before + self.least_gain * abs(before)
 
     def decay_steps(self, constant: int) -> int:
         """Steps with a falling rate after so many at the constant one: a multiple of ``every``."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -131,6 +131,8 @@ class Bench:
             epoch, at = divmod(step - 1, len(chosen))
             draw = torch.Generator().manual_seed(seed * MANY + epoch)
             scene = chosen[torch.randperm(len(chosen), generator=draw).tolist()[at]]
+            if plan.task.moves_with_world:  # what lies on a grid stays, and is not asked for
+                scene = replace(scene, occupancy=None)
             return self.augment(scene, seed * MANY + step).to(self.device), plan.places
 
         return Lesson(sample, self._judge, job.setting, plan.weight_decay, seed)

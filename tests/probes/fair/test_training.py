@@ -41,6 +41,8 @@ def scripted(scores):
         ([-0.5, -0.4, -0.3, -0.2, -0.1], [False] * 5),  # an error that falls
         ([-0.3, -0.3, -0.3, -0.3], [False] * 3 + [True]),
         (RISING, [False] * 40),
+        ([0.0] * 8, [False] * 8),  # nothing is found yet
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9], [False] * 12 + [True]),  # 4 of 13
     ],
 )
 def test_when_a_curve_no_longer_rises(scores, stops):
