@@ -102,15 +102,18 @@ def test_rooms_come_back_from_disk(rooms):
         assert torch.equal(read.z_depth_valid, written.z_depth_valid)
         assert_close(read.cameras.camera_to_world, written.cameras.camera_to_world, atol=1e-6, rtol=0)
         assert_close(read.lidar_origin, written.lidar_origin, atol=1e-6, rtol=0)
-        near = torch.cdist(read.points[:500, :3], written.points[:, :3]).min(-1).values
+        near, nearest = torch.cdist(read.points[:, :3].double(), written.points[:, :3].double()).min(-1)
         assert near.median() < 0.05  # 8192 of 12000 pixels were kept on either side
         assert read.points.shape[1] == 5 and (read.points[:, 4] == 0).all()
         assert torch.equal(read.pixel_labels, written.pixel_labels) and read.class_names == folder.class_names
         assert folder.class_names == written.class_names
-        # A point's class is that of its pixel: the floor lies low, the ceiling high.
+        # A point's class is that of its pixel, wherever floors step and ceilings slope.
+        same = near < 3e-4  # the pixel was kept on both sides; depths are rounded to 0.2 mm
+        assert same.float().mean() > 0.5
+        assert torch.equal(read.point_labels[same], written.point_labels[nearest[same]])
         floor, ceiling = (read.point_labels == read.class_names.index(n) for n in ("floor", "ceiling"))
-        assert (read.points[floor, 2].abs() < 0.1).all() and floor.sum() > 1000
-        assert (read.points[ceiling, 2] > 2.3).all() and ceiling.sum() > 100
+        assert floor.sum() > 1000 and ceiling.sum() > 100
+        assert read.points[floor, 2].median() + 1 < read.points[ceiling, 2].median()
     small = SceneFolder(path, image_size=(16, 16), fit="stretch")[0].pixel_labels
     assert torch.equal(small, scenes[0].pixel_labels[:, 1::3, 2::4])
 
