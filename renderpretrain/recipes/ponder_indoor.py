@@ -81,7 +81,7 @@ from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
 
 SIDE = 6.4
-"""Metres: side of the published unit cube here, the largest built-in room."""
+"""Metres: side of the published unit cube here; corners of turned built-in rooms lie outside."""
 
 FLOOR = -0.2
 """Metres: height of the cube's lower face; the published cube stands on the scene's lowest point, too."""
@@ -449,7 +449,7 @@ def _paper_ppt() -> PonderIndoorConfig:
 def _tiny() -> PonderIndoorConfig:
     """Minutes on two cores: coarser voxels, narrower networks, fewer rays, heavier distance terms.
 
-    The built-in rooms are as wide as the published cube and half as high; their points are a tenth of a
+    The built-in rooms are about as wide as the published cube and half as high; their points are a tenth of a
     recording's, hence the coarser voxels. The field starts sharper than a long run needs it.
     """
     return PonderIndoorConfig(

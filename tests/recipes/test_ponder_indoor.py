@@ -75,7 +75,10 @@ def test_rays_go_through_measured_pixels_and_carry_their_depth(scenes):
     recipe = ENTRY.build(small())
     batch = batch_of(scenes)
     targets = recipe.targets(batch)
-    assert targets.hit.all()  # the rooms lie inside the cube
+    # Corners of turned rooms leave the cube; such pixels keep their colour and lose their depth.
+    lower, upper = torch.tensor([-3.2, -3.2, -0.2]), torch.tensor([3.2, 3.2, 3.0])
+    inside = ((targets.ends >= lower) & (targets.ends < upper)).all(-1)
+    assert torch.equal(targets.hit, inside) and targets.hit.float().mean() > 0.9 and not targets.hit.all()
     u, v = targets.pixels.long().unbind(-1)
     b = torch.arange(2)[:, None]
     assert batch.views.z_depth_valid[b, targets.camera, v, u].all()

@@ -56,6 +56,7 @@ class SyntheticRoom:
             classes.
         with_truth: Whether scenes carry :class:`GroundTruth`.
         grid: Where ``truth.occupancy`` is asked; voxels of 0.1 m over ``extent`` when absent.
+        extent: Metres; corners of turned rooms lie up to a metre outside.
     """
 
     num_scenes: int
