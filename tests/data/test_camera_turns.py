@@ -34,8 +34,9 @@ def measured(scene, degrees, seed):
 
 @pytest.fixture(scope="module")
 def street():
-    """One with many edges near by: of eight streets two tell a camera's turn to half a degree."""
-    return SyntheticStreet(1, seed=5, image_size=SIZE, with_truth=False)[0]
+    """One whose first camera sees many edges: of seeds 0 to 20 twelve tell its turn to half a degree, this
+    one to a tenth, from twice the evidence that counts."""
+    return SyntheticStreet(1, seed=3, image_size=SIZE, with_truth=False)[0]
 
 
 def test_the_worse_calibration_measures_worse_and_about_its_own_axis(street):
