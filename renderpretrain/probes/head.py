@@ -30,6 +30,7 @@ class Budget:
     Attributes:
         steps: Of a linear head at most so many iterations; updates of a task's own.
         places: At most so many per training scene.
+        fit_places: A linear head is fitted to at most so many of the labelled ones; beyond, more say little.
         test_places: At most so many per test scene.
         statistics_scenes: Training scenes, whose labels are not looked at, that batch-norm statistics and
             the head's scale come from.
@@ -39,12 +40,13 @@ class Budget:
 
     steps: int = 200
     places: int = 4096
+    fit_places: int = 65536
     test_places: int = 16384
     statistics_scenes: int = 16
-    penalties: tuple[float, ...] = (1.0, 30.0, 1000.0)
+    penalties: tuple[float, ...] = (30.0, 1000.0, 30000.0)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "places", "test_places", "statistics_scenes"):
+        for name in ("steps", "places", "fit_places", "test_places", "statistics_scenes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not self.penalties or min(self.penalties) <= 0:

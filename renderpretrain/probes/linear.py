@@ -16,7 +16,7 @@ from renderpretrain.probes.head import Head, fit_heads
 from renderpretrain.probes.labels import Rows
 from renderpretrain.probes.loading import check_same_twice
 from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial, check_labels, choices
-from renderpretrain.probes.task import ProbeSamples, Task
+from renderpretrain.probes.task import ProbeSamples, Task, some
 
 Trials = Iterator[tuple[Trial, Example]]
 
@@ -104,7 +104,9 @@ def _fit(
     given = [samples[row] for samples, row in zip(found.train, rows, strict=True) if row is not None]
     check_labels(task, sum(len(samples.answers) for samples in given))
     features, answers = (torch.cat([getattr(p, name) for p in given]) for name in ("features", "answers"))
-    heads = fit_heads(Head(scale, task.outputs, seed=0), ProbeSamples(features, answers), task, plan.budget)
+    fitted = some(torch.arange(len(answers), device=answers.device), plan.budget.fit_places)
+    labeled = ProbeSamples(features[fitted], answers[fitted])
+    heads = fit_heads(Head(scale, task.outputs, seed=0), labeled, task, plan.budget)
     tried = {penalty: scores_of(task, head, found.validation) for penalty, head in heads.items()}
     sign = -1 if task.less_is_better else 1
     best = max(tried, key=lambda penalty: sign * tried[penalty][0][task.metric])
