@@ -91,48 +91,64 @@ def parts_of(tensor, grid):
 
 @pytest.fixture(scope="module")
 def streets():
-    """Two streets of five frames, with the truth on a fine grid."""
+    """Streets of five frames, with the truth on a fine grid."""
     fine = VoxelGrid(STREET_RANGE, (0.4 / PARTS,) * 3)
     return SyntheticStreet(
-        10, frames_per_street=5, grid=fine, image_size=(8, 16), num_beams=64, points_per_beam=1200
+        35, frames_per_street=5, grid=fine, image_size=(8, 16), num_beams=64, points_per_beam=1200
     )
 
 
 @pytest.fixture(scope="module")
 def truth_of(streets):
-    """What is occupied in a frame; made once, for it takes seconds."""
+    """Of each voxel of a frame: the share that is solid, and whether it is within a part, 0.1 m, of something
+    solid. Made once, for it takes seconds."""
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
-    return functools.cache(lambda key: parts_of(streets[key].truth.occupancy > 0, grid).any(-1))
+
+    def truth(key):
+        solid = (streets[key].truth.occupancy > 0).float()
+        grown = torch.nn.functional.max_pool3d(solid[None, None], 3, 1, 1)[0, 0]
+        return parts_of(solid, grid).mean(-1), parts_of(grown, grid).any(-1)
+
+    return functools.cache(truth)
 
 
 @pytest.mark.parametrize("key", [2, 7])
 def test_labels_are_the_truth_of_synthetic_streets(streets, truth_of, key):
+    """The ground leans, so it cuts slivers off voxels: returns lie in some of which the truth, asked in the
+    middles of parts of 0.1 m, sees nothing, and beams pass most of others. These alone cost a sixth of the
+    overlap; beyond them labels are nearly exact."""
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
     labels = SceneWindows(streets, grid)[key].occupancy
-    truth = truth_of(key)
-    seen = labels.observed
+    share, near = truth_of(key)
+    truth, seen = share > 0, labels.observed
     union = (labels.occupied | truth) & seen
-    # The rest is noise that carries returns over a face, 0.02 m on voxels of 0.4 m, and thin things.
-    assert int((labels.occupied & truth & seen).sum()) / int(union.sum()) >= 0.82
-    assert int(seen.sum()) > 40_000  # 57 and 47 thousand of 147
+    # 0.815 and 0.845; of ten streets the least is 0.803.
+    assert int((labels.occupied & truth & seen).sum()) / int(union.sum()) >= 0.78
+    # What is not within 0.1 m of anything are people who walk: they have no boxes.
+    assert int((labels.occupied & ~near).sum()) <= 0.015 * int(labels.occupied.sum())
+    # What is called free holds slivers at most.
+    assert int((seen & ~labels.occupied & (share > 0.5)).sum()) <= 0.001 * int(labels.occupied.sum())
+    assert int(seen.sum()) > 40_000  # 61 and 47 thousand of 147
 
 
-def test_moving_cars_leave_no_trail(streets, truth_of):
+@pytest.mark.parametrize("key", [17, 32])
+def test_moving_cars_leave_no_trail(streets, truth_of, key):
+    """On streets where cars drive past near by; in many of the others none comes into the grid."""
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
-    for key in (2, 7):
-        frames = [streets.without_images(k) for k in streets.sequence(key)]
-        truth = truth_of(key)
-        blind = [dataclasses.replace(frame, boxes=None) for frame in frames]
-        passed_by = torch.zeros(grid.shape, dtype=torch.bool)
-        for k in (0, 1, 3, 4):
-            passed_by |= swept(frames[k], frames[2], grid)
-        # What the other frames see where their cars were and nothing is now.
-        trail = label_occupancy(blind, 2, grid).occupied & ~truth & passed_by
-        trail &= ~label_occupancy(blind[2:3], 0, grid).occupied
-        left = trail & label_occupancy(frames, 2, grid).occupied
-        assert int(trail.sum()) > 50
-        # Noise carries a return over a face of the car as it is now.
-        assert int(left.sum()) <= 0.03 * int(trail.sum())
+    frames = [streets.without_images(k) for k in streets.sequence(key)]
+    # The ground below cars is seen in slivers of voxels that the truth does not know: no trail.
+    _, near = truth_of(key)
+    blind = [dataclasses.replace(frame, boxes=None) for frame in frames]
+    passed_by = torch.zeros(grid.shape, dtype=torch.bool)
+    for k in (0, 1, 3, 4):
+        passed_by |= swept(frames[k], frames[2], grid)
+    # What the other frames see where their cars were and nothing is now.
+    trail = label_occupancy(blind, 2, grid).occupied & ~near & passed_by
+    trail &= ~label_occupancy(blind[2:3], 0, grid).occupied
+    left = trail & label_occupancy(frames, 2, grid).occupied
+    assert int(trail.sum()) > 100
+    # Street 17 leaves 7 of 320, on a car of another frame that is carried to a corner of its box of now.
+    assert int(left.sum()) <= 0.03 * int(trail.sum())
 
 
 def swept(frame, now, grid):
