@@ -32,9 +32,9 @@ def recordings(tmp_path_factory):
     """A street whose rig is listed as it is, in another order, with a stranger, and with strangers alone."""
     folder = tmp_path_factory.mktemp("recordings")
     street = SyntheticStreet(
-        2, image_size=(32, 64), points_per_beam=60, frames_per_street=2, with_truth=False
-    )
-    scenes, rig = [street[0], street[1]], street.camera_names
+        3, image_size=(32, 64), points_per_beam=60, frames_per_street=3, with_truth=False
+    )  # of which a probe leaves one out between those it trains on and those it scores
+    scenes, rig = list(street), street.camera_names
     renamed = {
         "own": {name: name for name in rig},
         "turned": {name: name for name in (rig[3], rig[0], rig[1])},

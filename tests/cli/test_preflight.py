@@ -171,7 +171,7 @@ def test_a_recipe_is_told_what_learns_from_the_recording_at_hand(street, room, t
         assert code == 1 and not (tmp_path / "run").exists() and err.count("\n") == 1
         told[recipe] = err
     assert "has no images" in told["unipad-camera"]
-    assert told["unipad-camera"].endswith("; what learns from it: unipad-lidar\n")
+    assert told["unipad-camera"].endswith("; what learns from it: unipad-lidar, render-distill-lidar\n")
     assert told["ns-mae"].endswith("set modality=lidar\n")
     assert "has no images and no depth images" in told["ponder-indoor"]
     folder, views = room

@@ -146,7 +146,8 @@ def test_real_recordings_train(recipe, name, realdata, tmp_path):
     job = ["pretrain", recipe, "--data", f"folder:{realdata / name}", "--out", tmp_path / "run", *FEW]
     job += ["--set", "image_size=[64, 96]"]
     assert end(*job) in (0, None)
-    assert read_rows(tmp_path / "run" / "metrics.jsonl")[-1]["loss/depth"] > 0
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["loss/depth"] for row in rows if "loss" in row][-1] > 0
     assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) >= 2
 
 
