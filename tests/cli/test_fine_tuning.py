@@ -19,6 +19,7 @@ from renderpretrain.probes.fair import (
     Schedule,
     Setting,
 )
+from renderpretrain.runs import describe_run
 
 SMALL = [
     "--set", "image_size=[64, 96]",
@@ -159,15 +160,18 @@ def test_a_table_shows_intervals_and_notes_say_what_to_doubt():
 
 
 def test_frames_that_belong_together_are_known():
-    class Entry:
-        frames_per_street = 2
-
-    class Described:
-        entry = Entry
-
-    assert _streets(Described, "synthetic", 5) == (0, 0, 1, 1, 2)
-    stretches = torch.tensor(_streets(Described, "folder:anywhere", 20))
+    plain, ahead, several = (
+        describe_run(name, {}, changes, saved={})
+        for name, changes in (
+            ("unipad-lidar", []),
+            ("unipad-lidar", [{"terms": {"next_sweep": 1.0}}]),  # looks at the frame that follows
+            ("uniscene", []),
+        )
+    )
+    assert _streets(plain, "synthetic", 5) == (0, 1, 2, 3, 4)
+    assert _streets(ahead, "synthetic", 5) == _streets(several, "synthetic", 5) == (0, 0, 0, 0, 1)
+    stretches = torch.tensor(_streets(plain, "folder:anywhere", 20))
     assert (
         torch.equal(stretches, stretches.sort().values) and stretches.bincount().tolist() == [3, 2, 3, 2] * 2
     )
-    assert _streets(Described, "folder:anywhere", 3) == (0, 1, 2)
+    assert _streets(plain, "folder:anywhere", 3) == (0, 1, 2)
