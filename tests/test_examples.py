@@ -52,13 +52,20 @@ def first_and_last(out, name):
     return sum(values[:8]) / 8, sum(values[-8:]) / 8
 
 
-def road_opacity(path):
-    """How opaque the road is in a saved rendering, whose rightmost panel is the opacity."""
+def ground_opacity(path, image_size=(64, 96), **streets):
+    """How opaque the ground within 25 m is in a saved rendering of the last street's view ahead.
+
+    The picture's rightmost panel is the opacity, 150 pixels high and 6 from the edges.
+    """
+    scene = SyntheticStreet(8, image_size=image_size, **streets)[7]
+    names = [scene.truth.class_names.index(name) for name in ("road", "sidewalk", "terrain")]
+    near = scene.truth.hit[0] & (scene.truth.depth[0] < 25)
+    ground = (near & torch.isin(scene.truth.semantics[0], torch.tensor(names))).numpy()
+    assert ground.mean() > 0.1
     with Image.open(path) as picture:
-        sides = (0.76, 0.62, 0.98, 0.86)
-        size = (*picture.size, *picture.size)
-        road = picture.convert("L").crop([int(s * n) for s, n in zip(sides, size, strict=True)])
-        return np.asarray(road).mean() / 255
+        right, width = picture.width - 6, round(150 * image_size[1] / image_size[0])
+        panel = picture.convert("L").crop((right - width, 36, right, 36 + 150)).resize(image_size[::-1])
+        return np.asarray(panel)[ground].mean() / 255
 
 
 def test_custom_mask_hides_what_is_far():
@@ -75,10 +82,11 @@ def test_custom_field_finds_the_ball():
 
 @pytest.mark.slow
 def test_encoders_of_ones_own_come_home(tmp_path):
-    out = run("own_encoder.py", tmp_path, 8)
+    out = run("own_encoder.py", tmp_path, 16)
     assert "the weights came home" in out
     before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
-    assert after < 0.6 * before  # 0.69 to 0.26; 0.21 in 60 steps
+    # 0.95 to 0.52; with other seeds 0.52 to 0.77 of before. Hills and junctions are harder than level streets.
+    assert after < 0.85 * before
 
 
 def test_ten_lines_pre_train_an_encoder_of_ones_own():
@@ -106,7 +114,7 @@ def test_unipad_from_primitives(tmp_path, steps, depth, colour):
     assert first_and_last(out, "opacity")[1] > 0.5  # 0.82
     before, after = first_and_last(out, "colour error")
     assert after < colour * before  # 0.26 to 0.14
-    assert road_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.00 with running statistics left behind
+    assert ground_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.00 with running statistics left behind
 
 
 @pytest.mark.slow
@@ -118,20 +126,23 @@ def test_ponder_from_primitives(tmp_path, steps, depth, colour):
     assert first_and_last(out, "opacity")[1] > 0.6  # 0.94, 0.80
     before, after = first_and_last(out, "colour error")
     assert after < colour * before  # 0.23 to 0.12, 0.25 to 0.11
-    assert road_opacity(tmp_path / "ponder.png") > 0.6  # 0.97, 0.84
+    assert ground_opacity(tmp_path / "ponder.png") > 0.6  # 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((40, 0.5, 0.75), (160, 0.3, 0.4)))
-def test_ns_mae_from_primitives(tmp_path, steps, depth, colour):
+@pytest.mark.parametrize(
+    ("steps", "depth", "views", "colour"), few_or_all((40, 0.5, 0.75, 0.75), (160, 0.3, 0.3, 0.4))
+)
+def test_ns_mae_from_primitives(tmp_path, steps, depth, views, colour):
     out = run("ns_mae.py", steps, cwd=tmp_path)
     for what in ("depth error", "in the views", "from above"):
         before, after = first_and_last(out, what)
-        # 7.9 m to 1.8 m, 11.1 to 3.5 and 4.6 to 0.6; 1.2, 1.8 and 0.3 in 160 steps
-        assert after < depth * before
+        # 8.0 m to 2.4 m, 11.4 to 6.3 and 5.2 to 0.9; with other seeds up to 0.33, 0.64 and 0.17 of before.
+        # Hills and junctions are harder in the views than level streets.
+        assert after < (views if what == "in the views" else depth) * before
     before, after = first_and_last(out, "colour error")
-    assert after < colour * before  # 0.036 to 0.018, 0.008
-    assert road_opacity(tmp_path / "ns_mae.png") > 0.8  # 1.0
+    assert after < colour * before  # 0.089 to 0.022
+    assert ground_opacity(tmp_path / "ns_mae.png", (96, 160)) > 0.8  # 1.0
 
 
 @pytest.mark.slow
@@ -147,7 +158,7 @@ def test_uniscene_from_primitives(tmp_path, steps, iou, better, depth):
     assert own > iou and other < own - better
     error, distance = map(float, re.search(r"depth error ([\d.]+) m of ([\d.]+) m", out).groups())
     assert error < depth * distance  # 3.1 m of 8.7 m, 2.5 m of 8.3 m in voxels of 1.6 m
-    assert road_opacity(tmp_path / "uniscene.png") > 0.8  # 0.98
+    assert ground_opacity(tmp_path / "uniscene.png", frames_per_street=2) > 0.8  # 0.98
 
 
 def own_loop(folder, upto, monkeypatch):
