@@ -85,7 +85,7 @@ def test_encoders_of_ones_own_come_home(tmp_path):
     out = run("own_encoder.py", tmp_path, 16)
     assert "the weights came home" in out
     before, after = map(float, re.search(r"depth_abs_rel: ([\d.]+) -> ([\d.]+)", out).groups())
-    # 0.95 to 0.52; with other seeds 0.52 to 0.77 of before. Hills and junctions are harder than level streets.
+    # 0.95 to 0.52; other seeds come to 0.52 to 0.77 of before. Hills and junctions are harder.
     assert after < 0.85 * before
 
 
@@ -106,15 +106,16 @@ def test_own_data_leaves_encoders(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((24, 0.7, 0.75), (60, 0.6, 0.65)))
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((40, 0.7, 0.75), (60, 0.6, 0.65)))
 def test_unipad_from_primitives(tmp_path, steps, depth, colour):
     out = run("unipad.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    assert after < depth * before  # 2.5 m to 1.2 m, 1.0 m in 60 steps; room for other torches' numbers
-    assert first_and_last(out, "opacity")[1] > 0.5  # 0.82
+    # 3.0 m to 1.4 m; another seed 5.2 m to 1.7 m. Hills and junctions take more steps than level streets.
+    assert after < depth * before
+    assert first_and_last(out, "opacity")[1] > 0.5  # 0.65, 0.73
     before, after = first_and_last(out, "colour error")
-    assert after < colour * before  # 0.26 to 0.14
-    assert ground_opacity(tmp_path / "unipad.png") > 0.7  # 0.94; 0.00 with running statistics left behind
+    assert after < colour * before  # 0.24 to 0.14
+    assert ground_opacity(tmp_path / "unipad.png") > 0.6  # 0.80, 0.94
 
 
 @pytest.mark.slow
