@@ -9,7 +9,7 @@ import typer
 
 from renderpretrain.cli.fair_report import fair_record, fair_table, how_sure, save_curves
 from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
-from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe
+from renderpretrain.cli.probe_scenes import SceneRequest, Split, chosen_on_scored, open_probe
 from renderpretrain.cli.probing import unequal_starts
 from renderpretrain.cli.report import print_table
 from renderpretrain.data.words import data_words
@@ -97,7 +97,8 @@ def fine_tune_run(run: Path, request: FairRequest) -> None:
     outcomes = fine_tune_fairly(
         plan, scenes, lambda seed: job.build(seed).to(device), read.weights, _report(task), run / FOLDER
     )
-    notes = [*unequal_starts(job), *task.notes, *how_sure(plan, outcomes)]
+    notes = [*chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
+    notes += how_sure(plan, outcomes)
     record = fair_record(plan, scenes, outcomes, request.mode)
     save_record(file, key, {**about, "notes": notes, **record})
     print_table(*fair_table(plan, outcomes, request.mode))

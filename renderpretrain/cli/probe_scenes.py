@@ -99,6 +99,13 @@ def unscored_classes(task: str, scenes: ProbeScenes) -> list[str]:
     return [f"no scored scene has {said}: what training scenes say of them counts in no mean"] if said else []
 
 
+def chosen_on_scored(split: Split) -> list[str]:
+    """A line on scores of the scenes that settings were chosen on, if they are."""
+    if split == "test":
+        return []
+    return ["settings were chosen on the scenes that are scored: --split test scores others, once"]
+
+
 def _detection(scenes: ProbeScenes, recipe: nn.Module) -> Task:
     """Boxes, on a map of the recipe's ground; of the scenes that there are."""
     if not isinstance(recipe, HasGrid):

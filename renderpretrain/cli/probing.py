@@ -9,7 +9,13 @@ import typer
 
 from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_report import DrawnGallery, Gallery, panel, print_classes, print_comparison
-from renderpretrain.cli.probe_scenes import SceneRequest, Split, open_probe, unscored_classes
+from renderpretrain.cli.probe_scenes import (
+    SceneRequest,
+    Split,
+    chosen_on_scored,
+    open_probe,
+    unscored_classes,
+)
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import Budget, Example, Plan, ProbeScenes, Task, Trial, compare, run_probe
 from renderpretrain.probes.features import Levels
@@ -85,7 +91,8 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     trials = run_probe(
         plan, scenes.to(device), lambda seed: job.build(seed).to(device), read.weights, say, typer.echo
     )
-    notes = [*unequal_starts(job), *task.notes, *unscored_classes(task.name, scenes)]
+    notes = [*chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
+    notes += unscored_classes(task.name, scenes)
     record = {**about, "notes": notes, **_record(plan, scenes, request.levels, trials)}
     save_record(run / "probe.json", key, record)
     print_comparison(plan, compare(trials, task.metric))

@@ -13,9 +13,6 @@ from renderpretrain.data import Scene
 COLUMN = 0.8
 """Metres: side of the columns in which heights are looked at."""
 
-SPREADS = 3
-"""Numbers of a column: highest less lowest, standard deviation, points."""
-
 
 def handmade_numbers(
     scene: Scene, positions: Float[Tensor, "P 3"], intensity: Float[Tensor, " P"] | None = None

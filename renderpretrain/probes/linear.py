@@ -53,6 +53,12 @@ class ReadScenes:
         return ReadScenes(*([changed(samples) for samples in part] for part in parts))
 
 
+def measure_norms(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> None:
+    """Take the batch norms' statistics from the probe's own training scenes."""
+    seen = scenes.train[: plan.budget.statistics_scenes]
+    estimate_statistics(recipe, (plan.task.read(recipe, scene, plan.budget.places) for scene in seen))
+
+
 @torch.no_grad()
 def read_scenes(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> ReadScenes:
     """What a recipe's encoders say of all scenes, batch norms measured on the first training scenes.
@@ -61,8 +67,7 @@ def read_scenes(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> ReadScene
         ValueError: If there is nothing to score, or the encoders say something else when asked again.
     """
     task, budget = plan.task, plan.budget
-    seen = scenes.train[: budget.statistics_scenes]
-    estimate_statistics(recipe, (task.read(recipe, scene, budget.places) for scene in seen))
+    measure_norms(plan, scenes, recipe)
 
     def read(part: Sequence[Scene], limit: int) -> list[ProbeSamples]:
         return [task.read(recipe, scene, limit) for scene in part]

@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from renderpretrain.encoders.norms import estimate_statistics
-from renderpretrain.probes.linear import Trials, linear_trials, read_scenes, scores_of
+from renderpretrain.probes.linear import Trials, linear_trials, measure_norms, read_scenes, scores_of
 from renderpretrain.probes.loading import load_encoders
 from renderpretrain.probes.own_head import kept, restored, train_own_head
 from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial, check_labels, choices
@@ -82,18 +81,12 @@ def _linear(plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Begun
     yield from linear_trials(plan, found, begun, seeds)
 
 
-def _measure_norms(recipe: nn.Module, plan: Plan, scenes: ProbeScenes) -> None:
-    """Take the batch norms' statistics from the probe's own scenes; no label is looked at."""
-    seen = scenes.train[: plan.budget.statistics_scenes]
-    estimate_statistics(recipe, (plan.task.read(recipe, scene, plan.budget.places) for scene in seen))
-
-
 def _own_heads(
     plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Begun, tuple[int, ...]]
 ) -> Trials:
     """The task's own heads on features that are computed once per scene."""
     task, budget = plan.task, plan.budget
-    _measure_norms(recipe, plan, scenes)
+    measure_norms(plan, scenes, recipe)
     with torch.no_grad():
         train = [kept(task.read(recipe, scene, budget.places)) for scene in scenes.train]
         scored = [kept(task.read(recipe, scene, budget.test_places)) for scene in scenes.scored]

@@ -110,7 +110,7 @@ def _distill(
     """Self-distillation, if any term of it is on."""
     part, run = config.distill, config.optimization
     weights = {"hidden": part.hidden, "visible": part.visible, "rendered": part.rendered}
-    if not any(weights.values()):
+    if not any(weights.values()) and not part.prototypes:
         return []
     term = SelfDistillation(
         branches,

@@ -180,7 +180,8 @@ class Withheld:
 
     Attributes:
         left: What an encoder may see: pictures, and the points that are not withheld. Depth images are empty
-            and earlier moments have no points; labels of voxels and what a simulator knows are left out.
+            and earlier moments have no points; later moments, labels of voxels and what a simulator knows are
+            left out.
         beams: Where single beams are withheld.
         blocks: Where all is withheld.
         count: Points that were taken out.
@@ -262,6 +263,7 @@ def _without(scene: Scene, gone: Bool[Tensor, " P"]) -> Scene:
         z_depths=None if depths is None else torch.zeros_like(depths),
         z_depth_valid=None if valid is None else torch.zeros_like(valid),
         previous=tuple(_without(moment, torch.ones_like(moment.of_key_sweep)) for moment in scene.previous),
+        following=(),
         occupancy=None,
         truth=None,
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from renderpretrain.viz.plots import figure_with
+
 COLORS = ("#8a8f98", "#c2410c", "#1d4ed8", "#15803d")
 """Of the kinds of lines, in their order."""
 
@@ -50,14 +52,8 @@ def save_score_lines(path: Path, panels: Sequence[ScorePanel]) -> Path:
     Raises:
         ValueError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except Exception as error:
-        raise ValueError(f"the plot needs matplotlib: pip install 'renderpretrain[viz]' ({error})") from error
-    figure = Figure(figsize=(4.6 * len(panels), 3.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+    figure, plots = figure_with(len(panels))
+    for axes, panel in zip(plots, panels, strict=True):
         kinds = list(dict.fromkeys(line.kind for line in panel.lines))
         for number, line in enumerate(panel.lines):
             kind = kinds.index(line.kind)

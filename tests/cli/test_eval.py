@@ -64,6 +64,7 @@ def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, ta
     assert len(record["trials"]) == 2 * 2 * len(arms)
     assert ("hand-made" in said) == beside == (record["table"][0]["handmade"] is not None)
     assert "100.0% of the encoders'" in said and record["levels"] == "all"
+    assert "note: settings were chosen on the scenes that are scored" in said
     assert [line["labelled"] for line in record["table"]] == [1, 2]
     assert record["scenes"] == ["street-1-0", "street-1-1"]  # pre-training saw those of seed 0
     assert (record["split"], record["scored_scenes"]) == ("validation", ["street-2-0"])

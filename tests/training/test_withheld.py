@@ -175,9 +175,10 @@ def test_blocks_of_pixels_hold_what_lies_behind_them():
 
 def test_an_encoder_sees_neither_depth_images_nor_earlier_points_of_what_is_left():
     room = SyntheticRoom(1)[0]
-    left = withhold(replace(room, previous=(room,)), SEED).left
+    left = withhold(replace(room, previous=(room,), following=(room,)), SEED).left
     assert not left.z_depth_valid.any() and not left.z_depths.any() and left.truth is None
     assert torch.equal(left.images, room.images) and len(left.previous[0].points) == 0
+    assert left.following == ()
 
 
 def slow_first_in_cylinder(rays, points, near=0.0):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from renderpretrain import losses
 from renderpretrain.data import Batch
 from renderpretrain.geometry import Points
+from renderpretrain.recipes.terms.places import along_rays
 from renderpretrain.recipes.terms.rendering import Rendering, rendering_of
 from renderpretrain.recipes.terms.step import Step
 from renderpretrain.samplers import read_returns
@@ -16,8 +17,8 @@ class IntensityTerm(nn.Module):
     """Intensity of returns from the features that their rays see, compared by Huber's error.
 
     What comes back of a beam tells materials apart. It depends on the distance and on how steeply the beam
-    falls, too: a small network sees the cosine of incidence and the depth beside the features. Through these
-    two there is no gradient: geometry need not bend to explain brightness.
+    falls, too: a small network sees the cosine of incidence and the depth beside the features. There is no
+    gradient through these two, nor through how far a ray sees: geometry does not bend to explain brightness.
 
     Args:
         channels: Width of the rendered volume.
@@ -51,7 +52,7 @@ class IntensityTerm(nn.Module):
 
     def rendered(self, seen: Rendering) -> Float[Tensor, "B R"]:
         """The intensity that rays show, in [0, 1]. Differentiable."""
-        features, normals = seen.features(), seen.rendered.normals
+        features, normals = along_rays(seen.volume, seen.grid, seen), seen.rendered.normals
         with torch.autocast(features.device.type, enabled=False):
             depth = seen.rendered.depth.detach()
             steep = torch.zeros_like(depth)

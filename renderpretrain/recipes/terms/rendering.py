@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from renderpretrain import ops
-from renderpretrain.fields.samples import query_points
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes.terms.step import Step
 from renderpretrain.renderers import Rendered, VolumeRenderer
@@ -41,20 +39,6 @@ class Rendering:
         """Row of the point that each ray goes to, -1 for none; of rays to pixels there is none."""
         known = self.targets.returns
         return torch.full_like(self.targets.camera, -1) if known is None else known
-
-    def features(self) -> Float[Tensor, "B R C"]:
-        """The volume's features along every ray, each as far as the ray sees it. Differentiable.
-
-        Raises:
-            ValueError: If the renderer has no samples along rays.
-        """
-        along = self.rendered.along
-        if along is None:
-            raise ValueError("terms: expected a renderer with samples along its rays, got one without")
-        with torch.autocast(self.volume.device.type, enabled=False):
-            places, _ = query_points(self.targets.rays, along.samples)
-            read = self.grid.read(self.volume.float(), places)
-            return ops.accumulate(along.weights, read.unflatten(1, along.samples.valid.shape[1:]))
 
 
 def rendering_of(step: Step, term: object) -> Rendering:

@@ -63,7 +63,8 @@ class SelfDistillation(nn.Module):
         image_size: Height and width, for image networks that take no others.
 
     Raises:
-        ValueError: If there is nothing to copy, a name says no level, or a term has another name.
+        ValueError: If there is nothing to copy, a name says no level, a term has another name, or there are
+            prototypes of nothing that is predicted.
     """
 
     def __init__(  # noqa: PLR0913  what is predicted, from what, how much each counts
@@ -82,11 +83,7 @@ class SelfDistillation(nn.Module):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        if not branches or not set(weights) <= set(WEIGHTS):
-            raise ValueError(
-                f"branches, weights: expected at least one, and some of {', '.join(WEIGHTS)}; got "
-                f"{', '.join(branches) or 'none'} and {', '.join(weights)}"
-            )
+        _check_asked(branches, weights, prototypes)
         self.teacher = EMATeacher(nn.ModuleDict(branches), momentum=momentum, updates=updates)
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.places, self.rays, self.prototype_weight = places, rays, prototypes
@@ -177,3 +174,16 @@ class SelfDistillation(nn.Module):
                 target = read_at_rays(level, seen.targets, size, every)
             terms.append(semantic_cosine(said, standardize(target, valid), valid))
         return torch.stack(terms).mean()
+
+
+def _check_asked(branches: Mapping[str, nn.Module], weights: Mapping[str, float], prototypes: float) -> None:
+    """Raise a ``ValueError`` unless there is something to copy and to predict."""
+    if not branches or not set(weights) <= set(WEIGHTS):
+        raise ValueError(
+            f"branches, weights: expected at least one, and some of {', '.join(WEIGHTS)}; got "
+            f"{', '.join(branches) or 'none'} and {', '.join(weights)}"
+        )
+    if prototypes and not any(weights.get(name) for name in ("hidden", "visible")):
+        raise ValueError(
+            f"prototypes: expected 0 where neither hidden nor visible places are predicted, got {prototypes}"
+        )

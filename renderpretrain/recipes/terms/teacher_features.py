@@ -24,8 +24,8 @@ class RenderedFeatures(nn.Module):
     """What rays show of the rendered volume tells a teacher's feature at their pixels.
 
     The volume's features are added up along rays by what rays see; behind a head of two layers they are
-    compared with every layer of the teacher by cosine, each for itself. Only rays of cameras count, and
-    those that end somewhere: what they show is 0 where the field is empty.
+    compared with every layer of the teacher by cosine, each for itself. Only rays of cameras count, whose
+    pixels were seen; where the field is empty, what they show is 0.
 
     Args:
         maps: The teacher's, as :func:`~renderpretrain.teachers.write_maps` keeps them.

@@ -304,3 +304,8 @@ def test_unfit_terms_are_refused_in_one_line(taught):
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+def test_prototypes_of_nothing_that_is_predicted_are_refused(steps):
+    with pytest.raises(ValueError, match=r"^prototypes: expected 0 where neither hidden nor visible places"):
+        SelfDistillation(branches_of(steps("unipad-lidar")[0]), 32, weights={"rendered": 1.0}, prototypes=1.0)

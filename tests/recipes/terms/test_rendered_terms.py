@@ -19,6 +19,7 @@ from renderpretrain.recipes.terms import (
     further_terms,
 )
 from renderpretrain.recipes.terms.misses import DIRECTIONS
+from renderpretrain.recipes.terms.places import along_rays
 from renderpretrain.recipes.terms.rendering import rendering_of
 from renderpretrain.samplers import OpenSky, local_planes
 
@@ -90,13 +91,23 @@ def test_other_recipes_and_fields_take_them(variant):
 
 def test_features_of_rays_against_a_loop(made):
     seen = rendering_of(step_of(made), None)
-    features, along = seen.features(), seen.rendered.along
+    features, along = along_rays(seen.volume, seen.grid, seen), seen.rendered.along
     for b, r in ((0, 3), (1, 40)):
         total = 0.0
         for weight, t in zip(along.weights[b, r], along.samples.t_mids[b, r], strict=True):
             place = seen.targets.rays.origins[b, r] + t * seen.targets.rays.directions[b, r]
             total = total + weight * seen.grid.read(seen.volume[b : b + 1], place[None, None])[0, 0]
         assert_close(features[b, r], total, rtol=1e-4, atol=1e-5)  # sums in another order
+
+
+def test_brightness_does_not_bend_geometry(made):
+    recipe, _, _ = made
+    (term,) = (term for term in recipe.terms if isinstance(term, IntensityTerm))
+    recipe.zero_grad(set_to_none=True)
+    term(step_of(made))["intensity"].backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in recipe.renderer.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in recipe.to_field.parameters())
+    recipe.zero_grad()
 
 
 def test_surface_against_a_loop(made):
