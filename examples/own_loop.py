@@ -42,6 +42,7 @@ with folder.claimed(resume=resume), training.process_session("auto") as process:
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(recipe.parameters(), optimization.clip_norm)
         optimizer.step()
+        training.count_step(recipe)  # for what changes in the course of a run
         losses = {f"loss/{name}": term.item() for name, term in terms.items()}
         training.append_row(folder.metrics, {"step": step, "loss": sum(losses.values()), **losses})
         print(f"step {step}  " + "  ".join(f"{name} {loss:.6f}" for name, loss in losses.items()))

@@ -142,6 +142,14 @@ class Recipe(RendersRays, HasEncoders, HasGrid, Protocol):
 
 
 @runtime_checkable
+class CountsSteps(Protocol):
+    """Changes in the course of a run. A module anywhere in a recipe; its count belongs into its state."""
+
+    def count_step(self) -> None:
+        """Told after every update of the weights, however many batches it was made of."""
+
+
+@runtime_checkable
 class HasSettings(Protocol):
     """Was built from settings, and says which; see :func:`settings_of`."""
 

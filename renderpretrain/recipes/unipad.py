@@ -202,7 +202,7 @@ class UniPAD(nn.Module):
             depths = lifted.probabilities, self.camera.lifter.depth_range
             terms |= self.calibration.alignment(batch, targets, *depths)
         terms |= self.calibration.prior()
-        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
+        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered, self.preference)
         return terms | further_terms(self.terms, step, terms)
 
     def _shared(self) -> list[nn.Parameter]:

@@ -11,6 +11,7 @@ from renderpretrain.samplers.along import (
     Stratified,
 )
 from renderpretrain.samplers.curved import CurvedReturns, Preference
+from renderpretrain.samplers.free_space import seen_through
 from renderpretrain.samplers.intervals import (
     disparity_positions,
     near_surface_positions,
@@ -71,6 +72,7 @@ __all__ = [
     "pixel_grid",
     "read_pixels",
     "read_returns",
+    "seen_through",
     "stratified_positions",
     "uniform_positions",
     "z_buffer",

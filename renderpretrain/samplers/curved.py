@@ -31,8 +31,15 @@ class CurvedReturns(nn.Module):
     normals after 4 epochs of uniform sampling. Here by the sweep's own surface variation
     (:func:`~renderpretrain.samplers.local_planes`), which is known before anything is learned.
 
+    Steps are updates of the weights, which are counted by who makes them: ``fit`` and ``Stepper`` do, a loop
+    of your own calls ``training.count_step(recipe)`` after its optimizer's step. The count is in the
+    ``state_dict``: a resumed run goes on with it.
+
     Args:
-        after: Steps in which all returns are alike. Every call that may be differentiated counts as one.
+        after: Steps in which all returns are alike.
+
+    Attributes:
+        steps: Steps done.
     """
 
     steps: Int[Tensor, ""]
@@ -47,10 +54,11 @@ class CurvedReturns(nn.Module):
     def forward(self, points: Points, returns: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
         """The weight of every return; not differentiable."""
         weights = FLOOR + local_planes(points, returns).variation
-        weights = torch.where(self.steps >= self.after, weights, 1.0)
-        if torch.is_grad_enabled():
-            self.steps += 1
-        return weights
+        return torch.where(self.steps >= self.after, weights, 1.0)
+
+    def count_step(self) -> None:
+        """Remember that the weights of the recipe have been updated once more."""
+        self.steps += 1
 
 
 def choose(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Points
-from renderpretrain.samplers.misses import directions_of
 
 CELL = 0.5
 """Degrees, of azimuth and of elevation, in which a sweep's nearest return stands for all."""
@@ -72,7 +71,7 @@ def local_planes(points: Points, returns: Int[Tensor, "B R"]) -> LocalPlanes:
         return LocalPlanes(nothing, nothing[..., 0], torch.zeros_like(returns, dtype=torch.bool))
     with torch.no_grad():
         places = torch.where(points.key[..., None], points.xyz, 0.0)
-        image, cell = _range_image(points)
+        image, cell = range_image(points)
         there = returns >= 0
         asked = torch.where(there, returns, 0)
         center = places.gather(1, asked[..., None].expand(-1, -1, 3))
@@ -88,13 +87,11 @@ def local_planes(points: Points, returns: Int[Tensor, "B R"]) -> LocalPlanes:
         return _planes(offsets, near, sensor)
 
 
-def _range_image(points: Points) -> tuple[Int[Tensor, "B cells"], Int[Tensor, "B P"]]:
+def range_image(points: Points) -> tuple[Int[Tensor, "B cells"], Int[Tensor, "B P"]]:
     """The row of the nearest key return of every cell, -1 for none; and the cell of every point."""
-    azimuth, elevation = directions_of(points)
-    column = ((azimuth / (2 * math.pi) + 0.5) * COLUMNS).long().clamp(0, COLUMNS - 1)
-    row = ((elevation / math.radians(2 * HIGHEST) + 0.5) * ROWS).long().clamp(0, ROWS - 1)
-    cell = row * COLUMNS + column
-    squared = (points.xyz - points.origin[:, None]).square().sum(-1).float()
+    offsets = torch.where(points.valid[..., None], points.xyz - points.origin[:, None], 0.0)
+    cell = cells_of(offsets)
+    squared = offsets.square().sum(-1).float()
     # Positive floats sort like their bits, so one integer minimum finds the nearest and its row.
     numbers = torch.arange(cell.shape[1], device=cell.device)
     nothing = torch.iinfo(torch.int64).max
@@ -102,6 +99,15 @@ def _range_image(points: Points) -> tuple[Int[Tensor, "B cells"], Int[Tensor, "B
     image = torch.full((len(cell), ROWS * COLUMNS), nothing, device=cell.device)
     image = image.scatter_reduce(1, cell, keys, "amin")
     return torch.where(image == nothing, -1, image & 0xFFFFFFFF), cell
+
+
+def cells_of(offsets: Float[Tensor, "B P 3"]) -> Int[Tensor, "B P"]:
+    """The cell of every direction, given by offsets from the sensor in metres."""
+    x, y, z = offsets.unbind(-1)
+    azimuth, elevation = torch.atan2(y, x), torch.atan2(z, torch.hypot(x, y))
+    column = ((azimuth / (2 * math.pi) + 0.5) * COLUMNS).long().clamp(0, COLUMNS - 1)
+    row = ((elevation / math.radians(2 * HIGHEST) + 0.5) * ROWS).long().clamp(0, ROWS - 1)
+    return row * COLUMNS + column
 
 
 def _cells_around(cell: Int[Tensor, "B R"], distance: Float[Tensor, "B R"]) -> Int[Tensor, "B R K"]:

@@ -12,7 +12,7 @@ from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.health import Health, feature_health
 from renderpretrain.training.held_out_views import evaluate_views
-from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult
+from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult, count_step
 from renderpretrain.training.metrics import PREDICTORS, Change, append_row, changes, read_rows
 from renderpretrain.training.nearest import first_in_cylinder
 from renderpretrain.training.order import (
@@ -57,6 +57,7 @@ __all__ = [
     "build_optimizer",
     "changes",
     "choose_device",
+    "count_step",
     "encode_unmasked",
     "enlarge_images",
     "estimate_statistics",

@@ -6,6 +6,8 @@
     stepper = Stepper(recipe, optimizer, optimization, process, seed=0)
     for step in range(1, 101):
         print(stepper.read(stepper.take(step, batches)).row)
+
+Without :class:`Stepper`, call :func:`count_step` after every ``optimizer.step()``.
 """
 
 import time
@@ -19,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from renderpretrain.data import Batch
 from renderpretrain.losses import gradient_norms
-from renderpretrain.recipes.recipe import HasEncoders, encoders_of
+from renderpretrain.recipes.recipe import CountsSteps, HasEncoders, encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
@@ -115,6 +117,7 @@ class Stepper:
         self.model, self.optimizer, self.optimization = model, optimizer, optimization
         self.process, self.seed, self.request = process, seed, request or StopRequest()
         self.zeros, self.parts = ZeroWatch(), trained_parts(unwrapped(model))
+        self.counting = counting(model)
         graphs = optimization.cuda_graph and process.device.type == "cuda"
         self.recorded = RecordedPasses(model, self._passes) if graphs else None
         self.finished = time.perf_counter()
@@ -137,6 +140,8 @@ class Stepper:
         grad_norm = clip_gradients(self.model, self.optimization.clip_norm or float("inf"))
         sizes = gradient_sizes(self.parts) if step % GRADIENTS_EVERY == 1 else {}
         self.optimizer.step()
+        for module in self.counting:
+            module.count_step()
         measured = {**gradient.terms, **gradient.norms, **sizes, "grad_norm": grad_norm.float()}
         values = torch.stack(list(measured.values()))
         wishes = {"stop": self.request.signal is not None, "checkpoint": checkpoint_due}
@@ -235,6 +240,17 @@ class Stepper:
         copied = torch.cuda.Event()
         copied.record()
         return values, copied
+
+
+def counting(model: nn.Module) -> list[CountsSteps]:
+    """The modules that count steps."""
+    return [module for module in model.modules() if isinstance(module, CountsSteps)]
+
+
+def count_step(model: nn.Module) -> None:
+    """Tell the modules that count steps that the weights have been updated, in a loop of your own."""
+    for module in counting(model):
+        module.count_step()
 
 
 def runs_in_bfloat16(optimization: OptimizationConfig, device_type: str) -> bool:

@@ -9,7 +9,8 @@ import torch
 from stand_in import Points, StandIn, optimization
 
 from renderpretrain.runs import read_description
-from renderpretrain.training import Process, RunOptions, fit, load_checkpoint, read_rows
+from renderpretrain.samplers import CurvedReturns
+from renderpretrain.training import Process, RunOptions, count_step, fit, load_checkpoint, read_rows
 from renderpretrain.training.fit import has_begun
 from renderpretrain.training.order import scene_index
 
@@ -186,6 +187,19 @@ def test_a_run_goes_on_with_another_global_batch_at_its_next_sample(tmp_path, ca
     )
     run(tmp_path, recipe=recipe, steps=10, batch_size=2, resume=True)
     assert seen == order and "global batch" not in capsys.readouterr().out
+
+
+def test_modules_are_told_of_updates_not_of_batches_and_a_resumed_run_goes_on_counting(tmp_path):
+    recipe = StandIn()
+    recipe.curved = CurvedReturns(after=3)
+    run(tmp_path, recipe=recipe, steps=4, accumulate=2)
+    assert int(recipe.curved.steps) == 4
+    again = StandIn()
+    again.curved = CurvedReturns(after=3)
+    run(tmp_path, recipe=again, steps=6, accumulate=1, resume=True)
+    assert int(again.curved.steps) == 6
+    count_step(again)  # as loops of one's own do
+    assert int(again.curved.steps) == 7
 
 
 def test_accumulation_and_a_large_batch_agree(tmp_path):

@@ -31,7 +31,8 @@ class RenderedTermsConfig(Settings):
     misses: float = Field(0.0, ge=0, description="Beams that met nothing are empty.")
     reprojection: float = Field(0.0, ge=0, description="Whether other and next pictures agree on depth.")
     curved_after: Count | None = Field(None, ge=0)
-    """Steps after which the rays of all terms rather go where the sweep bends; null: never."""
+    """Updates after which rays to returns, of ``next_sweep`` too, go where the sweep bends; null: never.
+    Rays of ``misses`` have no return, and patches of ``reprojection`` need none: these stay as they are."""
 
     @property
     def looks_ahead(self) -> bool:

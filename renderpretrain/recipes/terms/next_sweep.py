@@ -3,26 +3,19 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch
-from renderpretrain.data.scene import Boxes
 from renderpretrain.geometry import Rays, VoxelGrid, invert_pose, transform
 from renderpretrain.geometry.poses import rotate
 from renderpretrain.recipes.terms.rendering import rendering_of
 from renderpretrain.recipes.terms.step import Step
-from renderpretrain.samplers import LidarBeams, RayTargets, in_range
+from renderpretrain.samplers import LidarBeams, Preference, RayTargets, in_range, seen_through
 
 BEAMS, JITTER = "beams of the next sweep", "samples of the next sweep"
 """Purposes of seeds."""
-
-SLOWEST = 0.5
-"""Metres per second from which a box moves."""
-
-AROUND = 0.2
-"""Metres around a box in which returns are still its own."""
 
 CLOSEST = 1e-3
 """Metres that smaller depths count as where errors are taken relative to them."""
@@ -32,8 +25,9 @@ class NextSweepTerm(nn.Module):
     """Depth of the next sweep's returns along its own rays, of which this moment's volume knows nothing.
 
     As GASP (https://arxiv.org/abs/2503.15672) and TREND do, without a field of time: ego motion is given, and
-    what moves by itself counts little. Returns in boxes that move are left out where a sample has such; else
-    rays that fit badly lose weight (:func:`~renderpretrain.losses.inlier_weights`).
+    what moves by itself is a wrong target. No labels tell it: returns at places that this moment's sweep
+    looked through are left out (:func:`~renderpretrain.samplers.seen_through`), and of the others the rays
+    that fit badly lose weight (:func:`~renderpretrain.losses.inlier_weights`).
 
     Args:
         num_rays: Beams per sample.
@@ -59,31 +53,31 @@ class NextSweepTerm(nn.Module):
     def forward(self, step: Step) -> dict[str, Float[Tensor, ""]]:
         """The weighted term ``next_sweep``; 0 of a sample without a next moment."""
         seen, seeds = rendering_of(step, self), step.batch.seeds
-        targets = self.targets(step.batch, seen.grid)
+        targets = self.targets(step.batch, seen.grid, step.preference)
         depth = seen.renderer(seen.volume, targets.rays, ops.fold_in(seeds, JITTER)).depth
         error = (depth - targets.depth) / targets.depth.clamp(min=CLOSEST)
         weights = losses.inlier_weights(error, targets.hit, scale=self.scale)
-        known = _knows_motion(next_moment(step.batch))
-        weights = torch.where(known[:, None], torch.ones_like(weights), weights)
         return {
             "next_sweep": self.weight * losses.depth_l1(depth, targets.depth, targets.hit, inliers=weights)
         }
 
-    def targets(self, batch: Batch, grid: VoxelGrid) -> RayTargets:
+    def targets(self, batch: Batch, grid: VoxelGrid, preference: Preference | None = None) -> RayTargets:
         """Beams of the next sweep as this moment's world has them, drawn from the batch's seeds.
 
         Args:
             batch: With its next moment.
             grid: Where there is something to render.
+            preference: Which of the next sweep's returns are likelier; all alike by default.
 
         Raises:
             ValueError: If there is no next moment, or a scene has no pose.
         """
         after = next_moment(batch)
         points = after.points.only(in_range(after.points, self.near_radius, self.far_radius))
-        points = points.only(~_in_moving_boxes(points.xyz, after.boxes))
-        targets = self.beams(replace(after, points=points), ops.fold_in(batch.seeds, BEAMS))
         to_now = motion(after, batch)
+        points = points.only(~seen_through(batch.points, transform(to_now, points.xyz)))
+        beams = replace(self.beams, preference=preference)
+        targets = beams(replace(after, points=points), ops.fold_in(batch.seeds, BEAMS))
         rays = Rays(transform(to_now, targets.rays.origins), rotate(to_now, targets.rays.directions))
         targets = replace(targets, rays=rays)
         followed = ops.constant([float(known) for known in batch.followed], targets.depth) > 0
@@ -115,32 +109,3 @@ def pose_of(batch: Batch) -> Float[Tensor, "B 4 4"]:
             "one; set terms.next_sweep=0"
         )
     return batch.world_to_global
-
-
-def _moving(boxes: Boxes) -> Bool[Tensor, "B K"]:
-    """Which boxes move."""
-    moving = boxes.velocities.square().sum(-1) > SLOWEST**2
-    return moving if boxes.valid is None else moving & boxes.valid
-
-
-def _knows_motion(batch: Batch) -> Bool[Tensor, " B"]:
-    """Which samples have a box that moves: where none does, perhaps nobody measured it."""
-    if batch.boxes is None:
-        return torch.zeros_like(batch.seeds, dtype=torch.bool)
-    return _moving(batch.boxes).any(1)
-
-
-def _in_moving_boxes(xyz: Float[Tensor, "B P 3"], boxes: Boxes | None) -> Bool[Tensor, "B P"]:
-    """Which points lie in a box that moves."""
-    inside = torch.zeros_like(xyz[..., 0], dtype=torch.bool)
-    if boxes is None:
-        return inside
-    moving = _moving(boxes)
-    for k in range(boxes.labels.shape[1]):
-        offset = xyz - boxes.centers[:, k, None]
-        cosine, sine = boxes.yaws[:, k, None].cos(), boxes.yaws[:, k, None].sin()
-        x, y, z = offset.unbind(-1)
-        local = torch.stack([cosine * x + sine * y, cosine * y - sine * x, z], -1)
-        half = boxes.sizes[:, k, None] / 2 + AROUND
-        inside = inside | ((local.abs() <= half).all(-1) & moving[:, k, None])
-    return inside

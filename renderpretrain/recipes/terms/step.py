@@ -11,7 +11,7 @@ from renderpretrain.data import Batch
 from renderpretrain.encoders import Level
 from renderpretrain.recipes.recipe import Hidden
 from renderpretrain.renderers import Rendered, VolumeRenderer
-from renderpretrain.samplers import RayTargets
+from renderpretrain.samplers import Preference, RayTargets
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Step:
         renderer: What renders it.
         targets: The rays of the step and what was measured along them.
         rendered: What they show.
+        preference: Which returns rays rather go to; all alike by default.
     """
 
     batch: Batch
@@ -35,6 +36,7 @@ class Step:
     renderer: VolumeRenderer | None = None
     targets: RayTargets | None = None
     rendered: Rendered | None = None
+    preference: Preference | None = None
 
 
 @runtime_checkable
