@@ -6,7 +6,7 @@ file for each scene. Every file says which teacher made it, a scene's file of wh
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,12 @@ from renderpretrain.teachers.images import ImageTeacher
 
 TEACHER = "teacher.safetensors"
 """In the folder: what makes a few channels of a layer's many."""
+
+MOST_KEPT = 2**30
+"""Bytes of maps that stay in memory once they are read, in each process: several thousand small scenes."""
+
+LOOKED_AT = 8
+"""Rows and columns of every image, at least, that tell whether maps in memory are of the same images."""
 
 FORMAT = "renderpretrain teacher maps 1"
 """What every file of such a folder says it is."""
@@ -50,24 +56,61 @@ class PicturedScenes(Protocol):
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Maps of a scene in memory, in half precision.
+
+    Attributes:
+        maps: One of each layer.
+        pixels: Some of the images that they were found to be of, in bytes.
+    """
+
+    maps: list[Tensor]
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
 class StoredMaps:
     """The maps in a folder, as :func:`write_maps` made them.
+
+    What has been read stays in memory until ``most_kept`` is full; what comes later is read every time. (What
+    was read longest ago does not make room: where all scenes come around in turn, none would be found again.)
 
     Attributes:
         folder: Where they are.
         teacher: Checksum of the teacher.
         channels: Width of every layer.
+        most_kept: Bytes of maps that stay in memory.
+        kept: Those that do, by scene.
     """
 
     folder: Path
     teacher: str
     channels: tuple[int, ...]
+    most_kept: int = MOST_KEPT
+    kept: dict[str, Kept] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, name: str, images: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N _ _ _"]]:
         """The maps of a scene's images, one of each layer, on the images' device.
 
+        The first time the file is read, and the checksum of the images compared; from then on some of their
+        pixels are.
+
         Raises:
             ValueError: If there are none, they are of other images or another teacher, or are damaged.
+        """
+        found, pixels = self.kept.get(name), _some_pixels(images)
+        if found is None or not torch.equal(found.pixels, pixels):
+            found = Kept(self.load(name, images), pixels)
+            size = sum(one.nbytes for kept in (*self.kept.values(), found) for one in kept.maps)
+            if size <= self.most_kept:
+                self.kept[name] = found
+        return [maps.to(images.device).float() for maps in found.maps]
+
+    def load(self, name: str, images: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N _ _ _"]]:
+        """The maps of a scene's images from their file, as :meth:`read` checks them the first time.
+
+        Raises:
+            ValueError: As there.
         """
         path = self.folder / "maps" / _file_name(name)
         if not path.is_file():
@@ -82,7 +125,7 @@ class StoredMaps:
                 f"{path}: expected maps of the images that scene {name!r} has now, got those of others: "
                 "write them anew, or leave images as they are (no turns, crops or colors)"
             )
-        return [tensors[str(i)].to(images.device).float() for i in range(len(self.channels))]
+        return [tensors[str(i)] for i in range(len(self.channels))]
 
     def batch(
         self,
@@ -167,8 +210,19 @@ def open_maps(folder: str | Path, teacher: ImageTeacher | None = None) -> Stored
 
 def image_checksum(images: Float[Tensor, "N 3 H W"]) -> str:
     """SHA-256 of images as they are in files: their shape, and eight bits of every number."""
-    pixels = (images.detach() * 255).round().clamp(0, 255).to(torch.uint8).cpu().contiguous()
+    pixels = _in_bytes(images).contiguous()
     return hashlib.sha256(repr(tuple(images.shape)).encode() + pixels.numpy().tobytes()).hexdigest()
+
+
+def _in_bytes(images: Tensor) -> Tensor:
+    """Images as they are in files, on the host."""
+    return (images.detach() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _some_pixels(images: Float[Tensor, "N 3 H W"]) -> Tensor:
+    """Pixels of a grid over every image, in bytes: what turns, crops or colors change."""
+    down, right = (max(1, side // LOOKED_AT) for side in images.shape[-2:])
+    return _in_bytes(images[..., ::down, ::right])
 
 
 def _write(
@@ -214,7 +268,7 @@ def _check_teacher(path: Path, said: dict[str, str], teacher: str) -> None:
 def _is_there(stored: StoredMaps, name: str, images: Tensor) -> bool:
     """Whether a scene has its maps already."""
     try:
-        return bool(stored.read(name, images))
+        return bool(stored.load(name, images))
     except ValueError:
         return False
 

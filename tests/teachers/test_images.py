@@ -1,6 +1,6 @@
 """Teachers whose answer is known, their maps on the disk, and what is refused of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -95,6 +95,22 @@ def test_batches_are_padded_and_interrupted_writing_goes_on(tmp_path):
     images[0, :2], images[1, :2] = painted(0)[0], painted(4)[0]
     (maps,) = stored.batch(["street/0", "street/4"], images, torch.tensor([[True, True, False]] * 2))
     assert torch.equal(maps[1, :2].argmax(1), painted(4)[1]) and not maps[:, 2].any()
+
+
+def test_files_are_read_once_as_far_as_memory_goes_and_other_images_are_still_refused(tmp_path):
+    stored = write_maps(tmp_path, plain(Classes()), scenes(3))
+    assert not stored.kept  # writing keeps nothing
+    size = sum(maps.nbytes for maps in stored.load("street/0", painted(0)[0]))
+    stored = replace(stored, most_kept=2 * size, kept={})
+    first = [stored.read(f"street/{i}", painted(i)[0]) for i in range(3)]
+    assert list(stored.kept) == ["street/0", "street/1"]
+    for file in (tmp_path / "maps").iterdir():
+        file.unlink()
+    for i in range(2):
+        assert torch.equal(stored.read(f"street/{i}", painted(i)[0])[0], first[i][0])
+    for name, images in (("street/2", painted(2)[0]), ("street/0", painted(0)[0].flip(-1))):
+        with pytest.raises(ValueError, match=f"expected maps of scene '{name}', found none"):
+            stored.read(name, images)
 
 
 def test_the_checksum_is_of_what_decides_on_the_maps():
