@@ -1,5 +1,6 @@
 """What a probe reads of encoders: all their levels side by side, or the last volume alone."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from renderpretrain.encoders import GridLevel, ImageLevel, Level
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.recipe import (
     HasImageFeatures,
+    HasImageLevels,
     HasLevels,
     HasPointFeatures,
     RefinesCameras,
@@ -77,7 +79,7 @@ def map_features(recipe: nn.Module, batch: Batch, levels: Levels, task: str) -> 
         return recipe.image_features(batch)
     if isinstance(recipe, HasImageFeatures) and batch.views is None:
         return recipe.image_features(batch)  # which says what it lacks
-    found = recipe.levels(batch)
+    found = recipe.image_levels(batch) if isinstance(recipe, HasImageLevels) else recipe.levels(batch)
     finest = _finest(found)
     if finest is None:
         if isinstance(recipe, HasImageFeatures):
@@ -88,7 +90,7 @@ def map_features(recipe: nn.Module, batch: Batch, levels: Levels, task: str) -> 
     return torch.cat(maps, 2)
 
 
-def _finest(levels: list[Level]) -> ImageLevel | None:
+def _finest(levels: Sequence[Level]) -> ImageLevel | None:
     """The finest map of the last network on images; ``None`` without any."""
     images = [level for level in levels if isinstance(level, ImageLevel)]
     if not images:

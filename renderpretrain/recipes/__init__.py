@@ -20,12 +20,14 @@ from renderpretrain.recipes.photographs import of_photographs
 from renderpretrain.recipes.ponder_indoor import PonderIndoor, PonderIndoorConfig
 from renderpretrain.recipes.ponder_outdoor import PonderOutdoor, PonderOutdoorConfig
 from renderpretrain.recipes.recipe import (
+    CountsSteps,
     DrawsRays,
     EncodesScenes,
     HasBEVFeatures,
     HasEncoders,
     HasGrid,
     HasImageFeatures,
+    HasImageLevels,
     HasLevels,
     HasPointFeatures,
     HasScores,
@@ -48,12 +50,14 @@ from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_label
 __all__ = [
     "NSMAE",
     "RECIPES",
+    "CountsSteps",
     "DrawsRays",
     "EncodesScenes",
     "HasBEVFeatures",
     "HasEncoders",
     "HasGrid",
     "HasImageFeatures",
+    "HasImageLevels",
     "HasLevels",
     "HasPointFeatures",
     "HasScores",

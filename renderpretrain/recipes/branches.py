@@ -378,10 +378,14 @@ class BEVImageBranch(nn.Module):
         pixels: Bool[Tensor, "B N H W"] | None = None,
     ) -> list[Level]:
         """All that backbone and neck say, and the bird's-eye map, which holds for whole columns."""
-        levels = image_levels(self.backbone, self.neck, self._seen(batch, patches))
+        levels = self.image_levels(batch, patches)
         lifted = next(x.maps for x in levels if x.name == "image_neck/0")
         bev = self._lift(batch, lifted, pixels).bev[:, :, None]
         return [*levels, GridLevel("lifter/0", bev, self.view_transform.out_grid)]
+
+    def image_levels(self, batch: Batch, patches: Tensor | None = None) -> list[ImageLevel]:
+        """All that backbone and neck say."""
+        return image_levels(self.backbone, self.neck, self._seen(batch, patches))
 
     def _seen(self, batch: Batch, patches: Tensor | None) -> Float[Tensor, "B N 3 H W"]:
         """Normalised images with tokens."""

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import LSSFPN, Level, PointEncoder, SparseEncoder, SwinTransformer, checking
+from renderpretrain.encoders import (
+    LSSFPN,
+    ImageLevel,
+    Level,
+    PointEncoder,
+    SparseEncoder,
+    SwinTransformer,
+    checking,
+)
 from renderpretrain.encoders.image_weights import load_backbone
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
@@ -397,6 +405,10 @@ class NSMAE(nn.Module):
         if self.lidar:
             levels += self.lidar.levels(batch, hidden.voxels)
         return levels + (self.camera.levels(batch, hidden.patches, hidden.pixels) if self.camera else [])
+
+    def image_levels(self, batch: Batch) -> list[ImageLevel]:
+        """Those of :meth:`levels` that are on images, nothing hidden."""
+        return self.camera.image_levels(batch) if self.camera else []
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the sparse encoder's volume, trilinearly.

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from renderpretrain.data import Batch
-from renderpretrain.encoders import Level, Voxels
+from renderpretrain.encoders import ImageLevel, Level, Voxels
 from renderpretrain.fields import SurfaceField
 from renderpretrain.geometry import Cameras, Rays, VoxelGrid
 from renderpretrain.recipes.settings import OptimizationConfig
@@ -95,6 +95,14 @@ class HasLevels(Protocol):
             batch: Scenes.
             hidden: What the encoders do not see; nothing by default.
         """
+
+
+@runtime_checkable
+class HasImageLevels(Protocol):
+    """Its encoders of images can be asked alone."""
+
+    def image_levels(self, batch: Batch) -> list[ImageLevel]:
+        """What :meth:`HasLevels.levels` says of images, nothing hidden; nothing else is worked out."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import FPN, Level, PointEncoder, VolumeConv, VolumeNeck, checking
+from renderpretrain.encoders import FPN, ImageLevel, Level, PointEncoder, VolumeConv, VolumeNeck, checking
 from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ConcatFusion, ViewLifter, sum_volumes
@@ -274,6 +274,10 @@ class UniPAD(nn.Module):
         hidden = hidden or Hidden()
         levels: list[Level] = [*self.lidar.levels(batch, hidden.voxels)] if self.lidar else []
         return levels + (self.camera.levels(batch, hidden.patches) if self.camera else [])
+
+    def image_levels(self, batch: Batch) -> list[ImageLevel]:
+        """Those of :meth:`levels` that are on images, nothing hidden."""
+        return self.camera.levels(batch) if self.camera else []
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the neck's volume, trilinearly.

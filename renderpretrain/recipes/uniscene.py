@@ -399,6 +399,10 @@ class UniScene(nn.Module):
         volume = self._lift_maps(batch, maps, self._remember(batch, hidden))
         return [*levels, GridLevel("lifter/0", volume, self.grid)]
 
+    def image_levels(self, batch: Batch) -> list[ImageLevel]:
+        """Those of :meth:`levels` that are on images, nothing hidden."""
+        return self.images.levels(batch.require_views(ALTERNATIVE).images)
+
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the lifter's volume, trilinearly."""
         volume = self._lift(batch, None, self._remember(batch, Hidden()))

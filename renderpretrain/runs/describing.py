@@ -65,7 +65,6 @@ def describe_run(
     data = told.get("data", entry.data)
     words = data_words(data)
     synthetic = any(word.is_synthetic for word in words)
-    _check_scenes(entry, data, told.get("scenes"))
     for tree in files:
         check_names(tree, former_names(entry))
     changes = [{} if saved else _of_data(entry, words), saved_settings(entry, saved.get("config", {}))]
@@ -83,6 +82,7 @@ def describe_run(
         cameras=saved.get("cameras", {}),
         handed=handed,
     )
+    _check_scenes(description, told.get("scenes"))
     return _with_encoders(description, encoders, arguments, saved)
 
 
@@ -192,12 +192,13 @@ def _of_photographs(entry: Entry, words: tuple[DataWord, ...]) -> Tree:
     return dict(entry.photographs(box, max(farthest for _, farthest in known)))
 
 
-def _check_scenes(entry: Entry, data: str, scenes: int | None) -> None:
-    """Raise a ``ValueError`` if so many scenes cannot be made of the data."""
-    if data == "synthetic" and (scenes or 0) % entry.frames_per_street:
+def _check_scenes(run: RunDescription, scenes: int | None) -> None:
+    """Raise a ``ValueError`` if so many scenes, where some are told, cannot be made of the data."""
+    data, frames = run.data, run.frames_per_street
+    if data == "synthetic" and (scenes or 0) % frames:
         raise ValueError(
-            f"scenes: {entry.name} sees {entry.frames_per_street} frames of every street and holds out "
-            f"others; expected a multiple of {entry.frames_per_street}, got {scenes}"
+            f"scenes: {run.recipe}, as it is set, sees {frames} frames of every street and holds out "
+            f"others; expected a multiple of {frames}, got {scenes}"
         )
     if scenes is not None and not any(word.is_synthetic for word in data_words(data)):
         raise ValueError(

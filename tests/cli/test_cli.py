@@ -246,6 +246,11 @@ def test_the_list_names_every_recipe(capsys):
         (["pretrain", "unipad-lidar", "--seed", str(2**63)], "seed: expected a whole number from -2**63"),
         (["pretrain", "uniscene", "--data", "synthetic-room"], "got SyntheticRoom; use --data synthetic"),
         (["pretrain", "uniscene", "--scenes", "6"], "expected a multiple of 4, got 6"),
+        (
+            ["pretrain", "unipad-lidar", "--scenes", "6", "--set", "terms.next_sweep=1"],
+            "scenes: unipad-lidar, as it is set, sees 4 frames of every street and holds out others; "
+            "expected a multiple of 4, got 6",
+        ),
         (["pretrain", "uniscene", "--set", "sweeps=2"], "sweeps: input should be 1, got 2"),
         (
             ["pretrain", "ponder-indoor", "--set", "losses.semantic=1"],

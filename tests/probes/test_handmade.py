@@ -106,6 +106,8 @@ def test_all_levels_are_read_side_by_side(name, street):
     assert maps.shape[3:] == neck.shape[3:]
     assert_close(maps[:, :, -neck.shape[2] :], neck)
     assert_close(map_features(recipe, street, "last", "depth"), neck)
+    recipe.camera.lifter = recipe.lidar = None  # nothing but the images is needed for their features
+    assert torch.equal(map_features(recipe, street, "all", "depth"), maps)
     finest = images[0].maps
     ratio = finest.shape[3] // neck.shape[3]
     means = nn.functional.avg_pool2d(finest.flatten(0, 1), ratio).unflatten(0, finest.shape[:2])

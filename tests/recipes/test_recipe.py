@@ -28,13 +28,14 @@ from renderpretrain.recipes.recipe import (
 
 ALL = {protocols.EncodesScenes, protocols.DrawsRays, RendersRays, Recipe, HasGrid, HasEncoders}
 ALL |= {HasSettings, HasSurface, HasPointFeatures, protocols.HasLevels}
+IMAGES = {HasImageFeatures, protocols.HasImageLevels}
 MAY = {
-    "unipad": {RefinesCameras, HasImageFeatures},
-    "render-distill": {RefinesCameras, HasImageFeatures},
+    "unipad": IMAGES | {RefinesCameras},
+    "render-distill": IMAGES | {RefinesCameras},
     "ponder-outdoor": {SaysClasses},
     "ponder-indoor": {SaysClasses, RefinesCameras},
-    "ns-mae": {RefinesCameras, HasImageFeatures, HasScores, HasBEVFeatures},
-    "uniscene": {HasImageFeatures, HasScores, HasBEVFeatures},
+    "ns-mae": IMAGES | {RefinesCameras, HasScores, HasBEVFeatures},
+    "uniscene": IMAGES | {HasScores, HasBEVFeatures},
 }
 """What recipes have that not all of them have, by the beginning of their names."""
 
