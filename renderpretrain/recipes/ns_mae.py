@@ -18,16 +18,9 @@ from torch import Tensor, nn
 
 from renderpretrain import losses, ops
 from renderpretrain.data import Batch, Needs
-from renderpretrain.encoders import (
-    LSSFPN,
-    ImageLevel,
-    Level,
-    PointEncoder,
-    SparseEncoder,
-    SwinTransformer,
-    checking,
-)
+from renderpretrain.encoders import ImageLevel, Level, PointEncoder, SparseEncoder, SwinTransformer, checking
 from renderpretrain.encoders.image_weights import load_backbone
+from renderpretrain.encoders.lss_fpn import LSSFPN
 from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import DepthLSS, LiftedBEV
