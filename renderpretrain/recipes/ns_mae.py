@@ -394,9 +394,7 @@ class NSMAE(nn.Module):
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is the cameras' map."""
         batch, hidden = self.calibration(batch), hidden or Hidden()
-        levels: list[Level] = []
-        if self.lidar:
-            levels += self.lidar.levels(batch, hidden.voxels)
+        levels: list[Level] = [*self.lidar.levels(batch, hidden.voxels)] if self.lidar else []
         return levels + (self.camera.levels(batch, hidden.patches, hidden.pixels) if self.camera else [])
 
     def image_levels(self, batch: Batch) -> list[ImageLevel]:

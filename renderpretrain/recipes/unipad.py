@@ -195,8 +195,7 @@ class UniPAD(nn.Module):
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
         if self.camera and lifted and self.weights.depth_bins:
-            likelihood = self.camera.depth_loss(lifted, batch, targets)
-            terms["depth_bins"] = self.weights.depth_bins * likelihood
+            terms["depth_bins"] = self.weights.depth_bins * self.camera.depth_loss(lifted, batch, targets)
         terms = sections.balanced(self.balance, terms, self._shared())
         if self.camera and lifted:
             depths = lifted.probabilities, self.camera.lifter.depth_range
