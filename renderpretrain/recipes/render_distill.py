@@ -9,6 +9,9 @@ does not ask for is free to collapse. Here three things are asked for:
   scene. The student, which sees a part, predicts every level of the copy at hidden and at visible places, and
   renders its features along rays, which are to show what the copy says where they end. No labels, no weights
   of others. With a teacher's maps on the disk (``teacher.maps``) its features are told, too.
+* **Surroundings** (``surroundings``): features at returns, hidden and seen, tell what the whole sweep looks
+  like around them: how flat and how upright, how high above what lies lowest, how bright. A table of
+  such numbers needs no label and no teacher, and is what sets classes apart at the scale of things.
 * **Against collapse** (``collapse``): features of the encoders' own levels, before the volume that is
   rendered, are to vary in every channel, and no channel is to repeat another.
 
@@ -26,7 +29,13 @@ from torch import nn
 from renderpretrain.data import Needs
 from renderpretrain.recipes import settings, unipad
 from renderpretrain.recipes.branches import ImageBranch, PointBranch
-from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
+from renderpretrain.recipes.terms import (
+    Collapse,
+    PointFeatures,
+    RenderedFeatures,
+    SelfDistillation,
+    Surroundings,
+)
 from renderpretrain.recipes.terms.choice import RenderedTermsConfig
 from renderpretrain.recipes.terms.places import level_widths
 from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
@@ -60,6 +69,14 @@ class CollapseConfig(settings.Settings):
     places: settings.Count = Field(512, gt=0, description="Places of a sample, and of every image.")
 
 
+class SurroundingsConfig(settings.Settings):
+    """What features at returns tell of the sweep around them; a weight of 0 leaves it out."""
+
+    weight: float = Field(100.0, ge=0, description="Of the mean error, in deviations of each number.")
+    cell: settings.Distance = Field(0.8, gt=0, description="Metres; cubes are 3 and 5 cells a side.")
+    places: settings.Count = Field(1024, gt=0, description="Returns of a sample.")
+
+
 class TeacherConfig(settings.Settings):
     """A teacher on images, whose maps were written before; without maps there is none."""
 
@@ -72,6 +89,7 @@ class RenderDistillConfig(UniPADConfig):
     """Everything the recipe is built from: UniPAD's settings, and those of its further terms."""
 
     distill: DistillConfig = DistillConfig()
+    surroundings: SurroundingsConfig = SurroundingsConfig()
     collapse: CollapseConfig = CollapseConfig()
     teacher: TeacherConfig = TeacherConfig()
 
@@ -92,8 +110,18 @@ def build(
     recipe = unipad.build(config, encoder=encoder, image_backbone=image_backbone)
     parts = {"lidar": recipe.lidar, "camera": recipe.camera}
     branches = {name: branch for name, branch in parts.items() if branch is not None}
-    recipe.terms.extend([*_collapse(config), *_distill(config, branches), *_teacher(config, branches)])
+    recipe.terms.extend([*_surroundings(config, recipe.lidar), *_collapse(config)])
+    recipe.terms.extend([*_distill(config, branches), *_teacher(config, branches)])
     return recipe
+
+
+def _surroundings(config: RenderDistillConfig, lidar: PointBranch | None) -> list[nn.Module]:
+    """What features tell of the sweep around returns, if it is on and there is an encoder of points."""
+    part = config.surroundings
+    if lidar is None or not part.weight:
+        return []
+    widths = level_widths([lidar])
+    return [Surroundings(widths, lidar.grid, cell=part.cell, weight=part.weight, places=part.places)]
 
 
 def _collapse(config: RenderDistillConfig) -> list[nn.Module]:
@@ -198,13 +226,20 @@ PRESETS: dict[str, dict[str, RenderDistillConfig]] = {
 }
 """Configurations by recipe and preset name."""
 
-INDOOR: dict[str, Any] = unipad.INDOOR | {"terms": {"normals": 0.0, "misses": 0.0}}
+INDOOR: dict[str, Any] = unipad.INDOOR | {
+    "terms": {"normals": 0.0, "misses": 0.0},
+    "surroundings": {"cell": 0.1},
+}
 """What a room changes in the ``tiny`` presets: merged depth images are no sweep of one sensor."""
 
 UNUSED = (
     *unipad.UNUSED,
     settings.unused("teacher.rendered teacher.points", when={"teacher.maps": None}),
     settings.unused("teacher.points", when={"modality": "camera"}),
+    settings.unused(
+        " ".join(f"surroundings.{x}" for x in SurroundingsConfig.model_fields), when={"modality": "camera"}
+    ),
+    settings.unused("surroundings.cell surroundings.places", when={"surroundings.weight": 0}),
 )
 
 

@@ -40,8 +40,10 @@ from renderpretrain.samplers.rays import (
     in_range,
     read_returns,
 )
+from renderpretrain.samplers.surroundings import SURROUNDINGS, surroundings
 
 __all__ = [
+    "SURROUNDINGS",
     "CurvedReturns",
     "Disparity",
     "DistanceField",
@@ -74,6 +76,7 @@ __all__ = [
     "read_returns",
     "seen_through",
     "stratified_positions",
+    "surroundings",
     "uniform_positions",
     "z_buffer",
 ]

@@ -5,12 +5,19 @@ import torch
 from torch import nn
 from variants import batch_of, build, scenes_for
 
-from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
+from renderpretrain.recipes.terms import (
+    Collapse,
+    PointFeatures,
+    RenderedFeatures,
+    SelfDistillation,
+    Surroundings,
+)
 from renderpretrain.teachers import ImageTeacher, write_maps
 
 NAME = "render-distill-lidar"
 OFF = {"distill": dict.fromkeys(("hidden", "visible", "rendered"), 0.0)}
 OFF |= {"collapse": dict.fromkeys(("variance", "covariance"), 0.0)}
+OFF |= {"surroundings": {"weight": 0.0}}
 OFF |= {"terms": dict.fromkeys(("intensity", "normals", "misses"), 0.0)}
 
 
@@ -32,7 +39,7 @@ def test_weights_turn_terms_on():
     terms = recipe(batch_of(scenes_for(NAME)))
     assert {"collapse_sigreg", "collapse_covariance", "self_hidden", "self_prototypes"} <= set(terms)
     assert not {"collapse_variance", "self_rendered", "rendered_features"} & set(terms)
-    assert kinds(build(NAME)) >= {Collapse, SelfDistillation}
+    assert kinds(build(NAME)) >= {Collapse, SelfDistillation, Surroundings}
     assert not kinds(build(NAME, **OFF)) and not kinds(build(NAME)) & {PointFeatures, RenderedFeatures}
     with pytest.raises(ValueError, match=r"^levels: expected some of point_encoder/0, .*, got 'image_neck'$"):
         build(NAME, distill={"levels": ["image_neck"]})

@@ -16,6 +16,7 @@ from renderpretrain.recipes.terms.reprojection import ReprojectionTerm
 from renderpretrain.recipes.terms.self_distillation import SelfDistillation
 from renderpretrain.recipes.terms.step import Step, Term, further_terms
 from renderpretrain.recipes.terms.surface import SurfaceTerm
+from renderpretrain.recipes.terms.surroundings import Surroundings
 from renderpretrain.recipes.terms.teacher_features import PointFeatures, RenderedFeatures
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SelfDistillation",
     "Step",
     "SurfaceTerm",
+    "Surroundings",
     "Term",
     "chosen_parts",
     "followed",

@@ -12,7 +12,13 @@ from renderpretrain import losses
 from renderpretrain.encoders import FeatureHeads, ImageLevel, ImageMaps
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.recipe import Hidden
-from renderpretrain.recipes.terms import Collapse, PointFeatures, RenderedFeatures, SelfDistillation
+from renderpretrain.recipes.terms import (
+    Collapse,
+    PointFeatures,
+    RenderedFeatures,
+    SelfDistillation,
+    Surroundings,
+)
 from renderpretrain.recipes.terms.places import (
     along_rays,
     chosen_levels,
@@ -309,3 +315,27 @@ def test_unfit_terms_are_refused_in_one_line(taught):
 def test_prototypes_of_nothing_that_is_predicted_are_refused(steps):
     with pytest.raises(ValueError, match=r"^prototypes: expected 0 where neither hidden nor visible places"):
         SelfDistillation(branches_of(steps("unipad-lidar")[0]), 32, weights={"rendered": 1.0}, prototypes=1.0)
+
+
+def test_surroundings_are_those_of_the_whole_sweep_and_teach_the_encoder(steps):
+    recipe, step = steps("unipad-lidar")
+    term = Surroundings(level_widths([recipe.lidar]), recipe.grid, cell=1.0, weight=2.0)
+    assert step.hidden.points.any()
+    error = term(step)["surroundings"]
+    parameters = list(recipe.lidar.encoder.parameters())
+    gradients = torch.autograd.grad(error, parameters, retain_graph=True, allow_unused=True)
+    assert any(g is not None and g.abs().max() > 0 for g in gradients)
+    with torch.no_grad():  # what is told does not depend on the mask: a head of zeros is as wrong without one
+        term.head.weight.zero_()
+        term.head.bias.zero_()
+    voxels = replace(step.hidden.voxels, hidden=torch.zeros_like(step.hidden.voxels.hidden))
+    seen = replace(step, hidden=Hidden(voxels=voxels))
+    assert_close(term(step)["surroundings"], term(seen)["surroundings"])
+    double = Surroundings(level_widths([recipe.lidar]), recipe.grid, cell=1.0, weight=4.0)
+    double.head = term.head
+    assert_close(double(step)["surroundings"], 2 * term(step)["surroundings"])
+
+
+def test_surroundings_need_an_encoder_of_points():
+    with pytest.raises(ValueError, match="expected levels of an encoder of points, got image_backbone/0"):
+        Surroundings({"image_backbone/0": 8}, build("unipad-lidar").grid)
