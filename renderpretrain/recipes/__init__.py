@@ -43,7 +43,7 @@ from renderpretrain.recipes.recipe import (
 )
 from renderpretrain.recipes.render_distill import RenderDistillConfig
 from renderpretrain.recipes.settings import OptimizationConfig, Sources, renamed
-from renderpretrain.recipes.terms import followed
+from renderpretrain.recipes.terms import check_sweeps, followed
 from renderpretrain.recipes.unipad import UniPAD, UniPADConfig
 from renderpretrain.recipes.uniscene import UniScene, UniSceneConfig, with_labels
 
@@ -139,7 +139,8 @@ class RecipeEntry:
 
 
 def _unipad_scenes(config: UniPADConfig, dataset: SceneDataset, holdout: int) -> SceneDataset:
-    """For UniPAD, some of whose terms look at the next scene."""
+    """For UniPAD, some of whose terms look at the next scene, and one at beams without a return."""
+    check_sweeps(config.terms, dataset)
     return followed(config.terms, _with_columns(config, dataset, holdout), holdout)
 
 

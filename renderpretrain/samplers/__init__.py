@@ -19,7 +19,7 @@ from renderpretrain.samplers.intervals import (
     stratified_positions,
     uniform_positions,
 )
-from renderpretrain.samplers.misses import OpenSky
+from renderpretrain.samplers.misses import OpenSky, is_of_spinning_sensor
 from renderpretrain.samplers.patches import PatchRays
 from renderpretrain.samplers.pixels import (
     depth_pictures,
@@ -66,6 +66,7 @@ __all__ = [
     "disparity_positions",
     "draw_pixels",
     "in_range",
+    "is_of_spinning_sensor",
     "local_planes",
     "near_surface_positions",
     "nearest_per_pixel",

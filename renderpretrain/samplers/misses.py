@@ -15,6 +15,9 @@ from renderpretrain.geometry import Points, Rays
 HIGHEST = 45.0
 """Degrees of elevation, up or down, beyond which nothing counts as a beam."""
 
+MOST_BEYOND = 0.05
+"""Share of the returns beyond that from which points are of no spinning sensor."""
+
 ROWS = 360
 """Equal parts of that, of a quarter of a degree each, in which returns count as those of one beam."""
 
@@ -122,6 +125,20 @@ class OpenSky:
         flat = elevation.cos()
         directions = torch.stack([azimuth.cos() * flat, azimuth.sin() * flat, elevation.sin()], -1)
         return Rays(origin[:, None].expand_as(directions), directions), (total > 0).expand_as(cell)
+
+
+def is_of_spinning_sensor(offsets: Float[Tensor, "P 3"]) -> bool:
+    """Whether places may be a sweep: nearly all of them lie within the elevations of beams.
+
+    Scans and merged pictures of rooms see floor and ceiling: a third of the places of a synthetic room lies
+    beyond, of streets and of KITTI, nuScenes, PandaSet and Argoverse 2 none or hardly any.
+
+    Args:
+        offsets: From the sensor to places of the key sweep, metres.
+    """
+    x, y, z = offsets.unbind(-1)
+    beyond = z.abs() > math.tan(math.radians(HIGHEST)) * torch.hypot(x, y)
+    return len(offsets) == 0 or float(beyond.float().mean()) < MOST_BEYOND
 
 
 def directions_of(points: Points) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P"]]:

@@ -2,6 +2,7 @@
 
 from renderpretrain.recipes.terms.choice import (
     RenderedTermsConfig,
+    check_sweeps,
     chosen_parts,
     followed,
     frames_of,
@@ -34,6 +35,7 @@ __all__ = [
     "SurfaceTerm",
     "Surroundings",
     "Term",
+    "check_sweeps",
     "chosen_parts",
     "followed",
     "frames_of",

@@ -15,7 +15,7 @@ from renderpretrain.recipes.terms.next_sweep import NextSweepTerm
 from renderpretrain.recipes.terms.normals import NormalsTerm
 from renderpretrain.recipes.terms.reprojection import ReprojectionTerm
 from renderpretrain.recipes.terms.surface import SurfaceTerm
-from renderpretrain.samplers import CurvedReturns
+from renderpretrain.samplers import CurvedReturns, is_of_spinning_sensor
 
 STREET = 4
 """Scenes of a synthetic street where a term looks at the next one: three of four have one."""
@@ -99,6 +99,27 @@ def frames_of(settings: object) -> int:
     if not isinstance(settings, HasRenderedTerms) or not isinstance(settings.terms, RenderedTermsConfig):
         return 1
     return STREET if settings.terms.looks_ahead else 1
+
+
+def check_sweeps(config: RenderedTermsConfig, dataset: SceneDataset) -> None:
+    """Raise a ``ValueError`` if beams without a return are asked for where points are no spinning sweep.
+
+    The first scene is looked at; that of a depth camera says so, and clouds of rooms are told by their shape.
+
+    Args:
+        config: The section.
+        dataset: What is trained on.
+    """
+    if not config.misses or not len(dataset):
+        return
+    scene = dataset.without_images(0) if isinstance(dataset, Recording) else dataset[0]
+    offsets = scene.points[scene.of_key_sweep, :3] - scene.lidar_origin
+    if scene.z_depths is not None or not is_of_spinning_sensor(offsets):
+        got = "points of depth images" if scene.z_depths is not None else "returns from all directions"
+        raise ValueError(
+            f"terms.misses: expected sweeps of a spinning LiDAR, got {got} in scene {scene.name!r}; set "
+            "terms.misses=0"
+        )
 
 
 def followed(config: RenderedTermsConfig, dataset: SceneDataset, holdout: int) -> SceneDataset:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
-from variants import batch_of, build, scenes_for
+from variants import batch_of, build, scenes_for, small
 
 from renderpretrain import ops
+from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.terms import (
     IntensityTerm,
     MissesTerm,
@@ -149,6 +150,18 @@ def test_rays_follow_the_settings():
     variation = [local_planes(batch.points, rays.returns).variation.mean() for rays in (bent, alike)]
     assert variation[0] > 1.2 * variation[1]
     assert "preference.steps" in recipe.state_dict()
+
+
+def test_misses_are_refused_of_points_that_are_no_sweep():
+    entry, config = RECIPES["unipad-lidar"], small("unipad-lidar", terms={"misses": 0.1})
+    street, (room, *_) = scenes_for("unipad-lidar"), scenes_for("ponder-indoor")
+    cloud = replace(room, z_depths=None, z_depth_valid=None)
+    for scene, got in ((room, "points of depth images"), (cloud, "returns from all directions")):
+        line = rf"^terms\.misses: expected sweeps of a spinning LiDAR, got {got} in .*set terms\.misses=0$"
+        with pytest.raises(ValueError, match=line):
+            entry.prepare(config, [scene], 0)
+        assert len(entry.prepare(small("unipad-lidar"), [scene], 0)) == 1
+    assert len(entry.prepare(config, list(street), 0)) == len(street)
 
 
 def test_misses_are_the_light_that_is_stopped(made):
