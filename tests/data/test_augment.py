@@ -204,6 +204,15 @@ def test_colors_change_alike_and_stay_colors(street):
         assert images.min() >= 0 and images.max() <= 1 and not torch.equal(images, scene.images)
 
 
+def test_scenes_that_follow_are_seen_in_the_same_light(street):
+    later = replace(street, image_valid=None, images=street.images.flip(0))
+    light = ColorChange(0.3, 0.5, 0.5, 20, each=1.0)
+    changed = light(replace(street, image_valid=None, following=(later, replace(later, images=None))), draw())
+    assert torch.equal(changed.following[0].images, changed.images.flip(0))
+    assert not torch.equal(changed.images, street.images) and changed.following[1].images is None
+    assert torch.equal(changed.images, light(replace(street, image_valid=None), draw()).images)
+
+
 def test_the_seed_says_what_happens(street):
     augmentation = Augmentation(CHANGES["all"], ImageChange((0.9, 1.2), 0.5), ColorChange(0.1, 0.3, 0.3, 10))
     first, again, other = (augmentation(street, seed) for seed in (5, 5, 6))

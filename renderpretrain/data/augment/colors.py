@@ -38,16 +38,27 @@ class ColorChange:
         return not any((self.brightness, self.contrast, self.saturation, self.hue)) or not self.each
 
     def __call__(self, scene: Scene, draw: torch.Generator) -> Scene:
-        """The scene with colours that are drawn; pixels that no camera saw stay black."""
+        """The scene with colours that are drawn, and the same of the scenes that follow it.
+
+        What compares pictures of two moments sees them in one light. Pixels that no camera saw stay black.
+        """
         if self.does_nothing or scene.images is None:
             return scene
         happens = [chance(draw, self.each) for _ in range(4)]
         limits = (self.brightness, self.contrast, self.saturation, self.hue)
         amounts = [uniform(draw, -limit, limit) * there for limit, there in zip(limits, happens, strict=True)]
-        images = _recolored(scene.images, amounts)
-        if scene.image_valid is not None:
-            images = images * scene.image_valid[:, None]
-        return replace(scene, images=images)
+        return _in_light(scene, amounts)
+
+
+def _in_light(scene: Scene, amounts: Sequence[int | float]) -> Scene:
+    """A scene, and those that follow it, in another light."""
+    following = tuple(_in_light(later, amounts) for later in scene.following)
+    if scene.images is None:
+        return replace(scene, following=following)
+    images = _recolored(scene.images, amounts)
+    if scene.image_valid is not None:
+        images = images * scene.image_valid[:, None]
+    return replace(scene, images=images, following=following)
 
 
 def _recolored(images: Tensor, amounts: Sequence[int | float]) -> Tensor:
