@@ -184,7 +184,11 @@ def _turn(points: Float[Tensor, "P 3"], yaw: Float[Tensor, ""]) -> Float[Tensor,
 def _carry(
     boxes: Boxes, current: Boxes, owner: Tensor, points: Tensor, to_now: Tensor, seconds: int | float
 ) -> Float[Tensor, "Q 3"]:
-    """Returns on moving objects where these are at the key moment, without those of unmatched objects."""
+    """Returns on moving objects where these are at the key moment, without those of unmatched objects.
+
+    Boxes say a heading alone. Objects keep their tilt in the world, as on one slope or bank: they turn as the
+    way from frame to frame says, and then about the vertical until the heading is that of the key moment.
+    """
     expected = transform(to_now, boxes.centers) + rotate(to_now, boxes.velocities) * seconds
     carried = [points[:0]]
     for k in range(len(boxes.centers)):
@@ -192,8 +196,11 @@ def _carry(
         distance = torch.where(current.labels == boxes.labels[k], distance, torch.inf)
         match = int(distance.argmin())
         if distance[match] <= SAME_OBJECT:
-            local = _to_box(boxes, k, points[owner == k])
-            carried.append(_turn(local, current.yaws[match]) + current.centers[match])
+            yaw = boxes.yaws[k]
+            ahead = rotate(to_now, torch.stack([yaw.cos(), yaw.sin(), torch.zeros_like(yaw)])[None])[0]
+            turned = rotate(to_now, points[owner == k] - boxes.centers[k])
+            further = current.yaws[match] - torch.atan2(ahead[1], ahead[0])
+            carried.append(_turn(turned, further) + current.centers[match])
     return torch.cat(carried)
 
 

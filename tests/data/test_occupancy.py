@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import pytest
 import torch
@@ -81,6 +82,31 @@ def test_a_moving_box_takes_its_returns_along():
     # An object that the key frame does not know leaves nothing at all.
     gone = label_occupancy([before, dataclasses.replace(now, boxes=None)], 1, GRID)
     assert not gone.occupied.any()
+
+
+def test_what_a_moving_box_takes_along_tilts_with_the_world():
+    """The car banks with the road, as the sensor does that now hangs to the side; it also turns left."""
+    c, s = math.cos(0.9), math.sin(0.9)
+    hangs, lifts = torch.eye(4), torch.tensor([-0.9, -0.3, 0.4])
+    hangs[1:3, 1:3] = torch.tensor([[c, -s], [s, c]])
+    turned = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # a quarter, in the world of now
+
+    def box(x, yaw):
+        return Boxes(
+            centers=torch.tensor([[x, 0.0, 0.0]]),
+            sizes=torch.tensor([[2.0, 1.0, 1.0]]),
+            yaws=torch.tensor([yaw]),
+            labels=torch.ones(1, dtype=torch.long),
+            velocities=torch.tensor([[4.0, 0.0, 0.0]]),
+        )
+
+    end = tuple((torch.tensor([3.0, 0, 0]) + lifts).tolist())
+    before = scene(end, boxes=box(3.0, 0.0), timestamp=0.0, world_to_global=torch.eye(4))
+    for yaw, turn in ((0.0, torch.eye(3)), (math.pi / 2, turned)):
+        now = scene(boxes=box(5.0, yaw), timestamp=0.5, world_to_global=hangs)
+        there = torch.tensor([5.0, 0, 0]) + turn @ hangs[:3, :3].T @ lifts
+        labels = label_occupancy([before, now], 1, GRID)
+        assert labels.occupied.nonzero().tolist() == [list(voxel(GRID, *there.tolist()))]
 
 
 def parts_of(tensor, grid):
