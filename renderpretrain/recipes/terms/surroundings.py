@@ -71,8 +71,8 @@ class Surroundings(nn.Module):
 
 def _cells(box: VoxelGrid, size: int | float) -> VoxelGrid:
     """Cells of a size over a range, and beyond it where they do not divide it."""
-    upper = [
+    x, y, z = (
         low + size * math.ceil((high - low) / size - LEAST_SHARE)
         for low, high in zip(box.lower, box.upper, strict=True)
-    ]
-    return VoxelGrid((*box.lower, *upper), (size, size, size))
+    )
+    return VoxelGrid((*box.lower, x, y, z), (size, size, size))
