@@ -33,6 +33,7 @@ from renderpretrain.training.recorded import check_recordable
 VARIANTS = (
     *("unipad-lidar", "unipad-camera", "unipad-fusion", "ponder-outdoor", "ponder-indoor"),
     *("ns-mae", "ns-mae:camera", "ns-mae:lidar", "uniscene", "uniscene:lss"),
+    *("render-distill-lidar", "render-distill-camera", "render-distill-fusion"),
 )
 COLUMNS = (
     *("recipe", "preset", "precision", "ms", "host ms", "as a graph ms", "first step s", "waits"),

@@ -13,7 +13,7 @@ from renderpretrain import VoxelGrid, ops
 from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x, spconv_status, voxelize
 from renderpretrain.training.loop import exact_convolutions
 
-OPERATORS = ("submanifold_neighbors", "strided_neighbors", "sparse_conv3d", "sparse_encoder")
+OPERATORS = ("submanifold_neighbors", "strided_neighbors", "strided_chain", "sparse_conv3d", "sparse_encoder")
 
 Triple = tuple[int, int, int]
 K3, ONE, TWO = (3, 3, 3), (1, 1, 1), (2, 2, 2)
@@ -26,6 +26,7 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
     """A sweep in nuScenes' paper grid (0.075 x 0.075 x 0.2 m), at every level of its encoders."""
     size, count = ((0.6, 0.6, 0.2), 1 << 13) if quick else ((0.075, 0.075, 0.2), 1 << 17)
     fine = street_scan(size, count, device)
+    yield _chain(fine)
     widths = (16, 32, 64, 128)
     x = fine
     for width, wider in zip(widths, (*widths[1:], None), strict=True):
@@ -106,6 +107,31 @@ def _neighbors(x: SparseTensor) -> Iterator[Case]:
         yield Case(
             op, "forward", f"{num} voxels", ours, peers, num_bytes, tolerance=0, not_compared=("spconv",)
         )
+
+
+def _chain(x: SparseTensor) -> Case:
+    """The three strided convolutions of an encoder, whose numbers of outputs are read once."""
+    arguments = x.coords, _volume(x), [(K3, TWO, ONE)] * 3
+    ours, reference = (
+        lambda run=run: [table for tables in run(*arguments) for table in tables]
+        for run in (ops.strided_chain, ops.strided_chain_reference)
+    )
+    num_bytes = 4 * (4 * len(x.coords) + sum(table.numel() for table in ours()))
+    peers: dict[str, Run] = {"reference": reference, "one by one": lambda: _one_by_one(x, 3)}
+    return Case(
+        "strided_chain", "forward", f"3 from {len(x.coords)} voxels", ours, peers, num_bytes, tolerance=0
+    )
+
+
+def _one_by_one(x: SparseTensor, num: int) -> list[Tensor]:
+    """The tables of as many convolutions by :func:`ops.strided_neighbors`."""
+    found, coords, shape = list[Tensor](), x.coords, _volume(x)
+    for _ in range(num):
+        coords, inputs, outputs = ops.strided_neighbors(coords, shape, K3, TWO, ONE)
+        found += [coords, inputs, outputs]
+        b, z, y, w = shape
+        shape = (b, -(-z // 2), -(-y // 2), -(-w // 2))
+    return found
 
 
 def _rounding(run: Run, precision: str) -> Run:

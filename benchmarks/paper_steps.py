@@ -36,7 +36,8 @@ def main() -> None:
     """Run what was asked for, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = ("unipad-lidar", "unipad-camera", "unipad-fusion", "ponder-outdoor", "ponder-indoor", "ns-mae")
-    variants = (*names, "ns-mae:camera", "ns-mae:lidar", "uniscene", "uniscene:lss")
+    distilled = ("render-distill-lidar", "render-distill-camera", "render-distill-fusion")
+    variants = (*names, "ns-mae:camera", "ns-mae:lidar", "uniscene", "uniscene:lss", *distilled)
     parser.add_argument("--only", nargs="+", choices=variants, default=list(variants), metavar="RECIPE")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--limit", type=float, default=LARGEST, help="GiB; larger steps are made smaller")

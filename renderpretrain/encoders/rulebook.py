@@ -3,6 +3,7 @@
 Axes are ``(z, y, x)``; kernel cells are counted with x fastest, as the weights are laid out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int, Int32
@@ -87,6 +88,23 @@ def strided_rulebook(x: SparseTensor, spec: ConvSpec) -> Rulebook:
     found = ops.strided_neighbors(
         x.coords, (x.batch_size, *x.spatial_shape), spec.kernel_size, spec.stride, spec.padding
     )
-    out_shape = spec.output_shape(x.spatial_shape)
-    out_coords = found.coords.to(x.coords.dtype)
-    return Rulebook(found.inputs, found.outputs, spec, x.coords, x.spatial_shape, out_coords, out_shape)
+    return _strided(x.coords, x.spatial_shape, spec, found)
+
+
+def chained_rulebooks(x: SparseTensor, specs: Sequence[ConvSpec]) -> list[Rulebook]:
+    """Those of strided convolutions, each of which reads the outputs of the one before; found together."""
+    convs = [(spec.kernel_size, spec.stride, spec.padding) for spec in specs]
+    chain = ops.strided_chain(x.coords, (x.batch_size, *x.spatial_shape), convs)
+    made, coords, shape = list[Rulebook](), x.coords, x.spatial_shape
+    for spec, found in zip(specs, chain, strict=True):
+        made.append(_strided(coords, shape, spec, found))
+        coords, shape = made[-1].out_coords, made[-1].out_shape
+    return made
+
+
+def _strided(
+    coords: Int[Tensor, "M 4"], shape: Triple, spec: ConvSpec, found: ops.StridedNeighbors
+) -> Rulebook:
+    """What was found, with the outputs' numbers of the inputs' type."""
+    out_shape, out_coords = spec.output_shape(shape), found.coords.to(coords.dtype)
+    return Rulebook(found.inputs, found.outputs, spec, coords, shape, out_coords, out_shape)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
@@ -18,7 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain import ops
-from renderpretrain.encoders.rulebook import ConvSpec, Rulebook, strided_rulebook, submanifold_rulebook
+from renderpretrain.encoders.rulebook import (
+    ConvSpec,
+    Rulebook,
+    chained_rulebooks,
+    strided_rulebook,
+    submanifold_rulebook,
+)
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 
 Backend = Literal["auto", "spconv", "builtin"]
@@ -108,6 +115,33 @@ def run_conv(
         return _run_builtin(x, weight, spec, dtype)
 
 
+def with_strided(x: SparseTensor, convs: Sequence[tuple[ConvSpec, Backend]]) -> SparseTensor:
+    """The tensor with :func:`with_rulebooks` of strided convolutions, where that spares waits for a GPU.
+
+    Elsewhere a layer finds its own when it runs.
+
+    Args:
+        x: What the first one reads.
+        convs: All of them in order, with the backend of each.
+    """
+    reading = [(spec, backend) for spec, backend in convs if not spec.pointwise]
+    if not x.coords.is_cuda or len(reading) < 2:
+        return x
+    if any(_chosen(x, spec, backend) != "builtin" for spec, backend in reading):
+        return x
+    return with_rulebooks(x, [spec for spec, _ in reading])
+
+
+def with_rulebooks(x: SparseTensor, specs: Sequence[ConvSpec]) -> SparseTensor:
+    """The tensor with the rulebooks of strided convolutions, found together.
+
+    Each of them reads the outputs of the one before, whatever runs between them keeps these voxels, and each
+    has an ``indice_key`` of its own.
+    """
+    made = {book.spec.indice_key or "": book for book in chained_rulebooks(x, specs)}
+    return replace(x, rulebooks={**x.rulebooks, "builtin": {**x.rulebooks.get("builtin", {}), **made}})
+
+
 def self_test(device: str) -> None:
     """Raise unless spconv agrees with the built-in convolution on a small input, forward and backward.
 
@@ -181,7 +215,8 @@ def _run_builtin(
 def _rulebook(x: SparseTensor, spec: ConvSpec, known: Rulebook | None) -> Rulebook:
     """The rulebook of one call."""
     if spec.kind == "strided":
-        return strided_rulebook(x, spec)
+        same = known is not None and known.in_coords is x.coords and known.in_shape == x.spatial_shape
+        return known if known is not None and same and known.spec == spec else strided_rulebook(x, spec)
     if spec.kind == "submanifold" and known is None:
         return submanifold_rulebook(x, spec)
     rulebook = known.inverted() if known is not None and spec.kind == "inverse" else known

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.encoders.rulebook import ConvSpec
-from renderpretrain.encoders.sparse_backend import Backend
+from renderpretrain.encoders.sparse_backend import Backend, with_strided
 from renderpretrain.encoders.sparse_conv import Size, SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor
 from renderpretrain.ops.batch_norm import BatchNorm1d
@@ -87,6 +87,15 @@ def strided_layer(
         in_channels, out_channels, geometry, bias=False, indice_key=indice_key, backend=backend
     )
     return SparseSequential(conv, RowBatchNorm(out_channels), nn.ReLU())
+
+
+def with_strided_layers(x: SparseTensor, module: nn.Module) -> SparseTensor:
+    """The tensor with what the strided convolutions of an encoder make of its voxels, known in advance.
+
+    See :func:`with_strided`; the layers run in the order they were built, the first one on these voxels.
+    """
+    layers = (layer for layer in module.modules() if isinstance(layer, SparseConv3d))
+    return with_strided(x, [(layer.spec, layer.backend) for layer in layers])
 
 
 def strided_specs(module: nn.Module) -> list[ConvSpec]:

@@ -23,6 +23,7 @@ from renderpretrain.encoders.sparse_blocks import (
     strided_layer,
     strided_specs,
     submanifold_layer,
+    with_strided_layers,
 )
 from renderpretrain.encoders.sparse_conv import Size
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
@@ -127,7 +128,8 @@ class SparseEncoder(nn.Module):
         """Features of the voxels, on the enlarged grid."""
         check_sparse(x)
         shape = covering_shape(x.spatial_shape, strided_specs(self.encoder_layers))
-        return self.conv_input(SparseTensor(x.features, x.coords, shape, x.batch_size))
+        enlarged = SparseTensor(x.features, x.coords, shape, x.batch_size)
+        return self.conv_input(with_strided_layers(enlarged, self))
 
     def output_grid(self, grid: VoxelGrid) -> VoxelGrid:
         """The grid on whose centres the volume's values are centred, given the voxels' grid."""
@@ -217,7 +219,8 @@ class VoxelBackBone8x(nn.Module):
         """
         check_sparse(x)
         z, y, w = x.spatial_shape
-        x1 = self.conv1(self.conv_input(SparseTensor(x.features, x.coords, (z + 1, y, w), x.batch_size)))
+        enlarged = SparseTensor(x.features, x.coords, (z + 1, y, w), x.batch_size)
+        x1 = self.conv1(self.conv_input(with_strided_layers(enlarged, self)))
         x2 = self.conv2(x1)
         x3 = self.conv3(x2)
         x4 = self.conv4(x3)

@@ -18,7 +18,7 @@ from renderpretrain.encoders.described import (
 )
 from renderpretrain.encoders.prompt_norm import Domains, PromptNorm
 from renderpretrain.encoders.sparse_backend import Backend
-from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs
+from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs, with_strided_layers
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
 from renderpretrain.encoders.strides import covering_shape, output_grid
@@ -145,7 +145,7 @@ class SparseUNet(nn.Module):
         if known_order(x.coords, (x.batch_size, *x.spatial_shape)) is not None:
             remember_voxels(coords, (x.batch_size, *x.spatial_shape[::-1]), ordered=False)
         finest = SparseTensor(x.features, coords, (z, y, w), x.batch_size)
-        maps = [self.conv_input(finest, domains)]
+        maps = [self.conv_input(with_strided_layers(finest, self), domains)]
         for down, blocks in zip(self.down, self.enc, strict=True):
             maps.append(blocks(down(maps[-1], domains), domains))
         levels = [maps.pop()]

@@ -58,6 +58,7 @@ from renderpretrain.ops.sparse_neighbors import (
     submanifold_neighbors_reference,
 )
 from renderpretrain.ops.splat import splat, splat_reference
+from renderpretrain.ops.strided_chain import strided_chain, strided_chain_reference
 from renderpretrain.ops.voxel_scatter import voxel_scatter, voxel_scatter_reference
 from renderpretrain.ops.voxelize import (
     OccupiedCells,
@@ -141,6 +142,8 @@ __all__ = [
     "sparse_conv3d_reference",
     "splat",
     "splat_reference",
+    "strided_chain",
+    "strided_chain_reference",
     "strided_neighbors",
     "strided_neighbors_reference",
     "submanifold_neighbors",

@@ -16,23 +16,26 @@ from torch import Tensor
 from renderpretrain.checks import check_integer, check_shape
 from renderpretrain.ops._library import register
 from renderpretrain.ops._native import INT32_LIMIT, has_native, launch
-from renderpretrain.ops._signatures import Window
-from renderpretrain.ops.known_voxels import known_order, remember_voxels
+from renderpretrain.ops._sorted_voxels import (
+    before_sorting,
+    counted,
+    fits_kernel,
+    listed,
+    paired,
+    reached_outputs,
+    sorted_voxels,
+)
+from renderpretrain.ops.known_voxels import remember_voxels
 from renderpretrain.ops.neighbor_search import (
     Sizes,
     Triple,
     Volume,
-    check_inside,
-    linear_keys,
     search_strided,
     search_submanifold,
     strided_shape,
     strided_window,
     submanifold_window,
 )
-
-MAX_KERNEL_ROWS, MOST_ROWS = 64, 1 << 26
-"""``RP_MAX_KERNEL_ROWS``, and rows of a volume along x: what is larger is searched by the references."""
 
 
 class StridedNeighbors(NamedTuple):
@@ -98,7 +101,7 @@ def strided_neighbors(
     Raises:
         ValueError: As for :func:`submanifold_neighbors`.
     """
-    _check_strided(coords, shape, kernel_size, stride, padding)
+    check_strided(coords, shape, kernel_size, stride, padding)
     if not has_native(coords.device.type):
         return strided_neighbors_reference(coords, shape, kernel_size, stride, padding)
     found = torch.ops.renderpretrain.strided_neighbors(coords, shape, kernel_size, stride, padding)
@@ -147,7 +150,8 @@ def _check_submanifold(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> None
     _check_volume(shape, kernel_size, [k // 2 for k in kernel_size])
 
 
-def _check_strided(coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> None:
+def check_strided(coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes) -> None:
+    """Check all arguments of :func:`strided_neighbors` but the place of the voxels."""
     _check(coords, shape, kernel_size, stride, padding)
     _check_volume(shape, kernel_size, padding)
     out_shape = strided_shape(shape[1:], kernel_size, stride, padding)
@@ -155,68 +159,18 @@ def _check_strided(coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Siz
         raise ValueError(f"shape: expected outputs below 2^31 on every axis, got {(shape[0], *out_shape)}")
 
 
-def _fits_kernel(shape: Sizes, kernel_size: Sizes, padding: Sizes) -> bool:
-    """Whether numbers of 32 bits hold a voxel, and memory an entry for every row of the volume."""
-    b, z, y, x = shape
-    rows = b * (z + 2 * padding[0]) * (y + 2 * padding[1])
-    reach = x + 2 * padding[2] + 2 * kernel_size[2]
-    return rows <= MOST_ROWS and reach < INT32_LIMIT and kernel_size[0] * kernel_size[1] <= MAX_KERNEL_ROWS
-
-
-def _sorted(coords: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The voxels by position, where the volume's rows begin among them, and the order if it was another."""
-    shape = (window.batch, window.in_z, window.in_y, window.in_x)
-    keys, ordered = linear_keys(coords, shape[1:]), known_order(coords, shape)
-    if ordered is None:
-        ordered = _looked_at(coords, keys, shape)
-    if ordered:
-        return coords.int().contiguous(), _rows_of(keys, window), None
-    keys, order = keys.sort()
-    return coords[order].int().contiguous(), _rows_of(keys, window), order
-
-
-def _looked_at(coords: Tensor, keys: Tensor, shape: Volume) -> bool:
-    """Whether voxels are sorted by position; raises a ``ValueError`` if one is outside, or there twice."""
-    check_inside(coords, shape)
-    ordered = bool((keys[1:] > keys[:-1]).all())
-    if not ordered:
-        again = keys.sort().values
-        if bool((again[1:] == again[:-1]).any()):
-            raise ValueError("coords: expected no voxel twice, got some that occur again")
-    remember_voxels(coords, shape, ordered=ordered)
-    return ordered
-
-
-def _rows_of(keys: Tensor, window: Window) -> Tensor:
-    """Where the volume's rows along x begin among sorted voxels."""
-    num_rows = window.batch * window.in_z * window.in_y
-    if keys.is_cuda:  # where counting waits for the largest
-        edges = torch.arange(num_rows + 1, device=keys.device) * window.in_x
-        return torch.searchsorted(keys, edges)
-    return _starts(torch.bincount(keys // max(window.in_x, 1), minlength=num_rows))
-
-
-def _starts(counts: Tensor) -> Tensor:
-    """Where each group begins, and where the last one ends."""
-    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-
-
-def _original(table: Tensor, order: Tensor) -> Tensor:
-    """A table that names rows after sorting, naming those before."""
-    return torch.where(table >= 0, order[table.clamp(min=0).long()], -1).int()
-
-
 def _submanifold_neighbors(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> Tensor:
     window = submanifold_window(shape, kernel_size)
-    if not _fits_kernel(shape, kernel_size, (0, 0, 0)):
+    if not fits_kernel(shape, kernel_size, (0, 0, 0)):
         return search_submanifold(coords, shape, kernel_size)
-    coords, rows, order = _sorted(coords, window)
-    table = coords.new_full((math.prod(kernel_size), len(coords)), -1)
-    launch("sparse_pairs", coords, rows, coords, rows, window, len(coords), len(coords), table, None)
+    voxels, order = sorted_voxels(coords, window)
+    num = len(coords)
+    table = coords.new_full((math.prod(kernel_size), num), -1, dtype=torch.int32)
+    launch("sparse_pairs", *voxels, *voxels, window, num, num, table, None)
     if order is None:
         return table
     unsorted = torch.empty_like(table)
-    unsorted[:, order] = _original(table, order)
+    unsorted[:, order] = before_sorting(table, order)
     return unsorted
 
 
@@ -224,37 +178,22 @@ def _strided_neighbors(
     coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
     window = strided_window(shape, kernel_size, stride, padding)
-    if not _fits_kernel(shape, kernel_size, padding):
+    if not fits_kernel(shape, kernel_size, padding):
         return search_strided(coords, shape, kernel_size, stride, padding)
-    coords, rows, order = _sorted(coords, window)
-    reached = coords[:, 3] + window.padding_x
-    first = (reached - window.kernel_x + window.stride_x).div(window.stride_x, rounding_mode="floor")
-    last = reached.div(window.stride_x, rounding_mode="floor").clamp(max=window.out_x - 1)
-    reach = coords, rows, first.clamp(min=0), last, window
-    counts = rows.new_empty(window.batch * window.out_z * window.out_y)
-    launch("sparse_count_outputs", *reach, counts)
-    out_rows = _starts(counts)
-    num_in, num_out, num_cells = len(coords), int(out_rows[-1]), math.prod(kernel_size)
-    if num_out >= INT32_LIMIT:
-        raise ValueError(f"coords: expected voxels that reach fewer than 2^31 outputs, got {num_out}")
-    out_coords = coords.new_empty(num_out, 4)
-    inputs, outputs = (coords.new_full((num_cells, num), -1) for num in (num_out, num_in))
-    launch("sparse_list_outputs", *reach, out_rows, out_coords)
-    launch("sparse_pairs", coords, rows, out_coords, out_rows, window, num_in, num_out, inputs, outputs)
-    if order is not None:
-        inputs, by_position = _original(inputs, order), outputs
-        outputs = torch.empty_like(outputs)
-        outputs[:, order] = by_position
-    return out_coords, inputs, outputs
+    voxels, order = sorted_voxels(coords, window)
+    found = reached_outputs(voxels, window)
+    made = listed(found, counted(found))
+    return made.coords, *paired(voxels, made, window, order)
 
 
 def _fake_submanifold(coords: Tensor, shape: Sizes, kernel_size: Sizes) -> Tensor:
     return coords.new_empty(math.prod(kernel_size), len(coords), dtype=torch.int32)
 
 
-def _fake_strided(
+def fake_strided(
     coords: Tensor, shape: Sizes, kernel_size: Sizes, stride: Sizes, padding: Sizes
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Shapes of what :func:`strided_neighbors` gives, their number of outputs unknown."""
     num_out, num_cells = torch.library.get_ctx().new_dynamic_size(), math.prod(kernel_size)
     like = coords.new_empty(0, dtype=torch.int32)
     return (
@@ -275,7 +214,7 @@ register(
     "strided_neighbors(Tensor coords, int[4] shape, int[3] kernel_size, int[3] stride, int[3] padding)"
     " -> (Tensor, Tensor, Tensor)",
     _strided_neighbors,
-    _fake_strided,
+    fake_strided,
     {"coords": "integer M 4"},
-    _check_strided,
+    check_strided,
 )

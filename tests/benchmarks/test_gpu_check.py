@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from renderpretrain.recipes import RECIPES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,6 +49,11 @@ def test_every_script_and_test_of_a_part_is_there(check, tmp_path):
             text = (ROOT / "benchmarks" / f"{module}.py").read_text()
             options = [word for word in part.command if word.startswith("--")]
             assert all(f'"{option}"' in text for option in options), part.name
+
+
+def test_a_step_of_every_recipe_is_taken(benchmark_module):
+    steps = benchmark_module("card_steps").VARIANTS
+    assert {name.partition(":")[0] for name in steps} == set(RECIPES)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def _without_gradient(b, p, z, y, x):
         yield ops.submanifold_neighbors, ops.submanifold_neighbors_reference, table, {}
         strided = coords, (b, z, y, x), (3, 3, 3), (2, 1, 2), (1, 1, 1)
         yield ops.strided_neighbors, ops.strided_neighbors_reference, strided, {}
+        chain = coords, (b, z, y, x), [strided[2:], ((1, 2, 1), (1, 1, 2), (0, 1, 0))]
+        yield _flat(ops.strided_chain), _flat(ops.strided_chain_reference), chain, {}
     yield _occupied(ops.occupied_cells), _occupied(ops.occupied_cells_reference), (index, z + 1), {}
 
 
@@ -84,6 +86,10 @@ def _occupied(function):
         return found.cells, found.rows, found.plan.order, found.plan.offsets
 
     return tensors
+
+
+def _flat(function):
+    return lambda *arguments: [table for tables in function(*arguments) for table in tables]
 
 
 def check(function, reference, given_, options):

@@ -89,6 +89,7 @@ def right_calls():
         "sparse_conv3d": conv,
         "sparse_conv3d_backward": (rand(3, 5), *conv, [True, True]),
         "splat": (values, points, (3, 4, 5), *FRAME),
+        "strided_chain": (voxels, (1, 2, 2, 2), [3, 3, 3, 2, 2, 2, 1, 1, 1] * 2),
         "strided_neighbors": (voxels, (1, 2, 2, 2), (3, 3, 3), (2, 2, 2), (1, 1, 1)),
         "submanifold_neighbors": (voxels, (1, 2, 2, 2), (3, 3, 3)),
         "uniform": (index, (3, 5)),
