@@ -9,13 +9,13 @@ import torch
 
 from renderpretrain.ops import _native, _signatures
 from renderpretrain.ops._cells import SORT_BINS, SORT_BLOCK
+from renderpretrain.ops._sorted_voxels import MAX_KERNEL_ROWS
 from renderpretrain.ops._tensor_cores import PARTS_PER_SLAB, ROW_GROUP
 from renderpretrain.ops.composite import RAY_GROUP
 from renderpretrain.ops.field_shape import MOST_HEADS
 from renderpretrain.ops.fused_mlp import MOST_INPUTS
 from renderpretrain.ops.injected_mlp import ACTIVATIONS
 from renderpretrain.ops.neus import INTERVALS_PER_PART
-from renderpretrain.ops.sparse_neighbors import MAX_KERNEL_ROWS
 from renderpretrain.ops.voxel_scatter import REDUCTIONS
 
 HEADER = Path(__file__).parents[2] / "csrc" / "renderpretrain.h"

@@ -6,7 +6,7 @@ import torch
 from renderpretrain import VoxelGrid, ops
 from renderpretrain.encoders import SubMConv3d, voxelize
 from renderpretrain.encoders.sparse_unet import SparseUNet
-from renderpretrain.ops import neighbor_search, sparse_neighbors
+from renderpretrain.ops import _sorted_voxels, neighbor_search
 from renderpretrain.ops.known_voxels import known_order, remember_voxels
 
 GRID = VoxelGrid((0.0, 0.0, 0.0, 8.0, 6.0, 4.0), (0.5, 0.5, 0.5))
@@ -42,8 +42,8 @@ def test_voxels_of_points_are_what_is_said_of_them():
 def looks(monkeypatch):
     """Counts the looks at voxels, for each of which the host of an accelerator waits."""
     seen = []
-    look = sparse_neighbors._looked_at
-    monkeypatch.setattr(sparse_neighbors, "_looked_at", lambda *given: seen.append(1) or look(*given))
+    look = _sorted_voxels._looked_at
+    monkeypatch.setattr(_sorted_voxels, "_looked_at", lambda *given: seen.append(1) or look(*given))
     return seen
 
 
