@@ -83,8 +83,8 @@ VARIANTS = {
 """What else is changed; the first word is the recipe."""
 
 WAITS = {
-    **dict.fromkeys(("unipad-lidar", "unipad-fusion", "ponder-outdoor", "ponder-indoor"), 3),
-    **dict.fromkeys(("ns-mae", "ns-mae lidar"), 4),
+    **dict.fromkeys(("ponder-outdoor", "ponder-indoor"), 2),
+    **dict.fromkeys(("unipad-lidar", "unipad-fusion", "ns-mae", "ns-mae lidar"), 3),
     **dict.fromkeys(("unipad-camera", "unipad-camera resnet", "ns-mae camera", "uniscene lss"), 0),
     "uniscene": 3,
     **dict.fromkeys(("render-distill-lidar", "render-distill-fusion"), 5),
@@ -92,9 +92,10 @@ WAITS = {
 }
 """How often the host waits for a GPU within a step: for numbers of rows, which decide what follows.
 
-Those are of occupied voxels, of the visible ones among them, and of what each strided convolution makes of
-them; of ``uniscene``, in each of its three moments, of the pillars that a camera sees; of ``render-distill``
-those of the copy, which sees all voxels, once more.
+Those are of occupied voxels, of the visible ones among them where voxels are hidden and not points, and of
+what strided convolutions make of them, all of an encoder's in one; of ``uniscene``, in each of its three
+moments, of the pillars that a camera sees; of ``render-distill`` those of the copy, which sees all voxels,
+once more.
 """
 
 
