@@ -4,26 +4,46 @@
 runs in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second.
 """
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from renderpretrain.encoders import spconv_status
+
 ROOT = Path(__file__).resolve().parent.parent
 
-WITHOUT_CHECKED_SHAPES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
+OTHER_PROCESSES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
 """What works through other processes, which check no shapes, or through the command line as users do."""
+
+NO_SHAPES = ("runs", "storage", "transfer")
+"""What handles names and files: no annotation there has a shape, and mypy checks the others."""
+
+SAME_SHAPES = ("training/test_fit.py",)
+"""Many runs of one recipe on the same scenes; those that are marked ``both`` have their shapes checked."""
+
+WITHOUT_CHECKED_SHAPES = OTHER_PROCESSES + NO_SHAPES + SAME_SHAPES
 
 HUNDREDS_OF_CALLS = {"gradcheck", "gradgradcheck"}
 """Numerical differentiation calls one function again and again with the same shapes: others check them."""
 
-WITH_AND_WITHOUT = ("test_equal_seeds.py", "training/test_fit.py")
-"""Beside comparisons with published numbers: what says that losses, gradients and resumed runs are right."""
+WITH_AND_WITHOUT = ("test_equal_seeds.py",)
+"""Beside comparisons with published numbers: what says that whoever draws from equal seeds is right."""
 
 
 LEFT_OUT = pytest.StashKey[int]()
 """How many tests were left out for want of a GPU."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Folders of the other half are not imported, which takes seconds in each process."""
+    tests = ROOT / "tests"
+    if "not untyped" in config.getoption("markexpr") and collection_path.is_relative_to(tests):
+        place = collection_path.relative_to(tests).as_posix()
+        return place.startswith(OTHER_PROCESSES + NO_SHAPES) or None
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,12 +52,20 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         place = item.path.relative_to(tests).as_posix()
         repeats = HUNDREDS_OF_CALLS & set(item.function.__code__.co_names)
+        if item.get_closest_marker("both"):
+            continue
         if repeats or place.startswith(WITHOUT_CHECKED_SHAPES):
             item.add_marker("untyped")
         elif place.startswith(WITH_AND_WITHOUT) or "golden" in item.fixturenames:
             item.add_marker("both")
     yield  # to -k and -m, which read the marks
     leave_out_what_needs_a_gpu(config, items)
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def leave_out_what_needs_a_gpu(config, items):
@@ -71,9 +99,20 @@ def _cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_the_disk():
+    """Files are not flushed to the disk, which is a hundred times slower; no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which refuses what is no open file, too
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed():
-    torch.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.manual_seed(0)
+    else:  # which would note the whole stack for each kind of device that is absent
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -81,6 +120,13 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def spconv():
+    """A skip where spconv does not work; to find out takes seconds, in processes that need it alone."""
+    if not (status := spconv_status())["ok"]:
+        pytest.skip(f"spconv: {status['why']}")
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 import renderpretrain
 
 ROOT = Path(renderpretrain.__file__).parent
@@ -47,32 +45,60 @@ def functions_of(tree):
     return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_and_functions_stay_short(path):
-    text, method = path.read_text(), str(path.relative_to(ROOT)) in METHODS
+def too_long(text, most):
+    """What is longer than it may be: the file, functions by their names."""
     tree = ast.parse(text)
-    assert code_lines(text, tree) <= (METHOD_LINES if method else FILE_LINES)
-    long = {f.name: body_lines(f) for f in functions_of(tree) if body_lines(f) > FUNCTION_LINES}
-    assert long == {}
+    found = {f.name: body_lines(f) for f in functions_of(tree) if body_lines(f) > FUNCTION_LINES}
+    return found | ({"the file": code_lines(text, tree)} if code_lines(text, tree) > most else {})
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_public_names_are_documented(path):
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree), "the first lines of a file say what it is"
+def undocumented(text):
+    """Public names of few words, and the file itself where it has none."""
+    tree = ast.parse(text)
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
     public += [m for c in public if isinstance(c, ast.ClassDef) for m in c.body if isinstance(m, kinds)]
     texts = [(n.name, ast.get_docstring(n) or "") for n in public if not n.name.startswith("_")]
     # Fewer words say nothing out of context.
-    assert [(name, text) for name, text in texts if len(text.split()) < WORDS] == []
+    found = [(name, said) for name, said in texts if len(said.split()) < WORDS]
+    return found if ast.get_docstring(tree) else [("the file", ""), *found]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_everything_exported_exists_once(path):
-    tree = ast.parse(path.read_text())
-    for node in tree.body:
+def exported_twice(text):
+    """Names that ``__all__`` has more than once."""
+    for node in ast.parse(text).body:
         names = [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
         if isinstance(node, ast.Assign) and "__all__" in names:
             exported = ast.literal_eval(node.value)
-            assert len(exported) == len(set(exported))
+            return sorted({name for name in exported if exported.count(name) > 1})
+    return []
+
+
+def in_files(look):
+    """What is found in which file."""
+    found = {str(path.relative_to(ROOT)): look(path) for path in FILES}
+    return {path: faults for path, faults in found.items() if faults}
+
+
+def test_files_and_functions_stay_short():
+    def look(path):
+        method = str(path.relative_to(ROOT)) in METHODS
+        return too_long(path.read_text(), METHOD_LINES if method else FILE_LINES)
+
+    assert in_files(look) == {}
+
+
+def test_public_names_are_documented():
+    assert in_files(lambda path: undocumented(path.read_text())) == {}
+
+
+def test_everything_exported_exists_once():
+    assert in_files(lambda path: exported_twice(path.read_text())) == {}
+
+
+def test_the_tests_see_what_they_forbid():
+    lines = "\n".join(f"    x = {k}" for k in range(FUNCTION_LINES))
+    assert too_long(f"def f():\n{lines}", 300) == {"f": FUNCTION_LINES + 1}
+    assert too_long('"""Words\nthat do not count."""\nx = 1\ny = 2\n', 1) == {"the file": 2}
+    assert undocumented('def f():\n    """Too few words."""') == [("the file", ""), ("f", "Too few words.")]
+    assert exported_twice('__all__ = ["a", "b", "a"]') == ["a"]

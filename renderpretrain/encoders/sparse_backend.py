@@ -75,6 +75,8 @@ def _numbered(device: torch.device | str) -> torch.device:
 
 def _tried(place: torch.device) -> dict[str, Any]:
     """Whether spconv passes its self-test on a device, and why not."""
+    if place.type == "cuda" and not torch.cuda.is_available():
+        return {"ok": False, "why": "no CUDA device is visible to torch"}
     try:
         if place.type == "cuda":
             _try_in_a_process_of_its_own(place)

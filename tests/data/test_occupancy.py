@@ -15,6 +15,13 @@ STREET_RANGE = (-19.2, -19.2, -3.2, 19.2, 19.2, 3.2)
 PARTS = 4
 
 
+class Kept(SyntheticStreet):
+    """Streets whose scenes are made once, however many windows they are in."""
+
+    __getitem__ = functools.cache(SyntheticStreet.__getitem__)
+    without_images = functools.cache(SyntheticStreet.without_images)
+
+
 def scene(*ends, origin=(0.25, 0.0, 0.0), **fields):
     points = torch.zeros(len(ends), 5)
     points[:, :3] = torch.tensor(ends).reshape(-1, 3)
@@ -138,7 +145,7 @@ def truth_of(streets):
     return functools.cache(truth)
 
 
-@pytest.mark.parametrize("key", [2, 7])
+@pytest.mark.parametrize("key", [2, pytest.param(7, marks=pytest.mark.long)])
 def test_labels_are_the_truth_of_synthetic_streets(streets, truth_of, key):
     """The ground leans, so it cuts slivers off voxels: returns lie in some of which the truth, asked in the
     middles of parts of 0.1 m, sees nothing, and beams pass most of others. These alone cost a sixth of the
@@ -157,7 +164,7 @@ def test_labels_are_the_truth_of_synthetic_streets(streets, truth_of, key):
     assert int(seen.sum()) > 40_000  # 61 and 47 thousand of 147
 
 
-@pytest.mark.parametrize("key", [17, 32])
+@pytest.mark.parametrize("key", [17, pytest.param(32, marks=pytest.mark.long)])
 def test_moving_cars_leave_no_trail(streets, truth_of, key):
     """On streets where cars drive past near by; in many of the others none comes into the grid."""
     grid = VoxelGrid(STREET_RANGE, (0.4, 0.4, 0.4))
@@ -194,7 +201,7 @@ def swept(frame, now, grid):
 
 
 def test_windows_at_the_ends_of_a_recording():
-    streets = SyntheticStreet(
+    streets = Kept(
         10, frames_per_street=5, image_size=(8, 16), num_beams=8, points_per_beam=60, with_truth=False
     )
     windows = SceneWindows(streets, GRID, reach=1, history=2)
@@ -211,7 +218,7 @@ def test_windows_at_the_ends_of_a_recording():
 
 def test_held_out_scenes_label_none_before_them():
     """What is known of a scene before the border is what is known where the recording ends there."""
-    street = SyntheticStreet(
+    street = Kept(
         5, frames_per_street=5, image_size=(8, 16), num_beams=8, points_per_beam=60, with_truth=False
     )
     cut = dataclasses.replace(street, num_scenes=3)

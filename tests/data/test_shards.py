@@ -319,19 +319,18 @@ def test_what_lies_between_needed_files_is_fetched_where_it_is_the_smaller_part(
     assert stretch_of([(512, 100), (1024, 90), (9216, 900)]) == stretch_of([]) == (0, 0)
 
 
+@pytest.mark.untyped  # where calls are checked, defaults cannot be changed from outside: pauses are long
 def test_a_store_that_fails_now_and_then_is_asked_again(street, served):
     served.answers = lambda number, path: 503 if number % 3 else 0
     assert_same(open_data(f"folder:{street}")[6], open_data(f"shards:{served.url}")[6])
 
 
+@pytest.mark.untyped  # as above
 @pytest.mark.parametrize(
     ("how", "said", "times"),
     [
         ("fails", "503, message='Service Unavailable'.*, 4 times", 4),
-        pytest.param(
-            *("hangs", "expected a readable file, .*TimeoutError, 4 times", 4),
-            marks=pytest.mark.untyped,  # where calls are checked, defaults cannot be changed from outside
-        ),
+        ("hangs", "expected a readable file, .*TimeoutError, 4 times", 4),
         ("forbids", "403, message='Forbidden'", 1),
         ("gives all", r"expected (\d{6}) bytes from byte \d+ on, got (?!\1)\d{7}$", 1),
     ],

@@ -22,7 +22,7 @@ from renderpretrain.encoders.sparse_backend import self_test
 
 SHAPE = (6, 7, 9)
 sparse_backend_module = sys.modules[self_test.__module__]  # whose name a function of the package has, too
-needs_spconv = pytest.mark.skipif(not spconv_status()["ok"], reason=f"spconv: {spconv_status()['why']}")
+needs_spconv = pytest.mark.usefixtures("spconv")
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 
 
@@ -256,7 +256,7 @@ def test_a_sequence_feeds_rows_to_dense_layers():
 def test_on_a_cpu_auto_is_the_builtin_and_cuda_answers_without_a_device():
     assert sparse_backend("cpu") == "builtin"
     if not torch.cuda.is_available():
-        assert not spconv_status("cuda")["ok"]
+        assert spconv_status("cuda") == {"ok": False, "why": "no CUDA device is visible to torch"}
         assert sparse_backend("cuda") == "builtin"
         assert spconv_status("cuda:1")["why"] == spconv_status("cuda")["why"]
 

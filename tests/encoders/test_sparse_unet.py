@@ -11,10 +11,9 @@ from renderpretrain.encoders import (
     SparseTensor,
     SparseUNet,
     SubMConv3d,
-    spconv_status,
 )
 
-needs_spconv = pytest.mark.skipif(not spconv_status()["ok"], reason=f"spconv: {spconv_status()['why']}")
+needs_spconv = pytest.mark.usefixtures("spconv")
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 TINY = {"channels": (8, 12, 12, 8), "depths": (1, 2, 1, 1), "stem_channels": 6}
 

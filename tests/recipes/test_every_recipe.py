@@ -6,9 +6,18 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
-from variants import VARIANTS, batch_of, build, scenes_for, small, street, without_cameras, without_points
+from variants import (
+    VARIANTS,
+    Room,
+    batch_of,
+    build,
+    scenes_for,
+    small,
+    street,
+    without_cameras,
+    without_points,
+)
 
-from renderpretrain.data import SyntheticRoom
 from renderpretrain.recipes import RECIPES
 
 EVERY = pytest.mark.parametrize("variant", VARIANTS)
@@ -47,6 +56,7 @@ def learned(recipe):
     return {name: p for name, p in recipe.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.untyped  # the tests below check the shapes of the same steps
 @EVERY
 def test_a_batch_of_two_is_two_accumulated_batches_of_one(variant, scenes):
     """Terms and gradient, of which every parameter has one; batch-norm statistics are frozen."""
@@ -79,6 +89,7 @@ class VolumesInFloat32(TorchFunctionMode):
             return func(*full, **(kwargs or {})).bfloat16()
 
 
+@pytest.mark.untyped  # as above
 @EVERY
 def test_mixed_precision_is_near_and_reaches_every_parameter(variant, scenes):
     """The weights are moved: what starts at zero passes nothing on to what comes before it."""
@@ -97,7 +108,7 @@ def test_mixed_precision_is_near_and_reaches_every_parameter(variant, scenes):
 
 
 def room():
-    return SyntheticRoom(1, image_size=(64, 96), num_views=2, num_points=2048, with_truth=False)
+    return Room(1, image_size=(64, 96), num_views=2, num_points=2048, with_truth=False)
 
 
 LACKS = {
@@ -148,9 +159,7 @@ def test_a_room_is_taken_or_refused(variant):
     entry = RECIPES[variant.split()[0]]
     config = small(variant, **dict(entry.indoor))
     if entry.name == "uniscene":
-        with pytest.raises(
-            ValueError, match="expected frames that follow each other, got SyntheticRoom; use"
-        ):
+        with pytest.raises(ValueError, match="expected frames that follow each other, got Room; use"):
             entry.prepare(config, room(), 0)
         return
     batch = batch_of([entry.prepare(config, room(), 0)[0]])

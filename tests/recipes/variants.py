@@ -1,5 +1,6 @@
 """Every recipe in every form it is built in, made small: a step takes a fraction of a second."""
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -111,10 +112,23 @@ def build(variant, **more):
     return RECIPES[variant.split()[0]].build(small(variant, **more))
 
 
+class Street(SyntheticStreet):
+    """Scenes that are made once: most variants learn from the same ones."""
+
+    __getitem__ = functools.cache(SyntheticStreet.__getitem__)
+    without_images = functools.cache(SyntheticStreet.without_images)
+
+
+class Room(SyntheticRoom):
+    """Rooms that are made once."""
+
+    __getitem__ = functools.cache(SyntheticRoom.__getitem__)
+
+
 def street(image_size, **more):
     """Two streets of a few frames, with fewer points than usual."""
     sizes = {"points_per_beam": 200, "frames_per_street": 4, "with_truth": False}
-    return SyntheticStreet(8, image_size=image_size, **sizes | more)
+    return Street(8, image_size=image_size, **sizes | more)
 
 
 def scenes_for(variant, **more):
@@ -122,7 +136,7 @@ def scenes_for(variant, **more):
     name, config = variant.split()[0], small(variant, **more)
     if name == "ponder-indoor":
         sizes = {"num_views": 3, "num_points": 4096, "with_truth": False}
-        rooms = SyntheticRoom(2, image_size=config.image_size, **sizes)
+        rooms = Room(2, image_size=config.image_size, **sizes)
         return [rooms[0], rooms[1]]
     prepared = RECIPES[name].prepare(config, street(config.image_size), 0)
     return [prepared[2], prepared[6]]

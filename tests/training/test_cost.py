@@ -1,5 +1,7 @@
 """What a step is said to cost, compared with steps that were taken."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ SMALL = {
 }
 
 
+@cache
 def job(name):
     """A recipe's builder, a batch, and how it is optimised."""
     entry = RECIPES[name]
@@ -31,14 +34,23 @@ def job(name):
     return lambda: entry.build(config), collate([data[0], data[1]], torch.arange(2)), config.optimization
 
 
+@cache
+def told_of(name):
+    """What a step is said to cost, by shapes alone."""
+    build, batch, optimization = job(name)
+    return step_cost(with_fake_tensors(build), batch, optimization)
+
+
+@pytest.mark.untyped  # the recipes' own tests check the shapes of such a step
 @pytest.mark.parametrize("name", SMALL)
 def test_shapes_alone_cost_what_numbers_do(name):
     build, batch, optimization = job(name)
-    told, taken = (step_cost(m, batch, optimization) for m in (with_fake_tensors(build), build()))
+    told, taken = told_of(name), step_cost(build(), batch, optimization)
     shares = [getattr(told, name) / getattr(taken, name) for name in told.__dataclass_fields__]
     assert shares[:2] == [1.0, 1.0] and shares == pytest.approx([1.0] * 8, rel=0.01)
 
 
+@pytest.mark.untyped  # as above
 def test_shapes_alone_cost_what_numbers_do_in_bfloat16():
     """NS-MAE has no 3D convolution, of which a CPU's bfloat16 gradient is not safe."""
     build, batch, optimization = job("ns-mae")
@@ -83,10 +95,11 @@ def test_numbers_are_never_counted_in_bfloat16_on_a_cpu():
     assert told.kept < taken.kept and told.step_flops == taken.step_flops
 
 
+@pytest.mark.untyped  # as above
 @pytest.mark.parametrize("name", SMALL)
 def test_activations_are_what_autograd_saves(name):
-    build, batch, optimization = job(name)
-    told = step_cost(with_fake_tensors(build), batch, optimization)
+    build, batch, _ = job(name)
+    told = told_of(name)
     recipe, saved = build(), {}
     own = {p.untyped_storage().data_ptr() for p in (*recipe.parameters(), *recipe.buffers())}
 

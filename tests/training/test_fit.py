@@ -26,6 +26,7 @@ def run(out, *, recipe=None, data=None, resume=False, hooks=None, **settings):
     return fit(recipe or StandIn(), data or Points(), optimization(**settings), out=out, options=options)
 
 
+@pytest.mark.both
 def test_a_run_leaves_its_folder(tmp_path):
     drawn = []
     result = run(tmp_path / "run", hooks={"on_picture": lambda step, recipe: drawn.append(step)})
@@ -202,6 +203,7 @@ def test_modules_are_told_of_updates_not_of_batches_and_a_resumed_run_goes_on_co
     assert int(again.curved.steps) == 7
 
 
+@pytest.mark.both
 def test_accumulation_and_a_large_batch_agree(tmp_path):
     def still():
         recipe = StandIn()
@@ -321,6 +323,7 @@ def test_a_recipe_without_a_loss_is_told_so_before_anything_is_written(tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.both
 def test_one_call_starts_a_run_and_takes_it_up_again(tmp_path, capsys):
     whole = run(tmp_path / "whole")
     assert rows_of(run(tmp_path / "new", resume=True)) == rows_of(whole)

@@ -1,6 +1,7 @@
 """A run that can learn nothing is refused, or says so."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -14,7 +15,14 @@ from renderpretrain.training import RunOptions, fit
 from renderpretrain.training.overlap import check_overlap, measure_overlap
 from renderpretrain.training.zeros import PATIENCE, ZeroWatch
 
-STREET = SyntheticStreet(3, image_size=(32, 64), points_per_beam=50, with_truth=False)
+
+class Street(SyntheticStreet):
+    """Scenes that are made once for all tests."""
+
+    __getitem__ = cache(SyntheticStreet.__getitem__)
+
+
+STREET = Street(3, image_size=(32, 64), points_per_beam=50, with_truth=False)
 ROOM = SyntheticRoom(3, image_size=(24, 32), with_truth=False)
 
 

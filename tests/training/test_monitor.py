@@ -65,6 +65,7 @@ def test_without_held_out_scenes_training_scenes_are_looked_at(tmp_path):
     assert rows_of(resumed) == rows
 
 
+@pytest.mark.untyped  # as above
 def test_a_run_with_the_monitor_is_the_one_without_to_the_bit(tmp_path):
     plain = run(tmp_path / "off", Watched(), monitor_every=0)
     watched = run(tmp_path / "on", Watched(), monitor_every=1)
@@ -90,6 +91,7 @@ def test_a_look_leaves_mode_buffers_gradients_and_generators_as_they_are():
     assert all(torch.equal(p.grad, g) for p, g in zip(recipe.parameters(), gradients, strict=True))
 
 
+@pytest.mark.untyped  # runs of many steps with the shapes of the others
 def test_a_resumed_run_looks_as_the_uninterrupted_one(tmp_path, capsys):
     whole = run(tmp_path / "whole", Collapsing(), **COLLAPSE)
     said = capsys.readouterr().out
@@ -105,6 +107,7 @@ def test_a_resumed_run_looks_as_the_uninterrupted_one(tmp_path, capsys):
     assert said.count("is collapsing") == capsys.readouterr().out.count("is collapsing") == 1
 
 
+@pytest.mark.untyped  # as above
 def test_an_encoder_that_collapses_is_named_once_and_a_healthy_one_never(tmp_path, capsys):
     run(tmp_path / "healthy", Watched(), **COLLAPSE | {"optimizer": "adamw", "lr": 0.01})
     assert "collapsing" not in capsys.readouterr().out
@@ -207,6 +210,7 @@ def test_features_that_are_not_finite_end_no_run():
     assert Monitor(Broken(), Points(), range(7)).look(torch.device("cpu")) == {}
 
 
+@pytest.mark.untyped  # as above
 def test_the_monitor_costs_less_than_a_hundredth_of_the_steps(tmp_path):
     """Counted in passes: a step is one through the encoder and one back, which takes twice as long."""
     passes = {}

@@ -1,6 +1,7 @@
 """Runs and our own files: what is kept, what comes back, what is refused."""
 
 import json
+from functools import cache
 
 import pytest
 import torch
@@ -83,11 +84,23 @@ def run_folder(path, recipe="unipad-lidar", step=3, **changes):
     return model
 
 
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A function: a recipe's run folder and its model, made once."""
+
+    @cache
+    def made(recipe):
+        path = tmp_path_factory.mktemp(recipe)
+        return path, run_folder(path, recipe)
+
+    return made
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipes_encoders_come_out_of_a_run_and_out_of_our_file(recipe, tmp_path):
-    model = run_folder(tmp_path / "run", recipe)
-    export_encoders(tmp_path / "run", "safetensors", tmp_path / "e.safetensors")
-    for source in (tmp_path / "run", tmp_path / "e.safetensors"):
+def test_every_recipes_encoders_come_out_of_a_run_and_out_of_our_file(recipe, run_of, tmp_path):
+    run, model = run_of(recipe)
+    export_encoders(run, "safetensors", tmp_path / "e.safetensors")
+    for source in (run, tmp_path / "e.safetensors"):
         encoders = load_encoders(source)
         assert list(encoders) == list(model.encoders())
         for name, module in model.encoders().items():
@@ -114,9 +127,8 @@ PLACES = {
 
 
 @pytest.mark.parametrize("recipe", PLACES)
-def test_every_recipe_has_hosts_that_compute_what_it_computes(recipe, tmp_path):
-    run_folder(tmp_path, recipe)
-    pretrained = read_pretrained(tmp_path)
+def test_every_recipe_has_hosts_that_compute_what_it_computes(recipe, run_of):
+    pretrained = read_pretrained(run_of(recipe)[0])
     for host, names in PLACES[recipe].items():
         report = prepare_export(pretrained, host, ExportOptions(verify=True, min_match=0.8)).report
         assert {part.name for part in report.parts} == names

@@ -6,6 +6,9 @@ import yaml
 from renderpretrain.encoders import FPN, ConvNeXt, ResNet, SparseEncoder, SwinTransformer, VolumeNeck
 from renderpretrain.recipes import RECIPES
 from renderpretrain.transfer import HOSTS, ExportOptions, from_modules, prepare_export
+from renderpretrain.transfer.architecture import describe
+from renderpretrain.transfer.encoder import Encoder
+from renderpretrain.transfer.image_snippets import image_arguments, published_names
 from renderpretrain.transfer.verify import read_as_host
 
 
@@ -24,10 +27,17 @@ RESNETS = [
 
 
 @pytest.mark.parametrize(("depth", "blocks", "bottleneck"), RESNETS)
-def test_a_resnet_goes_by_its_own_name(depth, blocks, bottleneck):
+def test_a_resnet_is_known_by_its_blocks(depth, blocks, bottleneck):
     assert (
         2 + sum(blocks) * (3 if bottleneck else 2) == depth
     )  # layers with weights: the stem and a classifier
+    encoder = Encoder(describe(ResNet((1, 1, 1, 1), bottleneck=bottleneck)) | {"depths": [*blocks]}, {})
+    assert published_names(encoder) == (f"resnet{depth}",) * 2
+    assert image_arguments(encoder)["depth"] == depth
+
+
+@pytest.mark.parametrize(("depth", "blocks", "bottleneck"), [RESNETS[0], RESNETS[2]])
+def test_a_resnet_goes_by_its_own_name(depth, blocks, bottleneck):
     module = ResNet(blocks, bottleneck=bottleneck)
     made = {
         "timm": f"model = timm.create_model('resnet{depth}', pretrained=False)",

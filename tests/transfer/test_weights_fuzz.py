@@ -73,26 +73,32 @@ def damaged(content, damage):
     return content[:place] + bytes([amount]) + content[place:]
 
 
-def check_damage(kind, damage, folder):
+def check_damage(kind, folder, budget):
+    """A file damaged in many ways, each as it was before."""
     path, read = written(kind, folder)
-    path.write_bytes(damaged(path.read_bytes(), damage))
-    try:
-        found = read()
-    except ValueError as error:
-        assert str(path) in str(error) and "\n" not in str(error)
-    else:
-        assert equal(found, network().state_dict())
+    whole, state = path.read_bytes(), network().state_dict()
+
+    def check(damage):
+        path.write_bytes(damaged(whole, damage))
+        try:
+            found = read()
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+        else:
+            assert equal(found, state)
+
+    budget(given(DAMAGE)(check))()
 
 
 @pytest.mark.parametrize("kind", ["ours", "host", "run"])
 def test_damaged_files_are_refused_or_right(kind, tmp_path):
-    FEW(given(DAMAGE)(lambda damage: check_damage(kind, damage, tmp_path)))()
+    check_damage(kind, tmp_path, FEW)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["ours", "host", "run"])
 def test_many_damaged_files_are_refused_or_right(kind, tmp_path):
-    MANY(given(DAMAGE)(lambda damage: check_damage(kind, damage, tmp_path)))()
+    check_damage(kind, tmp_path, MANY)
 
 
 SHAPES = st.lists(st.integers(0, 4), max_size=5)
