@@ -52,7 +52,7 @@ recipes: setup ## trains every recipe for minutes, and says what each learned; 1
 test: setup ## every test, most of them with the shapes in the annotations checked at run time
 	@$(PYTEST) $(TYPED); checked=$$?; $(PYTEST) $(BARE) && exit $$checked
 
-fuzz: setup ## random folders, settings, weights and calls of operators, and the examples at full length
+fuzz: setup ## random folders, settings, weights and calls of operators, examples at full length, further trainings
 	@$(PYTEST) -m long
 
 # $(1) what to look for, $(2) its runtime library, $(3) the tests. They run on the best instruction set and on

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from renderpretrain.encoders import spconv_status
-
 ROOT = Path(__file__).resolve().parent.parent
 
 OTHER_PROCESSES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
@@ -120,13 +118,6 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
     return torch.device(request.param)
-
-
-@pytest.fixture(scope="session")
-def spconv():
-    """A skip where spconv does not work; to find out takes seconds, in processes that need it alone."""
-    if not (status := spconv_status())["ok"]:
-        pytest.skip(f"spconv: {status['why']}")
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def recording(tmp_path):
         ("*.png", 30, "image"),
     ],
 )
-def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
+def test_a_bad_recording_is_one_line_and_leaves_no_run_folder(
     recording, tmp_path, capsys, pattern, kept, message
 ):
     file = sorted(recording.rglob(pattern))[0]
@@ -71,6 +71,15 @@ def test_a_bad_recording_is_one_line_and_its_run_folder_can_be_used_again(
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     assert file.name in said and message in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recording_that_was_mended_trains_into_the_same_folder(recording, tmp_path):
+    file = sorted(recording.rglob("*lidar*"))[0]
+    whole = file.read_bytes()
+    file.unlink()
+    job = ["pretrain", "unipad-camera", "--data", f"folder:{recording}", "--out", tmp_path / "run", *SMALL]
+    assert end(*job) == 1
     file.write_bytes(whole)
     assert end(*job) in (0, None)
 

@@ -68,7 +68,10 @@ def test_every_term_is_in_the_sum_and_reaches_its_own_parameters(scenes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize(
+    "modality",
+    ["fusion", *(pytest.param(alone, marks=pytest.mark.long) for alone in MODALITIES if alone != "fusion")],
+)
 def test_thirty_steps_on_one_scene_halve_the_depth_errors(modality, scenes):
     recipe = build(modality)
     assert steps_to_halve(recipe, batch_of(scenes[:1]), "bev_depth") <= 30

@@ -23,7 +23,9 @@ def scenes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["unipad-camera", "unipad-fusion", pytest.param("unipad-lidar", marks=pytest.mark.long)]
+)
 def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
     torch.manual_seed(1)
     recipe = RECIPES[name].build(small(name))
