@@ -66,6 +66,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_runtest_setup(item):
+    """Whether spconv works is tried by who needs it: it takes seconds in each process."""
+    if item.get_closest_marker("spconv"):
+        from renderpretrain.encoders import spconv_status  # not before the hook that checks shapes is there
+
+        if not (status := spconv_status())["ok"]:
+            pytest.skip(f"spconv: {status['why']}")
+
+
 def leave_out_what_needs_a_gpu(config, items):
     """A thousand skips take a minute; who asks for them by ``-m gpu`` gets each with its reason."""
     if torch.cuda.is_available() or "gpu" in config.getoption("markexpr"):

@@ -22,8 +22,7 @@ from renderpretrain.encoders.sparse_backend import self_test
 
 SHAPE = (6, 7, 9)
 sparse_backend_module = sys.modules[self_test.__module__]  # whose name a function of the package has, too
-needs_spconv = pytest.mark.skipif("not spconv_status()['ok']", reason="spconv does not work here")
-"""Told when such a test begins: to find out takes seconds in every process."""
+needs_spconv = pytest.mark.spconv
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 
 

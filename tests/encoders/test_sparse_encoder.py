@@ -12,12 +12,10 @@ from renderpretrain.encoders import (
     SparseTensor,
     SubMConv3d,
     VoxelBackBone8x,
-    spconv_status,
 )
 from renderpretrain.geometry import VoxelGrid
 
-needs_spconv = pytest.mark.skipif("not spconv_status()['ok']", reason="spconv does not work here")
-"""Told when such a test begins: to find out takes seconds in every process."""
+needs_spconv = pytest.mark.spconv
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 TINY = {"channels": ((8, 8), (8, 16), (16, 16)), "strides": ((2, 2, 2),) * 2, "paddings": ((1, 1, 1),) * 2}
 

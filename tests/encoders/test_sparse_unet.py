@@ -11,11 +11,9 @@ from renderpretrain.encoders import (
     SparseTensor,
     SparseUNet,
     SubMConv3d,
-    spconv_status,
 )
 
-needs_spconv = pytest.mark.skipif("not spconv_status()['ok']", reason="spconv does not work here")
-"""Told when such a test begins: to find out takes seconds in every process."""
+needs_spconv = pytest.mark.spconv
 BACKENDS = pytest.mark.parametrize("backend", ["builtin", pytest.param("spconv", marks=needs_spconv)])
 TINY = {"channels": (8, 12, 12, 8), "depths": (1, 2, 1, 1), "stem_channels": 6}
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from renderpretrain.encoders import spconv_status
 from renderpretrain.transfer.layouts import (
     Layout,
     convert_kernel,
@@ -16,8 +15,7 @@ from renderpretrain.transfer.layouts import (
 )
 
 LAYOUTS = [Layout(kernels, axes) for kernels in ("KRSC", "RSCK") for axes in ("zyx", "xyz")]
-needs_spconv = pytest.mark.skipif("not spconv_status()['ok']", reason="spconv does not work here")
-"""Told when such a test begins: to find out takes seconds in every process."""
+needs_spconv = pytest.mark.spconv
 
 
 @given(
