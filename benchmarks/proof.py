@@ -265,22 +265,28 @@ def write(asked: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[s
 def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any]) -> str:
     """Markdown: a line per fraction, then the commands."""
     lines = [
-        "| experiment | probe | labels | scratch | pre-trained | difference | relative | deviations |",
-        "|---|---|---|---|---|---|---|---|",
+        "| experiment | probe | labels | scratch | hand-made | pre-trained | pre-trained + hand-made "
+        "| difference | gain | deviations | over hand-made |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        better = -1 if r["less_is_better"] else 1
-        in_deviations = "-" if r["deviations"] is None else f"{better * r['deviations']:.1f}"
+        in_deviations = "-" if r["deviations"] is None else f"{r['deviations']:.1f}"
+        over = "-" if r["relative_to_handmade"] is None else f"{100 * r['relative_to_handmade']:+.1f} %"
+        added = "" if r["added_to_handmade"] is None else f", {100 * r['added_to_handmade']:+.1f} % added"
         lines.append(
-            f"| {r['experiment']}, {r['step']} steps | {r['task']} {r['mode']}, {r['metric']} "
+            f"| {r['experiment']}, {r['step']} steps | {r['task']} {r['mode']}, {metric(r)} "
             f"| {100 * r['fraction']:g} % ({r['labelled']} {r['labels']}) | {spread(r['scratch'])} "
-            f"| {spread(r['pretrained'])} | {spread(r['difference'], '+')} | {100 * r['relative']:+.1f} % "
-            f"| {in_deviations} |"
+            f"| {spread(r['handmade'])} | {spread(r['pretrained'])} | {spread(r['pretrained_handmade'])} "
+            f"| {spread(r['difference'], '+')} | {100 * r['relative']:+.1f} % | {in_deviations} "
+            f"| {over}{added} |"
         )
     commands = dict.fromkeys(c for r in rows for c in r["commands"])
     note = (
-        "Means and standard deviations over the seeds. `deviations`: the difference in units of the largest "
-        "deviation of the three, positive where pre-training helps; for depth less is better."
+        "Means and standard deviations over the seeds, of one pre-training run each: they do not say what "
+        "pre-training from another seed would give. `gain`: as a share of scratch, above 0 where pre-training"
+        " helps, `deviations`: the same in units of the largest deviation of scratch, pre-trained and their "
+        "difference. `hand-made`: what is known without a network, alone; `over hand-made`: what pre-trained "
+        "encoders have over that, and what they add to it."
     )
     made = (
         f"The last call took {about['seconds'] / 60:.0f} minutes, {about['jobs']} experiments at a time, "
@@ -289,9 +295,14 @@ def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any])
     return "\n".join([*lines, "", note, made, *skipped, "", "```", *commands, "```", ""])
 
 
-def spread(value: dict[str, float], sign: str = "") -> str:
+def spread(value: dict[str, float] | None, sign: str = "") -> str:
     """A mean and its deviation."""
-    return f"{value['mean']:{sign}.3f} ± {value['deviation']:.3f}"
+    return "-" if value is None else f"{value['mean']:{sign}.3f} ± {value['deviation']:.3f}"
+
+
+def metric(r: dict[str, Any]) -> str:
+    """What is counted, and which way it is better."""
+    return f"{r['metric']} (less is better)" if r["less_is_better"] else str(r["metric"])
 
 
 def key(r: dict[str, Any]) -> tuple[str, str, str]:
@@ -304,10 +315,10 @@ def panel(rows: list[dict[str, Any]]) -> Panel:
     experiment, task, mode = key(rows[0])
     curves = [
         Curve(name, [r[arm]["mean"] for r in rows], [r[arm]["deviation"] for r in rows])
-        for name, arm in (("scratch", "scratch"), ("pre-trained", "pretrained"))
+        for name, arm in (("scratch", "scratch"), ("pre-trained", "pretrained"), ("hand-made", "handmade"))
+        if all(r[arm] is not None for r in rows)
     ]
-    metric = rows[0]["metric"] + (" (less is better)" if rows[0]["less_is_better"] else "")
-    return Panel(f"{experiment}: {task}, {mode}", metric, [r["fraction"] for r in rows], curves)
+    return Panel(f"{experiment}: {task}, {mode}", metric(rows[0]), [r["fraction"] for r in rows], curves)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import typer
 
-from renderpretrain.cli.fair_report import fair_record, fair_table, how_sure, save_curves
-from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
+from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure, save_curves
+from renderpretrain.cli.probe_records import ONE_RUN, Opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_scenes import SceneRequest, Split, chosen_on_scored, open_probe
 from renderpretrain.cli.probing import unequal_starts
 from renderpretrain.cli.report import print_table
@@ -91,17 +91,18 @@ def fine_tune_run(run: Path, request: FairRequest) -> None:
     plan = _plan(job, request, task, (len(scenes.train), _streets(job, data, len(scenes.scored))))
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
     key = probe_key(task.name, request.mode, request.levels, request.split)
-    if request.split == "test":
-        about["opened"] = note_opening(file, key, about)
-        typer.echo(f"test       opened, by this run {about['opened']} times in all")
+    opening = Opening(file, key, about) if request.split == "test" else None
+    say = _report(task, opening)
     outcomes = fine_tune_fairly(
-        plan, scenes, lambda seed: job.build(seed).to(device), read.weights, _report(task), run / FOLDER
+        plan, scenes, lambda seed: job.build(seed).to(device), read.weights, say, run / FOLDER
     )
-    notes = [*chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
+    notes = [ONE_RUN, *chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
     notes += how_sure(plan, outcomes)
+    about |= {} if opening is None else {"opened": opening.times}
     record = fair_record(plan, scenes, outcomes, request.mode)
     save_record(file, key, {**about, "notes": notes, **record})
-    print_table(*fair_table(plan, outcomes, request.mode))
+    for table in fair_tables(plan, outcomes, request.mode):
+        print_table(*table)
     for note in notes:
         typer.echo(f"note: {note}")
     save_curves(
@@ -136,11 +137,13 @@ def _streets(job: RunDescription, data: str, scored: int) -> tuple[int, ...]:
     return tuple(i * min(BLOCKS, scored) // scored for i in range(scored))
 
 
-def _report(task: Task) -> Callable[[FairTrial, bool], None]:
-    """A line per training."""
+def _report(task: Task, opening: Opening | None) -> Callable[[FairTrial, bool], None]:
+    """A line per training; the first with a score that was not known opens test scenes."""
     sign = -1 if task.less_is_better else 1
 
     def say(trial: FairTrial, known: bool) -> None:
+        if opening is not None and trial.scores and not known:
+            opening.note(typer.echo)
         job, course = trial.job, trial.course
         encoders = f", encoders x {job.setting.encoder_rate:g}" if job.setting.encoder_rate else ""
         score = f"validation {sign * course.best:.4f}"

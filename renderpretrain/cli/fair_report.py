@@ -8,39 +8,46 @@ from typing import Any
 
 import typer
 
-from renderpretrain.probes import FairPlan, ProbeScenes, Spread
+from renderpretrain.cli.probe_report import score_title
+from renderpretrain.probes import FairPlan, ProbeScenes, Spread, Trial, compare
 from renderpretrain.probes.fair import FairTrial, Interval, Outcome, Setting
+from renderpretrain.probes.fair.plan import FairArm
 from renderpretrain.viz import ScoreLine, ScorePanel, save_score_lines
 
-NAMES = {"scratch": "scratch", "pretrained": "pre-trained"}
+NAMES: dict[FairArm, str] = {"scratch": "scratch", "pretrained": "pre-trained", "handmade": "hand-made"}
 """Of the arms, for readers."""
 
 
-def fair_table(plan: FairPlan, outcomes: Sequence[Outcome], mode: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one line for each number of labelled scenes."""
-    header = [
-        f"{plan.task.metric}, {mode}",
-        "scratch",
-        "pre-trained",
-        "gain [95 %]",
-        "relative [95 %]",
-        "steps",
-        "scratch's rates",
-        "pre-trained's",
-    ]
+def fair_tables(
+    plan: FairPlan, outcomes: Sequence[Outcome], mode: str
+) -> list[tuple[list[str], list[list[str]]]]:
+    """Header and rows: one line for each number of labelled scenes; and the same beside hand-made numbers."""
+    title = score_title(plan.task, mode)
+    beside = [outcome for outcome in outcomes if outcome.over_handmade is not None]
+    tables = [_table(plan, outcomes, title, "scratch")]
+    return tables + ([_table(plan, beside, f"{title}, beside hand-made", "handmade")] if beside else [])
+
+
+def _table(
+    plan: FairPlan, outcomes: Sequence[Outcome], title: str, before: FairArm
+) -> tuple[list[str], list[list[str]]]:
+    """Pre-trained encoders beside what an arm has."""
+    header = [title, NAMES[before], "pre-trained", "gain [95 %]", "relative [95 %]", "steps"]
+    header += [f"{NAMES[before]}'s rates", "pre-trained's"]
     rows = []
     for outcome in outcomes:
         steps = sorted(trial.course.steps for trial in outcome.finals("scratch"))
-        arms = [_spread(plan, outcome.finals(arm)) for arm in ("scratch", "pretrained")]
+        arms: tuple[FairArm, ...] = (before, "pretrained")
+        spreads = [_spread(plan, outcome.finals(arm)) for arm in arms]
+        gain = outcome.over_handmade if before == "handmade" else outcome.gain
+        gains = [] if gain is None else [_interval(gain.gain, 1, ".4f"), _percents(gain.relative)]
         rows.append(
             [
                 f"{outcome.labeled} scenes",
-                *(f"{arm.mean:.4f} ± {arm.deviation:.4f}" for arm in arms),
-                _interval(outcome.gain.gain, 1, ".4f"),
-                _interval(outcome.gain.relative, 100, ".1f") + " %",
+                *(f"{spread.mean:.4f} ± {spread.deviation:.4f}" for spread in spreads),
+                *gains,
                 f"{steps[0]} to {steps[-1]}" if steps[0] < steps[-1] else str(steps[0]),
-                _rates(outcome.scratch),
-                _rates(outcome.pretrained),
+                *(_rates(outcome.settings[arm]) for arm in arms),
             ]
         )
     return header, rows
@@ -58,7 +65,7 @@ def how_sure(plan: FairPlan, outcomes: Sequence[Outcome]) -> list[str]:
                 f"{where}: scratch still improved after {plan.schedule.longest} steps with "
                 f"{len(going)} of {len(finals)} seeds ({', '.join(going)}); raise --steps"
             )
-        for arm, setting in (("scratch", outcome.scratch), ("pretrained", outcome.pretrained)):
+        for arm, setting in outcome.settings.items():
             if len(plan.lrs) > 1 and setting.lr in (min(plan.lrs), max(plan.lrs)):
                 notes.append(
                     f"{where}: the best rate of {NAMES[arm]}, {setting.lr:g}, is at the edge of the grid; "
@@ -86,7 +93,7 @@ def fair_record(
         "labels": "scenes",
         "seeds": list(plan.seeds),
         "search_seeds": list(plan.search_seeds),
-        "grid": [asdict(setting) for setting in plan.settings],
+        "grid": [asdict(setting) for setting in plan.settings("scratch")],
         "schedule": asdict(plan.schedule),
         "weight_decay": plan.weight_decay,
         "places": plan.places,
@@ -105,12 +112,13 @@ def save_curves(path: Path, plan: FairPlan, outcomes: Sequence[Outcome], title: 
     panels = [
         ScorePanel(
             f"{title}\n{outcome.labeled} labelled scenes",
-            f"{plan.task.metric}, validation",
+            score_title(plan.task, "validation"),
             [
                 ScoreLine(
                     NAMES[trial.job.arm], _curve(plan, trial), trial.course.kept, trial.course.constant_steps
                 )
-                for trial in (*outcome.finals("scratch"), *outcome.finals("pretrained"))
+                for arm in outcome.settings
+                for trial in outcome.finals(arm)
             ],
         )
         for outcome in outcomes
@@ -123,19 +131,17 @@ def save_curves(path: Path, plan: FairPlan, outcomes: Sequence[Outcome], title: 
 
 def _line(plan: FairPlan, count: int, outcome: Outcome) -> dict[str, Any]:
     """A line of the table, in the words of the linear probe's, and what is more."""
-    before, after = (outcome.finals(arm) for arm in ("scratch", "pretrained"))
-    metric = plan.task.metric
-    differences = Spread.of([b.scores[metric] - a.scores[metric] for a, b in zip(before, after, strict=True)])
-    spreads = (_spread(plan, before), _spread(plan, after), differences)
-    widest = max(spread.deviation for spread in spreads)
+    trials = [
+        Trial(arm, outcome.labeled / count, outcome.labeled, trial.job.seed, trial.scores)
+        for arm in outcome.settings
+        for trial in outcome.finals(arm)
+    ]
+    (line,) = compare(trials, plan.task.metric, plan.task.less_is_better)
     return {
-        "fraction": outcome.labeled / count,
-        "labelled": outcome.labeled,
-        **{name: asdict(s) for name, s in zip(("scratch", "pretrained", "difference"), spreads, strict=True)},
-        "relative": differences.mean / spreads[0].mean if spreads[0].mean else float("inf"),
-        "deviations": differences.mean / widest if widest else None,
+        **asdict(line),
         "gain": _finite(asdict(outcome.gain)),
-        "rates": {"scratch": asdict(outcome.scratch), "pretrained": asdict(outcome.pretrained)},
+        "over_handmade": None if outcome.over_handmade is None else _finite(asdict(outcome.over_handmade)),
+        "rates": {arm: asdict(setting) for arm, setting in outcome.settings.items()},
     }
 
 
@@ -161,6 +167,11 @@ def _interval(interval: Interval, scale: int, digits: str) -> str:
     """A mean and its interval, with signs."""
     mean, low, high = (f"{scale * x:+{digits}}" for x in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"
+
+
+def _percents(interval: Interval) -> str:
+    """A share and its interval, in percent."""
+    return _interval(interval, 100, ".1f") + " %"
 
 
 def _rates(setting: Setting) -> str:

@@ -1,10 +1,17 @@
 """What probes leave in a run's ``probe.json``."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from renderpretrain.storage.files import write_text
+
+ONE_RUN = (
+    "there is one pre-training run: deviations and intervals speak of other labels, fresh weights, heads and "
+    "scored scenes, and not of what pre-training again, from another seed, would give"
+)
+"""What every table of a probe leaves open."""
 
 
 def read_records(path: Path) -> dict[str, Any]:
@@ -35,18 +42,28 @@ def probe_key(task: str, mode: str, levels: str, split: str) -> str:
     return "/".join([task, mode, *more])
 
 
-def note_opening(path: Path, key: str, about: dict[str, Any]) -> int:
-    """Note in the file, before anything is scored, that test scenes are opened; how often they have been.
+class Opening:
+    """Counts in the file how often test scenes were opened: by a call's first score that is shown.
 
     Args:
         path: The file.
         key: The probe.
         about: What is known of it so far.
     """
-    former = read_records(path).get(key, {})
-    opened = int(former.get("opened", 0)) + 1
-    save_record(path, key, {**about, **former, "opened": opened})
-    return opened
+
+    def __init__(self, path: Path, key: str, about: dict[str, Any]) -> None:
+        self.path, self.key, self.about = path, key, about
+        self.times = int(read_records(path).get(key, {}).get("opened", 0))
+        self._noted = False
+
+    def note(self, say: Callable[[str], None]) -> None:
+        """Note, the first time, that a score of test scenes is about to be shown."""
+        if self._noted:
+            return
+        former = read_records(self.path).get(self.key, {})
+        self.times, self._noted = self.times + 1, True
+        save_record(self.path, self.key, {**self.about, **former, "opened": self.times})
+        say(f"test       opened, by this run {self.times} times in all")
 
 
 def save_record(path: Path, key: str, record: dict[str, Any]) -> None:

@@ -10,11 +10,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from renderpretrain.cli.report import print_table
-from renderpretrain.probes import Comparison, Drawing, Example, Plan, Spread, Trial
+from renderpretrain.probes import Comparison, Drawing, Example, Plan, Spread, Task, Trial
 from renderpretrain.viz import Curve, Panel, class_colors, labels_from_above, save_sheet
 
-PER_CLASS, BESIDE = ("iou/", "ap/"), ("ap@0.5", "ap@1", "ap@2", "ap@4", "ate", "ase", "aoe")
-"""Scores in the table of classes: those that begin so, and those of all classes."""
+CLASS_TABLES = {
+    "IoU": ("iou/",),
+    "AP": ("ap@", "ap/"),
+    "error of hits (less is better)": ("ate", "ase", "aoe"),
+}
+"""Tables of classes: what they show, and how the names of their scores begin."""
+
+UNITS = {"ate": "ate (m)", "ase": "ase (1 - IoU)", "aoe": "aoe (rad)"}
+"""Errors of all classes together, with what they are counted in."""
+
+
+def score_title(task: Task, what: str) -> str:
+    """What a table's numbers are: the metric, which way it is better, and what was put on the encoders."""
+    better = " (less is better)" if task.less_is_better else ""
+    return f"{task.metric}{better}, {what}"
+
+
+def head_name(task: Task) -> str:
+    """What a probe puts on encoders that stay as they are."""
+    return "linear" if task.by_place else "small head on frozen encoders"
 
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
@@ -26,7 +44,13 @@ def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
         deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
         return f"{spread.mean:{sign}.4f}{deviation}"
 
-    header = [f"{plan.task.metric}, linear", plan.labels, "scratch", "pre-trained", "difference"]
+    header = [
+        score_title(plan.task, head_name(plan.task)),
+        plan.labels,
+        "scratch",
+        "pre-trained",
+        "difference",
+    ]
     rows = [
         [
             f"{100 * line.fraction:g} %",
@@ -64,7 +88,6 @@ def _percent(share: float | None) -> str:
 
 def print_classes(trials: list[Trial]) -> None:
     """Per-class scores where there are some: scratch, then pre-trained, at every fraction."""
-    names = [key for key in trials[0].scores if key.startswith(PER_CLASS) or key in BESIDE]
     fractions = list(dict.fromkeys(trial.fraction for trial in trials))
 
     def cell(name: str, fraction: float) -> str:
@@ -74,13 +97,22 @@ def print_classes(trials: list[Trial]) -> None:
         ]
         return " -> ".join(f"{mean:.3f}" for mean in means)
 
-    if names:
-        score = "IoU" if names[0].startswith("iou/") else "AP"
-        rows = [[name.rpartition("/")[2], *(cell(name, f) for f in fractions)] for name in names]
-        print_table([f"{score}, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
+    for score, beginnings in CLASS_TABLES.items():
+        names = [key for key in trials[0].scores if key.startswith(beginnings)]
+        rows = [[_of_class(name), *(cell(name, f) for f in fractions)] for name in names]
+        if rows:
+            print_table([f"{score}, scratch -> pre-trained", *(f"{100 * f:g} %" for f in fractions)], rows)
 
 
-def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
+def _of_class(score: str) -> str:
+    """A score's name in a table whose heading says the rest."""
+    name, of_class, kind = score.partition("/")
+    if not of_class:
+        return UNITS.get(name, name)
+    return f"{name} {kind}" if name in UNITS else kind
+
+
+def panel(title: str, task: Task, lines: list[Comparison]) -> Panel:
     """The lines as a plot."""
     arms: dict[str, list[Spread | None]] = {
         "scratch": [line.scratch for line in lines],
@@ -93,7 +125,7 @@ def panel(title: str, metric: str, mode: str, lines: list[Comparison]) -> Panel:
         known = [spread for spread in spreads if spread is not None]
         if len(known) == len(lines):
             curves.append(Curve(name, [s.mean for s in known], [s.deviation for s in known]))
-    return Panel(title, f"{metric}, {mode}", [line.fraction for line in lines], curves)
+    return Panel(title, score_title(task, head_name(task)), [line.fraction for line in lines], curves)
 
 
 ARMS = {

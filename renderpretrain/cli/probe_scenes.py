@@ -12,6 +12,7 @@ from renderpretrain.data.words import data_words
 from renderpretrain.probes import ProbeScenes, Task, depth, occupancy, semseg
 from renderpretrain.probes.detection import bev_grid, detection
 from renderpretrain.probes.features import Levels
+from renderpretrain.probes.plan import with_labels
 from renderpretrain.recipes.recipe import HasGrid, encoders_of, lacking
 from renderpretrain.runs import RunDescription
 from renderpretrain.runs.settings import choose
@@ -66,10 +67,11 @@ class SceneRequest:
 
 
 def open_probe(job: RunDescription, request: SceneRequest) -> tuple[Task, ProbeScenes]:
-    """The task, and the scenes with its answers.
+    """The task, and the scenes with its answers; how many have none is said.
 
     Raises:
-        ValueError: If there is no such task, the data are several data sets, or frames are too few.
+        ValueError: If there is no such task, the data are several data sets, frames are too few, or none has
+            labels.
     """
     make = choose("task", request.task, TASKS)
     if len(data_words(request.data)) > 1:
@@ -81,7 +83,11 @@ def open_probe(job: RunDescription, request: SceneRequest) -> tuple[Task, ProbeS
     images = seen or request.task not in WITHOUT_IMAGES
     synthetic = data_words(request.data)[0].is_synthetic
     scenes = _drawn(job, request, images) if synthetic else _recorded(job, request, images)
-    return make(scenes, recipe, request.levels), scenes
+    task = make(scenes, recipe, request.levels)
+    scenes, left_out = with_labels(task, scenes)
+    if left_out:
+        typer.echo(left_out)
+    return task, scenes
 
 
 def unscored_classes(task: str, scenes: ProbeScenes) -> list[str]:

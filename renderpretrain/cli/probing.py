@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from renderpretrain.cli.probe_records import note_opening, probe_key, read_records, save_record
+from renderpretrain.cli.probe_records import ONE_RUN, Opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_report import DrawnGallery, Gallery, panel, print_classes, print_comparison
 from renderpretrain.cli.probe_scenes import (
     SceneRequest,
@@ -17,7 +17,17 @@ from renderpretrain.cli.probe_scenes import (
     unscored_classes,
 )
 from renderpretrain.data.words import data_words
-from renderpretrain.probes import Budget, Example, Plan, ProbeScenes, Task, Trial, compare, run_probe
+from renderpretrain.probes import (
+    Budget,
+    Comparison,
+    Example,
+    Plan,
+    ProbeScenes,
+    Task,
+    Trial,
+    compare,
+    run_probe,
+)
 from renderpretrain.probes.features import Levels
 from renderpretrain.runs import RunDescription, read_run
 from renderpretrain.storage.files import check_target
@@ -82,20 +92,19 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
     )
     about: dict[str, Any] = {"recipe": job.recipe, "preset": job.preset, "step": read.step, "data": data}
     key = probe_key(task.name, LINEAR, request.levels, request.split)
-    if request.split == "test":
-        about["opened"] = note_opening(run / "probe.json", key, about)
-        typer.echo(f"test       opened, by this run {about['opened']} times in all")
+    opening = Opening(run / "probe.json", key, about) if request.split == "test" else None
     names = scenes.scored[0].class_names
     gallery = Gallery(names) if task.drawing is None else DrawnGallery(task.drawing)
-    say = _report_trial(task, gallery)
+    say = _report_trial(task, gallery, opening)
     trials = run_probe(
         plan, scenes.to(device), lambda seed: job.build(seed).to(device), read.weights, say, typer.echo
     )
-    notes = [*chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
+    notes = [ONE_RUN, *chosen_on_scored(request.split), *unequal_starts(job), *task.notes]
     notes += unscored_classes(task.name, scenes)
+    about |= {} if opening is None else {"opened": opening.times}
     record = {**about, "notes": notes, **_record(plan, scenes, request.levels, trials)}
     save_record(run / "probe.json", key, record)
-    print_comparison(plan, compare(trials, task.metric))
+    print_comparison(plan, _compared(task, trials))
     print_classes(trials)
     for note in notes:
         typer.echo(f"note: {note}")
@@ -106,9 +115,9 @@ def probe_run(run: Path, request: ProbeRequest) -> None:
 def _draw(run: Path, plan: Plan, title: str, trials: list[Trial], gallery: Gallery | DrawnGallery) -> None:
     """The plot over the labels, and the answers where they can be drawn."""
     name = f"probe-{plan.task.name}-{LINEAR}"
-    lines = compare(trials, plan.task.metric)
     try:
-        plot = save_label_curves(run / f"{name}.png", [panel(title, plan.task.metric, LINEAR, lines)])
+        lines = panel(title, plan.task, _compared(plan.task, trials))
+        plot = save_label_curves(run / f"{name}.png", [lines])
         typer.echo(f"plot       {plot}")
     except ValueError as error:
         typer.echo(f"no plot    {error}")
@@ -148,15 +157,24 @@ def _record(plan: Plan, scenes: ProbeScenes, levels: Levels, trials: list[Trial]
         "scenes": [scene.name for scene in scenes.train],
         "split": "test" if scenes.test else "validation",
         "scored_scenes": [scene.name for scene in scenes.scored],
-        "table": [asdict(line) for line in compare(trials, plan.task.metric)],
+        "table": [asdict(line) for line in _compared(plan.task, trials)],
         "trials": [asdict(trial) for trial in trials],
     }
 
 
-def _report_trial(task: Task, gallery: Gallery | DrawnGallery) -> Callable[[Trial, Example], None]:
-    """A line per trial; its example is kept to be drawn."""
+def _compared(task: Task, trials: list[Trial]) -> list[Comparison]:
+    """The arms beside each other, by the task's metric."""
+    return compare(trials, task.metric, task.less_is_better)
+
+
+def _report_trial(
+    task: Task, gallery: Gallery | DrawnGallery, opening: Opening | None
+) -> Callable[[Trial, Example], None]:
+    """A line per trial, the first of which opens test scenes; its example is kept to be drawn."""
 
     def say(trial: Trial, example: Example) -> None:
+        if opening is not None:
+            opening.note(typer.echo)
         gallery.add(trial, example)
         typer.echo(
             f"{trial.arm:<10} {100 * trial.fraction:g} % of the labels, seed {trial.seed}: "

@@ -1,9 +1,10 @@
 """Tasks whose answer is a class: of every point, or free and occupied of every voxel."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from renderpretrain.data import Scene, label_occupancy
@@ -30,20 +31,20 @@ def semseg(class_names: Sequence[str], levels: Levels = "all") -> Task:
     """
     count = len(class_names)
 
+    def places(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        rows = _labeled_points(recipe, scene, count, limit)
+        return ProbeSamples(scene.points[rows], _labels(scene)[rows].long(), scene.points[rows, :3])
+
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
-        if not isinstance(recipe, HasGrid):
-            raise lacking(recipe, HasPointFeatures, "the task semseg")
-        if scene.point_labels is None:
-            raise ValueError(f"scene {scene.name!r} has no point labels, which semseg needs")
-        if (scene.point_labels >= count).any():
-            last = int(scene.point_labels.max())
-            raise ValueError(f"scene {scene.name!r}: expected point labels below {count}, got {last}")
-        counts = (scene.point_labels > 0) & scene.of_key_sweep
-        rows = some(torch.nonzero(counts & recipe.grid.contains(scene.points[:, :3]))[:, 0], limit)
-        positions = scene.points[rows, :3]
-        features = place_features(recipe, one_batch(scene), positions[None], levels, "semseg")[0]
-        handmade = handmade_numbers(scene, positions, scene.points[rows, 3])
-        return ProbeSamples(features, scene.point_labels[rows].long(), positions, handmade)
+        found = places(recipe, scene, limit)
+        positions = found.features[None, :, :3]
+        features = place_features(recipe, one_batch(scene), positions, levels, "semseg")[0]
+        return replace(found, features=features)
+
+    def by_hand(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        found = places(recipe, scene, limit)
+        points = found.features
+        return replace(found, features=handmade_numbers(scene, points[:, :3], points[:, 3]))
 
     def scores(sums: Tensor) -> dict[str, float]:
         iou = _iou(sums)
@@ -51,7 +52,19 @@ def semseg(class_names: Sequence[str], levels: Levels = "all") -> Task:
         found = {"miou": float(iou[there].mean()) if there else 0.0}
         return found | {f"iou/{class_names[k]}": float(iou[k]) for k in there}
 
-    return Task("semseg", "miou", False, count, read, _balanced, confusion, scores)
+    return Task(
+        "semseg",
+        "miou",
+        False,
+        count,
+        read,
+        _balanced,
+        confusion,
+        scores,
+        handmade=by_hand,
+        is_labeled=lambda scene: scene.point_labels is not None and bool(_counts(scene).any()),
+        settings=(levels, tuple(class_names)),
+    )
 
 
 def occupancy(levels: Levels = "all") -> Task:
@@ -66,21 +79,64 @@ def occupancy(levels: Levels = "all") -> Task:
         levels: What is read of the encoders.
     """
 
-    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+    def places(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         if not isinstance(recipe, HasGrid):
             raise lacking(recipe, HasPointFeatures, "the task occupancy")
         grid, occupied, known = _voxels(recipe.grid, scene)
         rows = some(torch.nonzero(known.flatten())[:, 0], limit)
         centers = grid.centers(scene.points.device).view(-1, 3)[rows]
-        features = place_features(recipe, one_batch(scene), centers[None], levels, "occupancy")[0]
-        handmade = handmade_numbers(scene, centers)
-        return ProbeSamples(features, occupied.flatten()[rows].long(), handmade=handmade)
+        return ProbeSamples(centers, occupied.flatten()[rows].long())
+
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        found = places(recipe, scene, limit)
+        features = place_features(recipe, one_batch(scene), found.features[None], levels, "occupancy")[0]
+        return replace(found, features=features)
+
+    def by_hand(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        found = places(recipe, scene, limit)
+        return replace(found, features=handmade_numbers(scene, found.features))
 
     def scores(sums: Tensor) -> dict[str, float]:
         return {"iou": float(_iou(sums)[1])}
 
-    loss = nn.functional.cross_entropy
-    return Task("occupancy", "iou", False, 2, read, loss, confusion, scores, moves_with_world=False)
+    return Task(
+        "occupancy",
+        "iou",
+        False,
+        2,
+        read,
+        nn.functional.cross_entropy,
+        confusion,
+        scores,
+        moves_with_world=False,
+        handmade=by_hand,
+        settings=(levels,),
+    )
+
+
+def _labels(scene: Scene) -> Int[Tensor, " P"]:
+    """The points' classes."""
+    if scene.point_labels is None:
+        raise ValueError(f"scene {scene.name!r} has no point labels, which semseg needs")
+    return scene.point_labels
+
+
+def _counts(scene: Scene) -> Bool[Tensor, " P"]:
+    """Which points somebody labelled, of the key sweep."""
+    return (_labels(scene) > 0) & scene.of_key_sweep
+
+
+def _labeled_points(recipe: nn.Module, scene: Scene, count: int, limit: int) -> Int[Tensor, " M"]:
+    """Rows of the points that are asked for: labelled, of the key sweep, in the recipe's grid."""
+    if not isinstance(recipe, HasGrid):
+        raise lacking(recipe, HasPointFeatures, "the task semseg")
+    labels = _labels(scene)
+    if (labels >= count).any():
+        raise ValueError(
+            f"scene {scene.name!r}: expected point labels below {count}, got {int(labels.max())}"
+        )
+    inside = recipe.grid.contains(scene.points[:, :3])
+    return some(torch.nonzero(_counts(scene) & inside)[:, 0], limit)
 
 
 def _balanced(outputs: Float[Tensor, "M K"], answers: Int[Tensor, " M"]) -> Float[Tensor, ""]:

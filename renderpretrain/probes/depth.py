@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain.data import Scene
+from renderpretrain.data import Batch, Scene
+from renderpretrain.geometry import Views
 from renderpretrain.probes.features import Levels, map_features
+from renderpretrain.probes.handmade import pixel_numbers
 from renderpretrain.probes.task import ProbeSamples, Task, one_batch, some
 from renderpretrain.samplers import depth_pictures
 
@@ -18,22 +20,52 @@ def depth(levels: Levels = "all") -> Task:
     more than what is too near: of two heads the one that is too near can have the larger loss and the lower
     ``abs_rel``. Cells are those of the given calibration, whatever a recipe refines.
 
+    Hand-made numbers of a cell are its ray's and its colour's
+    (:func:`~renderpretrain.probes.handmade.pixel_numbers`).
+
     Args:
         levels: What is read of the encoders.
     """
 
     def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         batch = one_batch(scene)
-        features = map_features(recipe, batch, levels, "depth")
-        if batch.views is None:
-            raise ValueError(f"scene {scene.name!r} has no images, which depth needs")
-        cameras = batch.views.cameras.resize((features.shape[3], features.shape[4]))
-        seen = depth_pictures(batch.points.xyz, batch.points.key, cameras)
-        seen = seen * batch.views.seen((features.shape[3], features.shape[4]))
-        rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
-        return ProbeSamples(features.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
+        maps = map_features(recipe, batch, levels, "depth")
+        return _cells(batch, maps, limit)
 
-    return Task("depth", "abs_rel", True, 1, read, _loss, _sums, _scores)
+    def by_hand(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        batch = one_batch(scene)
+        with torch.no_grad():  # for the number of cells alone
+            *_, height, width = map_features(recipe, batch, levels, "depth").shape
+        return _cells(batch, pixel_numbers(_views(batch), (height, width)), limit)
+
+    return Task(
+        "depth",
+        "abs_rel",
+        True,
+        1,
+        read,
+        _loss,
+        _sums,
+        _scores,
+        handmade=by_hand,
+        settings=(levels,),
+    )
+
+
+def _views(batch: Batch) -> Views:
+    """The images of a scene."""
+    if batch.views is None:
+        raise ValueError(f"scene {batch.names[0]!r} has no images, which depth needs")
+    return batch.views
+
+
+def _cells(batch: Batch, maps: Float[Tensor, "1 N C h w"], limit: int) -> ProbeSamples:
+    """The cells of maps that have a return, and how far it is."""
+    views, size = _views(batch), (maps.shape[3], maps.shape[4])
+    seen = depth_pictures(batch.points.xyz, batch.points.key, views.cameras.resize(size))
+    seen = seen * views.seen(size)
+    rows = some(torch.nonzero(seen.flatten())[:, 0], limit)
+    return ProbeSamples(maps.movedim(2, -1).flatten(0, 3)[rows], seen.flatten()[rows])
 
 
 def _loss(outputs: Float[Tensor, "M 1"], answers: Float[Tensor, " M"]) -> Float[Tensor, ""]:

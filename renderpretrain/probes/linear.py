@@ -1,7 +1,8 @@
-"""Linear heads on features that do not change: those of encoders, hand-made numbers, and both side by side.
+"""Heads on features that do not change: those of encoders, hand-made numbers, and both side by side.
 
-Batch norm's statistics come from the training scenes, places' features are computed once, and of a small
-grid of penalties every head takes the one that does best on the validation scenes.
+Batch norm's statistics come from the training scenes and places' features are computed once. Heads are
+linear, and of a small grid of penalties each takes the one that does best on the validation scenes; or they
+are the task's own.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from renderpretrain.encoders.norms import estimate_statistics
 from renderpretrain.probes.head import Head, fit_heads
 from renderpretrain.probes.labels import Rows
 from renderpretrain.probes.loading import check_same_twice
+from renderpretrain.probes.own_head import kept, restored, train_own_head
 from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial, check_labels, choices
 from renderpretrain.probes.task import ProbeSamples, Task, some
 
@@ -36,21 +38,14 @@ class ReadScenes:
     test: Sequence[ProbeSamples]
 
     @property
-    def has_handmade(self) -> bool:
-        """Whether there are hand-made numbers of the places."""
-        return self.train[0].handmade is not None
+    def scored(self) -> Sequence[ProbeSamples]:
+        """Of the test scenes, or those of validation where there are none."""
+        return self.test or self.validation
 
-    def with_features(self, arm: Arm) -> "ReadScenes":
-        """The same places with the features of an arm: the encoders', the hand-made numbers, or both."""
-
-        def changed(samples: ProbeSamples) -> ProbeSamples:
-            if samples.handmade is None or not arm.endswith("handmade"):
-                return samples
-            both = [samples.handmade] if arm == "handmade" else [samples.features, samples.handmade]
-            return ProbeSamples(torch.cat(both, 1), samples.answers, samples.positions)
-
-        parts = (self.train, self.validation, self.test)
-        return ReadScenes(*([changed(samples) for samples in part] for part in parts))
+    def beside(self, other: "ReadScenes") -> "ReadScenes":
+        """The same places, with another reading's features behind these."""
+        both = ((getattr(one, name) for one in (self, other)) for name in ("train", "validation", "test"))
+        return ReadScenes(*([a.beside(b) for a, b in zip(*parts, strict=True)] for parts in both))
 
 
 def measure_norms(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> None:
@@ -61,36 +56,61 @@ def measure_norms(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> None:
 
 @torch.no_grad()
 def read_scenes(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> ReadScenes:
-    """What a recipe's encoders say of all scenes, batch norms measured on the first training scenes.
+    """What is said of all scenes: by a recipe's encoders, or by hand, as the plan's task has it.
 
     Raises:
-        ValueError: If there is nothing to score, or the encoders say something else when asked again.
+        ValueError: If there is nothing to learn from or to score.
     """
     task, budget = plan.task, plan.budget
-    measure_norms(plan, scenes, recipe)
 
     def read(part: Sequence[Scene], limit: int) -> list[ProbeSamples]:
-        return [task.read(recipe, scene, limit) for scene in part]
+        each = (task.read(recipe, scene, limit) for scene in part)
+        return list(each if task.by_place else map(kept, each))
 
+    train = read(scenes.train, budget.places)
+    check_labels(plan, [len(samples.answers) for samples in train])
     found = ReadScenes(
-        read(scenes.train, budget.places),
-        read(scenes.validation, budget.test_places),
-        read(scenes.test, budget.test_places),
+        train, read(scenes.validation, budget.test_places), read(scenes.test, budget.test_places)
     )
-    again = task.read(recipe, scenes.train[0], budget.places)
-    check_same_twice(scenes.train[0].name, found.train[0].features, again.features)
     for name, part in (("validation", found.validation), ("test", found.test)):
         if part and not any(len(samples.answers) for samples in part):
             raise ValueError(f"{name}: expected {task.name} labels in some of {len(part)} scenes, found none")
     return found
 
 
-def linear_trials(plan: Plan, found: ReadScenes, arm: Arm, seeds: Sequence[int]) -> Trials:
-    """Heads on an arm's features, for every fraction and seed.
+@torch.no_grad()
+def read_encoders(plan: Plan, scenes: ProbeScenes, recipe: nn.Module) -> ReadScenes:
+    """What a recipe's encoders say of all scenes, batch norms measured on the first training scenes.
 
-    The optimum is one whatever a head begins with, so seeds that choose the same labels share it.
+    Raises:
+        ValueError: If there is nothing to score, or the encoders say something else when asked again.
     """
-    found = found.with_features(arm)
+    measure_norms(plan, scenes, recipe)
+    found = read_scenes(plan, scenes, recipe)
+    again = plan.task.read(recipe, scenes.train[0], plan.budget.places)
+    check_same_twice(scenes.train[0].name, again.features, found.train[0].features.to(again.features))
+    return found
+
+
+def trials_of(plan: Plan, found: ReadScenes, arm: Arm, seeds: Sequence[int]) -> Trials:
+    """Heads on an arm's features, for every fraction and seed: linear ones, or the task's own."""
+    return (_linear_trials if plan.task.by_place else _own_trials)(plan, found, arm, seeds)
+
+
+def _own_trials(plan: Plan, found: ReadScenes, arm: Arm, seeds: Sequence[int]) -> Trials:
+    """The task's own heads, trained."""
+    for fraction, seed, rows, labelled in choices(plan, [1] * len(found.train), tuple(seeds)):
+        given = [samples for samples, row in zip(found.train, rows, strict=True) if row is not None]
+        head = train_own_head(plan.task, given, plan.budget.steps, seed)
+        scores, example = scores_of(plan.task, head, map(restored, found.scored))
+        yield Trial(arm, fraction, labelled, seed, scores), example
+
+
+def _linear_trials(plan: Plan, found: ReadScenes, arm: Arm, seeds: Sequence[int]) -> Trials:
+    """Linear heads at their optimum.
+
+    It is one whatever a head begins with, so seeds that choose the same labels share it.
+    """
     scale = torch.cat([samples.features for samples in found.train[: plan.budget.statistics_scenes]])
     whole: tuple[dict[str, float], float, Example] | None = None
     for fraction, seed, rows, labelled in choices(plan, [len(p.answers) for p in found.train], tuple(seeds)):
@@ -107,7 +127,6 @@ def _fit(
     """The scores of the best head on some labels, its penalty, and what it says of the first scored scene."""
     task = plan.task
     given = [samples[row] for samples, row in zip(found.train, rows, strict=True) if row is not None]
-    check_labels(task, sum(len(samples.answers) for samples in given))
     features, answers = (torch.cat([getattr(p, name) for p in given]) for name in ("features", "answers"))
     fitted = some(torch.arange(len(answers), device=answers.device), plan.budget.fit_places)
     labeled = ProbeSamples(features[fitted], answers[fitted])

@@ -9,11 +9,13 @@ LEAST_SHARE = 0.95
 
 
 def load_encoders(recipe: nn.Module, weights: dict[str, Tensor]) -> tuple[float, int]:
-    """Load the weights that fit, by key and shape, into a recipe.
+    """Load the encoders' weights that fit, by key and shape, into a recipe; the rest of it stays as it is.
+
+    What else a run has learned, such as where cameras are, is not taken home, and no probe may profit by it.
 
     Args:
-        recipe: Changed in place.
-        weights: A state of such a recipe; what is not the encoders' may fit or not.
+        recipe: Changed in place. One that names no encoders is an encoder as a whole.
+        weights: A state of such a recipe.
 
     Returns:
         The share of the encoders' numbers that were loaded, and how many they have.
@@ -21,11 +23,11 @@ def load_encoders(recipe: nn.Module, weights: dict[str, Tensor]) -> tuple[float,
     Raises:
         ValueError: If less than 95 % of the encoders' numbers fit; names the first key that does not.
     """
-    state = recipe.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in state and state[k].shape == v.shape}
-    parts = {id(part) for part in encoders_of(recipe).values()}
-    prefixes = [name for name, module in recipe.named_modules() if id(module) in parts]
-    keys = [key for key in state if any(key.startswith(f"{prefix}.") for prefix in prefixes)] or list(state)
+    state = recipe.state_dict(keep_vars=True)
+    parts = [part.state_dict(keep_vars=True) for part in encoders_of(recipe).values()]
+    taken = {id(value) for part in parts for value in part.values()}
+    keys = [key for key, value in state.items() if id(value) in taken] or list(state)
+    fitting = {key: weights[key] for key in keys if key in weights and state[key].shape == weights[key].shape}
     total = sum(state[key].numel() for key in keys)
     share = sum(state[key].numel() for key in keys if key in fitting) / max(total, 1)
     if share < LEAST_SHARE:

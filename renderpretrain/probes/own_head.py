@@ -6,6 +6,7 @@ and both arms train it alike, with the same labels, steps and rates.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -30,13 +31,12 @@ LARGEST = 6e4
 
 def kept(samples: ProbeSamples) -> ProbeSamples:
     """What was read of a scene in half the memory: maps of a hundred scenes are gigabytes."""
-    features = samples.features.detach().clamp(-LARGEST, LARGEST).half()
-    return ProbeSamples(features, samples.answers, samples.positions)
+    return replace(samples, features=samples.features.detach().clamp(-LARGEST, LARGEST).half())
 
 
 def restored(samples: ProbeSamples) -> ProbeSamples:
     """What was kept, as a head takes it."""
-    return ProbeSamples(samples.features.float(), samples.answers, samples.positions)
+    return replace(samples, features=samples.features.float())
 
 
 def train_own_head(task: Task, samples: Sequence[ProbeSamples], steps: int, seed: int) -> nn.Module:

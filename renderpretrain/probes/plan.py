@@ -120,10 +120,26 @@ class ProbeScenes:
         return ProbeScenes(*([scene.to(device) for scene in part] for part in parts))
 
 
-def check_labels(task: Task, count: int) -> None:
-    """There must be something to learn from."""
-    if not count:
-        raise ValueError(f"train: expected {task.name} labels in the scenes chosen to have some, found none")
+def with_labels(task: Task, scenes: ProbeScenes) -> tuple[ProbeScenes, str]:
+    """The scenes that have labels of a task, and a line on how many have none; no line where all have some.
+
+    Raises:
+        ValueError: If none of a part has any.
+    """
+    parts = {"train": scenes.train, "validation": scenes.validation, "test": scenes.test}
+    found = {name: [scene for scene in part if task.is_labeled(scene)] for name, part in parts.items()}
+    for name, part in parts.items():
+        if part and not found[name]:
+            raise ValueError(
+                f"{name}: {task.name} needs labels, which none of the {len(part)} scenes from "
+                f"{part[0].name!r} on has"
+            )
+    missing = {name: len(part) - len(found[name]) for name, part in parts.items()}
+    said = ", ".join(
+        f"{missing[name]} of {len(part)} {name}" for name, part in parts.items() if missing[name]
+    )
+    line = f"labels     left out, for they have none of {task.name}: {said} scenes" if said else ""
+    return ProbeScenes(**found), line
 
 
 def choices(
@@ -134,3 +150,21 @@ def choices(
     for fraction in plan.fractions:
         for seed in seeds:
             yield fraction, seed, *choose(counts, fraction, seed)
+
+
+def check_labels(plan: Plan, counts: list[int]) -> None:
+    """There must be something to learn from at every fraction with every seed.
+
+    Args:
+        plan: What is compared.
+        counts: Of the places that every training scene has.
+
+    Raises:
+        ValueError: Naming the first fraction and seed without.
+    """
+    for fraction, seed, rows, _ in choices(plan, counts, plan.seeds):
+        if not any(count for count, row in zip(counts, rows, strict=True) if row is not None):
+            raise ValueError(
+                f"train: expected {plan.task.name} labels in the scenes chosen to have some, found none at "
+                f"{100 * fraction:g} % with seed {seed}"
+            )

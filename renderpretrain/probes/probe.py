@@ -5,15 +5,14 @@ All arms get the same labels, budget, schedule, seeds, and the same treatment of
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from renderpretrain.probes.linear import Trials, linear_trials, measure_norms, read_scenes, scores_of
+from renderpretrain.probes.linear import ReadScenes, Trials, read_encoders, read_scenes, trials_of
 from renderpretrain.probes.loading import load_encoders
-from renderpretrain.probes.own_head import kept, restored, train_own_head
-from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial, check_labels, choices
+from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial
 
 Begun = Literal["scratch", "pretrained"]
 """How encoders began."""
@@ -60,39 +59,24 @@ def _trials(
     weights: dict[str, Tensor],
     tell: Callable[[str], None],
 ) -> Trials:
-    """Arm by arm, so that one encoder's features are in memory at a time."""
+    """Arm by arm, so that one encoder's features are in memory at a time, and hand-made numbers."""
     pretrained = build(plan.seeds[0])
     share, count = load_encoders(pretrained, weights)
     tell(f"weights    {share:.1%} of the encoders' {count:,} numbers are the run's")
-    probe = _linear if plan.task.by_place else _own_heads
-    yield from probe(plan, scenes, pretrained, ("pretrained", plan.seeds))
+    by_hand = None
+    if plan.task.handmade is not None:
+        by_hand = read_scenes(replace(plan, task=plan.task.by_hand()), scenes, pretrained)
+        yield from trials_of(plan, by_hand, "handmade", plan.seeds)
+    yield from _encoders(plan, read_encoders(plan, scenes, pretrained), by_hand, ("pretrained", plan.seeds))
     for seed in plan.seeds:
-        yield from probe(plan, scenes, build(seed), ("scratch", (seed,)))
+        yield from _encoders(plan, read_encoders(plan, scenes, build(seed)), by_hand, ("scratch", (seed,)))
 
 
-def _linear(plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Begun, tuple[int, ...]]) -> Trials:
-    """Heads on what encoders say, alone and beside hand-made numbers; these alone once for all encoders."""
-    begun, seeds = arm
-    found = read_scenes(plan, scenes, recipe)
-    if found.has_handmade and begun == "pretrained":
-        yield from linear_trials(plan, found, "handmade", seeds)
-    if found.has_handmade:
-        yield from linear_trials(plan, found, BESIDE[begun], seeds)
-    yield from linear_trials(plan, found, begun, seeds)
-
-
-def _own_heads(
-    plan: Plan, scenes: ProbeScenes, recipe: nn.Module, arm: tuple[Begun, tuple[int, ...]]
+def _encoders(
+    plan: Plan, found: ReadScenes, by_hand: ReadScenes | None, arm: tuple[Begun, tuple[int, ...]]
 ) -> Trials:
-    """The task's own heads on features that are computed once per scene."""
-    task, budget = plan.task, plan.budget
-    measure_norms(plan, scenes, recipe)
-    with torch.no_grad():
-        train = [kept(task.read(recipe, scene, budget.places)) for scene in scenes.train]
-        scored = [kept(task.read(recipe, scene, budget.test_places)) for scene in scenes.scored]
-    for fraction, seed, rows, labelled in choices(plan, [1] * len(train), arm[1]):
-        given = [samples for samples, row in zip(train, rows, strict=True) if row is not None]
-        check_labels(task, sum(len(samples.answers) for samples in given))
-        head = train_own_head(task, given, budget.steps, seed)
-        scores, example = scores_of(task, head, map(restored, scored))
-        yield Trial(arm[0], fraction, labelled, seed, scores), example
+    """Heads on what encoders say, alone and beside hand-made numbers."""
+    begun, seeds = arm
+    yield from trials_of(plan, found, begun, seeds)
+    if by_hand is not None:
+        yield from trials_of(plan, found.beside(by_hand), BESIDE[begun], seeds)

@@ -38,14 +38,15 @@ class Comparison:
         scratch: Score of fresh encoders.
         pretrained: Score of the pre-trained ones.
         difference: Pre-trained less scratch, seed by seed: both arms of a seed have the same labels.
-        relative: Mean difference over the mean of scratch.
+        relative: Gain of pre-trained over scratch, as a share of the latter's mean. Gains are above 0 where
+            the former is better, be it more or less.
         handmade: Score of hand-made numbers alone; ``None`` where there are none, as in the next four.
         scratch_handmade: Of fresh encoders' features beside hand-made numbers.
         pretrained_handmade: Of pre-trained ones' beside hand-made numbers.
-        relative_to_handmade: Mean of pre-trained less that of hand-made, over the latter.
+        relative_to_handmade: Gain of pre-trained over hand-made, as a share of the latter's mean.
         added_to_handmade: The same of pre-trained beside hand-made: what features add.
-        deviations: Mean difference in units of the larger of three deviations: of the difference, and of
-            either arm. ``None`` for one seed.
+        deviations: Mean gain in units of the larger of three deviations: of the difference, and of either
+            arm. ``None`` for one seed.
     """
 
     fraction: float
@@ -62,13 +63,21 @@ class Comparison:
     added_to_handmade: float | None = None
 
 
-def compare(trials: Sequence[Trial], metric: str) -> list[Comparison]:
+def compare(trials: Sequence[Trial], metric: str, less_is_better: bool = False) -> list[Comparison]:
     """One line per fraction, in the order in which they were tried."""
     fractions = list(dict.fromkeys(trial.fraction for trial in trials))
-    return [_line([t for t in trials if t.fraction == fraction], metric) for fraction in fractions]
+    return [
+        _line([t for t in trials if t.fraction == fraction], metric, -1 if less_is_better else 1)
+        for fraction in fractions
+    ]
 
 
-def _line(trials: Sequence[Trial], metric: str) -> Comparison:
+def relative_gain(before: Spread, after: Spread, sign: int) -> float:
+    """What a mean has over another, as a share of that; with a sign of -1 where less is better."""
+    return sign * (after.mean - before.mean) / before.mean if before.mean else float("inf")
+
+
+def _line(trials: Sequence[Trial], metric: str, sign: int) -> Comparison:
     """The arms at one fraction."""
 
     def scores(arm: Arm) -> list[float]:
@@ -87,16 +96,11 @@ def _line(trials: Sequence[Trial], metric: str) -> Comparison:
         scratch=scratch,
         pretrained=pretrained,
         difference=difference,
-        relative=_gain(scratch, pretrained),
-        deviations=difference.mean / widest if widest else None,
+        relative=relative_gain(scratch, pretrained, sign),
+        deviations=sign * difference.mean / widest if widest else None,
         handmade=handmade,
         scratch_handmade=fresh_both,
         pretrained_handmade=both,
-        relative_to_handmade=None if handmade is None else _gain(handmade, pretrained),
-        added_to_handmade=None if handmade is None or both is None else _gain(handmade, both),
+        relative_to_handmade=None if handmade is None else relative_gain(handmade, pretrained, sign),
+        added_to_handmade=(None if handmade is None or both is None else relative_gain(handmade, both, sign)),
     )
-
-
-def _gain(before: Spread, after: Spread) -> float:
-    """What a mean has over another, as a share of that."""
-    return (after.mean - before.mean) / before.mean if before.mean else float("inf")

@@ -1,7 +1,7 @@
 """What a probe asks: what is read of a scene, what a head is to say of it, and how its answers are judged."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -25,20 +25,24 @@ class ProbeSamples:
             row a box, where the head is its own.
         positions: World positions, metres: of the places where these are points, or what is drawn beside
             answers that are not.
-        handmade: What is known of the places without a network, see
-            :func:`~renderpretrain.probes.handmade.handmade_numbers`; ``None`` where that is not asked.
     """
 
     features: Float[Tensor, "..."]
     answers: Shaped[Tensor, "..."]
     positions: Float[Tensor, "M 3"] | None = None
-    handmade: Float[Tensor, "M F"] | None = None
 
     def __getitem__(self, rows: Int[Tensor, " K"] | slice) -> "ProbeSamples":
         """The places that an index or a slice chooses."""
         positions = None if self.positions is None else self.positions[rows]
-        handmade = None if self.handmade is None else self.handmade[rows]
-        return ProbeSamples(self.features[rows], self.answers[rows], positions, handmade)
+        return ProbeSamples(self.features[rows], self.answers[rows], positions)
+
+    def beside(self, other: "ProbeSamples") -> "ProbeSamples":
+        """The same places, with another reading's features behind these."""
+        return replace(self, features=torch.cat([self.features, other.features], 1))
+
+
+Read = Callable[[nn.Module, Scene, int], ProbeSamples]
+"""What is asked of a scene, through a recipe, at most so many places."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class Drawing:
 def add_up(sums: Sequence[Tensor]) -> Tensor:
     """The sums of several scenes as one: element by element."""
     return torch.stack(list(sums)).sum(0)
+
+
+def always(scene: Scene) -> bool:
+    """Whether a scene has labels, for tasks whose answers come from sensors."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,12 @@ class Task:
         make_head: A fresh head for features such as these, from a seed; ``None`` where any head of rows does.
         moves_with_world: Whether the answers of a scene whose world was turned, mirrored and scaled are those
             of its labels still. Labels that lie on a grid do not move.
+        handmade: Likewise of ``read``, with what is known of the same places without any network in place of
+            features (:mod:`~renderpretrain.probes.handmade`); of the recipe only where it looks is asked.
+            ``None`` where nothing is known.
+        compared: The metric alone of the sums of any scenes together, where ``scores`` takes long.
+        is_labeled: Whether a scene has labels at all; one without is to be left out.
+        settings: What tells it from tasks of its name: levels, classes, the map.
         notes: What is to be said of the scenes it was made for: a line each.
         drawing: How answers look; ``None`` where they are classes of points, or cannot be drawn.
     """
@@ -94,7 +109,7 @@ class Task:
     metric: str
     less_is_better: bool
     outputs: int
-    read: Callable[[nn.Module, Scene, int], ProbeSamples]
+    read: Read
     loss: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     scores: Callable[[Tensor], dict[str, float]]
@@ -103,11 +118,30 @@ class Task:
     make_head: Callable[[Tensor, int], nn.Module] | None = None
     moves_with_world: bool = True
     drawing: Drawing | None = None
+    handmade: Read | None = None
+    compared: Callable[[Tensor], float] | None = None
+    is_labeled: Callable[[Scene], bool] = always
+    settings: tuple[object, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.by_place and self.make_head is None:
             raise ValueError(f"make_head: expected a head of the task {self.name}'s own, got none")
+
+    def score(self, sums: Sequence[Tensor]) -> float:
+        """The metric of several scenes together."""
+        joined = self.join(sums)
+        return self.scores(joined)[self.metric] if self.compared is None else self.compared(joined)
+
+    def by_hand(self) -> "Task":
+        """The same question, asked of hand-made numbers.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self.handmade is None:
+            raise ValueError(f"task: {self.name} has no hand-made numbers")
+        return replace(self, read=self.handmade)
 
     def head(self, features: Tensor, seed: int) -> nn.Module:
         """A fresh decoder for features such as these: the task's own, or a small one for rows."""

@@ -11,8 +11,12 @@ LINE = {
     "scratch": {"mean": 0.4, "deviation": 0.02},
     "pretrained": {"mean": 0.3, "deviation": 0.01},
     "difference": {"mean": -0.1, "deviation": 0.04},
-    "relative": -0.25,
-    "deviations": -2.5,
+    "relative": 0.25,
+    "deviations": 2.5,
+    "handmade": {"mean": 0.32, "deviation": 0.005},
+    "pretrained_handmade": None,
+    "relative_to_handmade": 0.0625,
+    "added_to_handmade": None,
 }
 RECORD = {
     "task": "depth",
@@ -103,13 +107,19 @@ def test_a_crash_while_noting_leaves_the_old_numbers(proof, tmp_path, monkeypatc
     assert json.loads(path.read_text())["depth/linear"]["command"] == ["eval"]
 
 
-def test_the_table_names_commands_and_counts_deviations_where_less_is_better(proof, asked, monkeypatch):
+def test_the_table_names_commands_hand_made_numbers_and_which_way_is_better(proof, asked, monkeypatch):
     verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
     rows = proof.carry_out(camera, "", asked)
     proof.write(asked, rows, ["pandaset-lidar: skipped, for no recording was given"], 12.3)
     said = (asked.out / "proof.md").read_text()
-    assert "| 1 % (1 scenes) | 0.400 ± 0.020 | 0.300 ± 0.010 | -0.100 ± 0.040 | -25.0 % | 2.5 |" in said
+    assert (
+        "| unipad-camera, 8 steps | depth linear, abs_rel (less is better) | 1 % (1 scenes) | 0.400 ± 0.020 "
+        "| 0.320 ± 0.005 | 0.300 ± 0.010 | - | -0.100 ± 0.040 | +25.0 % | 2.5 | +6.2 % |\n"
+    ) in said
+    both = {"pretrained_handmade": {"mean": 0.24, "deviation": 0.0}, "added_to_handmade": 0.25}
+    beside = proof.table([rows[0] | both], [], {"seconds": 1, "jobs": 1, "torch": "2"})
+    assert "| 0.300 ± 0.010 | 0.240 ± 0.000 |" in beside and "| +6.2 %, +25.0 % added |" in beside
     assert "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-lidar: skipped" in said
     assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 8
     assert (asked.out / "proof.png").stat().st_size > 5000

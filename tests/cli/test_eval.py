@@ -54,15 +54,16 @@ def runs(tmp_path_factory):
 def test_a_probe_leaves_a_table_a_file_and_a_plot(runs, capsys, recipe, mode, task, metric):
     assert run("eval", runs / recipe, "--probe", mode, "--task", task, *FEW) == 0
     said = capsys.readouterr().out
-    assert f"{metric}, {mode}" in said and "scratch" in said and "pre-trained" in said
+    heading = {"depth": "abs_rel (less is better), linear", "detection": "map, small head on frozen encoders"}
+    assert heading.get(task, f"{metric}, linear") in said and "scratch" in said and "pre-trained" in said
+    assert "note: there is one pre-training run" in said
     assert ("road " in said) == (task == "semseg") and ("ap@0.5" in said) == (task == "detection")
     record = json.loads((runs / recipe / "probe.json").read_text())[f"{task}/{mode}"]
     assert record["metric"] == metric and record["step"] == 1
-    arms, beside = {"scratch", "pretrained"}, task in ("semseg", "occupancy")
-    arms |= {"handmade", "scratch+handmade", "pretrained+handmade"} if beside else set()
+    arms = {"scratch", "pretrained", "handmade", "scratch+handmade", "pretrained+handmade"}
     assert {trial["arm"] for trial in record["trials"]} == arms
     assert len(record["trials"]) == 2 * 2 * len(arms)
-    assert ("hand-made" in said) == beside == (record["table"][0]["handmade"] is not None)
+    assert "hand-made" in said and record["table"][0]["added_to_handmade"] is not None
     assert "100.0% of the encoders'" in said and record["levels"] == "all"
     assert "note: settings were chosen on the scenes that are scored" in said
     assert [line["labelled"] for line in record["table"]] == [1, 2]

@@ -1,14 +1,16 @@
 """``renderpretrain eval --probe finetune`` and ``decoder``: they go through, leave everything, and resume."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from renderpretrain.cli import main
 from renderpretrain.cli.fair_probing import _streets
-from renderpretrain.cli.fair_report import fair_table, how_sure
-from renderpretrain.probes import FairPlan, semseg
+from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure
+from renderpretrain.data import SyntheticStreet
+from renderpretrain.probes import FairPlan, ProbeScenes, depth, semseg
 from renderpretrain.probes.fair import (
     Course,
     FairTrial,
@@ -74,7 +76,12 @@ def test_training_leaves_a_table_curves_and_what_it_did(
     ]
     assert run(*probe) == 0
     said = capsys.readouterr().out
-    assert f"{metric}, {mode}" in said and "gain [95 %]" in said and "opened, by this run 1 times" in said
+    better = " (less is better)" if task == "depth" else ""
+    assert (
+        f"{metric}{better}, {mode}" in said
+        and "gain [95 %]" in said
+        and "opened, by this run 1 times" in said
+    )
     assert "1 of 1 seeds" in said and "raise --steps" in said  # two steps are no training
     file = runs / recipe / "probe.json"
     record = json.loads(file.read_text())[f"{task}/{mode}/test"]
@@ -82,24 +89,28 @@ def test_training_leaves_a_table_curves_and_what_it_did(
     assert [line["labelled"] for line in record["table"]] == counts
     assert record["split"] == "test" and record["validation_scenes"][0] == "street-2-0"
     trials = record["trials"]
-    searched = settings if settings > 1 else 0
-    assert len(trials) == len(counts) * 2 * (searched + 1)  # of each arm, a search and a seed
+    searched = 2 * settings + 1 if settings > 1 else 0  # hand-made numbers have no rate of encoders
+    assert len(trials) == len(counts) * (searched + 3)  # of each arm, a search and a seed
     assert len(record["grid"]) == settings
-    assert [bool(t["scores"]) for t in trials[: 2 * searched]] == [False] * 2 * searched
+    assert [bool(t["scores"]) for t in trials] == [False] * searched + [True] * 3
     assert all(score > 0 for trial in trials for _, score in trial["curve"])  # an error, too, as it is
     for trial in trials:
         assert [step for step, _ in trial["curve"]] == list(range(1, trial["steps"] + 1))
     line = record["table"][0]
     assert line["gain"]["gain"]["low"] <= line["gain"]["gain"]["mean"] <= line["gain"]["gain"]["high"]
+    assert (
+        line["over_handmade"]["after"] == line["gain"]["after"] == pytest.approx(line["pretrained"]["mean"])
+    )
+    assert line["over_handmade"]["before"] == pytest.approx(line["handmade"]["mean"])
+    assert "hand-made" in said and "there is one pre-training run" in said
     sign = -1 if record["less_is_better"] else 1
     assert line["gain"]["gain"]["mean"] == pytest.approx(sign * line["difference"]["mean"])
     assert (runs / recipe / f"probe-{task}-{mode}.png").stat().st_size > 5000
     # Again, and nothing is trained anew.
     assert run(*probe) == 0
     said = capsys.readouterr().out
-    assert said.count("(done before)") == len(trials) and "opened, by this run 2 times" in said
-    again = json.loads(file.read_text())[f"{task}/{mode}/test"]
-    assert {**again, "opened": 1} == record
+    assert said.count("(done before)") == len(trials) and "opened" not in said  # no score is new
+    assert json.loads(file.read_text())[f"{task}/{mode}/test"] == record
 
 
 @pytest.mark.parametrize(
@@ -131,32 +142,51 @@ def test_a_mistake_is_one_line(runs, capsys, flags, message):
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
-def outcome(rates, converged=True, seeds=2):
-    setting = Setting(*rates)
+def outcome(rates, converged=True, seeds=2, metric="miou"):
+    settings = {arm: Setting(*rates) for arm in ("scratch", "pretrained")} | {"handmade": Setting(1e-2, 0.0)}
+    scores = {"scratch": 0.5, "pretrained": 0.4, "handmade": 0.8}
+    course = Course(50, 75, ((25, 0.5),), 25, converged)
     trials = [
-        FairTrial(
-            Job(arm, "final", 1, seed, setting), Course(50, 75, ((25, 0.5),), 25, converged), {"miou": 0.5}
-        )
+        FairTrial(Job(arm, "final", 1, seed, settings[arm]), course, {metric: scores[arm]})
         for seed in range(seeds)
-        for arm in ("scratch", "pretrained")
+        for arm in settings
     ]
     gain = PairedGain(0.5, 0.55, Interval(0.05, 0.01, 0.09), Interval(0.1, 0.02, 0.18), 0.01, 0.01, seeds, 4)
-    return Outcome(1, setting, setting, gain, tuple(trials))
+    over = PairedGain(0.8, 0.4, Interval(0.4, 0.3, 0.5), Interval(0.5, 0.4, 0.6), 0.01, 0.01, seeds, 4)
+    return Outcome(1, settings, gain, tuple(trials), over)
 
 
 def test_a_table_shows_intervals_and_notes_say_what_to_doubt():
     plan = FairPlan(semseg(("free", "a")), lrs=(1e-3, 1e-2, 1e-1), schedule=Schedule(longest=50))
-    header, rows = fair_table(plan, [outcome((1e-2, 0.1))], "finetune")
-    told = dict(zip(header, rows[0], strict=True))
+    tables = fair_tables(plan, [outcome((1e-2, 0.1))], "finetune")
+    told, beside = (dict(zip(header, rows[0], strict=True)) for header, rows in tables)
+    assert next(iter(told)) == "miou, finetune" and next(iter(beside)) == "miou, finetune, beside hand-made"
     assert told["gain [95 %]"] == "+0.0500 [+0.0100, +0.0900]"
     assert told["relative [95 %]"] == "+10.0 [+2.0, +18.0] %"
     assert told["steps"] == "75" and told["scratch's rates"] == "0.01, encoders x 0.1"
+    assert beside["hand-made"] == "0.8000 ± 0.0000" and beside["pre-trained"] == "0.4000 ± 0.0000"
+    assert beside["relative [95 %]"] == "+50.0 [+40.0, +60.0] %" and beside["hand-made's rates"] == "0.01"
+    without = replace(outcome((1e-2, 0.1)), over_handmade=None)
+    assert len(fair_tables(plan, [without], "finetune")) == 1
     assert how_sure(plan, [outcome((1e-2, 0.1))]) == []
     (going,) = how_sure(plan, [outcome((1e-2, 0.1), converged=False)])
     assert "scratch still improved after 50 steps with 2 of 2 seeds (0, 1)" in going
     edges = how_sure(plan, [outcome((1e-1, 1.0))])
     assert [note.partition("rate of ")[2].partition(",")[0] for note in edges] == ["scratch", "pre-trained"]
     assert "one alone says nothing of others" in how_sure(plan, [outcome((1e-2, 0.1), seeds=1)])[0]
+
+
+def test_an_error_that_falls_is_a_gain():
+    """From 0.5 to 0.4 is a fifth less, and half of what hand-made numbers have."""
+    plan, scene = FairPlan(depth()), SyntheticStreet(2, image_size=(16, 32), with_truth=False)
+    record = fair_record(
+        plan, ProbeScenes([scene[0]], [scene[1]]), [outcome((1e-2, 1.0), metric="abs_rel")], "decoder"
+    )
+    (line,) = record["table"]
+    assert line["difference"]["mean"] == pytest.approx(-0.1)
+    assert line["relative"] == pytest.approx(0.2) and line["relative_to_handmade"] == pytest.approx(0.5)
+    (header, _), _ = fair_tables(plan, [outcome((1e-2, 1.0), metric="abs_rel")], "decoder")
+    assert header[0] == "abs_rel (less is better), decoder"
 
 
 def test_frames_that_belong_together_are_known():

@@ -1,5 +1,7 @@
 """Which scenes a probe trains on, validates on and tests on: no scene in two parts, no neighbours apart."""
 
+from dataclasses import replace
+
 import pytest
 
 from renderpretrain.cli.probe_scenes import SceneRequest, open_probe, parts_of
@@ -70,6 +72,31 @@ def test_a_recording_is_cut_in_time(tmp_path):
     other = describe_run("unipad-lidar", {"scenes": 4, "holdout": 5}, SMALL, saved={})
     free = open_probe(other, SceneRequest("occupancy", job.as_seen(data), None, None, "validation"))[1]
     assert (len(free.train), len(free.validation), len(free.test)) == (6, 3, 0)
+
+
+def test_frames_without_point_labels_are_left_out_and_told(tmp_path, capsys):
+    """Every third frame has labels; then none has, which is one line."""
+    street = SyntheticStreet(
+        9, frames_per_street=9, image_size=(32, 64), points_per_beam=30, with_truth=False
+    )
+    frames = [street[k] for k in range(9)]
+    some = [replace(s, point_labels=s.point_labels if k % 3 == 0 else None) for k, s in enumerate(frames)]
+    for name, scenes in (("some", some), ("none", [replace(s, point_labels=None) for s in frames])):
+        write_scene_folder(tmp_path / name, scenes, one_recording=True)
+    job = describe_run("unipad-lidar", {"scenes": 4, "holdout": 3}, SMALL, saved={})
+
+    def opened(name):
+        request = SceneRequest("semseg", job.as_seen(f"folder:{tmp_path / name}"), 4, 2, "validation")
+        return open_probe(job, request)[1]
+
+    scenes = opened("some")
+    assert "labels     left out, for they have none of semseg: 2 of 4 train, " in capsys.readouterr().out
+    assert [round(2 * s.timestamp) for s in scenes.train] == [0, 3]
+    assert [round(2 * s.timestamp) % 3 for s in scenes.validation] == [0]
+    with pytest.raises(
+        ValueError, match=r"train: semseg needs labels, which none of the 4 scenes from .* has$"
+    ):
+        opened("none")
 
 
 def test_a_scene_in_two_parts_is_refused():

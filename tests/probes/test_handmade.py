@@ -1,6 +1,7 @@
 """Hand-made numbers against a slow statement of each, and what a probe's head makes of all levels."""
 
 import math
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import pytest
@@ -9,10 +10,13 @@ from probe_stand_in import scene
 from torch import nn
 from torch.testing import assert_close
 
-from renderpretrain.data import SyntheticStreet, collate
+from renderpretrain.data import Scene, SyntheticStreet, collate
 from renderpretrain.encoders import GridLevel, ImageLevel
-from renderpretrain.probes import ProbeSamples, handmade_numbers
+from renderpretrain.geometry import VoxelGrid
+from renderpretrain.probes import ProbeSamples, depth, handmade_numbers, occupancy, semseg
+from renderpretrain.probes.detection import bev_grid, detection
 from renderpretrain.probes.features import map_features, place_features
+from renderpretrain.probes.handmade import ground_numbers, pixel_numbers
 from renderpretrain.probes.head import Head
 from renderpretrain.probes.loading import load_encoders
 from renderpretrain.recipes import RECIPES
@@ -53,8 +57,59 @@ def test_handmade_numbers_are_those_of_a_slow_loop():
     assert_close(handmade_numbers(one, places), torch.tensor([slowly(one, p, None) for p in places.tolist()]))
     nothing = handmade_numbers(one.__class__("empty", one.points[:0], one.lidar_origin), places)
     assert nothing[:, -3:].abs().sum() == 0 and nothing.isfinite().all()
-    samples = ProbeSamples(places, torch.arange(40), handmade=nothing)
-    assert_close(samples[3:5].handmade, nothing[3:5])
+    samples = ProbeSamples(places, torch.arange(40)).beside(ProbeSamples(nothing, torch.arange(40)))
+    assert_close(samples[3:5].features, torch.cat([places, nothing], 1)[3:5])
+
+
+def test_a_cell_of_the_ground_knows_its_points_and_no_others():
+    grid = VoxelGrid((-2.0, -1.0, -3.0, 2.0, 1.0, 1.0), (1.0, 1.0, 4.0))
+    points = torch.zeros(6, 5)
+    points[:3, :4] = torch.tensor([[-1.5, 0.5, -0.5, 0.2], [-1.1, 0.9, 1.5, 0.4], [-1.9, 0.1, -1.0, 0.3]])
+    points[3, :4] = torch.tensor([1.5, -0.5, 9.0, 1.0])  # over the map at any height
+    points[4] = torch.tensor([1.5, -0.5, 7.0, 1.0, 0.1])  # of an older sweep
+    points[5, 0] = 2.0  # beside the map
+    numbers = ground_numbers(Scene("few", points, torch.zeros(3)), grid)
+    assert numbers.shape == (1, 6, 2, 4)
+    heights = torch.tensor([-0.5, 1.5, -1.0])
+    of_three = [1.5, -1.0, heights.std(correction=0).item(), math.log(4), 0.3, 0.4]
+    expected = torch.zeros(6, 2, 4)
+    expected[:, 1, 0] = torch.tensor(of_three)
+    expected[:, 0, 3] = torch.tensor([9.0, 9.0, 0.0, math.log(2), 1.0, 1.0])
+    assert_close(numbers[0], expected)
+    nothing = ground_numbers(Scene("empty", points[:0], torch.zeros(3)), grid)
+    assert not nothing.any()
+
+
+def test_a_pixel_knows_its_place_its_ray_and_its_colour(street):
+    size = (4, 8)  # of pictures of 32 x 64
+    numbers = pixel_numbers(street.views, size)
+    views, base = street.views, 9
+    count = views.images.shape[1]
+    assert numbers.shape == (1, count, base + base * (base + 1) // 2, *size)
+    for n, row, column in ((0, 0, 0), (count - 1, 3, 5)):
+        camera, patch = views.cameras[0, n], views.images[0, n, :, 8 * row : 8 * row + 8]
+        ray = camera.rays(torch.tensor([[8.0 * column + 4, 8.0 * row + 4]]))
+        place = torch.tensor([(column + 0.5) / 4 - 1, (row + 0.5) / 2 - 1])
+        colour = patch[:, :, 8 * column : 8 * column + 8].mean((1, 2))
+        told = torch.cat([place, ray.directions[0], camera.centers[2:], colour])
+        products = torch.stack([a * b for a, b in combinations_with_replacement(told, 2)])
+        assert_close(numbers[0, n, :, row, column], torch.cat([told, products]))
+
+
+def test_hand_made_numbers_of_a_task_are_those_of_the_places_that_it_reads(street):
+    one = SyntheticStreet(1, image_size=(32, 64), points_per_beam=100, with_truth=False)[0]
+    recipe = RECIPES["unipad-camera"].build(resolve(RECIPES["unipad-camera"].presets["tiny"], [NEAR])).eval()
+    tasks = [semseg(one.class_names), occupancy(), depth()]
+    tasks.append(detection({"train": [one]}, bev_grid(recipe.grid)))
+    for task, width in zip(tasks, (30, 23, 54, 6), strict=True):
+        with torch.no_grad():
+            own, by_hand = task.read(recipe, one, 50), task.by_hand().read(recipe, one, 50)
+        assert_close(own.answers, by_hand.answers)
+        assert by_hand.features.shape[1] == width and by_hand.features.isfinite().all()
+        both = own.beside(by_hand).features
+        assert_close(both, torch.cat([own.features, by_hand.features], 1))
+    with pytest.raises(ValueError, match="task: semseg has no hand-made numbers"):
+        replace(tasks[0], handmade=None).by_hand()
 
 
 def test_a_head_is_a_batch_norm_in_evaluation_and_a_linear_layer():
@@ -119,3 +174,19 @@ def test_a_run_s_own_weights_fit_whole():
     share, count = load_encoders(recipe, recipe.state_dict())
     trained = sum(p.numel() for part in recipe.encoders().values() for p in part.parameters())
     assert share == 1.0 and count > trained
+
+
+def test_only_what_is_taken_home_comes_from_a_run():
+    """Corrections of cameras, decoders and renderers stay fresh."""
+    config = resolve(RECIPES["unipad-camera"].presets["tiny"], [NEAR, {"calibration": {"refine": True}}])
+    run, fresh = (RECIPES["unipad-camera"].build(config) for _ in range(2))
+    with torch.no_grad():
+        for value in run.state_dict().values():
+            value.copy_(value + 1)
+    before = {key: value.clone() for key, value in fresh.state_dict().items()}
+    load_encoders(fresh, run.state_dict())
+    parts = [value.data_ptr() for part in fresh.encoders().values() for value in part.state_dict().values()]
+    own = {key for key, value in fresh.state_dict().items() if value.data_ptr() in parts}
+    assert own and len(own) < len(before)
+    for key, value in fresh.state_dict().items():
+        assert_close(value, run.state_dict()[key] if key in own else before[key], rtol=0, atol=0)

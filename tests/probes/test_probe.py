@@ -18,6 +18,7 @@ from renderpretrain.probes import (
     semseg,
 )
 from renderpretrain.probes.labels import choose_places, choose_scenes
+from renderpretrain.probes.plan import with_labels
 
 TASK = semseg(CLASSES)
 SCENES = ProbeScenes([scene(i) for i in range(6)], [scene(i) for i in range(10, 13)])
@@ -36,8 +37,8 @@ def scores(trials, arm, fraction):
 @pytest.mark.parametrize("labels", ["scenes", "places"])
 def test_a_linear_probe_tells_who_can_see(labels):
     trials = probe(labels=labels)
-    arms = ["handmade", "pretrained+handmade", "pretrained"]
-    seeds = ["scratch+handmade"] * 2 + ["scratch"] * 2
+    arms = ["handmade", "pretrained", "pretrained+handmade"]
+    seeds = ["scratch"] * 2 + ["scratch+handmade"] * 2
     assert [t.arm for t in trials] == [arm for arm in arms for _ in range(4)] + seeds * 2
     for fraction in (0.2, 1.0):
         assert min(scores(trials, "pretrained", fraction)) > 0.9  # one threshold on one feature
@@ -88,6 +89,29 @@ def test_scenes_without_any_label_are_refused(labels):
     blank = [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in SCENES.train]
     with pytest.raises(ValueError, match="train: expected semseg labels in the scenes chosen"):
         run_probe(Plan(TASK, labels=labels), ProbeScenes(blank, SCENES.validation), StandIn, seeing())
+
+
+def test_a_choice_without_labels_is_found_before_any_head_is_fitted():
+    """One scene of six has none, and one seed of four chooses it at a sixth of the labels."""
+    blank = replace(SCENES.train[0], point_labels=torch.zeros_like(SCENES.train[0].point_labels))
+    scenes, told = ProbeScenes([blank, *SCENES.train[1:]], SCENES.validation), []
+    plan = Plan(TASK, (1 / 6,), tuple(range(12)), budget=Budget(steps=1))
+    without = [seed for seed in plan.seeds if choose_scenes([1] * 6, 1 / 6, seed)[0][0] is not None]
+    assert 0 < len(without) < 12 and without[0] > 0  # earlier seeds have labels
+    with pytest.raises(ValueError, match=f"found none at 16.6667 % with seed {without[0]}$"):
+        run_probe(plan, scenes, StandIn, seeing(), lambda trial, example: told.append(trial))
+    assert told == []
+
+
+def test_scenes_without_labels_are_left_out_and_none_with_labels_is_one_line():
+    bare = [replace(s, point_labels=None) for s in SCENES.train[:2]]
+    scenes, line = with_labels(TASK, ProbeScenes([*bare, *SCENES.train[2:]], SCENES.validation))
+    assert line == "labels     left out, for they have none of semseg: 2 of 6 train scenes"
+    assert [s.name for s in scenes.train] == [f"scene-{k}" for k in range(2, 6)]
+    assert with_labels(TASK, SCENES)[1] == ""
+    needs = "train: semseg needs labels, which none of the 2 scenes from 'scene-0' on has$"
+    with pytest.raises(ValueError, match=needs):
+        with_labels(TASK, ProbeScenes(bare, SCENES.validation))
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
@@ -191,6 +215,11 @@ def test_a_comparison_by_hand():
     assert (line.scratch.mean, line.scratch.deviation) == pytest.approx((0.3, 0.1))
     assert (line.difference.mean, line.difference.deviation) == pytest.approx((0.2, 0.1))
     assert line.relative == pytest.approx(2 / 3) and line.deviations == pytest.approx(2)
+    (less,) = compare([*trials, *more], "miou", less_is_better=True)  # as of an error, which has grown
+    assert (less.difference, less.relative, less.deviations) == (
+        line.difference, -line.relative, -line.deviations,
+    )  # fmt: skip
+    assert less.added_to_handmade == pytest.approx(-0.5)
     (line,) = compare([t for t in trials if t.seed == 0], "miou")
     assert line.deviations is None and line.difference.mean == pytest.approx(0.3)
 

@@ -57,14 +57,15 @@ def counted_boxes(scene: Scene, labels: Sequence[int], grid: VoxelGrid) -> Count
     """The boxes of a scene that count: of the classes asked for, over the map, with a point of the key sweep.
 
     As in nuScenes, a box without a point can neither be found nor missed. Where a scene has no points at all,
-    as with cameras alone, every box over the map counts. A scene without boxes has none.
+    as with cameras alone, every box over the map counts. A scene without boxes has none,
+    and neither has one if no class is asked for.
 
     Args:
         scene: One moment.
         labels: The classes asked for, by the scene's numbers.
         grid: The map; a box is over it if its centre is, at any height.
     """
-    if scene.boxes is None:
+    if scene.boxes is None or not labels:
         return CountedBoxes(scene.points.new_zeros(0, COLUMNS), 0, 0)
     boxes = scene.boxes
     numbers = torch.tensor(labels, device=boxes.labels.device, dtype=boxes.labels.dtype)

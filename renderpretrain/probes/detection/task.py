@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from renderpretrain.data import Scene
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.probes.detection.bev import bev_features
-from renderpretrain.probes.detection.boxes import box_labels, counted_boxes
+from renderpretrain.probes.detection.boxes import CountedBoxes, box_labels, counted_boxes
 from renderpretrain.probes.detection.head import CenterHead, said_boxes
-from renderpretrain.probes.detection.metrics import detection_scores, matched
+from renderpretrain.probes.detection.metrics import detection_scores, matched, mean_average_precision
 from renderpretrain.probes.detection.targets import CODES, detection_loss
+from renderpretrain.probes.handmade import ground_numbers
 from renderpretrain.probes.task import Drawing, ProbeSamples, Task, one_batch
 from renderpretrain.viz import boxes_from_above, class_colors
 
@@ -37,14 +38,22 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
     """
     everything = [scene for scenes in parts.values() for scene in scenes]
     labels, class_names = box_labels(everything), everything[0].class_names
+    counted = {
+        part: [counted_boxes(scene, labels, grid) for scene in scenes] for part, scenes in parts.items()
+    }
     for part, scenes in parts.items():
-        _check_boxes(part, scenes, labels, grid)
+        _check_boxes(part, scenes, counted[part])
     names = [class_names[label] for label in labels]
 
-    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+    def asked(scene: Scene, maps: Tensor) -> ProbeSamples:
         rows = counted_boxes(scene, labels, grid).rows
-        points = scene.points[scene.of_key_sweep, :3]
-        return ProbeSamples(bev_features(recipe, one_batch(scene), grid), rows, points)
+        return ProbeSamples(maps, rows, scene.points[scene.of_key_sweep, :3])
+
+    def read(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        return asked(scene, bev_features(recipe, one_batch(scene), grid))
+
+    def by_hand(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
+        return asked(scene, ground_numbers(scene, grid))
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
         return detection_loss(outputs, rows, grid)
@@ -65,20 +74,20 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
         by_place=False,
         make_head=lambda features, seed: CenterHead(features.shape[1], len(labels), seed),
         drawing=_drawing(names, grid),
-        notes=tuple(_notes(parts, class_names, labels, grid)),
+        handmade=by_hand,
+        compared=lambda rows: mean_average_precision(rows, len(labels)),
+        settings=(labels, tuple(names), grid),
+        notes=tuple(_notes(counted, names)),
     )
 
 
-def _notes(
-    parts: Mapping[str, Sequence[Scene]], class_names: Sequence[str], labels: Sequence[int], grid: VoxelGrid
-) -> Iterator[str]:
+def _notes(parts: Mapping[str, Sequence[CountedBoxes]], names: Sequence[str]) -> Iterator[str]:
     """How many boxes every part has, which do not count, and which classes it does not have."""
-    for part, scenes in parts.items():
-        rows = [counted_boxes(scene, labels, grid).rows for scene in scenes]
-        there = {int(label) for own in rows for label in own[:, 7].tolist()}
-        missing = [class_names[label] for k, label in enumerate(labels) if k not in there]
+    for part, counted in parts.items():
+        there = {int(label) for boxes in counted for label in boxes.rows[:, 7].tolist()}
+        missing = [name for k, name in enumerate(names) if k not in there]
         none = f"; no box that counts is of {', '.join(missing)}" if missing else ""
-        yield f"{part}: {left_out(scenes, grid)}{none}"
+        yield f"{part}: {left_out(counted)}{none}"
 
 
 def _drawing(names: Sequence[str], grid: VoxelGrid) -> Drawing:
@@ -104,21 +113,20 @@ def _color(label: int) -> Float[Tensor, "3"]:
     return class_colors(torch.tensor([[label + 1]]))[:, 0, 0]
 
 
-def left_out(scenes: Sequence[Scene], grid: VoxelGrid) -> str:
-    """How many boxes of the scenes count, and how many do not and why: a line."""
-    counted = [counted_boxes(scene, box_labels(scenes), grid) for scene in scenes]
+def left_out(counted: Sequence[CountedBoxes]) -> str:
+    """How many boxes of scenes count, and how many do not and why: a line."""
     kept = sum(len(boxes.rows) for boxes in counted)
     outside, empty = sum(boxes.outside for boxes in counted), sum(boxes.empty for boxes in counted)
     ignored = f"{outside} beside the map and {empty} without a point of the key sweep do not count"
-    return f"{kept} boxes in {len(scenes)} scenes; {ignored}"
+    return f"{kept} boxes in {len(counted)} scenes; {ignored}"
 
 
-def _check_boxes(name: str, scenes: Sequence[Scene], labels: Sequence[int], grid: VoxelGrid) -> None:
+def _check_boxes(name: str, scenes: Sequence[Scene], counted: Sequence[CountedBoxes]) -> None:
     """There must be something to learn from, and something to find."""
     if all(scene.boxes is None for scene in scenes):
         raise ValueError(
             f"{name}: detection needs boxes, which none of the {len(scenes)} scenes from {scenes[0].name!r} "
             "on has"
         )
-    if not any(len(counted_boxes(scene, labels, grid).rows) for scene in scenes):
-        raise ValueError(f"{name}: expected boxes that count, got {left_out(scenes, grid)}")
+    if not any(len(boxes.rows) for boxes in counted):
+        raise ValueError(f"{name}: expected boxes that count, got {left_out(counted)}")

@@ -1,9 +1,10 @@
 """Fine-tuning compared fairly: does an encoder that was pre-trained end better than one that was not?
 
-Both arms have the same labels, head, order, changes of scenes, evaluations and steps. Fresh encoders are
-trained until their validation score no longer rises; pre-trained ones then get exactly as many steps. Each
-arm has its own rates, the best of the same grid on validation scenes, tried with seeds of their own. Test
-scenes are scored once for each seed and arm, when everything is chosen.
+All arms have the same labels, head, order, changes of scenes, evaluations and steps. Fresh encoders are
+trained until their validation score no longer rises; pre-trained ones then get exactly as many steps, and so
+does a head on hand-made numbers alone, which says what no encoder is needed for. Each arm has its own rates,
+the best of the same grid on validation scenes, tried with seeds of their own. Test scenes are scored once for
+each seed and arm, when everything is chosen.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def fine_tune_fairly(
     say: Say = lambda trial, known: None,
     folder: Path | None = None,
 ) -> list[Outcome]:
-    """Fine-tune pre-trained and fresh encoders; one outcome for each number of labelled scenes.
+    """Fine-tune pre-trained and fresh encoders, and a head on hand-made numbers.
 
     Args:
         plan: What is compared.
@@ -39,9 +40,12 @@ def fine_tune_fairly(
         folder: Keeps every finished training; those that it has are not done again. Trainings of other plans,
             scenes or weights in it do no harm, and fresh encoders' are shared by all weights of one recipe.
 
+    Returns:
+        One outcome for each number of labelled scenes.
+
     Raises:
-        ValueError: If the weights do not fit, the recipe or the scenes lack what the task asks for, there are
-            fewer scenes than labels are asked of, or a kept training is damaged.
+        ValueError: If less than 95 % of the encoders' weights fit, the recipe or the scenes lack what the
+            task asks for, there are fewer scenes than labels are asked of, or a kept training is damaged.
     """
     if max(plan.labeled) > len(scenes.train):
         raise ValueError(
@@ -73,18 +77,24 @@ def _outcome(bench: Bench, labeled: int, say: Say) -> Outcome:
         """The trials of the best setting."""
         tried = [
             [done(Job(arm, "search", labeled, seed, setting, steps[seed])) for seed in steps]
-            for setting in bench.plan.settings
+            for setting in bench.plan.settings(arm)
         ]
         return max(tried, key=lambda trials: fmean(trial.course.best for trial in trials))
 
-    scratch = pretrained = bench.plan.settings[0]
-    if len(bench.plan.settings) > 1:
-        found = search("scratch", dict.fromkeys(bench.plan.search_seeds))
-        scratch = found[0].job.setting
-        pretrained = search("pretrained", {t.job.seed: t.course.constant_steps for t in found})[0].job.setting
-    before, after = [], []
+    arms = bench.arms
+    chosen = {arm: bench.plan.settings(arm)[0] for arm in arms}
+    steps: dict[int, int | None] = dict.fromkeys(bench.plan.search_seeds)
+    for arm in arms if len(bench.plan.settings("scratch")) > 1 else ():
+        found = search(arm, steps)
+        chosen[arm] = found[0].job.setting
+        if arm == "scratch":
+            steps = {trial.job.seed: trial.course.constant_steps for trial in found}
+    finals: dict[FairArm, list[FairTrial]] = {arm: [] for arm in arms}
     for seed in bench.plan.seeds:
-        before.append(done(Job("scratch", "final", labeled, seed, scratch)))
-        steps = before[-1].course.constant_steps
-        after.append(done(Job("pretrained", "final", labeled, seed, pretrained, steps)))
-    return Outcome(labeled, scratch, pretrained, bench.compare(before, after), tuple(trials))
+        until: int | None = None
+        for arm in arms:
+            finals[arm].append(done(Job(arm, "final", labeled, seed, chosen[arm], until)))
+            until = until or finals[arm][-1].course.constant_steps
+    after = finals["pretrained"]
+    beside = bench.compare(finals["handmade"], after) if "handmade" in arms else None
+    return Outcome(labeled, chosen, bench.compare(finals["scratch"], after), tuple(trials), beside)

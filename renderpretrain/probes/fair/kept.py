@@ -2,38 +2,56 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from renderpretrain.data import Scene
 from renderpretrain.storage.files import write_atomically
 from renderpretrain.storage.safetensors_file import pack_tensors, unpack_tensors
 
 SHORT = 12
 """Letters of a digest that tell one from another."""
 
+VERSION = 2
+"""Of how trainings are done and kept: raised where the same question would find another answer."""
+
 
 def digest(*parts: object) -> str:
-    """What texts, numbers, tensors by name, and scenes are known by: equal for equal ones, in any process."""
+    """What parts are known by, and the version of what is kept: equal for equal ones, in any process.
+
+    Args:
+        parts: Texts, numbers, tensors, and any of these by name, in sequences, or in dataclasses such as
+            scenes, of which every field counts.
+    """
     hashed = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Mapping):
-            for name in sorted(part):
-                hashed.update(f"{name} {tuple(part[name].shape)} {part[name].dtype}".encode())
-                hashed.update(_content(part[name]))
-        elif isinstance(part, Scene):
-            hashed.update(part.name.encode())
-            boxes = None if part.boxes is None else part.boxes.centers
-            for tensor in (part.points, part.point_labels, part.images, boxes):
-                hashed.update(b"none" if tensor is None else _content(tensor))
-        else:
-            hashed.update(repr(part).encode())
+    for part in (VERSION, *parts):
+        for piece in _pieces(part):
+            hashed.update(piece)
         hashed.update(b"\0")
     return hashed.hexdigest()[:SHORT]
+
+
+def _pieces(part: object) -> Iterator[bytes]:
+    """All that a part holds, with the names and shapes that tell one part from another."""
+    if isinstance(part, Tensor):
+        yield f"{tuple(part.shape)} {part.dtype} ".encode()
+        yield part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    elif is_dataclass(part) and not isinstance(part, type):
+        yield from _pieces({field.name: getattr(part, field.name) for field in fields(part)})
+    elif isinstance(part, Mapping):
+        for name in sorted(part):
+            yield f"{name}: ".encode()
+            yield from _pieces(part[name])
+    elif isinstance(part, tuple | list):
+        yield f"{len(part)} of ".encode()
+        for item in part:
+            yield from _pieces(item)
+    else:
+        yield f"{part!r}, ".encode()
 
 
 def keep(path: Path, told: Mapping[str, Any], tensors: Sequence[Tensor]) -> None:
@@ -60,8 +78,3 @@ def kept(path: Path) -> tuple[dict[str, Any], list[Tensor]] | None:
         raise ValueError(
             f"{path}: expected a finished training ({reason}); remove it to train anew"
         ) from error
-
-
-def _content(tensor: Tensor) -> bytes:
-    """The numbers of a tensor."""
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

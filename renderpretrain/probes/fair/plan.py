@@ -1,5 +1,6 @@
 """What is compared in fair fine-tuning: sizes, scenes, trainings and outcomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +13,10 @@ from renderpretrain.probes.fair.training import Course, Schedule, Setting
 from renderpretrain.probes.task import Task
 from renderpretrain.recipes.recipe import HasGrid
 
-FairArm = Literal["scratch", "pretrained"]
+FairArm = Literal["scratch", "pretrained", "handmade"]
+"""What a head reads: fresh or pre-trained encoders, or hand-made numbers alone."""
+
+
 Role = Literal["search", "final"]
 
 FRONT_TURN = 45.0
@@ -74,10 +78,9 @@ class FairPlan:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
 
-    @property
-    def settings(self) -> list[Setting]:
-        """The grid, the same for both arms; frozen encoders have no rate."""
-        rates = self.encoder_rates if self.trains == "full" else (0.0,)
+    def settings(self, arm: FairArm) -> list[Setting]:
+        """The grid, one for all encoders that are trained; frozen ones and hand-made numbers have no rate."""
+        rates = self.encoder_rates if self.trains == "full" and arm != "handmade" else (0.0,)
         return [Setting(lr, rate) for lr in self.lrs for rate in rates]
 
 
@@ -86,7 +89,7 @@ class Job:
     """A training that is to be done.
 
     Attributes:
-        arm: Whether the encoders begin with pre-trained weights.
+        arm: Whether the encoders begin with pre-trained weights, or hand-made numbers take their place.
         role: Whether it helps to choose rates, or is scored at its end.
         labeled: Scenes with labels.
         seed: Number of the repetition.
@@ -125,16 +128,17 @@ class Outcome:
 
     Attributes:
         labeled: Scenes with labels.
-        scratch, pretrained: The rates that were chosen for each arm.
-        gain: Over the seeds and test scenes.
-        trials: All trainings in their order: scratch's search, the other's, then seed by seed.
+        settings: The rates that were chosen for each arm.
+        gain: Of pre-trained over fresh encoders, over the seeds and test scenes.
+        trials: All trainings in their order: the arms' searches, scratch's first, then seed by seed.
+        over_handmade: The gain of pre-trained encoders over hand-made numbers; ``None`` where there are none.
     """
 
     labeled: int
-    scratch: Setting
-    pretrained: Setting
+    settings: Mapping[FairArm, Setting]
     gain: PairedGain
     trials: tuple[FairTrial, ...]
+    over_handmade: PairedGain | None = None
 
     def finals(self, arm: FairArm) -> list[FairTrial]:
         """The trainings of an arm that were scored, by seed."""

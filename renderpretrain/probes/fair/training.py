@@ -113,6 +113,11 @@ class Course:
         return dict(self.curve)[self.kept]
 
 
+def can_learn_from(task: Task, samples: ProbeSamples) -> bool:
+    """Whether a scene's labels teach something: a batch norm needs two places."""
+    return not task.by_place or len(samples.answers) >= LEAST_PLACES
+
+
 class Tuned(nn.Module):
     """A recipe's encoders with a head on them.
 
@@ -160,15 +165,11 @@ class Tuned(nn.Module):
         """What the head says of what was read."""
         return self.head(samples.features)
 
-    def can_learn_from(self, samples: ProbeSamples) -> bool:
-        """Whether there is something: a batch norm needs two places."""
-        return not self.task.by_place or len(samples.answers) >= LEAST_PLACES
-
     def measure_norms(self, scenes: Sequence[Scene], limit: int) -> None:
         """Take the statistics of batch norms that are trained from scenes; no label is looked at."""
         self.eval()
         read = (self.look(scene, limit) for scene in scenes)
-        passes = (self(samples) for samples in read if self.can_learn_from(samples))
+        passes = (self(samples) for samples in read if can_learn_from(self.task, samples))
         estimate_statistics(self.head if self.frozen else self, passes)
 
     def groups(self, setting: Setting) -> list[dict[str, object]]:
@@ -258,7 +259,7 @@ def _update(tuned: Tuned, optimizer: torch.optim.Optimizer, scene: Scene, limit:
     tuned.train()
     optimizer.zero_grad()
     samples = tuned.read(scene, limit)
-    if not tuned.can_learn_from(samples):
+    if not can_learn_from(tuned.task, samples):
         return
     tuned.task.loss(tuned(samples), samples.answers).backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]

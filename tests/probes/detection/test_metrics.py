@@ -12,6 +12,7 @@ from renderpretrain.probes.detection.metrics import (
     ERRORS,
     detection_scores,
     matched,
+    mean_average_precision,
     mean_errors,
     precision_recall,
 )
@@ -231,3 +232,11 @@ def test_a_class_that_nobody_found_has_no_precision_and_errors_of_1():
 def test_where_there_is_no_box_nothing_can_be_found():
     assert detection_scores(rows([], [box(0, score=0.5)]), NAMES) == {"map": 0.0}
     assert detection_scores(rows(), NAMES) == {"map": 0.0}
+
+
+def test_precision_alone_is_that_of_all_scores():
+    """Of four classes two are there, then none."""
+    told = torch.cat([rows(*crowd(random.Random(seed), 6)) for seed in range(4)])
+    assert mean_average_precision(told, len(NAMES)) == pytest.approx(detection_scores(told, NAMES)["map"])
+    assert 0 < mean_average_precision(told, len(NAMES)) < 1
+    assert mean_average_precision(rows([], [box(0, score=0.5)]), len(NAMES)) == 0.0

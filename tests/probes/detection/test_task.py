@@ -110,6 +110,8 @@ def test_fine_tuning_fairly_with_a_head_of_its_own():
 
     (outcome,) = fine_tune_fairly(plan, ProbeScenes(train, validation), build, knowing.state_dict())
     assert outcome.gain.before < 0.1 and outcome.gain.after > 0.2
+    (by_hand,) = outcome.finals("handmade")  # a map of the points' heights and numbers
+    assert by_hand.scores["map"] == pytest.approx(outcome.over_handmade.before)
 
 
 def test_boxes_move_with_their_world():
@@ -154,7 +156,8 @@ def test_scenes_without_boxes_and_boxes_that_do_not_count_are_refused_in_one_lin
     one = scene(0)
     bare, empty = replace(one, boxes=None), replace(one, points=one.points + 50)
     far = replace(one, boxes=replace(one.boxes, centers=one.boxes.centers + 30))
-    assert left_out([one, far, empty], GRID) == (
+    scenes = [one, far, empty]
+    assert left_out([counted_boxes(s, box_labels(scenes), GRID) for s in scenes]) == (
         "6 boxes in 3 scenes; 6 beside the map and 6 without a point of the key sweep do not count"
     )
     needs = "train: detection needs boxes, which none of the 2 scenes from 'scene-0' on has"
@@ -164,6 +167,14 @@ def test_scenes_without_boxes_and_boxes_that_do_not_count_are_refused_in_one_lin
         ValueError, match="test: expected boxes that count, got 0 boxes in 1 scenes; 6 beside"
     ):
         detection({"train": [one], "test": [far]}, GRID)
+    few = [tensor[:0] for tensor in (one.boxes.centers, one.boxes.sizes, one.boxes.yaws, one.boxes.labels)]
+    nothing = replace(one, boxes=Boxes(*few, one.boxes.velocities[:0]))
+    ignored = replace(one, class_names=(*NAMES[:2], "ignore", "ignore"))
+    for scenes in ([nothing], [ignored, nothing]):
+        with pytest.raises(
+            ValueError, match=f"train: expected boxes that count, got 0 boxes in {len(scenes)} s"
+        ):
+            detection({"train": scenes, "test": scenes}, GRID)
     with pytest.raises(ValueError, match="scene 'scene-0': expected labels of boxes below 2, the number of"):
         detection({"train": [replace(one, class_names=NAMES[:2])], "test": [one]}, GRID)
 

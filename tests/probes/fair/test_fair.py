@@ -1,21 +1,25 @@
-from dataclasses import replace
+import copy
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from probe_stand_in import CLASSES, StandIn, scene, seeing
 
-from renderpretrain.data import GroundTruth
+from renderpretrain.data import GroundTruth, SyntheticStreet
 from renderpretrain.data.augment import Augmentation
-from renderpretrain.geometry import VoxelGrid
+from renderpretrain.geometry import Cameras, VoxelGrid
 from renderpretrain.probes import ProbeScenes, occupancy, semseg
 from renderpretrain.probes.fair import (
     FairPlan,
+    Job,
     Schedule,
+    Setting,
     augmentation_for,
     fine_tune_fairly,
     labeled_scenes,
 )
 from renderpretrain.probes.fair.kept import digest
+from renderpretrain.probes.fair.trial import Bench
 
 TASK = semseg(CLASSES)
 SCENES = ProbeScenes(
@@ -44,6 +48,10 @@ def test_a_decoder_tells_who_can_see():
     assert min(finals(outcome, "pretrained")) > 0.8
     assert outcome.gain.gain.low > 0.2 and outcome.gain.relative.low > 0.4
     assert outcome.gain.after == pytest.approx(sum(finals(outcome, "pretrained")) / 3)
+    # The intensity, which tells the classes apart, is among the hand-made numbers.
+    assert min(finals(outcome, "handmade")) > 0.8
+    assert outcome.over_handmade.before == pytest.approx(sum(finals(outcome, "handmade")) / 3)
+    assert outcome.over_handmade.gain.mean < 0.2 and outcome.settings["handmade"].encoder_rate == 0
 
 
 def test_fresh_encoders_learn_to_see_where_all_is_trained():
@@ -59,6 +67,10 @@ def test_of_weights_that_are_as_fresh_ones_no_gain_is_claimed():
         replace(short, seeds=(0,)), SCENES, lambda seed: StandIn(0), StandIn(0).state_dict()
     )
     assert outcome.gain.gain.mean == outcome.gain.gain.high == 0
+    (alone,) = fine_tune_fairly(
+        replace(short, task=replace(TASK, handmade=None), seeds=(0,)), SCENES, StandIn, seeing()
+    )
+    assert alone.over_handmade is None and set(alone.settings) == {"scratch", "pretrained"}
 
 
 def test_both_arms_get_the_same_scenes_steps_and_grid_and_the_rates_that_validation_chooses():
@@ -81,17 +93,19 @@ def test_both_arms_get_the_same_scenes_steps_and_grid_and_the_rates_that_validat
     )
     assert [trial for trial, _ in logs] == list(outcome.trials)
     searched = [t for t in outcome.trials if t.job.role == "search"]
-    for arm, chosen in (("scratch", outcome.scratch), ("pretrained", outcome.pretrained)):
+    for arm, chosen in outcome.settings.items():
         own = [t for t in searched if t.job.arm == arm]
-        assert [t.job.setting for t in own] == given.settings and len(own) == 4
+        assert [t.job.setting for t in own] == given.settings(arm)
+        assert len(own) == (2 if arm == "handmade" else 4)  # no encoder, no rate of it
         assert max(own, key=lambda t: t.course.best).job.setting == chosen
         assert not any(t.scores for t in own)  # no test scene was looked at
         assert {t.job.setting for t in outcome.finals(arm)} == {chosen}
-    assert {t.job.steps for t in searched if t.job.arm == "pretrained"} == {
-        t.course.constant_steps
-        for t in searched
-        if (t.job.arm, t.job.setting) == ("scratch", outcome.scratch)
-    }
+    for arm in ("pretrained", "handmade"):
+        assert {t.job.steps for t in searched if t.job.arm == arm} == {
+            t.course.constant_steps
+            for t in searched
+            if (t.job.arm, t.job.setting) == ("scratch", outcome.settings["scratch"])
+        }
     by_job = {(t.job.arm, t.job.seed): (t, scenes) for t, scenes in logs if t.job.role == "final"}
     for seed in given.seeds:
         (scratch, fresh_scenes), (pretrained, scenes) = (
@@ -125,12 +139,12 @@ def test_work_that_was_stopped_goes_on_where_it_was(tmp_path):
         run(stop, folder=tmp_path)
     known = []
     again = run(lambda trial, was_known: known.append(was_known), folder=tmp_path)
-    assert known == [True] * 5 + [False] * 3
+    assert known == [True] * 5 + [False] * 7
     assert again == whole
-    # Other weights share what fresh encoders did; other scenes and sizes share nothing.
+    # Other weights share what fresh encoders and hand-made numbers did; other scenes and sizes share nothing.
     for other, shared in (
-        ({"weights": StandIn(5).state_dict()}, 4),
-        ({"given": replace(short, seeds=(0, 1, 2))}, 8),
+        ({"weights": StandIn(5).state_dict()}, 8),
+        ({"given": replace(short, seeds=(0, 1, 2))}, 12),
         ({"given": replace(short, places=100)}, 0),
         ({"given": replace(short, task=replace(TASK, read=half))}, 0),
         ({"scenes": replace(SCENES, validation=[scene(30)])}, 0),
@@ -197,6 +211,67 @@ def test_a_digest_knows_numbers_names_and_order():
     assert len({digest(x) for x in (one, *others, *scenes)}) == 7
 
 
+def changed(value):
+    """Another value for a field; one that was empty is filled."""
+    if isinstance(value, torch.Tensor):
+        return ~value if value.dtype == torch.bool else value + 1
+    if isinstance(value, str | tuple):
+        return value + type(value)("x")
+    return value + 1 if isinstance(value, float | int) else torch.ones(1)
+
+
+def each_changed(value):
+    """Copies of a dataclass, a field other in each: what no check of shapes would let through, too."""
+    for field in fields(value):
+        other = copy.copy(value)
+        object.__setattr__(other, field.name, changed(getattr(value, field.name)))
+        yield other
+
+
+def test_every_field_of_a_scene_tells_it_from_others(monkeypatch):
+    one = SyntheticStreet(1, image_size=(16, 32), points_per_beam=20)[0]
+    nested = [
+        replace(one, **{name: other})
+        for name in ("boxes", "cameras", "truth")
+        for other in each_changed(getattr(one, name))
+        if not isinstance(other, Cameras) or other.image_size == (16, 32)
+    ]
+    known = {digest(scene) for scene in (one, *each_changed(one), *nested)}
+    assert len(nested) == 6 + 4 + 7
+    assert len(known) == 1 + len(fields(one)) + len(nested)
+    monkeypatch.setattr("renderpretrain.probes.fair.kept.VERSION", -1)
+    assert digest(one) not in known
+
+
+def test_two_questions_never_share_a_file(tmp_path):
+    """Of a plan, a task and a job all that a training depends on is in the name of its file."""
+    given, job = plan(), Job("scratch", "final", 2, 0, Setting(1e-2, 1.0))
+
+    def file(job=job, scenes=SCENES, task=TASK, build=StandIn, **more):
+        asked = replace(given, task=task, **more)
+        return Bench(asked, scenes, build, seeing(), tmp_path)._path(job)
+
+    schedules = [
+        replace(given.schedule, **{f.name: getattr(given.schedule, f.name) + 1}) for f in fields(Schedule)
+    ]
+    sizes = ("weight_decay", "places", "scored_places", "statistics_scenes")
+    jobs = {
+        "arm": "handmade", "role": "search", "labeled": 1, "seed": 1, "steps": 5,
+        "setting": Setting(1e-2 * (1 + 1e-9), 1.0),
+    }  # fmt: skip
+    files = [
+        file(),
+        *(file(schedule=schedule) for schedule in schedules),
+        *(file(**{name: getattr(given, name) + 1}) for name in sizes),
+        file(augment=Augmentation()), file(trains="decoder"), file(validation_scenes=1),
+        file(task=semseg(CLASSES, "last")), file(task=semseg((*CLASSES[:2], "other"))),
+        file(scenes=replace(SCENES, test=SCENES.test[1:])), file(build=lambda seed: StandIn(seed + 5)),
+        *(file(job=replace(job, **{name: value})) for name, value in jobs.items()),
+        file(job=replace(job, setting=Setting(1e-2, 0.1))),
+    ]  # fmt: skip
+    assert len(set(files)) == len(files) == 1 + 5 + 4 + 7 + 7
+
+
 def blank(scenes):
     return [replace(s, point_labels=torch.zeros_like(s.point_labels)) for s in scenes]
 
@@ -222,8 +297,14 @@ def blank(scenes):
             "train: expected semseg labels in some of scene-., scene-., found none",
         ),
         (
-            lambda: fine_tune_fairly(plan(), SCENES, StandIn, seeing() | {"other": torch.zeros(1)}),
-            r"weights: other: expected no such key, got \(1,\)",
+            lambda: fine_tune_fairly(plan(), replace(SCENES, test=blank(SCENES.test)), StandIn, seeing()),
+            "test: expected semseg labels in some of 4 scenes, found none",
+        ),
+        (
+            lambda: fine_tune_fairly(
+                plan(), SCENES, StandIn, seeing() | {"encoder.0.weight": torch.zeros(2, 2)}
+            ),
+            r"weights: encoder.0.weight: expected \(4, 2\), got \(2, 2\); 72.4%",
         ),
     ],
 )
@@ -235,4 +316,4 @@ def test_faults_of_a_comparison_name_what_is_wrong(fault, message):
 def test_scenes_that_stay_as_they_are_can_be_asked_for():
     given = plan(augment=Augmentation(), lrs=(1e-2,), seeds=(0,))
     (outcome,) = fine_tune_fairly(given, SCENES, StandIn, seeing())
-    assert [trial.job.role for trial in outcome.trials] == ["final"] * 2  # one setting is not searched
+    assert [trial.job.role for trial in outcome.trials] == ["final"] * 3  # one setting is not searched
