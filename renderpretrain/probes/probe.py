@@ -60,7 +60,7 @@ def _trials(
     tell: Callable[[str], None],
 ) -> Trials:
     """Arm by arm, so that one encoder's features are in memory at a time, and hand-made numbers."""
-    pretrained = build(plan.seeds[0])
+    pretrained = build(plan.seeds[0]).eval()
     share, count = load_encoders(pretrained, weights)
     tell(f"weights    {share:.1%} of the encoders' {count:,} numbers are the run's")
     by_hand = None
