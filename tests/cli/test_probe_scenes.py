@@ -75,26 +75,27 @@ def test_a_recording_is_cut_in_time(tmp_path):
 
 
 def test_frames_without_point_labels_are_left_out_and_told(tmp_path, capsys):
-    """Every third frame has labels; then none has, which is one line."""
+    """Every other frame has labels; then none has, which is one line."""
     street = SyntheticStreet(
         9, frames_per_street=9, image_size=(32, 64), points_per_beam=30, with_truth=False
     )
     frames = [street[k] for k in range(9)]
-    some = [replace(s, point_labels=s.point_labels if k % 3 == 0 else None) for k, s in enumerate(frames)]
+    some = [replace(s, point_labels=s.point_labels if k % 2 == 0 else None) for k, s in enumerate(frames)]
     for name, scenes in (("some", some), ("none", [replace(s, point_labels=None) for s in frames])):
         write_scene_folder(tmp_path / name, scenes, one_recording=True)
     job = describe_run("unipad-lidar", {"scenes": 4, "holdout": 3}, SMALL, saved={})
 
     def opened(name):
-        request = SceneRequest("semseg", job.as_seen(f"folder:{tmp_path / name}"), 4, 2, "validation")
+        request = SceneRequest("semseg", job.as_seen(f"folder:{tmp_path / name}"), 3, 2, "validation")
         return open_probe(job, request)[1]
 
     scenes = opened("some")
-    assert "labels     left out, for they have none of semseg: 2 of 4 train, " in capsys.readouterr().out
-    assert [round(2 * s.timestamp) for s in scenes.train] == [0, 3]
-    assert [round(2 * s.timestamp) % 3 for s in scenes.validation] == [0]
+    line = "labels     left out, for they have none of semseg: 1 of 3 train, 1 of 2 validation scenes"
+    assert line in capsys.readouterr().out
+    assert [round(2 * s.timestamp) for s in scenes.train] == [0, 2]
+    assert [round(2 * s.timestamp) for s in scenes.validation] == [4]
     with pytest.raises(
-        ValueError, match=r"train: semseg needs labels, which none of the 4 scenes from .* has$"
+        ValueError, match=r"train: semseg needs labels, which none of the 3 scenes from .* has$"
     ):
         opened("none")
 
