@@ -37,48 +37,48 @@ def head_name(task: Task) -> str:
 
 def print_comparison(plan: Plan, lines: list[Comparison]) -> None:
     """One line per fraction, and where there are hand-made numbers another; one seed has no deviation."""
-
-    def told(spread: Spread | None, sign: str = "") -> str:
-        if spread is None:
-            return "-"
-        deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
-        return f"{spread.mean:{sign}.4f}{deviation}"
-
-    header = [
-        score_title(plan.task, head_name(plan.task)),
-        plan.labels,
-        "scratch",
-        "pre-trained",
-        "difference",
-    ]
+    title = score_title(plan.task, head_name(plan.task))
     rows = [
         [
             f"{100 * line.fraction:g} %",
             str(line.labelled),
-            told(line.scratch),
-            told(line.pretrained),
-            f"{told(line.difference, '+')} ({100 * line.relative:+.1f} %)",
+            _told(plan, line.scratch),
+            _told(plan, line.pretrained),
+            f"{_told(plan, line.difference, '+')} ({100 * line.relative:+.1f} %)",
+        ]
+        for line in lines
+    ]
+    print_table([title, plan.labels, "scratch", "pre-trained", "difference"], rows)
+    if any(line.handmade for line in lines):
+        _print_handmade(plan, lines)
+
+
+def _print_handmade(plan: Plan, lines: list[Comparison]) -> None:
+    """One line per fraction: hand-made numbers alone, and what features add to them."""
+    header = [
+        "beside hand-made",
+        "hand-made alone",
+        "scratch + them",
+        "pre-trained + them",
+        "over them alone",
+    ]
+    rows = [
+        [
+            f"{100 * line.fraction:g} %",
+            *(_told(plan, s) for s in (line.handmade, line.scratch_handmade, line.pretrained_handmade)),
+            f"{_percent(line.relative_to_handmade)} alone, {_percent(line.added_to_handmade)} added",
         ]
         for line in lines
     ]
     print_table(header, rows)
-    if any(line.handmade for line in lines):
-        header = [
-            "beside hand-made",
-            "hand-made alone",
-            "scratch + them",
-            "pre-trained + them",
-            "over them alone",
-        ]
-        rows = [
-            [
-                f"{100 * line.fraction:g} %",
-                *(told(s) for s in (line.handmade, line.scratch_handmade, line.pretrained_handmade)),
-                f"{_percent(line.relative_to_handmade)} alone, {_percent(line.added_to_handmade)} added",
-            ]
-            for line in lines
-        ]
-        print_table(header, rows)
+
+
+def _told(plan: Plan, spread: Spread | None, sign: str = "") -> str:
+    """A mean over seeds, and its deviation where there are several."""
+    if spread is None:
+        return "-"
+    deviation = f" ± {spread.deviation:.4f}" if len(plan.seeds) > 1 else ""
+    return f"{spread.mean:{sign}.4f}{deviation}"
 
 
 def _percent(share: float | None) -> str:

@@ -38,11 +38,7 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
     """
     everything = [scene for scenes in parts.values() for scene in scenes]
     labels, class_names = box_labels(everything), everything[0].class_names
-    counted = {
-        part: [counted_boxes(scene, labels, grid) for scene in scenes] for part, scenes in parts.items()
-    }
-    for part, scenes in parts.items():
-        _check_boxes(part, scenes, counted[part])
+    counted = _counted(parts, labels, grid)
     names = [class_names[label] for label in labels]
 
     def asked(scene: Scene, maps: Tensor) -> ProbeSamples:
@@ -55,9 +51,6 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
     def by_hand(recipe: nn.Module, scene: Scene, limit: int) -> ProbeSamples:
         return asked(scene, ground_numbers(scene, grid))
 
-    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        return detection_loss(outputs, rows, grid)
-
     def sums(outputs: Tensor, rows: Tensor) -> Tensor:
         return matched(rows, said_boxes(outputs, grid), names)
 
@@ -67,7 +60,7 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
         False,
         len(labels) + CODES,
         read,
-        loss,
+        lambda outputs, rows: detection_loss(outputs, rows, grid),
         sums,
         lambda rows: detection_scores(rows, names),
         join=lambda sums: torch.cat(list(sums)),
@@ -79,6 +72,18 @@ def detection(parts: Mapping[str, Sequence[Scene]], grid: VoxelGrid) -> Task:
         settings=(labels, tuple(names), grid),
         notes=tuple(_notes(counted, names)),
     )
+
+
+def _counted(
+    parts: Mapping[str, Sequence[Scene]], labels: Sequence[int], grid: VoxelGrid
+) -> dict[str, list[CountedBoxes]]:
+    """The boxes that count of every scene of every part; some in each, or it is an error."""
+    counted = {
+        part: [counted_boxes(scene, labels, grid) for scene in scenes] for part, scenes in parts.items()
+    }
+    for part, scenes in parts.items():
+        _check_boxes(part, scenes, counted[part])
+    return counted
 
 
 def _notes(parts: Mapping[str, Sequence[CountedBoxes]], names: Sequence[str]) -> Iterator[str]:
