@@ -131,7 +131,7 @@ def _planes(offsets: Tensor, near: Tensor, sensor: Tensor) -> LocalPlanes:
     moments = moments / count.clamp(min=1)[..., None, None]
     mean = moments[..., 0, 1:]
     spread = moments[..., 1:, 1:] - mean[..., None] * mean[..., None, :]
-    least, second, largest, normals = _smallest_axis(spread)
+    least, second, largest, normals = smallest_axis(spread)
     flat = (least <= FLATTEST * second) & (second >= NARROWEST * largest)
     valid = (count >= FEWEST) & flat & (largest > 0)
     towards = torch.where((normals * sensor).sum(-1, keepdim=True) < 0, -normals, normals)
@@ -139,16 +139,22 @@ def _planes(offsets: Tensor, near: Tensor, sensor: Tensor) -> LocalPlanes:
     return LocalPlanes(torch.where(valid[..., None], towards, 0.0), variation, valid)
 
 
-def _smallest_axis(spread: Float[Tensor, "*batch 3 3"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def smallest_axis(
+    spread: Float[Tensor, "*batch 3 3"], squarings: int = 5
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Eigenvalues of symmetric matrices, the smallest first, and the axis of that one, of unit length.
 
     The adjugate has the same axes with the products of the other two values, so that powers of it tend to the
     axis of the smallest: a handful of products instead of an iteration that a device would wait for.
+
+    Args:
+        spread: Positive semi-definite.
+        squarings: How often the power is doubled; more tell values apart that are more alike.
     """
     a, b, c = spread.unbind(-2)
     adjugate = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], -2)
     power = adjugate
-    for _ in range(5):
+    for _ in range(squarings):
         power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-30)[..., None, None]
         power = power @ power
     which = power.diagonal(dim1=-2, dim2=-1).argmax(-1)

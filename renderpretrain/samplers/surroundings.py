@@ -7,6 +7,7 @@ from torch.nn.functional import max_pool2d
 
 from renderpretrain.checks import check_shape
 from renderpretrain.geometry import Points, VoxelGrid
+from renderpretrain.samplers.planes import smallest_axis
 
 SPANS = (3, 5)
 """Cells a side of the two cubes around a place."""
@@ -19,6 +20,12 @@ SURROUNDINGS = len(SPANS) * NUMBERS
 
 HIGHEST = 12.0
 """Cells: a larger height above the lowest point, or below the highest, counts as so much."""
+
+LEAST_VARIANCE = 1e-6
+"""Square cells, added to variances while axes are looked for."""
+
+SQUARINGS = 12
+"""Of a matrix whose axes are looked for: variances that differ by a hundredth are told apart."""
 
 SMALLEST = 1e-3
 """Cells, beside which a deviation counts as none."""
@@ -43,10 +50,9 @@ def surroundings(points: Points, grid: VoxelGrid, where: Float[Tensor, "B P 3"])
     check_shape("points.xyz", points.xyz, "B P 3")
     check_shape("where", where, "B P 3", B=len(points.xyz))
     with torch.no_grad():
-        size = points.xyz.new_tensor(grid.voxel_size)
         counted = points.key & grid.contains(points.xyz)
         xyz, asked = (
-            (torch.where(mark[..., None], x, 0.0) - x.new_tensor(grid.lower)).double() / size
+            grid.to_index(torch.where(mark[..., None], x, 0.0)).double() + 0.5
             for mark, x in ((counted, points.xyz), (grid.contains(where), where))
         )
         moments = torch.cat([torch.ones_like(xyz[..., :1]), xyz, _products(xyz)], -1)
@@ -64,8 +70,15 @@ def surroundings(points: Points, grid: VoxelGrid, where: Float[Tensor, "B P 3"])
 
 def _products(xyz: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P 6"]:
     """The products of two coordinates, row by row of the upper triangle."""
-    first, second = torch.triu_indices(3, 3, device=xyz.device)
-    return xyz[..., first] * xyz[..., second]
+    x, y, z = xyz.unbind(-1)
+    return torch.stack([x * x, x * y, x * z, y * y, y * z, z * z], -1)
+
+
+def _symmetric(products: Float[Tensor, "B P 6"]) -> Float[Tensor, "B P 3 3"]:
+    """The matrices whose upper triangles are given row by row."""
+    xx, xy, xz, yy, yz, zz = products.unbind(-1)
+    rows = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1)
+    return rows.unflatten(-1, (3, 3))
 
 
 def _added_up(
@@ -98,14 +111,17 @@ def _of_moments(sums: Float[Tensor, "B P 12"], asked: Float[Tensor, "B P 3"]) ->
     """Shape, height and brightness, from sums of ones, coordinates, products and intensities."""
     count = sums[..., :1].clamp(min=1)
     mean, products, bright, square = (sums[..., 1:] / count).split((3, 6, 1, 1), -1)
-    first, second = torch.triu_indices(3, 3, device=sums.device)
-    covariance = sums.new_zeros(*sums.shape[:-1], 3, 3)
-    covariance[..., first, second] = covariance[..., second, first] = products - _products(mean)
-    spread, directions = torch.linalg.eigh(covariance)
-    spread = spread.clamp(min=0).sqrt()
+    # Points on one line have no smallest axis: any one across it will do, and a little of all gives one.
+    unit = torch.eye(3, dtype=sums.dtype, device=sums.device)
+    covariance = _symmetric(products - _products(mean)) + LEAST_VARIANCE * unit
+    low, middle, high, normal = smallest_axis(covariance, SQUARINGS)
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    # The other end of the order: what is least of the trace less the matrix lies along its largest axis.
+    *_, along = smallest_axis(trace * unit - covariance, SQUARINGS)
+    spread = (torch.stack([low, middle, high], -1) - LEAST_VARIANCE).clamp(min=0).sqrt()
     low, middle, high = spread.split(1, -1)
     shape = torch.cat([high - middle, middle - low, low], -1) / high.clamp(min=SMALLEST)
-    upright = directions[..., 2, [0, 2]].abs()
+    upright = torch.stack([normal[..., 2], along[..., 2]], -1).abs()
     deviation = (square - bright.square()).clamp(min=0).sqrt()
     return torch.cat([spread, shape, upright, asked[..., 2:] - mean[..., 2:], bright, deviation], -1)
 

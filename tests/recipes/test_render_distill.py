@@ -18,6 +18,9 @@ NAME = "render-distill-lidar"
 OFF = {"distill": dict.fromkeys(("hidden", "visible", "rendered"), 0.0)}
 OFF |= {"collapse": dict.fromkeys(("variance", "covariance"), 0.0)}
 OFF |= {"surroundings": {"weight": 0.0}}
+OFF |= {"mask": {"ratio": 0.5, "block": (2, 2, 2)}}
+COPY = {"distill": {"hidden": 1.0, "visible": 0.5, "rendered": 0.5}}
+COPY |= {"collapse": {"variance": 1.0, "covariance": 0.04}}
 OFF |= {"terms": dict.fromkeys(("intensity", "normals", "misses"), 0.0)}
 
 
@@ -34,15 +37,20 @@ def test_without_its_terms_it_is_unipad():
 
 def test_weights_turn_terms_on():
     recipe = build(
-        NAME, collapse={"variance": 0.0, "sigreg": 0.1}, distill={"rendered": 0.0, "prototypes": 1.0}
+        NAME,
+        collapse={"covariance": 0.04, "sigreg": 0.1},
+        distill={"hidden": 1.0, "visible": 0.5, "prototypes": 1.0},
     )
     terms = recipe(batch_of(scenes_for(NAME)))
     assert {"collapse_sigreg", "collapse_covariance", "self_hidden", "self_prototypes"} <= set(terms)
     assert not {"collapse_variance", "self_rendered", "rendered_features"} & set(terms)
-    assert kinds(build(NAME)) >= {Collapse, SelfDistillation, Surroundings}
-    assert not kinds(build(NAME, **OFF)) and not kinds(build(NAME)) & {PointFeatures, RenderedFeatures}
+    assert kinds(build(NAME)) >= {Surroundings}
+    assert not kinds(build(NAME)) & {Collapse, SelfDistillation, PointFeatures, RenderedFeatures}
+    assert kinds(build(NAME, **COPY)) >= {Collapse, SelfDistillation, Surroundings}
+    assert kinds(build("render-distill-fusion")) >= {Collapse, SelfDistillation, Surroundings}
+    assert not kinds(build(NAME, **OFF)) and not kinds(build("render-distill-camera")) & {Surroundings}
     with pytest.raises(ValueError, match=r"^levels: expected some of point_encoder/0, .*, got 'image_neck'$"):
-        build(NAME, distill={"levels": ["image_neck"]})
+        build(NAME, distill={"hidden": 1.0, "levels": ["image_neck"]})
 
 
 def test_a_teacher_is_told_from_its_maps_on_the_disk(tmp_path):
@@ -61,7 +69,9 @@ def test_several_batches_of_a_step_move_the_copy_as_far_as_one():
     """Weights stay within a step: two batches leave what one leaves."""
     moved = []
     for parts in (1, 2):
-        recipe = build(NAME, optimization={"accumulate": parts, "steps": 10**6}, distill={"momentum": 0.5})
+        recipe = build(
+            NAME, optimization={"accumulate": parts, "steps": 10**6}, distill={"hidden": 1.0, "momentum": 0.5}
+        )
         batch = batch_of(scenes_for(NAME)[:1])
         with torch.no_grad():
             recipe.lidar.encoder.conv_out[0].weight += 1.0

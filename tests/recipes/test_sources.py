@@ -110,6 +110,8 @@ OTHERWISE = {
 def other(value):
     """Another value of the kind, within the bounds that settings have."""
     if isinstance(value, tuple):
+        if not value:
+            return ("point_neck",)
         return value[:-1] if isinstance(value[-1], str) else tuple(other(item) for item in value)
     if isinstance(value, int):
         return value + 1

@@ -85,18 +85,18 @@ VARIANTS = {
 
 WAITS = {
     **dict.fromkeys(("ponder-outdoor", "ponder-indoor"), 2),
-    **dict.fromkeys(("unipad-lidar", "unipad-fusion", "ns-mae", "ns-mae lidar"), 3),
+    **dict.fromkeys(("unipad-lidar", "unipad-fusion", "render-distill-lidar", "ns-mae", "ns-mae lidar"), 3),
     **dict.fromkeys(("unipad-camera", "unipad-camera resnet", "ns-mae camera", "uniscene lss"), 0),
     "uniscene": 3,
-    **dict.fromkeys(("render-distill-lidar", "render-distill-fusion"), 5),
+    "render-distill-fusion": 5,
     "render-distill-camera": 0,
 }
 """How often the host waits for a GPU within a step: for numbers of rows, which decide what follows.
 
 Those are of occupied voxels, of the visible ones among them where voxels are hidden and not points, and of
 what strided convolutions make of them, all of an encoder's in one; of ``uniscene``, in each of its three
-moments, of the pillars that a camera sees; of ``render-distill`` those of the copy, which sees all voxels,
-once more.
+moments, of the pillars that a camera sees; of ``render-distill-fusion`` those of the copy, which sees all
+voxels, once more.
 """
 
 

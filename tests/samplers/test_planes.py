@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from renderpretrain.geometry import Points
 from renderpretrain.samplers import CurvedReturns, LidarBeams, local_planes
 from renderpretrain.samplers.curved import choose
-from renderpretrain.samplers.planes import FLATTEST, NARROWEST, _smallest_axis
+from renderpretrain.samplers.planes import FLATTEST, NARROWEST, smallest_axis
 
 
 def errors(points, normals):
@@ -80,7 +80,7 @@ def test_smallest_axes_are_those_of_the_eigenvalues():
     sizes = torch.rand(500, 3, generator=generator) * torch.tensor([FLATTEST, 1.0, 1.0])
     spread = axes @ torch.diag_embed(sizes) @ axes.mT
     values, vectors = torch.linalg.eigh(spread)
-    least, second, largest, axis = _smallest_axis(spread)
+    least, second, largest, axis = smallest_axis(spread)
     assert_close(torch.stack([least, second, largest], -1), values, rtol=1e-2, atol=1e-4)
     flat = (values[:, 0] < FLATTEST * values[:, 1]) & (values[:, 1] > NARROWEST * values[:, 2])
     assert flat.sum() > 100
