@@ -131,7 +131,7 @@ def is_of_spinning_sensor(offsets: Float[Tensor, "P 3"]) -> bool:
     """Whether places may be a sweep: nearly all of them lie within the elevations of beams.
 
     Scans and merged pictures of rooms see floor and ceiling: a third of the places of a synthetic room lies
-    beyond, of streets and of KITTI, nuScenes, PandaSet and Argoverse 2 none or hardly any.
+    beyond; of synthetic streets, KITTI, nuScenes and Argoverse 2 none, of PandaSet 0.6 %.
 
     Args:
         offsets: From the sensor to places of the key sweep, metres.
