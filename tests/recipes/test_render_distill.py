@@ -18,7 +18,6 @@ NAME = "render-distill-lidar"
 OFF = {"distill": dict.fromkeys(("hidden", "visible", "rendered"), 0.0)}
 OFF |= {"collapse": dict.fromkeys(("variance", "covariance"), 0.0)}
 OFF |= {"surroundings": {"weight": 0.0}}
-OFF |= {"mask": {"ratio": 0.5, "block": (2, 2, 2)}}
 COPY = {"distill": {"hidden": 1.0, "visible": 0.5, "rendered": 0.5}}
 COPY |= {"collapse": {"variance": 1.0, "covariance": 0.04}}
 OFF |= {"terms": dict.fromkeys(("intensity", "normals", "misses"), 0.0)}
