@@ -16,8 +16,9 @@ Encoders that are pre-trained by rendering say where surfaces are; classes diffe
 
 What each bought for LiDAR: ``tiny`` with 600 steps on 200 synthetic streets, a box of 25.6 m, a linear probe
 on all levels, mIoU on 16 validation streets with 3 and with 60 labelled ones, each from one run; and mIoU on
-8 others after fine-tuning as a whole on 5 labelled streets, 250 steps at a rate of 2e-3, three seeds. What
-two runs differ by was not measured: differences below 0.02 are to be read as none.
+16 of 20, whose 4 others chose the step, after fine-tuning as a whole on 5 labelled streets, 250 steps at
+a rate of 2e-3, three seeds. What two runs differ by was not measured: differences below 0.02 are to be read
+as none.
 
 =============================================  =========  ==========  =====  ============================
 pre-training                                   3 streets  60 streets  step   fine-tuned on 5
