@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from renderpretrain.probes.linear import ReadScenes, Trials, read_encoders, read_scenes, trials_of
+from renderpretrain.probes.frozen import ReadScenes, Trials, read_encoders, read_scenes, trials_of
 from renderpretrain.probes.loading import load_encoders
 from renderpretrain.probes.plan import Arm, Example, Plan, ProbeScenes, Trial
 

@@ -22,9 +22,9 @@ class Surroundings(nn.Module):
 
     A linear map of the levels, side by side, at returns of the key sweep, hidden and not, predicts numbers of
     the whole sweep (:func:`~renderpretrain.samplers.surroundings`), so that what is hidden has to be guessed.
-    The map is linear because features are to say these numbers outright: behind a head of two layers they
-    did so less (see :mod:`~renderpretrain.recipes.render_distill`). Every number counts alike: without its
-    mean over the sample's places, over its deviation. Masked autoencoders learn more from descriptors than
+    The map is linear, so that features say these numbers outright; what a head of two layers made of it is
+    listed in :mod:`~renderpretrain.recipes.render_distill`. Every number counts alike: without its mean over
+    the sample's places, over its deviation. Masked autoencoders learn more from descriptors than
     from the raw input (MaskFeat, https://arxiv.org/abs/2112.09133; of points GeoMAE,
     https://arxiv.org/abs/2305.08808).
 
