@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := spconv,nerfacc,viz,mesh,log,av2,stream,dev
 STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
+DOCS := $(VENV)/.docs
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A process per core with one thread each: the tests are many and small. Many start processes of their own, which
@@ -18,7 +19,7 @@ TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped a
 BARE := -m "(untyped or slow or both) and not long"
 
 .PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads \
-	test-cuda-pretended lint format bench gpu-check proof proof-quick clean
+	test-cuda-pretended lint format docs bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
 help: ## these lines
@@ -109,6 +110,13 @@ lint: setup ## ruff, clang-format, mypy
 
 format: setup ## put the code into its form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/clang-format -i $(SOURCES)
+
+$(DOCS): $(STAMP)
+	@$(PIP) --editable ".[docs]" > $(VENV)/install-docs.log 2>&1 || { tail -n 20 $(VENV)/install-docs.log; exit 1; }
+	@touch $@
+
+docs: setup $(DOCS) ## the documentation, built strictly into site/; site/index.html is its first page
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py

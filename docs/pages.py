@@ -1,0 +1,83 @@
+"""Pages of the site that are made from other files: a hook of mkdocs, which ``mkdocs.yml`` names.
+
+The README is the first page, ``benchmarks/README.md`` one of its own, every example and every package has
+one. Links are written as they work in the repository, ``../examples/minimal.py``; here they are turned to
+these pages.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+import renderpretrain
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = [
+    name for name in renderpretrain.__all__ if (ROOT / "renderpretrain" / name / "__init__.py").is_file()
+]
+SHOWN = {"README.md": "index.md", "benchmarks/README.md": "benchmarks.md"}
+"""Files of the repository outside ``docs``, and their pages."""
+
+LINK = re.compile(r"(\]\()(?!\w+:|#)([^)#\s]+)")
+
+
+def page_of(path: str) -> str:
+    """The page, relative to ``docs``, that shows a file of the repository; its own path if none does."""
+    if path.startswith("examples/") and path.endswith(".py"):
+        return path.removesuffix("py") + "md"
+    return SHOWN.get(path, posixpath.relpath(path, "docs"))
+
+
+def turned(markdown: str, source: str, page: str) -> str:
+    """The text with relative links turned from files of the repository to pages.
+
+    Args:
+        markdown: Text of the file.
+        source: Where it lies, relative to the repository.
+        page: What it is shown as, relative to ``docs``.
+    """
+
+    def turn(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[2]))
+        return link[1] + posixpath.relpath(page_of(target), posixpath.dirname(page) or ".")
+
+    pieces = re.split(r"(^```.*?^```$)", markdown, flags=re.M | re.S)  # every second one is code
+    return "".join(piece if i % 2 else LINK.sub(turn, piece) for i, piece in enumerate(pieces))
+
+
+def made() -> dict[str, str]:
+    """Pages that are no file below ``docs``, and their text."""
+    pages = {page: turned((ROOT / path).read_text(), path, page) for path, page in SHOWN.items()}
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        pages[f"examples/{path.stem}.md"] = f"# {path.name}\n\n```python\n{path.read_text()}```\n"
+    for name in PACKAGES:
+        pages[f"api/{name}.md"] = f"# renderpretrain.{name}\n\n::: renderpretrain.{name}\n"
+    return pages
+
+
+def on_config(config):
+    """Put the packages and examples into the navigation, below the entries that end in a slash."""
+    folders = {
+        "api/": [f"api/{name}.md" for name in PACKAGES],
+        "examples/": [f"examples/{path.name[:-3]}.md" for path in sorted((ROOT / "examples").glob("*.py"))],
+    }
+    for entry in config.nav:
+        for title, target in entry.items():
+            if isinstance(target, str):
+                entry[title] = folders.get(target, target)
+    return config
+
+
+def on_files(files, config):
+    """Add the pages that are made."""
+    for page, text in made().items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown, page, **_):
+    """Turn links of what lies below ``docs``; what is made has its links turned already."""
+    path = page.file.src_uri
+    return markdown if page.file.generated_by else turned(markdown, f"docs/{path}", path)
