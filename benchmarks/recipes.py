@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from renderpretrain.training.metrics import Row, changes, read_rows
+from renderpretrain.runs.metrics import Row, changes, read_rows
 
 STEPS = {
     "render-distill-camera": 200,

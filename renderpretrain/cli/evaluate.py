@@ -189,7 +189,7 @@ def _rates(name: str, text: str) -> tuple[float, ...]:
 
 def _score_views(run: Path, data: str | None, count: int | None, stride: int | None, device: str) -> None:
     """Print how held-out scenes are rendered."""
-    from renderpretrain.cli.report import print_scores, with_unit
+    from renderpretrain.cli.printed import print_scores, with_unit
     from renderpretrain.verbs.evaluation import Evaluation
 
     done = Evaluation(run, data, count, stride, device, say=typer.echo).score()

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import typer
 
 from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure, save_curves
+from renderpretrain.cli.printed import print_table
 from renderpretrain.cli.probe_records import ONE_RUN, Opening, probe_key, read_records, save_record
 from renderpretrain.cli.probe_scenes import SceneRequest, Split, chosen_on_scored, open_probe
 from renderpretrain.cli.probing import unequal_starts
-from renderpretrain.cli.report import print_table
 from renderpretrain.data.words import data_words
 from renderpretrain.probes import FairPlan, Task, fine_tune_fairly
 from renderpretrain.probes.fair import FairTrial, Schedule

@@ -88,7 +88,7 @@ def _dry_run(
     bandwidth: float | None,
 ) -> None:
     """Say what would run, and what several processes would make of it."""
-    from renderpretrain.cli.report import scaling_lines
+    from renderpretrain.cli.printed import scaling_lines
     from renderpretrain.training.scaling import predict_scaling
 
     description = asked.describe()
@@ -105,7 +105,7 @@ def _dry_run(
 
 def _carry_out(asked: "Pretraining", device: str, workers: int | None) -> None:
     """Train, then say what changed and where to look."""
-    from renderpretrain.cli.report import print_result
+    from renderpretrain.cli.printed import print_result
 
     description = asked.describe()
     result = asked.train(description, device=device, workers=workers)
@@ -119,7 +119,7 @@ def _describe(job: "RunDescription") -> tuple["StepCost", list[int]]:
     """Print what a run would do; returns what a batch costs, and the bytes of each file it came from."""
     import torch
 
-    from renderpretrain.cli.report import costs, parameter_counts, shapes
+    from renderpretrain.cli.printed import costs, parameter_counts, shapes
     from renderpretrain.data import collate
     from renderpretrain.data.folder.access import counted_reads
     from renderpretrain.runs.describing import changed_by_data

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from renderpretrain.cli.report import print_table
+from renderpretrain.cli.printed import print_table
 from renderpretrain.probes import Comparison, Drawing, Example, Plan, Spread, Task, Trial
 from renderpretrain.viz import Curve, Panel, class_colors, labels_from_above, save_sheet
 

@@ -4,6 +4,7 @@ from renderpretrain.encoders.norms import estimate_statistics, statistics_of
 from renderpretrain.runs.building import with_fake_tensors
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, save_final
 from renderpretrain.runs.folder import RunFolder
+from renderpretrain.runs.metrics import PREDICTORS, Change, append_row, changes, read_rows
 from renderpretrain.training.baselines import RowConstants
 from renderpretrain.training.cost import StepCost, enlarge_images, step_cost
 from renderpretrain.training.distributed import Process, choose_device, process_session
@@ -13,7 +14,6 @@ from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.health import Health, feature_health
 from renderpretrain.training.held_out_views import evaluate_views
 from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult, count_step
-from renderpretrain.training.metrics import PREDICTORS, Change, append_row, changes, read_rows
 from renderpretrain.training.nearest import first_in_cylinder
 from renderpretrain.training.order import (
     MicroBatches,

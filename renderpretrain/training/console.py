@@ -18,8 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from renderpretrain.runs.metrics import Row
 from renderpretrain.terminal import printable
-from renderpretrain.training.metrics import Row
 
 Report = Callable[[int, str], None]
 """``report(step, line)`` shows how many steps are done, and a line (empty for none)."""

@@ -10,11 +10,11 @@ from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.recipe import RendersRays, missing_from
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs import RunDescription, RunFolder, describe_objects, newest_checkpoint
+from renderpretrain.runs.metrics import Change, changes, read_rows
 from renderpretrain.training.console import progress_report
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
 from renderpretrain.training.guards import CheckpointClock, stop_signals
 from renderpretrain.training.loop import Stepper, StepRecord
-from renderpretrain.training.metrics import Change, changes, read_rows
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import check_overlap, measure_overlap
 from renderpretrain.training.preflight import without_bad_frames

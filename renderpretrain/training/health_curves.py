@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
-from renderpretrain.training.collapse import levels_of, norms_of
+from renderpretrain.runs.collapse import levels_of, norms_of
+from renderpretrain.runs.metrics import Row
 from renderpretrain.training.health import Health
-from renderpretrain.training.metrics import Row
 from renderpretrain.viz.plots import Line, Plot, save_plots
 
 Read = Callable[[Row], int | float]

@@ -23,9 +23,9 @@ from renderpretrain.data import Batch
 from renderpretrain.losses import gradient_norms
 from renderpretrain.recipes.recipe import CountsSteps, HasEncoders, encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs.metrics import Row
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.guards import StopRequest, non_finite_message
-from renderpretrain.training.metrics import Row
 from renderpretrain.training.monitor import norms_due
 from renderpretrain.training.order import seed_generators
 from renderpretrain.training.recorded import RecordedPasses

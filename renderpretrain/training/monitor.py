@@ -8,9 +8,9 @@ from torch import nn
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.recipes.recipe import HasImageFeatures, HasLevels, HasPointFeatures
 from renderpretrain.recipes.settings import OptimizationConfig
-from renderpretrain.training.collapse import HEALTH, CollapseWatch, advice_for
+from renderpretrain.runs.collapse import HEALTH, CollapseWatch, advice_for
+from renderpretrain.runs.metrics import Row
 from renderpretrain.training.health import Health, encoder_sums
-from renderpretrain.training.metrics import Row
 from renderpretrain.training.order import held_out_batch
 
 SCENES = 2

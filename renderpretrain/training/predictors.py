@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.recipes.recipe import DrawsRays, HasScores, lacking
+from renderpretrain.runs.metrics import PREDICTORS
 from renderpretrain.samplers import RayTargets
 from renderpretrain.training.baselines import RowConstants
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import own_scores, own_sums
 from renderpretrain.training.held_out import HeldOutScene, held_out_scenes, no_sums, scores_of
-from renderpretrain.training.metrics import PREDICTORS
 from renderpretrain.training.nearest import first_in_cylinder
 from renderpretrain.training.order import held_out_batch
 

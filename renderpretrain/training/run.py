@@ -18,15 +18,8 @@ from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs import RunDescription, RunFolder
 from renderpretrain.runs.checkpoint import newest_checkpoint, save_checkpoint, save_final
-from renderpretrain.runs.split_checkpoint import any_split
-from renderpretrain.training.collapse import is_measured, summary, without_details
-from renderpretrain.training.console import Report, describe
-from renderpretrain.training.distributed import Process, share_columns
-from renderpretrain.training.evaluate import evaluate
-from renderpretrain.training.guards import non_finite
-from renderpretrain.training.health_curves import save_health_curves
-from renderpretrain.training.loop import StepResult
-from renderpretrain.training.metrics import (
+from renderpretrain.runs.collapse import is_measured, summary, without_details
+from renderpretrain.runs.metrics import (
     Row,
     append_row,
     drop_rows_after,
@@ -35,6 +28,13 @@ from renderpretrain.training.metrics import (
     of_predictor,
     read_rows,
 )
+from renderpretrain.runs.split_checkpoint import any_split
+from renderpretrain.training.console import Report, describe
+from renderpretrain.training.distributed import Process, share_columns
+from renderpretrain.training.evaluate import evaluate
+from renderpretrain.training.guards import non_finite
+from renderpretrain.training.health_curves import save_health_curves
+from renderpretrain.training.loop import StepResult
 from renderpretrain.training.monitor import Monitor, health_due
 from renderpretrain.training.order import MicroBatches, Progress
 from renderpretrain.training.overlap import measure_overlap

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch.fx import _symbolic_trace
 
 from renderpretrain.cli import main
-from renderpretrain.cli.report import print_table
+from renderpretrain.cli.printed import print_table
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.encoders import SparseEncoder
 from renderpretrain.encoders.sparse_backend import self_test

@@ -10,8 +10,8 @@ from stand_in import Collapsing, Points, StandIn, Watched, optimization
 
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs.collapse import CollapseWatch, advice_for
 from renderpretrain.training import RunOptions, feature_health, fit, load_checkpoint, read_rows
-from renderpretrain.training.collapse import CollapseWatch, advice_for
 from renderpretrain.training.health import encoder_sums
 from renderpretrain.training.monitor import NORMS_EVERY, SCENES, Monitor, health_due, norms_due
 from renderpretrain.training.order import held_out_batch

@@ -14,8 +14,8 @@ from split_runs import run, stand_in, still_optimization
 from renderpretrain.losses import GradNorm
 from renderpretrain.recipes import RECIPES
 from renderpretrain.runs.checkpoint import load_checkpoint, newest_checkpoint, trained_checkpoint
+from renderpretrain.runs.metrics import read_rows
 from renderpretrain.teachers import EMATeacher
-from renderpretrain.training.metrics import read_rows
 from renderpretrain.training.sharded import check_sharding, repeated_blocks
 
 HERE = Path(__file__).parent

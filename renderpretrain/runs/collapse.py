@@ -10,7 +10,7 @@ from torch import nn
 
 from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.recipes.settings import dotted_settings
-from renderpretrain.training.metrics import Row
+from renderpretrain.runs.metrics import Row
 
 HEALTH, GRADIENT = "health/", "gradient/"
 """What the names of the measured numbers begin with."""

@@ -1,6 +1,6 @@
 import pytest
 
-from renderpretrain.training.metrics import Change, append_row, changes, drop_rows_after, read_rows
+from renderpretrain.runs.metrics import Change, append_row, changes, drop_rows_after, read_rows
 
 
 def test_rows_come_back(tmp_path):
