@@ -7,6 +7,7 @@ these pages.
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -14,6 +15,9 @@ from mkdocs.structure.files import File
 import renderpretrain
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "docs"))
+from filled import filled  # noqa: E402
+
 PACKAGES = [
     name for name in renderpretrain.__all__ if (ROOT / "renderpretrain" / name / "__init__.py").is_file()
 ]
@@ -80,4 +84,4 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, **_):
     """Turn links of what lies below ``docs``; what is made has its links turned already."""
     path = page.file.src_uri
-    return markdown if page.file.generated_by else turned(markdown, f"docs/{path}", path)
+    return markdown if page.file.generated_by else filled(turned(markdown, f"docs/{path}", path))

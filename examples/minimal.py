@@ -1,4 +1,4 @@
-# The loop of README.md: images in, a volume, rendered depth and colour out, on synthetic streets.
+# The loop of docs/your_loop.md: images in, a volume, rendered depth and colour out, on synthetic streets.
 # Ends with two pictures, street_ahead.png and street_right.png.
 import torch
 from torch import nn

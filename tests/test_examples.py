@@ -260,18 +260,17 @@ def test_there_is_a_test_for_every_example():
 
 
 def test_every_example_is_linked():
-    readme = (ROOT / "README.md").read_text()
-    assert [
-        path.name for path in (ROOT / "examples").glob("*.py") if f"(examples/{path.name})" not in readme
-    ] == []
+    page = (ROOT / "docs" / "your_loop.md").read_text()
+    names = [path.name for path in (ROOT / "examples").glob("*.py")]
+    assert [name for name in names if f"(../examples/{name})" not in page] == []
 
 
-def readme_loop():
-    return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+def documented_loop():
+    return re.search(r"```python\n(.*?)```", (ROOT / "docs" / "your_loop.md").read_text(), re.S)[1]
 
 
-def test_the_readmes_loop_is_the_first_example():
-    assert (ROOT / "examples" / "minimal.py").read_text().endswith("\n" + readme_loop())
+def test_the_documented_loop_is_the_first_example():
+    assert (ROOT / "examples" / "minimal.py").read_text().endswith("\n" + documented_loop())
 
 
 @torch.no_grad()
@@ -321,7 +320,7 @@ def scores(loop, scenes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("steps", "error", "against_rows"), few_or_all((140, 0.33, 0.85), (200, 0.3, 0.8)))
-def test_the_readmes_loop_learns_a_street(steps, error, against_rows, tmp_path, monkeypatch, capsys):
+def test_the_documented_loop_learns_a_street(steps, error, against_rows, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = (ROOT / "examples" / "minimal.py").read_text()
     assert code.count("200") == 2
@@ -345,9 +344,9 @@ def test_the_readmes_loop_learns_a_street(steps, error, against_rows, tmp_path, 
 
 
 @pytest.mark.slow
-def test_the_readmes_loop_passes_every_check(tmp_path):
+def test_the_documented_loop_passes_every_check(tmp_path):
     """``RENDERPRETRAIN_CHECK=1``, and what it says of a mistake."""
-    code = readme_loop().replace("range(200)", "range(1)")
+    code = documented_loop().replace("range(200)", "range(1)")
     wrong = (
         code
         + """

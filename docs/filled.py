@@ -1,0 +1,86 @@
+"""What a page asks for by a comment, such as ``<!-- settings: uniscene -->``, made from the code.
+
+``differs: module:Class`` is the list of its docstring, ``settings: RECIPE`` a table of every setting with its
+source, ``results: RECIPE RECIPE`` what ``docs/results/*.json`` has of them.
+"""
+
+import inspect
+import json
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from renderpretrain.recipes import RECIPES
+from renderpretrain.recipes.settings import dotted_settings, sources_of
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+from results_page import read_results, table  # noqa: E402
+
+ASKED = re.compile(r"<!-- (differs|settings|results): (.+?) -->")
+
+
+def differs(name: str) -> str:
+    """The list of a class's docstring that follows ``Differs from``, as Markdown."""
+    module, _, member = name.partition(":")
+    text = inspect.getdoc(getattr(import_module(f"renderpretrain.recipes.{module}"), member)) or ""
+    listed = re.search(r"^Differs from.*?:\n\n(.*?)\n\n(?!\* )", text, re.M | re.S)
+    if listed is None:
+        raise ValueError(f"{name}: its docstring does not say where it differs")
+    plain = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", listed[1]).replace("``", "`")
+    return re.sub(r"^\* (.*?\.) Released: ", r"* \1 *Released:* ", re.sub(r"\n +", " ", plain), flags=re.M)
+
+
+def described(config: BaseModel, name: str) -> str:
+    """What a field says of itself, by its dotted name."""
+    *sections, last = name.split(".")
+    for section in sections:
+        config = getattr(config, section, None)
+        if not isinstance(config, BaseModel):
+            return ""
+    said = type(config).model_fields.get(last)
+    return (said.description or "") if said else ""
+
+
+def written(value: object) -> str:
+    """A setting as ``--set`` takes it."""
+    return "`" + re.sub(r'"', "", json.dumps(value)) + "`"
+
+
+def settings(recipe: str) -> str:
+    """Every setting that the published preset uses: its number, where that is from, and that of ``tiny``."""
+    entry = RECIPES[recipe]
+    preset, tiny = entry.presets[entry.reference], dict(dotted_settings(entry.presets["tiny"]))
+    sources = sources_of(entry.sources, entry.presets, entry.reference)
+    rows = [
+        [f"`{name}`", written(value), sources.get(name, ""), written(tiny.get(name)), described(preset, name)]
+        for name, value in dotted_settings(preset)
+        if not sources.get(name, "").startswith("unused")
+    ]
+    shown = table(
+        {"columns": ["setting", f"`{entry.reference}`", "where from", "`tiny`", "is"], "rows": rows}
+    )
+    return f'??? note "Every setting of {recipe}"\n\n' + "\n".join(
+        f"    {line}" for line in shown.splitlines()
+    )
+
+
+def results(recipes: str) -> str:
+    """The rows of ``docs/results`` that name one of some recipes in their first cell."""
+    names = re.compile("|".join(rf"\b{re.escape(name)}\b(?!-)" for name in recipes.split()))
+    found = []
+    for result in read_results():
+        for each in result["tables"]:
+            rows = [row for row in each["rows"] if names.search(str(row[0]))]
+            if rows:
+                found += [f"**{result['title']}** ({result['date']})", table(each, rows)]
+    return "\n\n".join(found) if found else "Nothing was measured yet."
+
+
+def filled(markdown: str) -> str:
+    """The text with what it asks for in the places of its comments."""
+    makers = {"differs": differs, "settings": settings, "results": results}
+    return ASKED.sub(lambda asked: makers[asked[1]](asked[2]), markdown)
