@@ -10,7 +10,7 @@ from torch import nn
 
 from renderpretrain.recipes.recipe import settings_of
 from renderpretrain.recipes.settings import dotted_settings
-from renderpretrain.runs.metrics import Row
+from renderpretrain.runs.metrics import Row, without_ranges
 
 HEALTH, GRADIENT = "health/", "gradient/"
 """What the names of the measured numbers begin with."""
@@ -144,7 +144,8 @@ def is_measured(row: Row) -> bool:
 
 def without_details(row: Row) -> Row:
     """What is left of a row for the console, where health and gradients have lines of their own."""
-    return {key: value for key, value in row.items() if not key.startswith((HEALTH, GRADIENT))}
+    left = without_ranges(row).items()
+    return {key: value for key, value in left if not key.startswith((HEALTH, GRADIENT))}
 
 
 def summary(row: Row) -> Iterator[str]:

@@ -3,11 +3,15 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from renderpretrain.storage.files import write_text
+
+T = TypeVar("T")
 
 PREDICTORS = {
     "nearest_point": "nearest point",
@@ -16,6 +20,9 @@ PREDICTORS = {
     "baseline": "row means",
 }
 """What predictors that learn no geometry are called: before a score's name, and above a table's column."""
+
+OVER_RANGE = "over_range/"
+"""Begins what is known of an interval of true depth in metres: ``over_range/depth/8-16/abs_rel``."""
 
 Row = dict[str, int | float]
 """``step`` and whatever was measured then."""
@@ -99,7 +106,8 @@ def changes(rows: list[Row]) -> list[Change]:
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     for row in rows:
-        scores = {key.removeprefix("eval/"): value for key, value in row.items() if key.startswith("eval/")}
+        measured = {key: value for key, value in row.items() if key.startswith("eval/")}
+        scores = {key.removeprefix("eval/"): value for key, value in without_ranges(measured).items()}
         first = {**scores, **first}
         last |= scores
     return [
@@ -112,6 +120,11 @@ def changes(rows: list[Row]) -> list[Change]:
 def of_predictor(metric: str) -> bool:
     """Whether a score is one of :data:`PREDICTORS`, not of the recipe."""
     return metric.removeprefix("eval/").startswith(tuple(f"{name}_" for name in PREDICTORS))
+
+
+def without_ranges(scores: Mapping[str, T]) -> dict[str, T]:
+    """Scores without those of intervals of depth, which are a curve rather than a line of a table."""
+    return {name: value for name, value in scores.items() if OVER_RANGE not in name}
 
 
 def _beside(metric: str, scores: dict[str, float]) -> dict[str, float]:

@@ -50,7 +50,8 @@ def evaluate(
 
     Returns:
         See :func:`renderpretrain.training.scores.scores`, ``depth_in_blocks_abs_rel`` and
-        ``depth_between_beams_abs_rel`` likewise of returns that were taken out, and the recipe's own.
+        ``depth_between_beams_abs_rel`` likewise of returns that were taken out, and the recipe's own; by
+        intervals of the true depth ``over_range/depth/8-16/abs_rel`` and ``over_range/depth/8-16/rays``.
 
     Raises:
         ValueError: If the recipe cannot render.

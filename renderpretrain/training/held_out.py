@@ -10,10 +10,18 @@ from torch import Tensor
 from renderpretrain.data import Batch, SceneDataset, collate
 from renderpretrain.ops import fold_in
 from renderpretrain.recipes.recipe import DrawsRays
+from renderpretrain.runs.metrics import OVER_RANGE
 from renderpretrain.samplers import RayTargets
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.order import held_out_seeds
-from renderpretrain.training.scores import NUM_SUMS, score_sums, scores
+from renderpretrain.training.scores import (
+    NUM_SUMS,
+    RANGES,
+    range_sums,
+    score_sums,
+    scores,
+    scores_over_range,
+)
 from renderpretrain.training.withheld import BETWEEN_BEAMS, GIVEN, IN_BLOCKS, withhold
 
 NOT_GIVEN = {"in_blocks": IN_BLOCKS, "between_beams": BETWEEN_BEAMS}
@@ -72,22 +80,36 @@ class HeldOutScene:
             left: Predicted of what is left of it; only rays that are not given count.
             rgb: Predicted colour, or ``None``.
         """
-        kinds = [score_sums(left, None, self.of_kind(kind)) for kind in NOT_GIVEN.values()]
-        return torch.stack([score_sums(depth, rgb, self.targets), *kinds])
+        asked = [(left, None, self.of_kind(kind)) for kind in NOT_GIVEN.values()]
+        return torch.stack([_sums(*each) for each in ((depth, rgb, self.targets), *asked)])
+
+
+def _sums(
+    depth: Float[Tensor, "1 R"], rgb: Float[Tensor, "1 R 3"] | None, targets: RayTargets
+) -> Float[Tensor, " sums"]:
+    """What adds up of rays: over all of them, then over intervals of depth."""
+    return torch.cat([score_sums(depth, rgb, targets), range_sums(depth, targets).flatten()])
 
 
 def no_sums(process: Process) -> Float[Tensor, "kinds sums"]:
     """Where the sums of scenes add up."""
-    return torch.zeros((1 + len(NOT_GIVEN), NUM_SUMS), dtype=torch.float64, device=process.device)
+    shape = (1 + len(NOT_GIVEN), NUM_SUMS + 2 * (len(RANGES) + 1))
+    return torch.zeros(shape, dtype=torch.float64, device=process.device)
 
 
 def scores_of(sums: Float[Tensor, "kinds sums"]) -> dict[str, float]:
-    """Scores by name: ``depth_in_blocks_abs_rel`` and so on, then those of all rays."""
+    """Scores by name: ``depth_in_blocks_abs_rel`` and so on, then those of all rays; then all over range.
+
+    The error of rays in blocks whose true depth is 8 to 16 m is ``over_range/depth_in_blocks/8-16/abs_rel``.
+    """
     found: dict[str, float] = {}
-    for kind, row in zip(NOT_GIVEN, sums[1:], strict=True):
-        named = scores(row).items()
-        found |= {name.replace("depth_", f"depth_{kind}_"): value for name, value in named}
-    return found | scores(sums[0])
+    over_range: dict[str, float] = {}
+    names = [*(f"depth_{kind}" for kind in NOT_GIVEN), "depth"]
+    for name, row in zip(names, sums.roll(-1, 0), strict=True):
+        found |= {key.replace("depth", name): value for key, value in scores(row[:NUM_SUMS]).items()}
+        intervals = scores_over_range(row[NUM_SUMS:].view(-1, 2))
+        over_range |= {f"{OVER_RANGE}{name}/{key}": value for key, value in intervals.items()}
+    return found | over_range
 
 
 def held_out_scenes(

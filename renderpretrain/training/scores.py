@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ depth is nearly right."""
 NEARLY = 1.25
 """Factor by which a depth that is nearly right may be off."""
 
+
+RANGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Metres between the intervals of true depth over which the error is told; the last one has no end."""
 
 ROWS = 2048
 """Points whose distances to all others are held at once."""
@@ -45,6 +49,32 @@ def score_sums(
         sums[3] = torch.where(valid, rgb.double() - targets.rgb.double(), 0.0).square().sum()
         sums[4] = 3 * targets.rgb_valid.sum()
     return sums
+
+
+def range_sums(depth: Float[Tensor, "B R"], targets: RayTargets) -> Float[Tensor, "ranges 2"]:
+    """Relative error and number of the rays with depth, by interval of :data:`RANGES`; they add up likewise.
+
+    Args:
+        depth: Predicted distance along the ray, metres.
+        targets: Depth counts where ``hit``, in the interval where the true one lies.
+    """
+    true = targets.depth.double()
+    error = torch.where(targets.hit, depth.double() - true, 0.0).abs() / true.clamp(min=1e-3)
+    interval = torch.bucketize(true, true.new_tensor(RANGES), right=True)
+    every = torch.arange(len(RANGES) + 1, device=true.device)
+    inside = targets.hit[..., None] & (interval[..., None] == every)
+    errors = torch.where(inside, error[..., None], 0.0)
+    return torch.stack([errors.sum((0, 1)), inside.double().sum((0, 1))], 1)
+
+
+def scores_over_range(sums: Float[Tensor, "ranges 2"]) -> dict[str, float]:
+    """``8-16/abs_rel`` and ``8-16/rays`` by interval in metres, ``64-`` the farthest; none without a ray."""
+    edges = ["0", *(f"{edge:g}" for edge in RANGES), ""]
+    found: dict[str, float] = {}
+    for (near, far), (error, rays) in zip(pairwise(edges), sums.tolist(), strict=True):
+        if rays:
+            found |= {f"{near}-{far}/abs_rel": error / rays, f"{near}-{far}/rays": rays}
+    return found
 
 
 def scores(sums: Float[Tensor, "6"]) -> dict[str, float]:

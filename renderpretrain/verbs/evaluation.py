@@ -1,7 +1,7 @@
 """``evaluate``: how well a run renders scenes that it did not learn from."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data import SceneDataset
 from renderpretrain.runs import RunDescription, read_run
+from renderpretrain.runs.metrics import OVER_RANGE, without_ranges
 from renderpretrain.runs.trained import Encoders
 from renderpretrain.storage import check_target, write_text
 from renderpretrain.training import RunOptions, evaluate_predictors, evaluate_views, process_session
@@ -63,6 +64,8 @@ class Evaluation:
             beside = evaluate_predictors(model, dataset, split, process=process, num_rays=rays)
         named = description.data if self.data is None else self._name
         record = {"step": read.step, "data": named, "scenes": list(indices), "stride": stride}
+        record |= {"over_range": {name: _over_range(of) for name, of in {"recipe": scores, **beside}.items()}}
+        scores, beside = without_ranges(scores), {name: without_ranges(of) for name, of in beside.items()}
         record |= {"scores": scores, "predictors": beside}
         write_text(self.run / "eval.json", json.dumps(record, indent=1) + "\n")
         return Scores(scores, beside, len(indices), read.step, self.run / "eval.json")
@@ -82,6 +85,12 @@ class Evaluation:
                 f"learn from, got {self.test_scenes}"
             )
         return range(size - (self.test_scenes or held_out), size)
+
+
+def _over_range(scores: Mapping[str, float]) -> dict[str, float]:
+    """Depth errors by interval of depth, without what their names begin with."""
+    of_ranges = {name: value for name, value in scores.items() if name.startswith(OVER_RANGE)}
+    return {name.removeprefix(OVER_RANGE): value for name, value in of_ranges.items()}
 
 
 @dataclass(frozen=True)

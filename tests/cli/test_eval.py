@@ -136,6 +136,11 @@ def test_held_out_views_are_scored(runs, capsys):
     assert set(scores) == depths | {"psnr", "ssim", "picture_psnr", "chamfer"}
     assert set(record["predictors"]) == {"nearest_point", "best_row", "row_median", "baseline"}
     assert all(depths <= set(found) for found in record["predictors"].values())
+    over_range = record["over_range"]["recipe"]
+    intervals = {name.rpartition("/")[0] for name in over_range if name.startswith("depth/")}
+    rays = {each: over_range[f"{each}/rays"] for each in intervals}
+    mean = sum(over_range[f"{each}/abs_rel"] * count for each, count in rays.items()) / sum(rays.values())
+    assert mean == pytest.approx(scores["depth_abs_rel"])
     assert 0 <= scores["depth_delta"] <= 1 and -1 <= scores["ssim"] <= 1 and scores["chamfer"] > 0
     assert run("eval", runs / "unipad-lidar") == 0
     assert "ssim" not in json.loads((runs / "unipad-lidar" / "eval.json").read_text())["scores"]

@@ -43,7 +43,7 @@ def test_the_table_takes_the_first_and_the_last_evaluation():
     rows = [
         {"step": 0, "eval/psnr": 9.0, "eval/depth_rmse": 8.0, "eval/baseline_psnr": 12.0},
         {"step": 1, "loss": 3.0, "eval/nearest_point_psnr": 13.0},
-        {"step": 2, "eval/psnr": 13.0, "eval/depth_rmse": 5.0},
+        {"step": 2, "eval/psnr": 13.0, "eval/depth_rmse": 5.0, "eval/over_range/depth/8-16/abs_rel": 0.2},
         {"step": 4, "eval/psnr": 15.0, "eval/depth_rmse": 4.0},
     ]
     assert changes(rows) == [

@@ -10,7 +10,14 @@ from renderpretrain.training.baselines import RowConstants, weighted_medians
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.predictors import evaluate_predictors
-from renderpretrain.training.scores import class_counts, mean_iou, score_sums, scores
+from renderpretrain.training.scores import (
+    class_counts,
+    mean_iou,
+    range_sums,
+    score_sums,
+    scores,
+    scores_over_range,
+)
 
 
 def targets(depth, rows, *, camera=0, rgb=None):
@@ -40,6 +47,19 @@ def test_scores_by_hand():
     assert found["depth_rmse"] == pytest.approx(math.sqrt((1 + 16) / 2), abs=1e-6)
     assert found["depth_delta"] == 0.5  # 1.1 is nearly right; 20 / 16 is 1.25, which is not less
     assert found["psnr"] == pytest.approx(-10 * math.log10(0.09 / 3), abs=1e-5)
+
+
+def test_the_error_over_range_by_hand():
+    seen = targets([0.5, 8.0, 15.0, 100.0, 0.0], [0.5] * 5)
+    found = scores_over_range(range_sums(torch.tensor([[1.0, 10.0, 18.0, 90.0, 7.0]]), seen))
+    assert found == {
+        "0-1/abs_rel": 1.0,
+        "0-1/rays": 1,
+        "8-16/abs_rel": pytest.approx((2 / 8 + 3 / 15) / 2),
+        "8-16/rays": 2,
+        "64-/abs_rel": pytest.approx(0.1),
+        "64-/rays": 1,
+    }
 
 
 def test_mean_iou_by_hand():
