@@ -31,6 +31,7 @@ Resume = Annotated[
 Encoder = Annotated[
     list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")
 ]
+Log = Annotated[list[str] | None, Flag(help="Also log to tensorboard, wandb or csv; several: , between.")]
 Ranks = Annotated[
     int | None, Flag(help="With --dry-run: what so many processes exchange, read and wait for.", min=1)
 ]
@@ -58,6 +59,7 @@ def pretrain(
     resume: Resume = False,
     skip_bad: Annotated[bool, Flag("--skip-bad", help="Leave out frames that are bad.")] = False,
     encoder: Encoder = None,
+    log: Log = None,
     dry_run: Annotated[bool, Flag("--dry-run", help="Print settings, sizes and costs, then stop.")] = False,
     ranks: Ranks = None,
     step_seconds: StepSeconds = None,
@@ -73,7 +75,8 @@ def pretrain(
     settings = [parse_assignment(text) for text in set_ or []]
     asked = Pretraining(recipe, preset, data, out, steps, seed, precision, settings, config)
     asked = replace(asked, holdout=holdout, scenes=scenes, init=init, resume=resume, skip_bad=skip_bad)
-    asked = replace(asked, encoder=encoders, say=typer.echo, warn=partial(typer.echo, err=True))
+    asked = replace(asked, encoder=encoders, log=log or ())
+    asked = replace(asked, say=typer.echo, warn=partial(typer.echo, err=True))
     if dry_run:
         _dry_run(asked, device, ranks, step_seconds, bandwidth)
     else:

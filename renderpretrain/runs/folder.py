@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "pictures"
 
     @property
+    def logs(self) -> Path:
+        """The folder of loggers: a table, TensorBoard's events, runs of Weights & Biases."""
+        return self.path / "logs"
+
+    @property
     def environment(self) -> Path:
         """The machine and the software, written first."""
         return self.path / "environment.json"
@@ -92,7 +97,7 @@ class RunFolder:
         """Whether it holds nothing but what a run leaves that ended before its first checkpoint."""
         leftovers, found = set(self._leftovers()), set(self.path.iterdir())
         first = {self.lock, _partial(self.environment), self.checkpoints, self.pictures}
-        later = {self.environment, self.config, self.metrics}
+        later = {self.environment, self.config, self.metrics, self.logs}
         if self.checkpoints.is_dir() and set(self.checkpoints.iterdir()) - leftovers:
             return False
         return found <= (first | later | leftovers if self.environment in found else first)
@@ -101,6 +106,7 @@ class RunFolder:
         """Files and folders of ours that a killed run was writing."""
         for whole in (self.environment, self.config, self.metrics, self.checkpoints / "latest"):
             yield _partial(whole)
+        yield _partial(self.path / "logs.old")
         for folder, pattern in ((self.checkpoints, "*.partial"), (self.pictures, "*.partial")):
             yield from folder.glob(pattern)
 
@@ -123,7 +129,7 @@ class RunFolder:
     def prepare(self, description: RunDescription, *, resume: bool) -> None:
         """Write what is known before the first step; what a killed run was writing is removed.
 
-        Without ``resume``, so is the log of a run that ended before its first checkpoint.
+        Without ``resume``, so are the logs of a run that ended before its first checkpoint.
 
         Args:
             description: What the run is, known to fit what is resumed.
@@ -139,6 +145,7 @@ class RunFolder:
                 remove(path)
             if not resume:
                 self.metrics.unlink(missing_ok=True)
+                remove(self.logs)
             write_text(self.environment, json.dumps(environment(), indent=2) + "\n")
             write_text(self.config, yaml.safe_dump(description.as_tree(), sort_keys=False))
 

@@ -13,6 +13,7 @@ from renderpretrain.training.fit import FitResult, fit
 from renderpretrain.training.guards import StopRequest, stop_signals
 from renderpretrain.training.health import Health, feature_health
 from renderpretrain.training.held_out_views import evaluate_views
+from renderpretrain.training.loggers import CsvLogger, Logger, TensorBoardLogger, WandbLogger
 from renderpretrain.training.loop import Accumulated, Stepper, StepRecord, StepResult, count_step
 from renderpretrain.training.nearest import first_in_cylinder
 from renderpretrain.training.order import (
@@ -40,8 +41,10 @@ __all__ = [
     "PREDICTORS",
     "Accumulated",
     "Change",
+    "CsvLogger",
     "FitResult",
     "Health",
+    "Logger",
     "MicroBatches",
     "Process",
     "Progress",
@@ -53,6 +56,8 @@ __all__ = [
     "StepResult",
     "Stepper",
     "StopRequest",
+    "TensorBoardLogger",
+    "WandbLogger",
     "append_row",
     "build_optimizer",
     "changes",

@@ -4,25 +4,50 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO, cast
+from typing import Any, Literal, Protocol, TextIO, cast, runtime_checkable
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from renderpretrain.runs.metrics import Row
 from renderpretrain.terminal import printable
 
-Report = Callable[[int, str], None]
-"""``report(step, line)`` shows how many steps are done, and a line (empty for none)."""
+Kind = Literal["step", "scores", "warning", ""]
+"""What a line is about: the losses of a step, held-out scores, something that is wrong, or anything else."""
+
+LONG = 600
+"""Seconds that must be left for plain lines to say once at what time of the day the run ends."""
+
+SETTLED = 20
+"""Seconds after which the speed of a run is known well enough to say so."""
+
+
+@runtime_checkable
+class Report(Protocol):
+    """What a run calls to show its progress."""
+
+    def __call__(self, step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+        """Show how many steps are done, and a line.
+
+        Args:
+            step: Steps done.
+            line: What there is to say; empty for nothing.
+            kind: On a terminal the latest scores and all warnings stay in sight, below the bar.
+            loss: Of the step, which stands in the bar.
+        """
 
 
 class LossyStream(io.TextIOBase):
@@ -76,18 +101,11 @@ def progress_report(steps: int, *, quiet: bool) -> Iterator[Report]:
     """
     console = Console(file=cast(TextIO, LossyStream(sys.stdout)))
     if quiet:
-        yield lambda step, line: None
+        yield _say_nothing
     elif console.is_terminal:
-        with _bar(console) as bar:
-            task = bar.add_task("training", total=steps)
-
-            def report(step: int, line: str) -> None:
-                bar.update(task, completed=step)
-                if line:
-                    text = printable(f"[{step}/{steps}] {line}")
-                    bar.console.print(text, highlight=False, markup=False)
-
-            yield report
+        status = Status(console, steps)
+        with Live(console=console, get_renderable=status.renderable, refresh_per_second=4):
+            yield status.report
     else:
         yield _plain(steps)
 
@@ -99,24 +117,82 @@ def describe(row: Row) -> str:
     )
 
 
-def _bar(console: Console) -> Progress:
-    """The bar and its columns."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
+class EndsColumn(ProgressColumn):
+    """At what time of the day the run ends, once that is a minute or more away."""
+
+    def render(self, task: Task) -> Text:
+        """The time, empty where nothing is known yet."""
+        left = task.time_remaining
+        return Text("" if left is None or left < 60 else f"ends {clock_in(left)}")
+
+
+class Status:
+    """What a terminal shows of a run: lines that scroll, and below them what stays in sight.
+
+    That is a bar with the current loss, the time left and when the run ends; the latest held-out scores; and
+    every warning.
+
+    Args:
+        console: Where it is drawn.
+        steps: Where the run ends.
+    """
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self.console, self.steps = console, steps
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            EndsColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("training", total=steps, loss="")
+        self.scores = ""
+        self.warnings: list[str] = []
+
+    def report(self, step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+        """Show progress on the terminal; see :class:`Report`."""
+        self.bar.update(self.task, completed=step)
+        if loss is not None:
+            self.bar.update(self.task, loss=f"loss {loss:.4g}")
+        if not line:
+            return
+        text = printable(f"[{step}/{self.steps}] {line}")
+        self.console.print(text, highlight=False, markup=False)
+        if kind == "scores":
+            self.scores = text
+        elif kind == "warning":
+            self.warnings.append(text)
+
+    def renderable(self) -> Group:
+        """The bar and what stands below it, each a line as wide as the terminal is."""
+        lines = [Text(self.scores, no_wrap=True, overflow="ellipsis")] if self.scores else []
+        return Group(self.bar, *lines, *(Text(warning, style="bold yellow") for warning in self.warnings))
+
+
+def clock_in(seconds: float) -> str:
+    """The time of the day in so many seconds, with the day where that is another one."""
+    now, then = time.localtime(), time.localtime(time.time() + seconds)
+    return time.strftime("%H:%M" if now[:3] == then[:3] else "%a %d %b, %H:%M", then)
+
+
+def _say_nothing(step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+    """The report of a process that does not speak."""
 
 
 def _plain(steps: int) -> Report:
-    """Lines for a file or a pipe, each with the time left as the steps since the first line suggest."""
-    began: list[tuple[float, int]] = []
+    """Lines for a file or a pipe, each with the time left as the steps since the first line suggest.
 
-    def report(step: int, line: str) -> None:
+    Of a long run one line more says when it ends.
+    """
+    began: list[tuple[float, int]] = []
+    told: list[int] = []
+
+    def report(step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
         now = time.monotonic()
         began.append((now, step)) if not began else None
         since, first = began[0]
@@ -124,5 +200,9 @@ def _plain(steps: int) -> Report:
         eta = f"  {left / 60:.0f} min left" if left >= 60 else ""
         if line:
             print(f"[{step}/{steps}] {line}{eta}", flush=True, file=LossyStream(sys.stdout))
+        if kind == "step" and left >= LONG and now - since >= SETTLED and not told:
+            told.append(step)
+            ends = f"[{step}/{steps}] at this speed the run ends at {clock_in(left)}"
+            print(ends, flush=True, file=LossyStream(sys.stdout))
 
     return report

@@ -98,7 +98,7 @@ def fit(
         report = held.enter_context(progress_report(optimization.steps, quiet=not process.is_main))
         run = Run(recipe, dataset, optimization, optimizer, process, folder, options, described, report)
         order = run.order(run.resume() if options.resume else Progress())
-        run.open_folder(order.begun.step)
+        held.enter_context(run.opened_folder(order.begun.step))
         remarks += [*_ways(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
         for line in filter(None, remarks):
             report(order.begun.step, line)

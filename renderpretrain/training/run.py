@@ -1,7 +1,8 @@
 """What happens around the steps of a run: rows, evaluations, checkpoints, pictures, and hooks for them."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ from renderpretrain.training.distributed import Process, share_columns
 from renderpretrain.training.evaluate import evaluate
 from renderpretrain.training.guards import non_finite
 from renderpretrain.training.health_curves import save_health_curves
+from renderpretrain.training.loggers import Logger
 from renderpretrain.training.loop import StepResult
 from renderpretrain.training.monitor import Monitor, health_due
 from renderpretrain.training.order import MicroBatches, Progress
@@ -74,9 +76,11 @@ class RunOptions:
         on_checkpoint: Called as ``on_checkpoint(step, path)`` when a checkpoint has been written.
         on_picture: Called as ``on_picture(step, recipe)`` at the start, the middle and the end, whatever mode
             (training or not) it leaves the recipe in.
+        loggers: Where the rows go beside ``metrics.jsonl`` (:mod:`renderpretrain.training.loggers`); they
+            open with the run and close with it, also after a signal or an error.
 
-    The four hooks are called in the main process alone, between two steps. What one raises ends the run like
-    any other error: the checkpoints that are there stay, and the run can be resumed.
+    The four hooks and the loggers are called in the main process alone, between two steps. What one raises
+    ends the run like any other error: the checkpoints that are there stay, and the run can be resumed.
     """
 
     holdout: int = 0
@@ -93,6 +97,7 @@ class RunOptions:
     on_evaluation: Callable[[int, Row], None] | None = None
     on_checkpoint: Callable[[int, Path], None] | None = None
     on_picture: Callable[[int, nn.Module], None] | None = None
+    loggers: Sequence[Logger] = ()
 
 
 @dataclass(frozen=True)
@@ -152,12 +157,21 @@ class Run:
         read_rows(self.folder.metrics)
         return begun
 
-    def open_folder(self, start: int) -> None:
+    @contextmanager
+    def opened_folder(self, start: int) -> Iterator[None]:
         """Write what is known before the first step, and forget what was logged past ``start``.
+
+        Loggers are open within it, and closed at its end in any case.
 
         Raises:
             OSError: If it cannot be written.
         """
+        with ExitStack() as opened:
+            self._open_folder(start, opened)
+            yield
+
+    def _open_folder(self, start: int, opened: ExitStack) -> None:
+        """The same; ``opened`` closes the loggers."""
         with self.process.together():
             if self.process.is_main:
                 self.folder.prepare(self.description, resume=self.options.resume)
@@ -165,6 +179,10 @@ class Run:
                 self.monitor.watch.replay(rows)
                 for first, last in missing_steps(rows, start):
                     self.report(start, f"{self.folder.metrics}: the rows of steps {first} to {last} are lost")
+                about = self.description.as_tree()
+                for logger in self.options.loggers:
+                    opened.callback(logger.close)
+                    self.report(start, logger.open(self.folder.logs, about, rows))
 
     def order(self, begun: Progress) -> MicroBatches:
         """The batches that this process learns from, of a run that has come so far."""
@@ -202,15 +220,17 @@ class Run:
         row, step = result.row, int(result.row["step"])
         append_row(self.folder.metrics, row)
         shown = step % self.optimization.log_every == 0 or step in (1, self.optimization.steps)
-        self.report(step, describe(without_details(row)) if shown else "")
+        self.report(step, describe(without_details(row)) if shown else "", "step", loss=row["loss"])
         self._tell_health(row)
         for sentence in result.zeros:
             overlap = measure_overlap(self.recipe, self.dataset, len(self.split[0]))
-            self.report(step, f"{sentence}: {overlap.reason or overlap.figures}")
+            self.report(step, f"{sentence}: {overlap.reason or overlap.figures}", "warning")
         if row["loss"] == 0 and row["grad_norm"] == 0:
             self.report(step, f"nothing to learn from in {', '.join(result.scenes)}")
         if self.options.on_step:
             self.options.on_step(step, row)
+        for logger in self.options.loggers:
+            logger.on_step(step, row)
         return result
 
     def evaluate_and_draw(self, step: int) -> None:
@@ -222,10 +242,12 @@ class Run:
             append_row(self.folder.metrics, row)
             own = {key: value for key, value in without_details(row).items() if not of_predictor(key)}
             if self._is_scored(step):
-                self.report(step, "held out: " + describe(own))
+                self.report(step, "held out: " + describe(own), "scores")
             self._tell_health(row)
             if self._is_scored(step) and self.options.on_evaluation:
                 self.options.on_evaluation(step, row)
+            for logger in self.options.loggers:
+                logger.on_evaluation(step, row)
         if self.options.on_picture and step in (0, steps // 2, steps):
             self.options.on_picture(step, self.recipe)
             self.recipe.train()
@@ -265,8 +287,11 @@ class Run:
 
     def _tell_health(self, row: Row) -> None:
         """Show what a row holds of features and gradients, and which encoders are in trouble."""
-        for line in (*summary(row), *self.monitor.watch.update(row)):
-            self.report(int(row["step"]), line)
+        step = int(row["step"])
+        for line in summary(row):
+            self.report(step, line)
+        for line in self.monitor.watch.update(row):
+            self.report(step, line, "warning")
 
     def draw_health(self, step: int) -> None:
         """Draw the curves of health after the last step, where there are some and something to draw with.

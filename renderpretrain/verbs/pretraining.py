@@ -27,6 +27,7 @@ from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.terminal import printable
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
 from renderpretrain.training.fit import nothing_to_resume
+from renderpretrain.training.loggers import make_loggers
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.transfer import initialize_encoders
 from renderpretrain.verbs.preflight import check_recordings
@@ -56,6 +57,7 @@ class Pretraining:
     resume: bool = False
     skip_bad: bool = False
     encoder: Mapping[str, Given] = field(default_factory=dict)
+    log: Sequence[str] = ()
     say: PrintLine = field(default=print)
     warn: PrintLine = field(default=_warn)
 
@@ -77,6 +79,7 @@ class Pretraining:
         Raises:
             ValueError: Naming the flag, the setting or the frames that are wrong.
         """
+        make_loggers(self.log)  # what is missing is said before recordings are looked at
         told = {"steps": self.steps, "precision": self.precision}
         optimization = {key: value for key, value in told.items() if value is not None}
         updates = [recipe_settings(Path(self.config), self.recipe)] if self.config else []
@@ -126,12 +129,15 @@ class Pretraining:
                 encoders_of(model), description.init, columns=columns_read(model)
             ):
                 self.say(line)
+        loggers = make_loggers(self.log)
         shown = min(max(len(dataset) - description.holdout, 0), len(dataset) - 1)
 
         def draw(step: int, recipe: nn.Module) -> None:
             path = RunFolder(self.folder).pictures / f"step_{step:06d}.png"
             self.say(f"drawing {path}")
             save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
+            for logger in loggers:
+                logger.on_image(step, path)
 
         drawn = isinstance(model, Recipe)
         undrawn = "" if drawn else f"no pictures are drawn: {lacking(model, Recipe, 'a picture')}"
@@ -147,6 +153,7 @@ class Pretraining:
             check_data=False,  # `describe` has looked
             description=description,
             on_picture=draw if drawn else None,
+            loggers=loggers,
         )
         return fit(model, dataset, description.settings.optimization, out=self.folder, options=options)
 
@@ -170,6 +177,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
     resume: bool = False,
     skip_bad: bool = False,
     encoder: Given | Mapping[str, Given] | None = None,
+    log: Sequence[str] | str = (),
 ) -> FitResult:
     """Pre-train a recipe, as ``renderpretrain pretrain`` does, and leave a run folder.
 
@@ -197,6 +205,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         encoder: An encoder of your own in the place of the recipe's: a module, which is trained in place, or
             ``package.module:factory``, told ``encoder.args.NAME`` of ``set``; of both sensors
             ``{"point": ..., "image": ...}``.
+        log: Where the numbers go beside ``metrics.jsonl``: ``tensorboard``, ``wandb``, ``csv``.
 
     Returns:
         How the run ended: its folder, the steps done, and held-out scores before and after.
@@ -222,5 +231,6 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         resume=resume,
         skip_bad=skip_bad,
         encoder=encoder if isinstance(encoder, Mapping) else {} if encoder is None else {"": encoder},
+        log=[log] if isinstance(log, str) else log,
     )
     return asked.train(asked.describe(), device=device, workers=workers)
