@@ -117,6 +117,7 @@ $(DOCS): $(STAMP)
 
 docs: setup $(DOCS) ## the documentation, built strictly into site/; site/index.html is its first page
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+	@$(BIN)/python -m pytest tests/test_site.py
 
 bench: setup ## time the kernels against their references
 	@$(BIN)/python benchmarks/kernels.py

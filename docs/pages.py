@@ -62,15 +62,21 @@ def made() -> dict[str, str]:
 
 
 def on_config(config):
-    """Put the packages and examples into the navigation, below the entries that end in a slash."""
+    """Put packages and examples into the navigation, in the place of ``api/`` and ``examples/``."""
+    examples = sorted((ROOT / "examples").glob("*.py"))
     folders = {
         "api/": [f"api/{name}.md" for name in PACKAGES],
-        "examples/": [f"examples/{path.name[:-3]}.md" for path in sorted((ROOT / "examples").glob("*.py"))],
+        "examples/": [f"examples/{path.stem}.md" for path in examples],
     }
-    for entry in config.nav:
-        for title, target in entry.items():
-            if isinstance(target, str):
-                entry[title] = folders.get(target, target)
+
+    def listed(entry):
+        if isinstance(entry, list):
+            return [listed(part) for part in entry]
+        if isinstance(entry, dict):
+            return {title: listed(target) for title, target in entry.items()}
+        return folders.get(entry, entry)
+
+    config.nav = listed(config.nav)
     return config
 
 
