@@ -126,7 +126,7 @@ gpu-check: ## all there is to learn from a GPU, in 8 minutes at most; says what 
 	@$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu_check.py
 
 # Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
-proof: setup ## does pre-training pay? every recipe pre-trained and probed, 32 minutes on two cores
+proof: setup ## does pre-training pay? every recipe pre-trained, probed and fine-tuned; many hours on two cores, resumable
 	@$(BIN)/python benchmarks/proof.py
 
 proof-quick: setup ## the same path in minutes; its numbers say nothing

@@ -56,7 +56,7 @@ def verbs(proof, monkeypatch, out):
         else:
             task = parts[parts.index("--task") + 1]
             old = json.loads((run / "probe.json").read_text()) if (run / "probe.json").is_file() else {}
-            (run / "probe.json").write_text(json.dumps(old | {f"{task}/linear": RECORD}))
+            (run / "probe.json").write_text(json.dumps(old | {f"{task}/linear/test": RECORD}))
 
     monkeypatch.setattr(proof, "call", call)
     return called
@@ -70,7 +70,7 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     assert proof.carry_out(camera, "", asked) == first
     assert called == ["pretrain", "eval", "eval"]
     asked.quick = False  # other steps, other numbers
-    with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 120"):
+    with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 200"):
         proof.carry_out(camera, "", asked)
     assert called == ["pretrain", "eval", "eval"]
 
@@ -78,7 +78,7 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
 def test_threads_are_shared_among_what_was_asked_for(proof, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for flags, shares in (([], (7, 2)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
+    for flags, shares in (([], (12, 1)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
         monkeypatch.setattr("sys.argv", ["proof.py", *flags])
         asked = proof.arguments()
         assert (asked.jobs, asked.threads) == shares
@@ -111,7 +111,7 @@ def test_the_table_names_commands_hand_made_numbers_and_which_way_is_better(proo
     verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
     rows = proof.carry_out(camera, "", asked)
-    proof.write(asked, rows, ["pandaset-lidar: skipped, for no recording was given"], 12.3)
+    proof.write(asked, rows, ["pandaset-unipad-lidar: skipped, for no recording was given"], 12.3)
     said = (asked.out / "proof.md").read_text()
     assert (
         "| unipad-camera, 8 steps | depth linear, abs_rel (less is better) | 1 % (1 scenes) | 0.400 ± 0.020 "
@@ -120,7 +120,9 @@ def test_the_table_names_commands_hand_made_numbers_and_which_way_is_better(proo
     both = {"pretrained_handmade": {"mean": 0.24, "deviation": 0.0}, "added_to_handmade": 0.25}
     beside = proof.table([rows[0] | both], [], {"seconds": 1, "jobs": 1, "torch": "2"})
     assert "| 0.300 ± 0.010 | 0.240 ± 0.000 |" in beside and "| +6.2 %, +25.0 % added |" in beside
-    assert "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-lidar: skipped" in said
+    assert (
+        "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-unipad-lidar: skipped" in said
+    )
     assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 8
     assert (asked.out / "proof.png").stat().st_size > 5000
 
