@@ -39,7 +39,7 @@ SETTLED = 20
 class Report(Protocol):
     """What a run calls to show its progress."""
 
-    def __call__(self, step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+    def __call__(self, step: int, line: str, kind: Kind = "", *, loss: int | float | None = None) -> None:
         """Show how many steps are done, and a line.
 
         Args:
@@ -154,7 +154,7 @@ class Status:
         self.scores = ""
         self.warnings: list[str] = []
 
-    def report(self, step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+    def report(self, step: int, line: str, kind: Kind = "", *, loss: int | float | None = None) -> None:
         """Show progress on the terminal; see :class:`Report`."""
         self.bar.update(self.task, completed=step)
         if loss is not None:
@@ -174,13 +174,13 @@ class Status:
         return Group(self.bar, *lines, *(Text(warning, style="bold yellow") for warning in self.warnings))
 
 
-def clock_in(seconds: float) -> str:
+def clock_in(seconds: int | float) -> str:
     """The time of the day in so many seconds, with the day where that is another one."""
     now, then = time.localtime(), time.localtime(time.time() + seconds)
     return time.strftime("%H:%M" if now[:3] == then[:3] else "%a %d %b, %H:%M", then)
 
 
-def _say_nothing(step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+def _say_nothing(step: int, line: str, kind: Kind = "", *, loss: int | float | None = None) -> None:
     """The report of a process that does not speak."""
 
 
@@ -192,7 +192,7 @@ def _plain(steps: int) -> Report:
     began: list[tuple[float, int]] = []
     told: list[int] = []
 
-    def report(step: int, line: str, kind: Kind = "", *, loss: float | None = None) -> None:
+    def report(step: int, line: str, kind: Kind = "", *, loss: int | float | None = None) -> None:
         now = time.monotonic()
         began.append((now, step)) if not began else None
         since, first = began[0]

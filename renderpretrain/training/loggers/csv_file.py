@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from renderpretrain.runs.metrics import Row
 from renderpretrain.storage.files import write_text
@@ -65,6 +65,6 @@ class CsvLogger:
         writer.writerows(lines)
         write_text(self.path, text.getvalue())
 
-    def _writer(self, file: TextIO) -> Any:
+    def _writer(self, file: Any) -> Any:
         """What writes lines of all columns."""
         return csv.DictWriter(file, self.columns, restval="", lineterminator="\n")
