@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         viz,
     )
     from renderpretrain.geometry import Cameras, Points, Rays, RaySamples, Views, VoxelGrid
+    from renderpretrain.transfer import load_encoder
     from renderpretrain.verbs import evaluate, export, pretrain
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "fields",
     "geometry",
     "lifters",
+    "load_encoder",
     "losses",
     "masking",
     "ops",
@@ -67,6 +69,9 @@ __all__ = [
     "verbs",
     "viz",
 ]
+
+FUNCTIONS = {"evaluate": "verbs", "export": "verbs", "load_encoder": "transfer", "pretrain": "verbs"}
+"""What is a function, not a package, and the package that has it."""
 
 IN_A_LOOP = (
     "data.batch",
@@ -86,11 +91,11 @@ IN_A_LOOP = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: a package of its own, a noun of geometry, or a verb of the command line."""
+    """Import what is asked for: a package, a noun of geometry, or a function."""
     if name not in __all__:
         raise AttributeError(f"module 'renderpretrain' has no attribute {name!r}")
-    if name in ("evaluate", "export", "pretrain"):
-        return getattr(import_module("renderpretrain.verbs"), name)
+    if name in FUNCTIONS:
+        return getattr(import_module(f"renderpretrain.{FUNCTIONS[name]}"), name)
     if name.islower():
         return import_module(f"renderpretrain.{name}")
     return getattr(import_module("renderpretrain.geometry"), name)

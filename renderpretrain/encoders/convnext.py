@@ -67,9 +67,10 @@ class ConvNeXt(nn.Module):
             raise ValueError(f"out_indices: expected stages below {len(depths)}, got {tuple(out_indices)}")
         rates = (drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         self.out_indices = tuple(out_indices)
-        self.channels = tuple(widths[i] for i in self.out_indices)
+        self.channels = self.out_channels = tuple(widths[i] for i in self.out_indices)
         self.level_channels = tuple(widths)
         self.level_strides = tuple(4 * 2**i for i in range(len(widths)))
+        self.strides = tuple(self.level_strides[i] for i in self.out_indices)
         self.stem = _ConvNorm(3, widths[0])
         self.stages = nn.ModuleList()
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):

@@ -71,9 +71,10 @@ class ResNet(nn.Module):
             channels = outside
             widths.append(channels)
             self.add_module(f"layer{i + 1}", stage)
-        self.channels = tuple(widths[i] for i in self.out_indices)
+        self.channels = self.out_channels = tuple(widths[i] for i in self.out_indices)
         self.level_channels = tuple(widths)
         self.level_strides = tuple(4 * 2**i for i in range(len(widths)))
+        self.strides = tuple(self.level_strides[i] for i in self.out_indices)
         self.apply(_initialize)
         stages = [self.get_submodule(f"layer{i + 1}") for i in range(frozen_stages)]
         self.frozen = freeze([self.conv1, self.bn1, *stages] if frozen_stages else [])

@@ -15,7 +15,7 @@ from renderpretrain.encoders.described import (
     count_numbers,
     side_of,
 )
-from renderpretrain.encoders.rulebook import ConvSpec, Triple
+from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import (
     SparseBasicBlock,
@@ -27,8 +27,9 @@ from renderpretrain.encoders.sparse_blocks import (
 )
 from renderpretrain.encoders.sparse_conv import Size
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
-from renderpretrain.encoders.strides import covering_shape, output_grid
+from renderpretrain.encoders.strides import covering_shape, output_grid, strides_of
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.neighbor_search import Triple
 from renderpretrain.ops.uncompiled import uncompiled
 
 SECOND_PADDINGS = ((1, 1, 1), (1, 1, 1), (0, 1, 1))
@@ -140,6 +141,16 @@ class SparseEncoder(nn.Module):
         shape = covering_shape(grid.shape, strided_specs(self.encoder_layers))
         return _grids_after((self.conv_input, *self.encoder_layers, self.conv_out), grid, shape)
 
+    @property
+    def level_strides(self) -> tuple[Triple, ...]:
+        """Voxels per cell of every level, ``(z, y, x)``."""
+        return strides_of(self.level_grids)
+
+    @property
+    def strides(self) -> Triple:
+        """Voxels per cell of what a call gives, ``(z, y, x)``."""
+        return self.level_strides[-1]
+
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:
         """Widths; strides and paddings, which weights do not tell, are those of SECOND's line."""
@@ -235,6 +246,16 @@ class VoxelBackBone8x(nn.Module):
         z, y, x = grid.shape
         layers = (self.conv1, self.conv2, self.conv3, self.conv4, self.conv_out)
         return _grids_after(layers, grid, (z + 1, y, x))
+
+    @property
+    def level_strides(self) -> tuple[Triple, ...]:
+        """Voxels per cell of every level, ``(z, y, x)``."""
+        return strides_of(self.level_grids)
+
+    @property
+    def strides(self) -> Triple:
+        """Voxels per cell of what a call gives, ``(z, y, x)``."""
+        return self.level_strides[-1]
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:

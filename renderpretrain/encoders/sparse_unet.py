@@ -21,9 +21,10 @@ from renderpretrain.encoders.sparse_backend import Backend
 from renderpretrain.encoders.sparse_blocks import RowBatchNorm, strided_specs, with_strided_layers
 from renderpretrain.encoders.sparse_conv import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from renderpretrain.encoders.sparse_tensor import SparseTensor, check_sparse
-from renderpretrain.encoders.strides import covering_shape, output_grid
+from renderpretrain.encoders.strides import covering_shape, output_grid, strides_of
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.known_voxels import known_order, remember_voxels
+from renderpretrain.ops.neighbor_search import Triple
 from renderpretrain.ops.uncompiled import uncompiled
 
 MakeNorm = Callable[[int], nn.Module]
@@ -154,6 +155,16 @@ class SparseUNet(nn.Module):
             both = torch.cat([out.features, maps.pop().features], dim=1)
             levels.append(blocks(out.with_features(both), domains))
         return levels
+
+    @property
+    def level_strides(self) -> tuple[Triple, ...]:
+        """Voxels per cell of every level, ``(z, y, x)``."""
+        return strides_of(self.level_grids)
+
+    @property
+    def strides(self) -> Triple:
+        """Voxels per cell of what a call gives, the voxels themselves, ``(z, y, x)``."""
+        return self.level_strides[0]
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:

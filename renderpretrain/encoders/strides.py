@@ -6,10 +6,11 @@ them. Three such layers leave the outputs 3.5 input cells below the middle of th
 nothing downstream can see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from renderpretrain.encoders.rulebook import ConvSpec
 from renderpretrain.geometry import VoxelGrid
+from renderpretrain.ops.neighbor_search import Triple
 
 
 def output_grid(grid: VoxelGrid, convs: Sequence[ConvSpec], shape: tuple[int, int, int]) -> VoxelGrid:
@@ -80,3 +81,15 @@ def _output_size(size: int, axis: int, convs: Sequence[ConvSpec]) -> int:
     for conv in convs:
         size = (size + 2 * conv.padding[axis] - conv.kernel_size[axis]) // conv.stride[axis] + 1
     return size
+
+
+def strides_of(level_grids: Callable[[VoxelGrid], Sequence[VoxelGrid]]) -> tuple[Triple, ...]:
+    """How many cells of its input a cell of every level spans, ``(z, y, x)``.
+
+    Args:
+        level_grids: Of a network: the grids of its levels, given that of its input.
+    """
+    unit = VoxelGrid((0, 0, 0, 64, 64, 64), (1, 1, 1))
+    return tuple(
+        (round(z), round(y), round(x)) for x, y, z in (grid.voxel_size for grid in level_grids(unit))
+    )

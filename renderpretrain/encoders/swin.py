@@ -72,9 +72,10 @@ class SwinTransformer(nn.Module):
         rates = (drop_path * i / max(sum(depths) - 1, 1) for i in range(sum(depths)))
         widths = [width * 2**i for i in range(len(depths))]
         self.out_indices = tuple(out_indices)
-        self.channels = tuple(widths[i] for i in self.out_indices)
+        self.channels = self.out_channels = tuple(widths[i] for i in self.out_indices)
         self.level_channels = tuple(widths)
         self.level_strides = tuple(PATCH * 2**i for i in range(len(widths)))
+        self.strides = tuple(self.level_strides[i] for i in self.out_indices)
         self.patch_embed = _PatchEmbed(width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width)) if mask_token else None
         self.layers = nn.ModuleList()

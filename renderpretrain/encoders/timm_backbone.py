@@ -26,7 +26,7 @@ class TimmBackbone(nn.Module):
         name: What timm calls it, for files of its weights.
 
     Attributes:
-        channels: Of every map returned.
+        channels: Of every map returned; ``out_channels`` is the same.
         strides: Pixels per cell of every map returned.
         level_channels: Of every map that the network makes.
         level_strides: Pixels per cell of every map that the network makes.
@@ -44,7 +44,7 @@ class TimmBackbone(nn.Module):
         self.level_channels = tuple(int(n) for n in channels)
         self.level_strides = tuple(int(n) for n in strides)
         self.out_indices = tuple(range(len(channels)) if out_indices is None else out_indices)
-        self.channels = tuple(self.level_channels[i] for i in self.out_indices)
+        self.channels = self.out_channels = tuple(self.level_channels[i] for i in self.out_indices)
         self.strides = tuple(self.level_strides[i] for i in self.out_indices)
 
     def forward(

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from renderpretrain.checks import check_shape
 from renderpretrain.encoders.described import Role, Sizes, State, count_numbers, side_of
 from renderpretrain.encoders.pointwise import Pointwise
-from renderpretrain.encoders.strides import grid_of_outputs
+from renderpretrain.encoders.strides import grid_of_outputs, strides_of
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
+from renderpretrain.ops.neighbor_search import Triple
 
 
 class VolumeNeck(nn.Module):
@@ -52,7 +53,7 @@ class VolumeNeck(nn.Module):
             )
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.level_channels, self.strides = (*channels, out_channels), tuple(strides)
+        self.level_channels, self._steps = (*channels, out_channels), tuple(strides)
         self.blocks = nn.ModuleList()
         self.deblocks = nn.ModuleList()
         for width, stride in zip(channels, strides, strict=True):
@@ -88,9 +89,19 @@ class VolumeNeck(nn.Module):
         z, y, x = grid.shape
         branches = [
             grid_of_outputs(grid, (0, 0, 0), (1, stride, stride), (z, -(-y // stride), -(-x // stride)))
-            for stride in self.strides
+            for stride in self._steps
         ]
         return [*branches, grid]
+
+    @property
+    def level_strides(self) -> tuple[Triple, ...]:
+        """Cells of the input per cell of every level, ``(z, y, x)``."""
+        return strides_of(self.level_grids)
+
+    @property
+    def strides(self) -> Triple:
+        """Cells of the input per cell of what a call gives: one, along every axis."""
+        return self.level_strides[-1]
 
     @classmethod
     def sizes_of(cls, state: State) -> Sizes:

@@ -16,12 +16,15 @@ from renderpretrain.transfer.architecture import build
 from renderpretrain.transfer.encoder import Encoder, Pretrained, choose_part, from_recipe
 from renderpretrain.transfer.hosts.safetensors import read_file
 
+ENCODERS_FILE = "model.safetensors"
+"""Our file of encoders in a folder of a model hub."""
+
 ADAPTERS = (VolumeEncoder, FlatEncoder, ImageMaps)
 """What holds a ``network`` of the user's own, and no other weights."""
 
 
 def read_pretrained(path: Path | str) -> Pretrained:
-    """The encoders of a run folder, or of a file that ``export`` or ``import`` wrote.
+    """The encoders of a run folder, of a file that ``export`` or ``import`` wrote, or of a folder of a hub.
 
     A run's are those of its newest checkpoint. Where it has not ended, the running statistics of batch norms
     are those of masked scenes; :func:`~renderpretrain.encoders.norms.estimate_statistics` measures others.
@@ -34,41 +37,52 @@ def read_pretrained(path: Path | str) -> Pretrained:
     run = path.absolute().parent.parent
     if path.parent.name == "checkpoints" and (run / "config.yaml").is_file():
         raise ValueError(f"{path}: expected a run folder or a file of encoders; its run folder is {run}")
+    if (path / ENCODERS_FILE).is_file() and not (path / "config.yaml").is_file():
+        return read_file(path / ENCODERS_FILE)
     return from_run(read_run(path)) if path.is_dir() else read_file(path)
 
 
 def load_encoders(path: Path | str) -> dict[str, nn.Module]:
-    """All encoders of a run folder or file, as modules with their weights, on the CPU.
+    """All encoders of a run folder or file, as modules with their weights, on the CPU, in ``eval()``.
 
     Raises:
         ValueError: See :func:`read_pretrained`; also if the weights do not fit what the header says.
     """
     pretrained = read_pretrained(path)
-    return {name: encoder_module(name, pretrained) for name in pretrained.encoders}
+    return {name: encoder_module(name, pretrained).eval() for name in pretrained.encoders}
 
 
 def load_encoder(path: Path | str, part: str | None = None, *, into: nn.Module | None = None) -> nn.Module:
-    """One encoder of a run folder or of an exported file, ready to be used and trained.
+    """One encoder of a run folder or of an exported file, ready to be used.
 
     Args:
-        path: A run folder, or a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote.
-        part: Its name, such as ``point_encoder``; not needed where there is one alone.
-        into: A module that takes the weights in place, and is returned; needed for classes that are not ours.
-            Of a network that was trained in an adapter, such as ``VolumeEncoder``: the network, or both.
+        path: A run folder, a ``.safetensors`` file that ``renderpretrain export`` or ``import`` wrote, or a
+            folder of :func:`renderpretrain.push_to_hub`.
+        part: Its name, such as ``point_neck``. Without one it is the encoder that reads the sensor: points
+            or images; where there are several of these it must be named.
+        into: A module that takes the weights in place, and is returned in the mode it had; needed for classes
+            that are not ours. Of a network that was trained in an adapter, such as ``VolumeEncoder``: the
+            network, or both.
 
     Returns:
-        The module. Its ``about`` is a mapping: ``columns``, what it reads of a point, where it does and they
-        are known, and what :class:`Pretrained` knows of its training.
+        The module on the CPU, in ``eval()``. Its ``about`` is a mapping: ``columns``, what it reads of a
+        point, where it does and they are known, and what :class:`Pretrained` knows of its training. Of the
+        encoders of this package ``out_channels`` and ``strides`` describe what a call gives: of an image
+        network one number for each map, of a network on voxels the width of the volume and ``(z, y, x)``
+        voxels a cell. ``levels`` gives the features of all resolutions, and ``level_channels`` and
+        ``level_strides`` describe these.
 
     Raises:
         ValueError: If there are several or none of that name, the weights do not fit the module, or only a
             recipe or you can build it; see also :func:`read_pretrained`.
     """
     pretrained = read_pretrained(path)
+    sensors = [n for n, e in pretrained.encoders.items() if e.role.reads in ("points", "images")]
+    part = sensors[0] if part is None and len(sensors) == 1 else part
     chosen = choose_part(pretrained.encoders, part, f" in {path}")
     encoder = pretrained.encoders[chosen]
     if into is None:
-        module = encoder_module(chosen, pretrained)
+        module = encoder_module(chosen, pretrained).eval()
     else:
         if not isinstance(into, nn.Module):
             name = getattr(into, "__name__", type(into).__name__)

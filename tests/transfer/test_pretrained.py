@@ -11,11 +11,14 @@ from safetensors import safe_open
 from torch import nn
 from torch.testing import assert_close
 
+import renderpretrain as rp
 from renderpretrain.encoders import (
     FPN,
     LSSFPN,
     ConvNeXt,
     ResNet,
+    SparseEncoder,
+    SparseTensor,
     SparseUNet,
     SwinTransformer,
     VolumeNeck,
@@ -182,10 +185,44 @@ def test_one_encoder_is_loaded_by_name(tmp_path):
     encoder = load_encoder(tmp_path / "run", "point_neck")
     volume = torch.randn(1, 32, 3, 8, 8)
     assert_close(encoder.eval()(volume), model.lidar.neck.eval()(volume), rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"part: expected one of point_encoder, point_neck in .* got None"):
-        load_encoder(tmp_path / "run")
     with pytest.raises(ValueError, match=r"got 'image_backbone'$"):
         load_encoder(tmp_path / "run", "image_backbone")
+
+
+def test_without_a_name_it_is_the_encoder_that_reads_the_sensor(run_of):
+    encoder = rp.load_encoder(run_of("unipad-lidar")[0])
+    assert isinstance(encoder, SparseEncoder) and not encoder.training
+    grid = rp.VoxelGrid((0, 0, 0, 25.6, 25.6, 6.4), (0.4, 0.4, 0.4))
+    voxels = SparseTensor(
+        torch.randn(2, 5), torch.tensor([[0, 3, 9, 9], [0, 4, 40, 50]]).int(), grid.shape, 1
+    )
+    with torch.no_grad():
+        volume, levels = encoder(voxels), encoder.levels(voxels)
+    assert volume.shape[1] == encoder.out_channels
+    assert volume.shape[2:] == tuple(-(-n // s) for n, s in zip(grid.shape, encoder.strides, strict=True))
+    assert [level.features.shape[1] for level in levels] == list(encoder.level_channels)
+    assert len(encoder.level_strides) == len(levels) and encoder.level_strides[-1] == encoder.strides
+    with pytest.raises(
+        ValueError, match=r"part: expected one of point_encoder, point_neck, image_.* got None"
+    ):
+        rp.load_encoder(run_of("unipad-fusion")[0])
+
+
+@pytest.mark.parametrize("kind", ["resnet", "convnext", "swin"])
+def test_an_image_encoder_says_how_wide_and_how_coarse_its_maps_are(kind):
+    network, images = KINDS[kind](), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps, levels = network(images), network.levels(images)
+    assert network.out_channels == tuple(m.shape[1] for m in maps)
+    assert network.strides == tuple(64 // m.shape[2] for m in maps)
+    assert network.level_strides == tuple(64 // m.shape[2] for m in levels)
+
+
+def test_a_network_on_volumes_says_how_coarse_its_levels_are():
+    neck, net = KINDS["neck"](), unet()
+    assert neck.level_strides == ((1, 1, 1), (1, 2, 2), (1, 1, 1)) and neck.strides == (1, 1, 1)
+    assert net.strides == (1, 1, 1) and net.level_strides == tuple((2**k,) * 3 for k in range(5))
+    assert VoxelBackBone8x(4).level_strides[-2:] == ((8, 8, 8), (16, 8, 8))
 
 
 def test_weights_for_training_need_not_exist_any_more(tmp_path):
