@@ -17,7 +17,7 @@ SYSTEMS = "unipad, ponderv2, nsmae, uniscene"
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, or a file that export or import wrote.")],
-    to: Annotated[str, Flag(help=f"{HOSTS} or safetensors.")],
+    to: Annotated[str, Flag(help=f"{HOSTS}, safetensors or onnx.")],
     out: Annotated[Path, Flag(help="The file to write.")],
     host_ckpt: Annotated[
         Path | None, Flag(help="A checkpoint of your host's model, to compare every key and shape with.")
@@ -25,7 +25,7 @@ def export(
     prefix: Annotated[
         str | None, Flag(help="Where the encoder lies in the host's model, if not as usual.")
     ] = None,
-    part: Annotated[str | None, Flag(help="Only this encoder, e.g. point_encoder.")] = None,
+    part: Annotated[str | None, Flag(help="Only this encoder, or several: point_encoder+point_neck.")] = None,
     drop_column: Annotated[
         list[str] | None,
         Flag(help="Leave out a column of points, e.g. lag, that was 0 in training."),

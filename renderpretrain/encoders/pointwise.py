@@ -11,4 +11,5 @@ class Pointwise(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of a volume ``(B, C, Z, Y, X)``. Differentiable."""
-        return nn.functional.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        rows = nn.functional.linear(x.movedim(1, 4), self.weight.flatten(1), self.bias)
+        return rows.movedim(4, 1)  # not -1, which ONNX does not know

@@ -42,7 +42,8 @@ class WindowAttention(nn.Module):
         """Attention among the cells of every window. Differentiable."""
         _, height, width, _ = x.shape
         # Counted in windows, so that a compiler of changing sizes knows that they divide.
-        windows = (-(-height // self.window), -(-width // self.window))
+        # Of positive numbers, for ONNX divides towards 0.
+        windows = ((height + self.window - 1) // self.window, (width + self.window - 1) // self.window)
         size = (windows[0] * self.window, windows[1] * self.window)
         x = nn.functional.pad(x, (0, 0, 0, size[1] - width, 0, size[0] - height))
         shift = [self.shift if n > 1 else 0 for n in windows]

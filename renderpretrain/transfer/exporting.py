@@ -22,6 +22,7 @@ from renderpretrain.transfer.hosts import HOSTS
 from renderpretrain.transfer.hosts.safetensors import snippet as own_snippet
 from renderpretrain.transfer.hosts.safetensors import to_bytes
 from renderpretrain.transfer.layouts import Layout, Shapes, Tensors
+from renderpretrain.transfer.onnx_file import onnx_network
 from renderpretrain.transfer.part import Host
 from renderpretrain.transfer.pretrained import from_run, read_pretrained
 from renderpretrain.transfer.report import PartReport, TransferReport
@@ -36,7 +37,7 @@ class ExportOptions:
     Attributes:
         host_checkpoint: A checkpoint of the host's own model to compare with, instead of its stock module.
         prefix: Where the encoder lies in the host's model, if not where it usually does.
-        part: Only this encoder.
+        part: Only this encoder, or these: ``image_backbone+image_neck``.
         min_match: Least share of the host's parameters that must be filled.
         verify: Run our encoder and a re-statement of the host's on the file, and compare.
         drop_columns: Columns of points that the host does not have and that were 0 in training.
@@ -76,7 +77,7 @@ def export_encoders(
     Args:
         source: A run folder, also as :func:`~renderpretrain.runs.read_run` reads it; a file of our encoders;
             or encoders in memory.
-        to: A key of :data:`~renderpretrain.transfer.HOSTS`, or ``"safetensors"``.
+        to: A key of :data:`~renderpretrain.transfer.HOSTS`, ``"safetensors"`` or ``"onnx"``.
         out: The file; what stood there stays unless everything went well.
         options: How strict to be.
 
@@ -92,8 +93,10 @@ def export_encoders(
     plain = out.suffix == ".safetensors"
     if to in HOSTS and HOSTS[to].wrapper is not None and plain:
         raise ValueError(f"out: {to} reads what torch.save writes; expected a .pth file, got {out}")
-    if to == "safetensors" and not plain:
-        raise ValueError(f"out: expected a .safetensors file, got {out}")
+    suffix = {"safetensors": ".safetensors", "onnx": ".onnx"}.get(to, out.suffix)
+    if out.suffix != suffix:
+        article = "an" if to == "onnx" else "a"
+        raise ValueError(f"out: expected {article} {suffix} file, got {out}")
     pretrained = _encoders_of(source)
     done = prepare_export(pretrained, to, options, plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +112,11 @@ def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, p
     if to == "safetensors":
         _check_ours(options)
         return _our_file(pretrained, dropped)
+    if to == "onnx":
+        _check_onnx(options)
+        return Export(*onnx_network(pretrained))
     if to not in HOSTS:
-        raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors'])}, got {to!r}")
+        raise ValueError(f"to: expected one of {', '.join([*HOSTS, 'safetensors', 'onnx'])}, got {to!r}")
     host = HOSTS[to]
     prefix = dotted(options.prefix)
     placed, unplaced = _place_all(pretrained, host, prefix)
@@ -163,11 +169,11 @@ def _read_from(source: Path | str | Pretrained | TrainedRun, options: ExportOpti
 
 
 def _chosen(pretrained: Pretrained, part: str | None) -> Pretrained:
-    """The encoders that the user asked for."""
+    """The encoders that the user asked for, one or several with ``+`` between."""
     if part is None:
         return pretrained
-    chosen = choose_part(pretrained.encoders, part)
-    return replace(pretrained, encoders={chosen: pretrained.encoders[chosen]})
+    chosen = {choose_part(pretrained.encoders, name) for name in part.split("+")}
+    return replace(pretrained, encoders={n: e for n, e in pretrained.encoders.items() if n in chosen})
 
 
 def _place_all(
@@ -220,6 +226,14 @@ def _check_ours(options: ExportOptions) -> None:
                 f"{name}: drop {flag}, or name a host with --to: safetensors is our own format, which keeps "
                 f"names and weights as they are, so {reason}"
             )
+
+
+def _check_onnx(options: ExportOptions) -> None:
+    """An ONNX file has no keys to rename, and is compared in any case."""
+    for name, given in {"host_ckpt": options.host_checkpoint, "prefix": options.prefix}.items():
+        if given is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{name}: drop {flag}: an ONNX file is the network itself, not a host's weights")
 
 
 def _our_file(pretrained: Pretrained, dropped: tuple[str, ...]) -> Export:

@@ -22,7 +22,7 @@ def export(
 
     Args:
         run: A run folder, or a file that export or import wrote.
-        to: A key of ``renderpretrain.transfer.HOSTS``, or ``"safetensors"``.
+        to: A key of ``renderpretrain.transfer.HOSTS``, ``"safetensors"`` or ``"onnx"``.
         out: The file; what stood there stays unless everything went well.
         recipe: The recipe that was trained, where it was put together in Python and cannot be built again
             from the run folder; it is given the run's weights.
