@@ -9,6 +9,7 @@ it imports is looked up. Three dots in a command stand for words that it lacks.
 import ast
 import importlib
 import re
+import runpy
 import shlex
 from pathlib import Path
 from types import ModuleType
@@ -203,3 +204,9 @@ def test_files_and_make_targets_that_are_named_are_there(page):
     shells = "\n".join(code for _, language, code in blocks(TEXTS[page]) if language in SHELLS)
     asked = re.findall(r"`make ([\w-]+)`", TEXTS[page]) + re.findall(r"^make ([\w-]+)", shells, re.M)
     assert not missing and set(asked) <= targets
+
+
+def test_figures_are_as_the_script_draws_them():
+    folder = ROOT / "docs" / "figures"
+    drawn = {name: draw().svg() for name, draw in runpy.run_path(str(folder / "draw.py"))["FIGURES"].items()}
+    assert drawn == {path.stem: path.read_text() for path in folder.glob("*.svg")}

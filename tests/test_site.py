@@ -85,3 +85,11 @@ def test_links_between_pages_lead_somewhere(pages):
             there = target.is_file() and (not place or target not in pages or place in pages[target].places)
             wrong += [] if there else [(str(path.relative_to(SITE)), link)]
     assert not wrong
+
+
+def test_docstrings_are_shown_without_their_marks(pages):
+    api = [path.read_text() for path in pages if path.parent.name == "api"]
+    assert len(api) > 15
+    marks = re.compile(r":(?:func|class|meth|attr|mod|data|math):|\.\. math::")
+    assert [found for text in api for found in marks.findall(text)] == []
+    assert sum(text.count("<math") for text in api) > 30

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import dotted_settings, sources_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 from results_page import read_results, table  # noqa: E402
 

@@ -8,19 +8,17 @@ these pages.
 import posixpath
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
-import renderpretrain
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "docs"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "docs" / "hooks"))
+from docstrings import PACKAGES, members, readable  # noqa: E402
 from filled import filled  # noqa: E402
+from formulas import with_formulas  # noqa: E402
 
-PACKAGES = [
-    name for name in renderpretrain.__all__ if (ROOT / "renderpretrain" / name / "__init__.py").is_file()
-]
 SHOWN = {"README.md": "index.md", "benchmarks/README.md": "benchmarks.md"}
 """Files of the repository outside ``docs``, and their pages."""
 
@@ -56,9 +54,28 @@ def made() -> dict[str, str]:
     pages = {page: turned((ROOT / path).read_text(), path, page) for path, page in SHOWN.items()}
     for path in sorted((ROOT / "examples").glob("*.py")):
         pages[f"examples/{path.stem}.md"] = f"# {path.name}\n\n```python\n{path.read_text()}```\n"
-    for name in PACKAGES:
-        pages[f"api/{name}.md"] = f"# renderpretrain.{name}\n\n::: renderpretrain.{name}\n"
-    return pages
+    return pages | {f"api/{name}.md": api_page(name) for name in PACKAGES}
+
+
+def api_page(package: str) -> str:
+    """What a package says of itself, and everything that it offers but references of operators."""
+    module = f"renderpretrain.{package}"
+    said = readable(import_module(module).__doc__, module)
+    shown = [path for name, path in members(package).items() if not name.endswith("_reference")]
+    listed = "\n".join(f"::: {path}\n" for path in shown)
+    return f"# {module}\n\n{said}\n\n{listed}"
+
+
+def with_drawings(markdown: str) -> str:
+    """The text with our own drawings in it, so that their words take the color of the page."""
+
+    def draw(found: re.Match[str]) -> str:
+        drawing = (ROOT / "docs" / "figures" / found[2]).read_text()
+        drawing = re.sub(r"<style>.*?</style>\n?", "", drawing).replace(' color="#24292f"', "")
+        drawing = drawing.replace("<svg ", f'<svg aria-label="{found[1]}" ', 1)
+        return f'<div class="drawing">\n{drawing}</div>'
+
+    return re.sub(r"!\[(.+?)\]\((?:\.\./)?figures/(\w+\.svg)\)", draw, markdown)
 
 
 def on_config(config):
@@ -88,6 +105,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Turn links of what lies below ``docs``; what is made has its links turned already."""
+    """Turn links, fill in what the page asks for, draw formulas and figures; what is made is ready."""
     path = page.file.src_uri
-    return markdown if page.file.generated_by else filled(turned(markdown, f"docs/{path}", path))
+    if page.file.generated_by:
+        return markdown
+    return with_drawings(with_formulas(filled(turned(markdown, f"docs/{path}", path))))
