@@ -63,7 +63,7 @@ def _write_shapes(
     import torch
 
     from renderpretrain.recipes.recipe import HasSurface, RendersRays, lacking
-    from renderpretrain.training.evaluate import render_parts
+    from renderpretrain.recipes.rendering import render_parts
     from renderpretrain.viz import extract_mesh, rendered_points, write_ply
 
     if not isinstance(model, RendersRays):

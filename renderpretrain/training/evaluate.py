@@ -1,32 +1,25 @@
 """Scores on scenes that were never trained on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from renderpretrain.checks import check_shape
 from renderpretrain.data import Batch, SceneDataset
-from renderpretrain.geometry import Rays
 from renderpretrain.recipes.recipe import (
     HasScores,
-    RefinesCameras,
     RendersRays,
-    RendersViews,
     SaysClasses,
     Volume,
     lacking,
 )
+from renderpretrain.recipes.rendering import depth_and_color, render_parts
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import RayTargets
 from renderpretrain.training.distributed import Process
 from renderpretrain.training.held_out import HeldOutScene, held_out_scenes, no_sums, scores_of
 from renderpretrain.training.scores import ClassCount, class_counts, mean_iou
-from renderpretrain.viz.views import View
-
-CHUNK = 1024
-"""Rays rendered at once, which bounds the memory."""
 
 
 def evaluate(
@@ -118,43 +111,3 @@ def own_scores(recipe: nn.Module, sums: Float[Tensor, "scores 2"]) -> dict[str, 
     names = recipe.score_names if isinstance(recipe, HasScores) else ()
     rows = zip(names, sums.tolist(), strict=True)
     return {name: numerator / denominator for name, (numerator, denominator) in rows if denominator}
-
-
-def refined(recipe: nn.Module, batch: Batch) -> Batch:
-    """The batch with its cameras where the recipe believes them to be, to look at what it renders.
-
-    A picture is seen from its camera's true place; see :class:`~renderpretrain.recipes.RefinesCameras`.
-    """
-    return recipe.refined(batch) if isinstance(recipe, RefinesCameras) else batch
-
-
-def render_parts(
-    recipe: RendersRays, volume: Volume, rays: Rays, *, at_once: int = CHUNK
-) -> Iterator[Rendered]:
-    """Many rays, a few at a time."""
-    for start in range(0, rays.origins.shape[1], at_once):
-        yield recipe.render(volume, rays[:, start : start + at_once])
-
-
-def render_view(
-    recipe: RendersRays, volume: Volume, view: View, *, at_once: int = CHUNK
-) -> Iterator[Rendered]:
-    """The cells of a view in reading order: at once by a recipe that renders views, else some rays at a time.
-
-    Raises:
-        ValueError: If the recipe gives another number of values than the view has cells.
-    """
-    if view.camera is None or not isinstance(recipe, RendersViews):
-        rays = Rays(view.rays.origins[None], view.rays.directions[None])
-        yield from render_parts(recipe, volume, rays, at_once=at_once)
-        return
-    rendered = recipe.render_view(volume, view.camera)
-    check_shape("render_view(...).depth", rendered.depth, "B P", B=1, P=view.shape[0] * view.shape[1])
-    yield rendered
-
-
-def depth_and_color(parts: Iterable[Rendered]) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R 3"] | None]:
-    """Depth, and colour where there is one, of the rays of :func:`render_parts` or :func:`render_view`."""
-    parts = list(parts)
-    colors = [part.rgb for part in parts if part.rgb is not None]
-    return torch.cat([part.depth for part in parts], 1), torch.cat(colors, 1) if colors else None

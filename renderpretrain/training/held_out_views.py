@@ -11,7 +11,7 @@ from renderpretrain import losses
 from renderpretrain.data import Batch, SceneDataset
 from renderpretrain.geometry import Rays
 from renderpretrain.recipes.recipe import RendersRays, RendersViews, Volume, lacking
-from renderpretrain.training.evaluate import depth_and_color, refined, render_parts, render_view
+from renderpretrain.recipes.rendering import depth_and_color, refined, render_parts, render_view
 from renderpretrain.training.order import held_out_batch
 from renderpretrain.training.scores import chamfer
 from renderpretrain.viz.views import camera_view

@@ -11,7 +11,7 @@ from renderpretrain.data import Batch, Scene, collate
 from renderpretrain.geometry import Views, VoxelGrid
 from renderpretrain.masking import hide_patches
 from renderpretrain.recipes.recipe import Recipe, SaysClasses, Volume, lacking
-from renderpretrain.training.evaluate import refined, render_view
+from renderpretrain.recipes.rendering import refined, render_view
 from renderpretrain.viz import class_colors, depth_colors, error_colors, normal_colors, save_sheet
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 

@@ -3,6 +3,7 @@
 from renderpretrain.viz.boxes import boxes_from_above
 from renderpretrain.viz.colors import class_colors, depth_colors, error_colors, normal_colors
 from renderpretrain.viz.curves import Curve, Panel, save_label_curves
+from renderpretrain.viz.features import FeatureColors, feature_colors
 from renderpretrain.viz.mesh import extract_mesh, rendered_points
 from renderpretrain.viz.ply import Mesh, write_ply
 from renderpretrain.viz.points import points_on_image
@@ -13,6 +14,7 @@ from renderpretrain.viz.views import labels_from_above
 
 __all__ = [
     "Curve",
+    "FeatureColors",
     "Mesh",
     "Panel",
     "ScoreLine",
@@ -22,6 +24,7 @@ __all__ = [
     "depth_colors",
     "error_colors",
     "extract_mesh",
+    "feature_colors",
     "labels_from_above",
     "normal_colors",
     "points_on_image",
