@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "viz"},
     {"recipes"},
     {"runs"},
-    {"training", "transfer", "probes"},
+    {"training", "transfer", "probes", "viewer"},
     {"verbs"},
     {"cli"},
     {"__main__"},

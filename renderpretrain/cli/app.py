@@ -17,6 +17,7 @@ from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
 from renderpretrain.cli.transfer import export, import_
+from renderpretrain.cli.view import view
 from renderpretrain.terminal import guard_terminal, printable
 
 
@@ -76,6 +77,7 @@ def options(
 app.command()(pretrain)
 app.add_typer(recipes, name="recipes")
 app.command()(render)
+app.command()(view)
 app.command("eval")(evaluate)
 app.command()(export)
 app.command("import")(import_)

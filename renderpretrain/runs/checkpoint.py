@@ -79,6 +79,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return next((path for path in steps if path.name == named), next(iter(steps), None))
 
 
+def step_checkpoints(folder: Path) -> dict[int, Path]:
+    """Checkpoints that runs go on from, by their steps, the oldest first."""
+    return {_step(path): path for path in reversed(_newest_first(folder))}
+
+
 def trained_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]]:
     """What a run has learned: ``final.pt``, unless it went on afterwards; then the newest checkpoint.
 

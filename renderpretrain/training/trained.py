@@ -31,6 +31,21 @@ def load_recipe(run: TrainedRun, device: torch.device, *, say: Callable[[str], N
     return model
 
 
+def fresh_recipe(description: RunDescription, device: torch.device) -> nn.Module:
+    """The recipe before its first step, for whole scenes: fresh weights of the run's seed, all of them.
+
+    Encoders that a run began with (``init``) are fresh here, too. Batch norms are measured on the run's
+    training scenes, where these are still there, so that features can be compared with those of training.
+
+    Args:
+        description: Of the run.
+        device: Where to compute.
+    """
+    model = description.build().to(device)
+    _measure(description, model, device)
+    return model
+
+
 def _measure(description: RunDescription, model: nn.Module, device: torch.device) -> str:
     """Take batch norms' statistics from the run's training scenes; says what they are now."""
     try:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from renderpretrain.data import (
-    Recording,
     Scene,
     SceneDataset,
     SceneFolder,
@@ -17,9 +16,11 @@ from renderpretrain.data import (
 )
 from renderpretrain.data.camera_turns import CameraTurn, camera_turns
 from renderpretrain.data.checking import recordings_of
+from renderpretrain.data.drive import driven_track, up_direction
 from renderpretrain.data.folder.schema import IndoorFrame, Picture
 from renderpretrain.data.recording_facts import facts_of_scenes, facts_of_shards, facts_of_tables
-from renderpretrain.geometry import invert_pose, transform
+from renderpretrain.data.words import DataWord
+from renderpretrain.geometry import transform
 from renderpretrain.viz import class_colors, depth_colors, points_on_image
 from renderpretrain.viz.recording import FromAbove, save_recording_picture
 
@@ -40,9 +41,6 @@ OWN_CAR = 2.5
 
 SPARSE = 6000
 """Points in a picture below which they are drawn twice as large."""
-
-TRACK = 60
-"""Places of the sensor that are drawn at most."""
 
 
 def inspect(
@@ -65,7 +63,7 @@ def inspect(
     written = []
     for number, word in enumerate(recordings_of(spec)):
         say(f"{'data':<11}{word.alone}")
-        dataset = _opened(str(word.alone), simulated=word.is_synthetic)
+        dataset = open_to_look(word)
         if not 0 <= frame < len(dataset):
             raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {frame}")
         if isinstance(dataset, SceneFolder):
@@ -107,10 +105,20 @@ def _looked_at(dataset: SceneDataset, most: int, say: Callable[[str], None]) -> 
     return scenes
 
 
-def _opened(spec: str, *, simulated: bool) -> SceneDataset:
-    """A data set whose pictures keep their proportions and are no wider than needed."""
-    if simulated:
-        return open_data(spec, image_size=SIMULATED, with_truth=False)
+def open_to_look(word: DataWord, *, width: int = WIDTH, with_truth: bool = False) -> SceneDataset:
+    """A data set whose pictures keep their proportions and are no wider than needed.
+
+    Args:
+        word: One of :func:`~renderpretrain.data.checking.recordings_of`.
+        width: Pixels of a picture's width at most.
+        with_truth: Whether synthetic scenes carry exact answers.
+
+    Raises:
+        ValueError: If the data cannot be opened.
+    """
+    spec = str(word.alone)
+    if word.is_synthetic:
+        return open_data(spec, image_size=SIMULATED, with_truth=with_truth)
     small = open_data(spec, image_size=(8, 8))
     if not isinstance(small, SceneFolder):
         return small
@@ -119,7 +127,7 @@ def _opened(spec: str, *, simulated: bool) -> SceneDataset:
         seen += [view] if isinstance(view, IndoorFrame) else view.cameras.values()
     if not seen:
         return small
-    factor = max(1.0, max(view.width for view in seen) / WIDTH)
+    factor = max(1.0, max(view.width for view in seen) / width)
     size = (round(seen[0].height / factor), round(seen[0].width / factor))
     return open_data(spec, image_size=size)
 
@@ -225,7 +233,7 @@ def _above(scene: Scene, dataset: SceneDataset, index: int) -> FromAbove | None:
         named = [_class_name(scene, number) for number in numbers.tolist()]
         told["classes"] = dict(zip(named, shades, strict=True))
     if scene.z_depths is None:
-        told["track"] = _track(scene, dataset, index)
+        told["track"] = driven_track(scene, dataset, index)[:, :2]
     return FromAbove(**told)
 
 
@@ -235,25 +243,11 @@ def _light(labels: torch.Tensor) -> torch.Tensor:
 
 
 def _upright(scene: Scene) -> torch.Tensor:
-    """The motion that lets z point up: where cameras alone tell, up is where their pictures' tops are."""
-    motion = torch.eye(4)
-    if scene.cameras is None or (scene.z_depths is None and len(scene.points)):
+    """The motion that lets z point up."""
+    motion, z = torch.eye(4), up_direction(scene)
+    if z[2] == 1:
         return motion
-    up = -scene.cameras.camera_to_world[scene.cameras_there, :3, 1].mean(0)
-    if up.norm() < 0.1:
-        return motion
-    z = torch.nn.functional.normalize(up, dim=0)
     least = torch.eye(3)[z.abs().argmin()]
     x = torch.nn.functional.normalize(least - (least @ z) * z, dim=0)
     motion[:3, :3] = torch.stack([x, torch.linalg.cross(z, x), z])
     return motion
-
-
-def _track(scene: Scene, dataset: SceneDataset, index: int) -> torch.Tensor:
-    """Where the sensor was in the frames of the same recording, in this scene's world, ``(T, 2)``."""
-    if not isinstance(dataset, Recording) or scene.world_to_global is None:
-        return torch.zeros(0, 2)
-    frames = list(dataset.sequence(index))
-    poses = [dataset.without_images(k).world_to_global for k in frames[:: 1 + len(frames) // TRACK]]
-    places = [pose[:3, 3] for pose in poses if pose is not None]
-    return transform(invert_pose(scene.world_to_global), torch.stack(places))[:, :2]

@@ -9,7 +9,7 @@ from torch import Tensor
 from renderpretrain.checks import check_shape
 
 SPREAD = (0.02, 0.98)
-"""Quantiles along a direction that become the darkest and the brightest of a colour; what is beyond is cut."""
+"""Quantiles along a direction that are the darkest and the brightest of a colour; what is beyond is cut."""
 
 TAME = 0.01
 """Share of a channel's values at either end that is drawn in before directions are sought."""
