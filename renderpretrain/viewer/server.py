@@ -1,12 +1,13 @@
 """Contents in a browser: viser's server, a panel with check boxes and sliders, and nodes for what is seen."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ CUBE_FACES = (
 """Corners of the triangles of a cube, counter-clockwise from outside."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """What there is to see: scenes, perhaps at several states of a recipe's weights."""
 
@@ -82,9 +84,9 @@ def check_address(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
         raise ValueError(
-            f"port: expected a free one on {host}, got {port} ({reason}); --port 0 chooses one"
+            f"port: expected a free one on {host}, got {port} ({reason.lower()}); --port 0 chooses one"
         ) from error
 
 

@@ -4,25 +4,10 @@ import struct
 
 import pytest
 
-from renderpretrain.cli import main
-
-SMALL = [
-    "--set", "image_size=[32, 64]",
-    "--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]",
-    "--set", "rays.per_view=64",
-    "--set", "sampler.num_samples=24", "--set", "sampler.num_importance=8",
-    "--scenes", "1", "--holdout", "1", "--steps", "3", "--device", "cpu",
-]  # fmt: skip
 BOX = {"x": (-13.0, 12.6), "y": (-13.0, 12.6), "z": (-4.2, 4.6)}
 """The recipe's grid: where the encoder's outputs are centred, half of a 0.4 m voxel below the range."""
 
 KINDS = {"float": "<f", "uchar": "B", "int": "<i"}
-
-
-def end(*arguments):
-    with pytest.raises(SystemExit) as finished:
-        main([str(argument) for argument in arguments])
-    return finished.value.code or 0
 
 
 def read_ply(path):
@@ -51,15 +36,7 @@ def read_ply(path):
     return elements
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of three steps."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert end("pretrain", "unipad-lidar", "--out", out, *SMALL) == 0
-    return out
-
-
-def test_the_files_hold_a_surface_and_points(trained, tmp_path, capsys):
+def test_the_files_hold_a_surface_and_points(trained, end, tmp_path, capsys):
     pytest.importorskip("skimage", reason="scikit-image is not installed", exc_type=Exception)
     mesh, points = tmp_path / "new" / "mesh.ply", tmp_path / "points.ply"
     capsys.readouterr()
@@ -84,7 +61,7 @@ def test_the_files_hold_a_surface_and_points(trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flag", ["--mesh", "--points"])
-def test_what_cannot_be_written_is_found_before_anything_is_drawn(trained, tmp_path, capsys, flag):
+def test_what_cannot_be_written_is_found_before_anything_is_drawn(trained, end, tmp_path, capsys, flag):
     before = sorted(path for path in trained.rglob("*"))
     capsys.readouterr()
     assert end("render", trained, "--frame", 0, flag, tmp_path) == 1
@@ -93,7 +70,7 @@ def test_what_cannot_be_written_is_found_before_anything_is_drawn(trained, tmp_p
     assert said.out == "" and sorted(path for path in trained.rglob("*")) == before
 
 
-def test_one_file_is_not_written_twice(trained, tmp_path, capsys, monkeypatch):
+def test_one_file_is_not_written_twice(trained, end, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     assert end("render", trained, "--mesh", tmp_path / "x.ply", "--points", "x.ply") == 1
