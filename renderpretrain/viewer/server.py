@@ -84,7 +84,8 @@ def check_address(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror or str(error)
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise ValueError(
             f"port: expected a free one on {host}, got {port} ({reason.lower()}); --port 0 chooses one"
         ) from error

@@ -37,7 +37,7 @@ def test_a_fit_colours_other_features_by_the_same_rule():
 def test_one_feature_a_thousand_times_the_others_leaves_their_colours():
     rows = spread()
     odd = torch.cat([rows, 1e4 * torch.ones(1, 5)])
-    # One row of 801 moves the quantiles by a rank, which are some thousandths apart, and turns the axes a bit.
+    # One row of 801 moves the quantiles by a rank and turns the axes a bit: some thousandths.
     assert_close(feature_colors(odd)(rows), feature_colors(rows)(rows), atol=0.03, rtol=0)
 
 
