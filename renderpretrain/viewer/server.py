@@ -39,7 +39,7 @@ class Source(Protocol):
 
     @property
     def title(self) -> str:
-        """What is looked at."""
+        """The name of the recording or the run, as the page is headed."""
 
     @property
     def scenes(self) -> Sequence[int]:
@@ -144,7 +144,7 @@ class Viewer:
         return f"http://{self.server.get_host()}:{self.server.get_port()}"
 
     def close(self) -> None:
-        """Stop serving."""
+        """Let go of the address; browsers that look see no more changes."""
         self.server.stop()
 
     def run(self) -> None:
