@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         viz,
     )
     from renderpretrain.geometry import Cameras, Points, Rays, RaySamples, Views, VoxelGrid
-    from renderpretrain.transfer import load_encoder
+    from renderpretrain.transfer import from_pretrained, load_encoder, push_to_hub
     from renderpretrain.verbs import evaluate, export, pretrain
 
 __version__ = "0.1.0"
@@ -50,6 +50,7 @@ __all__ = [
     "evaluate",
     "export",
     "fields",
+    "from_pretrained",
     "geometry",
     "lifters",
     "load_encoder",
@@ -58,6 +59,7 @@ __all__ = [
     "ops",
     "pretrain",
     "probes",
+    "push_to_hub",
     "recipes",
     "renderers",
     "runs",
@@ -70,7 +72,8 @@ __all__ = [
     "viz",
 ]
 
-FUNCTIONS = {"evaluate": "verbs", "export": "verbs", "load_encoder": "transfer", "pretrain": "verbs"}
+FUNCTIONS = dict.fromkeys(("evaluate", "export", "pretrain"), "verbs")
+FUNCTIONS |= dict.fromkeys(("from_pretrained", "load_encoder", "push_to_hub"), "transfer")
 """What is a function, not a package, and the package that has it."""
 
 IN_A_LOOP = (

@@ -2,7 +2,7 @@
 
 :func:`export_encoders` writes what a host's loader reads, with a report on every key and, on request, a proof
 that the file computes what the encoder computes. :func:`import_encoders` brings published weights in.
-:func:`load_encoder` is for plain PyTorch.
+:func:`load_encoder` is for plain PyTorch, :func:`push_to_hub` and :func:`from_pretrained` for a model hub.
 """
 
 from renderpretrain.transfer.encoder import (
@@ -13,6 +13,7 @@ from renderpretrain.transfer.encoder import (
 )
 from renderpretrain.transfer.exporting import Export, ExportOptions, export_encoders, prepare_export
 from renderpretrain.transfer.hosts import HOSTS, SOURCES
+from renderpretrain.transfer.hub import from_pretrained, push_to_hub
 from renderpretrain.transfer.importing import Import, ImportOptions, import_encoders
 from renderpretrain.transfer.initializing import initialize_encoders
 from renderpretrain.transfer.pretrained import from_run, load_encoder, load_encoders, read_pretrained
@@ -31,6 +32,7 @@ __all__ = [
     "TransferReport",
     "export_encoders",
     "from_modules",
+    "from_pretrained",
     "from_recipe",
     "from_run",
     "import_encoders",
@@ -39,5 +41,6 @@ __all__ = [
     "load_encoders",
     "prepare_export",
     "print_report",
+    "push_to_hub",
     "read_pretrained",
 ]
