@@ -63,7 +63,7 @@ def push_to_hub(
         check_finite(encoder.tensors, name, "such weights are not published")
     with TemporaryDirectory() as passing:
         where = Path(passing if folder is None else folder)
-        name = repo_id or str(where)
+        name = repo_id or (where.name if where.is_absolute() else where.as_posix())
         _write(where, pretrained, model_card(pretrained, scores, name=name, license=license, remarks=remarks))
         return str(where) if hub is None else _upload(hub, where, name, private)
 
@@ -160,7 +160,7 @@ def _one_line(repo_id: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{repo_id}: the hub refused ({reason})") from error
+        raise ValueError(f"{repo_id}: the hub could not be used ({reason})") from error
 
 
 def _imported_hub() -> Any:
