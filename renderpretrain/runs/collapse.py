@@ -4,7 +4,8 @@ What is known comes from rows of ``metrics.jsonl``: ``health/LEVEL/NAME`` are nu
 :class:`~renderpretrain.training.health.Health`, ``gradient/TERM/ENCODER`` norms of gradients.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -102,7 +103,11 @@ def _alone(norms: Row) -> str:
 def advice_for(recipe: nn.Module) -> tuple[str, ...]:
     """What may keep an encoder from collapsing, as far as a recipe has settings for it."""
     config = settings_of(recipe)
-    settings = dict(dotted_settings(config)) if config is not None else {}
+    return advice_of(dict(dotted_settings(config)) if config is not None else {})
+
+
+def advice_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same of settings by their dotted names."""
     variance = settings.get("collapse.variance")
     has_none = "the term recipes.terms.Collapse, as render-distill has it"
     tries = [has_none if variance is None else f"collapse.variance above {variance:g}"]

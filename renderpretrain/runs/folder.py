@@ -63,6 +63,26 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def scores(self) -> Path:
+        """What ``renderpretrain eval`` found of held-out views."""
+        return self.path / "eval.json"
+
+    @property
+    def probes(self) -> Path:
+        """What probes found of the encoders."""
+        return self.path / "probe.json"
+
+    @property
+    def exports(self) -> Path:
+        """What of the encoders arrived where they were exported to."""
+        return self.path / "exports.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    @property
     def lock(self) -> Path:
         """Who trains in the folder, while somebody does."""
         return self.path / "lock"
@@ -97,14 +117,15 @@ class RunFolder:
         """Whether it holds nothing but what a run leaves that ended before its first checkpoint."""
         leftovers, found = set(self._leftovers()), set(self.path.iterdir())
         first = {self.lock, _partial(self.environment), self.checkpoints, self.pictures}
-        later = {self.environment, self.config, self.metrics, self.logs}
+        later = {self.environment, self.config, self.metrics, self.logs, self.report}
         if self.checkpoints.is_dir() and set(self.checkpoints.iterdir()) - leftovers:
             return False
         return found <= (first | later | leftovers if self.environment in found else first)
 
     def _leftovers(self) -> Iterator[Path]:
         """Files and folders of ours that a killed run was writing."""
-        for whole in (self.environment, self.config, self.metrics, self.checkpoints / "latest"):
+        written = (self.environment, self.config, self.metrics, self.report, self.checkpoints / "latest")
+        for whole in written:
             yield _partial(whole)
         yield _partial(self.path / "logs.old")
         for folder, pattern in ((self.checkpoints, "*.partial"), (self.pictures, "*.partial")):

@@ -35,21 +35,29 @@ def read_rows(path: Path) -> list[Row]:
         ValueError: If another line is not a JSON object of numbers with a whole one for its step; names the
             line.
     """
+    rows, damages = read_good_rows(path)
+    if damages:
+        raise ValueError(damages[0])
+    return rows
+
+
+def read_good_rows(path: Path) -> tuple[list[Row], list[str]]:
+    """All rows that can be read, and a sentence that names each line that cannot.
+
+    A last line that a crash cut short is left out and not named. No file has no rows.
+    """
     if not path.is_file():
-        return []
+        return [], []
     lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
-    if lines == [""]:
-        return []
-    rows = []
-    for number, line in enumerate(lines, start=1):
+    rows, damages = list[Row](), list[str]()
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
         try:
             rows.append(_parse(line))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError):
             if number < len(lines):
-                raise ValueError(
-                    f"{path}, line {number}: expected a JSON object of numbers with a step, got {line[:60]!r}"
-                ) from error
-    return rows
+                expected = "expected a JSON object of numbers with a step"
+                damages.append(f"{path}, line {number}: {expected}, got {line[:60]!r}")
+    return rows, damages
 
 
 def append_row(path: Path, row: Row) -> None:

@@ -9,7 +9,7 @@ from renderpretrain.viz.ply import Mesh, write_ply
 from renderpretrain.viz.points import points_on_image
 from renderpretrain.viz.rendering import save_rendering
 from renderpretrain.viz.scores import ScoreLine, ScorePanel, save_score_lines
-from renderpretrain.viz.sheet import save_sheet
+from renderpretrain.viz.sheet import Sheet, SheetPanel, read_sheet, save_sheet
 from renderpretrain.viz.views import labels_from_above
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "Panel",
     "ScoreLine",
     "ScorePanel",
+    "Sheet",
+    "SheetPanel",
     "boxes_from_above",
     "class_colors",
     "depth_colors",
@@ -28,6 +30,7 @@ __all__ = [
     "labels_from_above",
     "normal_colors",
     "points_on_image",
+    "read_sheet",
     "rendered_points",
     "save_label_curves",
     "save_rendering",

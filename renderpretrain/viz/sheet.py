@@ -1,16 +1,23 @@
 """One PNG of labelled pictures in rows and columns."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 MARGIN = 6
 HEADER = 18
 SWATCH = 9
+ABOUT = "renderpretrain sheet"
+"""Names the text in the PNG that says which picture lies where, and what colours mean."""
+
 BACKGROUND = (24, 24, 28)
 INK = (225, 225, 225)
 
@@ -23,7 +30,7 @@ def save_sheet(
     height: int = 150,
     legend: Mapping[str, Float[Tensor, "3"]] | None = None,
 ) -> Path:
-    """Write a sheet, creating its folder.
+    """Write a sheet, creating its folder; :func:`read_sheet` finds its pictures again.
 
     Args:
         path: The PNG.
@@ -38,6 +45,7 @@ def save_sheet(
     width = sum(widths) + MARGIN * (columns + 1)
     font = ImageFont.load_default()
     marks = _marks(legend or {}, width, font)
+    places: list[dict[str, object]] = []
     top = HEADER + (marks[-1][1] + HEADER if marks else 0)
     sheet = Image.new("RGB", (width, top + HEADER + len(rows) * (height + HEADER + MARGIN)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
@@ -52,11 +60,71 @@ def save_sheet(
             text = f"{label}: {caption}" if column == 0 and label else caption
             draw.text((left, top + 3), text, INK, font=font)
             sheet.paste(picture, (left, top + HEADER))
+            box = (left, top + HEADER, left + picture.width, top + HEADER + picture.height)
+            places.append({"row": label, "caption": caption, "box": box})
             left += widths[column] + MARGIN
         top += height + HEADER + MARGIN
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    about = PngInfo()
+    colors = {name: color for _, _, name, color in marks}
+    about.add_text(ABOUT, json.dumps({"panels": places, "legend": colors}))
+    sheet.save(path, pnginfo=about)
     return path
+
+
+@dataclass(frozen=True)
+class SheetPanel:
+    """One picture of a sheet.
+
+    Attributes:
+        row: What its row is called.
+        caption: What it shows; pictures of one row have different ones.
+        picture: Its pixels, RGB.
+    """
+
+    row: str
+    caption: str
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a PNG of pictures holds.
+
+    Attributes:
+        panels: Its pictures, row by row.
+        legend: What colours mean, red, green and blue from 0 to 255.
+    """
+
+    panels: tuple[SheetPanel, ...]
+    legend: Mapping[str, tuple[int, int, int]]
+
+
+def read_sheet(path: Path) -> Sheet:
+    """The pictures of a sheet; a PNG that does not say where it has some is one without words.
+
+    Raises:
+        OSError: If it is no picture.
+        ValueError: If what it says of its pictures is damaged.
+    """
+    with Image.open(path) as file:
+        whole = file.convert("RGB")
+        said = getattr(file, "text", {}).get(ABOUT)
+    if said is None:
+        return Sheet((SheetPanel("", "", whole),), {})
+    try:
+        about = json.loads(said)
+        panels = [_panel(whole, each) for each in about["panels"]]
+        legend = {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in about["legend"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected pictures by row, caption and box, got {said[:60]!r}") from error
+    return Sheet(tuple(panels), legend)
+
+
+def _panel(sheet: Image.Image, said: Mapping[str, Any]) -> SheetPanel:
+    """A picture of a sheet, where the sheet says that it lies."""
+    left, top, right, bottom = map(int, said["box"])
+    return SheetPanel(str(said["row"]), str(said["caption"]), sheet.crop((left, top, right, bottom)))
 
 
 def _marks(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch.testing import assert_close
 
 from renderpretrain import Cameras
@@ -11,10 +12,11 @@ from renderpretrain.viz import (
     error_colors,
     labels_from_above,
     normal_colors,
+    read_sheet,
     save_rendering,
     save_sheet,
 )
-from renderpretrain.viz.sheet import HEADER, SWATCH
+from renderpretrain.viz.sheet import ABOUT, HEADER, SWATCH
 from renderpretrain.viz.views import camera_cells, camera_view, range_cells, range_view
 
 
@@ -31,6 +33,24 @@ def test_a_sheet_is_one_png_with_all_pictures(tmp_path):
         colours = {colour: count for count, colour in image.convert("RGB").getcolors(10**6)}
     assert colours[(255, 0, 0)] == 2 * 20 * 40
     assert colours[(0, 0, 255)] == 20 * 40
+
+
+def test_a_sheet_gives_its_pictures_back(tmp_path):
+    red, path = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 20, 40), tmp_path / "sheet.png"
+    legend = {"8 m": torch.tensor([1.0, 0.0, 1.0])}
+    save_sheet(path, "title", [("a", [("x", red), ("y", red.flip(0))])], height=20, legend=legend)
+    sheet = read_sheet(path)
+    assert [(panel.row, panel.caption) for panel in sheet.panels] == [("a", "x"), ("a", "y")]
+    assert sheet.panels[1].picture.getcolors() == [(40 * 20, (0, 0, 255))]
+    assert sheet.legend == {"8 m": (255, 0, 255)}
+    Image.open(path).convert("RGB").save(tmp_path / "plain.png")
+    (whole,) = read_sheet(tmp_path / "plain.png").panels
+    assert (whole.row, whole.caption) == ("", "") and whole.picture.width > 80
+    about = PngInfo()
+    about.add_text(ABOUT, '{"panels": 3}')
+    Image.new("RGB", (4, 4)).save(path, pnginfo=about)
+    with pytest.raises(ValueError, match=r"sheet.png: expected pictures by row, caption and box, got '{"):
+        read_sheet(path)
 
 
 def test_a_legend_says_every_name_once_in_its_colour(tmp_path):
