@@ -13,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
-OTHER_PROCESSES = ("benchmarks", "cli", "native", "test_examples.py", "verbs")
+OTHER_PROCESSES = ("benchmarks", "cli", "native", "report", "test_examples.py", "verbs")
 """What works through other processes, which check no shapes, or through the command line as users do."""
 
 NO_SHAPES = ("runs", "storage", "transfer")

@@ -14,7 +14,7 @@ LAYERS = [
     {"data", "viz"},
     {"recipes"},
     {"runs"},
-    {"training", "transfer", "probes", "viewer"},
+    {"training", "transfer", "probes", "report", "viewer"},
     {"verbs"},
     {"cli"},
     {"__main__"},

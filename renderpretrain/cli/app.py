@@ -16,6 +16,7 @@ from renderpretrain.cli.evaluate import evaluate
 from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
+from renderpretrain.cli.report import report
 from renderpretrain.cli.transfer import export, import_
 from renderpretrain.cli.view import view
 from renderpretrain.terminal import guard_terminal, printable
@@ -77,6 +78,7 @@ def options(
 app.command()(pretrain)
 app.add_typer(recipes, name="recipes")
 app.command()(render)
+app.command()(report)
 app.command()(view)
 app.command("eval")(evaluate)
 app.command()(export)

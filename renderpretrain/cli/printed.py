@@ -39,6 +39,8 @@ def print_result(recipe: str, result: FitResult) -> None:
         print_changes(result.table)
     print(f"weights    {folder.checkpoints / 'final.pt'}")
     print(f"curves     {folder.metrics}")
+    if folder.report.is_file():
+        print(f"report     {folder.report}")
     for picture in [*sorted(folder.pictures.glob("step_*.png")), *folder.pictures.glob("health.png")]:
         print(f"picture    {picture}")
 

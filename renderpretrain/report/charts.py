@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from renderpretrain.report.markup import Html, element, embedded, number
 
-MOST_POINTS = 500
+MOST_POINTS = 800
 """Of a line; of longer ones each point is the mean of several, as the page says."""
 
 STEEP = 12.0
@@ -59,10 +59,6 @@ def figure(chart: Chart) -> Html:
     """A chart as an element of the page, with its data."""
     lines = [line for line in chart.lines if line.x]
     drawn = [_thinned(line) for line in lines]
-    most = max((len(line.x) for line in lines), default=0)
-    notes = [chart.note] if chart.note else []
-    if most > MOST_POINTS:
-        notes.append(f"each point is the mean of {math.ceil(most / MOST_POINTS)} steps")
     data = {
         "title": chart.title,
         "unit": chart.unit,
@@ -73,7 +69,7 @@ def figure(chart: Chart) -> Html:
         "lines": [{"name": n.name, "x": n.x, "y": n.y, "color": n.color, "dashed": n.dashed} for n in drawn],
     }
     caption = [element("b", chart.title), *([f" {chart.unit}"] if chart.unit else [])]
-    caption += [element("small", "; ".join(notes))] if notes else []
+    caption += [element("small", chart.note)] if chart.note else []
     return element(
         "figure",
         element("figcaption", *caption),
@@ -81,6 +77,12 @@ def figure(chart: Chart) -> Html:
         embedded(data),
         class_="chart",
     )
+
+
+def thinned_by(charts: Sequence[Chart]) -> int:
+    """Of how many steps a point is the mean in the longest line; 1 where all are drawn."""
+    most = max((len(line.x) for chart in charts for line in chart.lines), default=1)
+    return math.ceil(most / MOST_POINTS)
 
 
 def _in_words(title: str, lines: Sequence[Line]) -> str:
@@ -99,7 +101,7 @@ def _thinned(line: Line) -> Line:
     """The line with no more points than can be seen, and no more digits."""
     size = math.ceil(len(line.x) / MOST_POINTS)
     parts = [range(k, min(k + size, len(line.x))) for k in range(0, len(line.x), size)]
-    x = [_short(sum(line.x[i] for i in part) / len(part)) for part in parts]
+    x = [_short(line.x[part[-1]]) for part in parts]
     y = [_short(sum(line.y[i] for i in part) / len(part)) for part in parts]
     return Line(line.name, x, y, line.color, line.dashed)
 

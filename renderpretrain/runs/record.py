@@ -11,13 +11,14 @@ from renderpretrain.runs.lock import check_unlocked
 from renderpretrain.runs.metrics import Row, read_good_rows
 from renderpretrain.runs.saved import saved_tree
 from renderpretrain.runs.settings import Tree
+from renderpretrain.storage.files import write_text
 
 State = Literal["running", "finished", "stopped"]
 """A stopped run has an end that its settings do not ask for, and can be resumed."""
 
 
 LARGEST = 1e300
-"""Numbers from there on, whole ones of any length too, are none to draw; nor is NaN, which is less of none."""
+"""Numbers from there on, and whole ones of any length, are none to draw; nor is NaN."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,27 @@ def read_record(run: Path | str) -> RunRecord:
         found[folder.exports],
         tuple(damages),
     )
+
+
+def keep_export(run: Path, export: Mapping[str, Any]) -> None:
+    """Remember in a run folder what was exported: once for each ``file``, the latest last.
+
+    Args:
+        run: The folder.
+        export: What JSON can hold: ``file``, ``written``, ``step``, ``snippet``, and the ``report`` on keys.
+
+    Raises:
+        ValueError: If what is remembered already is damaged; it stays.
+        OSError: If it cannot be written.
+    """
+    path = RunFolder(run).exports
+    others = [each for each in _read_json(path, list) if not _is_of(each, export["file"])]
+    write_text(path, json.dumps([*others, export], indent=1) + "\n")
+
+
+def _is_of(export: Any, file: str) -> bool:
+    """Whether what is remembered of an export says that it wrote a file."""
+    return isinstance(export, dict) and export.get("file") == file
 
 
 def steps_of(tree: Mapping[str, Any]) -> int | None:

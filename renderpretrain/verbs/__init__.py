@@ -5,5 +5,6 @@ from renderpretrain.verbs.exporting import export
 from renderpretrain.verbs.inspecting import inspect
 from renderpretrain.verbs.preparing import prepare
 from renderpretrain.verbs.pretraining import pretrain
+from renderpretrain.verbs.reporting import report
 
-__all__ = ["evaluate", "export", "inspect", "prepare", "pretrain"]
+__all__ = ["evaluate", "export", "inspect", "prepare", "pretrain", "report"]

@@ -1,11 +1,16 @@
 """``export``: a run's encoders in the file of the framework where they are fine-tuned."""
 
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from renderpretrain.runs import read_run
+from renderpretrain.runs import RunFolder, read_run
+from renderpretrain.runs.record import keep_export, read_record
 from renderpretrain.runs.trained import Encoders
+from renderpretrain.terminal import printable
 from renderpretrain.transfer import Export, ExportOptions, export_encoders
 
 
@@ -37,4 +42,20 @@ def export(
         ValueError: In the words of the command line; nothing is written then.
     """
     alone = recipe is None and encoder is None
-    return export_encoders(run if alone else read_run(run, recipe, encoder), to, out, options)
+    done = export_encoders(run if alone else read_run(run, recipe, encoder), to, out, options)
+    if RunFolder(Path(run)).config.is_file():
+        _remember(Path(run), Path(out), done)
+    return done
+
+
+def _remember(run: Path, out: Path, done: Export) -> None:
+    """Note in the run's folder what was exported, for its report; where that is impossible, warn."""
+    about: dict[str, Any] = {
+        "file": str(out.absolute()),
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    try:
+        about |= {"step": read_record(run).step, "snippet": done.snippet}
+        keep_export(run, {**about, "report": done.report.as_tree()})
+    except (OSError, ValueError) as error:
+        sys.stderr.write(printable(f"warning: {run} does not remember the export: {error}") + "\n")

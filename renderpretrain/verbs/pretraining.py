@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from renderpretrain.data import SceneDataset
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.recipes.recipe import Recipe, encoders_of, lacking
 from renderpretrain.runs import (
@@ -27,10 +28,11 @@ from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.terminal import printable
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
 from renderpretrain.training.fit import nothing_to_resume
-from renderpretrain.training.loggers import make_loggers
+from renderpretrain.training.loggers import Logger, make_loggers
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.transfer import initialize_encoders
 from renderpretrain.verbs.preflight import check_recordings
+from renderpretrain.verbs.reporting import RunningPage
 
 
 def _warn(line: str) -> None:
@@ -130,15 +132,7 @@ class Pretraining:
             ):
                 self.say(line)
         loggers = make_loggers(self.log)
-        shown = min(max(len(dataset) - description.holdout, 0), len(dataset) - 1)
-
-        def draw(step: int, recipe: nn.Module) -> None:
-            path = RunFolder(self.folder).pictures / f"step_{step:06d}.png"
-            self.say(f"drawing {path}")
-            save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
-            for logger in loggers:
-                logger.on_image(step, path)
-
+        page = RunningPage(self.folder, self.warn)
         drawn = isinstance(model, Recipe)
         undrawn = "" if drawn else f"no pictures are drawn: {lacking(model, Recipe, 'a picture')}"
         for remark in (changed_by_data(description), undrawn):
@@ -152,10 +146,35 @@ class Pretraining:
             workers=workers,
             check_data=False,  # `describe` has looked
             description=description,
-            on_picture=draw if drawn else None,
+            on_evaluation=page.refresh,
+            on_checkpoint=None if description.holdout else page.refresh,
+            on_picture=self._drawing(description, dataset, loggers, page) if drawn else None,
             loggers=loggers,
         )
-        return fit(model, dataset, description.settings.optimization, out=self.folder, options=options)
+        try:
+            return fit(model, dataset, description.settings.optimization, out=self.folder, options=options)
+        finally:
+            page.finish()
+
+    def _drawing(
+        self,
+        description: RunDescription,
+        dataset: SceneDataset,
+        loggers: Sequence[Logger],
+        page: RunningPage,
+    ) -> Callable[[int, nn.Module], None]:
+        """What draws the first held-out scene, or the last one, and shows it to loggers and on the page."""
+        shown = min(max(len(dataset) - description.holdout, 0), len(dataset) - 1)
+
+        def draw(step: int, recipe: nn.Module) -> None:
+            path = RunFolder(self.folder).pictures / f"step_{step:06d}.png"
+            self.say(f"drawing {path}")
+            save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
+            for logger in loggers:
+                logger.on_image(step, path)
+            page.refresh()
+
+        return draw
 
 
 def pretrain(  # noqa: PLR0913  what the flags of the command line say

@@ -1,0 +1,176 @@
+"""Tables of a report: held-out scores, probes, and what of the encoders arrived in other frameworks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from renderpretrain.report.curves import NamedRun, unit_of
+from renderpretrain.report.markup import Html, element, joined, number, table
+from renderpretrain.report.overview import run_mark
+from renderpretrain.runs.metrics import PREDICTORS, Change, changes
+
+LESS_IS_BETTER = ("abs_rel", "rmse", "chamfer", "abs_error")
+MORE_IS_BETTER = ("delta", "psnr", "ssim", "miou", "iou")
+
+ABOUT_DEPTH = (
+    "depth_in_blocks and depth_between_beams: rays to returns that were taken out of the input; depth: to "
+    "any. nearest point: the first point of the input near the ray. best of row, row medians, row means: one "
+    "depth for each image row. They learn no geometry; a recipe that has learned some is better."
+)
+"""What the names in a table of scores mean."""
+
+PARTS = ("matched", "reshaped", "added", "missing", "unexpected", "unused")
+"""What can become of the tensors of a part that is exported."""
+
+
+def scores(runs: Sequence[NamedRun]) -> list[Html]:
+    """Held-out scores before and after, and those that ``renderpretrain eval`` found."""
+    found = [changes(list(run.record.rows)) for run in runs]
+    told = []
+    if any(found):
+        told.append(_changes_of_one(found[0]) if len(runs) == 1 else _changes_of_all(runs, found))
+        told.append(element("p", ABOUT_DEPTH, class_="quiet"))
+    for run in runs:
+        if run.record.scores.get("scores"):
+            told.append(_scored_again(run, len(runs) > 1))
+    return told
+
+
+def named(score: str) -> Html:
+    """A score with its unit and which way it is better."""
+    less, more = score.endswith(LESS_IS_BETTER), score.endswith(MORE_IS_BETTER)
+    arrow = " (less is better)" if less else " (more is better)" if more else ""
+    unit = unit_of(score)
+    return joined([score, f" [{unit}]" if unit else "", element("small", arrow)])
+
+
+def _changes_of_one(found: Sequence[Change]) -> Html:
+    """Before, after, and beside predictors that learn no geometry."""
+    asked = [name for name in PREDICTORS if any(name in change.beside for change in found)]
+    header = ["held-out scenes", "before", "after", *(PREDICTORS[name] for name in asked)]
+    rows = [
+        [
+            named(change.metric),
+            number(change.before),
+            element("b", number(change.after)),
+            *(number(change.beside.get(name)) for name in asked),
+        ]
+        for change in found
+    ]
+    return table(header, rows)
+
+
+def _changes_of_all(runs: Sequence[NamedRun], found: Sequence[Sequence[Change]]) -> Html:
+    """The last score of every run, the best of a line in bold."""
+    by_metric = [{change.metric: change for change in each} for each in found]
+    rows = []
+    for metric in dict.fromkeys(name for each in by_metric for name in each):
+        after = [each[metric].after if metric in each else None for each in by_metric]
+        there = [value for value in after if value is not None]
+        best = None
+        if len(set(there)) > 1 and metric.endswith((*LESS_IS_BETTER, *MORE_IS_BETTER)):
+            best = min(there) if metric.endswith(LESS_IS_BETTER) else max(there)
+        beside = by_metric[0][metric].beside if metric in by_metric[0] else {}
+        near = beside.get("nearest_point", beside.get("baseline"))
+        cells = [element("b", number(v)) if v is not None and v == best else number(v) for v in after]
+        rows.append([named(metric), *cells, number(near)])
+    beside_them = f"nearest point or row means, of {runs[0].name}"
+    header = ["held-out scenes, last evaluation", *(run_mark(run) for run in runs), beside_them]
+    return table(header, rows)
+
+
+def _scored_again(run: NamedRun, several: bool) -> Html:
+    """What ``eval.json`` says."""
+    record = run.record.scores
+    beside = record.get("predictors", {})
+    asked = [name for name in PREDICTORS if name in beside]
+    who = f"{run.name}, " if several else ""
+    title = f"{who}renderpretrain eval, step {record.get('step')}, {len(record.get('scenes', []))} scenes"
+    rows = [
+        [named(name), element("b", number(value)), *(number(beside[each].get(name)) for each in asked)]
+        for name, value in record["scores"].items()
+    ]
+    return table([title, "score", *(PREDICTORS[name] for name in asked)], rows)
+
+
+def probes(runs: Sequence[NamedRun]) -> list[Html]:
+    """What the encoders are worth to a task: a table for each probe of each run."""
+    told = []
+    for run in runs:
+        for key, record in run.record.probes.items():
+            if isinstance(record, dict) and record.get("table"):
+                told.append(_probe(run, key, record, len(runs) > 1))
+    return told
+
+
+def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) -> Html:
+    """One probe: arms beside each other at every number of labels."""
+    lines = record["table"]
+    arms = {"scratch": "scratch", "pretrained": "pre-trained", "handmade": "hand-made"}
+    asked = [name for name in arms if any(line.get(name) for line in lines)]
+    better = "less" if record.get("less_is_better") else "more"
+    header = [f"{record.get('metric')} ({better} is better), labels", *(arms[name] for name in asked)]
+    header += ["difference", "relative"]
+    rows = []
+    for line in lines:
+        relative = line.get("relative")
+        rows.append(
+            [
+                f"{100 * line['fraction']:g} % ({line.get('labelled')})",
+                *(_spread(line.get(name)) for name in asked),
+                _spread(line.get("difference"), "+"),
+                "-" if relative is None else f"{100 * relative:+.1f} %",
+            ]
+        )
+    who = [run_mark(run), " "] if several else []
+    about = f"after {record.get('step')} steps, {record.get('data')}, {record.get('split')} scenes, "
+    about += f"{len(record.get('seeds', []))} seeds"
+    notes = [element("li", note) for note in record.get("notes", [])]
+    title = element("h3", *who, key, " ", element("small", about))
+    return element("div", title, table(header, rows), element("ul", *notes, class_="quiet"))
+
+
+def _spread(spread: Mapping[str, float] | None, sign: str = "") -> str:
+    """A mean over seeds and its deviation."""
+    if not spread:
+        return "-"
+    deviation = spread.get("deviation")
+    return f"{spread['mean']:{sign}.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+
+
+def exports(runs: Sequence[NamedRun]) -> list[Html]:
+    """What of the encoders arrived where they were exported to."""
+    told = []
+    for run in runs:
+        for record in run.record.exports:
+            told.append(_export(run, record, len(runs) > 1))
+    return told
+
+
+def _export(run: NamedRun, record: Mapping[str, Any], several: bool) -> Html:
+    """One export: its parts, what is missing, and how it is read there."""
+    report = record["report"]
+    who = [run_mark(run), " "] if several else []
+    about = (
+        f"{100 * report['share']:.1f} % of the parameters, step {record.get('step')}, {record.get('written')}"
+    )
+    title = element("h3", *who, report["direction"], " ", element("small", about))
+    rows = [
+        [
+            f"{part['name']} to {part['module']}",
+            *(len(part.get(name, ())) for name in PARTS),
+            "-" if part.get("verified") is None else f"{part['verified']:.0e}",
+        ]
+        for part in report["parts"]
+    ]
+    notes = [element("li", f"no place for {name} ({kind})") for name, kind in report["homeless"].items()]
+    notes += [element("li", note) for part in report["parts"] for note in part.get("notes", ())]
+    notes += [element("li", note) for note in report.get("notes", ())]
+    told = [
+        title,
+        element("p", element("code", record.get("file"))),
+        table(["part", *PARTS, "verified"], rows),
+    ]
+    told += [element("ul", *notes, class_="quiet")] if notes else []
+    if record.get("snippet"):
+        told.append(element("pre", record["snippet"], tabindex="0"))
+    return element("div", *told)

@@ -1,0 +1,54 @@
+"""``report``: the page of a run, of several, and of one that goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from renderpretrain.report import write_report
+from renderpretrain.runs import PrintLine
+
+
+def report(runs: Path | str | Sequence[Path | str], *, out: Path | str | None = None) -> Path:
+    """Write one HTML page of a run, or of several side by side, as ``renderpretrain report`` does.
+
+    Args:
+        runs: A run folder, or several.
+        out: The file; by default ``report.html`` in the folder of one run, and beside the first of several.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        ValueError: If a folder is none of a run, or the page cannot be written there.
+        OSError: If it cannot be written.
+    """
+    return write_report([runs] if isinstance(runs, Path | str) else list(runs), out)
+
+
+class RunningPage:
+    """The page of a run that goes on, written again and again; a page that cannot be is one warning.
+
+    Attributes:
+        run: The run's folder.
+        warn: Told the first time that it cannot be written.
+        is_begun: Whether it was to be written before: the folder is the run's then.
+    """
+
+    def __init__(self, run: Path, warn: PrintLine) -> None:
+        self.run, self.warn, self.is_begun = run, warn, False
+        self._has_warned = False
+
+    def refresh(self, *_: object) -> None:
+        """Write the page of what is in the folder now; raises nothing."""
+        self.is_begun = True
+        try:
+            write_report([self.run])
+        except Exception as error:
+            if not self._has_warned:
+                said = " ".join(str(error).split()) or type(error).__name__
+                self.warn(f"warning: no report of {self.run}: {said}")
+            self._has_warned = True
+
+    def finish(self) -> None:
+        """Write it once more, if the run ever began, of a run that does not go on."""
+        if self.is_begun:
+            self.refresh()

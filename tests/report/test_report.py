@@ -1,0 +1,286 @@
+import json
+import re
+import shlex
+import shutil
+from datetime import datetime, timezone
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from renderpretrain.cli import main
+from renderpretrain.report import report_page, write_report
+from renderpretrain.report.overview import repeating_command, typed_command
+from renderpretrain.report.pictures import MOST_STEPS, pictures_that_fit
+from renderpretrain.runs.lock import run_lock
+from renderpretrain.runs.record import read_record
+from renderpretrain.verbs.reporting import RunningPage
+
+VOID = {"meta", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: every element that is opened must be closed, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.words, self.rows = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "script" in self.open or "style" in self.open:
+            return
+        self.words.append(data)
+        if self.rows and "tr" in self.open:
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def page_of(*runs):
+    return Page(report_page([read_record(run) for run in runs], written=datetime.now(timezone.utc)))
+
+
+def charts_of(path):
+    """The data of every chart of a page, by its title."""
+    found = re.findall(r'<script type="application/json">(.+?)</script>', path.read_text())
+    return {chart["title"]: chart for chart in map(json.loads, found)}
+
+
+def failure(capsys, *arguments):
+    """The one line of a command that does not end well."""
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    return err.removeprefix("error: ").rstrip()
+
+
+def change(run, **settings):
+    """Change what the run's file says of its settings."""
+    path = run / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["config"]["optimization"] |= settings
+    path.write_text(yaml.safe_dump(tree))
+
+
+def test_a_run_ends_with_a_page_of_all_that_it_left(trained):
+    page = Page((trained / "report.html").read_text())
+    for words in (
+        "unipad-lidar tiny",
+        "finished after step 2 of 2",
+        "synthetic (3 scenes to train on, 1 held out)",
+        "depth_in_blocks_abs_rel",
+        "nearest point",
+        "samples a second",
+        "optimization.warmup_steps",
+        "torch",
+    ):
+        assert words in page.text, words
+    charts = charts_of(trained / "report.html")
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    (line,) = charts["loss"]["lines"]
+    assert line["x"] == [1, 2] and line["y"] == pytest.approx(losses, rel=1e-4)  # five digits are kept
+    assert len(charts["depth_abs_rel"]["lines"]) == 2  # with the nearest point
+    over_range = charts["all rays, most of whose returns are in the input"]
+    assert {line["name"] for line in over_range["lines"]} == {"before", "after", "nearest point"}
+    assert "4-8 m" in over_range["labels"]
+    assert "point_encoder/0" in str(charts["directions used (RankMe), share of the width"])
+    assert "gradient of each term on point_encoder" in charts
+    pictures = page.all("img")
+    steps = {each.get("data-step") for each in pictures}
+    assert steps == {None, "0", "1", "2"}  # the input is there once
+    assert len(pictures) > 20 and all(each["alt"] for each in pictures)
+
+
+def test_a_page_asks_for_nothing(trained):
+    text = (trained / "report.html").read_text()
+    page = Page(text)
+    addresses = [
+        value for _, each in page.elements for name, value in each.items() if name in ("src", "href")
+    ]
+    assert addresses and all(address.startswith(("data:image/", "#")) for address in addresses)
+    script = re.search(r"<script>(.+?)</script>", text, re.DOTALL)[1]
+    assert not re.search(r"fetch|XMLHttpRequest|import[ (]|WebSocket", script)
+    assert "url(" not in re.search(r"<style>(.+?)</style>", text, re.DOTALL)[1]
+    (policy,) = [each["content"] for each in page.all("meta") if each.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert len(text) < 5_000_000
+
+
+def test_the_command_on_the_page_repeats_the_run(trained, capsys):
+    record = read_record(trained)
+    assert typed_command(record.environment).startswith(("renderpretrain ", "python "))
+    assert typed_command(
+        {"command": ["/x/renderpretrain/__main__.py", "pretrain", "a b"], "processes": 2}
+    ) == ("torchrun --nproc-per-node 2 -m renderpretrain pretrain 'a b'")
+    command = shlex.split(repeating_command(record))
+    with pytest.raises(SystemExit):
+        main([*command[1:], "--dry-run"])
+    said = capsys.readouterr().out
+    tree, told = record.tree, yaml.safe_load(said[: said.index("\nscenes: 3 to train on")])
+    assert told["config"] == tree["config"] and told["seed"] == tree["seed"] and told["data"] == tree["data"]
+
+
+def test_hostile_words_stay_words(run):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    change(run, lr=evil)
+    (run / "environment.json").write_text(json.dumps({"platform": evil, "command": ["x", evil, "\x1b[31m"]}))
+    with open(run / "metrics.jsonl", "a") as file:
+        for step in (3, 4):
+            file.write(json.dumps({"step": step, f"loss/{evil}": 1.0}) + "\n")
+    before, after = Page((run / "report.html").read_text()), page_of(run)
+    assert len(after.all("img")) == len(before.all("img"))
+    assert len(after.all("script")) == len(before.all("script")) + 1  # of the chart
+    assert evil in after.text and "\x1b" not in after.text
+    assert not any(name.startswith("on") for _, each in after.elements for name in each)
+
+
+def test_two_runs_lie_side_by_side_with_the_settings_that_differ(trained, run, tmp_path, capsys):
+    change(run, lr=0.5)
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(trained), str(run)])
+    assert end.value.code == 0
+    path = trained.parent / "report.html"
+    assert capsys.readouterr().out == f"report     {path}\n"
+    text = path.read_text()
+    differ = text[text.index('id="settings-that-differ"') : text.index('id="pictures"')]
+    rows = Page(f"<section {differ}".rpartition("<section")[0]).rows
+    names = [f"{each.parent.name}/street" for each in (trained, run)]  # the folders are called the same
+    assert rows == [["", *names], ["optimization.lr", "0.002", "0.5"]]
+    assert [line["name"] for line in charts_of(path)["loss"]["lines"]] == names
+    same = page_of(trained, trained)
+    assert "All settings are the same." in same.text
+
+
+def test_a_run_that_goes_on_looks_again_and_one_that_was_stopped_does_not(run):
+    with run_lock(run / "lock"):
+        going = page_of(run)
+    assert "running at step 2 of 2" in going.text and "data-running" in going.all("body")[0]
+    change(run, steps=90)
+    stopped = page_of(run)
+    assert "stopped at step 2 of 90" in stopped.text and "data-running" not in stopped.all("body")[0]
+
+
+def test_what_is_damaged_is_named_and_the_rest_is_shown(run):
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    rows[1:1] = [
+        '{"step": 1, "loss": ',
+        '{"step": 1, "loss": NaN, "lr": 1e999}',
+        '{"step": 1, "health/a/rank": 1}',
+    ]
+    rows.append('{"step": 2, "health/a/rank": 1}')
+    (run / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    (run / "environment.json").write_text("{")
+    (run / "probe.json").write_text('{"semseg/linear": {"table": [{"fraction": "many"}]}}')
+    (run / "pictures" / "step_000001.png").write_bytes(b"\x89PNG nothing")
+    page = page_of(run)
+    assert f"{run / 'metrics.jsonl'}, line 2: expected a JSON object of numbers with a step" in page.text
+    assert f"{run / 'environment.json'}: cannot be read" in page.text
+    assert f"{run / 'pictures' / 'step_000001.png'}: no picture to show" in page.text
+    assert "cannot be shown: " in page.text and "depth_in_blocks_abs_rel" in page.text
+    assert {each.get("data-step") for each in page.all("img")} == {None, "0", "2"}
+
+
+def test_probes_and_exports_are_shown(run, tmp_path):
+    spread = {"mean": 0.25, "deviation": 0.01}
+    line = {"fraction": 0.05, "labelled": 3, "scratch": spread, "pretrained": {"mean": 0.3, "deviation": 0}}
+    line |= {"difference": {"mean": 0.05, "deviation": 0.01}, "relative": 0.2}
+    record = {
+        "metric": "miou",
+        "table": [line],
+        "step": 2,
+        "data": "synthetic",
+        "seeds": [0, 1],
+        "notes": ["one run"],
+    }
+    (run / "probe.json").write_text(json.dumps({"semseg/linear": record}))
+    for name in ("a", "b", "a"):
+        with pytest.raises(SystemExit):
+            main(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / f"{name}.safetensors")])
+    page = page_of(run)
+    assert ["5 % (3)", "0.2500 ± 0.0100", "0.3000", "+0.0500 ± 0.0100", "+20.0 %"] in page.rows
+    assert "one run" in page.text and "100.0 % of the parameters, step 2" in page.text
+    assert page.text.count("a.safetensors") == page.text.count("b.safetensors")  # each export once
+    assert "load_encoder(" in page.text
+
+
+def test_pictures_are_made_small_enough(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    paths = [tmp_path / f"step_{step:06d}.png" for step in range(10)]
+    for path in paths:
+        Image.fromarray(noise).save(path)
+    whole, _ = pictures_that_fit(paths)
+    small, _ = pictures_that_fit(paths, 60_000)
+    assert len(whole) > 60_000 >= len(small) and small.count("<img") == whole.count("<img")
+    steps = re.findall(r'value="([0-9])"', whole)
+    assert len(steps) == 2 * MOST_STEPS and {"0", "9"} <= set(steps)  # to choose from, on both sides
+    nothing, problems = pictures_that_fit(paths, 10)
+    assert nothing == "" and "too large" in problems[0]
+
+
+def test_a_mistake_is_one_line(trained, tmp_path, capsys):
+    (tmp_path / "text.html").write_text("precious")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.yaml").write_text("a: [")
+    for arguments, message in (
+        ([tmp_path], f"{tmp_path}: expected a run folder with config.yaml, found none"),
+        ([trained, tmp_path / "none"], f"{tmp_path / 'none'}: expected a run folder"),
+        ([tmp_path / "damaged"], f"{tmp_path / 'damaged' / 'config.yaml'}"),
+        ([trained, "--out", tmp_path], f"out: expected a file to write, got the folder {tmp_path}"),
+        ([trained, "--out", tmp_path / "x.txt"], "out: expected a name that ends in .html, got"),
+        ([trained, "--out", tmp_path / "text.html" / "x.html"], "is a file"),
+        ([trained, "--out", tmp_path / "text.html"], "out: expected a new file or an earlier report, got"),
+    ):
+        assert message in failure(capsys, "report", *arguments)
+    assert (tmp_path / "text.html").read_text() == "precious"
+
+
+def test_a_page_that_cannot_be_written_is_one_warning(run, tmp_path):
+    told = []
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    page = RunningPage(run, told.append)
+    page.finish()
+    assert told == []  # the run never began: the folder may be another's
+    for _ in range(2):
+        page.refresh(4, {})
+    page.finish()
+    (warning,) = told
+    assert warning.startswith(f"warning: no report of {run}: out: expected a file to write, got the folder")
+
+
+def test_a_page_is_written_in_a_moment(trained):
+    """A run of 20,000 steps does not wait for it: pictures are read once."""
+    long = shutil.copytree(trained, trained.parent / "long")
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[1])
+    with open(long / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps(row | {"step": step}) + "\n" for step in range(3, 20_000))
+    path = write_report([long], trained.parent / "long.html")
+    chart = charts_of(path)["loss"]
+    assert len(chart["lines"][0]["x"]) <= 800 and chart["lines"][0]["x"][-1] == 19_999
+    assert "Each point is the mean of 25 steps." in path.read_text()
+    assert path.stat().st_size < 5_000_000
