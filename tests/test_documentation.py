@@ -209,4 +209,5 @@ def test_files_and_make_targets_that_are_named_are_there(page):
 def test_figures_are_as_the_script_draws_them():
     folder = ROOT / "docs" / "figures"
     drawn = {name: draw().svg() for name, draw in runpy.run_path(str(folder / "draw.py"))["FIGURES"].items()}
+    drawn |= {name: draw() for name, draw in runpy.run_path(str(folder / "concepts.py"))["FIGURES"].items()}
     assert drawn == {path.stem: path.read_text() for path in folder.glob("*.svg")}
