@@ -110,7 +110,7 @@ def test_every_raise_of_words_is_on_the_page(errors, page):
 
 
 def test_every_part_says_what_to_do(errors):
-    assert set(errors.found()) == set(errors.CURES)
+    assert set(errors.found()) <= set(errors.CURES)
 
 
 def test_the_page_is_in_the_navigation():

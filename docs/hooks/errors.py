@@ -127,6 +127,14 @@ CURES = {
         "Verbs called from Python",
         "As on the command line: the word before the colon is the argument.",
     ),
+    "report": (
+        "Report pages",
+        "What is compared must be run folders; a line names the file in one that cannot be read.",
+    ),
+    "viewer": (
+        "The viewer",
+        "It needs the extra `viewer`, and a port that is free.",
+    ),
     "viz": (
         "Pictures",
         "What is drawn must be one scene and one camera.",
@@ -240,6 +248,11 @@ def found() -> dict[str, list[tuple[str, str, list[str]]]]:
     return parts
 
 
+def cure_of(part: str) -> tuple[str, str]:
+    """The title of a folder's or file's part of the page, and what to do."""
+    return CURES.get(part, (part, "The line says what was expected and what came."))
+
+
 def shown(line: str) -> str:
     """A template as code of Markdown."""
     fence = "``" if "`" in line else "`"
@@ -258,8 +271,8 @@ def page() -> str:
         "argument or field, what was expected and what came. What happens most often has its cure in "
         "[Troubleshooting](troubleshooting.md).\n",
     ]
-    for part, files in sorted(parts.items(), key=lambda item: CURES[item[0]][0]):
-        title, cure = CURES[part]
+    for part, files in sorted(parts.items(), key=lambda item: cure_of(item[0])):
+        title, cure = cure_of(part)
         text.append(f"## {title}\n\n**What to do.** {' '.join(cure.split())}\n")
         for place, about, errors in files:
             text.append(f"### {place}\n\n{about}\n")
