@@ -1,5 +1,6 @@
 """Sum, mean or maximum of what lies in each cell."""
 
+import importlib
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,7 @@ def voxel_scatter(
     *,
     reduce: Literal["sum", "mean", "max"] = "sum",
     plan: ScatterPlan | None = None,
+    backend: Literal["builtin", "torch_scatter"] = "builtin",
 ) -> Float[Tensor, "cells C"]:
     """Sum, mean or maximum over the points of each cell; zero where a cell has none.
 
@@ -37,11 +39,18 @@ def voxel_scatter(
         reduce: The gradient of ``"max"`` goes to the first point that attains it, as in torch_scatter; NaN
             counts as the largest number, as in ``torch.amax``.
         plan: ``scatter_plan(index, num_cells)`` where it is at hand; ``index`` is then not read.
+        backend: ``"torch_scatter"`` has that library do it, which adds atomically on CUDA.
 
     Returns:
         Float32, or float64 for values in float64.
+
+    Raises:
+        ValueError: If shapes, types or numbers do not fit, or the backend is none or not installed.
     """
     _check(values, index, num_cells, reduce, plan)
+    if backend != "builtin":
+        (values,) = common_float(values=values)
+        return _by_torch_scatter(values, rows_of(index, num_cells), num_cells, reduce, backend)
     if not has_native(values.device.type):
         return voxel_scatter_reference(values, index, num_cells, reduce=reduce)
     plan = plan or scatter_plan(index, num_cells)
@@ -68,6 +77,18 @@ def voxel_scatter_reference(
         counts = values.new_zeros(num_cells + 1).index_add(0, rows, values.new_ones(len(rows)))
         total = total / counts.clamp(min=1)[:, None]
     return total[:num_cells]
+
+
+def _by_torch_scatter(values: Tensor, rows: Tensor, num_cells: int, reduce: str, backend: str) -> Tensor:
+    """The same by another library; points without a cell go to one more, which is left out."""
+    if backend != "torch_scatter":
+        raise ValueError(f"backend: expected 'builtin' or 'torch_scatter', got {backend!r}")
+    try:
+        library = importlib.import_module("torch_scatter")
+    except Exception as error:  # a wheel for another torch raises anything
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f'backend: needs pip install "renderpretrain[scatter]" ({reason})') from error
+    return library.scatter(values, rows, 0, dim_size=num_cells + 1, reduce=reduce)[:num_cells]
 
 
 def _first_maximum(values: Tensor, rows: Tensor, num_cells: int) -> Tensor:

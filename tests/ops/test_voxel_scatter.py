@@ -1,6 +1,8 @@
 """Scattering to cells: on paper, against a loop, torch and torch_scatter, and where it could go wrong."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -212,11 +214,29 @@ def test_it_equals_torch_scatter(reduce):
     ours = voxel_scatter(values, index, 60, reduce=reduce)
     theirs = torch_scatter.scatter(values, index, 0, dim_size=60, reduce=reduce)
     assert_close(ours, theirs)
+    assert_close(voxel_scatter(values, index, 60, reduce=reduce, backend="torch_scatter"), ours)
     assert_close(*(torch.autograd.grad(result, values, upstream) for result in (ours, theirs)))
+
+
+def test_torch_scatter_is_asked_for_cells_that_exist(monkeypatch):
+    """Of points without a cell, which it does not know, it is told that they lie in one more."""
+
+    def scatter(values, rows, axis, *, dim_size, reduce):
+        assert (axis, reduce) == (0, "sum")
+        return values.new_zeros(dim_size, values.shape[1]).index_add(0, rows, values)
+
+    monkeypatch.setitem(sys.modules, "torch_scatter", SimpleNamespace(scatter=scatter))
+    values, index = torch.rand(4, 2), torch.tensor([0, -1, 2, 0])
+    assert_close(voxel_scatter(values, index, 3, backend="torch_scatter"), voxel_scatter(values, index, 3))
+    monkeypatch.setitem(sys.modules, "torch_scatter", None)
+    with pytest.raises(ValueError, match=r'^backend: needs pip install "renderpretrain\[scatter\]"'):
+        voxel_scatter(values, index, 3, backend="torch_scatter")
 
 
 @pytest.mark.untyped
 def test_errors_name_the_argument():
+    with pytest.raises(ValueError, match="backend: expected 'builtin' or 'torch_scatter', got 'torch'"):
+        voxel_scatter(torch.rand(1, 2), torch.tensor([0]), 2, backend="torch")
     values, index = torch.rand(4, 2), torch.tensor([0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"index: expected cells below num_cells=2, got 2"):
         voxel_scatter(values, index, 2)
