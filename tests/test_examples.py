@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,24 @@ def dense_network():
     return nn.Sequential(*layers)
 
 
+@pytest.mark.slow
+def test_loops_of_other_libraries_take_the_same_steps_and_bring_the_encoder_home(tmp_path):
+    """Both, where they are installed: the same recipe, batches and rates give the same losses."""
+    losses = {}
+    for library in ("lightning", "accelerate"):
+        if find_spec(library) is not None:
+            name = {"lightning": "lightning_loop.py", "accelerate": "accelerate_loop.py"}[library]
+            out = run(name, tmp_path, 6)
+            losses[library] = [float(x) for x in re.findall(r"^step \d+  loss ([\d.]+)$", out, re.M)]
+            assert len(losses[library]) == 6 and "an encoder of strides (8, 16, 32) came home" in out
+    if not losses:
+        pytest.skip("neither lightning nor accelerate is installed")
+    for found in losses.values():
+        assert found == pytest.approx(
+            next(iter(losses.values())), rel=1e-3
+        )  # rounding, summed up in six steps
+
+
 class Enough(Exception):
     """Ends a run from one of its hooks."""
 
@@ -255,7 +274,7 @@ def test_methods_from_primitives_are_short_and_use_no_recipe(name):
 
 
 def test_there_is_a_test_for_every_example():
-    tested = set(re.findall(r'(?:run\(|argv", \[)"(\w+\.py)"', Path(__file__).read_text()))
+    tested = set(re.findall(r'(?:run\(|argv", \[|: )"(\w+\.py)"', Path(__file__).read_text()))
     assert tested == {path.name for path in (ROOT / "examples").glob("*.py")}
 
 
