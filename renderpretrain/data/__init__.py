@@ -6,6 +6,7 @@ from renderpretrain.data.folder.inspection import FrameFacts, Needs, faults, ins
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.folder.validation import validate_scene_folder
 from renderpretrain.data.folder.writing import write_scene_folder
+from renderpretrain.data.kept import KeptScenes
 from renderpretrain.data.miscalibration import Miscalibrated
 from renderpretrain.data.mixed import MixedScenes
 from renderpretrain.data.occupancy import label_occupancy
@@ -22,6 +23,7 @@ __all__ = [
     "FollowedScenes",
     "FrameFacts",
     "GroundTruth",
+    "KeptScenes",
     "Miscalibrated",
     "MixedScenes",
     "Needs",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from renderpretrain.data import Batch, Scene, SceneDataset
+from renderpretrain.data import Batch, KeptScenes, Scene, SceneDataset
 from renderpretrain.data.folders_within import decodes_pictures
 from renderpretrain.encoders.norms import statistics_of
 from renderpretrain.recipes.augment import augmentation_of
@@ -134,10 +134,15 @@ class Run:
         return everything[:border], everything[border:]
 
     @cached_property
+    def measured(self) -> KeptScenes:
+        """The scenes as measurements read them, the same ones again and again."""
+        return KeptScenes(self.dataset)
+
+    @cached_property
     def monitor(self) -> Monitor:
         """What looks at the features of held-out scenes, or of training scenes where none is held out."""
         training, held_out = self.split
-        return Monitor(self.recipe, self.dataset, held_out or training)
+        return Monitor(self.recipe, self.measured, held_out or training)
 
     def resume(self) -> Progress:
         """Give recipe and optimiser what the newest checkpoint holds; writes nothing. Returns how far it got.
@@ -273,13 +278,15 @@ class Run:
             return row
         with statistics_of(self.recipe, self.encode_unmasked()):
             if scored:
-                found = evaluate(self.recipe, self.dataset, self.split[1], process=process, num_rays=num_rays)
+                found = evaluate(
+                    self.recipe, self.measured, self.split[1], process=process, num_rays=num_rays
+                )
                 row |= {f"eval/{name}": value for name, value in found.items()}
             if looked and process.is_main:
                 row |= self.monitor.look(process.device)
         if scored and step == 0:
             beside = evaluate_predictors(
-                self.recipe, self.dataset, self.split, process=process, num_rays=num_rays
+                self.recipe, self.measured, self.split, process=process, num_rays=num_rays
             )
             for predictor, scores in beside.items():
                 row |= {f"eval/{predictor}_{name}": value for name, value in scores.items()}
@@ -318,7 +325,7 @@ class Run:
         """Encodes a few training scenes with nothing hidden, as encoders are used."""
         return encode_unmasked(
             self.recipe,
-            self.dataset,
+            self.measured,
             training=len(self.split[0]),
             batch_size=self.optimization.batch_size,
             device=self.process.device,

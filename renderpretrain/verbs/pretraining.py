@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from renderpretrain.data import SceneDataset
+from renderpretrain.data import KeptScenes, SceneDataset
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.recipes.recipe import Recipe, encoders_of, lacking
 from renderpretrain.runs import (
@@ -164,12 +164,13 @@ class Pretraining:
         page: RunningPage,
     ) -> Callable[[int, nn.Module], None]:
         """What draws the first held-out scene, or the last one, and shows it to loggers and on the page."""
+        scenes = KeptScenes(dataset)
         shown = min(max(len(dataset) - description.holdout, 0), len(dataset) - 1)
 
         def draw(step: int, recipe: nn.Module) -> None:
             path = RunFolder(self.folder).pictures / f"step_{step:06d}.png"
             self.say(f"drawing {path}")
-            save_picture(recipe, dataset[shown], path, title=f"{description.title}, step {step}")
+            save_picture(recipe, scenes[shown], path, title=f"{description.title}, step {step}")
             for logger in loggers:
                 logger.on_image(step, path)
             page.refresh()
