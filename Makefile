@@ -116,7 +116,7 @@ $(DOCS): $(STAMP)
 	@touch $@
 
 docs: setup $(DOCS) ## the documentation, built strictly into site/; site/index.html is its first page
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build > $(VENV)/docs.log 2>&1 || { grep -v ^INFO $(VENV)/docs.log; exit 1; }
 	@$(BIN)/python -m pytest tests/test_site.py
 
 bench: setup ## time the kernels against their references

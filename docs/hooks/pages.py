@@ -61,9 +61,16 @@ def api_page(package: str) -> str:
     """What a package says of itself, and everything that it offers but references of operators."""
     module = f"renderpretrain.{package}"
     said = readable(import_module(module).__doc__, module)
-    shown = [path for name, path in members(package).items() if not name.endswith("_reference")]
+    found = [path for name, path in members(package).items() if not name.endswith("_reference")]
+    shown = [path for path in found if shown_by(path, package) == package]
     listed = "\n".join(f"::: {path}\n" for path in shown)
     return f"# {module}\n\n{said}\n\n{listed}"
+
+
+def shown_by(path: str, package: str) -> str:
+    """The package whose page shows what that one offers: where it is defined, if that offers it, too."""
+    home = path.split(".")[1]
+    return home if home in PACKAGES and path in members(home).values() else package
 
 
 def with_drawings(markdown: str) -> str:
