@@ -17,6 +17,7 @@ from types import ModuleType
 import pytest
 import typer
 
+from renderpretrain import ops
 from renderpretrain.cli.app import app
 from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.settings import dotted_settings
@@ -204,6 +205,12 @@ def test_files_and_make_targets_that_are_named_are_there(page):
     shells = "\n".join(code for _, language, code in blocks(TEXTS[page]) if language in SHELLS)
     asked = re.findall(r"`make ([\w-]+)`", TEXTS[page]) + re.findall(r"^make ([\w-]+)", shells, re.M)
     assert not missing and set(asked) <= targets
+
+
+def test_every_operator_has_a_place():
+    told = set(re.findall(r"\w+", TEXTS["docs/operators.md"]))
+    names = [name for name in ops.__all__ if name.islower() and not name.endswith("_reference")]
+    assert len(names) > 30 and set(names) <= told
 
 
 def test_figures_are_as_the_script_draws_them():

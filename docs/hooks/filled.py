@@ -1,7 +1,8 @@
 """What a page asks for by a comment, such as ``<!-- settings: uniscene -->``, made from the code.
 
 ``differs: module:Class`` is the list of its docstring, ``settings: RECIPE`` a table of every setting with its
-source, ``results: RECIPE RECIPE`` what ``docs/results/*.json`` has of them.
+source, ``results: RECIPE RECIPE`` what ``docs/results/*.json`` has of them, ``costs: OPERATOR`` their
+rows of ``benchmarks/README.md``; ``costs: all`` the first one of every operator.
 """
 
 import inspect
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 from results_page import read_results, table  # noqa: E402
 
-ASKED = re.compile(r"<!-- (differs|settings|results): (.+?) -->")
+ASKED = re.compile(r"<!-- (differs|settings|results|costs): (.+?) -->")
 
 
 def differs(name: str) -> str:
@@ -80,7 +81,29 @@ def results(recipes: str) -> str:
     return "\n\n".join(found) if found else "Nothing was measured yet."
 
 
+def costs(operators: str) -> str:
+    """What operators cost, from the table of measurements."""
+    text = (ROOT / "benchmarks" / "README.md").read_text().partition("\n## Operators\n")[2]
+    head, rule, *rows = [line for line in text.splitlines() if line.startswith("|")]
+    names = [row.split("|")[1].strip() for row in rows]
+    if operators == "all":
+        first = dict(zip(reversed(names), reversed(rows), strict=True))
+        listed = [head, rule, *(first[name] for name in dict.fromkeys(names))]
+        few = [[line.split("|")[column] for column in (1, 3, 4, 5)] for line in listed]
+        return _folded("The first row of each", ["|" + "|".join(line) + "|" for line in few])
+    wanted = operators.split()
+    if missing := set(wanted) - set(names):
+        raise ValueError(f"costs: benchmarks/README.md has no row of {', '.join(sorted(missing))}")
+    shown = [head, rule, *(row for name, row in zip(names, rows, strict=True) if name in wanted)]
+    return _folded("What it costs", shown)
+
+
+def _folded(title: str, lines: list[str]) -> str:
+    """Lines that are shown when their title is clicked."""
+    return f'??? note "{title}"\n\n' + "\n".join(f"    {line}" for line in lines)
+
+
 def filled(markdown: str) -> str:
     """The text with what it asks for in the places of its comments."""
-    makers = {"differs": differs, "settings": settings, "results": results}
+    makers = {"differs": differs, "settings": settings, "results": results, "costs": costs}
     return ASKED.sub(lambda asked: makers[asked[1]](asked[2]), markdown)

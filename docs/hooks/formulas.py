@@ -11,9 +11,11 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\w$\\])\$([^\s$](?:[^$\n]*[^\s$])?)\$(
 
 
 def drawn(latex: str, *, block: bool = False) -> str:
-    """A formula of LaTeX as HTML; within a line in a ``span``, for Markdown ends a paragraph at ``math``."""
+    """A formula of LaTeX as HTML; what is around it scrolls, and keeps Markdown from ending a paragraph."""
     latex = " ".join(latex.split())
-    return convert(latex, display="block") if block else f"<span>{convert(latex)}</span>"
+    if block:
+        return f'<div class="formula">{convert(latex, display="block")}</div>'
+    return f"<span>{convert(latex)}</span>"
 
 
 def with_formulas(markdown: str) -> str:
