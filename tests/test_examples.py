@@ -40,7 +40,7 @@ def run(name, *arguments, cwd=None):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         cwd=cwd,
     )
     assert done.returncode == 0, done.stderr
