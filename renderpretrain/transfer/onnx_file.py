@@ -45,8 +45,8 @@ def onnx_network(pretrained: Pretrained) -> tuple[bytes, TransferReport, str]:
         The file, what is in it, and lines that run it; ``FILE`` stands for its path.
 
     Raises:
-        ValueError: If onnx or onnxruntime is missing, there is no such network or more than one, an operator has no
-            translation, or outputs differ by more than ``TOLERANCE`` of the largest.
+        ValueError: If onnx or onnxruntime is missing, there is no such network or more than one, an operator
+            has no translation, or outputs differ by more than ``TOLERANCE`` of the largest.
     """
     _imported("onnx")  # which torch writes with
     runtime = _imported("onnxruntime")
