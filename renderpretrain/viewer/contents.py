@@ -12,17 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from renderpretrain.geometry import Cameras
-from renderpretrain.viz.colors import ramp
+from renderpretrain.viz.colors import HEIGHT_STOPS, ramp
 from renderpretrain.viz.ply import Mesh
-
-HEIGHT_STOPS = (
-    (0.24, 0.15, 0.52),
-    (0.22, 0.42, 0.80),
-    (0.16, 0.68, 0.66),
-    (0.54, 0.82, 0.35),
-    (0.98, 0.86, 0.35),
-)
-"""Low is violet, high is yellow."""
 
 SHARES = (0.02, 0.98)
 """Quantiles of values that get the two ends of a colour ramp."""

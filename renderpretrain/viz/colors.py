@@ -18,6 +18,16 @@ ERROR_STOPS = ((0.10, 0.10, 0.14), (0.16, 0.39, 0.62), (0.96, 0.88, 0.52), (0.84
 """Right is dark, wrong is red."""
 
 
+HEIGHT_STOPS = (
+    (0.24, 0.15, 0.52),
+    (0.22, 0.42, 0.80),
+    (0.16, 0.68, 0.66),
+    (0.54, 0.82, 0.35),
+    (0.98, 0.86, 0.35),
+)
+"""Low is violet, high is yellow."""
+
+
 def ramp(
     values: Float[Tensor, "H W"], stops: tuple[tuple[float, float, float], ...]
 ) -> Float[Tensor, "3 H W"]:
