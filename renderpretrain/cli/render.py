@@ -20,27 +20,27 @@ def render(
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Also draw what encoders say before and after training, PNG.")
+    ] = None,
+    turntable: Annotated[
+        Path | None, typer.Option(help="Also write the rendered scene from all sides, GIF or MP4.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="As for pretrain; the run's own by default.")] = None,
     refine: Annotated[int, typer.Option(help="Steps of the mesh per voxel.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Draw input, masked input, rendering and error of one scene, and name what was written."""
     from renderpretrain.runs import RunFolder, read_run
-    from renderpretrain.storage import check_target
     from renderpretrain.training import choose_device
+    from renderpretrain.training.feature_pictures import save_features
     from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
-    from renderpretrain.training.trained import load_recipe
+    from renderpretrain.training.trained import fresh_recipe, load_recipe
+    from renderpretrain.training.turntable import save_turntable
     from renderpretrain.verbs.scenes import scenes_of
-    from renderpretrain.viz.mesh import marching_cubes
 
-    for name, path in (("mesh", mesh), ("points", points)):
-        if path:
-            check_target(name, path)
-    if mesh and points and mesh.resolve() == points.resolve():
-        raise ValueError(f"points: expected another file than the mesh's, got {points}")
-    if mesh:
-        marching_cubes()  # that it is missing is found before anything is computed
+    _check_files({"mesh": mesh, "points": points, "features": features, "turntable": turntable})
     read = read_run(run).checked()
     job = read.description
     dataset, held_out = scenes_of(job, data, say=typer.echo)
@@ -54,6 +54,33 @@ def render(
     if mesh or points:
         for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):
             typer.echo(written)
+    if features:
+        fresh = fresh_recipe(job, choose_device(device)).eval()
+        typer.echo(save_features(fresh, model, dataset[index], features, title=title))
+    if turntable:
+        typer.echo(save_turntable(model, dataset[index], turntable))
+
+
+def _check_files(files: dict[str, Path | None]) -> None:
+    """Refuse files that cannot be written, by the flags that name them, before anything is computed."""
+    from renderpretrain.storage import check_target
+    from renderpretrain.viz.animation import check_animation
+    from renderpretrain.viz.mesh import marching_cubes
+
+    told = {name: path for name, path in files.items() if path is not None}
+    for name, path in told.items():
+        check_target(name, path)
+        for other, earlier in told.items():
+            if other == name:
+                break
+            if earlier.resolve() == path.resolve():
+                raise ValueError(f"{name}: expected another file than the {other}'s, got {path}")
+    if "features" in told and told["features"].suffix.lower() != ".png":
+        raise ValueError(f"features: expected a file that ends in .png, got {told['features']}")
+    if "turntable" in told:
+        check_animation("turntable", told["turntable"])
+    if "mesh" in told:
+        marching_cubes()  # that it is missing is found before anything is computed
 
 
 def _write_shapes(

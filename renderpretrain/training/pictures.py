@@ -90,7 +90,7 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
         scene: What to show.
         path: The PNG; its folder is made.
         title: First line of the sheet.
-        max_views: Cameras shown, spread over those there are; without cameras a range image is shown.
+        max_views: Cameras shown, see :func:`telling_cameras`; without cameras a range image is shown.
 
     Raises:
         ValueError: If it is no recipe.
@@ -108,15 +108,39 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
     there = [] if views is None else torch.nonzero(views.valid[0])[:, 0].tolist()
     places = views.cameras.centers[0, there] if there and views else batch.points.origin
     shown = _Shown(recipe, volume, batch, patches, points, DepthScale.of(recipe.grid, places))
-    chosen = there[:: max(1, -(-len(there) // max_views))]
+    chosen = telling_cameras(batch, there, max_views)
     rows = [(scene.camera_names[n], _camera_panels(shown, views, n)) for n in chosen if views]
     rows = rows or [("LiDAR", _range_panels(shown))]
     recipe.train(mode)
     return save_sheet(path, f"{title}   {scene.name}", rows, legend=shown.scale.legend())
 
 
+def telling_cameras(batch: Batch, there: list[int], most: int) -> list[int]:
+    """The first camera, and of the others those that see near and far at once, in their own order.
+
+    A wall in front of a camera tells nothing of a scene. Which ones are chosen depends on the points alone,
+    so that a scene is seen by the same cameras from start to end.
+
+    Args:
+        batch: One scene; without points the first cameras are chosen.
+        there: Places of the cameras that the scene has.
+        most: How many are chosen at most.
+    """
+    views = batch.views
+    if views is None or len(there) <= most:
+        return there
+    points = batch.points.xyz[0, batch.points.valid[0]]
+    spreads = {}
+    for n in there[1:]:
+        _, depth, visible = views.cameras[0, n].project(points)
+        distance = depth[visible]
+        spreads[n] = float(distance.log().std()) if len(distance) > 1 else 0.0
+    best = sorted(spreads, key=lambda n: -spreads[n])[: most - 1]
+    return sorted([there[0], *best])
+
+
 def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
-    """The panels of one camera, which are a row of the sheet; black where it saw nothing."""
+    """The panels of one camera, a row of the sheet: colours, depths, classes; black where it saw nothing."""
     batch = shown.batch
     camera, image = views.cameras[0, n], views.images[0, n]
     stride = max(1, image.shape[-1] // 224)
@@ -124,14 +148,16 @@ def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
     points = batch.points.xyz[0]
     cells, visible = camera_cells(camera, points, stride)
     visible = visible & batch.points.key[0]
+    rendered = _render(shown, view)
     panels: Panels = [("input", image)]
     if shown.patches is not None:
         panels.append(("masked input", hide_patches(image[None], shown.patches[n][None])[0]))
+    panels += _color_panels(rendered, view)
     if shown.points is not None:
         kept = view.rasterize(points, cells, visible & ~shown.points)
-        panels.append(shown.scale.panel("masked input, points", *kept))
-    rendered = _render(shown, view)
-    panels += _rendered_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
+        panels.append(shown.scale.panel("masked input, points", *thickened(*kept)))
+    panels += _depth_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
+    panels += _class_panels(rendered, view)
     if "classes" in rendered and views.labels is not None:
         panels.append(("classes", class_colors(views.labels[0, n, ::stride, ::stride].cpu())))
     if views.image_valid is None:
@@ -149,31 +175,66 @@ def _range_panels(shown: _Shown) -> Panels:
     panels: Panels = [scale.panel("input", *view.rasterize(points, cells, valid))]
     if shown.points is not None:
         panels.append(scale.panel("masked input", *view.rasterize(points, cells, valid & ~shown.points)))
-    return panels + _rendered_panels(_render(shown, view), view, view.rasterize(points, cells, valid), scale)
+    rendered = _render(shown, view)
+    panels += _depth_panels(rendered, view, view.rasterize(points, cells, valid), scale, thick=False)
+    return panels + _color_panels(rendered, view) + _class_panels(rendered, view)
 
 
-def _rendered_panels(
-    rendered: dict[str, Tensor], view: View, target: tuple[Tensor, Tensor], scale: DepthScale
-) -> Panels:
-    """Colour (where the field has one), depth, normals, target depth and error, classes."""
-    height, width = view.shape
-    colour, caption = torch.full((3, height, width), 0.2), "rendered colour (no colour loss)"
+def _color_panels(rendered: dict[str, Tensor], view: View) -> Panels:
+    """Colour (where the field has one) and normals."""
+    colour, caption = torch.full((3, *view.shape), 0.2), "rendered colour (no colour loss)"
     if "rgb" in rendered:
-        colour, caption = rendered["rgb"].view(height, width, 3).permute(2, 0, 1), "rendered colour"
+        colour, caption = rendered["rgb"].view(*view.shape, 3).permute(2, 0, 1), "rendered colour"
     panels: Panels = [(caption, colour)]
-    depth = rendered["depth"].view(height, width)
-    panels.append(scale.panel("rendered depth", depth, rendered["opacity"].view(height, width) > OPAQUE))
     if "normals" in rendered:
-        panels.append(
-            ("normals", normal_colors(rendered["normals"].view(height, width, 3).permute(2, 0, 1).cpu()))
-        )
+        normals = rendered["normals"].view(*view.shape, 3).permute(2, 0, 1)
+        panels.append(("normals", normal_colors(normals.cpu())))
+    return panels
+
+
+def _depth_panels(
+    rendered: dict[str, Tensor],
+    view: View,
+    target: tuple[Tensor, Tensor],
+    scale: DepthScale,
+    *,
+    thick: bool = True,
+) -> Panels:
+    """Rendered depth, target depth and the error, the last two in dots that can be seen."""
+    depth = rendered["depth"].view(view.shape)
+    panels: Panels = [scale.panel("rendered depth", depth, rendered["opacity"].view(view.shape) > OPAQUE)]
     measured, hit = target
     error = (depth - measured).abs() / measured.clamp(min=1.0)
+    if thick:
+        error, (measured, hit) = thickened(error, hit, nearest=False)[0], thickened(measured, hit)
     panels.append(scale.panel("target depth", measured, hit))
     panels.append(("depth error, red = 50 %", error_colors(error.cpu(), hit.cpu(), worst=0.5)))
-    if "classes" in rendered:
-        panels.append(("rendered classes", class_colors(rendered["classes"].view(height, width).cpu())))
     return panels
+
+
+def _class_panels(rendered: dict[str, Tensor], view: View) -> Panels:
+    """Rendered classes, of a recipe that says any."""
+    if "classes" not in rendered:
+        return []
+    return [("rendered classes", class_colors(rendered["classes"].view(view.shape).cpu()))]
+
+
+def thickened(
+    values: Float[Tensor, "h w"], there: Bool[Tensor, "h w"], *, nearest: bool = True
+) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Single pixels as squares of 3 x 3: single ones are lost to the eye where a sensor measures few.
+
+    Args:
+        values: Of the pixels.
+        there: Which of them have one; these keep it.
+        nearest: Of several in a square the least value shows, as what is near hides what is far; else the
+            greatest, as what is wrong is to be seen.
+    """
+    sign = -1.0 if nearest else 1.0
+    spread = torch.where(there, sign * values, -torch.inf)[None, None]
+    spread = nn.functional.max_pool2d(spread, 3, stride=1, padding=1)[0, 0]
+    found = spread.isfinite()
+    return torch.where(there, values, torch.where(found, sign * spread, 0.0)), found
 
 
 def _render(shown: _Shown, view: View) -> dict[str, Tensor]:

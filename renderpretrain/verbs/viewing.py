@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from renderpretrain.data.checking import recordings_of
 from renderpretrain.data.drive import driven_track
+from renderpretrain.recipes.features import FeaturePalette, Features, encoder_features
 from renderpretrain.runs import TrainedRun, read_run
 from renderpretrain.runs.checkpoint import load_checkpoint, step_checkpoints
 from renderpretrain.training import choose_device
@@ -18,11 +18,9 @@ from renderpretrain.verbs.inspecting import open_to_look
 from renderpretrain.verbs.scenes import scenes_of
 from renderpretrain.viewer import (
     Contents,
-    FeaturePalette,
     Source,
     Viewer,
     check_viser,
-    encoder_features,
     recording_contents,
     trained_contents,
 )
@@ -187,7 +185,7 @@ class RunSource:
             return self.read
         return replace(self.read, checkpoint=path, state=load_checkpoint(path)).checked()
 
-    def _features(self, scene: int, state: int) -> dict[str, torch.Tensor]:
+    def _features(self, scene: int, state: int) -> Features:
         """What the encoders say of a scene at a state."""
         return encoder_features(self.recipe(state), self.dataset[scene])
 

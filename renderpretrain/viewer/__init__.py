@@ -10,20 +10,18 @@ from renderpretrain.viewer.contents import (
 )
 from renderpretrain.viewer.recording import recording_contents
 from renderpretrain.viewer.server import Source, Viewer, check_viser
-from renderpretrain.viewer.trained import FeaturePalette, encoder_features, trained_contents
+from renderpretrain.viewer.trained import trained_contents
 
 __all__ = [
     "Cells",
     "Cloud",
     "Contents",
-    "FeaturePalette",
     "Layer",
     "Lines",
     "PicturedCamera",
     "Source",
     "Viewer",
     "check_viser",
-    "encoder_features",
     "recording_contents",
     "trained_contents",
 ]

@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from renderpretrain.data import Batch, Scene, collate
+from renderpretrain.data import Batch, Scene
 from renderpretrain.data.occupancy import label_occupancy
-from renderpretrain.geometry import Views, VoxelGrid
+from renderpretrain.geometry import VoxelGrid
 from renderpretrain.masking import hide_patches
+from renderpretrain.recipes.features import FeaturePalette, Features, feature_picture, scene_batch
 from renderpretrain.recipes.recipe import (
-    HasImageFeatures,
-    HasPointFeatures,
     HasSurface,
     Hidden,
     Recipe,
@@ -33,7 +32,7 @@ from renderpretrain.viewer.contents import (
     value_colors,
 )
 from renderpretrain.viewer.recording import POINT_SHARE, cells_by_height, recording_contents
-from renderpretrain.viz import FeatureColors, depth_colors, extract_mesh, feature_colors
+from renderpretrain.viz import depth_colors, extract_mesh
 from renderpretrain.viz.views import View, camera_view, range_view
 
 RAYS = 12_000
@@ -43,63 +42,8 @@ RAYS_AT_ONCE = 4096
 OPAQUE = 0.5
 """Rendered points and pictures of depth hold rays with more opacity."""
 
-MASK_SEED = 7
-"""What is hidden of a scene is the same at every checkpoint, so that these can be compared."""
-
 HIDDEN, VISIBLE = (235, 120, 50), (110, 150, 190)
 """Colours of voxels that the encoder does not see, and of those that it does."""
-
-Features = dict[str, Tensor]
-"""What encoders say: ``points`` ``(P, C)`` of each point, ``images`` ``(N, C, h, w)``."""
-
-
-@dataclass(frozen=True)
-class FeaturePalette:
-    """Which colours the features of one state of the weights have, the same in all scenes.
-
-    Attributes:
-        points: Of features of points; ``None`` where there are none.
-        images: Of features of images; likewise.
-    """
-
-    points: FeatureColors | None = None
-    images: FeatureColors | None = None
-
-    @staticmethod
-    def of(features: Features) -> "FeaturePalette":
-        """Fitted on what encoders say of one scene."""
-        maps = features.get("images")
-        rows = {"points": features.get("points")}
-        rows["images"] = None if maps is None else maps.movedim(1, -1).flatten(0, -2)
-        return FeaturePalette(
-            **{
-                name: feature_colors(found)
-                for name, found in rows.items()
-                if found is not None and int(found.isfinite().all(1).sum()) > 1
-            }
-        )
-
-
-def scene_batch(scene: Scene, device: torch.device) -> Batch:
-    """A scene as a batch of one, whose random numbers are always the same."""
-    return collate([scene], torch.tensor([MASK_SEED])).to(device)
-
-
-@torch.no_grad()
-def encoder_features(recipe: nn.Module, scene: Scene) -> Features:
-    """What the encoders of a recipe say of the whole scene: of its points, and of its pictures.
-
-    Args:
-        recipe: In ``eval()`` mode; one that says nothing of points or pictures gives none.
-        scene: As the recipe sees it.
-    """
-    device = next(recipe.parameters()).device
-    batch, found = scene_batch(scene, device), Features()
-    if isinstance(recipe, HasPointFeatures) and len(scene.points):
-        found["points"] = recipe.point_features(batch, batch.points.xyz)[0].cpu()
-    if isinstance(recipe, HasImageFeatures) and batch.views is not None and _has_images(recipe):
-        found["images"] = recipe.image_features(batch)[0].cpu()
-    return found
 
 
 @dataclass(frozen=True)
@@ -167,11 +111,6 @@ def trained_contents(
     for part in (_occupancy(recipe, seen), _field_cells(recipe, seen), _surface(recipe, seen)):
         (remarks if isinstance(part, str) else layers).append(part)  # type: ignore[arg-type]
     return replace(plain, layers=tuple(layers), remarks=tuple(remarks))
-
-
-def _has_images(recipe: nn.Module) -> bool:
-    """Whether a recipe of this kind has an encoder of images: it may be built without one."""
-    return any("image" in name for name in recipe.encoders()) if isinstance(recipe, Recipe) else True
 
 
 def _with_features(cloud: Cloud, colored: dict[str, tuple[Features, FeaturePalette]]) -> Cloud:
@@ -242,6 +181,7 @@ def _cameras(
     views = seen.batch.views
     if views is None:
         return
+    size = views.cameras.image_size
     for n in seen.scene.cameras_there:
         image = views.images[0, n]
         pictures = {"picture": image}
@@ -251,17 +191,8 @@ def _cameras(
         pictures |= rendered.get(n, {})
         for name, (features, palette) in colored.items():
             if palette.images is not None and "images" in features:
-                pictures[name] = feature_picture(features["images"][n], palette.images, views)
+                pictures[name] = feature_picture(features["images"][n], palette.images, size)
         yield pictured_camera(seen.scene.camera_names[n], views.cameras[0, n], pictures)
-
-
-def feature_picture(
-    features: Float[Tensor, "C h w"], colors: FeatureColors, views: Views
-) -> Float[Tensor, "3 H W"]:
-    """The colours of an image's features, smoothly enlarged to the image's size."""
-    shown = colors(features.movedim(0, -1)).movedim(-1, 0)
-    size = views.images.shape[-2:]
-    return nn.functional.interpolate(shown[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _voxels(seen: Seen) -> list[Layer]:

@@ -1,7 +1,8 @@
 """One PNG of labelled pictures in rows and columns."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,51 @@ SWATCH = 9
 ABOUT = "renderpretrain sheet"
 """Names the text in the PNG that says which picture lies where, and what colours mean."""
 
+LETTERS = 12
+"""Pixels of the letters."""
+
+WIDEST = 1600
+"""Pixels that a line of pictures is wide at most, and so is a picture."""
+
 BACKGROUND = (24, 24, 28)
 INK = (225, 225, 225)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Pictures of one row that stand side by side.
+
+    Attributes:
+        row: What the row is called.
+        pictures: From left to right, with their captions.
+        starts: Whether the row begins with it.
+        ends: Whether the row ends with it.
+    """
+
+    row: str
+    pictures: tuple[tuple[str, Image.Image], ...]
+    starts: bool
+    ends: bool
+
+    @property
+    def captions(self) -> list[str]:
+        """What stands above each picture."""
+        names = [caption for caption, _ in self.pictures]
+        return [f"{self.row}: {names[0]}", *names[1:]] if self.starts and self.row else names
+
+    @property
+    def height(self) -> int:
+        """Pixels from its captions to what follows."""
+        return max(image.height for _, image in self.pictures) + HEADER + MARGIN * (3 if self.ends else 1)
 
 
 def save_sheet(
     path: Path,
     title: str,
-    rows: list[tuple[str, list[tuple[str, Float[Tensor, "3 H W"]]]]],
+    rows: list[tuple[str, list[tuple[str, Float[Tensor, "3 _ _"]]]]],
     *,
-    height: int = 150,
+    height: int | Sequence[int] = 190,
+    across: int = 4,
     legend: Mapping[str, Float[Tensor, "3"]] | None = None,
 ) -> Path:
     """Write a sheet, creating its folder; :func:`read_sheet` finds its pictures again.
@@ -36,34 +72,35 @@ def save_sheet(
         path: The PNG.
         title: First line.
         rows: Label of each row, and its pictures with their captions; RGB in [0, 1].
-        height: Pixels every picture is scaled to.
+        height: Pixels that pictures are scaled to, all or those of each row; a very wide one gets less.
+        across: Pictures of a row that stand side by side at most; the others follow below.
         legend: What colours mean, below the title.
     """
-    pictures = [[(caption, _image(tensor, height)) for caption, tensor in row] for _, row in rows]
-    columns = max(len(row) for row in pictures)
-    widths = [max(row[c][1].width for row in pictures if c < len(row)) for c in range(columns)]
-    width = sum(widths) + MARGIN * (columns + 1)
-    font = ImageFont.load_default()
+    heights = [height] * len(rows) if isinstance(height, int) else height
+    lines = [line for row, most in zip(rows, heights, strict=True) for line in _lines(*row, most, across)]
+    font = ImageFont.load_default(LETTERS)
+    widths = _column_widths(lines, font)
+    alone = max((line.pictures[0][1].width for line in lines), default=0) + 2 * MARGIN
+    width = max(sum(widths) + MARGIN * (len(widths) + 1), alone)
     marks = _marks(legend or {}, width, font)
     places: list[dict[str, object]] = []
     top = HEADER + (marks[-1][1] + HEADER if marks else 0)
-    sheet = Image.new("RGB", (width, top + HEADER + len(rows) * (height + HEADER + MARGIN)), BACKGROUND)
+    sheet = Image.new("RGB", (width, top + HEADER + sum(line.height for line in lines)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, 4), title, INK, font=font)
-    for left, line, name, color in marks:
-        corners = (left, HEADER + line + 4, left + SWATCH, HEADER + line + 4 + SWATCH)
+    draw.text((MARGIN, 2), title, INK, font=font)
+    for left, at, name, color in marks:
+        corners = (left, HEADER + at + 4, left + SWATCH, HEADER + at + 4 + SWATCH)
         draw.rectangle(corners, color, outline=INK)
-        draw.text((left + SWATCH + 4, HEADER + line + 3), name, INK, font=font)
-    for (label, _), row in zip(rows, pictures, strict=True):
+        draw.text((left + SWATCH + 4, HEADER + at + 1), name, INK, font=font)
+    for line in lines:
         left = MARGIN
-        for column, (caption, picture) in enumerate(row):
-            text = f"{label}: {caption}" if column == 0 and label else caption
-            draw.text((left, top + 3), text, INK, font=font)
+        for caption, (name, picture), column in zip(line.captions, line.pictures, widths, strict=False):
+            draw.text((left, top + 2), caption, INK, font=font)
             sheet.paste(picture, (left, top + HEADER))
             box = (left, top + HEADER, left + picture.width, top + HEADER + picture.height)
-            places.append({"row": label, "caption": caption, "box": box})
-            left += widths[column] + MARGIN
-        top += height + HEADER + MARGIN
+            places.append({"row": line.row, "caption": name, "box": box})
+            left += column + MARGIN
+        top += line.height
     path.parent.mkdir(parents=True, exist_ok=True)
     about = PngInfo()
     colors = {name: color for _, _, name, color in marks}
@@ -127,6 +164,25 @@ def _panel(sheet: Image.Image, said: Mapping[str, Any]) -> SheetPanel:
     return SheetPanel(str(said["row"]), str(said["caption"]), sheet.crop((left, top, right, bottom)))
 
 
+def _lines(label: str, row: list[tuple[str, Tensor]], height: int, across: int) -> Iterator[Line]:
+    """The pictures of a row in lines, as many side by side as there is room for."""
+    pictures = [(caption, _image(tensor, height)) for caption, tensor in row]
+    widest = max(picture.width for _, picture in pictures)
+    count = max(1, min(across, (WIDEST + MARGIN) // (widest + MARGIN)))
+    for start in range(0, len(pictures), count):
+        some = tuple(pictures[start : start + count])
+        yield Line(label, some, start == 0, start + count >= len(pictures))
+
+
+def _column_widths(lines: Sequence[Line], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[int]:
+    """Pixels of the widest picture or caption of each column; what stands alone in its line has no column."""
+    widths = [0] * max(len(line.pictures) for line in lines)
+    for line in (line for line in lines if len(line.pictures) > 1):
+        for column, (caption, (_, picture)) in enumerate(zip(line.captions, line.pictures, strict=True)):
+            widths[column] = max(widths[column], picture.width, math.ceil(font.getlength(caption)))
+    return widths
+
+
 def _marks(
     legend: Mapping[str, Tensor], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> list[tuple[int, int, str, tuple[int, ...]]]:
@@ -142,9 +198,9 @@ def _marks(
 
 
 def _image(tensor: Tensor, height: int) -> Image.Image:
-    """A tensor as a picture of the given height, its pixels kept square and sharp."""
+    """A tensor as a picture so high, unless it is too wide then, its pixels kept square and sharp."""
     array = (tensor.detach().cpu().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).numpy()
     image = Image.fromarray(np.ascontiguousarray(array))
-    return image.resize(
-        (max(1, round(image.width * height / image.height)), height), Image.Resampling.NEAREST
-    )
+    factor = min(height / image.height, WIDEST / image.width)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.NEAREST)

@@ -7,7 +7,7 @@ from renderpretrain.data import SyntheticRoom, SyntheticStreet, collate
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import pictures
-from renderpretrain.training.pictures import DEPTH_SPAN, DepthScale
+from renderpretrain.training.pictures import DEPTH_SPAN, DepthScale, telling_cameras, thickened
 from renderpretrain.viz import depth_colors
 
 SMALL = {"num_points": 2048, "num_views": 2, "image_size": (48, 64), "with_truth": False}
@@ -30,6 +30,32 @@ def test_a_panel_says_which_depths_its_colours_stand_for():
     assert (near[0], middle[0], far[0]) == ("0.5 m", "1.6 m", "5 m")
     assert torch.equal(near[1], picture[:, 0, 0]) and far[1].sum() < middle[1].sum() < near[1].sum()
     assert "opacity below 0.5" in none[0] and not none[1].any()
+
+
+def test_single_pixels_become_squares_of_which_the_nearest_shows():
+    values, there = torch.zeros(3, 6), torch.zeros(3, 6, dtype=torch.bool)
+    values[1, 1], values[1, 3], there[1, 1], there[1, 3] = 5.0, 2.0, True, True
+    thick, found = thickened(values, there)
+    assert found[:, :5].all() and not found[:, 5].any()
+    assert thick[:, 0].tolist() == [5.0] * 3 and thick[:, 4].tolist() == [2.0] * 3
+    assert thick[:, 2].tolist() == [2.0] * 3  # between both
+    assert thick[1, 1] == 5.0 and thick[1, 3] == 2.0  # what was measured stays
+    assert thickened(values, there, nearest=False)[0][:, 2].tolist() == [5.0] * 3
+
+
+def test_the_first_camera_and_those_that_see_near_and_far_are_shown():
+    scene = SyntheticStreet(1, image_size=(32, 48), with_truth=False)[0]
+    batch = collate([scene], torch.zeros(1, dtype=torch.long))
+    assert telling_cameras(batch, [0, 2], 3) == [0, 2]
+    chosen = telling_cameras(batch, list(range(6)), 3)
+    assert chosen[0] == 0 and len(chosen) == 3 and chosen == sorted(chosen)
+    points = scene.points[:, :3]
+
+    def spread(n):
+        _, depth, visible = scene.cameras[n].project(points)
+        return float(depth[visible].log().std())
+
+    assert min(map(spread, chosen[1:])) >= max(spread(n) for n in range(1, 6) if n not in chosen)
 
 
 @pytest.mark.parametrize(

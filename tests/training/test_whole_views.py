@@ -126,7 +126,11 @@ def test_pictures_draw_whole_views_where_the_cells_are(scene, tmp_path, sheets):
     for _, row in sheets[0]:
         panels = dict(row)
         whole = slice(-1)  # the last cells reach over the edge of the picture
-        assert torch.equal(panels["rendered depth"][..., whole], panels["target depth"][..., whole])
+        rendered, target = panels["rendered depth"][..., whole], panels["target depth"][..., whole]
+        cells = rendered.any(0)
+        assert torch.equal(rendered[:, cells], target[:, cells])
+        around = torch.nn.functional.max_pool2d(cells[None].float(), 3, stride=1, padding=1)[0] > 0
+        assert torch.equal(around[:, :-1], target.any(0)[:, :-1])  # measured cells are drawn as 3 x 3
         assert panels["target depth"].any() and (panels["rendered colour"] == GREY).all()
 
 

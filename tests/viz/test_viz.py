@@ -67,6 +67,20 @@ def test_a_legend_says_every_name_once_in_its_colour(tmp_path):
         assert colours[(0, 0, 0)] >= 20 * 200
 
 
+def test_a_row_goes_on_below_and_a_wide_picture_has_a_line_of_its_own(tmp_path):
+    square, wide = torch.rand(3, 20, 20), torch.rand(3, 32, 720)
+    row = [(f"x {k}", square) for k in range(5)]
+    path = save_sheet(tmp_path / "s.png", "t", [("a", row), ("b", [("y", wide), ("z", wide)])], height=100)
+    panels = read_sheet(path).panels
+    assert [(panel.row, panel.caption) for panel in panels] == [("a", f"x {k}") for k in range(5)] + [
+        ("b", "y"),
+        ("b", "z"),
+    ]
+    assert [panel.picture.size for panel in panels] == [(100, 100)] * 5 + [(1600, 71)] * 2
+    with Image.open(path) as sheet:
+        assert sheet.width == 1600 + 12
+
+
 def test_the_highest_labelled_point_is_seen_from_above():
     points = torch.tensor([[0.0, 0, 1], [0, 0, 3], [0, 0, 2], [9.9, 4.9, 0], [9.9, 0, 0], [5, 0, 0]])
     labels = torch.tensor([1, 2, 3, 4, 0, 5])
@@ -161,9 +175,9 @@ def test_a_view_of_a_volume_is_drawn_pixel_by_pixel(tmp_path):
     with Image.open(path) as sheet:
         pixels = torch.tensor(list(sheet.convert("L").tobytes())).view(sheet.height, sheet.width)
     row = pixels[sheet.height // 2]
-    panels = [row[6 + 306 * n : 306 * (n + 1)] for n in range(4)]  # 16 x 32 pixels as 150 x 300
+    panels = [row[6 + 386 * n : 386 * (n + 1)] for n in range(4)]  # 16 x 32 pixels as 190 x 380
     assert panels[0].max() == 0
     for panel in panels[1:]:
-        assert panel[:140].max() == 0 and panel[160:290].min() > 20
+        assert panel[:180].max() == 0 and panel[200:370].min() > 20
     with pytest.raises(ValueError, match="camera: expected a single one"):
         save_rendering(path, wall, volume, camera[None])
