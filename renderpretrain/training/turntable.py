@@ -60,7 +60,7 @@ class Look:
 
 @torch.no_grad()
 def save_turntable(
-    recipe: nn.Module, scene: Scene, path: Path, *, frames: int = FRAMES, size: tuple[int, int] = SIZE
+    recipe: nn.Module, scene: Scene, path: Path, *, frames: int | None = None, size: tuple[int, int] = SIZE
 ) -> Path:
     """Write an animation of what a recipe makes of a whole scene: colour, distance, and height.
 
@@ -71,7 +71,7 @@ def save_turntable(
         recipe: A :class:`~renderpretrain.recipes.Recipe`; its mode is left as found.
         scene: What is shown, with nothing hidden.
         path: Ends in ``.gif``, or in ``.mp4`` where there is ffmpeg.
-        frames: Places of the camera, evenly around.
+        frames: Places of the camera, evenly around; :data:`FRAMES` by default.
         size: Height and width of a picture, pixels.
 
     Raises:
@@ -84,8 +84,8 @@ def save_turntable(
     batch = collate([scene], held_out_seeds(0)).to(device)
     volume = recipe.encode(batch)
     cut = _cut(batch) if scene.z_depths is not None else None
-    cameras = circling(recipe.grid, _ground(batch, recipe.grid), frames, size)
-    looks = [_look(recipe, volume, cameras[n].to(device), cut) for n in range(frames)]
+    cameras = circling(recipe.grid, _ground(batch, recipe.grid), frames or FRAMES, size)
+    looks = [_look(recipe, volume, cameras[n].to(device), cut) for n in range(*cameras.shape)]
     recipe.train(mode)
     return save_animation(path, panels(looks))
 

@@ -1,8 +1,11 @@
 """``renderpretrain render`` of a run: the PLY files are read by a reader of their own."""
 
+import itertools
 import struct
 
+import numpy as np
 import pytest
+from PIL import Image
 
 BOX = {"x": (-13.0, 12.6), "y": (-13.0, 12.6), "z": (-4.2, 4.6)}
 """The recipe's grid: where the encoder's outputs are centred, half of a 0.4 m voxel below the range."""
@@ -76,3 +79,52 @@ def test_one_file_is_not_written_twice(trained, end, tmp_path, capsys, monkeypat
     assert end("render", trained, "--mesh", tmp_path / "x.ply", "--points", "x.ply") == 1
     assert capsys.readouterr().err == "error: points: expected another file than the mesh's, got x.ply\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_features_and_a_turntable_are_drawn_of_points_and_of_the_field(
+    trained, end, tmp_path, capsys, monkeypatch
+):
+    """Four frames of a small size: each shows something, and not the same as the one before."""
+    monkeypatch.setattr("renderpretrain.training.turntable.FRAMES", 4)
+    features, turntable = tmp_path / "new" / "features.png", tmp_path / "street.gif"
+    given = ("--features", features, "--turntable", turntable, "--device", "cpu")
+    assert end("render", trained, *given) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert {str(features), str(turntable)} <= set(said)
+    with Image.open(features) as sheet:  # height, before, after: LiDAR alone has no features of pictures
+        above = np.asarray(sheet.convert("RGB"))
+    panels = [above[40:-20, 20 + 446 * n : 430 + 446 * n] for n in range(3)]
+    assert all(len(np.unique(panel.reshape(-1, 3), axis=0)) > 100 for panel in panels)
+    assert (panels[1] != panels[2]).any() and (panels[0] != panels[1]).any()
+    with Image.open(turntable) as movie:
+        assert movie.n_frames == 4 and movie.info["loop"] == 0
+        shown = []
+        for number in range(4):
+            movie.seek(number)
+            shown.append(np.asarray(movie.convert("L"), dtype=int))
+    assert all((one != other).mean() > 0.01 for one, other in itertools.pairwise(shown))
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (("--features", "x.jpg"), "features: expected a file that ends in .png, got x.jpg"),
+        (("--turntable", "x.webm"), "turntable: expected a file that ends in .gif or .mp4, got x.webm"),
+        (
+            ("--features", "x.png", "--mesh", "x.png"),
+            "features: expected another file than the mesh's, got x.png",
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_before_anything_is_drawn(trained, end, capsys, flags, error):
+    assert end("render", trained, *flags) == 1
+    said = capsys.readouterr()
+    assert said.err == f"error: {error}\n" and not said.out
+
+
+def test_a_video_without_ffmpeg_is_refused_and_says_what_does_without(trained, end, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert end("render", trained, "--turntable", "street.mp4") == 1
+    assert capsys.readouterr().err == (
+        "error: turntable: street.mp4 needs ffmpeg, which is not there; a file that ends in .gif does not\n"
+    )
