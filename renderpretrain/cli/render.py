@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from torch import nn
 
-    from renderpretrain.data import Batch
+    from renderpretrain.data import SceneDataset
 
 RAYS_PER_SENSOR = 4096
 """Rays per camera, or per sweep without cameras, of a point cloud."""
@@ -20,12 +20,8 @@ def render(
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Also draw what encoders say before and after training, PNG.")
-    ] = None,
-    turntable: Annotated[
-        Path | None, typer.Option(help="Also write the rendered scene from all sides, GIF or MP4.")
-    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Also draw features before and after, PNG.")] = None,
+    turntable: Annotated[Path | None, typer.Option(help="Also write the scene from all sides, GIF.")] = None,
     data: Annotated[str | None, typer.Option(help="As for pretrain; the run's own by default.")] = None,
     refine: Annotated[int, typer.Option(help="Steps of the mesh per voxel.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -34,7 +30,6 @@ def render(
     from renderpretrain.runs import RunFolder, read_run
     from renderpretrain.training import choose_device
     from renderpretrain.training.feature_pictures import save_features
-    from renderpretrain.training.order import held_out_batch
     from renderpretrain.training.pictures import save_picture
     from renderpretrain.training.trained import fresh_recipe, load_recipe
     from renderpretrain.training.turntable import save_turntable
@@ -51,9 +46,8 @@ def render(
     picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
     title = f"{job.title}, step {read.step}, frame {index}"
     typer.echo(save_picture(model, dataset[index], picture, title=title))
-    if mesh or points:
-        for written in _write_shapes(model, held_out_batch(dataset, index), mesh, points, refine):
-            typer.echo(written)
+    for written in _write_shapes(model, dataset, index, mesh, points, refine):
+        typer.echo(written)
     if features:
         fresh = fresh_recipe(job, choose_device(device)).eval()
         typer.echo(save_features(fresh, model, dataset[index], features, title=title))
@@ -84,19 +78,27 @@ def _check_files(files: dict[str, Path | None]) -> None:
 
 
 def _write_shapes(
-    model: "nn.Module", batch: "Batch", mesh: Path | None, points: Path | None, refine: int
+    model: "nn.Module",
+    dataset: "SceneDataset",
+    index: int,
+    mesh: Path | None,
+    points: Path | None,
+    refine: int,
 ) -> Iterator[Path]:
     """Write what was asked for, of whole inputs; points first, for there may be no surface."""
     import torch
 
     from renderpretrain.recipes.recipe import HasSurface, RendersRays, lacking
     from renderpretrain.recipes.rendering import render_parts
+    from renderpretrain.training.order import held_out_batch
     from renderpretrain.viz import extract_mesh, rendered_points, write_ply
 
+    if not mesh and not points:
+        return
     if not isinstance(model, RendersRays):
         raise lacking(model, RendersRays, "a point cloud")
     with torch.no_grad():
-        batch = batch.to(next(model.parameters()).device)
+        batch = held_out_batch(dataset, index).to(next(model.parameters()).device)
         volume = model.encode(batch)
         if points:
             rays = model.targets(batch, RAYS_PER_SENSOR).rays
