@@ -107,39 +107,40 @@ def test_own_data_leaves_encoders(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((40, 0.7, 0.75), (60, 0.6, 0.65)))
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((16, 0.85, 0.95), (60, 0.6, 0.65)))
 def test_unipad_from_primitives(tmp_path, steps, depth, colour):
     out = run("unipad.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    # 3.0 m to 1.4 m; another seed 5.2 m to 1.7 m. Hills and junctions take more steps than level streets.
+    # 3.1 m to 1.9 m in 16 steps. In 60, 3.0 m to 1.4 m; another seed 5.2 m to 1.7 m.
     assert after < depth * before
-    assert first_and_last(out, "opacity")[1] > 0.5  # 0.65, 0.73
     before, after = first_and_last(out, "colour error")
-    assert after < colour * before  # 0.24 to 0.14
-    assert ground_opacity(tmp_path / "unipad.png") > 0.6  # 0.80, 0.94
+    assert after < colour * before  # 0.22 to 0.17, 0.24 to 0.14
+    if steps == 60:
+        assert first_and_last(out, "opacity")[1] > 0.5  # 0.65, 0.73
+        assert ground_opacity(tmp_path / "unipad.png") > 0.6  # 0.80, 0.94
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((24, 0.6, 0.75), (80, 0.4, 0.6)))
+@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((16, 0.75, 0.75), (80, 0.4, 0.6)))
 def test_ponder_from_primitives(tmp_path, steps, depth, colour):
     out = run("ponder.py", steps, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    assert after < depth * before  # 3.7 m to 1.4 m, 4.2 m to 0.8 m in 80 steps
+    assert after < depth * before  # 4.6 m to 2.7 m in 16 steps, 4.2 m to 0.8 m in 80
     assert first_and_last(out, "opacity")[1] > 0.6  # 0.94, 0.80
     before, after = first_and_last(out, "colour error")
-    assert after < colour * before  # 0.23 to 0.12, 0.25 to 0.11
+    assert after < colour * before  # 0.27 to 0.13, 0.25 to 0.11
     assert ground_opacity(tmp_path / "ponder.png") > 0.6  # 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("steps", "depth", "views", "colour"), few_or_all((40, 0.5, 0.75, 0.75), (160, 0.3, 0.3, 0.4))
+    ("steps", "depth", "views", "colour"), few_or_all((24, 0.75, 0.85, 0.85), (160, 0.3, 0.3, 0.4))
 )
 def test_ns_mae_from_primitives(tmp_path, steps, depth, views, colour):
     out = run("ns_mae.py", steps, cwd=tmp_path)
     for what in ("depth error", "in the views", "from above"):
         before, after = first_and_last(out, what)
-        # 8.0 m to 2.4 m, 11.4 to 6.3 and 5.2 to 0.9; with other seeds up to 0.33, 0.64 and 0.17 of before.
+        # In 40 steps 8.0 m to 2.4 m, 11.4 to 6.3 and 5.2 to 0.9; with other seeds up to 0.33, 0.64 and 0.17 of before.
         # Hills and junctions are harder in the views than level streets.
         assert after < (views if what == "in the views" else depth) * before
     before, after = first_and_last(out, "colour error")
