@@ -140,8 +140,8 @@ def test_ns_mae_from_primitives(tmp_path, steps, depth, views, colour):
     out = run("ns_mae.py", steps, cwd=tmp_path)
     for what in ("depth error", "in the views", "from above"):
         before, after = first_and_last(out, what)
-        # In 40 steps 8.0 m to 2.4 m, 11.4 to 6.3 and 5.2 to 0.9; with other seeds up to 0.33, 0.64 and 0.17 of before.
-        # Hills and junctions are harder in the views than level streets.
+        # In 40 steps 8.0 m to 2.4 m, 11.4 to 6.3 and 5.2 to 0.9; with other seeds up to 0.33, 0.64 and 0.17
+        # of before. Hills and junctions are harder in the views than level streets.
         assert after < (views if what == "in the views" else depth) * before
     before, after = first_and_last(out, "colour error")
     assert after < colour * before  # 0.089 to 0.022
