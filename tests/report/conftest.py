@@ -1,8 +1,14 @@
+"""The run that reports are tested on; also makes ``browser`` importable by the tests beside it."""
+
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
 from renderpretrain.cli import main
+
+sys.path.append(str(Path(__file__).parent))
 
 SMALL = [
     "--set", "image_size=[32, 64]",
