@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         training,
         transfer,
         verbs,
+        viewer,
         viz,
     )
     from renderpretrain.geometry import Cameras, Points, Rays, RaySamples, Views, VoxelGrid
@@ -71,6 +72,7 @@ __all__ = [
     "training",
     "transfer",
     "verbs",
+    "viewer",
     "viz",
 ]
 
