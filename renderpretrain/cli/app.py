@@ -13,6 +13,7 @@ from renderpretrain import __version__
 from renderpretrain.cli.data import data
 from renderpretrain.cli.doctor import doctor
 from renderpretrain.cli.evaluate import evaluate
+from renderpretrain.cli.examples import add_examples
 from renderpretrain.cli.pretrain import pretrain
 from renderpretrain.cli.recipes import recipes
 from renderpretrain.cli.render import render
@@ -52,7 +53,6 @@ app = typer.Typer(
     cls=Verbs,
     help="Pre-train 3D perception encoders by neural rendering.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog="An error is one line; --debug, with any verb, adds the traceback.",
 )
@@ -85,6 +85,7 @@ app.command()(export)
 app.command("import")(import_)
 app.add_typer(data, name="data")
 app.command()(doctor)
+add_examples(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from renderpretrain.cli import completing
+
 Flag = typer.Option
 
 LABELS = "0.01,0.05,0.1,1.0"
@@ -60,7 +62,7 @@ Stride = Annotated[int | None, Flag(help="Pixels between the rendered ones of vi
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder.", autocompletion=completing.complete_run)],
     probe: ProbeName = None,
     task: TaskName = None,
     labels: Labels = None,

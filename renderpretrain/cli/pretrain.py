@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from renderpretrain.cli import completing
+from renderpretrain.cli.recipes import list_recipes
+
 if TYPE_CHECKING:
     from renderpretrain.runs import RunDescription
     from renderpretrain.training import StepCost
@@ -15,15 +18,33 @@ if TYPE_CHECKING:
 
 Flag = typer.Option
 
+Recipe = Annotated[
+    str | None,
+    typer.Argument(help="See `renderpretrain recipes list`.", autocompletion=completing.complete_recipe),
+]
+Preset = Annotated[
+    str | None, Flag(help="tiny (default) or paper.", autocompletion=completing.complete_preset)
+]
 Data = Annotated[
     str | None,
-    Flag(help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +."),
+    Flag(
+        help="synthetic, synthetic-room, NAME:PATH (nuscenes, kitti, shards, folder ...); several: +.",
+        autocompletion=completing.complete_data,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    Flag(help="Run folder; runs/RECIPE-PRESET by default.", autocompletion=completing.complete_run),
 ]
 Workers = Annotated[
     int | None, Flag(help="Processes that prepare batches; on a CPU 1 for recordings with pictures.", min=0)
 ]
 Init = Annotated[
-    Path | None, Flag(help="Begin with these encoders: a file of import or export, or a run folder.")
+    Path | None,
+    Flag(
+        help="Begin with these encoders: a file of import or export, or a run folder.",
+        autocompletion=completing.complete_weights,
+    ),
 ]
 Resume = Annotated[
     bool, Flag("--resume", help="Go on from the newest checkpoint in --out, or begin if there is none.")
@@ -31,7 +52,13 @@ Resume = Annotated[
 Encoder = Annotated[
     list[str] | None, Flag(help="Your own, package.module:factory, or ROLE=...: point, image.")
 ]
-Log = Annotated[list[str] | None, Flag(help="Also log to tensorboard, wandb or csv; several: , between.")]
+Log = Annotated[
+    list[str] | None,
+    Flag(
+        help="Also log to tensorboard, wandb or csv; several: , between.",
+        autocompletion=completing.complete_log,
+    ),
+]
 Ranks = Annotated[
     int | None, Flag(help="With --dry-run: what so many processes exchange, read and wait for.", min=1)
 ]
@@ -42,10 +69,10 @@ Bandwidth = Annotated[
 
 
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
-    preset: Annotated[str | None, Flag(help="tiny (default) or paper.")] = None,
+    recipe: Recipe = None,
+    preset: Preset = None,
     data: Data = None,
-    out: Annotated[Path | None, Flag(help="Run folder; runs/RECIPE-PRESET by default.")] = None,
+    out: Out = None,
     steps: Annotated[int | None, Flag(help="Optimiser steps.")] = None,
     seed: Annotated[int | None, Flag(help="Of weights, order and masks; 0 by default.")] = None,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -65,7 +92,12 @@ def pretrain(
     step_seconds: StepSeconds = None,
     bandwidth: Bandwidth = None,
 ) -> None:
-    """Pre-train a recipe and end with a table of held-out scores before and after."""
+    """Pre-train a recipe and end with a table of held-out scores before and after.
+
+    Without a recipe: which ones there are.
+    """
+    if recipe is None:
+        raise _without_recipe()
     from renderpretrain.runs.settings import parse_assignment
     from renderpretrain.verbs.pretraining import Pretraining
 
@@ -81,6 +113,13 @@ def pretrain(
         _dry_run(asked, device, ranks, step_seconds, bandwidth)
     else:
         _carry_out(asked, device, workers)
+
+
+def _without_recipe() -> typer.Exit:
+    """Say which recipes there are; the end of a command that lacks one."""
+    list_recipes()
+    typer.echo("pretrain: expected one of these recipes, got none", err=True)
+    return typer.Exit(2)
 
 
 def _dry_run(
@@ -113,7 +152,7 @@ def _carry_out(asked: "Pretraining", device: str, workers: int | None) -> None:
     description = asked.describe()
     result = asked.train(description, device=device, workers=workers)
     if result.is_main:
-        print_result(description.recipe, result)
+        print_result(description.recipe, result, asked.log)
     if result.stopped_by:
         raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
 

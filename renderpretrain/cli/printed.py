@@ -1,5 +1,6 @@
 """What the verbs print: tables for people, aligned also where there is no terminal."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
@@ -28,12 +29,20 @@ ABOUT_DEPTH = (
 """What a table of scores means, a line each."""
 
 
-def print_result(recipe: str, result: FitResult) -> None:
-    """The end of a run: what stopped it or what it changed, and the files to look at."""
+def print_result(recipe: str, result: FitResult, log: Sequence[str] = ()) -> None:
+    """The end of a run: what stopped it or what it changed, and the files to look at.
+
+    Args:
+        recipe: Its name.
+        result: How it ended.
+        log: Loggers that it was to write to, which a run that goes on is told again.
+    """
     folder = result.folder
     if result.stopped_by:
         print(f"stopped by {result.stopped_by} after step {result.step}; everything is saved.")
-        print(f"resume with: renderpretrain pretrain {recipe} --out {folder.path} --resume")
+        words = ["pretrain", recipe, "--out", str(folder.path), "--resume"]
+        words += [word for name in log for word in ("--log", name)]
+        print(f"resume with: renderpretrain {shlex.join(words)}")
         return
     if result.table:
         print_changes(result.table)

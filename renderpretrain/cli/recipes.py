@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from renderpretrain.cli import completing
+
 
 class ListsByDefault(TyperGroup):
     """Without a verb it lists."""
@@ -29,8 +31,13 @@ def list_recipes() -> None:
 
 @recipes.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="See `renderpretrain recipes list`.")],
-    preset: Annotated[str, typer.Option(help="tiny or paper.")] = "tiny",
+    name: Annotated[
+        str,
+        typer.Argument(help="See `renderpretrain recipes list`.", autocompletion=completing.complete_recipe),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="tiny or paper.", autocompletion=completing.complete_preset)
+    ] = "tiny",
 ) -> None:
     """Every setting of a preset and where it comes from, as YAML, ready for --config."""
     from renderpretrain.recipes import RECIPES

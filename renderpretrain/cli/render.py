@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from renderpretrain.cli import completing
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -16,7 +18,7 @@ RAYS_PER_SENSOR = 4096
 
 
 def render(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder.", autocompletion=completing.complete_run)],
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,

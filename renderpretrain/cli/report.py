@@ -5,9 +5,19 @@ from typing import Annotated
 
 import typer
 
+from renderpretrain.cli import completing
+
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders.",
+            show_default=False,
+            autocompletion=completing.complete_run,
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="The page; report.html in the folder of one run, beside the first of several."),

@@ -6,18 +6,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from renderpretrain.cli import completing
+
 if TYPE_CHECKING:
     from renderpretrain.transfer import TransferReport
 
 Flag = typer.Option
 
-HOSTS = "openpcdet, mmdet3d, mmdet3d-0.17, bevfusion, pointcept, timm, torchvision"
+HOSTS = ", ".join(completing.HOSTS)
 SYSTEMS = "unipad, ponderv2, nsmae, uniscene"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a file that export or import wrote.")],
-    to: Annotated[str, Flag(help=f"{HOSTS}, safetensors or onnx.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run folder, or a file that export or import wrote.",
+            autocompletion=completing.complete_weights,
+        ),
+    ],
+    to: Annotated[
+        str, Flag(help=f"{HOSTS}, safetensors or onnx.", autocompletion=completing.complete_format)
+    ],
     out: Annotated[Path, Flag(help="The file to write.")],
     host_ckpt: Annotated[
         Path | None, Flag(help="A checkpoint of your host's model, to compare every key and shape with.")

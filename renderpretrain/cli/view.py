@@ -4,10 +4,16 @@ from typing import Annotated
 
 import typer
 
+from renderpretrain.cli import completing
+
 
 def view(
     target: Annotated[
-        str, typer.Argument(help="A run folder, or data as for pretrain: synthetic, folder:PATH.")
+        str,
+        typer.Argument(
+            help="A run folder, or data as for pretrain: synthetic, folder:PATH.",
+            autocompletion=completing.complete_run,
+        ),
     ],
     scene: Annotated[
         int | None, typer.Option(help="The first scene shown, from 0; of a run a held-out one.", min=0)

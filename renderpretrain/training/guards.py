@@ -1,6 +1,7 @@
 """What stops a run before it does harm: signals, and numbers that are not finite."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -33,6 +34,9 @@ class StopRequest:
         """Note a signal; a second one interrupts at once, as SIGINT did before the run."""
         if self.signal is not None:
             self.otherwise(number, frame)
+        elif number == signal.SIGINT and os.environ.get("RANK", "0") == "0" and os.isatty(2):
+            # Not print, which may be at work when the signal comes.
+            os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n")
         self.signal = self.signal or signal.Signals(number).name
 
 
