@@ -2,7 +2,6 @@
 
 import signal
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,8 +106,7 @@ def pretrain(
     settings = [parse_assignment(text) for text in set_ or []]
     asked = Pretraining(recipe, preset, data, out, steps, seed, precision, settings, config)
     asked = replace(asked, holdout=holdout, scenes=scenes, init=init, resume=resume, skip_bad=skip_bad)
-    asked = replace(asked, encoder=encoders, log=log or ())
-    asked = replace(asked, say=typer.echo, warn=partial(typer.echo, err=True))
+    asked = replace(asked, encoder=encoders, log=log or (), say=typer.echo)
     if dry_run:
         _dry_run(asked, device, ranks, step_seconds, bandwidth)
     else:
