@@ -18,7 +18,9 @@ FEW = {"STEPS, LABELLED, SCORED": "2, 2, 1", "STEPS, FRAMES": "2, 4", "STEPS": "
 SMALL = {
     "scenes=16": "scenes=2",
     "holdout=2": "holdout=1",
-    '"rays.per_view": 64': '"rays.per_view": 8, "sampler.num_samples": 8, "sampler.num_importance": 4',
+    "[64, 96]": "[32, 48]",
+    "(64, 96)": "(32, 48)",
+    '"rays.per_view": 64': '"rays.per_view": 4, "sampler.num_samples": 8, "sampler.num_importance": 4',
 }
 
 
