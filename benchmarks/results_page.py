@@ -19,6 +19,8 @@ What was measured, the newest first, each with the commands that make it again. 
 `docs/results/`; `python benchmarks/results_page.py` makes this page of it. What operators and steps cost:
 [What things cost](../benchmarks/README.md).
 """
+BETWEEN = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+"""A mean and its deviation, which stay on one line."""
 
 
 def read_results(folder: Path = DOCS / "results") -> list[dict[str, Any]]:
@@ -37,7 +39,7 @@ def cell(value: Any, digits: int | None) -> str:
     if isinstance(value, list):
         value = {"mean": statistics.mean(value), "std": statistics.stdev(value)}
     if isinstance(value, dict):
-        return f"{value['mean']:.3f} ± {value['std']:.3f}"
+        return f"{value['mean']:.3f}{BETWEEN}{value['std']:.3f}"
     if isinstance(value, float) and digits is not None:
         return f"{value:.{digits}f}"
     return "" if value is None else str(value)

@@ -31,6 +31,6 @@ def test_a_file_says_how_its_figures_were_made(results_page):
 def test_cells_keep_their_digits_and_seeds_become_a_mean_and_its_deviation(results_page):
     described = {"columns": ["a", "b", "c"], "rows": [["x", [0.1, 0.3], None], ["y", 0.25, 16.0]]}
     lines = results_page.table(described).splitlines()
-    assert lines[2:] == ["| x | 0.200 ± 0.141 |  |", "| y | 0.25 | 16.0 |"]
+    assert lines[2:] == ["| x | 0.200\u00a0±\u00a00.141 |  |", "| y | 0.25 | 16.0 |"]
     lines = results_page.table(described | {"digits": 3}, described["rows"][1:]).splitlines()
     assert lines[2:] == ["| y | 0.250 | 16.000 |"]
