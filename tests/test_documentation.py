@@ -81,6 +81,8 @@ PYTHON = {
 @pytest.mark.parametrize("page", [name for name, found in PYTHON.items() if found])
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # matplotlib takes as long as all else that a short run does; tests/training/test_monitor.py has it drawn
+    monkeypatch.setattr("renderpretrain.training.run.save_health_curves", lambda *_, **__: None)
     session = {}
     for said, code in PYTHON[page]:
         if said_before(said, "compiled") is not None:
