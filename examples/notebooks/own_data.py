@@ -107,7 +107,7 @@ for problem in validate_scene_folder(RECORDING)[:4]:
 #
 # Points belong on what they were measured on.
 # %%
-show(rp.verbs.inspect(f"folder:{RECORDING}", frame=3, out=OUT / "seen.png")[0])
+show(rp.verbs.inspect(f"folder:{RECORDING}", frame=2, out=OUT / "seen.png")[0])
 
 # %% [markdown]
 # ## Pre-train on it
