@@ -209,6 +209,13 @@ def test_files_and_make_targets_that_are_named_are_there(page):
     assert not missing and set(asked) <= targets
 
 
+def test_the_readme_fits_on_a_screen_and_a_half():
+    text = re.sub("<!--.*?-->", "", TEXTS["README.md"], flags=re.S)
+    assert len(text.splitlines()) <= 90 and len(text.split()) <= 700
+    ours = next(code for _, language, code in blocks(text) if language == "python")
+    assert len([line for line in ours.splitlines() if line]) <= 10
+
+
 def test_every_operator_has_a_place():
     told = set(re.findall(r"\w+", TEXTS["docs/operators.md"]))
     names = [name for name in ops.__all__ if name.islower() and not name.endswith("_reference")]
