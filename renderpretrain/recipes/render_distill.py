@@ -31,7 +31,7 @@ surroundings, 30, behind a head of two layers  0.247      0.306       1.13
 the same, 100                                  0.257      0.342       1.20   0.397 (0.370, 0.399, 0.420)
 the same, 300                                  0.266      0.339       1.15
 surroundings, 30, linear                       0.256      0.343       1.10
-the same, 100                                  0.239      0.344       1.13
+the same, 100                                  0.239      0.344       1.13   0.323 (0.285, 0.287, 0.397)
 the same, nothing rendered                     0.260      0.332              0.347 (0.320, 0.357, 0.366)
 columns of 3.2 m hidden, two layers, 30        0.230      0.332       1.17
 the same, 100                                  0.231      0.364       1.14   0.361 (0.307, 0.373, 0.403)*

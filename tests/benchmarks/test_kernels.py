@@ -30,7 +30,7 @@ def test_every_operator_is_timed(benchmark_module):
     assert len(kernels.OPERATORS) == len(set(kernels.OPERATORS))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not ops.has_native("cpu"), reason="nothing to time without the compiled kernels")
 def test_both_allocators_give_rows(tmp_path):
     file = tmp_path / "rows.json"

@@ -146,9 +146,9 @@ def test_a_recording_named_like_a_log_trains_and_is_probed(tmp_path, capsys):
     ("recipe", "name"),
     [
         ("unipad-fusion", "pandaset_002_sequence"),  # reads what each sensor's recipe reads
-        ("unipad-fusion", "nuscenes_keyframe"),
-        ("unipad-fusion", "kitti_000001"),
-        ("unipad-lidar", "argoverse2_7fab2350"),
+        pytest.param("unipad-fusion", "nuscenes_keyframe", marks=pytest.mark.long),
+        pytest.param("unipad-fusion", "kitti_000001", marks=pytest.mark.long),
+        pytest.param("unipad-lidar", "argoverse2_7fab2350", marks=pytest.mark.long),
     ],
 )
 def test_real_recordings_train(recipe, name, realdata, tmp_path):

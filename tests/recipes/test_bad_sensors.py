@@ -113,7 +113,7 @@ def calibration_errors(seed):
     return torch.tensor([depth_error(fitted, true) for fitted in fits])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_refinement_wins_back_half_of_what_a_bad_calibration_costs():
     """Rooms together: what the fit itself misses differs between them by as much as the noise costs.
 

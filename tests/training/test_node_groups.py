@@ -34,7 +34,7 @@ def machines(count, *told):
     return "".join(printed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_machines_one_of_which_fails_are_one_with_twice_the_batch(tmp_path):
     """The process that holds the folder is killed in its sixth step; both go on after the fourth."""
     printed = machines(2, HERE / "node_groups.py", tmp_path / "two")
