@@ -249,7 +249,7 @@ def _field_cells(recipe: Recipe, seen: Seen) -> Layer | str:
     solid = (torch.cat(parts) < 0).view(field.grid.shape).cpu()
     outer = outermost(solid)
     if not outer.any():
-        return f"{name}: all is free"
+        return f"{name}: all is {'solid' if solid.any() else 'free'}"
     return Layer(name, (cells_by_height(outer, field.grid),), shown=False)
 
 
