@@ -57,28 +57,37 @@ def settings(recipe: str) -> str:
     preset, tiny = entry.presets[entry.reference], dict(dotted_settings(entry.presets["tiny"]))
     sources = sources_of(entry.sources, entry.presets, entry.reference)
     rows = [
-        [f"`{name}`", written(value), sources.get(name, ""), written(tiny.get(name)), described(preset, name)]
+        [_explained(name, described(preset, name)), written(value), written(tiny.get(name)), source]
         for name, value in dotted_settings(preset)
-        if not sources.get(name, "").startswith("unused")
+        if not (source := sources.get(name, "")).startswith("unused")
     ]
-    shown = table(
-        {"columns": ["setting", f"`{entry.reference}`", "where from", "`tiny`", "is"], "rows": rows}
-    )
-    return f'??? note "Every setting of {recipe}"\n\n' + "\n".join(
-        f"    {line}" for line in shown.splitlines()
-    )
+    columns = ["setting", f"`{entry.reference}`", "`tiny`", f"`{entry.reference}` is from"]
+    shown = table({"columns": columns, "rows": rows})
+    return _folded(f"Every setting of {recipe}", shown.splitlines())
+
+
+def _explained(name: str, said: str) -> str:
+    """A setting's name, and below it what it is."""
+    return f"`{name}`" + (f"<br><small>{said}</small>" if said else "")
 
 
 def results(recipes: str) -> str:
-    """The rows of ``docs/results`` that name one of some recipes in their first cell."""
-    names = re.compile("|".join(rf"\b{re.escape(name)}\b(?!-)" for name in recipes.split()))
+    """What ``docs/results`` has of some recipes: their rows, and those of no recipe beside them."""
+    own, any_recipe = _names(recipes.split()), _names(list(RECIPES))
     found = []
     for result in read_results():
         for each in result["tables"]:
-            rows = [row for row in each["rows"] if names.search(str(row[0]))]
-            if rows:
-                found += [f"**{result['title']}** ({result['date']})", table(each, rows)]
+            firsts = [each["columns"][0], *(str(row[0]) for row in each["rows"])]
+            if not any(own.search(first) for first in firsts):
+                continue
+            rows = [r for r in each["rows"] if own.search(str(r[0])) or not any_recipe.search(str(r[0]))]
+            found += [f"**{result['title']}** ({result['date']})", table(each, rows)]
     return "\n\n".join(found) if found else "Nothing was measured yet."
+
+
+def _names(recipes: list[str]) -> re.Pattern[str]:
+    """Finds the names of recipes, not as parts of longer ones."""
+    return re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, recipes)) + r")(?![\w-])")
 
 
 def costs(operators: str) -> str:
