@@ -1,10 +1,10 @@
 """Which curves a report shows: losses, held-out scores, errors over range, health, speed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from renderpretrain.report.charts import Chart, Line
-from renderpretrain.runs.collapse import GRADIENT, HEALTH, levels_of, norms_of
+from renderpretrain.runs.collapse import HEALTH, levels_of, norms_of
 from renderpretrain.runs.metrics import OVER_RANGE, PREDICTORS, Row, of_predictor
 from renderpretrain.runs.record import RunRecord
 
@@ -41,7 +41,7 @@ def unit_of(score: str) -> str:
 
 def loss_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     """The loss, its terms, the size of the gradient and the learning rate."""
-    terms = _keys(runs, lambda key: key.startswith("loss/"))
+    terms = _keys((row for run in runs for row in run.record.rows), lambda key: key.startswith("loss/"))
     names = {"loss": "loss", **{key: key.removeprefix("loss/") + " (term)" for key in terms}}
     names |= {"grad_norm": "gradient norm", "lr": "learning rate"}
     return [*_charts(runs, names, smooth=True)]
@@ -49,7 +49,8 @@ def loss_charts(runs: Sequence[NamedRun]) -> list[Chart]:
 
 def score_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     """Held-out scores over the steps, beside what predictors that learn no geometry score."""
-    keys = _keys(runs, lambda k: k.startswith("eval/") and OVER_RANGE not in k and not of_predictor(k))
+    rows = [row for run in runs for row in run.record.measured]
+    keys = _keys(rows, lambda k: k.startswith("eval/") and OVER_RANGE not in k and not of_predictor(k))
     charts = []
     for chart in _charts(runs, {key: key.removeprefix("eval/") for key in keys}, smooth=False):
         beside = _predictor(runs, chart.title)
@@ -74,13 +75,13 @@ def range_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     for kind, words in KINDS.items():
         found: list[tuple[str, Mapping[str, float], int | None, bool]] = []
         for run in runs:
-            first, last = _first_and_last(run.record.rows, f"eval/{OVER_RANGE}{kind}/")
+            first, last = _first_and_last(run.record.measured, f"eval/{OVER_RANGE}{kind}/")
             if not last:
                 last = _of_scores(run.record, "recipe", kind)
             if len(runs) == 1 and first and first != last:
                 found.append(("before", first, 1, False))
             found.append((run.name if len(runs) > 1 else "after", last, run.color, False))
-        near, _ = _first_and_last(runs[0].record.rows, f"eval/nearest_point_{OVER_RANGE}{kind}/")
+        near, _ = _first_and_last(runs[0].record.measured, f"eval/nearest_point_{OVER_RANGE}{kind}/")
         near = near or _of_scores(runs[0].record, "nearest_point", kind)
         found.append((PREDICTORS["nearest_point"], near, None, True))
         chart = _over_range(words, found)
@@ -91,7 +92,7 @@ def range_charts(runs: Sequence[NamedRun]) -> list[Chart]:
 
 def health_charts(run: NamedRun) -> list[Chart]:
     """What the encoders' features looked like: a line for each level."""
-    rows = [row for row in run.record.rows if any(key.startswith(HEALTH) for key in row)]
+    rows = [row for row in run.record.measured if any(key.startswith(HEALTH) for key in row)]
     reads = {
         "directions used (RankMe), share of the width": lambda found: found["rank"] / found["channels"],
         "spread of directions (unit_std), 1 is even": lambda found: found["unit_std"],
@@ -112,12 +113,11 @@ def health_charts(run: NamedRun) -> list[Chart]:
 def gradient_charts(run: NamedRun) -> list[Chart]:
     """How hard each loss term pulls at each encoder, where that was measured."""
     encoders: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for row in run.record.rows:
-        if any(key.startswith(GRADIENT) for key in row):
-            for encoder, norms in norms_of(row).items():
-                for term, norm in norms.items():
-                    if norm > 0:
-                        encoders.setdefault(encoder, {}).setdefault(term, []).append((row["step"], norm))
+    for row in run.record.with_gradients:
+        for encoder, norms in norms_of(row).items():
+            for term, norm in norms.items():
+                if norm > 0:
+                    encoders.setdefault(encoder, {}).setdefault(term, []).append((row["step"], norm))
     return [
         Chart(
             f"gradient of each term on {encoder}",
@@ -127,10 +127,13 @@ def gradient_charts(run: NamedRun) -> list[Chart]:
     ]
 
 
-def _keys(runs: Sequence[NamedRun], wanted: Callable[[str], bool]) -> list[str]:
-    """The names of measured numbers in any run, in the order of their first appearance."""
-    found = (key for run in runs for row in run.record.rows for key in row if wanted(key))
-    return list(dict.fromkeys(found))
+def _keys(rows: Iterable[Row], wanted: Callable[[str], bool]) -> list[str]:
+    """The names of measured numbers, in the order of their first appearance."""
+    names: dict[str, None] = {}
+    for row in rows:
+        if not row.keys() <= names.keys():
+            names |= dict.fromkeys(row)
+    return [name for name in names if wanted(name)]
 
 
 def _charts(runs: Sequence[NamedRun], names: Mapping[str, str], *, smooth: bool) -> Iterator[Chart]:
@@ -156,7 +159,7 @@ def _predictor(runs: Sequence[NamedRun], score: str) -> dict[str, float]:
     """What the most telling predictor that learns no geometry scores: the first that was asked."""
     for name in ("nearest_point", "baseline"):
         key = f"eval/{name}_{score}"
-        found = [row[key] for run in runs for row in run.record.rows if key in row]
+        found = [row[key] for run in runs for row in run.record.measured if key in row]
         if found:
             return {PREDICTORS[name]: found[0]}
     return {}

@@ -10,6 +10,7 @@ from typing import Any
 from renderpretrain.report.curves import NamedRun
 from renderpretrain.report.markup import Html, element, joined, number, table
 from renderpretrain.runs.collapse import CollapseWatch, advice_of
+from renderpretrain.runs.metrics import Row
 from renderpretrain.runs.record import RunRecord
 
 WORDS = {"running": "running", "finished": "finished", "stopped": "stopped"}
@@ -210,9 +211,14 @@ def collapses(record: RunRecord) -> list[str]:
     """When an encoder began to collapse, or to learn from one term alone, as the run said then."""
     try:
         watch = CollapseWatch(advice_of(dict(dotted(record.tree.get("config", {})))))
-        return [f"step {row['step']}: {said}" for row in record.rows for said in watch.update(dict(row))]
+        return [f"step {row['step']}: {said}" for row in _watched(record) for said in watch.update(row)]
     except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         return [f"whether encoders collapse is not known: {type(error).__name__}: {error}"]
+
+
+def _watched(record: RunRecord) -> list[Row]:
+    """The rows that say something of features and gradients, by rising step."""
+    return sorted([*record.measured, *record.with_gradients], key=lambda row: row["step"])
 
 
 def _columns(runs: Sequence[NamedRun], rows: Sequence[Sequence[object]]) -> Html:

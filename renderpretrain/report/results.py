@@ -24,7 +24,7 @@ PARTS = ("matched", "reshaped", "added", "missing", "unexpected", "unused")
 
 def scores(runs: Sequence[NamedRun]) -> list[Html]:
     """Held-out scores before and after, and those that ``renderpretrain eval`` found."""
-    found = [changes(list(run.record.rows)) for run in runs]
+    found = [changes(run.record.measured) for run in runs]
     told = []
     if any(found):
         told.append(_changes_of_one(found[0]) if len(runs) == 1 else _changes_of_all(runs, found))

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from renderpretrain.runs.collapse import GRADIENT, is_measured
 from renderpretrain.runs.folder import RunFolder
 from renderpretrain.runs.lock import check_unlocked
 from renderpretrain.runs.metrics import Row, read_good_rows
@@ -61,6 +63,16 @@ class RunRecord:
     def steps(self) -> int | None:
         """How many updates its settings ask for; ``None`` where they do not say."""
         return steps_of(self.tree)
+
+    @cached_property
+    def measured(self) -> list[Row]:
+        """The rows of held-out scores and of health, far fewer than those of steps."""
+        return [row for row in self.rows if is_measured(row)]
+
+    @cached_property
+    def with_gradients(self) -> list[Row]:
+        """The rows of steps that measured the gradient of each term."""
+        return [row for row in self.rows if any(key.startswith(GRADIENT) for key in row)]
 
     @property
     def pictures(self) -> list[Path]:

@@ -1,5 +1,6 @@
 """``report``: the page of a run, of several, and of one that goes on."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,14 @@ def report(runs: Path | str | Sequence[Path | str], *, out: Path | str | None = 
     return write_report([runs] if isinstance(runs, Path | str) else list(runs), out)
 
 
+SHARE = 0.02
+"""Of a run's time that writing its page may take."""
+
+
 class RunningPage:
     """The page of a run that goes on, written again and again; a page that cannot be is one warning.
+
+    A page of a long run takes a while: it is written as seldom as makes that :data:`SHARE` of the run's time.
 
     Attributes:
         run: The run's folder.
@@ -36,10 +43,22 @@ class RunningPage:
     def __init__(self, run: Path, warn: PrintLine) -> None:
         self.run, self.warn, self.is_begun = run, warn, False
         self._has_warned = False
+        self._not_before = 0.0
 
     def refresh(self, *_: object) -> None:
-        """Write the page of what is in the folder now; raises nothing."""
+        """Write the page of what is in the folder now, unless one was written just now; raises nothing."""
         self.is_begun = True
+        if time.monotonic() >= self._not_before:
+            self._write()
+
+    def finish(self) -> None:
+        """Write it once more, if the run ever began, of a run that does not go on."""
+        if self.is_begun:
+            self._write()
+
+    def _write(self) -> None:
+        """Write the page, and see how long that takes."""
+        began = time.monotonic()
         try:
             write_report([self.run])
         except Exception as error:
@@ -47,8 +66,5 @@ class RunningPage:
                 said = " ".join(str(error).split()) or type(error).__name__
                 self.warn(f"warning: no report of {self.run}: {said}")
             self._has_warned = True
-
-    def finish(self) -> None:
-        """Write it once more, if the run ever began, of a run that does not go on."""
-        if self.is_begun:
-            self.refresh()
+        ended = time.monotonic()
+        self._not_before = ended + (ended - began) / SHARE

@@ -26,7 +26,9 @@ SMALL = [
 def trained(tmp_path_factory):
     """A finished run of two steps, as the command line leaves it; nobody writes into it."""
     out = tmp_path_factory.mktemp("runs") / "street"
-    with pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        # matplotlib would take as long as the training, for a picture that no report shows.
+        patch.setattr("renderpretrain.training.run.save_health_curves", lambda path, *_, **__: path)
         main(["pretrain", "unipad-lidar", "--out", str(out), *SMALL, "--steps", "2"])
     assert not end.value.code
     return out

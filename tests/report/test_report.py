@@ -273,8 +273,18 @@ def test_a_page_that_cannot_be_written_is_one_warning(run, tmp_path):
     assert warning.startswith(f"warning: no report of {run}: out: expected a file to write, got the folder")
 
 
-def test_a_page_is_written_in_a_moment(trained):
-    """A run of 20,000 steps does not wait for it: pictures are read once."""
+def test_a_page_is_not_written_again_and_again(run):
+    page, path = RunningPage(run, pytest.fail), run / "report.html"
+    page.refresh()
+    first = path.stat().st_ino  # every page is a new file that takes the old one's name
+    page.refresh()
+    assert path.stat().st_ino == first
+    page.finish()
+    assert path.stat().st_ino != first
+
+
+def test_a_long_run_has_a_small_page(trained):
+    """Of many steps each point is a mean."""
     long = shutil.copytree(trained, trained.parent / "long")
     row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[1])
     with open(long / "metrics.jsonl", "a") as file:
