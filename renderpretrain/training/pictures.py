@@ -150,12 +150,14 @@ def _camera_panels(shown: _Shown, views: Views, n: int) -> Panels:
     visible = visible & batch.points.key[0]
     rendered = _render(shown, view)
     panels: Panels = [("input", image)]
+    masked = []
     if shown.patches is not None:
-        panels.append(("masked input", hide_patches(image[None], shown.patches[n][None])[0]))
-    panels += _color_panels(rendered, view)
+        masked.append(("masked input", hide_patches(image[None], shown.patches[n][None])[0]))
     if shown.points is not None:
         kept = view.rasterize(points, cells, visible & ~shown.points)
-        panels.append(shown.scale.panel("masked input, points", *thickened(*kept)))
+        masked.append(shown.scale.panel("masked input, points", *thickened(*kept)))
+    # Lines of four: what was seen stands above what was measured, whichever of the two was masked.
+    panels += [*masked[:1], *_color_panels(rendered, view), *masked[1:]]
     panels += _depth_panels(rendered, view, view.rasterize(points, cells, visible), shown.scale)
     panels += _class_panels(rendered, view)
     if "classes" in rendered and views.labels is not None:
