@@ -21,7 +21,16 @@ RECIPE_PRESETS = {
 LOGGERS = ("tensorboard", "wandb", "csv")
 """What ``--log`` takes."""
 
-HOSTS = ("openpcdet", "mmdet3d", "mmdet3d-0.17", "bevfusion", "pointcept", "timm", "torchvision")
+HOSTS = (
+    "openpcdet",
+    "mmdet3d",
+    "mmdet3d-0.17",
+    "bevfusion",
+    "pointcept",
+    "torch-pointcloud",
+    "timm",
+    "torchvision",
+)
 """Where weights can go."""
 
 FORMATS = (*HOSTS, "safetensors", "onnx")

@@ -9,11 +9,22 @@ from renderpretrain.transfer.hosts.mmdet3d_017 import MMDET3D_017
 from renderpretrain.transfer.hosts.openpcdet import OPENPCDET
 from renderpretrain.transfer.hosts.pointcept import POINTCEPT
 from renderpretrain.transfer.hosts.timm import TIMM
+from renderpretrain.transfer.hosts.torch_pointcloud import TORCH_POINTCLOUD
 from renderpretrain.transfer.hosts.torchvision import TORCHVISION
 from renderpretrain.transfer.part import IMAGE_NORM, Part
 
 HOSTS = {
-    host.name: host for host in (OPENPCDET, MMDET3D, MMDET3D_017, BEVFUSION, POINTCEPT, TIMM, TORCHVISION)
+    host.name: host
+    for host in (
+        OPENPCDET,
+        MMDET3D,
+        MMDET3D_017,
+        BEVFUSION,
+        POINTCEPT,
+        TORCH_POINTCLOUD,
+        TIMM,
+        TORCHVISION,
+    )
 }
 """The frameworks that weights can go to, by name."""
 
