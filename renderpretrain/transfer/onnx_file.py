@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from renderpretrain.encoders import TimmBackbone, WindowAttention
 from renderpretrain.transfer.comparing import shapes_of
 from renderpretrain.transfer.encoder import Encoder, Pretrained
 from renderpretrain.transfer.pretrained import encoder_module
@@ -19,8 +20,8 @@ from renderpretrain.transfer.verify import TOLERANCE, largest_difference
 OPSET = 17
 """Version of ONNX's operators: the first with layer norm, read by onnxruntime since 1.12."""
 
-ONE_SIZE = ("SwinTransformer", "TimmBackbone")
-"""Networks that decide by the size of an image what to do: their files take the size they were made for."""
+ONE_SIZE = (WindowAttention, TimmBackbone)
+"""Parts of networks that ask how large an image is: their files take the size they were made for."""
 
 Given = Tensor | list[Tensor]
 """What a network is called with: images, a volume, or the maps of an image network."""
@@ -61,7 +62,7 @@ def onnx_network(pretrained: Pretrained) -> tuple[bytes, TransferReport, str]:
     size = (pretrained.about.get("config") or {}).get("image_size") or (256, 704)
     given = [_example(first, modules[0], batch, (size[0], size[1])) for batch in (1, 2)]
     inputs = _named(_reads(first), given[0])
-    content = _traced(network, given[0], inputs, first.kind not in ONE_SIZE, last)
+    content = _traced(network, given[0], inputs, not _takes_one_size(modules[0]), last)
     absolute, relative = _compared(runtime, network, content, given, "+".join(names))
     shapes = {f"{n}.{k}": v for n, e in encoders.items() for k, v in shapes_of(e.tensors).items()}
     part = PartReport("+".join(names), "ONNX", matched=shapes, verified=relative)
@@ -99,11 +100,16 @@ def _not_one(
     return f"to: onnx takes image encoders and dense necks, not {reasons}"
 
 
+def _takes_one_size(module: nn.Module) -> bool:
+    """Whether a file of a network takes images of the size it was made for alone."""
+    return any(isinstance(part, ONE_SIZE) for part in module.modules())
+
+
 def _example(encoder: Encoder, module: Any, batch: int, size: tuple[int, int]) -> Given:
     """Random numbers that a network reads; of larger batches another size where it may have one."""
     generator = torch.Generator().manual_seed(batch)
     reads = _reads(encoder)
-    grown = 1 if encoder.kind in ONE_SIZE else batch
+    grown = 1 if _takes_one_size(module) else batch
     if reads == "images":
         return torch.randn(batch, 3, size[0], size[1] * grown, generator=generator)
     if reads == "volume":

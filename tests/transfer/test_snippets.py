@@ -124,7 +124,9 @@ def test_every_exported_part_has_its_lines(recipe):
         try:
             done = prepare_export(pretrained, to, ExportOptions(min_match=0))
         except ValueError as error:
-            assert to == "openpcdet" and "code fixes" in str(error)  # tiny sizes do not fit
+            assert to in ("openpcdet", "torch-pointcloud") and "code fixes" in str(
+                error
+            )  # tiny sizes do not fit
             continue
         exported += 1
         for place in places(read_as_host(done.content, host), to):

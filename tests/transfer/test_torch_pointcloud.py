@@ -52,5 +52,5 @@ def test_its_own_modules_have_exactly_these_keys(kind, tmp_path):
 
 def test_a_network_for_several_data_sets_has_no_place_there():
     sizes = {**UNET, "prompt": (3, 16)}
-    with pytest.raises(ValueError, match="has no norms for several data sets"):
+    with pytest.raises(ValueError, match="has no place for a U-Net with norms for several"):
         prepare_export(from_modules({"e": SparseUNet(4, **sizes)}), "torch-pointcloud", ExportOptions())

@@ -78,7 +78,9 @@ def unet_shapes(shapes: Shapes) -> Shapes:
         ValueError: If the U-Net has a norm for each of several data sets.
     """
     if "encoder.conv_input.0.weight" not in shapes:
-        raise ValueError("to: torch-pointcloud's SparseUNet has no norms for several data sets (prompt)")
+        raise ValueError(
+            "to: torch-pointcloud has no place for a U-Net with norms for several data sets (prompt)"
+        )
     return shapes
 
 
@@ -164,7 +166,8 @@ def snippet(pretrained: Pretrained, _: Tensors) -> list[str]:
     else:
         residual = encoder.kind == "SparseEncoder"
         name = "second-multihead.nuscenes.openpcdet" if residual else "second.kitti.openpcdet"
-        lines = [f"model = tp.create_model({name!r})  # your ranges, voxels and classes as arguments"]
+        module = RESIDUAL.module if residual else PLAIN.module
+        lines = [f"model = tp.create_model({name!r})  # its {module}; sizes and classes as arguments"]
     loaded = "model.load_state_dict(torch.load('FILE', weights_only=True), strict=False)"
     return ["import torch", "import torch_pointcloud as tp", *lines, f"print({loaded}.unexpected_keys)  # []"]
 
