@@ -20,7 +20,7 @@ DEPTH_SPAN = 10.0
 """How many times the near end of the depth colours their far end is."""
 
 OPAQUE = 0.5
-"""Rendered depth is drawn where a ray's opacity is more; errors are drawn wherever there is a target."""
+"""Rendered depth fades where a ray's opacity is less; errors are drawn wherever there is a target."""
 
 PICTURE_SEED = 7
 """The mask in the pictures is the same from start to end, so that they can be compared."""
@@ -53,7 +53,7 @@ class DepthScale:
         metres = torch.tensor([[self.far / DEPTH_SPAN, self.far / DEPTH_SPAN**0.5, self.far]])
         colours = self.panel("", metres, torch.ones_like(metres, dtype=torch.bool))[1]
         named = {f"{float(depth):.2g} m": colours[:, 0, n] for n, depth in enumerate(metres[0])}
-        return named | {f"nothing measured, or rendered opacity below {OPAQUE}": torch.zeros(3)}
+        return named | {f"nothing; rendered depth fades below an opacity of {OPAQUE}": torch.zeros(3)}
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,9 @@ def _depth_panels(
     thick: bool = True,
 ) -> Panels:
     """Rendered depth, target depth and the error, the last two in dots that can be seen."""
-    depth = rendered["depth"].view(view.shape)
-    panels: Panels = [scale.panel("rendered depth", depth, rendered["opacity"].view(view.shape) > OPAQUE)]
+    depth, opacity = (rendered[name].view(view.shape) for name in ("depth", "opacity"))
+    name, shown = scale.panel("rendered depth", depth, opacity > 0)
+    panels: Panels = [(name, shown * (opacity / OPAQUE).clamp(max=1).cpu())]
     measured, hit = target
     error = (depth - measured).abs() / measured.clamp(min=1.0)
     if thick:

@@ -29,7 +29,7 @@ def test_a_panel_says_which_depths_its_colours_stand_for():
     near, middle, far, none = DepthScale(5.0).legend().items()
     assert (near[0], middle[0], far[0]) == ("0.5 m", "1.6 m", "5 m")
     assert torch.equal(near[1], picture[:, 0, 0]) and far[1].sum() < middle[1].sum() < near[1].sum()
-    assert "opacity below 0.5" in none[0] and not none[1].any()
+    assert "below an opacity of 0.5" in none[0] and not none[1].any()
 
 
 def test_single_pixels_become_squares_of_which_the_nearest_shows():
