@@ -99,7 +99,9 @@ def progress_report(steps: int, *, quiet: bool) -> Iterator[Report]:
         steps: Where the run ends.
         quiet: Every process but the main one.
     """
-    console = Console(file=cast(TextIO, LossyStream(sys.stdout)))
+    # What guards the terminal has a stream beside it that lets pass what rich draws with.
+    drawn_to = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    console = Console(file=cast(TextIO, LossyStream(drawn_to)))
     if quiet:
         yield _say_nothing
     elif console.is_terminal:

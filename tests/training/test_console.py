@@ -2,11 +2,13 @@
 
 import io
 import re
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
+from renderpretrain.terminal import GuardedStream
 from renderpretrain.training import console
 from renderpretrain.training.console import Status, clock_in, progress_report
 
@@ -47,6 +49,24 @@ def test_a_short_run_says_no_more_than_its_lines(clock, capsys):
 def test_another_day_is_named(clock):
     assert clock_in(3600) == "11:30"
     assert re.fullmatch(r"\S+ 03 \S+, 10:30", clock_in(24 * 3600))
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self):
+        return True
+
+
+def test_what_is_drawn_reaches_a_guarded_terminal_and_what_is_said_does_not_command_it(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stdout", GuardedStream(terminal))
+    with progress_report(4, quiet=False) as report:
+        report(1, "a scene called \x1b]0;owned\x07", "scores", loss=1.0)
+    shown = terminal.getvalue()
+    assert "\x1b[" in shown and "1/4" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert r"\x1b[" not in shown and r"\x1b]0;owned\x07" in shown and "\x1b]" not in shown
 
 
 def test_a_terminal_keeps_the_loss_the_scores_and_every_warning_in_sight():
