@@ -6,7 +6,7 @@ filled in. A hook of mkdocs, which ``mkdocs.yml`` names, so that the page is nev
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -203,9 +203,9 @@ def names_in(call: ast.Call) -> set[str]:
     return {node.id for node in inside if isinstance(node, ast.Name)}
 
 
-def named_texts(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str]]:
+def named_texts(nodes: Sequence[ast.AST], names: set[str]) -> Iterator[tuple[int, str]]:
     """Line numbers and templates of what variables of these names are, and functions of them return."""
-    for node in ast.walk(tree):
+    for node in nodes if names else ():
         if isinstance(node, ast.Assign) and names & {getattr(target, "id", "") for target in node.targets}:
             yield from ((node.lineno, line) for line in texts_below(node.value))
         elif isinstance(node, ast.FunctionDef) and node.name in names:
@@ -213,16 +213,16 @@ def named_texts(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str]]:
             yield from ((n.lineno, line) for n in answers for line in texts_below(n))
 
 
-def errors_in(tree: ast.Module) -> list[str]:
+def errors_in(nodes: Sequence[ast.AST]) -> list[str]:
     """The templates of all errors of a file, each once, in their order."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and KINDS.search(made_by(node))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and KINDS.search(made_by(node))]
     lines = [(call.lineno, line) for call in calls for line in lines_of(call)]
     told_elsewhere = [call for call in calls if not lines_of(call)]
-    lines += named_texts(tree, {name for call in told_elsewhere for name in names_in(call)})
+    lines += named_texts(nodes, {name for call in told_elsewhere for name in names_in(call)})
     whole = " ".join(line for _, line in lines)
     lines += [  # what validators yield, and what becomes an error in another file
         (node.lineno, line)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.JoinedStr)
         for line in texts_below(node)
         if "expected " in line and line not in whole
@@ -231,19 +231,20 @@ def errors_in(tree: ast.Module) -> list[str]:
 
 
 @cache
-def sources() -> tuple[tuple[Path, ast.Module], ...]:
-    """All files of the package, parsed."""
-    return tuple((path, ast.parse(path.read_text())) for path in sorted(ROOT.rglob("*.py")))
+def sources() -> tuple[tuple[Path, tuple[ast.AST, ...]], ...]:
+    """All files of the package with their syntax: the module first, then everything in it."""
+    paths = sorted(ROOT.rglob("*.py"))
+    return tuple((path, tuple(ast.walk(ast.parse(path.read_text())))) for path in paths)
 
 
 @cache
 def found() -> dict[str, list[tuple[str, str, list[str]]]]:
     """By the package's folder or file: its files that make errors, what they are about, and the templates."""
     parts: dict[str, list[tuple[str, str, list[str]]]] = {}
-    for path, tree in sources():
+    for path, nodes in sources():
         place = path.relative_to(ROOT)
-        if errors := errors_in(tree):
-            about = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+        if errors := errors_in(nodes):
+            about = (ast.get_docstring(nodes[0]) or "").partition("\n\n")[0]
             parts.setdefault(place.parts[0], []).append((place.as_posix(), " ".join(about.split()), errors))
     return parts
 
