@@ -57,7 +57,8 @@ def onnx_network(pretrained: Pretrained) -> tuple[bytes, TransferReport, str]:
     [names] = networks
     encoders = {name: pretrained.encoders[name] for name in names}
     modules = [encoder_module(name, pretrained).float().eval() for name in names]
-    network = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+    # Torch's exporter gives all parts the mode that the whole was in.
+    network = modules[0] if len(modules) == 1 else nn.Sequential(*modules).eval()
     first, last = encoders[names[0]], names[-1]
     size = (pretrained.about.get("config") or {}).get("image_size") or (256, 704)
     given = [_example(first, modules[0], batch, (size[0], size[1])) for batch in (1, 2)]

@@ -34,6 +34,10 @@ NETWORKS = {
         "image_backbone": lambda: ConvNeXt((1, 1, 2, 1), (8, 16, 24, 32)),
         "image_neck": lambda: FPN((8, 16, 24, 32), 12, num_outs=5),
     },
+    "resnet and pyramid": {
+        "image_backbone": lambda: shaken(ResNet((1, 1, 1, 1), width=8)),
+        "image_neck": lambda: shaken(LSSFPN((8, 16, 32, 64), 12)),
+    },
     "swin": {"image_backbone": lambda: SwinTransformer((2, 1), 32, window=5, out_indices=(0, 1))},
     "neck of maps": {"image_neck": lambda: shaken(LSSFPN((8, 16, 32), 12))},
     "neck of volumes": {
