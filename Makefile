@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := spconv,nerfacc,viz,mesh,viewer,log,onnx,av2,stream,dev
+EXTRAS := spconv,nerfacc,viz,mesh,viewer,log,wandb,onnx,av2,stream,dev
 STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 DOCS := $(VENV)/.docs

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -143,4 +144,7 @@ def test_wandb_goes_on_in_the_same_run_and_needs_no_network(tmp_path, picture, m
     name = (tmp_path / "logs" / "wandb_id").read_text().strip()
     files = list((tmp_path / "logs" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert {file.name for file in files} == {f"run-{name}.wandb"}
+    until = time.monotonic() + 20  # a process of its own writes them, on its first start after `finish`
+    while any(file.stat().st_size <= 500 for file in files) and time.monotonic() < until:
+        time.sleep(0.1)
     assert all(file.stat().st_size > 500 for file in files)
