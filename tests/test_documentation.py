@@ -216,6 +216,13 @@ def test_the_readme_fits_on_a_screen_and_a_half():
     assert len([line for line in ours.splitlines() if line]) <= 10
 
 
+def test_networks_that_are_centred_on_voxels_say_so():
+    """What is left out is the middle between voxels, which a convolution with padding 1 is not."""
+    found = [code for text in TEXTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    padded = [code for code in found if "stride=2, padding=1" in code and "VolumeEncoder(" in code]
+    assert len(padded) >= 2 and all("first=0" in code for code in padded)
+
+
 def test_every_operator_has_a_place():
     told = set(re.findall(r"\w+", TEXTS["docs/operators.md"]))
     names = [name for name in ops.__all__ if name.islower() and not name.endswith("_reference")]

@@ -22,7 +22,11 @@ Recipe = Annotated[
     typer.Argument(help="See `renderpretrain recipes list`.", autocompletion=completing.complete_recipe),
 ]
 Preset = Annotated[
-    str | None, Flag(help="tiny (default) or paper.", autocompletion=completing.complete_preset)
+    str | None,
+    Flag(
+        help="tiny (default), or the recipe's large one: paper, base.",
+        autocompletion=completing.complete_preset,
+    ),
 ]
 Data = Annotated[
     str | None,

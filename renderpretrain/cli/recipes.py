@@ -36,7 +36,10 @@ def show(
         typer.Argument(help="See `renderpretrain recipes list`.", autocompletion=completing.complete_recipe),
     ],
     preset: Annotated[
-        str, typer.Option(help="tiny or paper.", autocompletion=completing.complete_preset)
+        str,
+        typer.Option(
+            help="tiny, or the recipe's large one: paper, base.", autocompletion=completing.complete_preset
+        ),
     ] = "tiny",
 ) -> None:
     """Every setting of a preset and where it comes from, as YAML, ready for --config."""

@@ -58,7 +58,7 @@ def from_packed(
         t_ends: Where it ends.
         rays: Sizes of the leading axes, such as ``(B, R)``.
         capacity: Slots per ray; a ray with more samples keeps the first. By default as many as the ray with
-            most samples needs, which waits for a GPU.
+            most samples needs. Indices are looked at, which waits for a GPU.
 
     Returns:
         Samples ``(*rays, S)``. Slots without one are not valid, and begin and end at 0.
