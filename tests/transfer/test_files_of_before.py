@@ -43,6 +43,9 @@ from renderpretrain.transfer.encoder import ROLES_OF_BEFORE, Encoder
 from renderpretrain.transfer.verify import read_as_host
 
 BEFORE = json.loads((Path(__file__).parent / "files_of_before.json").read_text())
+SINCE = {"torch-pointcloud"}
+"""Hosts that came later."""
+
 SECOND = ((3, 1, 1), (2, 1, 1), 0)
 PROMPTED = {"channels": (8, 12, 12, 8), "depths": (1, 2, 1, 1), "stem_channels": 6, "prompt": (3, 16)}
 MODULES = {
@@ -163,7 +166,7 @@ def everything(kind, folder):
 
 @pytest.mark.parametrize("kind", [*MODULES, *LIFTERS])
 def test_files_reports_and_snippets_are_those_of_before(kind, tmp_path):
-    now = everything(kind, tmp_path)
+    now = {way: f for way, f in everything(kind, tmp_path).items() if not SINCE & set(way.split())}
     assert list(now) == list(BEFORE[kind]["found"])
     for way, expected in BEFORE[kind]["found"].items():
         assert now[way] == expected, way
