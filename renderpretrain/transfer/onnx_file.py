@@ -133,17 +133,21 @@ def _named(reads: str, given: Given) -> dict[str, Tensor]:
     return {reads if len(tensors) == 1 else f"{reads}.{i}": tensor for i, tensor in enumerate(tensors)}
 
 
+def _sides(name: str, tensor: Tensor) -> dict[int, str]:
+    """What the open axes of an image, a map or a volume are called, beside the batch."""
+    letters = {4: ("height", "width"), 5: ("depth", "height", "width")}
+    return {i + 2: f"{name}.{side}" for i, side in enumerate(letters[tensor.ndim])}
+
+
 def _traced(network: nn.Module, given: Given, inputs: Mapping[str, Tensor], free: bool, last: str) -> bytes:
     """The file of a network; ``free`` leaves the sides of images and volumes open beside the batch."""
-    letters = {4: ("height", "width"), 5: ("depth", "height", "width")}
-    axes = {}
-    for name, tensor in inputs.items():
-        sides = {i + 2: f"{name}.{side}" for i, side in enumerate(letters[tensor.ndim])}
-        axes[name] = {0: "batch", **(sides if free else {})}
     with torch.no_grad():
-        outputs = network(given)
-    names = [last] if isinstance(outputs, Tensor) else [f"{last}.{i}" for i in range(len(outputs))]
-    axes |= {name: {0: "batch"} for name in names}
+        made = network(given)
+    names = [last] if isinstance(made, Tensor) else [f"{last}.{i}" for i in range(len(made))]
+    outputs = dict(zip(names, [made] if isinstance(made, Tensor) else made, strict=True))
+    axes = {name: {0: "batch", **(_sides(name, x) if free else {})} for name, x in inputs.items()}
+    # The exporter would give all outputs of a pyramid the same names, as if they were of one size.
+    axes |= {name: {0: "batch", **_sides(name, x)} for name, x in outputs.items()}
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         path = Path(folder) / "network.onnx"
         warnings.simplefilter("ignore")  # a trace warns of every check of a shape
@@ -153,7 +157,7 @@ def _traced(network: nn.Module, given: Given, inputs: Mapping[str, Tensor], free
                 (given,),
                 path,
                 input_names=list(inputs),
-                output_names=names,
+                output_names=list(outputs),
                 dynamic_axes=axes,
                 opset_version=OPSET,
                 dynamo=False,  # the other exporter needs onnxscript, too
