@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,15 @@ from renderpretrain.transfer.pretrained import ENCODERS_FILE, load_encoder, read
 
 FILES = (ENCODERS_FILE, "config.json", "README.md")
 """What such a folder holds; whatever else lies in it stays as it is."""
+
+LIBRARY = "renderpretrain"
+"""What ``config.json`` names as its ``library_name``: by it a folder of ours is known."""
+
+KINDS = re.compile(r"(?:[A-Za-z][\w-]+:)*")
+"""What may stand before a path, such as ``folder:``; one letter is a drive."""
+
+ELSEWHERE = re.compile(r"(?!file:)[\w+.-]+://|(timm:)?hf[-_]hub:|[a-z-]+(\.[A-Z]{2})?/\d{7}(v\d+)?$")
+"""What has slashes and is no path: addresses, models of a hub, arXiv's old identifiers."""
 
 
 def push_to_hub(
@@ -98,19 +108,30 @@ def _published(source: Path | str | Pretrained) -> Pretrained:
 
 def _without_paths(about: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of training, without where files lie on this machine."""
-    bare = {key: _bare(value) for key, value in about.items()}
+    bare: dict[str, Any] = _bare(about)
     if isinstance(about.get("data"), str):
         bare["data"] = "+".join(word.kind for word in data_words(about["data"]))
     return bare
 
 
 def _bare(value: Any) -> Any:
-    """A value whose absolute paths are names of files."""
+    """A value whose paths, absolute or not, are names of files; keys, too."""
     if isinstance(value, Mapping):
-        return {key: _bare(each) for key, each in value.items()}
+        return {_bare(key): _bare(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_bare(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return _file_name(value) if isinstance(value, str) else value
+
+
+def _file_name(text: str) -> str:
+    """The last name of a path, with what stands before the path; any other text as it is."""
+    kinds = KINDS.match(text)
+    before = kinds[0] if kinds else ""
+    path = text.removeprefix(before)
+    if ELSEWHERE.match(text) or not (path.startswith("~") or re.search(r"[\\/]", path)):
+        return text
+    name = re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+    return before + ("~" if name.startswith("~") else name)
 
 
 def _scores_of(source: Path | str | Pretrained) -> list[Change]:
@@ -121,17 +142,26 @@ def _scores_of(source: Path | str | Pretrained) -> list[Change]:
 
 
 def _write(folder: Path, pretrained: Pretrained, card: str) -> None:
-    """Write the files; a folder of other files is left alone."""
+    """Write the files; a folder of something else is left alone."""
     there = [name for name in FILES if (folder / name).exists()]
-    if there and ENCODERS_FILE not in there:
-        got = f"{folder} with a {there[0]}"
+    if there and not _is_ours(folder / "config.json"):
+        got = f"{folder} with a {there[0]} and no config.json of {LIBRARY}"
         raise ValueError(f"folder: expected a new one, or one of push_to_hub, got {got}")
     folder.mkdir(parents=True, exist_ok=True)
     encoders = {name: encoder.spec for name, encoder in pretrained.encoders.items()}
-    told = {"library_name": "renderpretrain", **pretrained.about, "encoders": encoders}
+    told = {**pretrained.about, "library_name": LIBRARY, "encoders": encoders}
+    write_text(folder / "config.json", json.dumps(told, indent=2) + "\n")  # first: it says whose folder it is
     write_atomically(folder / ENCODERS_FILE, lambda file: file.write(to_bytes(pretrained, Layout().kernels)))
-    write_text(folder / "config.json", json.dumps(told, indent=2) + "\n")
     write_text(folder / "README.md", card)
+
+
+def _is_ours(config: Path) -> bool:
+    """Whether a ``config.json`` is one that :func:`push_to_hub` wrote."""
+    try:
+        told = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and told.get("library_name") == LIBRARY
 
 
 def _upload(hub: Any, folder: Path, repo_id: str, private: bool | None) -> str:

@@ -92,6 +92,41 @@ def test_no_path_of_this_machine_travels(run, tmp_path):
     }
 
 
+PATHS = {
+    "../secret/w.pth": "w.pth",
+    "runs/secret/enc.safetensors": "enc.safetensors",
+    "secret/rec/": "rec",
+    "~/w.pth": "w.pth",
+    "~me": "~",
+    "C:\\secret\\w.pth": "w.pth",
+    "folder:/home/me/rec": "folder:rec",
+    "timm:local-dir:secret/net": "timm:local-dir:net",
+    "file:///home/me/w.pth": "file:w.pth",
+}
+STAYS = ("https://a.b/c", "timm:hf-hub:timm/resnet18", "arXiv:2310.08370", "cs/0703041", "relu", "a~b")
+
+
+def test_paths_of_any_form_become_names_also_in_keys(tmp_path):
+    secret = {"config": {"paths": [*PATHS], "stays": [*STAYS], "shares": {"folder:/home/me/rec": 2, 3: 4}}}
+    push_to_hub(from_modules({"u": unet()}, secret), folder=tmp_path / "hub")
+    told = json.loads((tmp_path / "hub" / "config.json").read_text())["config"]
+    assert told == {"paths": [*PATHS.values()], "stays": [*STAYS], "shares": {"folder:rec": 2, "3": 4}}
+    weights = (tmp_path / "hub" / "model.safetensors").read_bytes()
+    assert b"enc.safetensors" in weights and b"secret" not in weights and b"home" not in weights
+
+
+@pytest.mark.parametrize("config", ['{"library_name": "transformers"}', "[]", "{", None])
+def test_the_model_of_somebody_else_is_not_overwritten(config, tmp_path):
+    theirs = {"model.safetensors": "theirs", "README.md": "card"} | (
+        {"config.json": config} if config else {}
+    )
+    for name, text in theirs.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"^folder: expected a new one, or one of push_to_hub, got [^\n]*$"):
+        push_to_hub(from_modules({"u": unet()}), folder=tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == theirs
+
+
 def test_encoders_of_several_kinds_and_of_ones_own_are_published(tmp_path):
     network = nn.Sequential(nn.Linear(3, 4))
     modules = {"u": unet(), "image": ResNet((1, 1, 1, 1), width=8), "mine": network}
@@ -150,7 +185,7 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^repo_id, folder: expected one of them, got neither$"):
         push_to_hub(source)
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(ValueError, match=r"^folder: expected a new one, .* with a README.md$"):
+    with pytest.raises(ValueError, match=r"^folder: expected a new one, .* with a README.md and no config"):
         push_to_hub(source, folder=tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
     with pytest.raises(ValueError, match=r"^name: expected a folder, or user/name on"):

@@ -69,8 +69,9 @@ def test_onnxruntime_computes_what_the_network_computes(network, tmp_path):
     for a, b in zip(ours, theirs, strict=True):
         assert tuple(a.shape) == b.shape and float((a - torch.from_numpy(b)).abs().max()) < 1e-4
     # No two outputs share an axis but the batch: maps of a pyramid differ in size.
-    axes = [axis for each in lines["session"].get_outputs() for axis in each.shape[2:]]
-    assert len(set(axes)) == len(axes) and {type(axis) for axis in axes} == {str}
+    sizes = [size for each in lines["session"].get_outputs() for size in each.shape[2:]]
+    axes = [size for size in sizes if isinstance(size, str)]
+    assert len(set(axes)) == len(axes) > 0
 
 
 def test_how_far_apart_they_are_is_said():
