@@ -120,10 +120,11 @@ def open_to_look(word: DataWord, *, width: int = WIDTH, with_truth: bool = False
     if word.is_synthetic:
         return open_data(spec, image_size=SIMULATED, with_truth=with_truth)
     small = open_data(spec, image_size=(8, 8))
-    if not isinstance(small, SceneFolder):
+    if not isinstance(small, SceneFolder | ShardScenes) or not len(small):
         return small
+    first = small.index.frames[:1] if isinstance(small, SceneFolder) else [small.frame(0)]
     seen: list[Picture] = []
-    for view in small.index.frames[:1]:
+    for view in first:
         seen += [view] if isinstance(view, IndoorFrame) else view.cameras.values()
     if not seen:
         return small

@@ -17,6 +17,8 @@ from renderpretrain.data import (
     validate_scene_folder,
     write_scene_folder,
 )
+from renderpretrain.data.checking import recordings_of
+from renderpretrain.verbs.inspecting import open_to_look
 from renderpretrain.viz import points_on_image
 from renderpretrain.viz.recording import ABOVE, LINE, FromAbove, save_recording_picture
 
@@ -127,6 +129,9 @@ def test_shards_are_told_and_checked_like_recordings(street, tmp_path, capsys):
         "format     shards (" in told and ", 3 frames, 3 scenes\n" in told and "files      1 shards, " in told
     )
     assert "cameras    " in told
+    seen = open_to_look(*recordings_of(f"shards:{tmp_path / 'shards'}"), width=40)[0]
+    assert seen.images.shape[-2:] == (24, 40)  # half of what is stored, in its proportions
+    assert open_to_look(*recordings_of(f"shards:{tmp_path / 'shards'}"))[0].images.shape[-2:] == (48, 80)
     assert data("check", f"shards:{tmp_path / 'shards'}") == 0
     (shard,) = (tmp_path / "shards").glob("*.tar")
     damaged = bytearray(shard.read_bytes())

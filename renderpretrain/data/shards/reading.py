@@ -21,6 +21,7 @@ from renderpretrain.data.folder.json_files import json_of_file
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.remote import read_together, remote_files
 from renderpretrain.data.folder.scene_folder import CACHE_BYTES, SceneFolder
+from renderpretrain.data.folder.schema import IndoorFrame, OutdoorFrame
 from renderpretrain.data.folder.validation import file_problems, file_readings, older_readings
 from renderpretrain.data.scene import Scene
 from renderpretrain.data.shards.index import INDEX_OF_SHARDS, Shard, ShardIndex, parse_shard_index
@@ -116,6 +117,11 @@ class ShardScenes:
         folder, place, _ = self._found(index)
         with self._few_requests(index, folder, place, pictured=False):
             return folder.without_images(place)
+
+    def frame(self, index: int) -> OutdoorFrame | IndoorFrame:
+        """What is described of scene ``index``: its files and calibration, none of which is read."""
+        folder, place, _ = self._found(index)
+        return folder.index.frames[place]
 
     def sequence(self, index: int) -> Sequence[int]:
         """Scenes of the same shard that follow each other around one, in order of time."""
