@@ -22,14 +22,20 @@ def driven_track(scene: Scene, dataset: SceneDataset, index: int) -> Float[Tenso
         dataset: One that is no recording, or whose frames have no poses, has no places.
         index: Which scene it is.
 
-    Raises:
-        ValueError: If a frame cannot be read.
+    Returns:
+        Metres; frames that cannot be read are left out.
     """
     if not isinstance(dataset, Recording) or scene.world_to_global is None:
         return torch.zeros(0, 3)
     frames = list(dataset.sequence(index))
-    poses = [dataset.without_images(k).world_to_global for k in frames[:: 1 + len(frames) // MOST_PLACES]]
-    places = [pose[:3, 3] for pose in poses if pose is not None]
+    places = []
+    for k in frames[:: 1 + len(frames) // MOST_PLACES]:
+        try:
+            pose = dataset.without_images(k).world_to_global
+        except (ValueError, OSError):  # one damaged sweep must not hide the scenes that are whole
+            continue
+        if pose is not None:
+            places.append(pose[:3, 3])
     if not places:
         return torch.zeros(0, 3)
     return transform(invert_pose(scene.world_to_global), torch.stack(places))

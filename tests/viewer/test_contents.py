@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from renderpretrain.data import Boxes, Scene, SyntheticStreet
+from renderpretrain.data import Boxes, Scene, SceneFolder, SyntheticStreet, write_scene_folder
 from renderpretrain.data.drive import driven_track, up_direction
 from renderpretrain.geometry import Cameras
 from renderpretrain.viewer import recording_contents
@@ -22,6 +22,17 @@ def street():
 
 def named(contents):
     return {layer.name: layer for layer in contents.layers}
+
+
+def test_a_damaged_sweep_is_left_out_of_the_drive(street, tmp_path):
+    write_scene_folder(tmp_path, street, one_recording=True)
+    whole = SceneFolder(tmp_path)
+    assert len(driven_track(whole[0], whole, 0)) == 2
+    sorted(tmp_path.glob("*.bin"))[1].write_bytes(b"?")
+    damaged = SceneFolder(tmp_path)
+    with pytest.raises(ValueError, match="multiple of"):
+        damaged[1]
+    assert_close(driven_track(damaged[0], damaged, 0), driven_track(whole[0], whole, 0)[:1])
 
 
 def test_a_street_has_points_cameras_boxes_the_drive_and_its_true_occupancy(street):
