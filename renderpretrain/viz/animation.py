@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -102,17 +103,33 @@ def _side_by_side(frames: Sequence[Image.Image]) -> Image.Image:
 
 
 def _save_mp4(path: Path, frames: Sequence[Image.Image], seconds: float) -> Path:
-    """Hand the frames to ffmpeg."""
+    """Hand the frames to ffmpeg; what stood at the path stays until it has ended well."""
     width, height = frames[0].size
     command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += ["-s", f"{width}x{height}", "-r", f"{1 / seconds:.3f}", "-i", "-", "-pix_fmt", "yuv420p"]
-    done = subprocess.run(
-        [*command, str(path)],
-        input=b"".join(frame.tobytes() for frame in frames),
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(f"animation: ffmpeg cannot write {path}: {said[-1] if said else done.returncode}")
+    command += [
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{1 / seconds:.3f}",
+        "-i",
+        "-",
+        "-pix_fmt",
+        "yuv420p",
+        "-f",
+        "mp4",
+    ]
+
+    def write(file: BinaryIO) -> None:
+        done = subprocess.run(
+            [*command, file.name],
+            input=b"".join(frame.tobytes() for frame in frames),
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            reason = said[-1] if said else done.returncode
+            raise ValueError(f"animation: ffmpeg cannot write {path}: {reason}")
+
+    write_atomically(path, write)
     return path
