@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from renderpretrain.data.folder.validation import validate_scene_folder
-from renderpretrain.data.open import folder_arguments, open_data
+from renderpretrain.data.open import KINDS, folder_arguments, open_data
 from renderpretrain.data.shards.reading import shard_problems
 from renderpretrain.data.words import SHARDS, DataWord, data_words
 
@@ -13,10 +13,12 @@ from renderpretrain.data.words import SHARDS, DataWord, data_words
 def recordings_of(spec: str) -> tuple[DataWord, ...]:
     """The data sets that a text names; a folder without the name of a format is one with ``frames.json``.
 
+    ``synthetic`` names what is made, even beside a folder that is called so.
+
     Raises:
         ValueError: For an unknown word.
     """
-    if Path(spec).expanduser().is_dir():
+    if spec not in KINDS and Path(spec).expanduser().is_dir():
         return (DataWord("folder", spec),)
     words = data_words(spec)
     for word in words:

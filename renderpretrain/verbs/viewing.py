@@ -9,6 +9,7 @@ from torch import nn
 
 from renderpretrain.data.checking import recordings_of
 from renderpretrain.data.drive import driven_track
+from renderpretrain.data.open import KINDS
 from renderpretrain.recipes.features import FeaturePalette, Features, encoder_features
 from renderpretrain.runs import TrainedRun, read_run
 from renderpretrain.runs.checkpoint import load_checkpoint, step_checkpoints
@@ -101,11 +102,7 @@ class RecordingSource:
     """
 
     def __init__(self, spec: str) -> None:
-        if Path(spec).is_dir() and not (Path(spec) / "frames.json").is_file():
-            raise ValueError(
-                f"{spec}: expected a run folder with config.yaml or a recording with frames.json, found "
-                f"neither; name a recording's format, such as nuscenes:{spec}"
-            )
+        _check_named(spec)
         words = recordings_of(spec)
         if len(words) > 1:
             raise ValueError(f"data: expected one data set to look at, got {len(words)}: {spec}")
@@ -121,6 +118,23 @@ class RecordingSource:
         moment = self.dataset[scene]
         title = f"{moment.name}, scene {scene} of {len(self.dataset)}"
         return recording_contents(moment, driven_track(moment, self.dataset, scene), title=title)
+
+
+def _check_named(spec: str) -> None:
+    """Refuse a text that is neither a data set's word nor a folder that can be shown."""
+    folder = Path(spec).expanduser()
+    if spec in KINDS or (folder / "frames.json").is_file():
+        return
+    if folder.is_dir():
+        raise ValueError(
+            f"{spec}: expected a run folder with config.yaml or a recording with frames.json, found "
+            f"neither; name a recording's format, such as nuscenes:{spec}"
+        )
+    if ":" not in spec and not spec.startswith("synthetic"):
+        raise ValueError(
+            f"{spec}: expected a run folder or a data set, found no folder of that name; data sets are "
+            "synthetic, synthetic-room, or a format and a path, such as nuscenes:PATH"
+        )
 
 
 class RunSource:

@@ -136,6 +136,7 @@ class Viewer:
         self.boxes: dict[str, Any] = {}
         self.choices: dict[str, Any] = {}
         self.drawn: Contents | None = None
+        self.told = ""  # the status of what is drawn
         self._make_panel()
 
     @property
@@ -160,11 +161,12 @@ class Viewer:
         self.changed.clear()
         wanted = list(self.wanted)
         if wanted == self.shown:
+            self.status.content = self.told
             return False
         self.status.content = "computing ..."
         try:
             contents = self.source.contents(*wanted)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:  # the last: a GPU's memory is full
             self.status.content = f"**cannot be shown**: {error}"
             self.say(f"scene {wanted[0]}: {error}")
             return False
@@ -202,7 +204,7 @@ class Viewer:
                 node.remove()
             self.nodes = {layer.name: list(self._nodes(layer, contents.reach)) for layer in contents.layers}
         lines = [f"**{contents.title}**", *(f"not shown: {remark}" for remark in contents.remarks)]
-        self.status.content = "\n\n".join(lines)
+        self.status.content = self.told = "\n\n".join(lines)
         if first:
             self._look_at(contents)
 

@@ -18,7 +18,7 @@ import viser
 import zstandard
 from websockets.sync.client import connect
 
-from renderpretrain.verbs.viewing import open_viewer
+from renderpretrain.verbs.viewing import RecordingSource, open_viewer
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
 FROM_RUN = {
@@ -103,6 +103,35 @@ def test_a_client_finds_the_nodes_of_a_recording_and_switches_one_off():
         viewer.close()
 
 
+def test_a_folder_that_is_called_like_a_data_set_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "synthetic-room").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert RecordingSource("synthetic-room").title == "synthetic-room"
+
+
+def test_what_is_drawn_keeps_its_status_when_another_scene_cannot_be_shown(monkeypatch):
+    heard = []
+    viewer = opened("synthetic-room", say=heard.append)
+    contents = viewer.source.contents
+
+    def failing(scene, state):
+        if scene == 1:
+            raise RuntimeError("CUDA out of memory")
+        return contents(scene, state)
+
+    monkeypatch.setattr(viewer.source, "contents", failing)
+    try:
+        assert viewer.draw()
+        drawn = viewer.status.content
+        viewer._want(0, 1)
+        assert not viewer.draw() and heard == ["scene 1: CUDA out of memory"]
+        assert viewer.status.content == "**cannot be shown**: CUDA out of memory"
+        viewer._want(0, 0)
+        assert not viewer.draw() and viewer.status.content == drawn
+    finally:
+        viewer.close()
+
+
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "renderpretrain", "view", "synthetic-room", "--port", "0"]
     with subprocess.Popen(command, env=ENVIRONMENT, text=True, stdout=-1, stderr=-1) as process:
@@ -128,7 +157,9 @@ def test_what_cannot_be_shown_is_one_line(trained, end, tmp_path, capsys):
         ((trained, "--scene", 2), "scene: expected a number from 0 to 1, got 2"),
         ((trained, "--scene", 0, "--split", "held-out"), "scene: expected a number from 1 to 1, got 0"),
         (("synthetic+synthetic-room",), "data: expected one data set to look at, got 2"),
-        (("nothing",), "data: expected one of"),
+        (("nothing",), "nothing: expected a run folder or a data set, found no folder of that name; data "),
+        (("synthetic-rom",), "data: expected one of synthetic, "),
+        (("nuscense:x",), "did you mean nuscenes:PATH?"),
     ):
         capsys.readouterr()
         assert end("view", *arguments) == 1
