@@ -7,6 +7,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -125,6 +126,46 @@ def test_tensorboard_shows_one_curve_of_a_run_that_is_taken_up_again(tmp_path, p
     assert [(e.step, e.value) for e in found.Scalars("loss")] == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert [(e.step, e.value) for e in found.Scalars("eval/rmse")] == [(3, 4.0)]
     assert "recipe: mine" in found.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_gets_the_steps_that_it_was_left_out_of(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = [{"step": k, "loss": 1.0 / k} for k in range(1, 8)]
+    logs = tmp_path / "logs"
+    for there, taken in (([], rows[:2]), (rows[:5], rows[5:])):  # steps 3 to 5 had no logger
+        logger = TensorBoardLogger()
+        logger.open(logs, {"recipe": "mine"}, there)
+        for row in taken:
+            logger.on_step(row["step"], row)
+        logger.close()
+    found = EventAccumulator(str(logs / "tensorboard")).Reload().Scalars("loss")
+    assert [(e.step, e.value) for e in found] == [(k, pytest.approx(1.0 / k)) for k in range(1, 8)]
+
+
+def test_wandb_gets_the_steps_that_it_was_left_out_of(tmp_path, monkeypatch):
+    """With a library of our own in its place: what would be sent, and to which run."""
+    sent, names = [], []
+
+    def init(**given):
+        names.append(given["id"])
+        log = sent.append
+        return SimpleNamespace(
+            log=log, define_metric=lambda *a, **k: None, finish=lambda: None, url="", dir="d"
+        )
+
+    fake = SimpleNamespace(init=init, Settings=lambda **given: None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    rows = [{"step": k, "loss": 1.0 / k} for k in range(1, 8)]
+    # Without a logger: steps 3 to 5. Killed past the checkpoint of step 6: step 7 is taken and sent again.
+    for there, taken in (([], rows[:2]), (rows[:5], rows[5:]), (rows[:6], rows[6:])):
+        [logger] = make_loggers(["wandb"])
+        logger.open(tmp_path / "logs", {"recipe": "mine"}, there)
+        for row in taken:
+            logger.on_step(row["step"], row)
+        logger.close()
+    assert sent == [*rows, rows[6]] and len(set(names)) == 1
 
 
 @pytest.mark.untyped  # it starts a process

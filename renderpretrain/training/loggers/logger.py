@@ -22,7 +22,8 @@ class Logger(Protocol):
         Args:
             folder: The run's folder of logs, made where it is not there.
             about: What the run is, as its ``config.yaml`` says.
-            rows: Of a resumed run, the rows that stay: what was logged past them is to be forgotten.
+            rows: Of a resumed run, the rows that stay. What was logged past them is taken again, so it is to
+                be forgotten where a log can forget; what was never logged, for want of a logger, is sent.
 
         Returns:
             Where the log is, as one line for the console.
@@ -42,6 +43,30 @@ class Logger(Protocol):
 
     def close(self) -> None:
         """Write what is held back; does nothing where the log was never opened."""
+
+
+def end_of(rows: Sequence[Row]) -> int:
+    """The step of the last row; -1 before the first, whose step may be 0."""
+    return int(rows[-1]["step"]) if rows else -1
+
+
+def not_logged(rows: Sequence[Row], kept: Path) -> list[Row]:
+    """The rows of steps past the last one that a log has.
+
+    Args:
+        rows: Of the run.
+        kept: A file in which :func:`keep_step` left that step; where it says none, the log has all rows.
+    """
+    try:
+        last = int(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if row["step"] > last]
+
+
+def keep_step(kept: Path, step: int) -> None:
+    """Leave word of the last step that a log has."""
+    kept.write_text(f"{step}\n", encoding="utf-8")
 
 
 def imported(module: str, name: str, extra: str) -> Any:

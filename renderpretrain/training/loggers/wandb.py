@@ -8,15 +8,16 @@ from typing import Any
 
 from renderpretrain.runs.metrics import Row
 from renderpretrain.storage.files import write_text
-from renderpretrain.training.loggers.logger import imported
+from renderpretrain.training.loggers.logger import end_of, imported, keep_step, not_logged
 
 
 class WandbLogger:
     """Logs to a run of Weights & Biases, whose files lie in ``logs/wandb``.
 
     ``WANDB_PROJECT`` names the project, ``renderpretrain`` by default; the run is called as its folder. Its
-    identifier is kept in ``logs/wandb_id``, by which a resumed run goes on in the same one. Where it was not
-    logged before, its old rows are, too.
+    identifier is kept in ``logs/wandb_id``, by which a resumed run goes on in the same one, and its last step
+    in ``logs/wandb_step``: rows of steps that were not logged are sent first. Weights & Biases forgets
+    nothing: what was logged past the checkpoint stays in its curves, beside the same steps taken again.
 
     Raises:
         ValueError: If wandb is not installed.
@@ -25,6 +26,7 @@ class WandbLogger:
     def __init__(self) -> None:
         self.library = imported("wandb", "wandb", "wandb")
         self.run: Any = None
+        self.kept = Path()
 
     def open(self, folder: Path, about: Mapping[str, Any], rows: Sequence[Row]) -> str:
         """Begin a run, or go on with the one whose identifier was kept."""
@@ -50,14 +52,17 @@ class WandbLogger:
         # By its own counter wandb would refuse the steps that a resumed run takes again.
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
-        for row in () if resumed else rows:
+        self.kept = folder / "wandb_step"
+        for row in not_logged(rows, self.kept) if resumed else rows:
             self.run.log(dict(row))
+        keep_step(self.kept, end_of(rows))
         return f"wandb: {self.run.url or self.run.dir}"
 
     def on_step(self, step: int, row: Row) -> None:
         """Log every number of a row under its name in ``metrics.jsonl``."""
         if self.run is not None:
             self.run.log({**row, "step": step})
+            keep_step(self.kept, step)
 
     def on_evaluation(self, step: int, row: Row) -> None:
         """Log what was measured between two steps."""
