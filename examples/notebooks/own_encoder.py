@@ -57,7 +57,7 @@ encoder = rp.encoders.VolumeEncoder(network, out_channels=32, stride=2, first=0)
 # %% [markdown]
 # ## Pre-train
 #
-# UniPAD hides 80 % of the occupied blocks of voxels and renders depth and colour of the whole street from
+# UniPAD hides half of the occupied blocks of voxels and renders depth and colour of the whole street from
 # what is left. The encoder is tried on a few voxels before anything is written, so that a wrong shape is
 # one line and not a lost run.
 # %%

@@ -183,11 +183,11 @@ def _render_distill(modality: str, sees: str) -> RecipeEntry:
 ENTRIES = (
     _unipad(
         "unipad-lidar",
-        "UniPAD-L: drop 80 % of the LiDAR's voxel blocks, render depth back (arXiv 2310.08370).",
+        "UniPAD-L: drop blocks of the LiDAR's voxels, render depth back (arXiv 2310.08370).",
     ),
     _unipad(
         "unipad-camera",
-        "UniPAD-C: hide 30 % of the image patches, render depth and colour (arXiv 2310.08370).",
+        "UniPAD-C: hide patches of the images, render depth and colour (arXiv 2310.08370).",
     ),
     _unipad(
         "unipad-fusion",
@@ -195,7 +195,7 @@ ENTRIES = (
     ),
     RecipeEntry(
         "ponder-outdoor",
-        "PonderV2, LiDAR: 80 % of the blocks become a token, render depth and more (arXiv 2310.08586).",
+        "PonderV2, LiDAR: blocks of voxels become a token, render depth and more (arXiv 2310.08586).",
         PonderOutdoorConfig,
         ponder_outdoor.PRESETS,
         ponder_outdoor.IN_A_ROOM,
@@ -206,7 +206,7 @@ ENTRIES = (
     ),
     RecipeEntry(
         "ponder-indoor",
-        "PonderV2, RGB-D: keep 20 % of a room's points, render depth and colour (arXiv 2310.08586).",
+        "PonderV2, RGB-D: leave out points of a room, render depth and colour (arXiv 2310.08586).",
         PonderIndoorConfig,
         ponder_indoor.PRESETS,
         {},
@@ -218,7 +218,7 @@ ENTRIES = (
     ),
     RecipeEntry(
         "ns-mae",
-        "NS-MAE: hide 50 % of the patches, 90 % of the voxels, render pictures, depth and a view from above.",
+        "NS-MAE: hide patches of the images and voxels, render pictures, depth and a view from above.",
         NSMAEConfig,
         ns_mae.PRESETS,
         ns_mae.INDOOR,

@@ -10,6 +10,9 @@ from renderpretrain.transfer.encoder import Encoder
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """What our image networks are fed with, in the hosts' units of 0 to 255, RGB."""
 
+NORMALIZATION = f"images are RGB, mean {MEAN}, std {STD} of values in 0 to 255; divide both by 255 for 0 to 1"
+"""The same for whom feeds them."""
+
 RESNETS = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,

@@ -10,7 +10,7 @@ from renderpretrain.recipes import RECIPES
 from renderpretrain.runs.metrics import Change
 from renderpretrain.transfer.columns import columns_note
 from renderpretrain.transfer.encoder import Encoder, Pretrained
-from renderpretrain.transfer.image_snippets import MEAN, STD
+from renderpretrain.transfer.image_snippets import NORMALIZATION
 from renderpretrain.transfer.snippets import unfinished
 
 READS = {
@@ -99,7 +99,7 @@ def _loading(pretrained: Pretrained, name: str) -> str:
 def _notes(pretrained: Pretrained) -> list[str]:
     """What no loader checks: units of the inputs, and whether the run had ended."""
     images = any(e.role.reads in ("images", "maps") for e in pretrained.encoders.values())
-    rgb = [f"images are RGB, mean {MEAN}, std {STD}"] if images else []
+    rgb = [NORMALIZATION] if images else []
     return [*columns_note(pretrained), *rgb, *unfinished(pretrained)]
 
 

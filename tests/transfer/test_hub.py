@@ -68,6 +68,7 @@ def test_the_card_says_what_was_trained_how_well_and_under_which_licence(run, tm
     told = yaml.safe_load(front)
     assert told["license"] == "cc-by-nc-4.0" and "lidar" in told["tags"] and "camera" not in told["tags"]
     assert text.startswith("\n# unipad-lidar tiny\n") and "Trained **at home**." in text
+    assert " %" not in text  # a preset hides other shares than the paper: config.json says which
     assert (
         "| depth_abs_rel | 0.500 | 0.125 | 0.250 |" in text
         and "| score | before | after | best row |" in text
@@ -136,6 +137,8 @@ def test_encoders_of_several_kinds_and_of_ones_own_are_published(tmp_path):
     card = (tmp_path / "hub" / "README.md").read_text()
     assert "camera" in yaml.safe_load(card.split("---\n")[1])["tags"] and "No licence was stated" in card
     assert "## Scores" not in card
+    normalized = "(123.675, 116.28, 103.53), std (58.395, 57.12, 57.375) of values in 0 to 255; divide"
+    assert f"- images are RGB, mean {normalized}" in card
 
 
 @pytest.fixture
