@@ -59,11 +59,13 @@ class Export:
         content: The file.
         report: What arrives.
         snippet: Lines of the host's configuration; ``FILE`` stands for a file that is not written yet.
+        step: Of the checkpoint whose weights they are; ``None`` where there was none.
     """
 
     content: bytes = field(repr=False)
     report: TransferReport
     snippet: str
+    step: int | None = None
 
 
 def export_encoders(
@@ -101,7 +103,7 @@ def export_encoders(
     done = prepare_export(pretrained, to, options, plain=plain)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, lambda file: file.write(done.content))
-    return replace(done, snippet=with_path(done.snippet, out))
+    return replace(done, snippet=with_path(done.snippet, out), step=pretrained.about.get("step"))
 
 
 def prepare_export(pretrained: Pretrained, to: str, options: ExportOptions, *, plain: bool = False) -> Export:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from renderpretrain.runs import RunFolder, read_run
-from renderpretrain.runs.record import keep_export, read_record
+from renderpretrain.runs.record import keep_export
 from renderpretrain.runs.trained import Encoders
 from renderpretrain.terminal import printable
 from renderpretrain.transfer import Export, ExportOptions, export_encoders
@@ -53,9 +53,10 @@ def _remember(run: Path, out: Path, done: Export) -> None:
     about: dict[str, Any] = {
         "file": str(out.absolute()),
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "step": done.step,
+        "snippet": done.snippet,
     }
     try:
-        about |= {"step": read_record(run).step, "snippet": done.snippet}
         keep_export(run, {**about, "report": done.report.as_tree()})
     except (OSError, ValueError) as error:
         sys.stderr.write(printable(f"warning: {run} does not remember the export: {error}") + "\n")
