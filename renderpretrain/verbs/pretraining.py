@@ -146,6 +146,7 @@ class Pretraining:
             workers=workers,
             check_data=False,  # `describe` has looked
             description=description,
+            on_step=page.catch_up,
             on_evaluation=page.refresh,
             on_checkpoint=None if description.holdout else page.refresh,
             on_picture=self._drawing(description, dataset, loggers, page) if drawn else None,

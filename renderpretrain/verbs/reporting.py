@@ -42,13 +42,17 @@ class RunningPage:
 
     def __init__(self, run: Path, warn: PrintLine) -> None:
         self.run, self.warn, self.is_begun = run, warn, False
-        self._has_warned = False
+        self._has_warned = self._is_due = False
         self._not_before = 0.0
 
     def refresh(self, *_: object) -> None:
-        """Write the page of what is in the folder now, unless one was written just now; raises nothing."""
-        self.is_begun = True
-        if time.monotonic() >= self._not_before:
+        """Write the page of what is in the folder now, or as soon as it is time again; raises nothing."""
+        self.is_begun = self._is_due = True
+        self.catch_up()
+
+    def catch_up(self, *_: object) -> None:
+        """Write the page that :meth:`refresh` left out, if it is time; raises nothing."""
+        if self._is_due and time.monotonic() >= self._not_before:
             self._write()
 
     def finish(self) -> None:
@@ -58,7 +62,7 @@ class RunningPage:
 
     def _write(self) -> None:
         """Write the page, and see how long that takes."""
-        began = time.monotonic()
+        began, self._is_due = time.monotonic(), False
         try:
             write_report([self.run])
         except Exception as error:
