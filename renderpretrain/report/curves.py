@@ -1,5 +1,6 @@
 """Which curves a report shows: losses, held-out scores, errors over range, health, speed."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -176,9 +177,9 @@ def _first_and_last(rows: Sequence[Row], prefix: str) -> tuple[dict[str, float],
 
 
 def _of_scores(record: RunRecord, who: str, kind: str) -> dict[str, float]:
-    """The same from what ``renderpretrain eval`` found."""
-    told = record.scores.get("over_range", {}).get(who, {})
-    return {key.removeprefix(f"{kind}/"): v for key, v in told.items() if key.startswith(f"{kind}/")}
+    """The same from what ``renderpretrain eval`` found; NaN is none to draw."""
+    told = record.scores.get("over_range", {}).get(who, {}).items()
+    return {k.removeprefix(f"{kind}/"): v for k, v in told if k.startswith(f"{kind}/") and math.isfinite(v)}
 
 
 def _over_range(

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -62,9 +63,11 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], caption: s
 
 
 def number(value: object) -> str:
-    """Four digits of a number; anything else as it is, nothing as a dash."""
+    """Four digits of a number; anything else as it is, NaN too, nothing as a dash."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-" if value is None else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
         return f"{int(value):,}"
     return f"{value:.4g}"

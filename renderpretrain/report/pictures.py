@@ -94,7 +94,7 @@ def _pictures(paths: Sequence[Path], level: int) -> tuple[Html, tuple[str, ...]]
         try:
             status = path.stat()
             shots, legend = shots_of(path, (status.st_mtime_ns, status.st_size), level)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ArithmeticError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             problems.append(f"{path}: no picture to show ({error})")
             continue
         found = OF_A_STEP.fullmatch(path.name)

@@ -13,6 +13,9 @@ from renderpretrain.storage.files import write_text
 
 T = TypeVar("T")
 
+LAST_STEP = 2**53
+"""Larger steps are damage: JSON's readers, the report's page among them, tell no two of them apart."""
+
 PREDICTORS = {
     "nearest_point": "nearest point",
     "best_row": "best of row",
@@ -153,4 +156,4 @@ def _parse(line: str) -> Row:
 
 def _is_whole(value: object) -> bool:
     """Whether a step could be that."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_STEP

@@ -153,7 +153,7 @@ def read_sheet(path: Path) -> Sheet:
         about = json.loads(said)
         panels = [_panel(whole, each) for each in about["panels"]]
         legend = {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in about["legend"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected pictures by row, caption and box, got {said[:60]!r}") from error
     return Sheet(tuple(panels), legend)
 
