@@ -154,9 +154,16 @@ def _carry_out(asked: "Pretraining", device: str, workers: int | None) -> None:
     description = asked.describe()
     result = asked.train(description, device=device, workers=workers)
     if result.is_main:
-        print_result(description.recipe, result, asked.log)
+        print_result(description.recipe, result, _again(asked, device, workers))
     if result.stopped_by:
         raise typer.Exit(128 + signal.Signals.__members__.get(result.stopped_by, signal.SIGTERM))
+
+
+def _again(asked: "Pretraining", device: str, workers: int | None) -> list[str]:
+    """What a run that is resumed does not read from its folder: where it writes to, and what it runs on."""
+    words = [word for name in asked.log for word in ("--log", name)]
+    words += ["--device", device] if device != "auto" else []
+    return words + (["--workers", str(workers)] if workers is not None else [])
 
 
 def _describe(job: "RunDescription") -> tuple["StepCost", list[int]]:

@@ -13,6 +13,7 @@ from renderpretrain.data import Batch
 from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
+from renderpretrain.runs.folder import launched_by, process_counts
 from renderpretrain.terminal import printable
 from renderpretrain.training import PREDICTORS, Change, FitResult, StepCost
 from renderpretrain.training.held_out import NOT_GIVEN
@@ -29,20 +30,22 @@ ABOUT_DEPTH = (
 """What a table of scores means, a line each."""
 
 
-def print_result(recipe: str, result: FitResult, log: Sequence[str] = ()) -> None:
+def print_result(recipe: str, result: FitResult, again: Sequence[str] = ()) -> None:
     """The end of a run: what stopped it or what it changed, and the files to look at.
 
     Args:
         recipe: Its name.
         result: How it ended.
-        log: Loggers that it was to write to, which a run that goes on is told again.
+        again: Words of its command line that a run that goes on is told again.
     """
     folder = result.folder
     if result.stopped_by:
         print(f"stopped by {result.stopped_by} after step {result.step}; everything is saved.")
-        words = ["pretrain", recipe, "--out", str(folder.path), "--resume"]
-        words += [word for name in log for word in ("--log", name)]
-        print(f"resume with: renderpretrain {shlex.join(words)}")
+        launched = launched_by(process_counts())
+        words = [*launched, "-m", "renderpretrain"] if launched else ["renderpretrain"]
+        words += ["pretrain", recipe, "--out", str(folder.path), "--resume", *again]
+        where = " on each node (--rdzv-endpoint: where they meet)" if "--nnodes" in launched else ""
+        print(f"resume{where} with: {shlex.join(words)}")
         return
     if result.table:
         print_changes(result.table)

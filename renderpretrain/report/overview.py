@@ -10,11 +10,9 @@ from typing import Any
 from renderpretrain.report.curves import NamedRun
 from renderpretrain.report.markup import Html, element, joined, number, table
 from renderpretrain.runs.collapse import CollapseWatch, advice_of
+from renderpretrain.runs.folder import launched_by
 from renderpretrain.runs.metrics import Row
 from renderpretrain.runs.record import RunRecord
-
-WORDS = {"running": "running", "finished": "finished", "stopped": "stopped"}
-"""What the states of a run are called."""
 
 
 def dotted(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
@@ -34,8 +32,8 @@ def plain(value: Any) -> str:
 def state_words(record: RunRecord) -> str:
     """How far a run has come."""
     of = "" if record.steps is None else f" of {record.steps:,}"
-    where = "at" if record.state == "stopped" else "after" if record.state == "finished" else "at"
-    return f"{WORDS[record.state]} {where} step {record.step:,}{of}"
+    where = "after" if record.state == "finished" else "at"
+    return f"{record.state} {where} step {record.step:,}{of}"
 
 
 def badge(record: RunRecord) -> Html:
@@ -86,12 +84,19 @@ def commands(runs: Sequence[NamedRun]) -> Html:
 
 def _commands(record: RunRecord) -> Iterator[Html]:
     """What was typed, where that is known, and what repeats it."""
-    typed = typed_command(record.environment)
+    typed, where = typed_command(record.environment), _on_nodes(record.environment)
     if typed:
-        yield element("p", "as it was typed")
+        yield element("p", f"as it was typed{where}")
         yield element("pre", typed, tabindex="0")
-    yield element("p", "to repeat it from its saved settings")
+    yield element("p", f"to repeat it from its saved settings{where}")
     yield element("pre", repeating_command(record), tabindex="0")
+
+
+def _on_nodes(environment: Mapping[str, Any]) -> str:
+    """What else has to be said where one machine was not enough; empty where it was."""
+    if "--nnodes" not in launched_by(environment):
+        return ""
+    return ", on each node, with the --rdzv-endpoint where they meet"
 
 
 def typed_command(environment: Mapping[str, Any]) -> str:
@@ -100,11 +105,10 @@ def typed_command(environment: Mapping[str, Any]) -> str:
     if not isinstance(command, list) or not command:
         return ""
     first, rest = Path(str(command[0])), [str(each) for each in command[1:]]
-    processes = environment.get("processes", 1)
     ours = first.name == "renderpretrain" or first.parts[-2:] == ("renderpretrain", "__main__.py")
-    if processes != 1:
-        started = ["torchrun", "--nproc-per-node", str(processes)]
-        started += ["-m", "renderpretrain"] if ours else [str(first)]
+    launched = launched_by(environment)
+    if launched:
+        started = [*launched, *(["-m", "renderpretrain"] if ours else [str(first)])]
     else:
         started = ["renderpretrain"] if ours else ["python", str(first)]
     return shlex.join([*started, *rest])
@@ -113,9 +117,12 @@ def typed_command(environment: Mapping[str, Any]) -> str:
 def repeating_command(record: RunRecord) -> str:
     """The command line that runs the same again, with the settings of ``config.yaml``."""
     tree = record.tree
-    if str(tree.get("data", "")).startswith("object:"):
-        return "from Python alone: its scenes were handed in as objects"
-    words = ["renderpretrain", "pretrain", str(tree.get("recipe"))]
+    handed = _handed_in(tree)
+    if handed:
+        return f"from Python alone: {handed}"
+    launched = launched_by(record.environment)
+    words = [*launched, "-m", "renderpretrain"] if launched else ["renderpretrain"]
+    words += ["pretrain", str(tree.get("recipe"))]
     for name in ("preset", "data", "scenes", "holdout", "seed", "init"):
         if tree.get(name) is not None:
             words += [f"--{name}", str(tree[name])]
@@ -124,6 +131,25 @@ def repeating_command(record: RunRecord) -> str:
     words += ["--skip-bad"] if tree.get("skipped") else []
     words += ["--config", str(record.folder.config), "--out", f"{record.folder.path}-again"]
     return shlex.join(words)
+
+
+def _handed_in(tree: Mapping[str, Any]) -> str:
+    """What of a run no command line can name; empty where it can name all."""
+    if str(tree.get("data", "")).startswith("object:"):
+        return "its scenes were handed in as objects"
+    if not _can_be_imported(str(tree.get("recipe"))):
+        return f"its recipe, {tree.get('recipe')}, is a class of a script or a notebook"
+    for role, encoder in (tree.get("encoder") or {}).items():
+        if encoder.get("args") is None:
+            return f"its {role} encoder was handed in as a module"
+        if not _can_be_imported(str(encoder.get("factory"))):
+            return f"its {role} encoder, {encoder.get('factory')}, is made by a script or a notebook"
+    return ""
+
+
+def _can_be_imported(name: str) -> bool:
+    """Whether another program finds ``module:name``; our own recipes have no module."""
+    return not name.startswith("__main__:") and "<locals>" not in name
 
 
 def differing(runs: Sequence[NamedRun]) -> Html:
@@ -179,7 +205,11 @@ def _timing(record: RunRecord) -> Iterator[tuple[str, str]]:
     samples = optimization.get("batch_size", 1) * optimization.get("accumulate", 1)
     samples *= record.environment.get("processes", 1)
     if rates:
-        low, high = (quantiles(rates, n=10)[k] for k in (0, -1)) if len(rates) > 1 else (rates[0], rates[0])
+        low, high = (
+            (quantiles(rates, n=10, method="inclusive")[k] for k in (0, -1))
+            if len(rates) > 1
+            else (rates[0], rates[0])
+        )
         yield "samples a second", f"{median(rates):.3g} (most steps {low:.3g} to {high:.3g})"
         yield "seconds a step", f"{samples / median(rates):.3g}"
         yield "time in steps", duration(sum(samples / rate for rate in rates))

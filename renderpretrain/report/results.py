@@ -85,6 +85,7 @@ def _scored_again(run: NamedRun, several: bool) -> Html:
     asked = [name for name in PREDICTORS if name in beside]
     who = f"{run.name}, " if several else ""
     title = f"{who}renderpretrain eval, step {record.get('step')}, {len(record.get('scenes', []))} scenes"
+    title += f" of {record.get('data')}"
     rows = [
         [named(name), element("b", number(value)), *(number(beside[each].get(name)) for each in asked)]
         for name, value in record["scores"].items()

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,11 +193,34 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        **process_counts(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "native": {name: status._asdict() for name, status in native_status().items()},
         "command": sys.argv,
     }
+
+
+def process_counts() -> dict[str, int]:
+    """How many processes a run has, and how many of them this machine has, as torchrun says."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {
+        "processes": processes,
+        "processes_per_node": int(os.environ.get("LOCAL_WORLD_SIZE", processes)),
+    }
+
+
+def launched_by(machine: Mapping[str, Any]) -> list[str]:
+    """The words before ``-m renderpretrain`` that start as many processes again; none of one process.
+
+    Args:
+        machine: ``processes`` and ``processes_per_node`` of a run; without the latter it had one node.
+    """
+    processes = machine.get("processes", 1)
+    beside = machine.get("processes_per_node", processes)
+    if processes == 1:
+        return []
+    nodes = ["--nnodes", str(processes // beside)] if processes > beside else []
+    return ["torchrun", *nodes, "--nproc-per-node", str(beside)]
 
 
 def versions() -> dict[str, str]:

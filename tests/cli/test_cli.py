@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from renderpretrain.cli import main
+from renderpretrain.cli.printed import print_result
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.recipes import RECIPES
-from renderpretrain.training import newest_checkpoint, read_rows
+from renderpretrain.runs import RunFolder
+from renderpretrain.training import FitResult, newest_checkpoint, read_rows
 
 SMALL = [
     "--set", "image_size=[32, 64]",
@@ -363,8 +365,29 @@ def test_sigterm_ends_with_a_checkpoint_and_says_how_to_resume(tmp_path):
                 break
         said = process.stdout.read()
     assert process.returncode == 128 + signal.SIGTERM  # what comes after it must not take it for done
-    assert "stopped by SIGTERM after step" in said and "--resume" in said
+    assert "stopped by SIGTERM after step" in said and "--resume --device cpu" in said
     assert newest_checkpoint(tmp_path / "run" / "checkpoints") is not None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (("1", "1"), "resume with: renderpretrain pretrain"),
+        (("2", "2"), "resume with: torchrun --nproc-per-node 2 -m renderpretrain pretrain"),
+        (
+            ("16", "8"),
+            "resume on each node (--rdzv-endpoint: where they meet) with: "
+            "torchrun --nnodes 2 --nproc-per-node 8 -m renderpretrain pretrain",
+        ),
+    ],
+)
+def test_a_stopped_run_says_how_as_many_processes_resume_it(sizes, expected, tmp_path, monkeypatch, capsys):
+    for name, size in zip(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), sizes, strict=True):
+        monkeypatch.setenv(name, size)
+    result = FitResult(RunFolder(tmp_path), 3, "SIGTERM", [], True)
+    print_result("unipad-lidar", result, ["--log", "csv", "--workers", "3"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == f"{expected} unipad-lidar --out {tmp_path} --resume --log csv --workers 3"
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 import json
+import math
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from renderpretrain.cli import main
 from renderpretrain.report import report_page, write_report
@@ -137,12 +140,39 @@ def test_the_command_on_the_page_repeats_the_run(trained, capsys):
     assert typed_command(
         {"command": ["/x/renderpretrain/__main__.py", "pretrain", "a b"], "processes": 2}
     ) == ("torchrun --nproc-per-node 2 -m renderpretrain pretrain 'a b'")
+    two_of_eight = {"command": ["train.py"], "processes": 16, "processes_per_node": 8}
+    assert typed_command(two_of_eight) == "torchrun --nnodes 2 --nproc-per-node 8 train.py"
+    again = repeating_command(replace(record, environment=two_of_eight))
+    assert again.startswith("torchrun --nnodes 2 --nproc-per-node 8 -m renderpretrain pretrain ")
     command = shlex.split(repeating_command(record))
     with pytest.raises(SystemExit):
         main([*command[1:], "--dry-run"])
     said = capsys.readouterr().out
     tree, told = record.tree, yaml.safe_load(said[: said.index("\nscenes: 3 to train on")])
     assert told["config"] == tree["config"] and told["seed"] == tree["seed"] and told["data"] == tree["data"]
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"data": "object:Mine"}, "its scenes were handed in as objects"),
+        ({"recipe": "__main__:Own"}, "its recipe, __main__:Own, is a class of a script or a notebook"),
+        (
+            {"encoder": {"point": {"factory": "renderpretrain.encoders:VolumeEncoder", "args": None}}},
+            "its point encoder was handed in as a module",
+        ),
+        (
+            {"encoder": {"image": {"factory": "__main__:maps", "args": {}}}},
+            "its image encoder, __main__:maps, ",
+        ),
+    ],
+)
+def test_no_command_is_shown_that_cannot_run(trained, told, message):
+    record = read_record(trained)
+    said = repeating_command(replace(record, tree=record.tree | told))
+    assert said.startswith(f"from Python alone: {message}")
+    named = {"encoder": {"point": {"factory": "own:volumes", "args": {}}}}
+    assert "--encoder point=own:volumes" in repeating_command(replace(record, tree=record.tree | named))
 
 
 def test_hostile_words_stay_words(run):
@@ -191,17 +221,31 @@ def test_what_is_damaged_is_named_and_the_rest_is_shown(run):
         '{"step": 1, "loss": ',
         '{"step": 1, "loss": NaN, "lr": 1e999}',
         '{"step": 1, "health/a/rank": 1}',
+        f'{{"step": {10**304}, "loss": 1}}',
     ]
     rows.append('{"step": 2, "health/a/rank": 1}')
     (run / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     (run / "environment.json").write_text("{")
+    over_range = {"depth/0-4/rays": 3, "depth/0-4/abs_rel": math.nan}
+    scored = {"scores": {"depth_rmse": math.nan, "psnr": 12.5}, "over_range": {"recipe": over_range}}
+    (run / "eval.json").write_text(json.dumps(scored | {"step": 2, "scenes": [0], "data": "folder:other"}))
+    for name, box in (("endless", [0, 0, math.inf, 1]), ("empty", [5, 5, 5, 5])):
+        about, panel = PngInfo(), {"row": "", "caption": "", "box": box}
+        about.add_text("renderpretrain sheet", json.dumps({"panels": [panel], "legend": {}}))
+        Image.new("RGB", (8, 8)).save(run / "pictures" / f"{name}.png", pnginfo=about)
     (run / "probe.json").write_text('{"semseg/linear": {"table": [{"fraction": "many"}]}}')
     (run / "pictures" / "step_000001.png").write_bytes(b"\x89PNG nothing")
     page = page_of(run)
     assert f"{run / 'metrics.jsonl'}, line 2: expected a JSON object of numbers with a step" in page.text
+    assert f"{run / 'metrics.jsonl'}, line 5: expected a JSON object of numbers with a step" in page.text
     assert f"{run / 'environment.json'}: cannot be read" in page.text
     assert f"{run / 'pictures' / 'step_000001.png'}: no picture to show" in page.text
-    assert "cannot be shown: " in page.text and "depth_in_blocks_abs_rel" in page.text
+    for name in ("endless", "empty"):
+        assert f"{run / 'pictures' / name}.png: no picture to show" in page.text
+    assert ["renderpretrain eval, step 2, 1 scenes of folder:other", "score"] in page.rows
+    assert ["depth_rmse [m] (less is better)", "nan"] in page.rows
+    assert page.text.count("cannot be shown: ") == 2  # probes, and health without a width
+    assert "depth_in_blocks_abs_rel" in page.text
     assert {each.get("data-step") for each in page.all("img")} == {None, "0", "2"}
 
 
@@ -218,6 +262,8 @@ def test_probes_and_exports_are_shown(run, tmp_path):
         "notes": ["one run"],
     }
     (run / "probe.json").write_text(json.dumps({"semseg/linear": record}))
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "loss": 1}\n')  # a run that was stopped has logged more than it has saved
     for name in ("a", "b", "a"):
         with pytest.raises(SystemExit):
             main(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / f"{name}.safetensors")])
@@ -281,6 +327,31 @@ def test_a_page_is_not_written_again_and_again(run):
     assert path.stat().st_ino == first
     page.finish()
     assert path.stat().st_ino != first
+
+
+def test_a_page_that_was_left_out_is_written_as_soon_as_it_is_time(run, monkeypatch):
+    page, path, now = RunningPage(run, pytest.fail), run / "report.html", [0.0]
+    monkeypatch.setattr("renderpretrain.verbs.reporting.time.monotonic", lambda: now[0])
+    page.catch_up(1, {})
+    monkeypatch.setattr(page, "_not_before", 50.0)
+    before = path.stat().st_ino
+    page.refresh()
+    for seconds, is_new in ((49.0, False), (50.0, True)):
+        now[0] = seconds
+        page.catch_up(1, {})
+        assert (path.stat().st_ino != before) == is_new
+    before = path.stat().st_ino
+    page.catch_up(2, {})
+    assert path.stat().st_ino == before
+
+
+def test_the_rates_of_most_steps_are_ones_that_were_measured(run):
+    (run / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"step": k, "samples_per_second": rate}) + "\n" for k, rate in ((1, 1.0), (2, 2.0))
+        )
+    )
+    assert "1.5 (most steps 1.1 to 1.9)" in page_of(run).text
 
 
 def test_a_long_run_has_a_small_page(trained):
