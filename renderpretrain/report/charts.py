@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from renderpretrain.report.markup import Html, element, embedded, number
 
 MOST_POINTS = 800
-"""Of a line; of longer ones each point is the mean of several, as the page says."""
+"""Of a line, or of the lines of several runs together; of longer ones each point is the mean of several."""
 
 STEEP = 12.0
 """A chart has a logarithmic axis if its largest number is so many times its median."""
@@ -55,10 +55,10 @@ class Chart:
     note: str = ""
 
 
-def figure(chart: Chart) -> Html:
-    """A chart as an element of the page, with its data."""
+def figure(chart: Chart, runs: int = 1) -> Html:
+    """A chart as an element of the page, with its data; ``runs`` share the points that a line may have."""
     lines = [line for line in chart.lines if line.x]
-    drawn = [_thinned(line) for line in lines]
+    drawn = [_thinned(line, runs) for line in lines]
     data = {
         "title": chart.title,
         "unit": chart.unit,
@@ -79,10 +79,15 @@ def figure(chart: Chart) -> Html:
     )
 
 
-def thinned_by(charts: Sequence[Chart]) -> int:
+def thinned_by(charts: Sequence[Chart], runs: int = 1) -> int:
     """Of how many steps a point is the mean in the longest line; 1 where all are drawn."""
     most = max((len(line.x) for chart in charts for line in chart.lines), default=1)
-    return math.ceil(most / MOST_POINTS)
+    return math.ceil(most / _most_points(runs))
+
+
+def _most_points(runs: int) -> int:
+    """Of a line, where so many runs share a page."""
+    return max(2, MOST_POINTS // runs)
 
 
 def _in_words(title: str, lines: Sequence[Line]) -> str:
@@ -97,9 +102,9 @@ def _is_steep(lines: Sequence[Line]) -> bool:
     return bool(values) and values[0] > 0 and values[-1] > STEEP * values[len(values) // 2]
 
 
-def _thinned(line: Line) -> Line:
+def _thinned(line: Line, runs: int) -> Line:
     """The line with no more points than can be seen, and no more digits."""
-    size = math.ceil(len(line.x) / MOST_POINTS)
+    size = math.ceil(len(line.x) / _most_points(runs))
     parts = [range(k, min(k + size, len(line.x))) for k in range(0, len(line.x), size)]
     x = [_short(line.x[part[-1]]) for part in parts]
     y = [_short(sum(line.y[i] for i in part) / len(part)) for part in parts]

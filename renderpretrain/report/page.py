@@ -150,22 +150,22 @@ def _pictures(runs: Runs) -> list[Html]:
 
 
 def _held_out(runs: Runs) -> list[Html]:
-    return [*scores(runs), *_charts(score_charts(runs), "over the steps")]
+    return [*scores(runs), *_charts(runs, score_charts(runs), "over the steps")]
 
 
 def _over_range(runs: Runs) -> list[Html]:
-    return _charts(range_charts(runs))
+    return _charts(runs, range_charts(runs))
 
 
 def _losses(runs: Runs) -> list[Html]:
-    return _charts(loss_charts(runs))
+    return _charts(runs, loss_charts(runs))
 
 
 def _collapse(runs: Runs) -> list[Html]:
     told: list[Html] = []
     for run in runs:
         charts = [*health_charts(run), *gradient_charts(run)]
-        told += _charts(charts, run_mark(run) if len(runs) > 1 else "")
+        told += _charts(runs, charts, run_mark(run) if len(runs) > 1 else "")
     return told
 
 
@@ -180,7 +180,7 @@ def _probes(runs: Runs) -> list[Html]:
 
 
 def _speed(runs: Runs) -> list[Html]:
-    return [timing(runs), *_charts(speed_charts(runs))]
+    return [timing(runs), *_charts(runs, speed_charts(runs))]
 
 
 def _settings(runs: Runs) -> list[Html]:
@@ -195,15 +195,19 @@ def _environment(runs: Runs) -> list[Html]:
     return [environments(runs)]
 
 
-def _charts(charts: Sequence[Chart], title: object = "") -> list[Html]:
+def _charts(runs: Runs, charts: Sequence[Chart], title: object = "") -> list[Html]:
     """Charts in a grid, with controls where there are some to control."""
     if not charts:
         return []
     titled = [element("h3", title)] if title else []
     controls = [_controls()] if any(chart.smooth for chart in charts) else []
-    if (steps := thinned_by(charts)) > 1:
+    if (steps := thinned_by(charts, len(runs))) > 1:
         controls.append(element("p", f"Each point is the mean of {steps} steps.", class_="quiet"))
-    return [*titled, *controls, element("div", *map(figure, charts), class_="charts")]
+    return [
+        *titled,
+        *controls,
+        element("div", *(figure(chart, len(runs)) for chart in charts), class_="charts"),
+    ]
 
 
 def _controls() -> Html:

@@ -365,3 +365,5 @@ def test_a_long_run_has_a_small_page(trained):
     assert len(chart["lines"][0]["x"]) <= 800 and chart["lines"][0]["x"][-1] == 19_999
     assert "Each point is the mean of 25 steps." in path.read_text()
     assert path.stat().st_size < 5_000_000
+    beside = charts_of(write_report([long] * 4, path))["loss"]
+    assert all(len(line["x"]) <= 200 and line["x"][-1] == 19_999 for line in beside["lines"])
