@@ -5,7 +5,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 220, LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 26;
 const RELOAD_SECONDS = 20, QUIET_SECONDS = 8;
-const kept = { smoothing: "0.6", scale: "automatic", folded: [] };
+const kept = { smoothing: "0.6", scale: "automatic", opened: {}, sheets: {} };
 let touched = 0;
 
 function svg(tag, attributes, parent) {
@@ -54,6 +54,11 @@ function logTicks(low, high) {
     for (const k of steps) if (k * 10 ** e >= low * 0.999 && k * 10 ** e <= high * 1.001) ticks.push(k * 10 ** e);
   }
   return ticks;
+}
+
+/* Where the place is that is nearest to x; places rise. */
+function nearest(places, x) {
+  return places.reduce((best, place, k) => (Math.abs(place - x) < Math.abs(places[best] - x) ? k : best), 0);
 }
 
 class Chart {
@@ -177,14 +182,15 @@ class Chart {
     html("b", "", labels.length ? labels[x] : `step ${words(x)}`, this.readout);
     this.dots.replaceChildren();
     this.data.lines.forEach((line, k) => {
-      const where = line.dashed && line.color === null && !labels.length ? 0 : line.x.indexOf(x);
+      const where = labels.length ? line.x.indexOf(x) : nearest(line.x, x);
       if (where < 0) return;
       const row = html("div", "", undefined, this.readout), value = this.shown[k][where];
       html("i", this.colorOf(line), undefined, row);
       if (this.data.lines.length > 1) html("span", "", line.name, row);
       html("b", "", words(value), row);
       if (value !== line.y[where]) html("small", "", `measured ${words(line.y[where])}`, row);
-      if (!line.dashed) svg("circle", { class: `dot ${this.colorOf(line)}`, cx: this.x(x), cy: this.y(value), r: 4 }, this.dots);
+      if (!labels.length && !line.dashed && line.x[where] !== x) html("small", "", `at step ${words(line.x[where])}`, row);
+      if (!line.dashed) svg("circle", { class: `dot ${this.colorOf(line)}`, cx: this.x(line.x[where]), cy: this.y(value), r: 4 }, this.dots);
     });
     this.cursor.setAttribute("visibility", "visible");
     this.cursor.setAttribute("x1", this.x(x));
@@ -197,11 +203,24 @@ class Chart {
   }
 }
 
-/* Two steps of each panel, one over the other; right of the border is the later one. */
-function compare(sheet) {
+/* Two steps of each panel, one over the other; right of the border is the later one. The last step stays the last. */
+function compare(sheet, number) {
   const slider = sheet.querySelector(".wipe"), stacks = [...sheet.querySelectorAll(".stack.changes")];
   if (!slider) return;
   const [left, right] = ["left", "right"].map((side) => sheet.querySelector(`select.${side}`));
+  const before = kept.sheets[number], newest = right.options[right.options.length - 1].value;
+  if (before) {
+    slider.value = before.border;
+    for (const [select, step] of [[left, before.left], [right, before.right]]) {
+      if (step === "newest") select.value = newest;
+      else if ([...select.options].some((option) => option.value === step)) select.value = step;
+    }
+  }
+  const keep = () => {
+    const [from, to] = [left, right].map((select) => (select.value === newest ? "newest" : select.value));
+    kept.sheets[number] = { border: slider.value, left: from, right: to };
+    remember();
+  };
   const move = () => sheet.style.setProperty("--wipe", `${slider.value}%`);
   const choose = () => stacks.forEach((stack) => stack.querySelectorAll("img").forEach((image) => {
     const step = image.dataset.step;
@@ -215,12 +234,13 @@ function compare(sheet) {
       const box = stack.getBoundingClientRect();
       slider.value = Math.round(100 * (event.clientX - box.left) / box.width);
       move();
+      keep();
     };
     stack.addEventListener("pointerdown", drag);
     stack.addEventListener("pointermove", drag);
   }
-  slider.addEventListener("input", move);
-  [left, right].forEach((select) => select.addEventListener("change", choose));
+  slider.addEventListener("input", () => { move(); keep(); });
+  [left, right].forEach((select) => select.addEventListener("change", () => { choose(); keep(); }));
   sheet.classList.add("ready");
   move();
   choose();
@@ -251,6 +271,13 @@ function controls(charts) {
   update();
 }
 
+/* What is folded away stays open where the reader has opened it; printing opens all, and keeps nothing. */
+function fold(details) {
+  const summary = details.querySelector("summary"), name = summary.textContent;
+  details.open = Boolean(kept.opened[name]);
+  summary.addEventListener("click", () => { kept.opened[name] = !details.open; remember(); });
+}
+
 function ago(seconds) {
   if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s ago`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
@@ -276,6 +303,7 @@ function watch() {
 recall();
 const charts = [...document.querySelectorAll("figure.chart")].map((figure) => new Chart(figure));
 document.querySelectorAll(".sheet.compare").forEach(compare);
+document.querySelectorAll("details").forEach(fold);
 controls(charts);
 watch();
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));

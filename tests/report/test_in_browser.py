@@ -1,5 +1,6 @@
 """The page in a headless Chromium: nothing sticks out, nothing complains, nothing is asked for."""
 
+import json
 from contextlib import ExitStack
 from datetime import datetime, timezone
 
@@ -88,6 +89,23 @@ def test_the_border_between_two_steps_moves(page, files):
         "choice.dispatchEvent(new Event('change')); }"
     )
     assert page.run(shown) == ["1", "2"]
+    page.run("[...document.querySelectorAll('summary')].at(-1).click()")
+    page.open(files["one"], width=1280, scheme="light")  # as a page does that looks again
+    assert page.run(shown) == ["1", "2"]
+    assert page.run("document.querySelector('.wipe').value") == "51"
+    assert page.run("[...document.querySelectorAll('details')].at(-1).open")
+
+
+def test_each_run_is_read_at_its_nearest_step(page, trained, run, tmp_path):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    later = [json.dumps(row | {"step": row["step"] + 1}) + "\n" for row in rows]
+    (run / "metrics.jsonl").write_text("".join(later))
+    page.open(write_report([trained, run], tmp_path / "apart.html"), width=1280, scheme="light")
+    page.run("document.querySelector('#losses .plot').focus()")
+    page.press("End")
+    told = page.run("[...document.querySelectorAll('#losses .readout > *')].map((each) => each.textContent)")
+    assert told[0] == "step 3" and len(told) == 3
+    assert told[1].endswith("at step 2") and "at step" not in told[2]
 
 
 def test_the_page_of_a_run_that_goes_on_looks_again(page, run):
