@@ -117,7 +117,14 @@ def _without_paths(about: Mapping[str, Any]) -> dict[str, Any]:
 def _bare(value: Any) -> Any:
     """A value whose paths, absolute or not, are names of files; keys, too."""
     if isinstance(value, Mapping):
-        return {_bare(key): _bare(each) for key, each in value.items()}
+        bare: dict[Any, Any] = {}
+        for key, each in value.items():
+            name, count = _bare(key), 1
+            while name in bare:  # two folders of one name
+                count += 1
+                name = f"{_bare(key)} ({count})"
+            bare[name] = _bare(each)
+        return bare
     if isinstance(value, list | tuple):
         return [_bare(each) for each in value]
     return _file_name(value) if isinstance(value, str) else value

@@ -108,10 +108,17 @@ STAYS = ("https://a.b/c", "timm:hf-hub:timm/resnet18", "arXiv:2310.08370", "cs/0
 
 
 def test_paths_of_any_form_become_names_also_in_keys(tmp_path):
-    secret = {"config": {"paths": [*PATHS], "stays": [*STAYS], "shares": {"folder:/home/me/rec": 2, 3: 4}}}
+    secret = {
+        "config": {
+            "paths": [*PATHS],
+            "stays": [*STAYS],
+            "shares": {"folder:/home/me/rec": 2, "folder:b/rec": 1, 3: 4},
+        }
+    }
     push_to_hub(from_modules({"u": unet()}, secret), folder=tmp_path / "hub")
     told = json.loads((tmp_path / "hub" / "config.json").read_text())["config"]
-    assert told == {"paths": [*PATHS.values()], "stays": [*STAYS], "shares": {"folder:rec": 2, "3": 4}}
+    shares = {"folder:rec": 2, "folder:rec (2)": 1, "3": 4}
+    assert told == {"paths": [*PATHS.values()], "stays": [*STAYS], "shares": shares}
     weights = (tmp_path / "hub" / "model.safetensors").read_bytes()
     assert b"enc.safetensors" in weights and b"secret" not in weights and b"home" not in weights
 
