@@ -9,7 +9,7 @@ from typing import Any
 
 from renderpretrain.transfer.columns import columns_note
 from renderpretrain.transfer.encoder import Pretrained
-from renderpretrain.transfer.image_snippets import NORMALIZATION
+from renderpretrain.transfer.image_snippets import MEAN, STD
 from renderpretrain.transfer.layouts import Tensors
 from renderpretrain.transfer.part import Host
 
@@ -54,7 +54,7 @@ def notes_for(pretrained: Pretrained, host: Host) -> tuple[str, ...]:
     notes = [host.warning] if host.warning else []
     notes += columns_note(pretrained)
     if any(e.kind == "FPN" or e.role.reads == "images" for e in pretrained.encoders.values()):
-        notes.append(NORMALIZATION)
+        notes.append(f"images are RGB, mean {MEAN}, std {STD}")
     caffe = any(e.spec.get("stride_first") for e in pretrained.encoders.values())
     if caffe and host.wrapper is None:
         notes.append(f"{host.name}'s ResNet strides in its second convolutions, this one in its first")
