@@ -14,20 +14,10 @@ from renderpretrain.geometry import Cameras
 from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.folder import launched_by, process_counts
+from renderpretrain.runs.metrics import ABOUT_DEPTH, unit_of
 from renderpretrain.terminal import printable
 from renderpretrain.training import PREDICTORS, Change, FitResult, StepCost
-from renderpretrain.training.held_out import NOT_GIVEN
 from renderpretrain.training.scaling import Scaling
-
-UNITS = {"depth_rmse": "m", "psnr": "dB", "picture_psnr": "dB", "chamfer": "m", "bev_abs_error": "m"}
-UNITS |= {f"depth_{kind}_rmse": "m" for kind in NOT_GIVEN}
-
-ABOUT_DEPTH = (
-    "depth_in_blocks, depth_between_beams: rays to returns that were taken out of the input; depth: to any",
-    "nearest point: the first point of the input near the ray; best of row: the depth of each image row with",
-    "the smallest depth_abs_rel in the training scenes",
-)
-"""What a table of scores means, a line each."""
 
 
 def print_result(recipe: str, result: FitResult, again: Sequence[str] = ()) -> None:
@@ -183,7 +173,7 @@ def _scaled(amount: int, step: int, unit: str) -> str:
 
 def with_unit(metric: str) -> str:
     """A metric with its unit."""
-    unit = UNITS.get(metric, "")
+    unit = unit_of(metric)
     return f"{metric} [{unit}]" if unit else metric
 
 

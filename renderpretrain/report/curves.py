@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from renderpretrain.report.charts import Chart, Line
 from renderpretrain.runs.collapse import HEALTH, levels_of, norms_of
-from renderpretrain.runs.metrics import OVER_RANGE, PREDICTORS, Row, of_predictor
+from renderpretrain.runs.metrics import OVER_RANGE, PREDICTORS, Row, of_predictor, unit_of
 from renderpretrain.runs.record import RunRecord
 
 KINDS = {
@@ -15,9 +15,6 @@ KINDS = {
     "depth": "all rays, most of whose returns are in the input",
 }
 """What is known of rays whose error is told, the hardest first."""
-
-UNITS = {"rmse": "m", "psnr": "dB", "chamfer": "m", "abs_error": "m"}
-"""Of scores, by how their names end."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,6 @@ class NamedRun:
     name: str
     record: RunRecord
     color: int
-
-
-def unit_of(score: str) -> str:
-    """The unit of a score; empty if it has none."""
-    return next((unit for end, unit in UNITS.items() if score.endswith(end)), "")
 
 
 def loss_charts(runs: Sequence[NamedRun]) -> list[Chart]:

@@ -3,20 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from renderpretrain.report.curves import NamedRun, unit_of
+from renderpretrain.report.curves import NamedRun
 from renderpretrain.report.markup import Html, element, joined, number, table
 from renderpretrain.report.overview import run_mark
-from renderpretrain.runs.metrics import PREDICTORS, Change, changes
+from renderpretrain.runs.metrics import ABOUT_DEPTH, PREDICTORS, Change, changes, unit_of
 
 LESS_IS_BETTER = ("abs_rel", "rmse", "chamfer", "abs_error")
 MORE_IS_BETTER = ("delta", "psnr", "ssim", "miou", "iou")
-
-ABOUT_DEPTH = (
-    "depth_in_blocks and depth_between_beams: rays to returns that were taken out of the input; depth: to "
-    "any. nearest point: the first point of the input near the ray. best of row, row medians, row means: one "
-    "depth for each image row. They learn no geometry; a recipe that has learned some is better."
-)
-"""What the names in a table of scores mean."""
 
 PARTS = ("matched", "reshaped", "added", "missing", "unexpected", "unused")
 """What can become of the tensors of a part that is exported."""
@@ -28,7 +21,8 @@ def scores(runs: Sequence[NamedRun]) -> list[Html]:
     told = []
     if any(found):
         told.append(_changes_of_one(found[0]) if len(runs) == 1 else _changes_of_all(runs, found))
-        told.append(element("p", ABOUT_DEPTH, class_="quiet"))
+    if any(change.metric.startswith("depth_") for each in found for change in each):
+        told.append(element("p", ". ".join(ABOUT_DEPTH) + ".", class_="quiet"))
     for run in runs:
         if run.record.scores.get("scores"):
             told.append(_scored_again(run, len(runs) > 1))

@@ -24,11 +24,26 @@ PREDICTORS = {
 }
 """What predictors that learn no geometry are called: before a score's name, and above a table's column."""
 
+UNITS = {"rmse": "m", "psnr": "dB", "chamfer": "m", "abs_error": "m"}
+"""Of scores, by how their names end."""
+
+ABOUT_DEPTH = (
+    "depth_in_blocks, depth_between_beams: rays to returns that were taken out of the input; depth: to any",
+    "nearest point: the first point of the input near the ray",
+    "best of row: the depth of each image row with the smallest depth_abs_rel in the training scenes",
+)
+"""What a table of scores means, a line each."""
+
 OVER_RANGE = "over_range/"
 """Begins what is known of an interval of true depth in metres: ``over_range/depth/8-16/abs_rel``."""
 
 Row = dict[str, int | float]
 """``step`` and whatever was measured then."""
+
+
+def unit_of(score: str) -> str:
+    """The unit of a score; empty if it has none."""
+    return next((unit for end, unit in UNITS.items() if score.endswith(end)), "")
 
 
 def read_rows(path: Path) -> list[Row]:
