@@ -63,7 +63,8 @@ define sanitized
 		RENDERPRETRAIN_CXXFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(1) -fno-sanitize-recover=all" \
 		$(BIN)/python setup.py --quiet build_native
 	@export LD_PRELOAD="$$($(CXX) -print-file-name=$(2).so) $$($(CXX) -print-file-name=libstdc++.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=24576 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		TSAN_OPTIONS=halt_on_error=1:die_after_fork=0:ignore_noninstrumented_modules=1 \
 		RENDERPRETRAIN_NATIVE=$(CURDIR)/build/$@ OMP_NUM_THREADS=1; \
 	for level in "" default; do \

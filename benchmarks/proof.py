@@ -80,8 +80,8 @@ FEW_SCENES = ("--labels", "0.05,0.25,1.0", "--seeds", "3", "--scenes", "40", "--
 SEMSEG = (Probe("semseg", flags=(*FEW_SCENES, "--split", "test")),)
 CAMERA = tuple(Probe(task, flags=(*FEW_SCENES, "--split", "test")) for task in ("depth", "occupancy"))
 RECORDED = (Probe("semseg", flags=("--labels", "0.05,0.2,1.0", "--seeds", "3", "--split", "test")),)
-ONE_SETTING = {"--rates": "2e-3", "--encoder-rates": "1", "--search-seeds": "1", "--labels": "1,2"}
-"""Fine-tuning without a search."""
+ONE_SETTING = {"--rates": "2e-3", "--search-seeds": "1", "--labels": "1,2"}
+"""Training without a search; a decoder alone has no rate of the encoder."""
 
 EXPERIMENTS = (
     Experiment("unipad-lidar", "unipad-lidar", 600, LIDAR, NEAR),
@@ -185,6 +185,7 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
             flags |= {"--seeds": "2", "--steps": "10"}
             flags |= {} if data else {"--scenes": "8", "--test-scenes": "2"}
             flags |= {} if probe.mode == "linear" else ONE_SETTING
+            flags |= {"--encoder-rates": "1"} if probe.mode == "finetune" else {}
         evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
         evaluate += [part for pair in flags.items() for part in pair]
         record = recorded(run, probe)
