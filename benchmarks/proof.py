@@ -1,6 +1,7 @@
 """Does pre-training pay? Pre-trains every recipe, probes it, and writes one table and one plot, in hours.
 
-``python benchmarks/proof.py [--quick] [--jobs N] [--out runs/proof] [--only NAME ...] [--realdata FOLDER]``
+``python benchmarks/proof.py [--quick] [--jobs N] [--out runs/proof] [--only NAME ...] [--modes MODE ...]
+[--realdata FOLDER]``
 
 Every line of the table is made by two commands, which it names: ``renderpretrain pretrain`` and
 ``renderpretrain eval --probe``. A run that is there is used, one that was interrupted is resumed, and a probe
@@ -132,6 +133,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="minutes, and numbers that say nothing")
     parser.add_argument("--out", type=Path, help="runs/proof, or runs/proof-quick")
     parser.add_argument("--only", nargs="*", default=None, help="names of experiments")
+    modes = ("linear", "finetune", "decoder")
+    parser.add_argument("--modes", nargs="*", default=modes, choices=modes, help="of probes; the rest later")
     parser.add_argument("--realdata", type=Path, help=f"folder that holds {RECORDING}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else cores)
@@ -180,6 +183,8 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         call(experiment.name, [*pretrain, *resume], asked.threads)
     rows = []
     for probe in experiment.probes:
+        if probe.mode not in asked.modes and recorded(run, probe) is None:
+            continue
         flags = dict(zip(probe.flags[::2], probe.flags[1::2], strict=True))
         if asked.quick:
             flags |= {"--seeds": "2", "--steps": "10"}

@@ -39,7 +39,7 @@ def proof(benchmark_module):
 
 @pytest.fixture
 def asked(tmp_path):
-    return Namespace(quick=True, out=tmp_path, only=None, realdata=None, jobs=2, threads=1)
+    return Namespace(quick=True, out=tmp_path, only=None, realdata=None, jobs=2, threads=1, modes=("linear",))
 
 
 def verbs(proof, monkeypatch, out):
