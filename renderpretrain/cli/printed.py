@@ -15,6 +15,8 @@ from renderpretrain.recipes.recipe import encoders_of
 from renderpretrain.recipes.settings import OptimizationConfig
 from renderpretrain.runs.folder import launched_by, process_counts
 from renderpretrain.runs.metrics import ABOUT_DEPTH, unit_of
+from renderpretrain.runs.record import read_record
+from renderpretrain.runs.verdict import verdict
 from renderpretrain.terminal import printable
 from renderpretrain.training import PREDICTORS, Change, FitResult, StepCost
 from renderpretrain.training.scaling import Scaling
@@ -39,6 +41,8 @@ def print_result(recipe: str, result: FitResult, again: Sequence[str] = ()) -> N
         return
     if result.table:
         print_changes(result.table)
+    for finding in verdict(read_record(folder.path)):
+        print(f"{'warning' if finding.tone == 'warning' else 'learned':<10} {finding.words}")
     print(f"weights    {folder.checkpoints / 'final.pt'}")
     print(f"curves     {folder.metrics}")
     if folder.report.is_file():

@@ -9,19 +9,9 @@ from typing import Any
 
 from renderpretrain.report.curves import NamedRun
 from renderpretrain.report.markup import Html, element, joined, number, table
-from renderpretrain.runs.collapse import CollapseWatch, advice_of
 from renderpretrain.runs.folder import launched_by
-from renderpretrain.runs.metrics import Row
 from renderpretrain.runs.record import RunRecord
-
-
-def dotted(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every saved setting, in order; a section is none itself."""
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from dotted(value, f"{section}{name}.")
-        else:
-            yield f"{section}{name}", value
+from renderpretrain.runs.settings import dotted
 
 
 def plain(value: Any) -> str:
@@ -228,27 +218,12 @@ def duration(seconds: float) -> str:
 
 
 def warnings(runs: Sequence[NamedRun]) -> list[Html]:
-    """What is wrong: files that cannot be read, encoders that collapse."""
+    """Files of the runs that cannot be read."""
     found = []
     for run in runs:
         who = f"{run.name}: " if len(runs) > 1 else ""
         found += [element("li", f"{who}{damage}; the rest is shown") for damage in run.record.damages]
-        found += [element("li", f"{who}{sentence}") for sentence in collapses(run.record)]
     return [element("ul", *found, class_="warnings")] if found else []
-
-
-def collapses(record: RunRecord) -> list[str]:
-    """When an encoder began to collapse, or to learn from one term alone, as the run said then."""
-    try:
-        watch = CollapseWatch(advice_of(dict(dotted(record.tree.get("config", {})))))
-        return [f"step {row['step']}: {said}" for row in _watched(record) for said in watch.update(row)]
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        return [f"whether encoders collapse is not known: {type(error).__name__}: {error}"]
-
-
-def _watched(record: RunRecord) -> list[Row]:
-    """The rows that say something of features and gradients, by rising step."""
-    return sorted([*record.measured, *record.with_gradients], key=lambda row: row["step"])
 
 
 def _columns(runs: Sequence[NamedRun], rows: Sequence[Sequence[object]]) -> Html:

@@ -30,7 +30,7 @@ from renderpretrain.report.overview import (
     warnings,
 )
 from renderpretrain.report.pictures import MOST_BYTES, pictures_that_fit
-from renderpretrain.report.results import exports, probes, scores
+from renderpretrain.report.results import exports, learned, probes, scores
 from renderpretrain.runs.record import RunRecord
 
 GENERATOR = "renderpretrain report"
@@ -223,6 +223,7 @@ def _controls() -> Html:
 
 
 SECTIONS: tuple[tuple[str, Callable[[Runs], Sequence[Html]]], ...] = (
+    ("What it learned", learned),
     ("What was run", _what),
     ("Settings that differ", _differing),
     ("Pictures", _pictures),

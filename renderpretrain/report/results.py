@@ -1,18 +1,39 @@
-"""Tables of a report: held-out scores, probes, and what of the encoders arrived in other frameworks."""
+"""What a report says of results: in sentences, and in tables of scores, probes and exports."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from renderpretrain.report.curves import NamedRun
-from renderpretrain.report.markup import Html, element, joined, number, table
+from renderpretrain.report.markup import Html, element, joined, number, table, text
 from renderpretrain.report.overview import run_mark
-from renderpretrain.runs.metrics import ABOUT_DEPTH, PREDICTORS, Change, changes, unit_of
-
-LESS_IS_BETTER = ("abs_rel", "rmse", "chamfer", "abs_error")
-MORE_IS_BETTER = ("delta", "psnr", "ssim", "miou", "iou")
+from renderpretrain.runs.metrics import ABOUT_DEPTH, PREDICTORS, Change, changes, direction_of, unit_of
+from renderpretrain.runs.verdict import GAINS, TRY, gain_of, verdict
 
 PARTS = ("matched", "reshaped", "added", "missing", "unexpected", "unused")
 """What can become of the tensors of a part that is exported."""
+
+
+MARKS = {"better": "good", "worse": "bad", "open": "open", "warning": "bad"}
+"""How the page marks what is good and what is not."""
+
+
+def learned(runs: Sequence[NamedRun]) -> list[Html]:
+    """What each run has learned, in sentences."""
+    told = []
+    for run in runs:
+        titled = [element("h3", run_mark(run))] if len(runs) > 1 else []
+        found = [
+            element("li", *_with_code(each.words), class_=MARKS[each.tone]) for each in verdict(run.record)
+        ]
+        told += [*titled, element("ul", *found, class_="findings")]
+    return told
+
+
+def _with_code(words: str) -> list[Html]:
+    """A sentence in which commands stand between backticks."""
+    parts = words.split("`")
+    return [element("code", part) if k % 2 else text(part) for k, part in enumerate(parts)]
 
 
 def scores(runs: Sequence[NamedRun]) -> list[Html]:
@@ -31,8 +52,7 @@ def scores(runs: Sequence[NamedRun]) -> list[Html]:
 
 def named(score: str) -> Html:
     """A score with its unit and which way it is better."""
-    less, more = score.endswith(LESS_IS_BETTER), score.endswith(MORE_IS_BETTER)
-    arrow = " (less is better)" if less else " (more is better)" if more else ""
+    arrow = {-1: " (less is better)", 1: " (more is better)", 0: ""}[direction_of(score)]
     unit = unit_of(score)
     return joined([score, f" [{unit}]" if unit else "", element("small", arrow)])
 
@@ -44,13 +64,23 @@ def _changes_of_one(found: Sequence[Change]) -> Html:
     rows = [
         [
             named(change.metric),
-            number(change.before),
-            element("b", number(change.after)),
-            *(number(change.beside.get(name)) for name in asked),
+            *_best_in_bold(
+                change.metric, [change.before, change.after, *(change.beside.get(name) for name in asked)]
+            ),
         ]
         for change in found
     ]
     return table(header, rows)
+
+
+def _best_in_bold(metric: str, values: Sequence[float | None]) -> list[Html]:
+    """A row's cells; none is best where all are alike, or where nobody knows which way is better."""
+    there = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+    sign, best = direction_of(metric), None
+    if sign and len(set(there)) > 1:
+        best = max(there, key=lambda value: sign * value)
+    cells = [(value, text(number(value))) for value in values]
+    return [element("b", cell) if value is not None and value == best else cell for value, cell in cells]
 
 
 def _changes_of_all(runs: Sequence[NamedRun], found: Sequence[Sequence[Change]]) -> Html:
@@ -59,14 +89,9 @@ def _changes_of_all(runs: Sequence[NamedRun], found: Sequence[Sequence[Change]])
     rows = []
     for metric in dict.fromkeys(name for each in by_metric for name in each):
         after = [each[metric].after if metric in each else None for each in by_metric]
-        there = [value for value in after if value is not None]
-        best = None
-        if len(set(there)) > 1 and metric.endswith((*LESS_IS_BETTER, *MORE_IS_BETTER)):
-            best = min(there) if metric.endswith(LESS_IS_BETTER) else max(there)
         beside = by_metric[0][metric].beside if metric in by_metric[0] else {}
         near = beside.get("nearest_point", beside.get("baseline"))
-        cells = [element("b", number(v)) if v is not None and v == best else number(v) for v in after]
-        rows.append([named(metric), *cells, number(near)])
+        rows.append([named(metric), *_best_in_bold(metric, [*after, near])])
     beside_them = f"nearest point or row means, of {runs[0].name}"
     header = ["held-out scenes, last evaluation", *(run_mark(run) for run in runs), beside_them]
     return table(header, rows)
@@ -81,7 +106,7 @@ def _scored_again(run: NamedRun, several: bool) -> Html:
     title = f"{who}renderpretrain eval, step {record.get('step')}, {len(record.get('scenes', []))} scenes"
     title += f" of {record.get('data')}"
     rows = [
-        [named(name), element("b", number(value)), *(number(beside[each].get(name)) for each in asked)]
+        [named(name), *_best_in_bold(name, [value, *(beside[each].get(name) for each in asked)])]
         for name, value in record["scores"].items()
     ]
     return table([title, "score", *(PREDICTORS[name] for name in asked)], rows)
@@ -104,22 +129,26 @@ def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) ->
     asked = [name for name in arms if any(line.get(name) for line in lines)]
     better = "less" if record.get("less_is_better") else "more"
     header = [f"{record.get('metric')} ({better} is better), labels", *(arms[name] for name in asked)]
-    header += ["difference", "relative"]
+    header += ["difference", "relative", "pre-trained is"]
     rows = []
     for line in lines:
-        relative = line.get("relative")
+        relative, gain = line.get("relative"), gain_of(line)
+        mark = MARKS[gain] if gain != "open" else None
         rows.append(
             [
                 f"{100 * line['fraction']:g} % ({line.get('labelled')})",
                 *(_spread(line.get(name)) for name in asked),
-                _spread(line.get("difference"), "+"),
-                "-" if relative is None else f"{100 * relative:+.1f} %",
+                element("span", _spread(line.get("difference"), "+"), class_=mark),
+                element("span", "-" if relative is None else f"{100 * relative:+.1f} %", class_=mark),
+                GAINS[gain],
             ]
         )
     who = [run_mark(run), " "] if several else []
     about = f"after {record.get('step')} steps, {record.get('data')}, {record.get('split')} scenes, "
     about += f"{len(record.get('seeds', []))} seeds"
     notes = [element("li", note) for note in record.get("notes", [])]
+    if any(gain_of(line) == "worse" for line in lines):
+        notes.insert(0, element("li", TRY, class_="bad"))
     title = element("h3", *who, key, " ", element("small", about))
     return element("div", title, table(header, rows), element("ul", *notes, class_="quiet"))
 

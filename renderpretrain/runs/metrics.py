@@ -27,6 +27,10 @@ PREDICTORS = {
 UNITS = {"rmse": "m", "psnr": "dB", "chamfer": "m", "abs_error": "m"}
 """Of scores, by how their names end."""
 
+LESS_IS_BETTER = ("abs_rel", "rmse", "chamfer", "abs_error")
+MORE_IS_BETTER = ("delta", "psnr", "ssim", "miou", "iou")
+"""How the names of scores end."""
+
 ABOUT_DEPTH = (
     "depth_in_blocks, depth_between_beams: rays to returns that were taken out of the input; depth: to any",
     "nearest point: the first point of the input near the ray",
@@ -44,6 +48,11 @@ Row = dict[str, int | float]
 def unit_of(score: str) -> str:
     """The unit of a score; empty if it has none."""
     return next((unit for end, unit in UNITS.items() if score.endswith(end)), "")
+
+
+def direction_of(score: str) -> int:
+    """1 of a score of which more is better, -1 where less is, 0 where that is not known."""
+    return 1 if score.endswith(MORE_IS_BETTER) else -1 if score.endswith(LESS_IS_BETTER) else 0
 
 
 def read_rows(path: Path) -> list[Row]:

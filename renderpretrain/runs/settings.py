@@ -109,6 +109,15 @@ def _check_key(key: str, text: str) -> None:
         raise ValueError(f"--set: expected key.of.the.setting=value, got {text[:80]!r}")
 
 
+def dotted(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every saved setting, in order; a section is none itself."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from dotted(value, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", value
+
+
 def merged(base: Tree, update: Tree) -> Tree:
     """``base`` with the values of ``update``, section by section."""
     result = dict(base)

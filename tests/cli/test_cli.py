@@ -72,6 +72,7 @@ def test_a_run_ends_with_a_table_and_names_what_to_look_at(tmp_path, capsys):
     assert re.match(r"depth_in_blocks_abs_rel( +\d+\.\d{3}){6}$", table[1])  # what was not given comes first
     assert any(re.match(r"depth_abs_rel( +\d+\.\d{3}){6}$", line) for line in table)
     assert "returns that were taken out of the input" in said
+    assert "\nlearned    Depth in hidden blocks, held out: AbsRel " in said
     for name in ("final.pt", "metrics.jsonl", "step_000000.png", "step_000001.png", "step_000002.png"):
         assert name in said
     drawn = {path.name for path in (out / "pictures").glob("*.png")}

@@ -268,10 +268,42 @@ def test_probes_and_exports_are_shown(run, tmp_path):
         with pytest.raises(SystemExit):
             main(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / f"{name}.safetensors")])
     page = page_of(run)
-    assert ["5 % (3)", "0.2500 ± 0.0100", "0.3000", "+0.0500 ± 0.0100", "+20.0 %"] in page.rows
+    assert ["5 % (3)", "0.2500 ± 0.0100", "0.3000", "+0.0500 ± 0.0100", "+20.0 %", "better"] in page.rows
     assert "one run" in page.text and "100.0 % of the parameters, step 2" in page.text
     assert page.text.count("a.safetensors") == page.text.count("b.safetensors")  # each export once
     assert "load_encoder(" in page.text
+
+
+def test_the_page_begins_with_what_the_run_has_learned(run):
+    rows = [
+        {"step": 0, "eval/depth_abs_rel": 0.8, "eval/nearest_point_depth_abs_rel": 0.2},
+        {"step": 2, "eval/depth_abs_rel": 0.3, "eval/psnr": 15.0},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = report_page([read_record(run)], written=datetime.now(timezone.utc))
+    first = Page("<section" + text.split("<section")[1].partition("</main>")[0]).text
+    assert first.startswith("What it learned")
+    assert "AbsRel 0.8 -> 0.3 (less is better): not yet better than the nearest input point (0.2)" in first
+    assert f"<code>renderpretrain eval {run} --probe linear</code> says what they are worth" in text
+    # Bold is the best of a row, be it ours or not; what stands alone is not.
+    assert "<td>0.8</td><td>0.3</td><td><b>0.2</b></td>" in text
+    assert "<b>15</b>" not in text
+
+
+def test_features_that_fresh_weights_beat_are_marked_and_advised_on(run):
+    line = {"fraction": 1.0, "labelled": 8, "scratch": {"mean": 0.2}, "pretrained": {"mean": 0.18}}
+    line |= {"difference": {"mean": -0.02}, "relative": -0.1, "deviations": None}
+    record = {"metric": "miou", "table": [line], "step": 2, "data": "synthetic", "seeds": [0]}
+    (run / "probe.json").write_text(json.dumps({"semseg/linear": record}))
+    text = report_page([read_record(run)], written=datetime.now(timezone.utc))
+    assert '<span class="bad">-0.0200</span>' in text and '<span class="bad">-10.0 %</span>' in text
+    assert (
+        text.count("fresh weights did better: pre-train for more steps") == 2
+    )  # at the top, below the table
+    error = record | {"less_is_better": True, "table": [line | {"relative": 0.1}]}
+    (run / "probe.json").write_text(json.dumps({"depth/linear": error}))
+    text = report_page([read_record(run)], written=datetime.now(timezone.utc))
+    assert '<span class="good">-0.0200</span>' in text and "fresh weights did better" not in text
 
 
 def test_pictures_are_made_small_enough(tmp_path):
