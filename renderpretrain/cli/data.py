@@ -56,24 +56,37 @@ def check(
         int | None, Flag(help="Frames read at the same time; one a processor by default.", min=1, max=256)
     ] = None,
 ) -> None:
-    """Open every frame once and list every problem. Exits with 1 where there is one."""
-    from renderpretrain.data.checking import data_problems
+    """Open every frame once; list every problem, and what could not be tested. Exits with 1 for a problem."""
+    from renderpretrain.data.checking import check_data
 
-    found = False
-    for name, problems in data_problems(spec, workers=workers):
-        found = found or bool(problems)
+    wrong = False
+    for name, found in check_data(spec, workers=workers):
+        problems = found.problems
+        wrong = wrong or bool(problems)
         _print_problems(problems)
-        typer.echo(f"{name}: {len(problems) or 'no'} problem{'s' * (len(problems) > 1)} found")
-    if found:
+        for note in found.notes:
+            typer.echo(f"note       {note}")
+        typer.echo(
+            f"{name}: {len(problems) or 'no'} problem{'s' * (len(problems) > 1)} found{_noted(found.notes)}"
+        )
+    if wrong:
         raise typer.Exit(1)
 
 
+def _noted(notes: list[str]) -> str:
+    """How many notes there are."""
+    return f", {len(notes)} note{'s' * (len(notes) > 1)}" if notes else ""
+
+
 def _print_problems(problems: list[str]) -> None:
-    """The first problems, and how many more there are."""
-    for problem in problems[:MANY]:
-        typer.echo(f"problem    {problem}")
-    if len(problems) > MANY:
-        typer.echo(f"problem    and {len(problems) - MANY} more")
+    """The first kinds of problems, and how many more there are."""
+    from renderpretrain.data.folder.grouping import grouped
+
+    lines = grouped(problems)
+    for line in lines[:MANY]:
+        typer.echo(f"problem    {line}")
+    if len(lines) > MANY:
+        typer.echo(f"problem    and {len(lines) - MANY} more")
 
 
 @data.command("synth")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from renderpretrain.data.folder.validation import validate_scene_folder
+from renderpretrain.data.folder.validation import Checked, check_scene_folder
 from renderpretrain.data.open import KINDS, folder_arguments, open_data
 from renderpretrain.data.shards.reading import shard_problems
 from renderpretrain.data.words import SHARDS, DataWord, data_words
@@ -27,10 +27,10 @@ def recordings_of(spec: str) -> tuple[DataWord, ...]:
     return words
 
 
-def data_problems(spec: str, *, workers: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """Each data set that a text names, and its problems: every frame is opened once.
+def check_data(spec: str, *, workers: int | None = None) -> Iterator[tuple[str, Checked]]:
+    """Each data set that a text names, and what a look at all of it found: every frame is opened once.
 
-    Of shards every byte is read. Synthetic scenes are made when they are asked for, and have none.
+    Of shards every byte is read. Synthetic scenes are made when they are asked for, and have no problems.
 
     Args:
         spec: As for :func:`~renderpretrain.data.open_data`, or the path of a folder with ``frames.json``.
@@ -40,15 +40,15 @@ def data_problems(spec: str, *, workers: int | None = None) -> Iterator[tuple[st
         ValueError: For an unknown word.
     """
     for word in dict.fromkeys(word.alone for word in recordings_of(spec)):
-        problems: list[str] = []
+        found = Checked([], [])
         if word.kind == SHARDS:
-            problems = list(shard_problems(os.path.expanduser(word.path)))
+            found = Checked(list(shard_problems(os.path.expanduser(word.path))), [])
         if word.is_recording:
             told = folder_arguments(word)
-            problems = validate_scene_folder(
+            found = check_scene_folder(
                 Path(word.path).expanduser(),
                 outside=told.get("outside", False),
                 reader=told["reader"],
                 workers=workers,
             )
-        yield str(word), problems
+        yield str(word), found

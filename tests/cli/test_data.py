@@ -104,20 +104,35 @@ def test_rooms_are_drawn_with_their_depth_and_several_sets_one_by_one(tmp_path, 
 
 def test_every_fault_is_listed_once_and_ends_with_1(street, tmp_path, capsys):
     assert data("check", f"folder:{street}") == 0
-    assert f"folder:{street}: no problem found\n" in capsys.readouterr().out
+    assert f"folder:{street}: no problem found" in capsys.readouterr().out
     spoil(street)
     assert data("check", street, "--workers", 4) == 1
     said = capsys.readouterr().out.splitlines()
     problems = [line for line in said if line.startswith("problem")]
-    assert (
-        len(problems) == len(set(problems)) and said[-1] == f"folder:{street}: {len(problems)} problems found"
-    )
+    assert len(problems) == len(set(problems))
+    assert said[-1].startswith(f"folder:{street}: {len(problems)} problems found")
     for file in ("000000_lidar.bin", "000001_lidar.bin", "000002_0.png"):
         assert sum(file in line for line in problems) == 1
     assert data("check", f"folder:{tmp_path / 'nowhere'}") == 1
     assert "expected a folder with frames.json, got nothing" in capsys.readouterr().out
     assert data("check", "folderr:x") == 1
     assert "did you mean folder:PATH?" in capsys.readouterr().err
+
+
+def test_the_same_fault_of_all_frames_is_one_line_and_what_is_not_tested_is_said(street, capsys):
+    content = json.loads((street / "frames.json").read_text())
+    for frame in content["frames"]:
+        frame["lidar"].pop("ego_to_global")
+        frame["cameras"]["front"]["width"] += 2
+    content["frames"][0]["lidar"]["ego_to_global"] = np.eye(4).tolist()
+    (street / "frames.json").write_text(json.dumps(content))
+    assert data("check", street) == 1
+    problem, *notes, end = capsys.readouterr().out.splitlines()
+    assert problem.startswith(
+        f"problem    {street}/000000_0.png ...: frames 0-2: cameras.front: expected 82 x"
+    )
+    assert notes[-1] == "note       poses: not tested: no two frames of one scene have ego_to_global"
+    assert end == f"folder:{street}: 3 problems found, {len(notes)} note{'s' * (len(notes) > 1)}"
 
 
 def test_shards_are_told_and_checked_like_recordings(street, tmp_path, capsys):

@@ -7,8 +7,17 @@ import pytest
 
 from renderpretrain.data import SyntheticRoom, SyntheticStreet, validate_scene_folder, write_scene_folder
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.consistency import geometry_problems
-from renderpretrain.data.folder.consistency.mistakes import BODY, OPENGL, inverted, scaled, transposed, turned
+from renderpretrain.data.folder.consistency import STRETCH, STRETCHES, _excerpt, geometry_findings
+from renderpretrain.data.folder.consistency.findings import fitting_best
+from renderpretrain.data.folder.consistency.mistakes import (
+    BODY,
+    OPENGL,
+    inverted,
+    reordered,
+    scaled,
+    transposed,
+    turned,
+)
 from renderpretrain.data.folder.index import read_index
 
 NAMES = {
@@ -20,11 +29,17 @@ NAMES = {
     "kilometres": "translations a thousand times",
     "turned": "LiDAR axes turned by -90 degrees",
     "of a camera": "LiDAR poses, where these are a camera's",
+    "x, y, z, w": "quaternions read as x, y, z, w, where w, x, y, z was read",
+    "w, x, y, z": "quaternions read as w, x, y, z, where x, y, z, w was read",
     "half": "intrinsics doubled",
     "double": "intrinsics halved",
 }
 
+QUATERNIONS = {"x, y, z, w": reordered(1, 2, 3, 0), "w, x, y, z": reordered(3, 0, 1, 2)}
+"""Quaternions that are stored so, read in the other order."""
+
 TO_CAMERA = {
+    **QUATERNIONS,
     "inverted": inverted,
     "transposed": transposed,
     "OpenGL": lambda pose: OPENGL @ pose,
@@ -35,6 +50,7 @@ TO_CAMERA = {
 """What people write for ``lidar_to_camera``."""
 
 TO_GLOBAL = {
+    **QUATERNIONS,
     "inverted": inverted,
     "turned": lambda pose: pose @ turned(90),
     "of a camera": lambda pose: pose @ np.linalg.inv(BODY),
@@ -44,6 +60,7 @@ TO_GLOBAL = {
 """What people write for ``ego_to_global``."""
 
 TO_WORLD = {
+    **QUATERNIONS,
     "inverted": inverted,
     "transposed": transposed,
     "OpenGL": lambda pose: pose @ OPENGL,
@@ -96,7 +113,8 @@ def resized(factor):
 
 
 def problems(path, index=None):
-    return list(geometry_problems(FolderAccess(path), read_index(path) if index is None else index))
+    access, index = FolderAccess(path), read_index(path) if index is None else index
+    return [found.line for found in geometry_findings(access, index) if found.is_problem]
 
 
 def tells(path, index, name):
@@ -139,6 +157,62 @@ def test_units_of_depth_images(room, factor):
     index = read_index(room)
     index.depth_scale *= factor
     tells(room, index, f"depths times {factor:g} ")
+
+
+def untested(path, index):
+    findings = geometry_findings(FolderAccess(path), index)
+    return [found.line for found in findings if not found.is_problem]
+
+
+def test_what_a_car_that_stands_still_cannot_tell_is_said(street):
+    """Its sweeps lie on each other whatever the poses are; those of one that drives do not."""
+    assert untested(street, read_index(street)) == []
+    index = read_index(street)
+    for number, frame in enumerate(index.frames):
+        pose = np.array(index.frames[0].lidar.ego_to_global)
+        pose[0, 3] += 0.05 * number
+        frame.lidar.ego_to_global = pose.tolist()
+    assert problems(street, index) == []
+    assert untested(street, index)[0].startswith("poses: not tested: the sensor moves 0.1 m")
+
+
+def test_one_frame_tells_nothing_of_poses(street):
+    index = read_index(street)
+    index.frames = index.frames[:1]
+    assert untested(street, index)[-1] == "poses: not tested: no two frames of one scene have ego_to_global"
+
+
+def test_cameras_that_see_no_edges_are_said(street):
+    """Turned to where nothing is measured."""
+    index = read_index(street)
+    for frame in index.frames:
+        frame.cameras["front"].lidar_to_camera = (
+            np.linalg.inv(BODY) @ frame.cameras["front"].lidar_to_camera
+        ).tolist()
+    told = untested(street, index)
+    assert len(told) == 1 and told[0].startswith("cameras front: not tested: fewer than 40 points")
+
+
+def test_a_bounded_look_ends(street):
+    """Of the first frame or pair of each look, whatever the time."""
+    assert len(list(geometry_findings(FolderAccess(street), read_index(street), seconds=0))) <= 1
+
+
+def test_stretches_of_a_long_recording_are_looked_at(street):
+    index = read_index(street)
+    long = index.model_copy(update={"frames": [index.frames[0]] * 500 + index.frames})
+    excerpt = _excerpt(long)
+    assert len(excerpt.frames) == STRETCHES * STRETCH
+    assert [f.frame_id for f in excerpt.frames[-3:]] == [f.frame_id for f in index.frames]
+    # Frames of two stretches are none that follow each other.
+    assert len({frame.scene for frame in excerpt.frames}) == STRETCHES and _excerpt(index) is index
+
+
+def test_mistakes_that_fit_alike_are_named_together():
+    scores = {"what is given": 0.1, "inverted": 0.62, "transposed": 0.63, "turned": 0.5}
+    assert (
+        fitting_best(scores, 0.02) == "transposed or inverted" and fitting_best(scores, 0.0) == "transposed"
+    )
 
 
 def test_one_camera_of_several(street):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from renderpretrain.data import SceneFolder, SceneWindows, collate, open_data
+from renderpretrain.data.folder.validation import check_scene_folder
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 
@@ -220,3 +221,18 @@ def test_a_folder_is_sent_to_a_process_as_bytes_and_not_as_a_million_objects(tmp
     assert torch.equal(copy[599].points, folder[599].points) and copy.index.frames[599].frame_id == "f2"
     objects = pickle.dumps(list(folder.index.frames[:600]), protocol=pickle.HIGHEST_PROTOCOL)
     assert b"OutdoorFrame" in objects and b"OutdoorFrame" not in sent
+
+
+def test_frames_listed_out_of_order_and_gaps_are_noted(tmp_path):
+    """They harm nothing, and are no problems: frames are read in order of time."""
+    recording(tmp_path, [0.0, 0.4, 0.2, 30.4])
+    found = check_scene_folder(tmp_path)
+    order, gap = (line for line in found.notes if line.startswith("time: "))
+    assert "another order than that of their time stamps (frame 1 (f1) is taken after frame 2 (f2))" in order
+    assert "1 gap longer than 1.5 s, the longest 30 s after frame 1 (f1)" in gap
+    assert not any("time" in line for line in found.problems)
+
+
+def test_frames_in_order_without_gaps_are_not_noted(tmp_path):
+    recording(tmp_path, [0.0, 0.2, 0.4])
+    assert not any(line.startswith("time: ") for line in check_scene_folder(tmp_path).notes)

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from renderpretrain.data import validate_scene_folder
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.consistency import geometry_problems
+from renderpretrain.data.folder.consistency import geometry_findings
 from renderpretrain.data.folder.consistency.mistakes import BODY, OPENGL, inverted, scaled, transposed
 from renderpretrain.data.folder.index import read_index
 
@@ -77,7 +77,7 @@ def problems(path, pose=lambda pose: pose, size=1.0):
     for entry in (index, *index.frames):
         if entry.intrinsics is not None:
             entry.intrinsics = (np.array(entry.intrinsics) * [[size], [size], [1]]).tolist()
-    return list(geometry_problems(FolderAccess(path, False), index))
+    return [found.line for found in geometry_findings(FolderAccess(path, False), index) if found.is_problem]
 
 
 def test_right_pictures_are_consistent(room):

@@ -1,5 +1,6 @@
 """What belongs together in a recording: sweeps by their time stamps, cameras by their names."""
 
+import math
 import pickle
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -148,6 +149,44 @@ def stamp_problems(frames: Iterable[OutdoorFrame]) -> Iterator[tuple[OutdoorFram
         elif gaps.any() and np.median(gaps) < SHORTEST:
             words = f"expected frames at least {SHORTEST} s apart, got {np.median(gaps):.3g} s in the median"
             yield first, f"{words}: is the unit another?"
+
+
+def order_notes(frames: Sequence[OutdoorFrame]) -> Iterator[str]:
+    """What is odd about the order of frames and harms nothing, one line each.
+
+    Frames that are listed in another order than that of their time stamps, and gaps longer than
+    :data:`MAX_GAP`.
+
+    Args:
+        frames: In the order of the list.
+    """
+    timeline = Timeline(frames, math.inf)
+    steps = [
+        (pair, _seconds_between(frames, pair))
+        for k in range(len(frames))
+        if len(pair := timeline.up_to(k, 2)) == 2
+    ]
+    shuffled = [pair for pair, seconds in steps if seconds is not None and pair[0] < pair[1]]
+    if shuffled:
+        later, before = (frame_name(frames[k]) for k in shuffled[0])
+        yield (
+            f"time: frames are listed in another order than that of their time stamps ({later} is taken "
+            f"after {before}): they are read in order of time"
+        )
+    gaps = sorted(((s, pair) for pair, s in steps if s is not None and s > MAX_GAP), reverse=True)
+    if gaps:
+        seconds, pair = gaps[0]
+        count = f"{len(gaps)} gap{'s' * (len(gaps) > 1)} longer than {MAX_GAP} s"
+        yield (
+            f"time: {count}, the longest {seconds:.3g} s after {frame_name(frames[pair[1]])}: no sweep is "
+            "merged across a gap (max_gap)"
+        )
+
+
+def _seconds_between(frames: Sequence[OutdoorFrame], pair: Sequence[int]) -> float | None:
+    """The time from a frame to the one before it; ``None`` where stamps do not tell."""
+    later, before = (frames[k].seconds for k in pair)
+    return None if later is None or before is None else later - before
 
 
 def chosen_cameras(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import local
@@ -11,13 +11,13 @@ from typing import Any
 
 from renderpretrain.data.folder.access import FolderAccess
 from renderpretrain.data.folder.clouds import read_cloud
-from renderpretrain.data.folder.consistency import geometry_problems
+from renderpretrain.data.folder.consistency import Finding, geometry_findings
 from renderpretrain.data.folder.depths import read_classes, read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
 from renderpretrain.data.folder.index import FRAMES_JSON, parse_index
 from renderpretrain.data.folder.merging import older_sweeps
-from renderpretrain.data.folder.order import stamp_problems
+from renderpretrain.data.folder.order import order_notes, stamp_problems
 from renderpretrain.data.folder.pictures import frame_pictures, read_image, view_pictures
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folder.scene_folder import SceneFolder
@@ -27,6 +27,20 @@ from renderpretrain.data.scene import Scene
 
 THREADS = 16
 """Most scenes that are read at the same time."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a look at all of a recording found.
+
+    Attributes:
+        problems: One line each: file, frame, field, what was expected and what came.
+        notes: What harms nothing and is good to know, one line each: what could not be tested and why, frames
+            that are listed in another order than that of their time stamps, gaps in time.
+    """
+
+    problems: list[str]
+    notes: list[str]
 
 
 def validate_scene_folder(
@@ -47,15 +61,35 @@ def validate_scene_folder(
         workers: How many scenes are read at the same time; by default as many as there are processors, and
             not more than :data:`THREADS`.
     """
+    return check_scene_folder(path, outside=outside, reader=reader, workers=workers).problems
+
+
+def check_scene_folder(
+    path: str | Path, *, outside: bool = False, reader: Reader = FRAMES_JSON, workers: int | None = None
+) -> Checked:
+    """Problems of a recording, and what else is good to know of it; as :func:`validate_scene_folder`."""
     path = Path(path)
     index, problems = parse_index(path, outside=outside, reader=reader)
     if index is None:
-        return problems
+        return Checked(problems, [])
     try:
         folder = SceneFolder(path, image_size=_small(index), fit="stretch", outside=outside, reader=reader)
     except SceneFolderError as error:
-        return [str(error)]
-    return list(dict.fromkeys(_all_problems(folder, index, workers)))
+        return Checked([str(error)], [])
+    found = list(_all_findings(folder, index, workers))
+    problems = [finding.line for finding in found if finding.is_problem]
+    notes = [finding.line for finding in found if not finding.is_problem]
+    return Checked(list(dict.fromkeys(problems)), notes)
+
+
+def _all_findings(
+    folder: SceneFolder, index: OutdoorFolder | IndoorFolder, workers: int | None
+) -> Iterator[Finding]:
+    """What reading all scenes of a folder says, and what trying out mistakes does; some problems twice."""
+    yield from map(Finding, _all_problems(folder, index, workers))
+    if isinstance(index, OutdoorFolder):
+        yield from (Finding(line, is_problem=False) for line in order_notes(index.frames))
+    yield from geometry_findings(folder.access, index)
 
 
 def _all_problems(
@@ -83,7 +117,6 @@ def _all_problems(
     with ThreadPoolExecutor(workers or min(THREADS, os.cpu_count() or 1)) as pool:
         for lines in pool.map(look, range(1, len(groups))):
             yield from lines
-    yield from geometry_problems(folder.access, index)
 
 
 def _scene_problems(

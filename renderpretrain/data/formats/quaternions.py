@@ -33,6 +33,19 @@ def pose_from_quaternion(numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
     return pose
 
 
+def quaternion_of(rotation: np.ndarray) -> np.ndarray:
+    """The unit quaternion ``(4,)`` w, x, y, z of a rotation ``(3, 3)``, up to its sign."""
+    m = rotation
+    # The eigenvector of the largest eigenvalue of this matrix (Bar-Itzhack 2000); eigh reads the lower half.
+    rows = [
+        [m[0, 0] - m[1, 1] - m[2, 2], 0, 0, 0],
+        [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0, 0],
+        [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0],
+        [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
+    ]
+    return np.roll(np.linalg.eigh(np.array(rows)).eigenvectors[:, -1], 1)
+
+
 def rotations(quaternions: np.ndarray) -> np.ndarray:
     """Rotations ``(N, 3, 3)`` of quaternions ``(N, 4)`` w, x, y, z of any length; that of 0 is not finite."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from renderpretrain.data import Needs, SceneFolderError, faults, inspect_folder, open_data
-from renderpretrain.data.checking import data_problems
+from renderpretrain.data.checking import check_data
 from renderpretrain.data.open import folder_arguments
 from renderpretrain.data.words import data_words
 from tests.data.readers.damages import OUTSIDE, damage, sealed
@@ -156,7 +156,7 @@ def fuzz(whole, name, draw, *, thorough):
                 others = read_others(word, path)
                 assert line is None or others is not None or SWEEPS.search(line), line
             if thorough:
-                problems = [text for _, lines in data_problems(word, workers=1) for text in lines]
+                problems = [text for _, found in check_data(word, workers=1) for text in found.problems]
                 assert all(map(is_line, problems)), problems
                 assert line is None or problems or SWEEPS.search(line), line
         opened = {os.path.realpath(file) for file in OPENED}

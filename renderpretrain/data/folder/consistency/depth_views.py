@@ -1,5 +1,6 @@
 """Depth images of one room: what one view measured, another measures at the place where it sees it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ import numpy as np
 import torch
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake
+from renderpretrain.data.folder.consistency.findings import Finding, fitting_best, untested, within
+from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_RIGID_POSES, Mistake
 from renderpretrain.data.folder.consistency.posed_views import PosedView, view_pairs
 from renderpretrain.data.folder.depths import read_depth
 from renderpretrain.data.folder.fields import SceneFolderError
@@ -26,8 +28,8 @@ PIXELS = 600
 SHARP = 0.02
 """Share of the depth by which two views may differ and still half agree: a depth camera's noise."""
 
-CLEARER, TIMES = 0.08, 1.3
-"""A mistake is told where views agree so much more, and so many times."""
+CLEARER, TIMES, EQUAL = 0.08, 1.3, 0.01
+"""A mistake is told where views agree so much more, and so many times; with it those that agree as well."""
 
 FEWEST = 500
 """Pixels below which nothing is said."""
@@ -39,7 +41,7 @@ DEPTHS = tuple(
     Mistake(f"depths times {factor:g} (depth_scale over {factor:g})", depth=factor)
     for factor in (1e3, 10, 5, 4, 2, 0.5, 0.25, 0.2, 0.1, 1e-3)
 )
-MISTAKES = (AS_GIVEN, *DEPTHS, *OF_POSES[:2], *OF_CAMERAS)
+MISTAKES = (AS_GIVEN, *DEPTHS, *OF_RIGID_POSES, *OF_CAMERAS)
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,19 @@ class _View(PosedView):
     pixels: torch.Tensor
 
 
-def depth_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[str]:
+def depth_view_findings(
+    access: FolderAccess, folder: IndoorFolder, until: float = math.inf
+) -> Iterator[Finding]:
     """Poses, axes, intrinsics and depth units under which views contradict each other.
 
     Args:
         access: How the folder's files are read.
         folder: Its parsed ``frames.json``.
+        until: When to stop looking, as ``time.monotonic()`` counts.
     """
     known: dict[int, _View | None] = {}
     errors: list[list[np.ndarray]] = [[] for _ in MISTAKES]
-    for first, second in view_pairs(folder, STARTS, AHEAD):
+    for first, second in within(until, view_pairs(folder, STARTS, AHEAD)):
         views = [known.setdefault(k, _read(access, folder, k)) for k in (first, second)]
         here, there = views
         if here is None or there is None:
@@ -68,6 +73,8 @@ def depth_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[
             found.append(_differences(here.mended(mistake), there.mended(mistake), mistake.depth))
     together = [np.concatenate(found) if found else np.zeros(0) for found in errors]
     if len(together[0]) < FEWEST:
+        compared = f"{len(together[0])} measured pixels of neighbouring views can be compared"
+        yield untested("camera_to_world, intrinsics, depth_scale", f"{compared}, {FEWEST} are needed")
         return
     scores = [float(np.mean(1 / (1 + (error / SHARP) ** 2))) for error in together]
     best = int(np.argmax(scores))
@@ -75,12 +82,13 @@ def depth_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[
     told = [f"{_median(e):.1%} in the median, {len(e) / len(together[0]):.0%} in view" for e in seen]
     where = f"{access.path}: camera_to_world, intrinsics, depth_scale"
     if scores[best] - scores[0] >= CLEARER and scores[best] >= TIMES * scores[0]:
-        yield (
-            f"{where}: expected {MISTAKES[best].name}: then depth images of neighbouring views differ by "
-            f"{told[best]}, got {told[0]} with what is given"
+        named = {mistake.name: score for mistake, score in zip(MISTAKES, scores, strict=True)}
+        yield Finding(
+            f"{where}: expected {fitting_best(named, EQUAL)}: then depth images of neighbouring views differ "
+            f"by {told[best]}, got {told[0]} with what is given"
         )
     elif len(seen[0]) >= FEWEST and _median(seen[0]) > WRONG:
-        yield f"{where}: expected depth images of neighbouring views that agree, got {told[0]}"
+        yield Finding(f"{where}: expected depth images of neighbouring views that agree, got {told[0]}")
 
 
 def _median(error: np.ndarray) -> float:

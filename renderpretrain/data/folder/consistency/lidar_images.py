@@ -1,5 +1,6 @@
 """LiDAR beside pictures: where depth jumps, a picture has an edge, if the calibration is right."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.findings import Finding, fitting_best, untested, within
 from renderpretrain.data.folder.consistency.mistakes import (
     AS_GIVEN,
     OF_CAMERAS,
@@ -53,6 +55,9 @@ CLEAR, CLEARER = 4.5, 3.5
 """A mistake is told where its score is as high, and so much above that of what is given. Right calibrations
 score 5 to 12 on one picture and 10 to 35 on several; wrong ones up to 4, or more if they are nearly right."""
 
+EQUAL = 0.5
+"""Mistakes of scores that lie so near are told together."""
+
 ONE_CAMERA = 8.0
 """The same for one camera of several, whose scores vary more."""
 
@@ -82,26 +87,49 @@ class _Score:
     share: float
 
 
-def lidar_image_problems(access: FolderAccess, folder: OutdoorFolder) -> Iterator[str]:
+def lidar_image_findings(
+    access: FolderAccess, folder: OutdoorFolder, until: float = math.inf
+) -> Iterator[Finding]:
     """Calibrations that put the LiDAR's jumps of depth beside the pictures' edges, where a mistake mends it.
 
     Args:
         access: How the folder's files are read.
         folder: Its parsed ``frames.json``.
+        until: When to stop looking, as ``time.monotonic()`` counts.
     """
     seen: dict[str, list[list[_Edges]]] = defaultdict(lambda: [[] for _ in MISTAKES])
     with_pictures = [k for k, frame in enumerate(folder.frames) if frame.cameras]
-    for place in spread(len(with_pictures), FRAMES):
+    for place in within(until, spread(len(with_pictures), FRAMES)):
         _look(access, folder, with_pictures[place], seen)
     together = [[edges for camera in seen.values() for edges in camera[m]] for m in range(len(MISTAKES))]
     problem = _verdict(together, CLEAR, CLEARER)
     if problem is not None:
-        yield f"{access.path}: cameras: {problem}"
+        yield Finding(f"{access.path}: cameras: {problem}")
         return
+    yield from _untested(seen, together[0])
     for name, camera in seen.items():
         problem = _verdict(camera, ONE_CAMERA, ONE_CAMERA)
         if problem is not None:
-            yield f"{access.path}: cameras.{brief(name)}: {problem}"
+            yield Finding(f"{access.path}: cameras.{brief(name)}: {problem}")
+
+
+def _untested(seen: dict[str, list[list[_Edges]]], together: list[_Edges]) -> Iterator[Finding]:
+    """Cameras of which pictures and points tell too little."""
+    few = [brief(name) for name, camera in seen.items() if _fewest(camera[0]) < FEWEST]
+    score = _score(together).value
+    if few:
+        why = (
+            f"fewer than {FEWEST} points at jumps of the LiDAR's depth, or beside them, are in their pictures"
+        )
+        yield untested(f"cameras {', '.join(few)}", why)
+    elif seen and score < CLEAR:
+        agree = f"jumps of the LiDAR's depth lie on edges of the pictures with {score:.1f} standard errors"
+        yield untested("cameras", f"{agree} as given, {CLEAR} are needed, and no usual mistake mends it")
+
+
+def _fewest(seen: list[_Edges]) -> int:
+    """Points at jumps of depth, or others, of which there are fewer."""
+    return min(sum(len(edges.jumps) for edges in seen), sum(len(edges.others) for edges in seen))
 
 
 def _look(
@@ -223,7 +251,7 @@ def _score(seen: list[_Edges]) -> _Score:
     share = float(np.mean([edges.share for edges in seen])) if seen else 0.0
     jumps = np.concatenate([edges.jumps for edges in seen]) if seen else np.zeros(0)
     others = np.concatenate([edges.others for edges in seen]) if seen else np.zeros(0)
-    if min(len(jumps), len(others)) < FEWEST:
+    if _fewest(seen) < FEWEST:
         return _Score(0.0, share)
     error = np.sqrt(jumps.var() / len(jumps) + others.var() / len(others))
     return _Score(float((jumps.mean() - others.mean()) / max(error, 1e-9)), share)
@@ -236,8 +264,9 @@ def _verdict(seen: list[list[_Edges]], clear: float, clearer: float) -> str | No
     score = mended[best]
     if score.value < clear or score.value - max(given.value, 0.0) < clearer:
         return None
+    scores = {mistake.name: each.value for mistake, each in zip(MISTAKES[1:], mended, strict=True)}
     return (
-        f"expected {MISTAKES[best + 1].name}: that puts jumps of the LiDAR's depth on edges of the pictures "
-        f"with {score.value:.1f} standard errors and {score.share:.0%} of the points in a picture, got "
-        f"{given.value:.1f} and {given.share:.0%} with what is given"
+        f"expected {fitting_best(scores, EQUAL)}: that puts jumps of the LiDAR's depth on edges of the "
+        f"pictures with {score.value:.1f} standard errors and {score.share:.0%} of the points in a picture, "
+        f"got {given.value:.1f} and {given.share:.0%} with what is given"
     )

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from renderpretrain.data.formats.quaternions import quaternion_of, rotations
+
 Change = Callable[[np.ndarray], np.ndarray]
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -58,6 +60,21 @@ def scaled(factor: int | float) -> Change:
     return change
 
 
+def reordered(*places: int) -> Change:
+    """A change of the order in which the numbers of the rotation's quaternion were read.
+
+    Args:
+        places: Of the right w, x, y, z among those that were taken for them.
+    """
+
+    def change(pose: np.ndarray) -> np.ndarray:
+        changed = pose.copy()
+        changed[:3, :3] = rotations(quaternion_of(pose[:3, :3])[None, places])[0]
+        return changed
+
+    return change
+
+
 def turned(degrees: int | float) -> np.ndarray:
     """A 4x4 rotation about the z axis, counter-clockwise."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
@@ -68,12 +85,19 @@ def turned(degrees: int | float) -> np.ndarray:
 
 AS_GIVEN = Mistake("what is given")
 
-OF_POSES = (
+OF_RIGID_POSES = (
     Mistake("poses inverted", inverted),
     Mistake("rotations transposed", transposed),
+    Mistake("quaternions read as x, y, z, w, where w, x, y, z was read", reordered(3, 0, 1, 2)),
+    Mistake("quaternions read as w, x, y, z, where x, y, z, w was read", reordered(1, 2, 3, 0)),
+)
+"""Any pose may have these, whatever its unit."""
+
+OF_POSES = (
+    *OF_RIGID_POSES,
     Mistake("translations a thousandth, from millimetres", scaled(1e-3)),
 )
-"""Any pose may have these."""
+"""And these, where metres are expected."""
 
 OF_CAMERAS = (
     Mistake("axes changed from OpenGL's (y up, z back) to x right, y down, z forward", own_axes=OPENGL),

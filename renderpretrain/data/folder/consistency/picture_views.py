@@ -1,5 +1,6 @@
 """Pictures of a room without depth: what stands out in one view is found again in another, at some depth."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,7 +9,8 @@ import torch
 from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d
 
 from renderpretrain.data.folder.access import FolderAccess
-from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_POSES, Mistake
+from renderpretrain.data.folder.consistency.findings import Finding, fitting_best, untested, within
+from renderpretrain.data.folder.consistency.mistakes import AS_GIVEN, OF_CAMERAS, OF_RIGID_POSES, Mistake
 from renderpretrain.data.folder.consistency.posed_views import PosedView, view_pairs
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.geometry import one_camera
@@ -30,8 +32,8 @@ DEPTHS, NEAREST = 48, 1.5
 ALIKE, NOISE = 0.8, 5.0
 """Correlation from which a corner is found again, and grey levels that correlate with nothing."""
 
-CLEARER, TIMES = 0.08, 2.0
-"""A mistake is told where the share is so much higher, and so many times."""
+CLEARER, TIMES, EQUAL = 0.08, 2.0, 0.02
+"""A mistake is told where the share is so much higher, and so many times; with it those of equal share."""
 
 FEWEST = 200
 """Corners below which nothing is said."""
@@ -42,7 +44,7 @@ MOVED, FEWEST_MOVED = 0.3, 40
 LEAST_AWAY, MOST_AWAY = 0.05, 500.0
 """Metres from a camera to what it shows."""
 
-MISTAKES = (AS_GIVEN, *OF_POSES[:2], *OF_CAMERAS)
+MISTAKES = (AS_GIVEN, *OF_RIGID_POSES, *OF_CAMERAS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class _View(PosedView):
     corners: torch.Tensor
 
 
-def picture_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterator[str]:
+def picture_view_findings(
+    access: FolderAccess, folder: IndoorFolder, until: float = math.inf
+) -> Iterator[Finding]:
     """Poses, axes and intrinsics under which pictures of neighbouring views do not show the same things.
 
     Only along the right lines of sight are corners found again, whatever their depth. That depth follows from
@@ -62,28 +66,32 @@ def picture_view_problems(access: FolderAccess, folder: IndoorFolder) -> Iterato
     Args:
         access: How the folder's files are read.
         folder: Its parsed ``frames.json``.
+        until: When to stop looking, as ``time.monotonic()`` counts.
     """
     views: dict[int, _View | None] = {}
     pairs = []
-    for first, second in view_pairs(folder, STARTS, AHEAD):
+    for first, second in within(until, view_pairs(folder, STARTS, AHEAD)):
         here, there = (views.setdefault(k, _read(access, folder, k)) for k in (first, second))
         if here is not None and there is not None:
             pairs.append((here, there))
-    if sum(len(here.corners) for here, _ in pairs) < FEWEST:
+    corners = sum(len(here.corners) for here, _ in pairs)
+    if corners < FEWEST:
+        seen = f"{corners} corners stand out of the pictures of neighbouring views"
+        yield untested("camera_to_world, intrinsics", f"{seen}, {FEWEST} are needed")
         return
     given, away = _found(pairs, AS_GIVEN)
     if given * TIMES < 1:
         shares = {mistake.name: _found(pairs, mistake)[0] for mistake in MISTAKES[1:]}
         best = max(shares, key=lambda name: shares[name])
         if shares[best] - given >= CLEARER and shares[best] >= TIMES * given:
-            yield (
-                f"{access.path}: camera_to_world, intrinsics: expected {best}: then {shares[best]:.0%} of "
-                f"the corners of pictures are found again in neighbouring views, got {given:.0%} with what "
-                "is given"
+            yield Finding(
+                f"{access.path}: camera_to_world, intrinsics: expected {fitting_best(shares, EQUAL)}: then "
+                f"{shares[best]:.0%} of the corners of pictures are found again in neighbouring views, got "
+                f"{given:.0%} with what is given"
             )
             return
     if given >= CLEARER and (away < LEAST_AWAY or away > MOST_AWAY):
-        yield (
+        yield Finding(
             f"{access.path}: camera_to_world: expected translations in metres: with them what pictures show "
             f"is {LEAST_AWAY} to {MOST_AWAY:g} m away, got {away:.3g} m in the median"
         )

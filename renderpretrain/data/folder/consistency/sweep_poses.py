@@ -1,22 +1,26 @@
 """Sweeps one after another: placed in the world by their poses, walls and poles lie on themselves."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
 from renderpretrain.data.folder.access import FolderAccess
+from renderpretrain.data.folder.consistency.findings import Finding, fitting_best, untested, within
 from renderpretrain.data.folder.consistency.mistakes import (
     AS_GIVEN,
     BODY,
     OF_LIDAR_AXES,
     OF_POSES,
+    OF_RIGID_POSES,
     Mistake,
     scaled,
     spread,
 )
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
+from renderpretrain.data.folder.order import Timeline
 from renderpretrain.data.folder.schema import OutdoorFolder, frame_name
 
 PAIRS = 4
@@ -38,8 +42,9 @@ CLOSE = 0.3
 FEWEST = 200
 """Points below which nothing is said."""
 
-CLEARER, TIMES = 0.12, 1.4
-"""A mistake is told where the share of points that overlap is so much higher, and so many times."""
+CLEARER, TIMES, EQUAL = 0.12, 1.4, 0.02
+"""A mistake is told where the share of points that overlap is so much higher, and so many times; and with it
+those of equal share."""
 
 MISTAKES = (
     AS_GIVEN,
@@ -53,49 +58,98 @@ NOT_MOVED = "no poses, for the points are in one frame already"
 LIDAR_TO_EGO = "lidar_to_ego inverted"
 
 
-def sweep_pose_problems(access: FolderAccess, folder: OutdoorFolder) -> Iterator[str]:
+def sweep_pose_findings(
+    access: FolderAccess, folder: OutdoorFolder, until: float = math.inf
+) -> Iterator[Finding]:
     """Poses under which neighbouring sweeps overlap far less than under a mistake mended.
 
     Args:
         access: How the folder's files are read.
         folder: Its parsed ``frames.json``.
+        until: When to stop looking, as ``time.monotonic()`` counts.
     """
+    ways = _ways(folder)
+    if not ways:
+        if any(frame.lidar.ego_to_global is not None for frame in folder.frames):
+            yield untested("poses", "no two frames of one scene have ego_to_global")
+        return
+    overlaps, told_apart = _look(access, folder, within(until, _pairs(ways)))
+    shares = {
+        name: float(np.concatenate([overlap[name] for overlap in overlaps]).mean())
+        for name in (overlaps[0] if overlaps else ())
+    }
+    problem = _verdict(shares)
+    count = sum(len(overlap[AS_GIVEN.name]) for overlap in overlaps)
+    if count < FEWEST:
+        yield untested("poses", f"{count} points near by stand upright, {FEWEST} are needed")
+    elif problem is not None:
+        yield Finding(f"{access.path}: lidar.ego_to_global: {problem.format(count=len(overlaps))}")
+    elif not told_apart:
+        moved = sum(np.linalg.norm(way[:3, 3]) for way in ways.values())
+        yield untested(
+            "poses", f"the sensor moves {moved:.1f} m, which puts sweeps on each other with wrong poses, too"
+        )
+
+
+def _look(
+    access: FolderAccess, folder: OutdoorFolder, pairs: Iterable[tuple[int, int]]
+) -> tuple[list[dict[str, np.ndarray]], bool]:
+    """What overlaps in each pair of sweeps with every mistake mended; whether their motion tells mistakes."""
     overlaps: list[dict[str, np.ndarray]] = []
-    for first, second in _pairs(folder):
+    told_apart = False
+    for first, second in pairs:
         try:
             here, there = (_upright(access, folder, k) for k in (first, second))
         except SceneFolderError:
             continue
         if len(here) and len(there):
-            overlaps.append(_overlaps(here, there, _motions(folder, first, second)))
-    shares = {
-        name: float(np.concatenate([overlap[name] for overlap in overlaps]).mean())
-        for name in (overlaps[0] if overlaps else ())
-    }
-    count = sum(len(overlap[AS_GIVEN.name]) for overlap in overlaps)
-    if count < FEWEST:
-        return
-    given = shares[AS_GIVEN.name]
-    best = max(shares, key=lambda name: shares[name])
-    if shares[best] - given >= CLEARER and shares[best] >= TIMES * given:
-        yield (
-            f"{access.path}: lidar.ego_to_global: expected {best}: then {shares[best]:.0%} of the upright "
-            f"points of {len(overlaps)} pairs of sweeps lie within {CLOSE} m of the other sweep, got "
-            f"{given:.0%} with what is given"
-        )
+            motions = _motions(folder, first, second)
+            told_apart = told_apart or _are_told_apart(here, motions)
+            overlaps.append(_overlaps(here, there, motions))
+    return overlaps, told_apart
 
 
-def _pairs(folder: OutdoorFolder) -> list[tuple[int, int]]:
-    """Neighbours of one scene, those that moved most for their recording."""
-    moved = []
-    for k, (frame, later) in enumerate(zip(folder.frames, folder.frames[1:], strict=False)):
-        poses = (frame.lidar.ego_to_global, later.lidar.ego_to_global)
-        if frame.scene == later.scene and poses[0] is not None and poses[1] is not None:
-            way = np.linalg.inv(np.array(poses[0])) @ np.array(poses[1])
-            moved.append((float(np.linalg.norm(way - np.eye(4))), k))
-    moved.sort()
+def _verdict(shares: dict[str, float]) -> str | None:
+    """The mistake that fits better, with the numbers and a place for the count of pairs; else ``None``."""
+    given = shares.get(AS_GIVEN.name, 0.0)
+    best = max(shares.values(), default=0.0)
+    if best - given < CLEARER or best < TIMES * given:
+        return None
+    return (
+        f"expected {fitting_best(shares, EQUAL)}: then {best:.0%} of the upright points of {{count}} pairs "
+        f"of sweeps lie within {CLOSE} m of the other sweep, got {given:.0%} with what is given"
+    )
+
+
+def _ways(folder: OutdoorFolder) -> dict[tuple[int, int], np.ndarray]:
+    """The motion between each two frames that follow each other in time and have poses, 4x4."""
+    timeline, ways = Timeline(folder.frames, math.inf), {}
+    for later in range(len(folder.frames)):
+        pair = tuple(timeline.up_to(later, 2)[::-1])
+        poses = [folder.frames[k].lidar.ego_to_global for k in pair]
+        if len(pair) == 2 and None not in poses:
+            ways[pair] = np.linalg.inv(np.array(poses[0])) @ np.array(poses[1])
+    return ways
+
+
+def _pairs(ways: dict[tuple[int, int], np.ndarray]) -> list[tuple[int, int]]:
+    """Neighbours, those that moved most for their recording."""
+    moved = sorted((float(np.linalg.norm(way - np.eye(4))), pair) for pair, way in ways.items())
     faster = moved[len(moved) // 2 :]
-    return [(faster[place][1], faster[place][1] + 1) for place in spread(len(faster), PAIRS)]
+    return [faster[place][1] for place in spread(len(faster), PAIRS)]
+
+
+def _are_told_apart(points: np.ndarray, motions: dict[str, np.ndarray]) -> bool:
+    """Whether some usual mistake would have put most of a sweep's points elsewhere than they are."""
+    given = motions[AS_GIVEN.name]
+    away = [
+        np.linalg.norm(
+            points @ (motions[mistake.name] - given)[:3, :3].T + (motions[mistake.name] - given)[:3, 3],
+            axis=-1,
+        )
+        for mistake in OF_RIGID_POSES
+    ]
+    return max(float(np.median(each)) for each in away) > CLOSE
 
 
 def _upright(access: FolderAccess, folder: OutdoorFolder, index: int) -> np.ndarray:
