@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(VENV)/.native
 DOCS := $(VENV)/.docs
 TORCH := $(shell sed -n "s/^torch==//p" constraints.txt)
+FAILED = tail -n 20 $(VENV)/install.log; echo "setup: failed, see $(VENV)/install.log"; exit 1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A process per core with one thread each: the tests are many and small. Many start processes of their own, which
 # compile every module anew, as does each half, where bytecode is not kept.
@@ -14,6 +15,10 @@ PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --n
 SOURCES := csrc/*.* csrc/common/* tests/emulated/*.c* tests/emulated/*.h tests/emulated/*/*.cpp tests/emulated/include/*
 RUN ?= runs/unipad-fusion-tiny
 comma := ,
+# Without a card, its code is compiled for one architecture, so that it cannot rot: four take four times as long.
+# What pip builds has all of them.
+RENDERPRETRAIN_CUDA_ARCHITECTURES ?= $(shell $(PYTHON) -c "import ctypes; ctypes.CDLL('libcuda.so.1')" 2>&- || echo 90)
+export RENDERPRETRAIN_CUDA_ARCHITECTURES
 # Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
 BARE := -m "(untyped or slow or both) and not long"
@@ -30,12 +35,14 @@ setup: $(NATIVE) ## install into .venv and build the native kernels
 # torch comes first and alone: a dependency must not choose another build of it.
 $(STAMP): pyproject.toml setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setup: installing into $(VENV), minutes the first time"
-	@{ $(PIP) --upgrade pip setuptools wheel && $(PIP) "torch==$(TORCH)" && $(PIP) --editable ".[$(EXTRAS)]"; } \
-		> $(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log; echo "setup: failed, see $(VENV)/install.log"; exit 1; }
+	@echo "setup: torch into $(VENV), half a minute (1 of 3)"
+	@{ $(PIP) --upgrade pip setuptools wheel && $(PIP) "torch==$(TORCH)"; } > $(VENV)/install.log 2>&1 || { $(FAILED); }
+	@echo "setup: what else it needs, a minute (2 of 3)"
+	@RENDERPRETRAIN_NATIVE=0 $(PIP) --editable ".[$(EXTRAS)]" >> $(VENV)/install.log 2>&1 || { $(FAILED); }
 	@touch $@
 
 $(NATIVE): $(STAMP) $(wildcard csrc/*.* csrc/common/*)
+	@echo "setup: kernels, 2 minutes on two cores (3 of 3)"
 	@$(BIN)/python setup.py --quiet build_native
 	@echo "setup: done; 'source $(BIN)/activate' puts renderpretrain on your path"
 	@touch $@

@@ -135,12 +135,29 @@ def sparse_grid(config: SparseConfig, encoder: PointEncoder, grid: VoxelGrid, *,
         cells = "voxels" if axes == 3 else "columns"
         sides = [whole / part for whole, part in zip(grid.voxel_size, config.voxel_size, strict=True)]
         stride = " x ".join(f"{side:.3g}" for side in sides[:axes][::-1])
+        if not isinstance(encoder, SparseEncoder):
+            raise ValueError(_other_stride(encoder, grid, config.voxel_size, stride))
         raise ValueError(
             "encoder.voxel_size, encoder.channels: expected an encoder output of "
             f"{grid.shape[-axes:]} {cells} as voxel_size says, got {out.shape[-axes:]}; voxel_size by "
             f"encoder.voxel_size is a stride of {stride}"
         )
     return out
+
+
+def _other_stride(encoder: PointEncoder, grid: VoxelGrid, voxel_size: VoxelSize, stride: str) -> str:
+    """What to do about an encoder of the user's own whose cells are not the recipe's voxels."""
+    said = getattr(encoder, "stride", None)
+    shape = encoder.output_grid(VoxelGrid(grid.point_cloud_range, voxel_size)).shape
+    message = (
+        f"encoder: expected a volume of {grid.shape} cells, for voxel_size by encoder.voxel_size is a stride "
+        f"of {stride} (z, y, x), got {shape}"
+    )
+    if said is None:
+        return message
+    fitting = [round(side / step, 6) for side, step in zip(grid.voxel_size, said[::-1], strict=True)]
+    size = ", ".join(f"{side:g}" for side in fitting)
+    return f"{message} of one that says stride={said}; if that is right, set encoder.voxel_size=[{size}]"
 
 
 class MaskConfig(Settings):

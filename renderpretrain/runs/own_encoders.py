@@ -50,8 +50,9 @@ class OwnEncoder:
         """
         if self.args is None:
             raise ValueError(
-                f"encoder: a {self.factory} was handed in from Python; hand it in again: "
-                "encoder=... of renderpretrain.evaluate, export and pretrain"
+                f"encoder: a {self.factory} was handed in from Python; hand it in again: encoder=... of "
+                "renderpretrain.evaluate, export and pretrain, into=... of load_encoder; the command line "
+                "takes runs that name what makes it: --encoder package.module:factory"
             )
         signature = signature_of(imported("encoder", self.factory), EncoderArguments)
         arguments = _arguments(signature.config, self.args)

@@ -26,9 +26,18 @@ def describe(module: nn.Module) -> Spec:
     return spec if norm is None else {**spec, "momentum": norm.momentum}
 
 
-def role_of(kind: str) -> Role:
-    """What encoders of a kind are called and read; nothing is known of kinds that are not ours."""
-    return ENCODERS[kind].role if kind in ENCODERS else Role()
+def role_of(kind: str, part: str = "") -> Role:
+    """What encoders of a kind are called and read.
+
+    Args:
+        kind: See :func:`describe`.
+        part: What the recipe calls it. Of a kind that is not ours this says whether it reads points or
+            images, and nothing else is known.
+    """
+    if kind in ENCODERS:
+        return ENCODERS[kind].role
+    reads = {encoder.role.name: encoder.role.reads for encoder in ENCODERS.values()}
+    return Role(part, reads[part]) if reads.get(part) in ("points", "images") else Role()
 
 
 def build(spec: Spec) -> nn.Module:

@@ -33,7 +33,7 @@ def columns_of(encoder: Encoder) -> tuple[str, ...]:
     """What an encoder reads of a point: as recorded, else as its number of inputs says."""
     if encoder.role.reads != "points":
         return ()
-    return encoder.columns or columns_by_number(encoder.kind, int(encoder.spec["in_channels"]))
+    return encoder.columns or columns_by_number(encoder.kind, int(encoder.spec.get("in_channels") or 0))
 
 
 def input_kernel(kind: str, tensors: Mapping[str, Tensor]) -> str | None:

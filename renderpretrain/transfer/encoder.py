@@ -26,6 +26,7 @@ class Encoder:
         fresh: Keys that a file it was imported from did not have; they start anew.
         columns: What it reads of a point, where that is known.
         largest: How far each of these went in training, where that is known; 0 is a column of zeros.
+        part: What its recipe calls it, where it comes from one.
     """
 
     spec: Spec
@@ -33,6 +34,7 @@ class Encoder:
     fresh: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     largest: tuple[float, ...] = ()
+    part: str = ""
 
     @property
     def kind(self) -> str:
@@ -42,7 +44,7 @@ class Encoder:
     @property
     def role(self) -> Role:
         """What such encoders are called and read."""
-        return role_of(self.kind)
+        return role_of(self.kind, self.part)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def from_modules(modules: Mapping[str, nn.Module], about: Mapping[str, Any] | No
         state = {key: _copied(f"{name}.{key}", value) for key, value in module.state_dict().items()}
         if not state:
             raise ValueError(f"{name}: expected a module with weights, got a {type(module).__name__} without")
-        encoders[name] = Encoder(describe(module), state)
+        encoders[name] = Encoder(describe(module), state, part=name)
     return Pretrained(encoders, dict(about or {}))
 
 

@@ -254,4 +254,7 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         encoder=encoder if isinstance(encoder, Mapping) else {} if encoder is None else {"": encoder},
         log=[log] if isinstance(log, str) else log,
     )
-    return asked.train(asked.describe(), device=device, workers=workers)
+    result = asked.train(asked.describe(), device=device, workers=workers)
+    if result.folder.report.is_file() and os.environ.get("RANK", "0") == "0":
+        asked.say(f"report {result.folder.report}")
+    return result

@@ -70,6 +70,11 @@ def unlicensed():
     raise RuntimeError("no licence was found")
 
 
+def as_fine(width: int = 32):
+    """One whose cells are its voxels."""
+    return VolumeEncoder(nn.Conv3d(5, width, 3, padding=1), width)
+
+
 def volumes(width: int = 6, stride: int = 2):
     network = nn.Conv3d(5, width, 3, stride=stride, padding=1)
     return VolumeEncoder(network, width, stride=2, first=0)

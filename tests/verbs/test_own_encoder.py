@@ -49,8 +49,13 @@ def test_it_is_built_again_by_its_name_and_comes_home(recipe, factory, role, mak
     name = {"point": "point_encoder", "image": "image_backbone"}[role]
     home, weights = load_encoder(file, name, into=make(width=8)), read_run(out).weights
     assert all(any(torch.equal(value, w) for w in weights.values()) for value in home.state_dict().values())
-    with pytest.raises(ValueError, match="or by you: load_encoder"):
+    with pytest.raises(ValueError, match="or by you: load_encoder"):  # a file runs no code
         load_encoder(file, name)
+    built = load_encoder(out)  # a run folder names what makes it
+    assert type(built.network) is type(home.network) and not built.training
+    assert all(torch.equal(a, b) for a, b in zip(built.parameters(), home.parameters(), strict=True))
+    columns = ("x", "y", "z", "intensity", "lag") if role == "point" else None
+    assert home.about.get("columns") == built.about.get("columns") == columns
     for told in (["--set", "encoder.args.width=9"], ["--encoder", "own:Own"]):
         assert run("pretrain", recipe, "--out", out, "--resume", "--steps", 3, *told) == 1
         assert "the resumed run" in capsys.readouterr().err
@@ -83,6 +88,13 @@ OWN = ["--encoder", "own:volumes"]
             [*OWN, "--set", "encoder.args.stride=4"],
             "encoder: VolumeEncoder fails on 5 columns",
         ),
+        (
+            "unipad-lidar",
+            ["--encoder", "own:as_fine"],
+            "encoder: expected a volume of (11, 32, 32) cells, for voxel_size by encoder.voxel_size is a stride "
+            "of 2 x 2 x 2 (z, y, x), got (22, 64, 64) of one that says stride=(1, 1, 1); if that is right, set "
+            "encoder.voxel_size=[0.8, 0.8, 0.8]",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line_and_nothing_is_written(recipe, told, message, tmp_path, capsys):
@@ -93,7 +105,7 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(recipe, told, mess
 
 
 @pytest.mark.slow
-def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path):
+def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path, capsys):
     module, out = volumes(), tmp_path / "run"
     before = module.network.weight.clone()
     settings = {
@@ -115,6 +127,12 @@ def test_a_module_from_python_is_trained_in_place_and_handed_in_again(tmp_path):
     rp.export(out, encoder=volumes(), to="safetensors", out=tmp_path / "e.safetensors")
     home = load_encoder(tmp_path / "e.safetensors", "point_encoder", into=volumes())
     assert torch.equal(home.network.weight, module.network.weight)
+    for module_or_network in (volumes(), volumes().network):
+        bare = load_encoder(out, into=module_or_network)
+        assert torch.equal(getattr(bare, "network", bare).weight, module.network.weight)
+    with pytest.raises(ValueError, match="into: expected one part of the names and shapes of this module, g"):
+        load_encoder(out, into=nn.Conv3d(5, 7, 3))
+    assert f"report {out / 'report.html'}\n" in capsys.readouterr().out
 
 
 def test_weights_from_an_adapter_go_into_the_network_itself(tmp_path):

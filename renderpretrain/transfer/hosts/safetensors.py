@@ -71,7 +71,7 @@ def read_file(path: Path) -> Pretrained:
             for name, encoder in encoders.items()
         }
         now = {old: new for old, new in ROLES_OF_BEFORE.items() if new not in encoders}
-        encoders = {now.get(name, name): encoder for name, encoder in encoders.items()}
+        encoders = {now.get(n, n): replace(e, part=now.get(n, n)) for n, e in encoders.items()}
     except (ValueError, AttributeError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path}: its header is damaged ({error})") from error
     return Pretrained(encoders, about)
@@ -89,12 +89,14 @@ def _encoder(name: str, spec: Any, weights: Weights, fresh: tuple[str, ...]) -> 
             module = build(spec)
         own = module.state_dict()
         check_weights(module, found | {key: own[key] for key in fresh if key in own}, name)
-    return Encoder(spec, found, fresh)
+    return Encoder(spec, found, fresh, part=name)
 
 
 def _reading(encoder: Encoder, columns: Sequence[str], largest: Sequence[int | float]) -> Encoder:
     """The encoder with what a header says of its columns."""
     count = int(encoder.spec.get("in_channels") or 0) if encoder.role.reads == "points" else 0
+    if encoder.kind not in ENCODERS and encoder.role.reads == "points":
+        count = len(columns)  # nothing else says how many a network of the user's own reads
     if len(columns) not in (0, count) or len(largest) not in (0, len(columns)):
         raise ValueError(f"columns: expected {count} names of what {encoder.kind} reads, got {columns}")
     if not set(columns) <= set(get_args(Column)):
