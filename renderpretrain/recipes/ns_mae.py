@@ -25,7 +25,7 @@ from renderpretrain.fields import OccupancyField, occupancy_densities
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import DepthLSS, LiftedBEV
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import branches, sections, settings
+from renderpretrain.recipes import branches, sections, settings, sparse
 from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import BEVImageBranch, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
@@ -39,7 +39,7 @@ FEATURE_STRIDE = 8
 """Pixels per cell of the lifted feature maps: those of the second Swin stage."""
 
 
-class EncoderConfig(sections.SparseConfig):
+class EncoderConfig(sparse.SparseConfig):
     """Settings of the voxels and of the sparse encoder."""
 
     out_channels: settings.Width = Field(32, gt=0, description="Width of the encoder's slices.")
@@ -468,7 +468,7 @@ def density_grid(config: NSMAEConfig, encoder: nn.Module | None = None) -> Voxel
     if config.modality == "camera":
         return grid
     network = _sparse_encoder(config) if encoder is None else checking.own_point_encoder(encoder)
-    out = sections.sparse_grid(config.encoder, network, grid, axes=2)
+    out = sparse.sparse_grid(config.encoder, network, grid, axes=2)
     box = (*out.lower[:2], grid.lower[2], *out.upper[:2], grid.upper[2])
     return VoxelGrid(box, config.voxel_size)
 
@@ -476,7 +476,7 @@ def density_grid(config: NSMAEConfig, encoder: nn.Module | None = None) -> Voxel
 def _sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
     """BEVFusion's sparse encoder: its output halves z once more."""
     down = ((3, 1, 1), (2, 1, 1), 0)
-    return sections.sparse_encoder(
+    return sparse.sparse_encoder(
         config.encoder, len(config.points), config.encoder.out_channels, out_geometry=down
     )
 
@@ -485,8 +485,8 @@ def _point_branch(config: NSMAEConfig, own: nn.Module | None) -> PointBranch:
     """Voxels of which some are hidden, sparse encoder or one's own."""
     encoder: PointEncoder
     if own is None:
-        encoder = sparse = _sparse_encoder(config)
-        branches.set_momentum(sparse, config.encoder.batch_norm_momentum)
+        encoder = ours = _sparse_encoder(config)
+        branches.set_momentum(ours, config.encoder.batch_norm_momentum)
     else:
         encoder = checking.own_point_encoder(own)
     return PointBranch(

@@ -18,7 +18,7 @@ from renderpretrain.fields import DensityField, SDFField
 from renderpretrain.geometry import Rays, VoxelGrid
 from renderpretrain.lifters import ConcatFusion, ViewLifter, sum_volumes
 from renderpretrain.masking import RandomMask
-from renderpretrain.recipes import branches, images, sections, settings
+from renderpretrain.recipes import branches, images, sections, settings, sparse
 from renderpretrain.recipes.augment import AugmentConfig, augment_listing
 from renderpretrain.recipes.branches import ImageBranch, Lifted, PointBranch, joined_width
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
@@ -30,7 +30,7 @@ from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import RayTargets
 
 
-class EncoderConfig(sections.SparseConfig):
+class EncoderConfig(sparse.SparseConfig):
     """Voxels, sparse encoder, dense neck."""
 
     neck_blocks: settings.Blocks = Field(1, ge=0, description="Further convolutions in each neck branch.")
@@ -340,14 +340,14 @@ def volume_grid(config: UniPADConfig, encoder: nn.Module | None = None) -> Voxel
     grid = VoxelGrid(config.point_cloud_range, config.voxel_size)
     if config.modality == "camera":
         return grid
-    return sections.sparse_grid(config.encoder, _encoder(config, encoder), grid)
+    return sparse.sparse_grid(config.encoder, _encoder(config, encoder), grid)
 
 
 def _encoder(config: UniPADConfig, own: nn.Module | None) -> PointEncoder:
     """UniPAD's sparse encoder, or one's own in its place."""
     if own is not None:
         return checking.own_point_encoder(own)
-    return sections.sparse_encoder(config.encoder, len(config.points), config.channels)
+    return sparse.sparse_encoder(config.encoder, len(config.points), config.channels)
 
 
 def _point_branch(config: UniPADConfig, own: nn.Module | None) -> PointBranch:

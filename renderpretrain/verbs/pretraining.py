@@ -254,7 +254,11 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
         encoder=encoder if isinstance(encoder, Mapping) else {} if encoder is None else {"": encoder},
         log=[log] if isinstance(log, str) else log,
     )
-    result = asked.train(asked.describe(), device=device, workers=workers)
+    return _told(asked.train(asked.describe(), device=device, workers=workers))
+
+
+def _told(result: FitResult) -> FitResult:
+    """Say where the page is that shows what came of it."""
     if result.folder.report.is_file() and os.environ.get("RANK", "0") == "0":
-        asked.say(f"report {result.folder.report}")
+        print(f"report {result.folder.report}")
     return result

@@ -91,9 +91,9 @@ OWN = ["--encoder", "own:volumes"]
         (
             "unipad-lidar",
             ["--encoder", "own:as_fine"],
-            "encoder: expected a volume of (11, 32, 32) cells, for voxel_size by encoder.voxel_size is a stride "
-            "of 2 x 2 x 2 (z, y, x), got (22, 64, 64) of one that says stride=(1, 1, 1); if that is right, set "
-            "encoder.voxel_size=[0.8, 0.8, 0.8]",
+            "encoder: expected a volume of (11, 32, 32) cells, for voxel_size by encoder.voxel_size is a "
+            "stride of 2 x 2 x 2 (z, y, x), got (22, 64, 64) of one that says stride=(1, 1, 1); if that is "
+            "right, set encoder.voxel_size=[0.8, 0.8, 0.8]",
         ),
     ],
 )
