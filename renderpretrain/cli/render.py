@@ -20,6 +20,12 @@ RAYS_PER_SENSOR = 4096
 def render(
     run: Annotated[Path, typer.Argument(help="A run folder.", autocompletion=completing.complete_run)],
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Show this camera alone, by its name; several times for more.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture, PNG; frame_*.png in the run's pictures by default.")
+    ] = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
     features: Annotated[Path | None, typer.Option(help="Also draw features before and after, PNG.")] = None,
@@ -37,7 +43,7 @@ def render(
     from renderpretrain.training.turntable import save_turntable
     from renderpretrain.verbs.scenes import scenes_of
 
-    _check_files({"mesh": mesh, "points": points, "features": features, "turntable": turntable})
+    _check_files({"out": out, "mesh": mesh, "points": points, "features": features, "turntable": turntable})
     read = read_run(run).checked()
     job = read.description
     dataset, held_out = scenes_of(job, data, say=typer.echo)
@@ -45,9 +51,9 @@ def render(
     if not 0 <= index < len(dataset):
         raise ValueError(f"frame: expected a number from 0 to {len(dataset) - 1}, got {index}")
     model = load_recipe(read, choose_device(device), say=typer.echo).eval()
-    picture = RunFolder(run).pictures / f"frame_{index:06d}.png"
+    picture = out or RunFolder(run).pictures / f"frame_{index:06d}.png"
     title = f"{job.title}, step {read.step}, frame {index}"
-    typer.echo(save_picture(model, dataset[index], picture, title=title))
+    typer.echo(save_picture(model, dataset[index], picture, title=title, cameras=camera or ()))
     for written in _write_shapes(model, dataset, index, mesh, points, refine):
         typer.echo(written)
     if features:
@@ -64,15 +70,15 @@ def _check_files(files: dict[str, Path | None]) -> None:
     from renderpretrain.viz.mesh import marching_cubes
 
     told = {name: path for name, path in files.items() if path is not None}
+    seen: dict[Path, str] = {}
     for name, path in told.items():
         check_target(name, path)
-        for other, earlier in told.items():
-            if other == name:
-                break
-            if earlier.resolve() == path.resolve():
-                raise ValueError(f"{name}: expected another file than the {other}'s, got {path}")
-    if "features" in told and told["features"].suffix.lower() != ".png":
-        raise ValueError(f"features: expected a file that ends in .png, got {told['features']}")
+        other = seen.setdefault(path.resolve(), name)
+        if other != name:
+            raise ValueError(f"{name}: expected another file than the {other}'s, got {path}")
+    for name in ("out", "features"):
+        if name in told and told[name].suffix.lower() != ".png":
+            raise ValueError(f"{name}: expected a file that ends in .png, got {told[name]}")
     if "turntable" in told:
         check_animation("turntable", told["turntable"])
     if "mesh" in told:

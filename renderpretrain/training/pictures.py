@@ -1,5 +1,6 @@
 """What the recipe sees and what it renders, as one PNG."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,15 @@ class _Shown:
 
 
 @torch.no_grad()
-def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max_views: int = 3) -> Path:
+def save_picture(
+    recipe: nn.Module,
+    scene: Scene,
+    path: Path,
+    *,
+    title: str,
+    max_views: int = 3,
+    cameras: Sequence[str] = (),
+) -> Path:
     """Write input, masked input, rendered colour, depth, normals and classes, and what is true, of one scene.
 
     The volume is encoded from the masked input, as in training, and seen from where the recipe believes the
@@ -91,12 +100,14 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
         path: The PNG; its folder is made.
         title: First line of the sheet.
         max_views: Cameras shown, see :func:`telling_cameras`; without cameras a range image is shown.
+        cameras: Names of those to show instead.
 
     Raises:
-        ValueError: If it is no recipe.
+        ValueError: If it is no recipe, or the scene has no camera of a name.
     """
     if not isinstance(recipe, Recipe):
         raise lacking(recipe, Recipe, "a picture")
+    asked = _places(scene, cameras)
     device = next(recipe.parameters()).device
     batch = collate([scene], torch.tensor([PICTURE_SEED])).to(device)
     mode = recipe.training
@@ -108,11 +119,21 @@ def save_picture(recipe: nn.Module, scene: Scene, path: Path, *, title: str, max
     there = [] if views is None else torch.nonzero(views.valid[0])[:, 0].tolist()
     places = views.cameras.centers[0, there] if there and views else batch.points.origin
     shown = _Shown(recipe, volume, batch, patches, points, DepthScale.of(recipe.grid, places))
-    chosen = telling_cameras(batch, there, max_views)
+    chosen = asked or telling_cameras(batch, there, max_views)
     rows = [(scene.camera_names[n], _camera_panels(shown, views, n)) for n in chosen if views]
     rows = rows or [("LiDAR", _range_panels(shown))]
     recipe.train(mode)
     return save_sheet(path, f"{title}   {scene.name}", rows, legend=shown.scale.legend())
+
+
+def _places(scene: Scene, names: Sequence[str]) -> list[int]:
+    """The places of cameras by their names."""
+    there = {} if scene.cameras is None else {scene.camera_names[n]: int(n) for n in scene.cameras_there}
+    absent = [name for name in names if name not in there]
+    if absent:
+        known = ", ".join(there) or "none, for the scene has no cameras"
+        raise ValueError(f"camera: expected one of {known}, got {absent[0]}")
+    return [there[name] for name in names]
 
 
 def telling_cameras(batch: Batch, there: list[int], most: int) -> list[int]:

@@ -88,9 +88,12 @@ def test_features_and_a_turntable_are_drawn_of_points_and_of_the_field(
     monkeypatch.setattr("renderpretrain.training.turntable.FRAMES", 4)
     features, turntable = tmp_path / "new" / "features.png", tmp_path / "street.gif"
     given = ("--features", features, "--turntable", turntable, "--device", "cpu")
-    assert end("render", trained, *given) == 0
+    one = tmp_path / "one.png"
+    assert end("render", trained, *given, "--out", one, "--camera", "front") == 0
     said = capsys.readouterr().out.splitlines()
-    assert {str(features), str(turntable)} <= set(said)
+    assert {str(features), str(turntable), str(one)} <= set(said)
+    with Image.open(one) as alone, Image.open(trained / "pictures" / "step_000003.png") as all_views:
+        assert 100 < alone.height < 0.7 * all_views.height
     with Image.open(features) as sheet:  # height, before, after: LiDAR alone has no features of pictures
         above = np.asarray(sheet.convert("RGB"))
     panels = [above[40:-20, 20 + 446 * n : 430 + 446 * n] for n in range(3)]
@@ -109,6 +112,7 @@ def test_features_and_a_turntable_are_drawn_of_points_and_of_the_field(
     ("flags", "error"),
     [
         (("--features", "x.jpg"), "features: expected a file that ends in .png, got x.jpg"),
+        (("--out", "x.jpg"), "out: expected a file that ends in .png, got x.jpg"),
         (("--turntable", "x.webm"), "turntable: expected a file that ends in .gif or .mp4, got x.webm"),
         (
             ("--features", "x.png", "--mesh", "x.png"),
@@ -120,6 +124,12 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_drawn(trained, end
     assert end("render", trained, *flags) == 1
     said = capsys.readouterr()
     assert said.err == f"error: {error}\n" and not said.out
+
+
+def test_a_camera_that_the_scene_has_not_is_refused(trained, end, capsys):
+    assert end("render", trained, "--camera", "above", "--device", "cpu") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: camera: expected one of front") and error.endswith(", got above\n")
 
 
 def test_a_video_without_ffmpeg_is_refused_and_says_what_does_without(trained, end, capsys, monkeypatch):
