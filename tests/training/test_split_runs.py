@@ -20,10 +20,10 @@ from renderpretrain.training.sharded import check_sharding, repeated_blocks
 
 HERE = Path(__file__).parent
 LOOKED = "health/encoder/0/rank"
-QUICK = ["unipad-fusion", "ponder-indoor", "ns-mae camera"]
+QUICK = ["unipad-fusion"]
 OTHERS = [
-    "unipad-lidar", "unipad-camera", "unipad-camera resnet", "ponder-outdoor", "ns-mae", "ns-mae lidar",
-    "uniscene", "uniscene lss",
+    "unipad-lidar", "unipad-camera", "unipad-camera resnet", "ponder-indoor", "ponder-outdoor", "ns-mae",
+    "ns-mae camera", "ns-mae lidar", "uniscene", "uniscene lss",
 ]  # fmt: skip
 """Of all that ``variants`` names, in the folder of the recipes' tests."""
 
