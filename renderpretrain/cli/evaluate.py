@@ -80,17 +80,31 @@ def evaluate(
     stride: Stride = None,
     device: Annotated[str, Flag(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Score held-out views of a run (eval.json), or probe its encoders (probe.json)."""
+    """Score held-out views of a run (eval.json), or probe its encoders (probe.json); its report shows it."""
     linear = {"task": task, "labels": labels, "seeds": seeds, "scenes": scenes, "split": split}
     linear |= {"levels": levels, "steps": steps}
     trained = {"rates": rates, "encoder_rates": encoder_rates, "search_seeds": search_seeds, "every": every}
     if probe is None:
         _refuse({**linear, **trained}, "with --probe")
         _score_views(run, data, test_scenes, stride, device)
-        return
-    _refuse({"stride": stride}, "without --probe")
-    asked = {**linear, "data": data, "test_scenes": test_scenes, "device": device}
-    _probe(run, probe, asked, trained)
+    else:
+        _refuse({"stride": stride}, "without --probe")
+        asked = {**linear, "data": data, "test_scenes": test_scenes, "device": device}
+        _probe(run, probe, asked, trained)
+    _refresh_report(run)
+
+
+def _refresh_report(run: Path) -> None:
+    """Show what was found on the run's page, and say where that is."""
+    from renderpretrain.runs import RunFolder
+    from renderpretrain.verbs.reporting import refresh_report, say_what_is_wrong
+
+    warnings: list[str] = []
+    refresh_report(run, warnings.append)
+    for warning in warnings:
+        say_what_is_wrong(warning)
+    if not warnings:
+        typer.echo(f"report     {RunFolder(run).report}")
 
 
 def _probe(run: Path, mode: str, asked: Mapping[str, Any], trained: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from renderpretrain.training import RunOptions, evaluate_predictors, evaluate_vi
 from renderpretrain.training import evaluate as evaluate_rays
 from renderpretrain.training.held_out_views import WINDOW
 from renderpretrain.training.trained import load_recipe
+from renderpretrain.verbs.reporting import refresh_report
 from renderpretrain.verbs.scenes import scenes_of
 
 
@@ -124,6 +125,8 @@ def evaluate(  # noqa: PLR0913  what the flags of the command line say
 ) -> dict[str, float]:
     """Score how a run renders held-out scenes, as ``renderpretrain eval`` does; also writes ``eval.json``.
 
+    The run's report is written again, with what was found.
+
     Args:
         run: A run folder.
         data: As for :func:`~renderpretrain.verbs.pretrain`, or scenes; by default those that the run held
@@ -142,4 +145,6 @@ def evaluate(  # noqa: PLR0913  what the flags of the command line say
     Raises:
         ValueError: In the words of the command line.
     """
-    return Evaluation(Path(run), data, test_scenes, stride, device, recipe, encoder).score().scores
+    found = Evaluation(Path(run), data, test_scenes, stride, device, recipe, encoder).score().scores
+    refresh_report(Path(run))
+    return found

@@ -1,7 +1,6 @@
 """``pretrain``: from what the user asks for to a run folder."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,19 +24,13 @@ from renderpretrain.runs import (
 from renderpretrain.runs.describing import changed_by_data
 from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
 from renderpretrain.runs.settings import Tree, assigned
-from renderpretrain.terminal import printable
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
 from renderpretrain.training.fit import nothing_to_resume
 from renderpretrain.training.loggers import Logger, make_loggers
 from renderpretrain.training.pictures import save_picture
 from renderpretrain.transfer import initialize_encoders
 from renderpretrain.verbs.preflight import check_recordings
-from renderpretrain.verbs.reporting import RunningPage
-
-
-def _warn(line: str) -> None:
-    """Tell what is wrong."""
-    sys.stderr.write(printable(line) + "\n")
+from renderpretrain.verbs.reporting import RunningPage, say_what_is_wrong
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class Pretraining:
     encoder: Mapping[str, Given] = field(default_factory=dict)
     log: Sequence[str] = ()
     say: PrintLine = field(default=print)
-    warn: PrintLine = field(default=_warn)
+    warn: PrintLine = field(default=say_what_is_wrong)
 
     @property
     def resumes(self) -> bool:

@@ -1,11 +1,13 @@
 """``report``: the page of a run, of several, and of one that goes on."""
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from renderpretrain.report import write_report
 from renderpretrain.runs import PrintLine
+from renderpretrain.terminal import printable
 
 
 def report(runs: Path | str | Sequence[Path | str], *, out: Path | str | None = None) -> Path:
@@ -23,6 +25,16 @@ def report(runs: Path | str | Sequence[Path | str], *, out: Path | str | None = 
         OSError: If it cannot be written.
     """
     return write_report([runs] if isinstance(runs, Path | str) else list(runs), out)
+
+
+def say_what_is_wrong(line: str) -> None:
+    """Write a warning where errors are written."""
+    sys.stderr.write(printable(line) + "\n")
+
+
+def refresh_report(run: Path, warn: PrintLine = say_what_is_wrong) -> None:
+    """Write the page of a run whose folder holds more than before; where that fails is one warning."""
+    RunningPage(run, warn).refresh()
 
 
 SHARE = 0.02

@@ -142,9 +142,15 @@ def test_held_out_views_are_scored(runs, capsys):
     mean = sum(over_range[f"{each}/abs_rel"] * count for each, count in rays.items()) / sum(rays.values())
     assert mean == pytest.approx(scores["depth_abs_rel"])
     assert 0 <= scores["depth_delta"] <= 1 and -1 <= scores["ssim"] <= 1 and scores["chamfer"] > 0
+    page = runs / "unipad-lidar" / "report.html"
+    assert "renderpretrain eval, step" not in page.read_text()
+    capsys.readouterr()
     assert run("eval", runs / "unipad-lidar") == 0
+    told = capsys.readouterr().out
+    assert told.endswith(f"\nreport     {page}\n")
+    assert "renderpretrain eval, step" in page.read_text()
     assert "ssim" not in json.loads((runs / "unipad-lidar" / "eval.json").read_text())["scores"]
-    assert "1 held-out scenes" in capsys.readouterr().out
+    assert "1 held-out scenes" in told
 
 
 @pytest.mark.parametrize("data", [[], ["--data", "synthetic", "--test-scenes", "1"]])

@@ -19,7 +19,7 @@ from renderpretrain.report.overview import repeating_command, typed_command
 from renderpretrain.report.pictures import MOST_STEPS, pictures_that_fit
 from renderpretrain.runs.lock import run_lock
 from renderpretrain.runs.record import read_record
-from renderpretrain.verbs.reporting import RunningPage
+from renderpretrain.verbs.reporting import RunningPage, refresh_report
 
 VOID = {"meta", "img", "input", "br"}
 
@@ -349,6 +349,13 @@ def test_a_page_that_cannot_be_written_is_one_warning(run, tmp_path):
     page.finish()
     (warning,) = told
     assert warning.startswith(f"warning: no report of {run}: out: expected a file to write, got the folder")
+
+
+def test_an_evaluation_whose_page_cannot_be_written_is_no_failure(run, capsys):
+    (run / "report.html").write_text("precious")
+    refresh_report(run)
+    assert capsys.readouterr().err.startswith(f"warning: no report of {run}: out: expected a new file or an")
+    assert (run / "report.html").read_text() == "precious"
 
 
 def test_a_page_is_not_written_again_and_again(run):
