@@ -31,6 +31,7 @@ from renderpretrain.report.overview import (
 )
 from renderpretrain.report.pictures import MOST_BYTES, pictures_that_fit
 from renderpretrain.report.results import exports, learned, probes, scores
+from renderpretrain.report.side_by_side import pictures_side_by_side
 from renderpretrain.runs.record import RunRecord
 
 GENERATOR = "renderpretrain report"
@@ -138,15 +139,21 @@ def _what(runs: Runs) -> list[Html]:
 
 
 def _pictures(runs: Runs) -> list[Html]:
-    room = MOST_BYTES // len(runs)
-    told: list[Html] = []
-    for run in runs:
-        paths = [path for path in run.record.pictures if path.parent == run.record.folder.pictures]
-        shown, problems = pictures_that_fit(paths, room * 3 // 4)
-        titled = [element("h3", run_mark(run))] if len(runs) > 1 and (shown or problems) else []
-        told += [*titled, *([shown] if shown else [])]
-        told += [element("p", problem, class_="quiet") for problem in problems]
-    return told
+    return _drawn(runs, [run.record.folder.pictures for run in runs], MOST_BYTES * 3 // 4)
+
+
+def _drawn(runs: Runs, folders: Sequence[Path], room: int) -> list[Html]:
+    """The pictures of each run that lie in a folder of its own; of several runs side by side."""
+    paths = [
+        [path for path in run.record.pictures if path.parent == folder]
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    if len(runs) == 1:
+        shown, problems = pictures_that_fit(paths[0], room)
+    else:
+        shown, problems = pictures_side_by_side(list(zip(runs, paths, strict=True)), room)
+    told = [shown] if shown else []
+    return [*told, *(element("p", problem, class_="quiet") for problem in problems)]
 
 
 def _held_out(runs: Runs) -> list[Html]:
@@ -170,13 +177,7 @@ def _collapse(runs: Runs) -> list[Html]:
 
 
 def _probes(runs: Runs) -> list[Html]:
-    told = probes(runs)
-    for run in runs:
-        drawn = [path for path in run.record.pictures if path.parent == run.record.folder.path]
-        shown, problems = pictures_that_fit(drawn, MOST_BYTES // len(runs) // 4)
-        told += [shown] if shown else []
-        told += [element("p", problem, class_="quiet") for problem in problems]
-    return told
+    return [*probes(runs), *_drawn(runs, [run.record.folder.path for run in runs], MOST_BYTES // 4)]
 
 
 def _speed(runs: Runs) -> list[Html]:

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,9 @@ WIDEST = 1600
 
 MOST_STEPS = 7
 """Sheets of a series that are shown, evenly spread; the first and the last are among them."""
+
+MOST_COLUMNS = 6
+"""Pictures of a row that stand side by side so that those of all rows can be compared, column by column."""
 
 OF_A_STEP = re.compile(r"(?P<series>.*step)_(?P<step>[0-9]{1,12})\.png")
 """A sheet that a run draws again at later steps."""
@@ -53,6 +56,23 @@ Legend = tuple[tuple[str, tuple[int, int, int]], ...]
 """What colours mean, red, green and blue from 0 to 255."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures of a run at one level, read.
+
+    Attributes:
+        series: Sheets of steps: by name and step.
+        legends: What their colours mean, by name.
+        others: Sheets that are not drawn again, by file name, with what their colours mean.
+        problems: A sentence for each file that cannot be shown.
+    """
+
+    series: Mapping[str, dict[int, tuple[Shot, ...]]]
+    legends: Mapping[str, Legend]
+    others: Mapping[str, tuple[tuple[Shot, ...], Legend]]
+    problems: tuple[str, ...]
+
+
 def pictures_that_fit(paths: Sequence[Path], room: int = MOST_BYTES) -> tuple[Html, tuple[str, ...]]:
     """All pictures of a run as elements, and a sentence for each that cannot be shown.
 
@@ -60,12 +80,27 @@ def pictures_that_fit(paths: Sequence[Path], room: int = MOST_BYTES) -> tuple[Ht
         paths: PNG files.
         room: Characters that they may take.
     """
-    paths = _chosen([path for path in paths if path.name not in NOT_SHOWN])
+    shown, problems = fitting([paths], lambda drawn: _of_one(drawn[0]), room)
+    return shown, problems
+
+
+def fitting(
+    runs: Sequence[Sequence[Path]], show: Callable[[Sequence[Drawn]], Html], room: int
+) -> tuple[Html, tuple[str, ...]]:
+    """What shows the pictures of runs, at the best level at which it is short enough; and the problems.
+
+    Args:
+        runs: PNG files of each.
+        show: Makes elements of what was read of each run.
+        room: Characters that these may take.
+    """
+    chosen = [_chosen([path for path in paths if path.name not in NOT_SHOWN]) for paths in runs]
     for level in range(len(LEVELS)):
-        shown, problems = _pictures(paths, level)
+        drawn = [_read(paths, level) for paths in chosen]
+        shown = show(drawn)
         if len(shown) <= room:
-            return shown, problems
-    return Html(""), (f"{len(paths)} pictures are too large to be shown",)
+            return shown, tuple(problem for each in drawn for problem in each.problems)
+    return Html(""), (f"{sum(map(len, chosen))} pictures are too large to be shown",)
 
 
 def _chosen(paths: Sequence[Path]) -> list[Path]:
@@ -84,11 +119,11 @@ def _chosen(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path not in left_out]
 
 
-def _pictures(paths: Sequence[Path], level: int) -> tuple[Html, tuple[str, ...]]:
-    """The pictures at a level: first those of steps, then the others."""
+def _read(paths: Sequence[Path], level: int) -> Drawn:
+    """The pictures of files at a level."""
     series: dict[str, dict[int, tuple[Shot, ...]]] = {}
     legends: dict[str, Legend] = {}
-    others: list[Html] = []
+    others: dict[str, tuple[tuple[Shot, ...], Legend]] = {}
     problems: list[str] = []
     for path in paths:
         try:
@@ -102,9 +137,14 @@ def _pictures(paths: Sequence[Path], level: int) -> tuple[Html, tuple[str, ...]]
             series.setdefault(found["series"], {})[int(found["step"])] = shots
             legends[found["series"]] = legend
         else:
-            others.append(_alone(path.name, shots))
-    compared = [_compared(shots, legends[name]) for name, shots in sorted(series.items())]
-    return joined([*compared, *others]), tuple(problems)
+            others[path.name] = shots, legend
+    return Drawn(series, legends, others, tuple(problems))
+
+
+def _of_one(drawn: Drawn) -> Html:
+    """The pictures of a run: first those of steps, then the others."""
+    compared = [_compared(shots, drawn.legends[name]) for name, shots in sorted(drawn.series.items())]
+    return joined([*compared, *(_alone(name, *sheet) for name, sheet in drawn.others.items())])
 
 
 @lru_cache(maxsize=256)
@@ -141,42 +181,56 @@ def _encoded(picture: Image.Image, level: int) -> tuple[tuple[int, int], str]:
     return picture.size, f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _alone(name: str, shots: Sequence[Shot]) -> Html:
-    """A sheet that is not drawn again: its pictures side by side."""
-    inside = [_picture(shot, shot.uri, f"{name}: {shot.row} {shot.caption}".strip()) for shot in shots]
-    panels = [
-        element("figure", element("div", each, class_="stack"), _caption(shot), class_="panel")
-        for each, shot in zip(inside, shots, strict=True)
+def _alone(name: str, shots: Sequence[Shot], legend: Legend) -> Html:
+    """A sheet that is not drawn again: its pictures row by row, what they have in common in columns."""
+    rows: dict[str, list[Html]] = {}
+    for shot in shots:
+        words = f"{name}: {shot.row} {shot.caption}".strip()
+        inside = element("div", _picture(shot, shot.uri, words), class_="stack")
+        panel = element("figure", inside, _caption(shot), class_="panel")
+        rows.setdefault(shot.row, []).append(panel)
+    most = max(map(len, rows.values()), default=0)
+    grids = []
+    for row, panels in rows.items():
+        kind, columns = ("panels", None) if most > 1 else ("panels single", None)
+        if len(rows) > 1 and 1 < most <= MOST_COLUMNS:
+            kind, columns = "panels aligned", f"--columns:{most}"
+        grids += [element("h4", row)] if row else []
+        grids.append(element("div", *panels, class_=kind, style=columns))
+    return element("div", element("h3", name), *legend_of(legend), *grids, class_="sheet")
+
+
+def legend_of(legend: Legend) -> list[Html]:
+    """What colours mean; nothing where nobody says it."""
+    swatches = [
+        element("li", element("i", style=f"background:rgb{color}"), name, class_="swatch")
+        for name, color in legend
     ]
-    grid = element("div", *panels, class_="panels" if len(panels) > 1 else "panels single")
-    return element("div", element("h3", name), grid, class_="sheet")
+    return [element("ul", *swatches, class_="legend")] if swatches else []
 
 
 def _compared(series: dict[int, tuple[Shot, ...]], legend: Legend) -> Html:
     """Panels of several steps one over the other, with a slider that moves a border between two of them."""
     steps = sorted(series)
-    panels = list(_panels(series, steps))
-    controls = []
-    if len(steps) > 1:
-        left, right = (_choice(side, steps, chosen) for side, chosen in (("left", 0), ("right", -1)))
-        slider = element(
-            "input",
-            type="range",
-            min="0",
-            max="100",
-            value="50",
-            class_="wipe",
-            aria_label="border between them",
-        )
-        controls = [element("div", left, slider, right, class_="controls")]
-    else:
-        controls = [element("p", f"step {steps[0]}", class_="quiet")]
-    swatches = [
-        element("li", element("i", style=f"background:rgb{color}"), name, class_="swatch")
-        for name, color in legend
-    ]
-    told = [element("ul", *swatches, class_="legend")] if swatches else []
-    return element("div", *controls, *told, *panels, class_="sheet compare")
+    panels = _panels(series)
+    return element("div", step_controls(steps), *legend_of(legend), *panels, class_="sheet compare")
+
+
+def step_controls(steps: Sequence[int]) -> Html:
+    """What chooses two steps and moves the border between them; the step where there is but one."""
+    if len(steps) < 2:
+        return element("p", f"step {steps[0]}", class_="quiet")
+    left, right = (_choice(side, steps, chosen) for side, chosen in (("left", 0), ("right", -1)))
+    slider = element(
+        "input",
+        type="range",
+        min="0",
+        max="100",
+        value="50",
+        class_="wipe",
+        aria_label="border between them",
+    )
+    return element("div", left, slider, right, class_="controls")
 
 
 def _choice(side: str, steps: Sequence[int], chosen: int) -> Html:
@@ -187,14 +241,19 @@ def _choice(side: str, steps: Sequence[int], chosen: int) -> Html:
     return element("label", element("span", side), element("select", *options, class_=side))
 
 
-def _panels(series: dict[int, tuple[Shot, ...]], steps: Sequence[int]) -> Iterator[Html]:
-    """A row of panels for each row of the sheets; what never changes is there once."""
+def by_panel(series: Mapping[int, Sequence[Shot]]) -> dict[str, dict[str, dict[int, Shot]]]:
+    """The pictures of a series by row, caption and step, in the order of their first appearance."""
     rows: dict[str, dict[str, dict[int, Shot]]] = {}
-    for step in steps:
+    for step in sorted(series):
         for shot in series[step]:
             rows.setdefault(shot.row, {}).setdefault(shot.caption, {})[step] = shot
-    for row, captions in rows.items():
-        figures = [_stack(row, shots) for shots in captions.values()]
+    return rows
+
+
+def _panels(series: Mapping[int, Sequence[Shot]]) -> Iterator[Html]:
+    """A row of panels for each row of the sheets; what never changes is there once."""
+    for row, captions in by_panel(series).items():
+        figures = [stack_of(row, shots) for shots in captions.values()]
         titled = [element("h3", row)] if row else []
         yield element(
             "div",
@@ -203,8 +262,8 @@ def _panels(series: dict[int, tuple[Shot, ...]], steps: Sequence[int]) -> Iterat
         )
 
 
-def _stack(row: str, shots: dict[int, Shot]) -> Html:
-    """One panel at all steps."""
+def stack_of(row: str, shots: Mapping[int, Shot], caption: object = None) -> Html:
+    """One panel at all steps; below it its own caption, unless there is another one."""
     any_shot = next(iter(shots.values()))
     changes = len({shot.uri for shot in shots.values()}) > 1
     kept = shots if changes else {next(iter(shots)): any_shot}
@@ -215,7 +274,7 @@ def _stack(row: str, shots: dict[int, Shot]) -> Html:
     return element(
         "figure",
         element("div", *pictures, class_="stack changes" if changes else "stack"),
-        _caption(any_shot),
+        _caption(any_shot) if caption is None else element("figcaption", caption),
         class_="panel",
     )
 

@@ -222,11 +222,16 @@ function compare(sheet, number) {
     remember();
   };
   const move = () => sheet.style.setProperty("--wipe", `${slider.value}%`);
-  const choose = () => stacks.forEach((stack) => stack.querySelectorAll("img").forEach((image) => {
-    const step = image.dataset.step;
-    image.classList.toggle("under", step === left.value);
-    image.classList.toggle("over", step === right.value);
-  }));
+  const choose = () => stacks.forEach((stack) => {
+    const images = [...stack.querySelectorAll("img")];
+    /* Of a run without pictures of a step the ones before are shown, or its first. */
+    const at = (step) => images.filter((image) => Number(image.dataset.step) <= Number(step)).at(-1) || images[0];
+    const [under, over] = [at(left.value), at(right.value)];
+    for (const image of images) {
+      image.classList.toggle("under", image === under);
+      image.classList.toggle("over", image === over);
+    }
+  });
   for (const stack of stacks) {
     html("i", "border", undefined, stack);
     const drag = (event) => {

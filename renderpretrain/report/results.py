@@ -145,7 +145,8 @@ def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) ->
         )
     who = [run_mark(run), " "] if several else []
     about = f"after {record.get('step')} steps, {record.get('data')}, {record.get('split')} scenes, "
-    about += f"{len(record.get('seeds', []))} seeds"
+    seeds = len(record.get("seeds", []))
+    about += f"{seeds} seed{'s' * (seeds != 1)}"
     notes = [element("li", note) for note in record.get("notes", [])]
     if any(gain_of(line) == "worse" for line in lines):
         notes.insert(0, element("li", TRY, class_="bad"))

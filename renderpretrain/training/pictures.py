@@ -14,6 +14,7 @@ from renderpretrain.masking import hide_patches
 from renderpretrain.recipes.recipe import Recipe, SaysClasses, Volume, lacking
 from renderpretrain.recipes.rendering import refined, render_view
 from renderpretrain.viz import class_colors, depth_colors, error_colors, normal_colors, save_sheet
+from renderpretrain.viz.colors import ERROR_STOPS
 from renderpretrain.viz.views import View, camera_cells, camera_view, range_cells, range_view
 
 RAYS_AT_ONCE = 4096
@@ -22,6 +23,9 @@ DEPTH_SPAN = 10.0
 
 OPAQUE = 0.5
 """Rendered depth fades where a ray's opacity is less; errors are drawn wherever there is a target."""
+
+WORST_ERROR = 0.5
+"""Of the depth, from which on an error has the reddest colour."""
 
 PICTURE_SEED = 7
 """The mask in the pictures is the same from start to end, so that they can be compared."""
@@ -54,7 +58,12 @@ class DepthScale:
         metres = torch.tensor([[self.far / DEPTH_SPAN, self.far / DEPTH_SPAN**0.5, self.far]])
         colours = self.panel("", metres, torch.ones_like(metres, dtype=torch.bool))[1]
         named = {f"{float(depth):.2g} m": colours[:, 0, n] for n, depth in enumerate(metres[0])}
-        return named | {f"nothing; rendered depth fades below an opacity of {OPAQUE}": torch.zeros(3)}
+        named |= {f"nothing; rendered depth fades below an opacity of {OPAQUE}": torch.zeros(3)}
+        shares = torch.linspace(0, WORST_ERROR, len(ERROR_STOPS))[None]
+        colours = error_colors(shares, torch.ones_like(shares, dtype=torch.bool), worst=WORST_ERROR)
+        words = [f"{100 * share:.0f} %" for share in shares[0].tolist()]
+        words = [f"depth error {words[0]}", *words[1:-1], f"{words[-1]} and more"]
+        return named | {name: colours[:, 0, n] for n, name in enumerate(words)}
 
 
 @dataclass(frozen=True)
@@ -232,7 +241,7 @@ def _depth_panels(
     if thick:
         error, (measured, hit) = thickened(error, hit, nearest=False)[0], thickened(measured, hit)
     panels.append(scale.panel("target depth", measured, hit))
-    panels.append(("depth error, red = 50 %", error_colors(error.cpu(), hit.cpu(), worst=0.5)))
+    panels.append(("depth error", error_colors(error.cpu(), hit.cpu(), worst=WORST_ERROR)))
     return panels
 
 

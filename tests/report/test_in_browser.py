@@ -96,6 +96,24 @@ def test_the_border_between_two_steps_moves(page, files):
     assert page.run("[...document.querySelectorAll('details')].at(-1).open")
 
 
+def test_one_border_moves_in_the_pictures_of_all_runs(page, trained, run, tmp_path):
+    (run / "pictures" / "step_000001.png").unlink()
+    page.open(write_report([trained, run], tmp_path / "apart.html"), width=1280, scheme="light")
+    stacks = "[...document.querySelector('.group:has(.changes)').querySelectorAll('.stack')]"
+    seen = (
+        f"{stacks}.map((stack) => [...stack.querySelectorAll('img')]"
+        ".filter((each) => getComputedStyle(each).visibility === 'visible').map((each) => each.dataset.step))"
+    )
+    assert page.run(seen) == [["0", "2"], ["0", "2"]]
+    page.run(
+        "{ const choice = document.querySelector('select.right'); choice.value = '1';"
+        "choice.dispatchEvent(new Event('change')); }"
+    )
+    assert page.run(seen) == [["0", "1"], ["0"]]  # the other run has none of step 1
+    assert len(set(page.run(f"{stacks}.map((stack) => stack.getBoundingClientRect().top)"))) == 1
+    assert page.run("document.querySelectorAll('.wipe').length") == 1
+
+
 def test_each_run_is_read_at_its_nearest_step(page, trained, run, tmp_path):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     later = [json.dumps(row | {"step": row["step"] + 1}) + "\n" for row in rows]

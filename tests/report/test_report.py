@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -20,6 +21,7 @@ from renderpretrain.report.pictures import MOST_STEPS, pictures_that_fit
 from renderpretrain.runs.lock import run_lock
 from renderpretrain.runs.record import read_record
 from renderpretrain.verbs.reporting import RunningPage, refresh_report
+from renderpretrain.viz import save_sheet
 
 VOID = {"meta", "img", "input", "br"}
 
@@ -318,6 +320,39 @@ def test_pictures_are_made_small_enough(tmp_path):
     assert len(steps) == 2 * MOST_STEPS and {"0", "9"} <= set(steps)  # to choose from, on both sides
     nothing, problems = pictures_that_fit(paths, 10)
     assert nothing == "" and "too large" in problems[0]
+
+
+def test_rows_of_a_sheet_stay_rows_and_its_colours_are_explained(tmp_path):
+    pictures = [(name, torch.full((3, 8, 12), 0.1 * k)) for k, name in enumerate(("truth", "scratch"))]
+    rows = [("10 %", pictures), ("100 %", pictures)]
+    save_sheet(tmp_path / "answers.png", "t", rows, legend={"road": torch.tensor([0.0, 1.0, 0.0])})
+    shown, _ = pictures_that_fit([tmp_path / "answers.png"])
+    page = Page(shown)
+    assert [e for e in page.all("div") if e.get("class") == "panels aligned"] == [
+        {"class": "panels aligned", "style": "--columns:2"}
+    ] * 2
+    assert page.text == "answers.png road 10 % truth scratch 100 % truth scratch"
+    assert page.all("i")[0]["style"] == "background:rgb(0, 255, 0)"
+
+
+def test_the_same_picture_of_two_runs_stands_side_by_side(run, tmp_path):
+    black = torch.zeros(3, 8, 12)
+    for step, value in ((1, 0.4), (2, 0.6)):
+        panels = [("input", black), ("rendered", black + value)]
+        save_sheet(run / "pictures" / f"step_{step:06d}.png", "t", [("front", panels)])
+    (run / "pictures" / "step_000000.png").unlink()
+    other = shutil.copytree(run, tmp_path / "other")
+    save_sheet(other / "pictures" / "step_000002.png", "t", [("front", [*panels[:1], ("rendered", black)])])
+    (other / "pictures" / "step_000001.png").unlink()
+    text = report_page([read_record(each) for each in (run, other)], written=datetime.now(timezone.utc))
+    page = Page(text)
+    assert len([e for e in page.all("input") if e.get("class") == "wipe"]) == 1
+    shown = text[text.index('id="pictures"') : text.index('id="held-out-scores"')]
+    given, rendered = shown.split('class="group"')[1:]
+    assert given.count("<img") == 1 and "all runs" in given  # the input of all is there once
+    assert re.findall(r'data-step="(\d)"', rendered) == ["1", "2"] and rendered.count("<figure") == 2
+    assert rendered.index("street") < rendered.index("other")
+    assert "A run without pictures of a step is shown at the one before." in shown
 
 
 def test_a_mistake_is_one_line(trained, tmp_path, capsys):

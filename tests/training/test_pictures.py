@@ -8,7 +8,7 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes import RECIPES
 from renderpretrain.training import pictures
 from renderpretrain.training.pictures import DEPTH_SPAN, DepthScale, telling_cameras, thickened
-from renderpretrain.viz import depth_colors
+from renderpretrain.viz import depth_colors, error_colors
 
 SMALL = {"num_points": 2048, "num_views": 2, "image_size": (48, 64), "with_truth": False}
 
@@ -26,10 +26,13 @@ def test_a_panel_says_which_depths_its_colours_stand_for():
     name, picture = DepthScale(5.0).panel("target depth", depth, valid)
     assert name == "target depth"
     assert torch.equal(picture, depth_colors(depth, valid, near=0.5, far=5.0))
-    near, middle, far, none = DepthScale(5.0).legend().items()
+    near, middle, far, none, *errors = DepthScale(5.0).legend().items()
     assert (near[0], middle[0], far[0]) == ("0.5 m", "1.6 m", "5 m")
     assert torch.equal(near[1], picture[:, 0, 0]) and far[1].sum() < middle[1].sum() < near[1].sum()
     assert "below an opacity of 0.5" in none[0] and not none[1].any()
+    assert [name for name, _ in errors] == ["depth error 0 %", "17 %", "33 %", "50 % and more"]
+    third = error_colors(torch.tensor([[1 / 3, 9.0]]), torch.tensor([[True, True]]), worst=0.5)
+    assert torch.allclose(errors[2][1], third[:, 0, 0]) and torch.allclose(errors[3][1], third[:, 0, 1])
 
 
 def test_single_pixels_become_squares_of_which_the_nearest_shows():
