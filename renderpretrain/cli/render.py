@@ -17,15 +17,19 @@ RAYS_PER_SENSOR = 4096
 """Rays per camera, or per sweep without cameras, of a point cloud."""
 
 
+CameraNames = Annotated[
+    list[str] | None, typer.Option(help="Show this camera alone, by its name; several times for more.")
+]
+Picture = Annotated[
+    Path | None, typer.Option(help="The picture, PNG; frame_*.png in the run's pictures by default.")
+]
+
+
 def render(
     run: Annotated[Path, typer.Argument(help="A run folder.", autocompletion=completing.complete_run)],
     frame: Annotated[int | None, typer.Option(help="Scene index; the first held-out one by default.")] = None,
-    camera: Annotated[
-        list[str] | None, typer.Option(help="Show this camera alone, by its name; several times for more.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The picture, PNG; frame_*.png in the run's pictures by default.")
-    ] = None,
+    camera: CameraNames = None,
+    out: Picture = None,
     mesh: Annotated[Path | None, typer.Option(help="Also write the surface, as a PLY file.")] = None,
     points: Annotated[Path | None, typer.Option(help="Also write rendered depth as points, PLY.")] = None,
     features: Annotated[Path | None, typer.Option(help="Also draw features before and after, PNG.")] = None,
