@@ -55,8 +55,13 @@ def score_charts(runs: Sequence[NamedRun]) -> list[Chart]:
 
 def speed_charts(runs: Sequence[NamedRun]) -> list[Chart]:
     """How fast steps were, and how much memory of a GPU they took."""
-    names = {"samples_per_second": "samples a second", "peak_memory_gib": "peak memory of the GPU (GiB)"}
-    return [*_charts(runs, names, smooth=True)]
+    key, name, note = "samples_per_second", "samples a second", "without steps that also measured gradients"
+    lines = [_line(run.name, _points(run.record.trained_only, key), run.color) for run in runs]
+    lines = [line for line in lines if line.x]
+    left_out = any(len(run.record.trained_only) < len(_points(run.record.rows, key)) for run in runs)
+    charts = [Chart(name, lines, smooth=True, note=note if left_out else "")] if lines else []
+    names = {"peak_memory_gib": "peak memory of the GPU (GiB)"}
+    return [*charts, *_charts(runs, names, smooth=True)]
 
 
 def range_charts(runs: Sequence[NamedRun]) -> list[Chart]:

@@ -190,7 +190,7 @@ def timing(runs: Sequence[NamedRun]) -> Html:
 
 def _timing(record: RunRecord) -> Iterator[tuple[str, str]]:
     """Names and values of what a run took."""
-    rates = [row["samples_per_second"] for row in record.rows if row.get("samples_per_second", 0) > 0]
+    rates = [row["samples_per_second"] for row in record.trained_only]
     optimization = record.tree.get("config", {}).get("optimization", {})
     samples = optimization.get("batch_size", 1) * optimization.get("accumulate", 1)
     samples *= record.environment.get("processes", 1)
@@ -202,7 +202,8 @@ def _timing(record: RunRecord) -> Iterator[tuple[str, str]]:
         )
         yield "samples a second", f"{median(rates):.3g} (most steps {low:.3g} to {high:.3g})"
         yield "seconds a step", f"{samples / median(rates):.3g}"
-        yield "time in steps", duration(sum(samples / rate for rate in rates))
+        every = [row["samples_per_second"] for row in record.rows if row.get("samples_per_second", 0) > 0]
+        yield "time in steps", duration(sum(samples / rate for rate in every))
     memory = [row["peak_memory_gib"] for row in record.rows if "peak_memory_gib" in row]
     yield "peak memory of the GPU", f"{max(memory):.2f} GiB" if memory else "no GPU was used"
     final = record.folder.checkpoints / "final.pt"

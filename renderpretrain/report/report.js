@@ -110,7 +110,7 @@ class Chart {
     if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
     if (!log && top === null) high += (high - low) * 0.04;
     let [first, last] = labels.length ? [-0.5, labels.length - 0.5] : [this.xs[0], this.xs[this.xs.length - 1]];
-    if (first === last) [first, last] = [first - 1, last + 1];
+    if (first === last) [first, last] = [Math.min(0, first), Math.max(1, last)];
     const right = width - RIGHT, bottom = HEIGHT - BOTTOM;
     this.x = (value) => LEFT + (value - first) / (last - first) * (right - LEFT);
     this.y = log
@@ -147,7 +147,8 @@ class Chart {
     if (values !== line.y) svg("path", { class: `raw ${color}`, d: path(line.y) }, image);
     svg("path", { class: `curve ${color} ${line.dashed ? "dashed" : ""}`, d: path(values) }, image);
     if (line.x.length < 30 && !line.dashed) {
-      line.x.forEach((x, k) => svg("circle", { class: `mark ${color}`, cx: this.x(x), cy: this.y(values[k]), r: 2.5 }, image));
+      const few = line.x.length < 4, look = few ? { r: 4.5, style: `fill: var(--${color})` } : { r: 2.5 };
+      line.x.forEach((x, k) => svg("circle", { class: `mark ${color}`, cx: this.x(x), cy: this.y(values[k]), ...look }, image));
     }
     return values;
   }

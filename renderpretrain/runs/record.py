@@ -74,6 +74,16 @@ class RunRecord:
         """The rows of steps that measured the gradient of each term."""
         return [row for row in self.rows if any(key.startswith(GRADIENT) for key in row)]
 
+    @cached_property
+    def trained_only(self) -> list[Row]:
+        """The rows of steps that did nothing but train: to measure gradients takes longer than a step.
+
+        Those that did so are among them where there are no others.
+        """
+        steps = [row for row in self.rows if row.get("samples_per_second", 0) > 0]
+        with_gradients = {row["step"] for row in self.with_gradients}
+        return [row for row in steps if row["step"] not in with_gradients] or steps
+
     @property
     def pictures(self) -> list[Path]:
         """PNG files that the run and its probes drew, by name."""

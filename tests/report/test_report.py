@@ -428,6 +428,18 @@ def test_the_rates_of_most_steps_are_ones_that_were_measured(run):
     assert "1.5 (most steps 1.1 to 1.9)" in page_of(run).text
 
 
+def test_a_step_that_measured_gradients_tells_nothing_of_the_speed(run):
+    rows = [{"step": k, "samples_per_second": 2.0} for k in (1, 2)]
+    rows.append({"step": 3, "samples_per_second": 0.5, "gradient/depth/point_encoder": 1.0})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "2 (most steps 2 to 2)" in page_of(run).text and "time in steps 3 s" in page_of(run).text
+    chart = charts_of(write_report([run]))["samples a second"]
+    assert chart["lines"][0]["x"] == [1, 2]
+    assert "without steps that also measured gradients" in page_of(run).text
+    (run / "metrics.jsonl").write_text(json.dumps(rows[2]) + "\n")
+    assert charts_of(write_report([run]))["samples a second"]["lines"][0]["x"] == [3]
+
+
 def test_a_long_run_has_a_small_page(trained):
     """Of many steps each point is a mean."""
     long = shutil.copytree(trained, trained.parent / "long")
