@@ -14,6 +14,14 @@ from renderpretrain.runs.record import RunRecord
 from renderpretrain.runs.settings import dotted
 
 
+FITS = {
+    "pad": "scaled until all of it fits, black around",
+    "crop": "scaled until it covers all, the rest cut off",
+    "stretch": "squeezed",
+}
+"""How pictures of a recording come to their size, by the option ``fit`` that a run adds to its data."""
+
+
 def plain(value: Any) -> str:
     """A setting as a person types it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
@@ -50,7 +58,14 @@ def _about(record: RunRecord) -> Iterator[tuple[str, object]]:
     counts = [f"{scenes} scenes to train on"] if scenes else []
     counts.append(f"{tree.get('holdout', 0)} held out")
     yield "data", f"{tree.get('data', '-')} ({', '.join(counts)})"
-    for name in ("init", "encoder", "skipped"):
+    fits = {fit: words for fit, words in FITS.items() if f"fit={fit}" in str(tree.get("data"))}
+    if fits:
+        size = " x ".join(map(str, tree.get("config", {}).get("image_size") or ()))
+        told = [f"{words} (fit={fit})" for fit, words in fits.items()]
+        yield "pictures", f"to {size or 'one size'}: {'; '.join(told)}"
+    if tree.get("encoder"):
+        yield "encoder", "; ".join(f"{role}: {_called(each)}" for role, each in tree["encoder"].items())
+    for name in ("init", "skipped"):
         if tree.get(name):
             yield name, plain(tree[name])
     processes = environment.get("processes", 1)
@@ -62,6 +77,14 @@ def _about(record: RunRecord) -> Iterator[tuple[str, object]]:
     yield "precision", plain(optimization.get("precision", "-"))
     yield "seed", plain(tree.get("seed", "-"))
     yield "folder", element("code", record.folder.path)
+
+
+def _called(encoder: Mapping[str, Any]) -> str:
+    """An encoder of one's own as it is made: its factory, called with its settings."""
+    arguments = encoder.get("args")
+    if arguments is None:
+        return f"{encoder.get('factory')}, handed in as a module"
+    return f"{encoder.get('factory')}({', '.join(f'{k}={plain(v)}' for k, v in arguments.items())})"
 
 
 def commands(runs: Sequence[NamedRun]) -> Html:

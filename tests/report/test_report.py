@@ -177,6 +177,16 @@ def test_no_command_is_shown_that_cannot_run(trained, told, message):
     assert "--encoder point=own:volumes" in repeating_command(replace(record, tree=record.tree | named))
 
 
+def test_encoders_and_pictures_are_told_in_words(trained):
+    record = read_record(trained)
+    made = {"factory": "mine:pillars", "args": {"width": 48, "norm": None}}
+    own = {"encoder": {"point": made, "image": {"factory": "mine:Net", "args": None}}}
+    changed = replace(record, tree=record.tree | own | {"data": "folder:lab?fit=pad"})
+    text = Page(report_page([changed], written=datetime.now(timezone.utc))).text
+    assert "point: mine:pillars(width=48, norm=null); image: mine:Net, handed in as a module" in text
+    assert "to 32 x 64: scaled until all of it fits, black around (fit=pad)" in text
+
+
 def test_hostile_words_stay_words(run):
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
     change(run, lr=evil)
