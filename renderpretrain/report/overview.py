@@ -13,7 +13,6 @@ from renderpretrain.runs.folder import launched_by
 from renderpretrain.runs.record import RunRecord
 from renderpretrain.runs.settings import dotted
 
-
 FITS = {
     "pad": "scaled until all of it fits, black around",
     "crop": "scaled until it covers all, the rest cut off",

@@ -32,7 +32,10 @@ def imported(what: str, name: str) -> Factory:
             f"{what}: {name} cannot be imported again, for it was defined within the program that trained it"
         )
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        raise ValueError(f"{what}: expected package.module:name, got {name!r}")
+        file = module_name.replace("\\", "/").removesuffix(".py").strip("./").replace("/", ".")
+        is_file = module_name.endswith(".py") and attribute.isidentifier()
+        hint = f"; did you mean {file}:{attribute}?" if is_file else ""
+        raise ValueError(f"{what}: expected package.module:name, got {name!r}{hint}")
     if module_name.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"{what}: expected a class or function of yours, got {name} of Python itself")
     if os.getcwd() not in sys.path:
@@ -47,7 +50,10 @@ def imported(what: str, name: str) -> Factory:
     try:
         found: Any = attrgetter(attribute)(module)
     except AttributeError as error:
-        hint = nearest(attribute, [own for own in vars(module) if not own.startswith("_")])
+        own = [
+            name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name
+        ]
+        hint = nearest(attribute, [name for name in own if callable(vars(module)[name])])
         raise ValueError(f"{what}: {module_name} has no {attribute}{hint}") from error
     if not callable(found):
         raise ValueError(f"{what}: {name}: expected a class or a function, got {type(found).__name__}")

@@ -187,7 +187,7 @@ def _say_nothing(step: int, line: str, kind: Kind = "", *, loss: int | float | N
 
 
 def _plain(steps: int) -> Report:
-    """Lines for a file or a pipe, each with the time left as the steps since the first line suggest.
+    """Lines for a file or a pipe, each with the time left as the steps since the first one suggest.
 
     Of a long run one line more says when it ends.
     """
@@ -196,8 +196,9 @@ def _plain(steps: int) -> Report:
 
     def report(step: int, line: str, kind: Kind = "", *, loss: int | float | None = None) -> None:
         now = time.monotonic()
-        began.append((now, step)) if not began else None
-        since, first = began[0]
+        if kind == "step" and not began:  # before it networks are tried and scenes are scored
+            began.append((now, step))
+        since, first = began[0] if began else (now, step)
         left = (now - since) / max(step - first, 1) * (steps - step)
         eta = f"  {left / 60:.0f} min left" if left >= 60 else ""
         if line:

@@ -39,11 +39,13 @@ def test_plain_lines_say_once_when_a_long_run_ends(clock, capsys):
 
 
 def test_a_short_run_says_no_more_than_its_lines(clock, capsys):
-    with progress_report(3, quiet=False) as report:
-        report(0, "begins")
-        clock[0] = 30.0
-        report(1, "loss 1", "step", loss=1.0)
-    assert capsys.readouterr().out == "[0/3] begins\n[1/3] loss 1  1 min left\n"
+    with progress_report(4, quiet=False) as report:
+        report(0, "scores of held-out scenes take longer than a step")
+        for step in (1, 2, 3):
+            clock[0] = 200.0 + 30.0 * step
+            report(step, f"loss {step}", "step", loss=1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["[1/4] loss 1", "[2/4] loss 2  1 min left", "[3/4] loss 3"]
 
 
 def test_another_day_is_named(clock):

@@ -68,6 +68,17 @@ OWN = ["--encoder", "own:volumes"]
     ("recipe", "told", "message"),
     [
         ("unipad-lidar", ["--encoder", "own:absent"], "encoder: own has no absent"),
+        (
+            "unipad-lidar",
+            ["--encoder", "own:volume_grid"],
+            "encoder: own has no volume_grid; did you mean vol",
+        ),
+        ("unipad-lidar", ["--encoder", "own:toch"], "encoder: own has no toch\n"),
+        (
+            "unipad-lidar",
+            ["--encoder", "./own.py:volumes"],
+            "encoder: expected package.module:name, got './own.py:volumes'; did you mean own:volumes?",
+        ),
         ("unipad-lidar", ["--encoder", "own:nothing"], "encoder: expected own:nothing to make a torch.nn"),
         (
             "unipad-lidar",
