@@ -176,6 +176,7 @@ def _describe(job: "RunDescription") -> tuple["StepCost", list[int]]:
     from renderpretrain.runs.describing import changed_by_data
     from renderpretrain.runs.settings import write_yaml
     from renderpretrain.training import enlarge_images, step_cost, with_fake_tensors
+    from renderpretrain.training.doubts import geometry_doubts, held_out_doubt
     from renderpretrain.training.overlap import check_overlap, measure_overlap
 
     settings = job.settings
@@ -196,7 +197,9 @@ def _describe(job: "RunDescription") -> tuple["StepCost", list[int]]:
     batch = batch if size is None else enlarge_images(batch, size)
     model = with_fake_tensors(job.build)
     warning = check_overlap(measure_overlap(model, dataset, len(dataset) - job.holdout, draw=False), model)
-    typer.echo(warning) if warning else None
+    doubts = [f"warning: {line}" for line in geometry_doubts(dataset, job.data)]
+    for line in filter(None, [*doubts, warning, held_out_doubt(dataset, job.holdout)]):
+        typer.echo(line)
     cost = step_cost(model, batch, settings.optimization)
     for line in [*parameter_counts(model), *shapes(batch), *costs(cost, settings.optimization)]:
         typer.echo(line)

@@ -1,12 +1,13 @@
 """What a data set is made of: the scene folders in it, wherever they stand, and the places of its cameras."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from renderpretrain.data.arranged import ArrangedScenes
 from renderpretrain.data.camera_places import places_of
 from renderpretrain.data.folder.scene_folder import SceneFolder
 from renderpretrain.data.miscalibration import Miscalibrated
-from renderpretrain.data.mixed import MixedScenes
+from renderpretrain.data.mixed import MixedScenes, held_out_of_each
 from renderpretrain.data.scene import Recording, SceneDataset
 from renderpretrain.data.shards.reading import ShardScenes
 from renderpretrain.data.windows import FollowedScenes, SceneWindows
@@ -31,6 +32,25 @@ def with_folders(dataset: SceneDataset, change: Callable[[SceneFolder], SceneFol
         inner = with_folders(dataset.recording, change)
         return replace(dataset, recording=inner) if isinstance(inner, Recording) else dataset
     return dataset
+
+
+def folders_held_out(dataset: SceneDataset, holdout: int) -> Iterator[tuple[SceneFolder, int]]:
+    """The scene folders in a data set, and how many of the last scenes of each are held out.
+
+    Args:
+        dataset: As for :func:`with_folders`.
+        holdout: How many of its last scenes are.
+    """
+    if isinstance(dataset, SceneFolder):
+        yield dataset, holdout
+    elif isinstance(dataset, Miscalibrated):
+        yield from folders_held_out(dataset.dataset, holdout)
+    elif isinstance(dataset, MixedScenes):
+        counts = held_out_of_each(holdout, len(dataset.datasets))
+        for one, count in zip(dataset.datasets, counts, strict=True):
+            yield from folders_held_out(one, count)
+    elif isinstance(dataset, SceneWindows | FollowedScenes | ArrangedScenes):
+        yield from folders_held_out(dataset.recording, holdout)
 
 
 def decodes_pictures(dataset: SceneDataset) -> bool:

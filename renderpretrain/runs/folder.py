@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,7 @@ class RunFolder:
             self._check_contents(resume)  # another run may have come and gone since
             yield
 
-    def prepare(self, description: RunDescription, *, resume: bool) -> None:
+    def prepare(self, description: RunDescription, *, resume: bool, doubts: Sequence[str] = ()) -> None:
         """Write what is known before the first step; what a killed run was writing is removed.
 
         Without ``resume``, so are the logs of a run that ended before its first checkpoint.
@@ -155,6 +155,7 @@ class RunFolder:
         Args:
             description: What the run is, known to fit what is resumed.
             resume: Whether a run goes on.
+            doubts: What is in doubt about its data; a run that goes on keeps what was said of it before.
 
         Raises:
             OSError: If the folder cannot be written; nothing has been trained then.
@@ -167,8 +168,17 @@ class RunFolder:
             if not resume:
                 self.metrics.unlink(missing_ok=True)
                 remove(self.logs)
-            write_text(self.environment, json.dumps(environment(), indent=2) + "\n")
+            told = {"doubts": [*(self._doubts() if resume else ()), *doubts]}
+            about = environment() | {name: lines for name, lines in told.items() if lines}
+            write_text(self.environment, json.dumps(about, indent=2) + "\n")
             write_text(self.config, yaml.safe_dump(description.as_tree(), sort_keys=False))
+
+    def _doubts(self) -> list[str]:
+        """What was in doubt about the data when the run began."""
+        try:
+            return list(json.loads(self.environment.read_text()).get("doubts", []))
+        except (OSError, ValueError, AttributeError, TypeError):
+            return []
 
     @contextmanager
     def _named(self) -> Iterator[None]:

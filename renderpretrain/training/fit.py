@@ -13,6 +13,7 @@ from renderpretrain.runs import RunDescription, RunFolder, describe_objects, new
 from renderpretrain.runs.metrics import Change, changes, read_rows
 from renderpretrain.training.console import progress_report
 from renderpretrain.training.distributed import Process, agree_on_sparse_backend, process_session
+from renderpretrain.training.doubts import geometry_doubts, held_out_doubt
 from renderpretrain.training.guards import CheckpointClock, stop_signals
 from renderpretrain.training.loop import Stepper, StepRecord
 from renderpretrain.training.order import MicroBatches, Progress
@@ -87,9 +88,11 @@ def fit(
         described = _described(recipe, dataset, optimization, options)
         dataset, described = without_bad_frames(recipe, dataset, described, folder, options, process.is_main)
         check_split(dataset, options.holdout)
+        if options.check_data and process.is_main and not options.resume:
+            options = replace(options, doubts=geometry_doubts(dataset, described.data))
         recipe.to(process.device)
         overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
-        remarks.append(check_overlap(overlap, recipe))
+        remarks += [check_overlap(overlap, recipe), held_out_doubt(dataset, options.holdout)]
         with process.together():
             if process.is_main:
                 held.enter_context(folder.claimed(resume=options.resume))
@@ -100,7 +103,7 @@ def fit(
         order = run.order(run.resume() if options.resume else Progress())
         held.enter_context(run.opened_folder(order.begun.step))
         remarks += [*_ways(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
-        for line in filter(None, remarks):
+        for line in filter(None, [*(f"warning: {line}" for line in options.doubts), *remarks]):
             report(order.begun.step, line)
         step = _train(run, Stepper(model, optimizer, optimization, process, options.seed, request), order)
         del model  # it holds the group of processes, which ends with this block

@@ -17,8 +17,8 @@ from renderpretrain.training.order import held_out_batch
 SAMPLED_SCENES = 3
 """How many scenes are compared, evenly spread over the data set."""
 
-FEW = 0.05
-"""A share of the points that is worth a word."""
+FEW, OUTSIDE = 0.05, 0.05
+"""Shares of the points that are worth a word: so few inside, so many outside of the range."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,14 @@ def check_overlap(seen: Overlap, recipe: nn.Module) -> str:
     if seen.points and seen.reason and (seen.inside == 0 or _learns_depth(recipe)):
         raise ValueError(seen.reason)
     shares = [n / seen.points for n in (seen.inside, seen.reached) if n is not None and seen.points]
-    return f"little of the data is in range: {seen.figures}" if shares and min(shares) < FEW else ""
+    if shares and min(shares) < FEW:
+        return f"little of the data is in range: {seen.figures}"
+    outside = 0.0 if seen.inside is None or not seen.points else 1 - seen.inside / seen.points
+    if outside < OUTSIDE:
+        return ""
+    return (
+        f"{outside:.1%} of the points lie outside of point_cloud_range ({seen.box}); they span {seen.spans}"
+    )
 
 
 def _learns_depth(recipe: nn.Module) -> bool:

@@ -64,6 +64,8 @@ class RunOptions:
             was found is remembered, so the next time it takes no time.
         skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
             ``skipped`` in ``config.yaml``, and a resumed run leaves out the same.
+        doubts: What is in doubt about the data, one line each: said before the first step, and kept in
+            ``environment.json``. With ``check_data``, what :func:`~.doubts.geometry_doubts` finds.
         augment: Changes every scene that is trained on by its sample's seed; by default as the recipe's
             settings say under ``augment``, if they do.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
@@ -90,6 +92,7 @@ class RunOptions:
     workers: int | None = None
     check_data: bool = True
     skip_bad: bool = False
+    doubts: Sequence[str] = ()
     augment: Callable[[Scene, int], Scene] | None = None
     evaluation_rays: int = 512
     description: RunDescription | None = None
@@ -179,7 +182,7 @@ class Run:
         """The same; ``opened`` closes the loggers."""
         with self.process.together():
             if self.process.is_main:
-                self.folder.prepare(self.description, resume=self.options.resume)
+                self.folder.prepare(self.description, resume=self.options.resume, doubts=self.options.doubts)
                 rows = drop_rows_after(self.folder.metrics, start)
                 self.monitor.watch.replay(rows)
                 for first, last in missing_steps(rows, start):

@@ -25,6 +25,7 @@ from renderpretrain.runs.describing import changed_by_data
 from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
 from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
+from renderpretrain.training.doubts import geometry_doubts, is_first_process
 from renderpretrain.training.fit import nothing_to_resume
 from renderpretrain.training.loggers import Logger, make_loggers
 from renderpretrain.training.pictures import save_picture
@@ -126,10 +127,11 @@ class Pretraining:
                 self.say(line)
         loggers = make_loggers(self.log)
         page = RunningPage(self.folder, self.warn)
+        doubts = () if self.resumes or not is_first_process() else geometry_doubts(dataset, description.data)
         drawn = isinstance(model, Recipe)
         undrawn = "" if drawn else f"no pictures are drawn: {lacking(model, Recipe, 'a picture')}"
         for remark in (changed_by_data(description), undrawn):
-            if remark and os.environ.get("RANK", "0") == "0":
+            if remark and is_first_process():
                 self.say(remark)
         options = RunOptions(
             holdout=description.holdout,
@@ -138,6 +140,7 @@ class Pretraining:
             resume=self.resume,
             workers=workers,
             check_data=False,  # `describe` has looked
+            doubts=doubts,
             description=description,
             on_step=page.catch_up,
             on_evaluation=page.refresh,

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from renderpretrain.cli import main
+from renderpretrain.data.folder.consistency import Finding
 from tests.data.readers.recordings import write_older, write_pandaset, write_views
 
 FEW = ["--steps", "1", "--device", "cpu", "--set", "image_size=[32,64]", "--set", "rays.per_view=8"]
@@ -49,7 +50,9 @@ def test_a_damaged_frame_is_told_by_every_verb(set_, tmp_path, capsys):
     assert content_of(set_) == before and sorted(os.listdir(tmp_path)) == ["a [b] [", "out"]
 
 
-def test_what_is_left_is_prepared_and_learned_from(set_, tmp_path, capsys):
+def test_what_is_left_is_prepared_and_learned_from(set_, tmp_path, capsys, monkeypatch):
+    doubts = [Finding("poses: in doubt"), Finding("cameras: not tested", is_problem=False)]
+    monkeypatch.setattr("renderpretrain.training.doubts.geometry_findings", lambda *_, **__: doubts)
     word = f"pandaset:{set_}"
     assert run("data", "prepare", word, tmp_path / "out", "--skip-bad") == 0
     said = capsys.readouterr()
@@ -60,6 +63,10 @@ def test_what_is_left_is_prepared_and_learned_from(set_, tmp_path, capsys):
     assert run("pretrain", "unipad-lidar", "--data", word, "--skip-bad", "--out", tmp_path / "run", *FEW) == 0
     said = capsys.readouterr()
     assert "01.pkl.gz" in said.out + said.err and "1 of 2" in said.out + said.err
+    assert "[0/1] warning: poses: in doubt\n" in said.out and "not tested" not in said.out
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["doubts"][0] == "poses: in doubt"
+    assert run("pretrain", "unipad-lidar", "--data", word, "--skip-bad", "--dry-run", *FEW) == 0
+    assert "\nwarning: poses: in doubt\n" in capsys.readouterr().out
 
 
 def test_a_preparation_that_fails_leaves_what_there_is(set_, tmp_path, capsys):

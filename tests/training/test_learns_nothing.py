@@ -97,6 +97,15 @@ def test_ranges_with_little_data_are_told():
     assert check_overlap(measure_overlap(model, STREET, 2), model) == ""
 
 
+@pytest.mark.parametrize("inside", [0.93, 0.97])
+def test_points_outside_of_the_range_are_told_where_they_are_more_than_a_few(inside):
+    model = recipe("unipad-lidar")
+    seen = replace(measure_overlap(model, STREET, 1), points=1000, inside=int(1000 * inside))
+    said = check_overlap(seen, model)
+    assert (said == "") == (inside > 0.95)
+    assert not said or said.startswith("7.0% of the points lie outside of point_cloud_range (x -")
+
+
 class Deaf(StandIn):
     """One term is 0 for ever, and one part has no gradient."""
 
