@@ -255,6 +255,6 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
 
 def _told(result: FitResult) -> FitResult:
     """Say where the page is that shows what came of it."""
-    if result.folder.report.is_file() and os.environ.get("RANK", "0") == "0":
+    if result.folder.report.is_file() and is_first_process():
         print(f"report {result.folder.report}")
     return result

@@ -13,6 +13,7 @@ import yaml
 from renderpretrain.cli import main
 from renderpretrain.cli.printed import print_result
 from renderpretrain.data import SyntheticStreet, write_scene_folder
+from renderpretrain.data.folder.consistency import Finding
 from renderpretrain.recipes import RECIPES
 from renderpretrain.runs import RunFolder
 from renderpretrain.training import FitResult, newest_checkpoint, read_rows
@@ -402,7 +403,9 @@ def test_torchrun_trains_in_two_processes(tmp_path):
     assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1, 2]
 
 
-def test_a_dry_run_says_what_several_processes_read_and_exchange(tmp_path, capsys):
+def test_a_dry_run_says_what_several_processes_read_and_exchange(tmp_path, capsys, monkeypatch):
+    doubts = [Finding("poses: in doubt"), Finding("cameras: not tested", is_problem=False)]
+    monkeypatch.setattr("renderpretrain.training.doubts.geometry_findings", lambda *_, **__: doubts)
     street = SyntheticStreet(2, image_size=(64, 96), points_per_beam=100)
     write_scene_folder(tmp_path / "data", [street[0], street[1]])
     command = ["pretrain", "unipad-lidar", "--data", f"folder:{tmp_path / 'data'}", *SMALL[:-6], "--dry-run"]
@@ -419,4 +422,5 @@ def test_a_dry_run_says_what_several_processes_read_and_exchange(tmp_path, capsy
     assert int(count) == 8 * len(files) and float(rate) == pytest.approx(2 * int(count), rel=0.02)
     assert lines["step"] == "0.5 s in one process alone" and "10 GB/s (assumed)" in lines["waiting"]
     assert lines["efficiency"] == "100.0 %"
+    assert "\nwarning: poses: in doubt\n" in said and "not tested" not in said
     assert "ranks: goes with --dry-run" in failure(capsys, *command[:-1], "--ranks", 8)
