@@ -1,6 +1,5 @@
 """``pretrain``: from what the user asks for to a run folder."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
