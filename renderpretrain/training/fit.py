@@ -88,11 +88,9 @@ def fit(
         described = _described(recipe, dataset, optimization, options)
         dataset, described = without_bad_frames(recipe, dataset, described, folder, options, process.is_main)
         check_split(dataset, options.holdout)
-        if options.check_data and process.is_main and not options.resume:
-            options = replace(options, doubts=geometry_doubts(dataset, described.data))
+        options = _with_doubts(options, dataset, described, process)
         recipe.to(process.device)
-        overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
-        remarks += [check_overlap(overlap, recipe), held_out_doubt(dataset, options.holdout)]
+        remarks += _said_of_data(recipe, dataset, options)
         with process.together():
             if process.is_main:
                 held.enter_context(folder.claimed(resume=options.resume))
@@ -103,7 +101,7 @@ def fit(
         order = run.order(run.resume() if options.resume else Progress())
         held.enter_context(run.opened_folder(order.begun.step))
         remarks += [*_ways(run), _other_batch(order), agree_on_sparse_backend(recipe, process) or ""]
-        for line in filter(None, [*(f"warning: {line}" for line in options.doubts), *remarks]):
+        for line in filter(None, remarks):
             report(order.begun.step, line)
         step = _train(run, Stepper(model, optimizer, optimization, process, options.seed, request), order)
         del model  # it holds the group of processes, which ends with this block
@@ -157,6 +155,22 @@ def _checked(options: RunOptions, folder: RunFolder, process: Process) -> tuple[
         if process.is_main:
             folder.check(resume=options.resume)
     return options, nothing_to_resume(folder) if begins else ""
+
+
+def _with_doubts(
+    options: RunOptions, dataset: SceneDataset, described: RunDescription, process: Process
+) -> RunOptions:
+    """The options with what is in doubt about the data, where a run begins and this process speaks."""
+    if not options.check_data or options.resume or not process.is_main:
+        return options
+    return replace(options, doubts=geometry_doubts(dataset, described.data))
+
+
+def _said_of_data(recipe: nn.Module, dataset: SceneDataset, options: RunOptions) -> list[str]:
+    """What is worth a word about the data before the first step; empty lines say nothing."""
+    overlap = measure_overlap(recipe, dataset, len(dataset) - options.holdout)
+    doubts = [f"warning: {line}" for line in options.doubts]
+    return [*doubts, check_overlap(overlap, recipe), held_out_doubt(dataset, options.holdout)]
 
 
 def nothing_to_resume(folder: RunFolder) -> str:

@@ -19,6 +19,7 @@ from renderpretrain.data import (
     missing,
 )
 from renderpretrain.data.folder.fields import brief
+from renderpretrain.data.folder.grouping import grouped
 from renderpretrain.data.folder.index import FRAMES_JSON
 from renderpretrain.data.folder.reader import Reader
 from renderpretrain.data.folders_within import camera_places, with_folders
@@ -176,7 +177,7 @@ class Preflight:
 
     def _report_faults(self, path: str | Path, bad: dict[int, list[str]], count: int) -> None:
         """List what is wrong with frames; unless they are left out, or where none stays, it is an error."""
-        lines = [line for of_frame in bad.values() for line in of_frame]
+        lines = grouped(line for of_frame in bad.values() for line in of_frame)
         alone = len(lines) == 1 and not self.skip_bad
         for line in lines[:MOST_LINES] if not alone else ():
             self.warn(line)

@@ -192,7 +192,7 @@ def test_views_without_depth_do_not_end_a_run_of_a_depth_recipe(room, tmp_path, 
     small = ["--set", "image_size=[32,48]", "--set", "rays.per_view=16", "--steps", 2, "--device", "cpu"]
     job = ["ponder-indoor", "--data", f"folder:{folder}", "--out", tmp_path / "run", *small]
     code, _, err = pretrain(capsys, *job)
-    assert code == 1 and err.count("depth: expected a depth image with measured pixels") == 5
+    assert code == 1 and "frames 2, 4-7: depth: expected a depth image with measured" in err
     job = check_recordings(
         describe_run("ponder-indoor", {"data": f"folder:{folder}"}, [], saved={}), **SKIPPING
     )

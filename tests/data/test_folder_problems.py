@@ -66,7 +66,7 @@ def test_truncated_sweep(street):
 def test_empty_sweep(street):
     path, _ = street
     (path / "0.bin").write_bytes(b"")
-    fails(path, "0.bin: frame 0 (f0): lidar.file: expected a finite point, got none in 0 rows")
+    fails(path, "0.bin: frame 0 (f0): lidar.file: expected a finite point, got none in a file of 0 bytes")
 
 
 def test_points_that_are_not_numbers_are_dropped_and_counted(street, caplog):
@@ -76,10 +76,14 @@ def test_points_that_are_not_numbers_are_dropped_and_counted(street, caplog):
     points[7, 0] = np.inf
     points.tofile(path / "0.bin")
     assert SceneFolder(path)[0].points.shape == (18, 5)
-    assert "0.bin: frame 0 (f0): lidar.file: expected finite points, got 2 others" in caplog.text
-    assert validate_scene_folder(path) == [
-        f"{path / '0.bin'}: frame 0 (f0): lidar.file: expected finite points, got 2 others"
-    ]
+    assert (
+        "0.bin: frame 0 (f0): lidar.file: expected finite points, got 2 of 20 that are not; they are left out"
+        in caplog.text
+    )
+    (line,) = validate_scene_folder(path)
+    assert line.startswith(
+        f"{path / '0.bin'}: frame 0 (f0): lidar.file: expected finite points, got 2 of 20 "
+    )
 
 
 def test_labels_of_another_length(street):
@@ -88,6 +92,16 @@ def test_labels_of_another_length(street):
     content["frames"][0]["lidar"]["semseg_file"] = "0.u8"
     save(path, content)
     fails(path, "0.u8: frame 0 (f0): lidar.semseg_file: expected 20 bytes, one per point, got 19")
+
+
+def test_files_of_0_bytes(street):
+    path, content = street
+    (path / "0.png").write_bytes(b"")
+    fails(path, "0.png: frame 0 (f0): cameras.front: expected a readable image", "got 0 bytes")
+    (path / "0.npy").write_bytes(b"")
+    content["frames"][0]["lidar"]["file"] = "0.npy"
+    save(path, content)
+    fails(path, "0.npy: frame 0 (f0): lidar.file: expected a file with content, got 0 bytes")
 
 
 def test_image_of_another_size(street):
@@ -116,6 +130,18 @@ def test_broken_image(street):
             [[16.0, 0, float("nan")], [0, 16.0, 5.5], [0, 0, 1]],
             "expected a 3x3 matrix of finite numbers",
         ),
+        (
+            "intrinsics",
+            [[1 / 987.0, 0.0, -0.491234567], [0.0, 1 / 981.0, -0.245123456], [0, 0, 1]],
+            "got [[0.001013, 0.0, -0.4912], [0.0, 0.001019, -0.2451], [0.0, 0.0, 1.0]]: this looks inverted, "
+            "its inverse has fx 987 and fy 981",
+        ),
+        (
+            "intrinsics",
+            [[16.0, 0, 0], [0, 16.0, 0], [7.5, 5.5, 1]],
+            "[7.5, 5.5, 1.0]]: this looks transposed",
+        ),
+        ("intrinsics", [[0.0, 16, 7.5], [16, 0.0, 5.5], [0, 0, 1]], "there is a 0 where fx or fy belongs"),
         ("intrinsics", [[16.0, 0, 7.5], [0, 16.0, 5.5]], "expected a 3x3 matrix of finite numbers"),
         ("lidar_to_camera", [[2.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1.0]], "orthonormal"),
         (

@@ -12,8 +12,8 @@ def of_frame(number, words, file="front/{}.jpg"):
 def test_the_same_of_several_frames_is_one_line():
     lines = [of_frame(k, PIXELS) for k in (0, 1, 2, 3, 5)]
     assert grouped(lines) == [f"/r/front/0.jpg ...: frames 0-3, 5: {PIXELS}"]
-    assert grouped([of_frame(k, PIXELS, "frames.json") for k in (0, 1)]) == [
-        f"/r/frames.json: frames 0-1: {PIXELS}"
+    assert grouped([of_frame(k, PIXELS, "frames.json") for k in (0, 1, 2)]) == [
+        f"/r/frames.json: frames 0-2: {PIXELS}"
     ]
 
 
@@ -25,6 +25,7 @@ def test_numbers_that_differ_are_those_of_the_first():
 
 def test_what_is_of_one_frame_or_of_none_stays_as_it_is():
     lines = ["/r: cameras: expected poses inverted", of_frame(1, "a"), of_frame(2, "b"), of_frame(2, PIXELS)]
+    lines += [of_frame(3, PIXELS)]  # two are few
     assert grouped(lines) == lines
 
 

@@ -1,5 +1,6 @@
 """The kinds of values that ``frames.json`` holds, and one line where a value is another."""
 
+import json
 import math
 import os
 import re
@@ -96,8 +97,14 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+class Whole(str):
+    """A text that messages show whole."""
+
+
 def brief(value: object) -> str:
     """A value as messages show it: one short line."""
+    if isinstance(value, Whole):
+        return one_line(value)
     text = one_line(value if isinstance(value, str) else _BRIEFLY.repr(value))
     return text if len(text) <= 90 else text[:87] + "..."
 
@@ -178,13 +185,31 @@ def _check_intrinsics(value: list[list[float]]) -> list[list[float]]:
     if _is_upper(value):
         return value
     matrix = _array(value, (3, 3), "a 3x3 matrix", 1e6)
-    upper = np.abs(np.tril(matrix, -1)).max() < 1e-9 and abs(matrix[2, 2] - 1) < 1e-9
-    if not upper or min(matrix[0, 0], matrix[1, 1]) < 0.1:
-        raise expected(
-            "an invertible matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx and fy of 0.1 pixels or more",
-            value,
+    if not _are_intrinsics(matrix):
+        form = (
+            "an invertible matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx and fy of 0.1 pixels or more"
         )
+        given = json.dumps([[float(f"{number:.4g}") for number in row] for row in matrix.tolist()])
+        raise expected(form, Whole(given + _looks_like(matrix)))
     return value
+
+
+def _are_intrinsics(matrix: np.ndarray) -> bool:
+    """Whether a 3x3 matrix is one of intrinsics."""
+    upper = np.abs(np.tril(matrix, -1)).max() < 1e-9 and abs(matrix[2, 2] - 1) < 1e-9
+    return bool(upper and min(matrix[0, 0], matrix[1, 1]) >= 0.1)
+
+
+def _looks_like(matrix: np.ndarray) -> str:
+    """What a 3x3 matrix that is none of intrinsics may be, in words; empty where nothing is known."""
+    if _are_intrinsics(matrix.T):
+        return ": this looks transposed"
+    if matrix[0, 0] == 0 or matrix[1, 1] == 0:
+        return ": there is a 0 where fx or fy belongs"
+    inverse = np.linalg.inv(matrix) if np.linalg.matrix_rank(matrix) == 3 else np.zeros((3, 3))
+    if _are_intrinsics(inverse):
+        return f": this looks inverted, its inverse has fx {inverse[0, 0]:.4g} and fy {inverse[1, 1]:.4g}"
+    return ""
 
 
 def _check_vector(value: list[float]) -> list[float]:

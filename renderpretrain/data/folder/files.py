@@ -132,7 +132,8 @@ def read_sweep(access: FolderAccess, entry: LidarEntry, frame: str, classes: Sto
     labels = row_labels(access, entry, frame, table)
     classes = classes if entry.semseg_map is None else replace(classes, numbers=entry.semseg_map)
     if np.count_nonzero(finite) < np.count_nonzero(chosen):
-        others = f"expected finite points, got {np.count_nonzero(chosen & ~finite)} others"
+        bad, count = np.count_nonzero(chosen & ~finite), np.count_nonzero(chosen)
+        others = f"expected finite points, got {bad} of {count} that are not; they are left out"
         access.doubt("not finite", entry.file, f"{frame}: lidar.file", others)
     doubt = partial(doubt_labels, access, entry, frame)
     return Sweep(

@@ -142,7 +142,8 @@ def opened(entry: PictureFile, stream: BufferedReader | BytesIO) -> ImageFile:
         return WebPImageFile(stream)
     if start.startswith(tuple(PREFIXES)):
         return TiffImageFile(stream)
-    raise entry.fault("expected a readable image (PNG, JPEG, WebP or TIFF), got another kind of file")
+    got = "another kind of file" if start else "0 bytes"
+    raise entry.fault(f"expected a readable image (PNG, JPEG, WebP or TIFF), got {got}")
 
 
 def _turned(entry: PictureFile, image_size: tuple[int, int]) -> Image.Image:

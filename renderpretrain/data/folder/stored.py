@@ -169,6 +169,8 @@ def named_columns(raw: bytes, layout: Layout, where: str, names: Sequence[str]) 
         SceneFolderError: If it is no such file.
     """
     try:
+        if not raw:
+            raise ValueError("expected a file with content, got 0 bytes")
         if layout == "rows":
             raise ValueError(f"expected the end of a name of {', '.join(LAYOUTS)}, got another file")
         if layout in ("npy", "text"):
@@ -200,7 +202,7 @@ def _check_rows(size: int, entry: LidarEntry, where: str) -> None:
     """Refuse a size that is no whole number of rows."""
     width = len(entry.columns) * np.dtype(entry.dtype).itemsize
     if size == 0:
-        raise SceneFolderError(f"{where}: expected a finite point, got none in 0 rows")
+        raise SceneFolderError(f"{where}: expected a finite point, got none in a file of 0 bytes")
     if size % width:
         raise SceneFolderError(
             f"{where}: expected a multiple of {width} bytes ({len(entry.columns)} columns of "
