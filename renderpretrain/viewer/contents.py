@@ -106,15 +106,17 @@ class Contents:
         title: Which scene it is.
         layers: Each of another name, in the order of their check boxes.
         up: Unit direction that is up.
-        middle: What is looked at first.
-        reach: Metres around it that are worth seeing.
+        eye: Where a browser looks from at first.
+        target: What it looks at then.
+        reach: How far what is worth seeing reaches, metres.
         remarks: What is not there, and why: a sentence each.
     """
 
     title: str
     layers: tuple[Layer, ...]
     up: Float[Tensor, "3"]
-    middle: Float[Tensor, "3"]
+    eye: Float[Tensor, "3"]
+    target: Float[Tensor, "3"]
     reach: float
     remarks: tuple[str, ...] = field(default=())
 

@@ -27,7 +27,13 @@ POINT_SHARE = 1 / 400
 """A point's size by the reach of a scene."""
 
 NOTHING = (60, 60, 66)
-"""Of points without a class."""
+"""Of points without a class, and of those that no camera sees."""
+
+BEHIND, ABOVE, AHEAD = 0.5, 0.36, 0.35
+"""By the reach of a scene: how far behind and above the first camera one looks from, and how far ahead."""
+
+FLAT = 0.1
+"""Directions whose part in the plane is shorter do not say what is ahead (metres, or of a unit vector)."""
 
 CORNERS = torch.tensor(
     [[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)], dtype=torch.float32
@@ -46,7 +52,8 @@ def recording_contents(scene: Scene, track: Float[Tensor, "T 3"], *, title: str)
         track: Where the sensor was in the frames of its recording, in the scene's world.
         title: What the scene is called.
     """
-    middle, reach = extent(scene)
+    reach = reach_of(scene)
+    eye, target = first_look(scene, track, reach)
     layers = []
     if len(scene.points):
         layers.append(Layer("points", (point_cloud(scene, reach),)))
@@ -60,19 +67,48 @@ def recording_contents(scene: Scene, track: Float[Tensor, "T 3"], *, title: str)
         cells = class_cells(scene.truth.occupancy, scene.truth.grid)
         layers.append(Layer("true occupancy", (cells,), shown=False))
     remarks = () if layers else ("the scene has no points, no cameras and no boxes",)
-    return Contents(title, tuple(layers), up_direction(scene), middle, reach, remarks)
+    return Contents(title, tuple(layers), up_direction(scene), eye, target, reach, remarks)
 
 
-def extent(scene: Scene) -> tuple[Float[Tensor, "3"], float]:
-    """What to look at first: the middle of nearly all points, or of the cameras, and how far they reach."""
+def reach_of(scene: Scene) -> float:
+    """How far nearly all points reach along x or y, metres; of a scene without any, ten."""
     places = scene.points[:, :3].cpu()
-    if not len(places) and scene.cameras is not None:
-        places = scene.cameras.centers[scene.cameras_there].cpu()
     if not len(places):
-        return torch.zeros(3), 10.0
+        return 10.0
     ordered = places.sort(0).values
     low, high = (ordered[round(share * (len(ordered) - 1))] for share in REACH)
-    return (low + high) / 2, max(float((high - low)[:2].max()) / 2, 1.0)
+    return max(float((high - low)[:2].max()) / 2, 1.0)
+
+
+def first_look(
+    scene: Scene, track: Float[Tensor, "T 3"], reach: float
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """Where to look from at first, and at what: from behind and above the first camera to where it looks.
+
+    Without cameras from behind the sensor along its drive; where it stood still, along an axis of the world.
+
+    Args:
+        scene: The moment.
+        track: Where the sensor was in the frames of its recording.
+        reach: How far the scene reaches, metres.
+    """
+    up, start = up_direction(scene), scene.lidar_origin.cpu()
+    wishes = [_driven(track.cpu(), start), torch.eye(3)[up.abs().argmin()]]
+    if scene.cameras is not None and scene.cameras_there:
+        pose = scene.cameras.camera_to_world[scene.cameras_there[0]].cpu()
+        start = pose[:3, 3]
+        wishes = [pose[:3, 2], -pose[:3, 1], *wishes]  # of a camera that looks down, where its top is
+    level = (wish - (wish @ up) * up for wish in wishes)
+    ahead = next(way / way.norm() for way in level if way.norm() > FLAT)
+    return start + reach * (ABOVE * up - BEHIND * ahead), start + reach * AHEAD * ahead
+
+
+def _driven(track: Float[Tensor, "T 3"], place: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
+    """Which way the sensor went by a place, metres from the place before to the one after."""
+    if len(track) < 2:
+        return torch.zeros(3)
+    k = int((track - place).norm(dim=1).argmin())
+    return track[min(k + 1, len(track) - 1)] - track[max(k - 1, 0)]
 
 
 def point_cloud(scene: Scene, reach: float) -> Cloud:
@@ -84,6 +120,8 @@ def point_cloud(scene: Scene, reach: float) -> Cloud:
         "intensity": value_colors(points[:, 3]),
         "distance": value_colors(distance.clamp(min=0.1).log(), DEPTH_STOPS),
     }
+    if scene.images is not None and scene.cameras_there:
+        colors["picture"] = picture_colors(scene)
     if scene.colors is not None:
         colors["colour"] = rgb_bytes(scene.colors)
     if scene.point_labels is not None:
@@ -91,6 +129,31 @@ def point_cloud(scene: Scene, reach: float) -> Cloud:
     if bool((points[:, 4] != 0).any()):
         colors["age"] = value_colors(-points[:, 4])
     return Cloud(points[:, :3], colors, reach * POINT_SHARE)
+
+
+def picture_colors(scene: Scene) -> UInt8[Tensor, "P 3"]:
+    """What the nearest camera that sees a point shows there; grey where none does.
+
+    A point that something hides from the camera has the colour of that. Where colours sit beside their
+    things, poses, intrinsics or times of the cameras are wrong.
+    """
+    points, cameras, images = scene.points[:, :3].cpu().float(), scene.cameras, scene.images
+    found = torch.tensor(NOTHING, dtype=torch.uint8).repeat(len(points), 1)
+    if cameras is None or images is None:
+        return found
+    nearest = torch.full((len(points),), torch.inf)
+    for n in scene.cameras_there:
+        pixels, _, seen = cameras[n].project(points)
+        height, width = images[n].shape[-2:]
+        u = pixels[:, 0].nan_to_num().floor().long().clamp(0, width - 1)
+        v = pixels[:, 1].nan_to_num().floor().long().clamp(0, height - 1)
+        if scene.image_valid is not None:
+            seen = seen & scene.image_valid[n].cpu()[v, u]
+        distance = (points - cameras.centers[n]).norm(dim=-1)
+        chosen = seen & (distance < nearest)
+        nearest = torch.where(chosen, distance, nearest)
+        found[chosen] = rgb_bytes(images[n][:, v[chosen], u[chosen]].mT)
+    return found
 
 
 def label_colors(labels: Int[Tensor, " P"]) -> UInt8[Tensor, "P 3"]:

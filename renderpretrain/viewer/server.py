@@ -10,7 +10,6 @@ from io import StringIO
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from renderpretrain.viewer.contents import Cells, Cloud, Contents, Layer, Lines, PicturedCamera, Thing
@@ -209,16 +208,12 @@ class Viewer:
             self._look_at(contents)
 
     def _look_at(self, contents: Contents) -> None:
-        """Where a browser looks from at first: behind and above the middle."""
-        up, middle = contents.up.double(), contents.middle.double()
-        least = torch.eye(3, dtype=torch.float64)[up.abs().argmin()]
-        behind = -torch.linalg.cross(up, torch.linalg.cross(least, up))
-        behind = behind / behind.norm()
-        camera = self.server.initial_camera
-        self.server.scene.set_up_direction(tuple(up.tolist()))
-        camera.up = tuple(up.tolist())
-        camera.look_at = tuple(middle.tolist())
-        camera.position = tuple((middle + contents.reach * (0.9 * behind + 0.7 * up)).tolist())
+        """Where a browser looks from at first."""
+        camera, up = self.server.initial_camera, tuple(contents.up.tolist())
+        self.server.scene.set_up_direction(up)
+        camera.up = up
+        camera.look_at = tuple(contents.target.tolist())
+        camera.position = tuple(contents.eye.tolist())
 
     def _check_boxes(self, layers: Sequence[Layer]) -> None:
         """A check box for each layer; those of layers that are gone go, too."""

@@ -11,7 +11,7 @@ from renderpretrain.data.drive import driven_track, up_direction
 from renderpretrain.geometry import Cameras
 from renderpretrain.viewer import recording_contents
 from renderpretrain.viewer.contents import pictured_camera, value_colors
-from renderpretrain.viewer.recording import box_lines, label_colors
+from renderpretrain.viewer.recording import NOTHING, box_lines, label_colors, picture_colors
 from renderpretrain.viewer.trained import outermost
 
 
@@ -47,6 +47,7 @@ def test_a_street_has_points_cameras_boxes_the_drive_and_its_true_occupancy(stre
         "height",
         "intensity",
         "distance",
+        "picture",
         *(["class"] if "class" in cloud.colors else []),
     ]
     assert all(colors.shape == cloud.points.shape for colors in cloud.colors.values())
@@ -59,6 +60,45 @@ def test_a_street_has_points_cameras_boxes_the_drive_and_its_true_occupancy(stre
     (line,) = layers["drive"].things
     assert_close(line.segments[0, 0], torch.zeros(3), atol=1e-3, rtol=0)  # of the first frame itself
     assert not contents.remarks
+
+
+def test_one_looks_from_behind_and_above_to_where_the_first_camera_looks(street):
+    contents = recording_contents(street[0], torch.zeros(0, 3), title="street")
+    pose = street[0].cameras.camera_to_world[0]
+    ahead, sight = pose[:3, 2], contents.target - contents.eye
+    level = sight[:2] / sight[:2].norm()
+    assert_close(level, ahead[:2] / ahead[:2].norm(), atol=1e-4, rtol=0)
+    assert (contents.eye - pose[:3, 3]) @ ahead < -1 and contents.eye[2] > pose[2, 3] + 1
+    assert (contents.target - pose[:3, 3]) @ ahead > 1
+
+
+def test_without_cameras_one_looks_along_the_drive():
+    """The sensor went along -y; where it stood still one looks along an axis."""
+    scene = Scene("lidar", 20 * torch.rand(50, 5), torch.zeros(3))
+    track = torch.tensor([[0.0, 9, 0], [0, 1, 0], [0, -1, 0], [9, -1, 0]])
+    for driven, way in ((track, [0.0, -1.0]), (track[:1], [1.0, 0.0])):
+        contents = recording_contents(scene, driven, title="lidar")
+        sight = (contents.target - contents.eye)[:2]
+        assert_close(sight / sight.norm(), torch.tensor(way))
+
+
+def test_points_have_the_colours_of_the_nearest_camera_that_sees_them():
+    """Two cameras look along +z, one 2 m behind the other; the nearer one shows green, the other one red."""
+    intrinsics = torch.tensor([[4.0, 0, 4], [0, 4, 4], [0, 0, 1]]).repeat(2, 1, 1)
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[0, 2, 3] = -2.0
+    images = torch.zeros(2, 3, 8, 8)
+    images[0, 0], images[1, 1] = 1.0, 1.0
+    images[0, :, 4, 7] = 1.0  # one pixel, right of the middle, is white
+    points = torch.zeros(4, 5)
+    points[:, :3] = torch.tensor([[0.0, 0, 4], [1.875, 0.25, 0], [0, 0, -9], [9, 0, 0.5]])
+    there = torch.ones(2, 8, 8, dtype=torch.bool)
+    cameras = Cameras(intrinsics, poses, (8, 8))
+    scene = Scene("two", points, torch.zeros(3), images, cameras, ("back", "front"), image_valid=there)
+    grey = list(NOTHING)
+    assert picture_colors(scene).tolist() == [[0, 255, 0], [255, 255, 255], grey, grey]
+    there[1, 4, 4] = False  # padding of the nearer one
+    assert picture_colors(scene).tolist()[0] == [255, 0, 0]
 
 
 def test_a_scene_of_nothing_says_so():
