@@ -168,6 +168,13 @@ OPTIONS: dict[str, Option] = {
 """What may follow a recording's path, by the names of the arguments of :class:`SceneFolder`."""
 
 
+BESIDE = {
+    "sweeps": "--set sweeps=5, or open_data(..., sweeps=5) and SceneFolder(..., sweeps=5) in Python",
+    "image_size": "--set image_size=[256,704], or open_data(..., image_size=(256, 704)) in Python",
+}
+"""What is said beside the data, and how."""
+
+
 def folder_arguments(word: DataWord) -> dict[str, Any]:
     """What the options of a recording's word say, by the names of :class:`SceneFolder`'s arguments.
 
@@ -186,6 +193,11 @@ def _told(word: DataWord, own: Mapping[str, Option]) -> dict[str, Any]:
     """The values of a word's options: of a format's own and of those of all recordings."""
     options, values = {**OPTIONS, **own}, dict[str, Any]()
     for name, text in folder_options(word.options).items():
+        if name in BESIDE:
+            raise ValueError(
+                f"data: {name}: expected {BESIDE[name]}, got it as an option of the path: all data sets of a "
+                "run have the same"
+            )
         if name not in options:
             raise ValueError(f"data: expected the options {', '.join([*own, *OPTIONS])}, got {name[:40]!r}")
         values[name] = _read_option(name, text, options[name])

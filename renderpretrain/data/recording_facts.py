@@ -29,7 +29,7 @@ def facts_of_scenes(scenes: Sequence[Scene], count: int) -> Iterator[Fact]:
         scenes: At least one.
         count: How many the data set has.
     """
-    yield "looked at", f"{len(scenes)} of {count} scenes, evenly over all"
+    yield "looked at", f"{len(scenes)} of {_counted(count, 'scene')}, evenly over all"
     yield from _of_points(scenes)
     depths = [scene.z_depths[scene.z_depth_valid] for scene in scenes if scene.z_depths is not None]
     if depths and sum(map(len, depths)):
@@ -45,8 +45,8 @@ def facts_of_tables(folder: SceneFolder) -> Iterator[Fact]:
     recordings = len({frame.scene for frame in frames})
     yield (
         "format",
-        f"{folder.reader.name} ({folder.index.format}), {len(frames)} frames, {len(folder)} scenes, "
-        f"{recordings} recordings",
+        f"{folder.reader.name} ({folder.index.format}), {_counted(len(frames), 'frame')} of "
+        f"{_counted(recordings, 'recording')}, {_counted(len(folder), 'scene')} to learn from",
     )
     yield _files(folder, frames)
     yield from _cameras(frames)
@@ -58,11 +58,17 @@ def facts_of_shards(scenes: ShardScenes) -> Iterator[Fact]:
     """What the index of a prepared recording says; its shards are all there, which opening has seen."""
     shards = scenes.index.shards
     frames, size = sum(shard.frames for shard in shards), sum(shard.bytes for shard in shards)
-    yield "format", f"shards ({scenes.index.format}), {frames} frames, {len(scenes)} scenes"
-    yield "files", f"{len(shards)} shards, {size / 2**20:,.1f} MiB, none missing"
+    told = f"{_counted(frames, 'frame')}, {_counted(len(scenes), 'scene')} to learn from"
+    yield "format", f"shards ({scenes.index.format}), {told}"
+    yield "files", f"{_counted(len(shards), 'shard')}, {size / 2**20:,.1f} MiB, none missing"
     names = [name for name in scenes.camera_names if name]
     if names:
         yield "cameras", _listed([brief(name) for name in names], MOST_NAMES)
+
+
+def _counted(number: int, what: str) -> str:
+    """So many of them, in words."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _files(folder: SceneFolder, frames: Sequence[OutdoorFrame | IndoorFrame]) -> Fact:

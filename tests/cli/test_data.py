@@ -54,7 +54,7 @@ def test_a_recording_is_told_in_numbers_and_drawn(street, tmp_path, capsys):
     (street / "gone.png").symlink_to(street / "000002_3.png")
     assert data("inspect", f"folder:{street}", "--out", tmp_path / "seen.png") == 0
     said = capsys.readouterr().out
-    assert "format     folder (multicam_lidar), 3 frames, 3 scenes, 1 recordings\n" in said
+    assert "format     folder (multicam_lidar), 3 frames of 1 recording, 3 scenes to learn from\n" in said
     assert "camera     front: 80 x 48, 70 degrees wide, in 3 of 3 frames\n" in said
     assert "camera     back_left: 80 x 48, 70 degrees wide, in 2 of 3 frames\n" in said
     # Half a second and then nine: 9.5 s, and 1 / 4.75 s in the median of the two.
@@ -96,7 +96,10 @@ def test_rooms_are_drawn_with_their_depth_and_several_sets_one_by_one(tmp_path, 
     spec = f"folder:{tmp_path / 'room'}+folder:{tmp_path / 'room'}?views_per_scene=2"
     assert data("inspect", spec, "--frame", 1, "--out", tmp_path / "seen.png") == 0
     said = capsys.readouterr().out
-    assert said.count("format     folder (posed_rgbd), 8 frames, ") == 2 and "depth [m]  " in said
+    assert (
+        said.count("format     folder (posed_rgbd), 8 frames of 2 recordings, ") == 2
+        and "depth [m]  " in said
+    )
     assert (tmp_path / "seen.png").is_file() and (tmp_path / "seen-2.png").is_file()
     assert data("inspect", f"folder:{tmp_path / 'room'}", "--frame", 2) == 1
     assert "frame: expected a number from 0 to 1, got 2" in capsys.readouterr().err
@@ -141,7 +144,9 @@ def test_shards_are_told_and_checked_like_recordings(street, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "looked at  3 of 3 scenes" in told and (tmp_path / "seen.png").is_file()
     assert (
-        "format     shards (" in told and ", 3 frames, 3 scenes\n" in told and "files      1 shards, " in told
+        "format     shards (" in told
+        and ", 3 frames, 3 scenes to learn from\n" in told
+        and "files      1 shard, " in told
     )
     assert "cameras    " in told
     seen = open_to_look(*recordings_of(f"shards:{tmp_path / 'shards'}"), width=40)[0]

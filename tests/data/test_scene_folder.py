@@ -1,5 +1,7 @@
 import dataclasses
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +122,13 @@ def test_rooms_come_back_from_disk(rooms):
 
 def test_what_is_written_has_no_problems(recording, rooms):
     assert validate_scene_folder(recording[0]) == [] and validate_scene_folder(rooms[0]) == []
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path):
+    page = Path(__file__).resolve().parents[2] / "docs" / "scene_folder.md"
+    (tmp_path / "frames.json").write_text(re.search(r"```json\n(.*?)```", page.read_text(), re.DOTALL)[1])
+    (frame,) = SceneFolder(tmp_path).index.frames
+    assert frame.cameras["front"].width == 960 and frame.lidar.file == "scans/0000.npy"
 
 
 def test_views_of_two_rooms_never_share_a_scene(rooms):

@@ -102,6 +102,7 @@ def test_any_text_is_read_or_refused_in_one_line(text):
         ("max_points=" + "9" * 5000, "max_points: expected a whole number of at least 1"),
         ("views_per_scene=2.5", "views_per_scene: expected a whole number of at least 1"),
         ("held_out_every=1", "held_out_every: expected a whole number of at least 2"),
+        ("sweeps=5", "sweeps: expected --set sweeps=5, or open_data"),
         ("colour=red", "expected the options sensor_origin, .*, got 'colour'"),
         ("max_points=5&max_points=6", "options: expected name=value&name=value, each once"),
         ("max_points", "options: expected name=value"),
