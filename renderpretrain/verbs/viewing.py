@@ -113,6 +113,9 @@ class RecordingSource:
         if not self.scenes:
             raise ValueError(f"{spec}: expected scenes, found none")
 
+    def at_once(self, scene: int) -> None:
+        """Nothing, for a recording is shown without computing."""
+
     def contents(self, scene: int, state: int) -> Contents:
         """What the recording holds of a scene."""
         moment = self.dataset[scene]
@@ -174,6 +177,12 @@ class RunSource:
         self.palette = lru_cache(8)(self._palette)
         self.features = lru_cache(16)(self._features)
         self.contents = lru_cache(16)(self._contents)
+
+    def at_once(self, scene: int) -> Contents:
+        """A scene as it was recorded."""
+        moment = self.dataset[scene]
+        track = driven_track(moment, self.dataset, scene)
+        return recording_contents(moment, track, title=f"{moment.name}, scene {scene}")
 
     def _contents(self, scene: int, state: int) -> Contents:
         """A scene, and what the recipe makes of it at a state; kept for the last few."""

@@ -48,6 +48,13 @@ class Source(Protocol):
     def states(self) -> Sequence[str]:
         """Names of the weights that can be chosen, in order; none of a recording."""
 
+    def at_once(self, scene: int) -> Contents | None:
+        """What of a scene can be seen before its contents are computed; ``None`` where these take no time.
+
+        Raises:
+            ValueError: If the scene cannot be read.
+        """
+
     def contents(self, scene: int, state: int) -> Contents:
         """All there is to see of a scene by its number, at a state by its place among them.
 
@@ -164,6 +171,7 @@ class Viewer:
             return False
         self.status.content = "computing ..."
         try:
+            self._show_at_once(wanted[0])
             contents = self.source.contents(*wanted)
         except (ValueError, OSError, RuntimeError) as error:  # the last: a GPU's memory is full
             self.status.content = f"**cannot be shown**: {error}"
@@ -172,6 +180,13 @@ class Viewer:
         self._show(contents)
         self.shown = wanted
         return True
+
+    def _show_at_once(self, scene: int) -> None:
+        """Where nothing is shown yet, show what needs no computing."""
+        contents = self.source.at_once(scene) if self.drawn is None else None
+        if contents is not None:
+            self._show(contents)
+            self.status.content = f"**{contents.title}**\n\ncomputing what the run makes of it ..."
 
     def _make_panel(self) -> None:
         """Sliders, and places for what the contents decide."""

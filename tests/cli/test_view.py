@@ -90,6 +90,24 @@ def test_a_client_finds_the_nodes_of_a_run_and_turns_back_to_fresh_weights(train
         viewer.close()
 
 
+def test_the_recording_of_a_run_is_there_before_the_rest_is_computed(trained, monkeypatch):
+    viewer = opened(trained)
+    shown = []
+
+    def slow(scene, state):
+        shown.append((set(viewer.nodes), viewer.status.content))
+        raise ValueError("no time")
+
+    monkeypatch.setattr(viewer.source, "contents", slow)
+    try:
+        assert not viewer.draw()
+    finally:
+        viewer.close()
+    ((nodes, said),) = shown
+    assert {"points", "cameras"} <= nodes and "rendered depth" not in nodes
+    assert "computing what the run makes of it" in said and viewer.status.content.endswith("no time")
+
+
 def test_a_client_finds_the_nodes_of_a_recording_and_switches_one_off():
     viewer = opened("synthetic-room", scene=2)
     try:
