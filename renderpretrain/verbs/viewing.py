@@ -7,9 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
+from renderpretrain.data import SceneDataset
 from renderpretrain.data.checking import recordings_of
 from renderpretrain.data.drive import driven_track
 from renderpretrain.data.open import KINDS
+from renderpretrain.data.scene import Recording
 from renderpretrain.recipes.features import FeaturePalette, Features, encoder_features
 from renderpretrain.runs import TrainedRun, read_run
 from renderpretrain.runs.checkpoint import load_checkpoint, step_checkpoints
@@ -118,9 +120,23 @@ class RecordingSource:
 
     def contents(self, scene: int, state: int) -> Contents:
         """What the recording holds of a scene."""
-        moment = self.dataset[scene]
-        title = f"{moment.name}, scene {scene} of {len(self.dataset)}"
-        return recording_contents(moment, driven_track(moment, self.dataset, scene), title=title)
+        return _as_recorded(self.dataset, scene, f"scene {scene} of {len(self.dataset)}")
+
+
+def _as_recorded(dataset: SceneDataset, scene: int, which: str) -> Contents:
+    """A scene without any recipe; without pictures, and saying why, where these cannot be read."""
+    remarks: tuple[str, ...] = ()
+    try:
+        moment = dataset[scene]
+    except (ValueError, OSError) as error:
+        if not isinstance(dataset, Recording):
+            raise
+        moment, remarks = dataset.without_images(scene), (f"pictures of the scene: {error}",)
+        if moment.cameras is not None:  # a room's views are their pictures
+            raise
+    track = driven_track(moment, dataset, scene)
+    contents = recording_contents(moment, track, title=f"{moment.name}, {which}")
+    return replace(contents, remarks=(*remarks, *contents.remarks))
 
 
 def _check_named(spec: str) -> None:
@@ -180,9 +196,7 @@ class RunSource:
 
     def at_once(self, scene: int) -> Contents:
         """A scene as it was recorded."""
-        moment = self.dataset[scene]
-        track = driven_track(moment, self.dataset, scene)
-        return recording_contents(moment, track, title=f"{moment.name}, scene {scene}")
+        return _as_recorded(self.dataset, scene, f"scene {scene}")
 
     def _contents(self, scene: int, state: int) -> Contents:
         """A scene, and what the recipe makes of it at a state; kept for the last few."""

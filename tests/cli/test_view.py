@@ -18,6 +18,7 @@ import viser
 import zstandard
 from websockets.sync.client import connect
 
+from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.verbs.viewing import RecordingSource, open_viewer
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
@@ -148,6 +149,22 @@ def test_what_is_drawn_keeps_its_status_when_another_scene_cannot_be_shown(monke
         assert not viewer.draw() and viewer.status.content == drawn
     finally:
         viewer.close()
+
+
+def test_without_a_picture_the_points_are_shown_and_the_file_is_named(tmp_path):
+    street = SyntheticStreet(1, image_size=(16, 24), num_beams=4)
+    write_scene_folder(tmp_path, street, one_recording=True)
+    whole = RecordingSource(f"folder:{tmp_path}").contents(0, 0)
+    lost = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".png", ".jpg"))[0]
+    lost.unlink()
+    contents = RecordingSource(f"folder:{tmp_path}").contents(0, 0)
+    assert {layer.name for layer in whole.layers} - {layer.name for layer in contents.layers} == {"cameras"}
+    (remark,) = contents.remarks
+    assert remark.startswith("pictures of the scene: ") and lost.name in remark
+    for sweep in tmp_path.glob("*.bin"):
+        sweep.write_bytes(b"?")
+    with pytest.raises(ValueError, match="multiple of"):
+        RecordingSource(f"folder:{tmp_path}").contents(0, 0)
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
