@@ -34,6 +34,19 @@ REACHES = (0, 40, 75)
 BOXES_WITHIN = 80.0
 """Metres from the sensor within which the view from above has all boxes."""
 
+SWEEPS_WITHIN = 25.0
+"""Metres around the sensor within which neighbouring sweeps are drawn on each other: a fault of half a metre
+is nine pixels."""
+
+AGE_STOPS = (
+    (0.96, 0.35, 0.25),
+    (0.98, 0.80, 0.25),
+    (0.95, 0.95, 0.95),
+    (0.35, 0.80, 0.95),
+    (0.35, 0.45, 1.0),
+)
+"""Earlier is red, this moment white, later blue."""
+
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 """Metres that scales may be labelled with."""
 
@@ -50,6 +63,8 @@ class FromAbove:
         track: Places of the recording's sensor, in order of time.
         places: Named cameras: where they are, and where they look, x and y.
         origin: Where the sensor is.
+        sweeps: Upright points of neighbouring sweeps, put here by their poses, by their names in order of
+            time; drawn in a picture of their own.
     """
 
     points: Float[Tensor, "P 3"]
@@ -59,6 +74,7 @@ class FromAbove:
     track: Float[Tensor, "T 2"] = field(default_factory=lambda: torch.zeros(0, 2))
     places: Mapping[str, tuple[Float[Tensor, "2"], Float[Tensor, "2"]]] = field(default_factory=dict)
     origin: Float[Tensor, "2"] = field(default_factory=lambda: torch.zeros(2))
+    sweeps: Mapping[str, Float[Tensor, "Q 3"]] = field(default_factory=dict)
 
 
 def save_recording_picture(
@@ -91,7 +107,8 @@ def save_recording_picture(
     if above is not None and above.classes:
         parts.append(_legend(above.classes, font))
     if above is not None:
-        parts.append(_from_above(above, font))
+        overlaid = [_overlaid(above, font)] if len(above.sweeps) > 1 else []
+        parts.append(_beside([_from_above(above, font), *overlaid]))
     width = max(part.width for part in parts) + 2 * MARGIN
     sheet = Image.new("RGB", (width, sum(part.height + MARGIN for part in parts) + MARGIN), BACKGROUND)
     top = MARGIN
@@ -202,6 +219,34 @@ def _from_above(view: FromAbove, font: Font) -> Image.Image:
     return _with_words(image, sum(not _inside(place) for place in at(view.boxes)), font)
 
 
+def _overlaid(view: FromAbove, font: Font) -> Image.Image:
+    """Neighbouring sweeps near the sensor in colours by their time: walls are one line if poses are right."""
+    picture = np.empty((ABOVE, ABOVE, 3), np.uint8)
+    picture[:] = BACKGROUND
+    scale = ABOVE / 2 / SWEEPS_WITHIN
+    colors = ramp(torch.linspace(0, 1, len(view.sweeps))[None], AGE_STOPS)[:, 0].mT
+    for points, color in zip(view.sweeps.values(), colors, strict=True):
+        places = (points[:, :2] - view.origin) * scale
+        column, row = (ABOVE / 2 + places[:, 0]).long(), (ABOVE / 2 - places[:, 1]).long()
+        inside = (column >= 0) & (column < ABOVE) & (row >= 0) & (row < ABOVE)
+        picture[row[inside].numpy(), column[inside].numpy()] = (color * 255).byte().numpy()
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((ABOVE / 2 - 4, ABOVE / 2 - 4, ABOVE / 2 + 4, ABOVE / 2 + 4), (255, 255, 255))
+    words = _line(
+        f"upright points of {len(view.sweeps)} sweeps by their poses, within {SWEEPS_WITHIN:g} m of "
+        "the sensor: a wall is one line if poses are right; what moves leaves a trail",
+        font,
+    )
+    legend = _legend(dict(zip(view.sweeps, colors, strict=True)), font)
+    whole = Image.new(
+        "RGB", (max(ABOVE, words.width, legend.width), ABOVE + LINE + legend.height), BACKGROUND
+    )
+    for part, top in ((words, 0), (image, LINE), (legend, LINE + ABOVE)):
+        whole.paste(part, (0, top))
+    return whole
+
+
 def _draw_boxes_and_track(
     draw: ImageDraw.ImageDraw, view: FromAbove, at: Callable[[Tensor], list[tuple[float, float]]]
 ) -> None:
@@ -222,7 +267,7 @@ def _with_words(image: Image.Image, outside: int, font: Font) -> Image.Image:
     words = "from above: x to the right, y up; higher points are brighter; boxes with a line to their front"
     words += "; white: where the sensor went; blue: where cameras look"
     label = _line(f"{words}; {outside} boxes lie outside" if outside else words, font)
-    whole = Image.new("RGB", (max(ABOVE, label.width), ABOVE + LINE), BACKGROUND)
+    whole = Image.new("RGB", (max(ABOVE, label.width + 4 * MARGIN), ABOVE + LINE), BACKGROUND)
     whole.paste(label, (0, 0))
     whole.paste(image, (0, LINE))
     return whole

@@ -20,7 +20,13 @@ from renderpretrain.data import (
 from renderpretrain.data.checking import recordings_of
 from renderpretrain.verbs.inspecting import open_to_look
 from renderpretrain.viz import points_on_image
-from renderpretrain.viz.recording import ABOVE, LINE, FromAbove, save_recording_picture
+from renderpretrain.viz.recording import (
+    ABOVE,
+    LINE,
+    SWEEPS_WITHIN,
+    FromAbove,
+    save_recording_picture,
+)
 
 
 def data(*arguments):
@@ -217,3 +223,19 @@ def test_from_above_x_is_to_the_right_and_y_up(tmp_path):
     middle = ABOVE / 2 + np.array([4.0, 4.0]) * ABOVE / 22
     assert np.abs(green.mean(0) - middle).max() < ABOVE / 22
     assert LINE > 0
+
+
+def test_neighbouring_sweeps_are_drawn_beside_the_view_from_above(tmp_path):
+    """10 m to the right in the one, 10 m up in the other, in the colours of before and after."""
+    sweeps = {"-1.0 s": torch.tensor([[10.0, 0, 1]]), "+1.0 s": torch.tensor([[0.0, 10, 1]])}
+    above = FromAbove(torch.zeros(1, 3), sweeps=sweeps)
+    alone = FromAbove(torch.zeros(1, 3), sweeps={"this moment": sweeps["-1.0 s"]})
+    with Image.open(save_recording_picture(tmp_path / "two.png", "title", [], above)) as image:
+        picture = np.asarray(image)[..., :3].astype(int)
+    with Image.open(save_recording_picture(tmp_path / "one.png", "title", [], alone)) as image:
+        assert image.width < picture.shape[1] - ABOVE / 2
+    red = np.argwhere(np.abs(picture - (244, 89, 63)).max(-1) < 2)
+    blue = np.argwhere(np.abs(picture - (89, 114, 255)).max(-1) < 2)
+    step = 10 * ABOVE / 2 / SWEEPS_WITHIN
+    # The topmost pixels are the points, the others the legend's below the picture.
+    assert np.abs(red[0] - blue[0] - (step, step)).max() <= 1

@@ -18,6 +18,7 @@ from renderpretrain.data.folder.consistency.mistakes import (
     scaled,
     spread,
 )
+from renderpretrain.data.folder.consistency.upright import stands_upright
 from renderpretrain.data.folder.fields import SceneFolderError
 from renderpretrain.data.folder.files import read_sweep
 from renderpretrain.data.folder.order import Timeline
@@ -31,10 +32,6 @@ POINTS, TARGETS = 600, 5000
 
 FARTHEST = 30.0
 """Metres; beyond, points are too sparse to lie on each other."""
-
-UPRIGHT = 0.7
-"""Metres that the points of a square metre reach up at least; level ground shows no motion, and the rings on
-it move with the sensor."""
 
 CLOSE = 0.3
 """Metres within which a point lies on another sweep."""
@@ -160,14 +157,7 @@ def _upright(access: FolderAccess, folder: OutdoorFolder, index: int) -> np.ndar
     middle = np.array(frame.lidar.sensor_origin or np.median(points, 0))
     distances = np.linalg.norm((points - middle)[:, :2], axis=-1)
     points = points[(distances > 2.5) & (distances < FARTHEST)]
-    if not len(points):
-        return points
-    x, y = np.floor(points[:, :2] - points[:, :2].min(0)).astype(np.int64).T
-    cells = x * (y.max() + 1) + y
-    lowest, highest = np.full(cells.max() + 1, np.inf), np.full(cells.max() + 1, -np.inf)
-    np.minimum.at(lowest, cells, points[:, 2])
-    np.maximum.at(highest, cells, points[:, 2])
-    return points[(highest - lowest)[cells] > UPRIGHT]
+    return points[stands_upright(points)]
 
 
 def _motions(folder: OutdoorFolder, first: int, second: int) -> dict[str, np.ndarray]:
