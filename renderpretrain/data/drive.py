@@ -47,7 +47,9 @@ def driven_track(scene: Scene, dataset: SceneDataset, index: int) -> Float[Tenso
     return transform(invert_pose(scene.world_to_global), torch.stack(places))
 
 
-def neighbours(scene: Scene, dataset: SceneDataset, index: int) -> Iterator[tuple[str, Float[Tensor, "P 3"]]]:
+def sweeps_around(
+    scene: Scene, dataset: SceneDataset, index: int
+) -> Iterator[tuple[str, Float[Tensor, "P 3"]]]:
     """Upright points of a scene and of some before and after it in time, in this scene's world.
 
     Args:

@@ -16,7 +16,7 @@ from renderpretrain.data import (
 )
 from renderpretrain.data.camera_turns import CameraTurn, camera_turns
 from renderpretrain.data.checking import recordings_of
-from renderpretrain.data.drive import driven_track, neighbours, up_direction
+from renderpretrain.data.drive import driven_track, sweeps_around, up_direction
 from renderpretrain.data.folder.schema import IndoorFrame, Picture
 from renderpretrain.data.recording_facts import facts_of_scenes, facts_of_shards, facts_of_tables
 from renderpretrain.data.words import DataWord
@@ -236,7 +236,7 @@ def _above(scene: Scene, dataset: SceneDataset, index: int) -> FromAbove | None:
     if scene.z_depths is None:
         told["track"] = driven_track(scene, dataset, index)[:, :2]
         told["sweeps"] = {
-            name: transform(upright, points) for name, points in neighbours(scene, dataset, index)
+            name: transform(upright, points) for name, points in sweeps_around(scene, dataset, index)
         }
     return FromAbove(**told)
 

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from renderpretrain.data import SceneFolder, SyntheticRoom
-from renderpretrain.data.drive import driven_track, neighbours
+from renderpretrain.data.drive import driven_track, sweeps_around
 
 POLE = 5.0
 """Metres ahead of the first place."""
@@ -31,7 +31,7 @@ def drive(path, *, poses=True, inverted=False, stamps=True):
 
 def test_right_poses_put_neighbouring_sweeps_on_each_other(tmp_path):
     folder = drive(tmp_path)
-    found = dict(neighbours(folder[1], folder, 1))
+    found = dict(sweeps_around(folder[1], folder, 1))
     assert list(found) == ["-0.5 s", "this moment", "+0.5 s"]
     for points in found.values():  # of the pole, not of the ground
         assert len(points) == 20 and bool((points[:, 0] - (POLE - 1)).abs().max() < 1e-5)
@@ -41,10 +41,10 @@ def test_right_poses_put_neighbouring_sweeps_on_each_other(tmp_path):
 
 def test_inverted_poses_do_not(tmp_path):
     folder = drive(tmp_path, inverted=True, stamps=False)
-    found = {name: float(points[0, 0]) for name, points in neighbours(folder[1], folder, 1)}
+    found = {name: float(points[0, 0]) for name, points in sweeps_around(folder[1], folder, 1)}
     assert found == {"-1 frames": POLE + 1, "this moment": POLE - 1, "+1 frames": POLE - 3}
 
 
 def test_without_poses_or_in_a_room_there_are_no_neighbours(tmp_path):
     folder, room = drive(tmp_path, poses=False), SyntheticRoom(1, image_size=(12, 16), with_truth=False)
-    assert list(neighbours(folder[1], folder, 1)) == [] and list(neighbours(room[0], room, 0)) == []
+    assert list(sweeps_around(folder[1], folder, 1)) == [] and list(sweeps_around(room[0], room, 0)) == []
