@@ -1,5 +1,6 @@
 """What a run has learned, in sentences that follow from what it has measured: no number of them is new."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,7 +117,7 @@ def _rivals(change: Change, sign: int) -> dict[str, float]:
 def _of_features(record: RunRecord) -> Iterator[Finding]:
     """What each probe found, or how to ask one."""
     if not record.probes:
-        ask = f"renderpretrain eval {record.folder.path} --probe linear"
+        ask = f"renderpretrain eval {shlex.quote(str(record.folder.path))} --probe linear"
         yield Finding(f"Features: not probed; `{ask}` says what they are worth", "open")
     for key, probe in record.probes.items():
         try:
