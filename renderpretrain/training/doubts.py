@@ -71,7 +71,7 @@ def held_out_doubt(dataset: SceneDataset, holdout: int) -> str:
         return ""
     metres, seconds = min(near)
     told = [f"{metres:.2f} m"] if math.isfinite(metres) else []
-    told += [f"{seconds:.2g} s"] if math.isfinite(seconds) else []
+    told += [f"{seconds:.3g} s"] if math.isfinite(seconds) else []
     apart = f"{told[0]} ({told[1]})" if len(told) == 2 else told[0]
     return f"held-out frames lie {apart} from training frames: scores say little about other places"
 
