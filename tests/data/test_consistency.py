@@ -306,6 +306,6 @@ def test_mistakes_in_a_real_room(realdata, mistake):
 @pytest.mark.realdata
 @pytest.mark.parametrize("mistake", [name for name in TO_GLOBAL if name != "w, x, y, z"])
 def test_mistakes_in_real_poses(realdata, mistake):
-    """Of a car that drives straight ahead: quaternions stored as w, x, y, z leave its sweeps where they are."""
+    """The car drives straight ahead: quaternions stored as w, x, y, z leave its sweeps where they are."""
     street = realdata / "lidar_street_b"
     tells(street, changed(street, "ego_to_global", TO_GLOBAL[mistake]), NAMES[mistake])
