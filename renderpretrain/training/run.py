@@ -65,7 +65,8 @@ class RunOptions:
         skip_bad: Leave out the frames that are bad rather than refuse them. They are recorded under
             ``skipped`` in ``config.yaml``, and a resumed run leaves out the same.
         doubts: What is in doubt about the data, one line each: said before the first step, and kept in
-            ``environment.json``. With ``check_data``, what :func:`~.doubts.geometry_doubts` finds.
+            ``environment.json``. With ``check_data``, what
+            :func:`~renderpretrain.training.doubts.geometry_doubts` finds.
         augment: Changes every scene that is trained on by its sample's seed; by default as the recipe's
             settings say under ``augment``, if they do.
         evaluation_rays: Rays per camera of a held-out scene, or per sweep where there are no cameras.
