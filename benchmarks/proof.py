@@ -183,8 +183,6 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         call(experiment.name, [*pretrain, *resume], asked.threads)
     rows = []
     for probe in experiment.probes:
-        if probe.mode not in asked.modes and recorded(run, probe) is None:
-            continue
         flags = dict(zip(probe.flags[::2], probe.flags[1::2], strict=True))
         if asked.quick:
             flags |= {"--seeds": "2", "--steps": "10"}
@@ -197,6 +195,8 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
         if record is not None and record["step"] != steps:
             sys.exit(f"{run}: was pre-trained for {record['step']} steps, not {steps}; name another --out")
         if record is None or record.get("command") != evaluate:
+            if probe.mode not in asked.modes:
+                continue
             call(experiment.name, evaluate, asked.threads)
             record = remember(run, probe, evaluate)
         rows += [row(experiment, record, line, (pretrain, evaluate)) for line in record["table"]]

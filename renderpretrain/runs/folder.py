@@ -219,6 +219,11 @@ def process_counts() -> dict[str, int]:
     }
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that speaks, also before processes have found each other."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def launched_by(machine: Mapping[str, Any]) -> list[str]:
     """The words before ``-m renderpretrain`` that start as many processes again; none of one process.
 

@@ -1,7 +1,6 @@
 """What is in doubt about the data of a run: geometry that contradicts itself, held-out frames near others."""
 
 import math
-import os
 import shlex
 from collections.abc import Iterator
 from statistics import median
@@ -47,11 +46,6 @@ def geometry_doubts(dataset: SceneDataset, data: str) -> tuple[str, ...]:
     if data.startswith(OBJECT):
         data = "+".join(str(DataWord(folder.reader.name, str(folder.path))) for folder in folders)
     return (*lines, f"geometry: `renderpretrain data check {shlex.quote(data)}` says more")
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that speaks, also before processes have found each other."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def held_out_doubt(dataset: SceneDataset, holdout: int) -> str:

@@ -12,6 +12,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from renderpretrain.runs.folder import is_first_process
 from renderpretrain.training.sharded import local
 
 Handler = Callable[[int, FrameType | None], object]
@@ -34,7 +35,7 @@ class StopRequest:
         """Note a signal; a second one interrupts at once, as SIGINT did before the run."""
         if self.signal is not None:
             self.otherwise(number, frame)
-        elif number == signal.SIGINT and os.environ.get("RANK", "0") == "0" and os.isatty(2):
+        elif number == signal.SIGINT and is_first_process() and os.isatty(2):
             # Not print, which may be at work when the signal comes.
             os.write(2, b"\nstopping after this step, with a checkpoint; Ctrl-C again stops at once\n")
         self.signal = self.signal or signal.Signals(number).name

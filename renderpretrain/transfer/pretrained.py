@@ -133,10 +133,10 @@ def encoder_module(
     Args:
         name: The part.
         pretrained: The encoders.
-        own: What makes encoders of the user's own, by what they read (``point``, ``image``).
+        own: What makes encoders of the user's own, by the part that they are.
     """
     encoder, about = pretrained.encoders[name], pretrained.about
-    factory = (own or {}).get(encoder.role.reads.removesuffix("s"))
+    factory = (own or {}).get(name)
     if encoder.kind in ENCODERS:
         module = build(encoder.spec)
     elif factory is not None and factory.args is not None:
@@ -155,7 +155,9 @@ def encoder_module(
 
 def _own_encoders(path: Path | str, pretrained: Pretrained) -> dict[str, OwnEncoder]:
     """What makes a run's encoders; a file says it too, but runs no code: it may come from anywhere."""
-    return saved_encoders(dict(pretrained.about)) if (Path(path) / "config.yaml").is_file() else {}
+    if not (Path(path) / "config.yaml").is_file():
+        return {}
+    return {SENSOR_PARTS[role]: own for role, own in saved_encoders(dict(pretrained.about)).items()}
 
 
 def _read_for(path: Path, part: str | None, module: nn.Module) -> Pretrained:

@@ -21,10 +21,11 @@ from renderpretrain.runs import (
     with_fake_tensors,
 )
 from renderpretrain.runs.describing import changed_by_data
+from renderpretrain.runs.folder import is_first_process
 from renderpretrain.runs.own_encoders import ROLES, Given, check_contract
 from renderpretrain.runs.settings import Tree, assigned
 from renderpretrain.training import FitResult, RunOptions, choose_device, fit
-from renderpretrain.training.doubts import geometry_doubts, is_first_process
+from renderpretrain.training.doubts import geometry_doubts
 from renderpretrain.training.fit import nothing_to_resume
 from renderpretrain.training.loggers import Logger, make_loggers
 from renderpretrain.training.pictures import save_picture
@@ -254,6 +255,6 @@ def pretrain(  # noqa: PLR0913  what the flags of the command line say
 
 def _told(result: FitResult) -> FitResult:
     """Say where the page is that shows what came of it."""
-    if result.folder.report.is_file() and is_first_process():
+    if result.folder.report.is_file() and result.is_main:
         print(f"report {result.folder.report}")
     return result

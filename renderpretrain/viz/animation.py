@@ -106,18 +106,8 @@ def _save_mp4(path: Path, frames: Sequence[Image.Image], seconds: float) -> Path
     """Hand the frames to ffmpeg; what stood at the path stays until it has ended well."""
     width, height = frames[0].size
     command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += [
-        "-s",
-        f"{width}x{height}",
-        "-r",
-        f"{1 / seconds:.3f}",
-        "-i",
-        "-",
-        "-pix_fmt",
-        "yuv420p",
-        "-f",
-        "mp4",
-    ]
+    command += ["-s", f"{width}x{height}", "-r", f"{1 / seconds:.3f}", "-i", "-"]
+    command += ["-pix_fmt", "yuv420p", "-f", "mp4"]
 
     def write(file: BinaryIO) -> None:
         done = subprocess.run(
