@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from renderpretrain.cli.data_maps import maps
 from renderpretrain.cli.data_prepare import prepare
 
 data = typer.Typer(help="Look at recordings, check, prepare and make them.", no_args_is_help=True)
@@ -32,6 +33,7 @@ def verbs() -> None:
 
 
 data.command()(prepare)
+data.command()(maps)
 
 
 @data.command("inspect")

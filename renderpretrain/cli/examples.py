@@ -16,6 +16,7 @@ EXAMPLES = {
     "data check": "data check folder:recording",
     "data synth": "data synth recording --scenes 10",
     "data prepare": "data prepare folder:recording streets --shards",
+    "data maps": "data maps maps --teacher own:teacher --data folder:recording",
     "doctor": "doctor --json",
 }
 """What comes after ``renderpretrain``, by the verb."""

@@ -115,8 +115,8 @@ class StoredMaps:
         path = self.folder / "maps" / _file_name(name)
         if not path.is_file():
             raise ValueError(
-                f"{self.folder}: expected maps of scene {name!r}, found none; write_maps makes what is "
-                "missing"
+                f"{self.folder}: expected maps of scene {name!r}, found none; `renderpretrain data "
+                "maps` with the data of the run makes what is missing"
             )
         tensors, said = _unpacked(path)
         _check_teacher(path, said, self.teacher)

@@ -6,5 +6,6 @@ from renderpretrain.verbs.inspecting import inspect
 from renderpretrain.verbs.preparing import prepare
 from renderpretrain.verbs.pretraining import pretrain
 from renderpretrain.verbs.reporting import report
+from renderpretrain.verbs.teaching import write_teacher_maps
 
-__all__ = ["evaluate", "export", "inspect", "prepare", "pretrain", "report"]
+__all__ = ["evaluate", "export", "inspect", "prepare", "pretrain", "report", "write_teacher_maps"]

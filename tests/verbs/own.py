@@ -9,6 +9,7 @@ from renderpretrain.encoders import ImageMaps, VolumeEncoder
 from renderpretrain.recipes import Hidden
 from renderpretrain.renderers import Rendered
 from renderpretrain.samplers import LidarBeams
+from renderpretrain.teachers import ImageTeacher
 
 
 class Own(nn.Module):
@@ -82,3 +83,14 @@ def volumes(width: int = 6, stride: int = 2):
 
 def maps(width: int = 6):
     return ImageMaps(nn.Conv2d(3, width, 8, stride=8), channels=[width])
+
+
+def teacher():
+    """A network whose maps are targets: one convolution of eight pixels."""
+    torch.manual_seed(0)
+    return ImageTeacher(nn.Sequential(nn.Conv2d(3, 80, 8, stride=8)), [-1])
+
+
+def without_its_file():
+    """A teacher that cannot be made."""
+    raise FileNotFoundError("no dino.pth here")
