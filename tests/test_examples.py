@@ -91,6 +91,17 @@ def test_encoders_of_ones_own_come_home(tmp_path):
     assert after < 0.85 * before
 
 
+@pytest.mark.slow
+def test_a_teacher_of_ones_own_learns_and_gives_maps(tmp_path, monkeypatch):
+    out = run("own_teacher.py", 30, 6, cwd=tmp_path)
+    first, last = (float(re.search(rf"step {step} cross-entropy ([\d.]+)", out)[1]) for step in (0, 29))
+    assert last < 0.8 * first
+    monkeypatch.chdir(tmp_path)
+    teacher = runpy.run_path(str(ROOT / "examples" / "own_teacher.py"))["teacher"]()
+    fine, classes = teacher(torch.rand(2, 3, 64, 96))
+    assert fine.shape == (2, 64, 16, 24) and classes.shape == (2, 9, 16, 24)
+
+
 def test_ten_lines_pre_train_an_encoder_of_ones_own():
     _, between, _ = re.split(r"# -{50,}\n", (ROOT / "examples" / "own_encoder.py").read_text())
     assert len(between.strip().splitlines()) <= 10
