@@ -33,6 +33,10 @@ from renderpretrain.viz import Curve, Panel, save_label_curves
 RECORDING = "pandaset_002_sequence"
 """Frames 0, 2, ... 54 of a PandaSet sequence; its first 19 are 0 to 36, its last 6 are 44 to 54."""
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TEACHER, MAPS = "teacher", "maps"
+"""In the folder of the proof: the teacher of the example, and what it says."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -51,7 +55,17 @@ class Probe:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run and its probes."""
+    """A run and its probes.
+
+    Attributes:
+        name: Of its folder and of its lines.
+        recipe: That is pre-trained.
+        steps: So many.
+        probes: Asked one after the other.
+        flags: Of ``pretrain``.
+        recorded: Whether it is of the recording.
+        taught: Whether the maps of ``examples/own_teacher.py`` are told, which are made first.
+    """
 
     name: str
     recipe: str
@@ -59,10 +73,14 @@ class Experiment:
     probes: tuple[Probe, ...]
     flags: tuple[str, ...] = ()
     recorded: bool = False
+    taught: bool = False
 
 
 NEAR = ("--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]")
 """A box in which a step takes half a second, so that 600 of them take minutes."""
+
+TOLD = ("--scenes", "200", "--set", "teacher.points=50", "--set", "teacher.rendered=0")
+"""Features of an image network that has learned classes of other streets, at points; nothing rendered."""
 
 STREETS = ("--scenes", "60", "--test-scenes", "16", "--split", "test")
 """Test streets, scored once; the first of them with labels are 1, 5, 20 and all 60."""
@@ -86,9 +104,13 @@ ONE_SETTING = {"--rates": "2e-3", "--search-seeds": "1", "--labels": "1,2"}
 
 EXPERIMENTS = (
     Experiment("unipad-lidar", "unipad-lidar", 600, LIDAR, NEAR),
+    Experiment("unipad-lidar-unmasked", "unipad-lidar", 600, LIDAR, (*NEAR, "--set", "mask.ratio=0")),
     Experiment("ponder-outdoor", "ponder-outdoor", 600, LIDAR, NEAR),
     Experiment("ns-mae", "ns-mae", 600, LIDAR, ("--set", "modality=lidar", *NEAR)),
     Experiment("render-distill-lidar", "render-distill-lidar", 600, LIDAR, NEAR),
+    Experiment(
+        "render-distill-lidar-taught", "render-distill-lidar", 600, LIDAR, (*NEAR, *TOLD), taught=True
+    ),
     Experiment("unipad-camera", "unipad-camera", 200, CAMERA),
     Experiment("uniscene", "uniscene", 200, CAMERA),
     Experiment("render-distill-camera", "render-distill-camera", 200, CAMERA),
@@ -177,10 +199,8 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
     pretrain += ["--data", data] if data else []
     if asked.quick and not data:
         pretrain += ["--scenes", "8", "--holdout", "1"]
-    finished = run / "checkpoints" / "final.pt"
-    if not finished.is_file():
-        resume = ["--resume"] if newest_checkpoint(run / "checkpoints") else []
-        call(experiment.name, [*pretrain, *resume], asked.threads)
+    pretrain += ["--set", f"teacher.maps={asked.out / MAPS}"] if experiment.taught else []
+    train(experiment, pretrain, asked)
     rows = []
     for probe in experiment.probes:
         flags = dict(zip(probe.flags[::2], probe.flags[1::2], strict=True))
@@ -203,16 +223,48 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
     return rows
 
 
-def call(name: str, parts: list[str], threads: int) -> None:
-    """Run a verb on so many threads; what it says is shown behind the experiment's name.
+def train(experiment: Experiment, pretrain: list[str], asked: argparse.Namespace) -> None:
+    """Pre-train, or go on with it, unless that was done."""
+    checkpoints = asked.out / experiment.name / "checkpoints"
+    if (checkpoints / "final.pt").is_file():
+        return
+    if experiment.taught:
+        teach(experiment, asked)
+    resume = ["--resume"] if newest_checkpoint(checkpoints) else []
+    call(experiment.name, [*pretrain, *resume], asked.threads)
+
+
+def teach(experiment: Experiment, asked: argparse.Namespace) -> None:
+    """Train the teacher of the example, unless that was done, and write its maps of the run's streets."""
+    folder = asked.out / TEACHER
+    folder.mkdir(exist_ok=True)
+    if not (folder / "teacher.pt").is_file():
+        steps = ["10", "4"] if asked.quick else []
+        call(experiment.name, [str(EXAMPLES / "own_teacher.py"), *steps], asked.threads, folder)
+    flags = dict(zip(experiment.flags[::2], experiment.flags[1::2], strict=True))
+    maps = ["data", "maps", str((asked.out / MAPS).resolve()), "--teacher", "own_teacher:teacher"]
+    maps += ["--recipe", experiment.recipe, "--scenes", flags["--scenes"], *NEAR]
+    call(experiment.name, maps, asked.threads, folder)
+
+
+def call(name: str, parts: list[str], threads: int, folder: Path | None = None) -> None:
+    """Run a verb, or an example, on so many threads; what it says is shown behind the experiment's name.
+
+    Args:
+        name: The experiment's.
+        parts: Behind ``renderpretrain``; of an example, its file and what is behind that.
+        threads: So many.
+        folder: Where the user stands; examples can be imported there.
 
     Raises:
         SystemExit: If it failed.
     """
     print(f"{name}: $ {command(parts)}", flush=True)
+    program = [] if parts[0].endswith(".py") else ["-m", "renderpretrain"]
     with subprocess.Popen(
-        [sys.executable, "-m", "renderpretrain", *parts],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        [sys.executable, *program, *parts],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": python_path()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -223,9 +275,14 @@ def call(name: str, parts: list[str], threads: int) -> None:
         sys.exit(f"{name}: failed: {command(parts)}")
 
 
+def python_path() -> str:
+    """Where Python looks for modules: the examples, and where it has looked before."""
+    return os.pathsep.join(filter(None, [str(EXAMPLES), os.environ.get("PYTHONPATH")]))
+
+
 def command(parts: list[str]) -> str:
     """As a user types it."""
-    return shlex.join(["renderpretrain", *parts])
+    return shlex.join(["python" if parts[0].endswith(".py") else "renderpretrain", *parts])
 
 
 def recorded(run: Path, probe: Probe) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
 def test_threads_are_shared_among_what_was_asked_for(proof, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for flags, shares in (([], (12, 1)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
+    for flags, shares in (([], (14, 1)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
         monkeypatch.setattr("sys.argv", ["proof.py", *flags])
         asked = proof.arguments()
         assert (asked.jobs, asked.threads) == shares
