@@ -225,9 +225,9 @@ def needs(config: RenderDistillConfig) -> Needs:
 def _tiny(modality: Modality) -> RenderDistillConfig:
     """Minutes on two cores: UniPAD's tiny networks and rays, and a copy that follows within a short run.
 
-    For LiDAR what short runs showed to help a linear probe, and not to hurt when fine-tuned: rendering, and
-    what surrounds a return. The copy and the terms against collapse cost up to a quarter of a step there, and
-    changed nothing that could be told from noise.
+    For LiDAR what short runs showed to help a linear probe: rendering, what surrounds a return, and nothing
+    hidden. The copy and the terms against collapse cost up to a quarter of a step there, and changed nothing
+    that could be told from noise.
     """
     config = _with_terms(modality, "tiny", momentum=0.98)
     if modality != "lidar":
@@ -236,6 +236,7 @@ def _tiny(modality: Modality) -> RenderDistillConfig:
         "distill": config.distill.model_copy(update=dict.fromkeys(("hidden", "visible", "rendered"), 0.0)),
         "collapse": config.collapse.model_copy(update=dict.fromkeys(("variance", "covariance"), 0.0)),
         "terms": RenderedTermsConfig(),
+        "mask": config.mask.model_copy(update={"ratio": 0.0}),
     }
     return config.model_copy(update=changed)
 
