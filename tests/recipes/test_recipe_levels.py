@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from renderpretrain.encoders import GridLevel, ImageMaps, SparseTensor, VolumeEncoder
+from renderpretrain.masking import RandomMask
 from renderpretrain.recipes import RECIPES, HasLevels
 from renderpretrain.runs.settings import resolve
 
@@ -87,6 +88,8 @@ def test_levels_of_every_recipe(name, street, room):  # noqa: F811
     if hasattr(recipe, "image_features"):
         maps = [level.maps for level in levels if level.name == "image_neck/0"]
         assert not maps or torch.equal(maps[0], recipe.image_features(batch))
+    if name == "render-distill-lidar":  # which by itself hides nothing
+        recipe.lidar.policy = RandomMask(0.5)
     hidden = recipe.hide(batch)
     if name == "uniscene":  # whose images are masked only sometimes
         hidden = replace(hidden, patches=torch.rand(hidden.patches.shape) < 0.5)
