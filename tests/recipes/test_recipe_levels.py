@@ -56,6 +56,16 @@ def parts_of(levels):
     return parts
 
 
+def hidden_of(name, recipe, batch):
+    """What a step hides; something of it, also of recipes that hide nothing, or only sometimes."""
+    if name == "render-distill-lidar":
+        recipe.lidar.policy = RandomMask(0.5)
+    hidden = recipe.hide(batch)
+    if name == "uniscene":
+        hidden = replace(hidden, patches=torch.rand(hidden.patches.shape) < 0.5)
+    return hidden
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_levels_of_every_recipe(name, street, room):  # noqa: F811
@@ -88,12 +98,7 @@ def test_levels_of_every_recipe(name, street, room):  # noqa: F811
     if hasattr(recipe, "image_features"):
         maps = [level.maps for level in levels if level.name == "image_neck/0"]
         assert not maps or torch.equal(maps[0], recipe.image_features(batch))
-    if name == "render-distill-lidar":  # which by itself hides nothing
-        recipe.lidar.policy = RandomMask(0.5)
-    hidden = recipe.hide(batch)
-    if name == "uniscene":  # whose images are masked only sometimes
-        hidden = replace(hidden, patches=torch.rand(hidden.patches.shape) < 0.5)
-    seen = recipe.levels(batch, hidden)
+    seen = recipe.levels(batch, hidden_of(name, recipe, batch))
     assert parts_of(seen) == LEVELS[name]
     assert not torch.equal(seen[-1].rows(), levels[-1].rows())
 
