@@ -16,6 +16,10 @@ LEAST_SPREAD = 1e-6
 HISTORY = 20
 """How many steps L-BFGS remembers."""
 
+MOST_ITERATIONS = 100
+"""Of L-BFGS. Twice as many take 1.7 times as long and change mIoU by 0.0003 at most (LiDAR levels of
+``render-distill-lidar``, 5 and 60 labelled streets); half as many by 0.004."""
+
 LEAST_GAIN = 1e-8
 """An iteration that gains less, or moves weights less, is the last."""
 
@@ -28,7 +32,8 @@ class Budget:
     """What every arm of a probe gets, pre-trained or not.
 
     Attributes:
-        steps: Of a linear head at most so many iterations; updates of a task's own.
+        steps: Of a linear head at most so many iterations, and :data:`MOST_ITERATIONS`; updates of a task's
+            own.
         places: At most so many per training scene.
         fit_places: A linear head is fitted to at most so many of the labelled ones; beyond, more say little.
         test_places: At most so many per test scene.
@@ -94,7 +99,7 @@ def fit_heads(head: Head, places: ProbeSamples, task: Task, budget: Budget) -> d
     """Heads at the optimum of their loss, on features that do not change: one for every penalty.
 
     The loss, a mean over all places, and half the squared weights times the penalty over the number of
-    places, as logistic regression is usually regularised; L-BFGS, until float32 sees no improvement. A probe
+    places, as logistic regression is usually regularised; L-BFGS, until scores no longer change. A probe
     must say what the features hold, not how fast a gradient finds it: pre-trained features share large common
     parts, and along the rest gradient descent hardly moves. So the search is for weights of features that
     share nothing, which changes how soon the optimum is found, and not where it lies.
@@ -110,13 +115,13 @@ def fit_heads(head: Head, places: ProbeSamples, task: Task, budget: Budget) -> d
     features = features @ back
     weight = (head.linear.weight.detach() @ torch.linalg.pinv(back)).requires_grad_()
     bias = head.linear.bias.detach().clone().requires_grad_()
-    found = {}
+    found, iterations = {}, min(budget.steps, MOST_ITERATIONS)
     for penalty in sorted(budget.penalties, reverse=True):
         optimizer = torch.optim.LBFGS(
             [weight, bias],
-            max_iter=budget.steps,
+            max_iter=iterations,
             history_size=HISTORY,
-            max_eval=2 * budget.steps,
+            max_eval=2 * iterations,
             tolerance_change=LEAST_GAIN,
             line_search_fn="strong_wolfe",
         )
