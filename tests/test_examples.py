@@ -1,7 +1,7 @@
 """Every example runs to its end and does what its first comment says.
 
 The longer ones run here for fewer steps than they take by themselves; ``make fuzz`` runs them as they are.
-Two of the methods run for as many as it takes to tell one that learns from one that does not, the others for
+One of the methods runs for as many as it takes to tell one that learns from one that does not, the others for
 two steps, in which nothing is learned: what they are made of is tested elsewhere.
 """
 
@@ -118,18 +118,15 @@ def test_own_data_leaves_encoders(tmp_path):
     assert "depth_abs_rel" in out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("steps", "depth", "colour"), few_or_all((16, 0.85, 0.95), (60, 0.6, 0.65)))
-def test_unipad_from_primitives(tmp_path, steps, depth, colour):
-    out = run("unipad.py", steps, cwd=tmp_path)
+@pytest.mark.long
+def test_unipad_from_primitives(tmp_path):
+    out = run("unipad.py", 60, cwd=tmp_path)
     before, after = first_and_last(out, "depth error")
-    # 3.1 m to 1.9 m in 16 steps. In 60, 3.0 m to 1.4 m; another seed 5.2 m to 1.7 m.
-    assert after < depth * before
+    assert after < 0.6 * before  # 3.0 m to 1.4 m; another seed 5.2 m to 1.7 m
     before, after = first_and_last(out, "colour error")
-    assert after < colour * before  # 0.22 to 0.17, 0.24 to 0.14
-    if steps == 60:
-        assert first_and_last(out, "opacity")[1] > 0.5  # 0.65, 0.73
-        assert ground_opacity(tmp_path / "unipad.png") > 0.6  # 0.80, 0.94
+    assert after < 0.65 * before  # 0.24 to 0.14
+    assert first_and_last(out, "opacity")[1] > 0.5  # 0.65, 0.73
+    assert ground_opacity(tmp_path / "unipad.png") > 0.6  # 0.80, 0.94
 
 
 @pytest.mark.slow
@@ -145,7 +142,9 @@ def test_ponder_from_primitives(tmp_path, steps, depth, colour):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "what"), [("ns_mae", "depth error"), ("uniscene", "IoU")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("unipad", "depth error"), ("ns_mae", "depth error"), ("uniscene", "IoU")]
+)
 def test_two_steps_of_a_method_end_in_a_picture(tmp_path, name, what):
     out = run(f"{name}.py", 2, cwd=tmp_path)
     assert len(re.findall(rf"^step .*{what} [\d.]+", out, re.M)) == 2

@@ -1,6 +1,7 @@
 """An extra installs what the package imports: one that nothing imports promises what is not there."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def extras():
     return {extra: set(listed) - {"renderpretrain"} for extra, listed in names.items() if extra not in TOOLS}
 
 
+@functools.cache
 def imported():
     """All modules that the package imports, also those that it names when it asks for them."""
     names = set()
