@@ -82,6 +82,9 @@ NEAR = ("--set", "point_cloud_range=[-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]")
 TOLD = ("--scenes", "200", "--set", "teacher.points=50", "--set", "teacher.rendered=0")
 """Features of an image network that has learned classes of other streets, at points; nothing rendered."""
 
+UNMASKED = ("--set", "mask.ratio=0")
+"""Nothing hidden from the encoder of points."""
+
 STREETS = ("--scenes", "60", "--test-scenes", "16", "--split", "test")
 """Test streets, scored once; the first of them with labels are 1, 5, 20 and all 60."""
 
@@ -104,12 +107,17 @@ ONE_SETTING = {"--rates": "2e-3", "--search-seeds": "1", "--labels": "1,2"}
 
 EXPERIMENTS = (
     Experiment("unipad-lidar", "unipad-lidar", 600, LIDAR, NEAR),
-    Experiment("unipad-lidar-unmasked", "unipad-lidar", 600, LIDAR, (*NEAR, "--set", "mask.ratio=0")),
+    Experiment("unipad-lidar-unmasked", "unipad-lidar", 600, LIDAR, (*NEAR, *UNMASKED)),
     Experiment("ponder-outdoor", "ponder-outdoor", 600, LIDAR, NEAR),
     Experiment("ns-mae", "ns-mae", 600, LIDAR, ("--set", "modality=lidar", *NEAR)),
     Experiment("render-distill-lidar", "render-distill-lidar", 600, LIDAR, NEAR),
     Experiment(
-        "render-distill-lidar-taught", "render-distill-lidar", 600, LIDAR, (*NEAR, *TOLD), taught=True
+        "render-distill-lidar-taught",
+        "render-distill-lidar",
+        600,
+        LIDAR,
+        (*NEAR, *UNMASKED, *TOLD),
+        taught=True,
     ),
     Experiment("unipad-camera", "unipad-camera", 200, CAMERA),
     Experiment("uniscene", "uniscene", 200, CAMERA),

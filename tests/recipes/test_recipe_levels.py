@@ -9,7 +9,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from renderpretrain.encoders import GridLevel, ImageMaps, SparseTensor, VolumeEncoder
-from renderpretrain.masking import RandomMask
 from renderpretrain.recipes import RECIPES, HasLevels
 from renderpretrain.runs.settings import resolve
 
@@ -57,9 +56,7 @@ def parts_of(levels):
 
 
 def hidden_of(name, recipe, batch):
-    """What a step hides; something of it, also of recipes that hide nothing, or only sometimes."""
-    if name == "render-distill-lidar":
-        recipe.lidar.policy = RandomMask(0.5)
+    """What a step hides; something of it, also of ``uniscene``, whose images are masked only sometimes."""
     hidden = recipe.hide(batch)
     if name == "uniscene":
         hidden = replace(hidden, patches=torch.rand(hidden.patches.shape) < 0.5)

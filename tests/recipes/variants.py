@@ -77,7 +77,7 @@ VARIANTS = {
     "ns-mae lidar": {"modality": "lidar"},
     "uniscene": {},
     "uniscene lss": {"lifter": "lss"},
-    "render-distill-lidar": {"mask": {"ratio": 0.5}},
+    "render-distill-lidar": {},
     "render-distill-camera": {},
     "render-distill-fusion": {},
 }
