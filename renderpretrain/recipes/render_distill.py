@@ -75,9 +75,9 @@ fresh one that is trained four times as long stays where it is (0.389). Exact cl
 nobody has, are worth a sixth.
 
 Encoders that see whole sweeps in pre-training are better where a linear head reads whole sweeps with few
-labels, by 0.01 to 0.05. On test streets that is 0.195 and 0.278 beside 0.180 and 0.263 with 1 and 5 labelled
-ones, nothing with 20 and 60 (0.328 and 0.357 beside 0.335 and 0.359), less in detection (0.304 beside 0.355
-with 60), and depth of what is not given is worse (0.103 beside 0.077): half stays hidden, and
+labels, by 0.01 to 0.05. On test streets (one run each) that is 0.195 and 0.278 beside 0.180 and 0.263 with 1
+and 5 labelled ones, nothing with 20 and 60 (0.328 and 0.357 beside 0.335 and 0.359), less in detection (0.304
+beside 0.355 with 60), and depth of what is not given is worse (0.103 beside 0.077): half stays hidden, and
 ``mask.ratio=0`` is for who has a teacher and asks for classes.
 
 Weights in front of norms have grown two- to threefold by then, which makes the same rate smaller for them;
@@ -85,9 +85,9 @@ scaled back, which changes what they say by a hundredth at most, the network of 
 place of 0.317. Rates
 of 8e-4 and 6e-3, and a third of the rate for the encoder, were worse (0.364, 0.365 and 0.354 for surroundings
 of 100 behind two layers); a tenth, a third and three times the rate for the encoder with the teacher (50; 30)
-gave 0.370, 0.374 and 0.351. With the weight of 100 the gradient of surroundings on the encoder is twenty times
-that of the rendered depth by step 300, and what a linear probe gains by it needs no rendering: without any,
-0.332 and 0.260 stand beside 0.344 and 0.239. Rendering is what tells depth.
+gave 0.370, 0.374 and 0.351. With the weight of 100 the gradient of surroundings on the encoder is twenty
+times that of the rendered depth by step 300, and what a linear probe gains by it needs no rendering: without
+any, 0.332 and 0.260 stand beside 0.344 and 0.239. Rendering is what tells depth.
 
 The class is :class:`~renderpretrain.recipes.unipad.UniPAD`, whose branches, field and renderer it has, with
 terms of :mod:`renderpretrain.recipes.terms`; so is what is taken home. This file holds its settings, their
