@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,29 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 200"):
         proof.carry_out(camera, "", asked)
     assert called == ["pretrain", "eval", "eval"]
+
+
+def test_a_teacher_comes_first_and_once(proof, asked, monkeypatch):
+    """The example's network, then its maps of the streets that the run learns from, then the run."""
+    taught = next(e for e in proof.EXPERIMENTS if e.taught)
+    called = []
+
+    def call(name, parts, threads, folder=None):
+        called.append(parts)
+        if parts[0].endswith("own_teacher.py"):
+            (folder / "teacher.pt").touch()
+
+    monkeypatch.setattr(proof, "call", call)
+    pretrain = ["pretrain", taught.recipe, "--set", f"teacher.maps={asked.out / proof.MAPS}"]
+    proof.train(taught, pretrain, asked)
+    network, maps, run = called
+    assert Path(network[0]).is_file() and run == pretrain
+    assert maps[:3] == ["data", "maps", str(asked.out / proof.MAPS)]
+    flags = [pair for pair in zip(taught.flags, taught.flags[1:], strict=False) if pair[0] == "--scenes"]
+    assert flags[0] in list(zip(maps, maps[1:], strict=False))
+    called.clear()
+    proof.train(taught, pretrain, asked)  # the network is there, and the maps pass over what is
+    assert called == [maps, run]
 
 
 def test_threads_are_shared_among_what_was_asked_for(proof, monkeypatch):
