@@ -92,8 +92,8 @@ def test_a_teacher_comes_first_and_once(proof, asked, monkeypatch):
     network, maps, run = called
     assert Path(network[0]).is_file() and run == pretrain
     assert maps[:3] == ["data", "maps", str(asked.out / proof.MAPS)]
-    flags = [pair for pair in zip(taught.flags, taught.flags[1:], strict=False) if pair[0] == "--scenes"]
-    assert flags[0] in list(zip(maps, maps[1:], strict=False))
+    scenes = taught.flags[taught.flags.index("--scenes") + 1]
+    assert maps[maps.index("--scenes") + 1] == scenes
     called.clear()
     proof.train(taught, pretrain, asked)  # the network is there, and the maps pass over what is
     assert called == [maps, run]
