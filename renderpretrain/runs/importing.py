@@ -60,6 +60,27 @@ def imported(what: str, name: str) -> Factory:
     return found
 
 
+def made(what: str, name: str, make: Callable[[], object]) -> nn.Module:
+    """The module that a class or function of the user's own makes.
+
+    Args:
+        what: As :func:`imported` takes it.
+        name: Likewise.
+        make: Calls it.
+
+    Raises:
+        ValueError: If it fails, or makes something else.
+    """
+    try:
+        module = make()
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{what}: {name} fails ({type(error).__name__}: {said})") from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{what}: expected {name} to make a torch.nn.Module, got {type(module).__name__}")
+    return module
+
+
 def import_name(maker: object) -> str:
     """The name under which a class or function is imported; see :func:`imported`."""
     return f"{getattr(maker, '__module__', '?')}:{getattr(maker, '__qualname__', '?')}"

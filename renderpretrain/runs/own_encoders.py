@@ -13,7 +13,7 @@ from renderpretrain.geometry import VoxelGrid
 from renderpretrain.recipes.columns import columns_read
 from renderpretrain.recipes.settings import Settings
 from renderpretrain.runs.entries import Entry, OwnRecipe
-from renderpretrain.runs.importing import import_name, imported
+from renderpretrain.runs.importing import import_name, imported, made
 from renderpretrain.runs.own_settings import signature_of
 from renderpretrain.runs.settings import Tree, as_tree, merged_all, validated
 
@@ -56,16 +56,7 @@ class OwnEncoder:
             )
         signature = signature_of(imported("encoder", self.factory), EncoderArguments)
         arguments = _arguments(signature.config, self.args)
-        try:
-            module = signature.build(arguments)
-        except Exception as error:
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"encoder: {self.factory} fails ({type(error).__name__}: {said})") from error
-        if not isinstance(module, nn.Module):
-            raise ValueError(
-                f"encoder: expected {self.factory} to make a torch.nn.Module, got {type(module).__name__}"
-            )
-        return module
+        return made("encoder", self.factory, lambda: signature.build(arguments))
 
     def as_tree(self) -> Tree:
         """The encoder as plain values for ``config.yaml``."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from renderpretrain.runs import PrintLine, describe_run, recipe_settings
-from renderpretrain.runs.importing import imported
+from renderpretrain.runs.importing import imported, made
 from renderpretrain.runs.settings import Tree
 from renderpretrain.teachers import ImageTeacher, StoredMaps, write_maps
 from renderpretrain.training import choose_device
@@ -67,14 +67,4 @@ def _made(teacher: str | nn.Module) -> nn.Module:
     """The network, made where its maker was named."""
     if not isinstance(teacher, str):
         return teacher
-    make = imported("teacher", teacher)
-    try:
-        network = make()
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(f"teacher: {teacher} fails ({type(error).__name__}: {said})") from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"teacher: expected {teacher} to make a torch.nn.Module, got {type(network).__name__}"
-        )
-    return network
+    return made("teacher", teacher, imported("teacher", teacher))

@@ -85,7 +85,7 @@ def maps(width: int = 6):
     return ImageMaps(nn.Conv2d(3, width, 8, stride=8), channels=[width])
 
 
-def teacher():
+def image_teacher():
     """A network whose maps are targets: one convolution of eight pixels."""
     torch.manual_seed(0)
     return ImageTeacher(nn.Sequential(nn.Conv2d(3, 80, 8, stride=8)), [-1])

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from own import teacher
+from own import image_teacher
 
 from renderpretrain.cli import main
 from renderpretrain.runs import describe_run
@@ -25,12 +25,12 @@ def run(*arguments):
 
 def test_a_run_learns_from_the_maps_of_a_network_of_ones_own(tmp_path, capsys):
     maps, out = tmp_path / "maps", tmp_path / "run"
-    assert run("data", "maps", maps, "--teacher", "own:teacher", *FLAGS, "--device", "cpu") == 0
+    assert run("data", "maps", maps, "--teacher", "own:image_teacher", *FLAGS, "--device", "cpu") == 0
     assert f"--set teacher.maps={maps}`" in capsys.readouterr().out
     flags = {"scenes": 2, "holdout": 1}
     scenes = describe_run(NAME, flags, [{"image_size": [64, 96]}], saved={}).open()
-    stored = open_maps(maps, teacher())
-    wide = teacher()(scenes[2].images)[0]
+    stored = open_maps(maps, image_teacher())
+    wide = image_teacher()(scenes[2].images)[0]
     few = stored.read(scenes[2].name, scenes[2].images)[0]
     # 64 directions of 80 hold nearly all of what three colours in 64 pixels of a street say.
     assert few.shape == (len(wide), 64, 8, 12)
@@ -55,8 +55,8 @@ def test_a_run_learns_from_the_maps_of_a_network_of_ones_own(tmp_path, capsys):
         (["--teacher", "own:absent"], "teacher: own has no absent"),
         (["--teacher", "own:without_its_file"], "fails (FileNotFoundError: no dino.pth here)"),
         (["--teacher", "own:Sizes"], "expected own:Sizes to make a torch.nn.Module, got Sizes"),
-        (["--teacher", "own:teacher", "--recipe", "uniscene"], "as render-distill-lidar, got uniscene"),
-        (["--teacher", "own:teacher", "--scenes", "0"], "scenes"),
+        (["--teacher", "own:image_teacher", "--recipe", "uniscene"], "as render-distill-lidar, got uniscene"),
+        (["--teacher", "own:image_teacher", "--scenes", "0"], "scenes"),
     ],
 )
 def test_what_is_wrong_is_one_line(told, message, tmp_path, capsys):
@@ -68,11 +68,11 @@ def test_what_is_wrong_is_one_line(told, message, tmp_path, capsys):
 
 def test_a_teacher_of_other_maps_leaves_them_as_they_are(tmp_path, capsys):
     maps = tmp_path / "maps"
-    assert run("data", "maps", maps, "--teacher", "own:teacher", *FLAGS, "--device", "cpu") == 0
+    assert run("data", "maps", maps, "--teacher", "own:image_teacher", *FLAGS, "--device", "cpu") == 0
     before = {path: path.read_bytes() for path in maps.rglob("*.safetensors")}
     assert run("data", "maps", maps, "--teacher", "own:maps", *FLAGS, "--device", "cpu") == 1
     assert "expected maps of teacher" in capsys.readouterr().err
-    assert run("data", "maps", maps, "--teacher", "own:teacher", *FLAGS, "--channels", 8) == 1
+    assert run("data", "maps", maps, "--teacher", "own:image_teacher", *FLAGS, "--channels", 8) == 1
     assert "holds maps of 64 channels, got channels=8" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in maps.rglob("*.safetensors")} == before
     assert len(before) == 4
