@@ -133,7 +133,7 @@ bench: setup ## time the kernels against their references
 gpu-check: ## all there is to learn from a GPU, in 8 minutes at most; says what it skips where there is none
 	@$$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu_check.py
 
-# Runs and probes that are there are not repeated; the real recording is read where RENDERPRETRAIN_REALDATA is set.
+# Runs and probes that are there are not repeated.
 proof: setup ## does pre-training pay? every recipe pre-trained, probed and fine-tuned; many hours on two cores, resumable
 	@$(BIN)/python benchmarks/proof.py
 

@@ -1,13 +1,11 @@
 """Does pre-training pay? Pre-trains every recipe, probes it, and writes one table and one plot, in hours.
 
-``python benchmarks/proof.py [--quick] [--jobs N] [--out runs/proof] [--only NAME ...] [--modes MODE ...]
-[--realdata FOLDER]``
+``python benchmarks/proof.py [--quick] [--jobs N] [--out runs/proof] [--only NAME ...] [--modes MODE ...]``
 
 Every line of the table is made by two commands, which it names: ``renderpretrain pretrain`` and
 ``renderpretrain eval --probe``. A run that is there is used, one that was interrupted is resumed, and a probe
-that is in the run's ``probe.json`` is not repeated. The real recording is read from ``--realdata`` or
-``RENDERPRETRAIN_REALDATA`` and skipped where neither is given. Experiments share the cores: as many at a time
-as there are, with an equal part of the threads.
+that is in the run's ``probe.json`` is not repeated. Experiments share the cores: as many at a time as there
+are, with an equal part of the threads. Recordings have a proof of their own, ``recordings.py``.
 """
 
 import argparse
@@ -29,9 +27,6 @@ from renderpretrain.cli.probing import read_records
 from renderpretrain.runs import newest_checkpoint
 from renderpretrain.storage import write_text
 from renderpretrain.viz import Curve, Panel, save_label_curves
-
-RECORDING = "pandaset_002_sequence"
-"""Frames 0, 2, ... 54 of a PandaSet sequence; its first 19 are 0 to 36, its last 6 are 44 to 54."""
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TEACHER, MAPS = "teacher", "maps"
@@ -63,7 +58,6 @@ class Experiment:
         steps: So many.
         probes: Asked one after the other.
         flags: Of ``pretrain``.
-        recorded: Whether it is of the recording.
         taught: Whether the maps of ``examples/own_teacher.py`` are told, which are made first.
     """
 
@@ -72,7 +66,6 @@ class Experiment:
     steps: int
     probes: tuple[Probe, ...]
     flags: tuple[str, ...] = ()
-    recorded: bool = False
     taught: bool = False
 
 
@@ -101,7 +94,6 @@ FEW_SCENES = ("--labels", "0.05,0.25,1.0", "--seeds", "3", "--scenes", "40", "--
 
 SEMSEG = (Probe("semseg", flags=(*FEW_SCENES, "--split", "test")),)
 CAMERA = tuple(Probe(task, flags=(*FEW_SCENES, "--split", "test")) for task in ("depth", "occupancy"))
-RECORDED = (Probe("semseg", flags=("--labels", "0.05,0.2,1.0", "--seeds", "3", "--split", "test")),)
 ONE_SETTING = {"--rates": "2e-3", "--search-seeds": "1", "--labels": "1,2"}
 """Training without a search; a decoder alone has no rate of the encoder."""
 
@@ -125,10 +117,6 @@ EXPERIMENTS = (
     Experiment("unipad-fusion", "unipad-fusion", 200, SEMSEG),
     Experiment("render-distill-fusion", "render-distill-fusion", 200, SEMSEG),
     Experiment("ponder-indoor", "ponder-indoor", 200, SEMSEG),
-    *(
-        Experiment(f"pandaset-{recipe}", recipe, 200, RECORDED, ("--holdout", "9"), recorded=True)
-        for recipe in ("unipad-lidar", "render-distill-lidar")
-    ),
 )
 QUICK = {"unipad-lidar": 12, "unipad-camera": 8, "ponder-indoor": 8}
 """Experiments of the quick form and their steps: it shows that the path works; its numbers say nothing."""
@@ -136,25 +124,13 @@ QUICK = {"unipad-lidar": 12, "unipad-camera": 8, "ponder-indoor": 8}
 
 def main() -> None:
     asked = arguments()
-    began, skipped = time.time(), []
+    began = time.time()
     asked.out.mkdir(parents=True, exist_ok=True)
-    given = []
-    for experiment in chosen(asked):
-        data = data_of(experiment, asked.realdata)
-        if data is None:
-            skipped.append(
-                f"{experiment.name}: skipped, for no recording was given (--realdata or "
-                f"RENDERPRETRAIN_REALDATA: a folder that holds {RECORDING})"
-            )
-            print(skipped[-1], flush=True)
-        else:
-            given.append((experiment, data))
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for found in pool.map(lambda pair: carry_out(*pair, asked), given):
+        for found in pool.map(lambda experiment: carry_out(experiment, asked), chosen(asked)):
             rows += found
-            write(asked, rows, skipped, time.time() - began)
-    write(asked, rows, skipped, time.time() - began)
+            write(asked, rows, time.time() - began)
     print((asked.out / "proof.md").read_text())
 
 
@@ -165,15 +141,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=None, help="names of experiments")
     modes = ("linear", "finetune", "decoder")
     parser.add_argument("--modes", nargs="*", default=modes, choices=modes, help="of probes; the rest later")
-    parser.add_argument("--realdata", type=Path, help=f"folder that holds {RECORDING}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--jobs", type=int, default=1 if torch.cuda.is_available() else cores)
     asked = parser.parse_args()
     asked.jobs = max(1, min(asked.jobs, len(chosen(asked))))
     asked.threads = max(1, cores // asked.jobs)
     asked.out = asked.out or Path("runs") / ("proof-quick" if asked.quick else "proof")
-    if asked.realdata is None and "RENDERPRETRAIN_REALDATA" in os.environ:
-        asked.realdata = Path(os.environ["RENDERPRETRAIN_REALDATA"])
     return asked
 
 
@@ -187,15 +160,7 @@ def chosen(asked: argparse.Namespace) -> list[Experiment]:
     return [e for e in EXPERIMENTS if e.name in names]
 
 
-def data_of(experiment: Experiment, realdata: Path | None) -> str | None:
-    """What ``--data`` gets: nothing for the recipe's own scenes, ``None`` where the recording is absent."""
-    if not experiment.recorded:
-        return ""
-    folder = realdata / RECORDING if realdata else None
-    return f"folder:{folder}" if folder and folder.is_dir() else None
-
-
-def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+def carry_out(experiment: Experiment, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Pre-train and probe, unless that was done; one row per probe and fraction.
 
     Raises:
@@ -204,8 +169,7 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
     run = asked.out / experiment.name
     steps = QUICK.get(experiment.name, 8) if asked.quick else experiment.steps
     pretrain = ["pretrain", experiment.recipe, "--steps", str(steps), "--out", str(run), *experiment.flags]
-    pretrain += ["--data", data] if data else []
-    if asked.quick and not data:
+    if asked.quick:
         pretrain += ["--scenes", "8", "--holdout", "1"]
     pretrain += ["--set", f"teacher.maps={asked.out / MAPS}"] if experiment.taught else []
     train(experiment, pretrain, asked)
@@ -213,8 +177,7 @@ def carry_out(experiment: Experiment, data: str, asked: argparse.Namespace) -> l
     for probe in experiment.probes:
         flags = dict(zip(probe.flags[::2], probe.flags[1::2], strict=True))
         if asked.quick:
-            flags |= {"--seeds": "2", "--steps": "10"}
-            flags |= {} if data else {"--scenes": "8", "--test-scenes": "2"}
+            flags |= {"--seeds": "2", "--steps": "10", "--scenes": "8", "--test-scenes": "2"}
             flags |= {} if probe.mode == "linear" else ONE_SETTING
             flags |= {"--encoder-rates": "1"} if probe.mode == "finetune" else {}
         evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
@@ -321,7 +284,7 @@ def row(
     }
 
 
-def write(asked: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[str], seconds: float) -> None:
+def write(asked: argparse.Namespace, rows: list[dict[str, Any]], seconds: float) -> None:
     """The table for people and for programs, and the plot."""
     out = asked.out
     about = {
@@ -332,15 +295,15 @@ def write(asked: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[s
         "torch": str(torch.__version__),
         "platform": platform.platform(),
     }
-    numbers = {**about, "rows": rows, "skipped": skipped}
+    numbers = {**about, "rows": rows}
     write_text(out / "proof.json", json.dumps(numbers, indent=1) + "\n")
-    write_text(out / "proof.md", table(rows, skipped, about))
+    write_text(out / "proof.md", table(rows, about))
     panels = [panel([r for r in rows if key(r) == k]) for k in dict.fromkeys(map(key, rows))]
     if panels:
         save_label_curves(out / "proof.png", panels)
 
 
-def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any]) -> str:
+def table(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """Markdown: a line per fraction, then the commands."""
     lines = [
         "| experiment | probe | labels | scratch | hand-made | pre-trained | pre-trained + hand-made "
@@ -370,7 +333,7 @@ def table(rows: list[dict[str, Any]], skipped: list[str], about: dict[str, Any])
         f"The last call took {about['seconds'] / 60:.0f} minutes, {about['jobs']} experiments at a time, "
         f"torch {about['torch']}."
     )
-    return "\n".join([*lines, "", note, made, *skipped, "", "```", *commands, "```", ""])
+    return "\n".join([*lines, "", note, made, "", "```", *commands, "```", ""])
 
 
 def spread(value: dict[str, float] | None, sign: str = "") -> str:

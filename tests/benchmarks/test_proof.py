@@ -40,7 +40,7 @@ def proof(benchmark_module):
 
 @pytest.fixture
 def asked(tmp_path):
-    return Namespace(quick=True, out=tmp_path, only=None, realdata=None, jobs=2, threads=1, modes=("linear",))
+    return Namespace(quick=True, out=tmp_path, only=None, jobs=2, threads=1, modes=("linear",))
 
 
 def verbs(proof, monkeypatch, out):
@@ -66,13 +66,13 @@ def verbs(proof, monkeypatch, out):
 def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     called = verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
-    first = proof.carry_out(camera, "", asked)
+    first = proof.carry_out(camera, asked)
     assert called == ["pretrain", "eval", "eval"]
-    assert proof.carry_out(camera, "", asked) == first
+    assert proof.carry_out(camera, asked) == first
     assert called == ["pretrain", "eval", "eval"]
     asked.quick = False  # other steps, other numbers
     with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 200"):
-        proof.carry_out(camera, "", asked)
+        proof.carry_out(camera, asked)
     assert called == ["pretrain", "eval", "eval"]
 
 
@@ -102,7 +102,7 @@ def test_a_teacher_comes_first_and_once(proof, asked, monkeypatch):
 def test_threads_are_shared_among_what_was_asked_for(proof, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for flags, shares in (([], (14, 1)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
+    for flags, shares in (([], (12, 1)), (["--quick"], (3, 5)), (["--only", "uniscene"], (1, 16))):
         monkeypatch.setattr("sys.argv", ["proof.py", *flags])
         asked = proof.arguments()
         assert (asked.jobs, asked.threads) == shares
@@ -134,28 +134,21 @@ def test_a_crash_while_noting_leaves_the_old_numbers(proof, tmp_path, monkeypatc
 def test_the_table_names_commands_hand_made_numbers_and_which_way_is_better(proof, asked, monkeypatch):
     verbs(proof, monkeypatch, asked.out)
     camera = next(e for e in proof.EXPERIMENTS if e.name == "unipad-camera")
-    rows = proof.carry_out(camera, "", asked)
-    proof.write(asked, rows, ["pandaset-unipad-lidar: skipped, for no recording was given"], 12.3)
+    rows = proof.carry_out(camera, asked)
+    proof.write(asked, rows, 12.3)
     said = (asked.out / "proof.md").read_text()
     assert (
         "| unipad-camera, 8 steps | depth linear, abs_rel (less is better) | 1 % (1 scenes) | 0.400 ± 0.020 "
         "| 0.320 ± 0.005 | 0.300 ± 0.010 | - | -0.100 ± 0.040 | +25.0 % | 2.5 | +6.2 % |\n"
     ) in said
     both = {"pretrained_handmade": {"mean": 0.24, "deviation": 0.0}, "added_to_handmade": 0.25}
-    beside = proof.table([rows[0] | both], [], {"seconds": 1, "jobs": 1, "torch": "2"})
+    beside = proof.table([rows[0] | both], {"seconds": 1, "jobs": 1, "torch": "2"})
     assert "| 0.300 ± 0.010 | 0.240 ± 0.000 |" in beside and "| +6.2 %, +25.0 % added |" in beside
-    assert (
-        "renderpretrain pretrain unipad-camera --steps 8" in said and "pandaset-unipad-lidar: skipped" in said
-    )
+    assert "renderpretrain pretrain unipad-camera --steps 8" in said
     assert json.loads((asked.out / "proof.json").read_text())["rows"][0]["step"] == 8
     assert (asked.out / "proof.png").stat().st_size > 5000
 
 
-def test_a_recording_that_is_absent_is_told_apart(proof, tmp_path):
-    recorded = next(e for e in proof.EXPERIMENTS if e.recorded)
-    assert proof.data_of(recorded, None) is None and proof.data_of(recorded, tmp_path) is None
-    (tmp_path / proof.RECORDING).mkdir()
-    assert proof.data_of(recorded, tmp_path) == f"folder:{tmp_path / proof.RECORDING}"
-    assert proof.data_of(proof.EXPERIMENTS[0], None) == ""
+def test_an_experiment_that_there_is_not_is_said(proof):
     with pytest.raises(SystemExit, match="expected some of unipad-lidar"):
         proof.chosen(Namespace(only=["other"], quick=False))

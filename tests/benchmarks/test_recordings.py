@@ -1,0 +1,67 @@
+"""The proof on recordings: streets scored one by one, by what the others teach."""
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+
+from renderpretrain.probes.detection import counted_boxes
+from renderpretrain.runs.describing import describe_run
+
+BOX = [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]
+
+
+@pytest.fixture
+def recordings(benchmark_module):
+    return benchmark_module("recordings")
+
+
+@pytest.fixture(scope="module")
+def job():
+    return describe_run("unipad-lidar", {"data": "synthetic"}, [{"point_cloud_range": BOX}], saved={})
+
+
+@pytest.fixture(scope="module")
+def streets(job):
+    """Three synthetic streets; each has boxes near the car."""
+    scenes = job.prepare(job.open_raw("synthetic", count=3))
+    return [scenes[i] for i in range(3)]
+
+
+def test_every_street_is_scored_once_by_heads_of_the_others(recordings, streets):
+    folds = recordings.folds(streets)
+    assert [fold.test[0].name for fold in folds] == [scene.name for scene in streets]
+    for fold in folds:
+        parts = [*fold.train, *fold.validation, *fold.test]
+        assert sorted(scene.name for scene in parts) == sorted(scene.name for scene in streets)
+        assert len(fold.train) == len(fold.validation) == len(fold.test) == 1
+
+
+@pytest.mark.parametrize("mode", ["linear", "finetune"])
+def test_streets_are_scored_together(recordings, job, streets, mode, tmp_path, monkeypatch):
+    """The score is that of all boxes of all streets; the same weights in both arms gain nothing."""
+    weights = job.build(0).state_dict()
+    run = SimpleNamespace(description=job, weights=weights, step=7)
+    monkeypatch.setattr(recordings, "read_run", lambda path: SimpleNamespace(checked=lambda: run))
+    monkeypatch.setattr(recordings, "labelled_streets", lambda job, realdata, grid: streets)
+    monkeypatch.setattr(recordings, "SEEDS", (0,))
+    asked = Namespace(realdata=tmp_path, out=tmp_path, most=1, fit=2)
+    told = recordings.boxes(tmp_path / "run", mode, asked)
+    assert told["step"] == 7 and told["streets"] == [scene.name for scene in streets]
+    assert told["pretrained"] == told["scratch"]  # seed 0 drew both
+    assert told["over scratch"]["gain"]["mean"] == 0
+    assert told["over scratch"]["scenes"] == 3 and told["over scratch"]["seeds"] == 1
+    if mode == "finetune":
+        assert len(list((tmp_path / "fine-tuning").iterdir())) == 3  # a fold each
+
+
+def test_streets_without_a_box_on_the_map_are_left_out(recordings, job, streets, tmp_path, monkeypatch):
+    grid = recordings.bev_grid(job.build().grid)
+    raw = {"folder:a": streets[:2], "folder:b": streets[2:]}
+    monkeypatch.setattr(recordings, "LABELLED", tuple(raw))
+    stand_in = SimpleNamespace(open_raw=lambda data, count: raw[data], prepare=lambda scenes: scenes)
+    found = recordings.labelled_streets(stand_in, tmp_path, grid)
+    assert [len(scene.points) for scene in found] == [len(scene.points) for scene in streets]
+    small = grid.__class__((-0.2, -0.2, -4.0, 0.2, 0.2, 4.8), (0.1, 0.1, 8.8))
+    assert not recordings.labelled_streets(stand_in, tmp_path, small)
+    assert all(len(counted_boxes(scene, recordings.box_labels(streets), grid).rows) for scene in streets)
