@@ -3,16 +3,18 @@
 ``python benchmarks/recordings.py --realdata FOLDER [--only RECIPE ...] [--steps 300] [--out FOLDER]``
 
 Every recipe is pre-trained by ``renderpretrain pretrain`` on three streets without labels: PandaSet's but for
-its far part, and two of KITTI's. Classes of PandaSet's points are probed by ``renderpretrain eval`` on the
-far part of the drive. Boxes are asked for in labelled KITTI streets, of which no recipe has learned: each is
-scored once by heads that were trained on the others, one of which chooses settings; intervals are of a paired
-bootstrap over seeds and streets. A run that is there, its classes and what was fine-tuned, is used.
+its far part, and two of KITTI's; and once more, ``elsewhere``, on KITTI's alone, another sensor in another
+city. Classes of PandaSet's points are probed by ``renderpretrain eval`` on the far part of the drive. Boxes
+are asked for in labelled KITTI streets, of which no recipe has learned: each is scored once by heads that
+were trained on the others, one of which chooses settings; intervals are of a paired bootstrap over seeds and
+streets. A run that is there, its classes and what was fine-tuned, is used.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,9 @@ from renderpretrain.storage import write_text
 DRIVE = "folder:{}/pandaset_002_sequence?sensor_origin=0,0,1.71"
 """28 frames; where the sensor is, its words do not say."""
 
-LEARNED = (DRIVE, "folder:{}/kitti_sequence", "folder:{}/lidar_street_b")
-"""Streets without labels; the last nine frames of each are held out."""
+KITTI = ("folder:{}/kitti_sequence", "folder:{}/lidar_street_b")
+LEARNED = {"": ((DRIVE, *KITTI), 27), "-elsewhere": (KITTI, 2)}
+"""Behind a recipe's name: streets without labels, and how many last frames are held out, by turns."""
 
 LABELLED = tuple(f"folder:{{}}/{name}" for name in ("kitti_streets", "kitti_000001", "kitti_000008"))
 """Six single frames of six KITTI streets, whose boxes are labelled in front of the car."""
@@ -57,19 +60,20 @@ SEMSEG = {
 """Of PandaSet's near frames, so many with labels; everything is trained at one rate, which nobody chose."""
 
 SEEDS = (0, 1, 2, 3, 4)
-FRAMES_HELD_OUT = 27
-"""Nine of each street."""
+SCORED = ("--test-scenes", "4", "--split", "test")
+"""Of the drive's last frames, of which no run has learned: with four of validation and one between, nine."""
 
 
 def main() -> None:
     asked = arguments()
     asked.out.mkdir(parents=True, exist_ok=True)
-    for recipe in asked.only or RECIPES:
-        run = asked.out / recipe
-        data = "+".join(LEARNED).format(*[asked.realdata] * len(LEARNED))
+    for recipe, where in product(asked.only or RECIPES, LEARNED):
+        run = asked.out / f"{recipe}{where}"
         if not (run / "checkpoints" / "final.pt").is_file():
-            flags = ["--holdout", str(FRAMES_HELD_OUT), "--steps", str(asked.steps), "--out", str(run), *BOX]
-            proof.call(recipe, ["pretrain", recipe, "--data", data, *flags], asked.threads)
+            words, held_out = LEARNED[where]
+            data = "+".join(word.format(asked.realdata) for word in words)
+            flags = ["--holdout", str(held_out), "--steps", str(asked.steps), "--out", str(run), *BOX]
+            proof.call(run.name, ["pretrain", recipe, "--data", data, *flags], asked.threads)
         for mode in asked.modes:
             classes(run, mode, asked)
         told = {mode: boxes(run, mode, asked) for mode in asked.modes}
@@ -91,7 +95,7 @@ def arguments() -> argparse.Namespace:
 
 def classes(run: Path, mode: str, asked: argparse.Namespace) -> None:
     """Classes of points on the far part of the drive, by the command line, unless that was done."""
-    flags = [*SEMSEG[mode], "--data", DRIVE.format(asked.realdata), "--split", "test"]
+    flags = [*SEMSEG[mode], "--data", DRIVE.format(asked.realdata), *SCORED]
     flags += ["--steps", str(asked.most)] if mode == "finetune" else []
     probe = proof.Probe("semseg", mode, ("--split", "test"))
     if proof.recorded(run, probe) is None:
