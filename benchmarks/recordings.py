@@ -35,7 +35,7 @@ from renderpretrain.probes import (
     fine_tune_fairly,
     run_probe,
 )
-from renderpretrain.probes.detection import bev_grid, box_labels, counted_boxes, detection
+from renderpretrain.probes.detection import bev_grid, counted_boxes, detection
 from renderpretrain.probes.fair import FairTrial, Interval, PairedGain, Schedule, paired_gain
 from renderpretrain.recipes.recipe import HasGrid, lacking
 from renderpretrain.runs import RunDescription, read_run
@@ -58,6 +58,9 @@ SEMSEG = {
     "finetune": ("--labels", "1,5", "--seeds", "5", "--rates", "2e-3", "--encoder-rates", "1"),
 }
 """Of PandaSet's near frames, so many with labels; everything is trained at one rate, which nobody chose."""
+
+LEAST = 0.01
+"""A score below says that nothing was found, and a gain over it says nothing relatively."""
 
 SEEDS = (0, 1, 2, 3, 4)
 SCORED = ("--test-scenes", "4", "--split", "test")
@@ -128,13 +131,17 @@ def boxes(run: Path, mode: str, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def labelled_streets(job: RunDescription, realdata: Path, grid: VoxelGrid) -> list[Scene]:
-    """The frame of every street that has boxes on the map, with a name of its own."""
+    """The frame of every street that has boxes on the map.
+
+    All boxes are of one class: six frames have too few of any, and every folder numbers its own.
+    """
     found = []
     for data in LABELLED:
         scenes = job.prepare(job.open_raw(data.format(realdata), count=None))
-        found += [replace(scenes[i], name=f"{Path(data).name}/{scenes[i].name}") for i in range(len(scenes))]
-    labels = box_labels(found)
-    return [scene for scene in found if len(counted_boxes(scene, labels, grid).rows)]
+        for scene in (scenes[i] for i in range(len(scenes))):
+            boxes = scene.boxes and replace(scene.boxes, labels=torch.ones_like(scene.boxes.labels))
+            found.append(replace(scene, boxes=boxes, class_names=("nothing", "object")))
+    return [scene for scene in found if len(counted_boxes(scene, (1,), grid).rows)]
 
 
 def folds(streets: Sequence[Scene]) -> list[ProbeScenes]:
@@ -180,7 +187,8 @@ def percents(gain: PairedGain) -> str:
     def said(part: Interval, factor: int) -> str:
         return f"{factor * part.mean:+.3g} [{factor * part.low:+.3g}, {factor * part.high:+.3g}]"
 
-    return f"{said(gain.gain, 1)}, {said(gain.relative, 100)} %"
+    relative = f", {said(gain.relative, 100)} %" if gain.before > LEAST else ""
+    return f"{said(gain.gain, 1)}{relative}"
 
 
 if __name__ == "__main__":

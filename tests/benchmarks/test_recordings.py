@@ -4,8 +4,9 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from renderpretrain.probes.detection import counted_boxes
+from renderpretrain.probes.detection import box_labels, counted_boxes
 from renderpretrain.runs.describing import describe_run
 
 BOX = [-12.8, -12.8, -4.0, 12.8, 12.8, 4.8]
@@ -64,4 +65,7 @@ def test_streets_without_a_box_on_the_map_are_left_out(recordings, job, streets,
     assert [len(scene.points) for scene in found] == [len(scene.points) for scene in streets]
     small = grid.__class__((-0.2, -0.2, -4.0, 0.2, 0.2, 4.8), (0.1, 0.1, 8.8))
     assert not recordings.labelled_streets(stand_in, tmp_path, small)
-    assert all(len(counted_boxes(scene, recordings.box_labels(streets), grid).rows) for scene in streets)
+    for scene, street in zip(found, streets, strict=True):  # of all classes, in one
+        asked = counted_boxes(street, box_labels(streets), grid).rows
+        assert torch.equal(counted_boxes(scene, (1,), grid).rows[:, :7], asked[:, :7]) and len(asked)
+        assert scene.class_names == ("nothing", "object")
