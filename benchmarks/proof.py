@@ -182,10 +182,8 @@ def carry_out(experiment: Experiment, asked: argparse.Namespace) -> list[dict[st
             flags |= {"--encoder-rates": "1"} if probe.mode == "finetune" else {}
         evaluate = ["eval", str(run), "--probe", probe.mode, "--task", probe.task]
         evaluate += [part for pair in flags.items() for part in pair]
-        record = recorded(run, probe)
-        if record is not None and record["step"] != steps:
-            sys.exit(f"{run}: was pre-trained for {record['step']} steps, not {steps}; name another --out")
-        if record is None or record.get("command") != evaluate:
+        record = recorded(run, probe, evaluate, steps)
+        if record is None:
             if probe.mode not in asked.modes:
                 continue
             call(experiment.name, evaluate, asked.threads)
@@ -256,9 +254,16 @@ def command(parts: list[str]) -> str:
     return shlex.join(["python" if parts[0].endswith(".py") else "renderpretrain", *parts])
 
 
-def recorded(run: Path, probe: Probe) -> dict[str, Any] | None:
-    """What ``probe.json`` holds of a probe."""
-    return read_records(run / "probe.json").get(probe.key)
+def recorded(run: Path, probe: Probe, evaluate: list[str], steps: int) -> dict[str, Any] | None:
+    """What ``probe.json`` holds of a probe that was asked by this command; ``None`` if by another or not yet.
+
+    Raises:
+        SystemExit: If what is there was pre-trained for another number of steps.
+    """
+    record = read_records(run / "probe.json").get(probe.key)
+    if record is not None and record["step"] != steps:
+        sys.exit(f"{run}: was pre-trained for {record['step']} steps, not {steps}; name another --out")
+    return record if record is not None and record.get("command") == evaluate else None
 
 
 def remember(run: Path, probe: Probe, parts: list[str]) -> dict[str, Any]:

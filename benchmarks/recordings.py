@@ -72,15 +72,15 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     for recipe, where in product(asked.only or RECIPES, LEARNED):
         run = asked.out / f"{recipe}{where}"
-        if not (run / "checkpoints" / "final.pt").is_file():
-            words, held_out = LEARNED[where]
-            data = "+".join(word.format(asked.realdata) for word in words)
-            flags = ["--holdout", str(held_out), "--steps", str(asked.steps), "--out", str(run), *BOX]
-            proof.call(run.name, ["pretrain", recipe, "--data", data, *flags], asked.threads)
+        words, held_out = LEARNED[where]
+        data = "+".join(word.format(asked.realdata) for word in words)
+        flags = ["--holdout", str(held_out), "--steps", str(asked.steps), "--out", str(run), *BOX]
+        experiment = proof.Experiment(run.name, recipe, asked.steps, probes=())
+        proof.train(experiment, ["pretrain", recipe, "--data", data, *flags], asked)
         for mode in asked.modes:
             classes(run, mode, asked)
-        told = {mode: boxes(run, mode, asked) for mode in asked.modes}
-        write_text(run / "detection.json", json.dumps(told, indent=1) + "\n")
+            found = boxes(run, mode, asked)
+            write_text(run / f"detection-{mode}.json", json.dumps(found, indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -101,9 +101,10 @@ def classes(run: Path, mode: str, asked: argparse.Namespace) -> None:
     flags = [*SEMSEG[mode], "--data", DRIVE.format(asked.realdata), *SCORED]
     flags += ["--steps", str(asked.most)] if mode == "finetune" else []
     probe = proof.Probe("semseg", mode, ("--split", "test"))
-    if proof.recorded(run, probe) is None:
-        evaluate = ["eval", str(run), "--probe", mode, "--task", "semseg", *flags]
+    evaluate = ["eval", str(run), "--probe", mode, "--task", "semseg", *flags]
+    if proof.recorded(run, probe, evaluate, asked.steps) is None:
         proof.call(run.name, evaluate, asked.threads)
+        proof.remember(run, probe, evaluate)
 
 
 def boxes(run: Path, mode: str, asked: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The proof on recordings: streets scored one by one, by what the others teach."""
 
+import json
 from argparse import Namespace
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +56,40 @@ def test_streets_are_scored_together(recordings, job, streets, mode, tmp_path, m
     assert told["over scratch"]["scenes"] == 3 and told["over scratch"]["seeds"] == 1
     if mode == "finetune":
         assert len(list((tmp_path / "fine-tuning").iterdir())) == 3  # a fold each
+
+
+def test_runs_and_classes_that_are_there_are_not_made_again(recordings, tmp_path, monkeypatch):
+    """Another command is another question; what one kind of probe found of boxes stays beside the other's."""
+    called = []
+
+    def call(name, parts, threads):
+        called.append((name, *parts[:1]))
+        run = tmp_path / name
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (run / "checkpoints" / "final.pt").touch()
+        if parts[0] == "eval":
+            key = f"semseg/{parts[parts.index('--probe') + 1]}/test"
+            old = json.loads((run / "probe.json").read_text()) if (run / "probe.json").is_file() else {}
+            (run / "probe.json").write_text(json.dumps(old | {key: {"step": 300}}))
+
+    def main(*flags):
+        called.clear()
+        place = ["--realdata", str(tmp_path), "--out", str(tmp_path), "--only", "unipad-lidar"]
+        monkeypatch.setattr("sys.argv", ["recordings.py", *place, *flags])
+        recordings.main()
+        return called[:]
+
+    monkeypatch.setattr(recordings.proof, "call", call)
+    monkeypatch.setattr(recordings, "boxes", lambda run, mode, asked: {"mode": mode})
+    names = ("unipad-lidar", "unipad-lidar-elsewhere")
+    assert main("--modes", "linear") == [(name, verb) for name in names for verb in ("pretrain", "eval")]
+    assert main() == [(name, "eval") for name in names]  # fine-tuned
+    assert main() == []
+    assert main("--most", "50") == [(name, "eval") for name in names]
+    for name, mode in product(names, ("linear", "finetune")):
+        assert json.loads((tmp_path / name / f"detection-{mode}.json").read_text()) == {"mode": mode}
+    with pytest.raises(SystemExit, match="was pre-trained for 300 steps, not 7"):
+        main("--steps", "7")
 
 
 def test_streets_without_a_box_on_the_map_are_left_out(recordings, job, streets, tmp_path, monkeypatch):
