@@ -21,9 +21,9 @@ RENDERPRETRAIN_CUDA_ARCHITECTURES ?= $(shell $(PYTHON) -c "import ctypes; ctypes
 export RENDERPRETRAIN_CUDA_ARCHITECTURES
 # Every test runs once, most of them with the shapes in the annotations checked; tests/conftest.py says which, and which twice.
 TYPED := --jaxtyping-packages=renderpretrain,beartype.beartype -m "not untyped and not slow and not long"
-BARE := -m "(untyped or slow or both) and not long"
+BARE := -m "(untyped or both) and not slow and not long"
 
-.PHONY: help setup setup-card pretrain recipes test fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads \
+.PHONY: help setup setup-card pretrain recipes test test-slow fuzz sanitize sanitize-threads test-cuda-emulated sanitize-cuda sanitize-cuda-threads \
 	test-cuda-pretended lint format docs bench gpu-check proof proof-quick clean
 .DEFAULT_GOAL := help
 
@@ -57,8 +57,11 @@ pretrain: setup ## the main job: 100 steps of UniPAD-M on synthetic streets, 3-4
 recipes: setup ## trains every recipe for minutes, and says what each learned; 15 minutes on two cores
 	@$(BIN)/python benchmarks/recipes.py
 
-test: setup ## every test, most of them with the shapes in the annotations checked at run time
+test: setup ## every test but slow ones, most of them with the shapes in the annotations checked at run time
 	@$(PYTEST) $(TYPED); checked=$$?; $(PYTEST) $(BARE) && exit $$checked
+
+test-slow: setup ## what takes longer than five seconds: examples, several processes, trainings that must learn
+	@$(PYTEST) -m "slow and not long"
 
 fuzz: setup ## random folders, settings, weights and calls of operators, examples at full length, further trainings
 	@$(PYTEST) -m long

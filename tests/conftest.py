@@ -1,7 +1,8 @@
 """Fixtures every test shares: a fixed seed, the devices at hand, and where real recordings lie.
 
 ``make test`` runs the suite in two halves: with the shapes in the annotations checked, and without. A test
-runs in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second.
+runs in one of them; ``both`` puts it into the two, ``untyped`` and the folders below into the second. Slow
+tests are run by ``make test-slow``, without checked shapes.
 """
 
 import gc
@@ -19,7 +20,7 @@ OTHER_PROCESSES = ("benchmarks", "cli", "native", "report", "test_examples.py", 
 NO_SHAPES = ("runs", "storage", "transfer")
 """What handles names and files: no annotation there has a shape, and mypy checks the others."""
 
-SAME_SHAPES = ("training/test_fit.py",)
+SAME_SHAPES = ("probes/fair/test_fair.py", "probes/test_probe.py", "training/test_fit.py")
 """Many runs of one recipe on the same scenes; those that are marked ``both`` have their shapes checked."""
 
 WITHOUT_CHECKED_SHAPES = OTHER_PROCESSES + NO_SHAPES + SAME_SHAPES

@@ -124,6 +124,7 @@ def test_scenes_without_a_label_to_score_are_refused(part):
         run_probe(Plan(TASK), ProbeScenes(SCENES.train, **parts), StandIn, seeing())
 
 
+@pytest.mark.both
 def test_penalties_are_chosen_on_validation_scenes_and_test_scenes_are_scored():
     """Where the validation scenes' labels are the wrong way round, the larger penalty does less harm."""
     plan = Plan(TASK, (1.0,), (0,), budget=Budget(penalties=(1.0, 1e6)))

@@ -54,6 +54,7 @@ def test_a_decoder_tells_who_can_see():
     assert outcome.over_handmade.gain.mean < 0.2 and outcome.settings["handmade"].encoder_rate == 0
 
 
+@pytest.mark.both
 def test_fresh_encoders_learn_to_see_where_all_is_trained():
     (outcome,) = fine_tune_fairly(plan(lrs=(5e-2,)), SCENES, StandIn, seeing())
     assert min(finals(outcome, "scratch") + finals(outcome, "pretrained")) > 0.8
@@ -179,6 +180,7 @@ def test_scenes_change_as_grid_and_labels_allow():
     assert augmentation_for(recipe, occupancy()).world.does_nothing
 
 
+@pytest.mark.both
 def test_answers_that_lie_on_a_grid_stay_exact_in_training():
     """A street's exact occupancy is lost where its world is turned."""
     grid, picture = VoxelGrid((-4.0, -4.0, -4.0, 4.0, 4.0, 4.0), (4.0, 4.0, 4.0)), torch.zeros(1, 1, 1)
