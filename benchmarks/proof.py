@@ -82,7 +82,7 @@ STREETS = ("--scenes", "60", "--test-scenes", "16", "--split", "test")
 """Test streets, scored once; the first of them with labels are 1, 5, 20 and all 60."""
 
 FROZEN = ("--labels", "0.0167,0.0834,0.334,1.0", "--seeds", "3", *STREETS)
-TRAINED = ("--labels", "1,5,20,60", "--seeds", "5", "--search-seeds", "1", "--rates", "1e-3,4e-3", *STREETS)
+TRAINED = ("--labels", "1,5,20,60", "--seeds", "5", "--search-seeds", "3", "--rates", "1e-3,4e-3", *STREETS)
 LIDAR = (
     *(Probe(task, "linear", FROZEN) for task in ("semseg", "detection")),
     *(Probe(task, mode, TRAINED) for task in ("semseg", "detection") for mode in ("finetune", "decoder")),

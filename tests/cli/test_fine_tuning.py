@@ -176,6 +176,25 @@ def test_a_table_shows_intervals_and_notes_say_what_to_doubt():
     assert "one alone says nothing of others" in how_sure(plan, [outcome((1e-2, 0.1), seeds=1)])[0]
 
 
+@pytest.mark.parametrize(("other", "sure"), [(0.49, False), (0.4, True)])
+def test_a_rate_that_is_hardly_ahead_of_another_is_told(other, sure):
+    """Both seeds that choose count: 0.5 in the mean beside what another rate has."""
+    plan = FairPlan(semseg(("free", "a")), lrs=(1e-3, 1e-2, 1e-1))
+    found = outcome((1e-2, 0.1))
+    searched = [
+        FairTrial(Job("scratch", "search", 1, seed, setting), Course(50, 75, ((25, best),), 25, True), {})
+        for setting, scores in ((Setting(1e-2, 0.1), (0.6, 0.4)), (Setting(1e-3, 1.0), (other, other)))
+        for seed, best in zip((100, 101), scores, strict=True)
+    ]
+    notes = how_sure(plan, [replace(found, trials=(*searched, *found.trials))])
+    if sure:
+        assert notes == []
+    else:
+        (note,) = notes
+        assert "rate of scratch, 0.01, encoders x 0.1, is ahead of 0.001, encoders x 1 by less than" in note
+        assert "with --search-seeds 2" in note and note.endswith("raise it")
+
+
 def test_an_error_that_falls_is_a_gain():
     """From 0.5 to 0.4 is a fifth less, and half of what hand-made numbers have."""
     plan, scene = FairPlan(depth()), SyntheticStreet(2, image_size=(16, 32), with_truth=False)
