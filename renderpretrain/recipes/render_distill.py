@@ -73,8 +73,8 @@ So features say more of what things are than rendering alone teaches, and a netw
 whole to tell classes gains nothing by it: it does no better than a fresh one, and worse after long runs
 without a teacher. A fresh one that is trained four times as long stays where it is (0.389). Exact classes of
 200 streets, which nobody has, are worth a sixth. Whether boxes gain is open: 0.421 mAP beside 0.351 on test
-streets after 5 labelled ones, with a rate that one seed chose for each
-(``docs/results/fine_tuned_streets.json``).
+streets after 5 labelled ones, with a rate that one seed chose for each, 0.430 beside 0.384 (-13 to +37 % at
+95 %) with one rate for both (``docs/results/fine_tuned_streets.json``).
 
 Encoders that see whole sweeps in pre-training are better where a linear head reads whole sweeps with few
 labels, by 0.01 to 0.05. On test streets (one run each) that is 0.195 and 0.278 beside 0.180 and 0.263 with 1
