@@ -1,6 +1,7 @@
-"""Sparse convolutions on a street scan: neighbour tables, layers of paper width, whole encoders."""
+"""Convolutions: sparse ones on a street scan, with tables, layers and whole encoders; and small volumes."""
 
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -11,19 +12,27 @@ from torch import Tensor, nn
 
 from renderpretrain import VoxelGrid, ops
 from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x, spconv_status, voxelize
+from renderpretrain.ops.conv3d import Conv3d
 from renderpretrain.training.loop import exact_convolutions
 
-OPERATORS = ("submanifold_neighbors", "strided_neighbors", "strided_chain", "sparse_conv3d", "sparse_encoder")
+OPERATORS = (
+    *("submanifold_neighbors", "strided_neighbors", "strided_chain", "sparse_conv3d", "sparse_encoder"),
+    "small_volume",
+)
 
 Triple = tuple[int, int, int]
-K3, ONE, TWO = (3, 3, 3), (1, 1, 1), (2, 2, 2)
+K3, ONE, TWO, ONE_HIGH = (3, 3, 3), (1, 1, 1), (2, 2, 2), (1, 3, 3)
 PRECISIONS = {"": (torch.float32, 1e-4), "TF32": (torch.float32, 5e-3), "bf16": (torch.bfloat16, 2e-2)}
 """What a GPU's convolutions multiply: how numbers are stored, and how far a result may be from float32's."""
+SMALL_VOLUMES = ((32, (11, 32, 32), ONE_HIGH), (64, (11, 16, 16), ONE_HIGH), (32, (8, 32, 32), K3))
+"""Channels, cells and kernels: two branches of UniPAD's neck in a box of 25.6 m, and a layer all around."""
 TINY = {"channels": ((16, 32), (32, 32)), "strides": (TWO,), "paddings": (ONE,)}
 
 
 def cases(device: str, quick: bool) -> Iterator[Case]:
-    """A sweep in nuScenes' paper grid (0.075 x 0.075 x 0.2 m), at every level of its encoders."""
+    """A sweep in nuScenes' paper grid (0.075 x 0.075 x 0.2 m), at every level of its encoders; volumes."""
+    for sizes in SMALL_VOLUMES if device == "cpu" else ():
+        yield from _small_volume(*sizes)
     size, count = ((0.6, 0.6, 0.2), 1 << 13) if quick else ((0.075, 0.075, 0.2), 1 << 17)
     fine = street_scan(size, count, device)
     yield _chain(fine)
@@ -209,3 +218,23 @@ def _encoder(name: str, build: Callable[[Any], nn.Module], x: SparseTensor) -> I
     ):
         ours = _rounding(runs.pop("builtin"), "")
         yield Case("sparse_encoder", stage, shape, ours, runs, 0, tolerance=tolerance)
+
+
+def _small_volume(channels: int, sides: Triple, kernel: Triple) -> Iterator[Case]:
+    """A convolution of one volume that PyTorch has no fast kernel for on a CPU."""
+    torch.manual_seed(0)
+    padding = [size // 2 for size in kernel]
+    layers = [layer(channels, channels, kernel, padding=padding) for layer in (Conv3d, nn.Conv3d)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x = torch.randn(1, channels, *sides, requires_grad=True)
+    shape = f"{channels}->{channels}, {kernel[0]}x{kernel[1]}x{kernel[2]}, {sides[0]}x{sides[1]}x{sides[2]}"
+    num_bytes = 4 * (2 * x.numel() + layers[0].weight.numel())
+    num_flops = 2 * x.numel() * channels * math.prod(kernel)
+    for stage, factor, sides_of in (
+        ("forward", 1, [forward(partial(layer, x), ()) for layer in layers]),
+        ("backward", 2, [gradients((layer(x),), (x, *layer.parameters())) for layer in layers]),
+    ):
+        ours, torchs = sides_of
+        work = factor * num_bytes, factor * num_flops
+        # Weights' gradients are sums over 10 000 cells, in another order.
+        yield Case("small_volume", stage, shape, ours, {"torch": torchs}, *work, 1e-4)

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.ops.batch_norm import BatchNorm3d
+from renderpretrain.ops.conv3d import Conv3d
 
 
 class OccupancyDecoder(nn.Module):
@@ -31,5 +32,5 @@ class OccupancyDecoder(nn.Module):
 def _conv(in_channels: int, channels: int) -> nn.Sequential:
     """A 3D convolution over all neighbours, normalised and rectified."""
     return nn.Sequential(
-        nn.Conv3d(in_channels, channels, 3, padding=1, bias=False), BatchNorm3d(channels), nn.ReLU()
+        Conv3d(in_channels, channels, 3, padding=1, bias=False), BatchNorm3d(channels), nn.ReLU()
     )

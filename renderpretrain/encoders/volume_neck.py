@@ -14,6 +14,7 @@ from renderpretrain.encoders.pointwise import Pointwise
 from renderpretrain.encoders.strides import grid_of_outputs, strides_of
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
+from renderpretrain.ops.conv3d import Conv3d
 from renderpretrain.ops.neighbor_search import Triple
 
 
@@ -132,7 +133,7 @@ class VolumeConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv = Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.norm = _norm(out_channels)
 
     def forward(self, volume: Float[Tensor, "B _ Z Y X"]) -> Float[Tensor, "B _ Z Y X"]:
@@ -154,7 +155,7 @@ class _Back(Pointwise):
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
     """A horizontal 3x3 convolution, normalised and rectified."""
-    conv = nn.Conv3d(
+    conv = Conv3d(
         in_channels, out_channels, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False
     )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

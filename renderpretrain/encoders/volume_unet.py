@@ -10,6 +10,7 @@ from renderpretrain.encoders.pointwise import Pointwise
 from renderpretrain.encoders.strides import grid_of_outputs
 from renderpretrain.geometry import VoxelGrid
 from renderpretrain.ops.batch_norm import BatchNorm3d
+from renderpretrain.ops.conv3d import Conv3d
 
 
 class VolumeUNet(nn.Module):
@@ -115,7 +116,7 @@ class _NormConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.batchnorm = BatchNorm3d(in_channels)
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.conv = Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(self.batchnorm(x)).relu()

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from renderpretrain.ops.batch_norm import BatchNorm3d
+from renderpretrain.ops.conv3d import Conv3d
 
 
 def sum_volumes(volumes: Sequence[Float[Tensor, "B C Z Y X"]]) -> Float[Tensor, "B C Z Y X"]:
@@ -40,9 +41,7 @@ class ConcatFusion(nn.Sequential):
             raise ValueError(f"kernel_size: expected odd sizes, got {kernel_size}")
         z, y, x = kernel_size
         super().__init__(
-            nn.Conv3d(
-                sum(in_channels), out_channels, kernel_size, padding=(z // 2, y // 2, x // 2), bias=False
-            ),
+            Conv3d(sum(in_channels), out_channels, kernel_size, padding=(z // 2, y // 2, x // 2), bias=False),
             BatchNorm3d(out_channels),
             nn.ReLU(),
         )
