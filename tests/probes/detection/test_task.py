@@ -99,7 +99,7 @@ def test_fine_tuning_fairly_with_a_head_of_its_own():
     task = detection({"train": train, "validation": validation}, GRID)
     plan = FairPlan(
         task, "decoder", labeled=(2,), seeds=(0,), search_seeds=(9,), lrs=(3e-2,),
-        schedule=Schedule(every=10, patience=1, longest=20), augment=Augmentation(), draws=20,
+        schedule=Schedule(every=10, patience=10, longest=20), augment=Augmentation(), draws=20,
     )  # fmt: skip
     knowing = Knowing([*train, *validation])
 

@@ -29,7 +29,7 @@ SCENES = ProbeScenes(
 )
 QUICK = {
     "labeled": (2,), "seeds": (0, 1), "search_seeds": (9,), "lrs": (1e-2, 5e-2), "encoder_rates": (1.0,),
-    "schedule": Schedule(every=5, patience=2, longest=30), "draws": 100,
+    "schedule": Schedule(every=5, patience=10, longest=30), "draws": 100,
 }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_both_arms_get_the_same_scenes_steps_and_grid_and_the_rates_that_validat
 
 
 def test_work_that_was_stopped_goes_on_where_it_was(tmp_path):
-    short = plan(schedule=Schedule(every=2, patience=1, longest=4), labeled=(1,))
+    short = plan(schedule=Schedule(every=2, patience=2, longest=4), labeled=(1,))
 
     def half(recipe, one, limit):
         read = TASK.read(recipe, one, limit)

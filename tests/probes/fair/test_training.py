@@ -23,7 +23,7 @@ def model(frozen=False):
 def train(tuned, judge, setting=Setting(1e-2, 1.0), steps=None, decay=0.0, **schedule):  # noqa: B008  frozen
     lesson = Lesson(lambda step: (scene(step % 3), 100), judge, setting, weight_decay=0.0, seed=0)
     return fine_tune(
-        tuned, lesson, Schedule(**{"every": 2, "patience": 3, "decay": decay, **schedule}), steps
+        tuned, lesson, Schedule(**{"every": 2, "patience": 6, "decay": decay, **schedule}), steps
     )
 
 
@@ -47,8 +47,26 @@ def scripted(scores):
     ],
 )
 def test_when_a_curve_no_longer_rises(scores, stops):
-    schedule = Schedule(patience=3, least_gain=0.01)
+    schedule = Schedule(every=25, patience=75, least_gain=0.01)
     assert [schedule.no_longer_improves(scores[: k + 1]) for k in range(len(scores))] == stops
+
+
+@pytest.mark.parametrize(
+    ("schedule", "waits"),
+    [
+        (Schedule(), 16),
+        (Schedule(every=100), 4),
+        (Schedule(every=150), 3),
+        (Schedule(longest=60), 2),  # two thirds of 60 steps are 40
+        (Schedule(every=1, longest=1), 1),
+        (Schedule(every=50, longest=3000, patience=100), 2),
+    ],
+    ids=lambda value: None if isinstance(value, int) else f"{value.every} of {value.longest}",
+)
+def test_patience_is_counted_in_steps(schedule, waits):
+    """Whoever evaluates more often does not stop sooner; a short training does."""
+    scores = [0.5] + [0.4] * waits
+    assert schedule.no_longer_improves(scores) and not schedule.no_longer_improves(scores[:-1])
 
 
 def test_a_training_lasts_until_it_no_longer_improves_then_its_rate_falls():
