@@ -57,7 +57,7 @@ class Schedule:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
     def no_longer_improves(self, scores: Sequence[float]) -> bool:
-        """Whether the evaluations of the last steps, as many as the patience, have not beaten the best before.
+        """Whether the evaluations of as many steps as the patience have not beaten the best before them.
 
         The patience grows with the course: one lucky early score does not end it. A course whose best score
         is 0 has found nothing yet, as heads of boxes do at first, and goes on.

@@ -72,7 +72,9 @@ class Bench:
         with torch.no_grad():  # what is read of encoders is part of the question, and not of its name
             read = plan.task.read(fresh, self.statistics[0], plan.places)
         asked = (plan.task.name, plan.task.settings, plan.task.outputs, read.features.shape[1], plan.trains)
-        recipe = (type(fresh).__name__, str(settings_of(fresh)), fresh.state_dict())
+        settings = settings_of(fresh)  # how it was pre-trained is no part of what fresh encoders are
+        built = None if settings is None else settings.model_dump(exclude={"optimization"})
+        recipe = (type(fresh).__name__, str(built), fresh.state_dict())
         return digest(
             *asked,
             plan.schedule,

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from probe_stand_in import CLASSES, StandIn, scene, seeing
+from pydantic import BaseModel
 
 from renderpretrain.data import GroundTruth, SyntheticStreet
 from renderpretrain.data.augment import Augmentation
@@ -31,6 +32,15 @@ QUICK = {
     "labeled": (2,), "seeds": (0, 1), "search_seeds": (9,), "lrs": (1e-2, 5e-2), "encoder_rates": (1.0,),
     "schedule": Schedule(every=5, patience=10, longest=30), "draws": 100,
 }  # fmt: skip
+
+
+class Trained(BaseModel):
+    steps: int
+
+
+class Built(BaseModel):
+    channels: int
+    optimization: Trained
 
 
 def plan(**more):
@@ -157,6 +167,26 @@ def test_work_that_was_stopped_goes_on_where_it_was(tmp_path):
         damaged.write_bytes(damaged.read_bytes()[:-3])
     with pytest.raises(ValueError, match=r"final-scratch.*: expected a finished training .*remove it"):
         run(folder=tmp_path)
+
+
+def test_a_run_that_is_pre_trained_for_longer_shares_what_fresh_encoders_did(tmp_path):
+    """How long it was pre-trained is no part of what fresh encoders are; what they were built from is."""
+    given = plan(schedule=Schedule(every=2, patience=2, longest=4), lrs=(1e-2,), seeds=(0,))
+
+    def shared(steps, channels):
+        def build(seed):
+            recipe = StandIn(seed)
+            recipe.config = Built(channels=channels, optimization=Trained(steps=steps))
+            return recipe
+
+        known = []
+        weights = StandIn(steps).state_dict()
+        fine_tune_fairly(given, SCENES, build, weights, lambda trial, was: known.append(was), tmp_path)
+        return sum(known)
+
+    assert shared(600, 8) == 0
+    assert shared(2400, 8) == 2  # the fresh encoder and the hand-made numbers of the one seed
+    assert shared(600, 16) == 0
 
 
 def test_frames_of_a_street_are_drawn_together():
