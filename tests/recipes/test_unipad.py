@@ -1,6 +1,7 @@
 """UniPAD as a whole, on a synthetic street made small."""
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 import torch
@@ -27,9 +28,13 @@ def scenes():
     "name", ["unipad-camera", "unipad-fusion", pytest.param("unipad-lidar", marks=pytest.mark.long)]
 )
 def test_thirty_steps_on_one_scene_halve_the_depth_error(name, scenes):
-    torch.manual_seed(1)
-    recipe = RECIPES[name].build(small(name))
-    assert steps_to_halve(recipe, batch_of(scenes[:1]), "depth") <= 30
+    """With two of three seeds: of six, five took 7 to 25 steps, and one 27 or 32, as sums were rounded."""
+
+    def steps(seed):
+        torch.manual_seed(seed)
+        return steps_to_halve(RECIPES[name].build(small(name)), batch_of(scenes[:1]), "depth")
+
+    assert median(map(steps, (1, 2, 3))) <= 30
 
 
 def test_the_same_seeds_repeat_a_step_and_others_do_not(scenes):
