@@ -13,7 +13,7 @@ class Conv3d(nn.Conv3d):
     """Torch's, where torch has a fast kernel; elsewhere the same as a convolution of slices.
 
     On a CPU PyTorch asks oneDNN for batches of two volumes and for large ones. One small volume, such as a
-    street that an encoder is tried on, it unfolds into a matrix of all neighbours, which takes two to six
+    street that an encoder is tried on, it unfolds into a matrix of all neighbours, which takes up to three
     times as long. Here as many slices as the kernel is high lie behind one another as channels of a picture,
     and a 2D convolution of all heights does the rest, by oneDNN. Results differ by rounding alone, and lie
     in ``torch.channels_last_3d`` memory.
