@@ -15,10 +15,8 @@ from renderpretrain.encoders import SparseEncoder, SparseTensor, VoxelBackBone8x
 from renderpretrain.ops.conv3d import Conv3d
 from renderpretrain.training.loop import exact_convolutions
 
-OPERATORS = (
-    *("submanifold_neighbors", "strided_neighbors", "strided_chain", "sparse_conv3d", "sparse_encoder"),
-    "small_volume",
-)
+SPARSE = ("submanifold_neighbors", "strided_neighbors", "strided_chain", "sparse_conv3d", "sparse_encoder")
+OPERATORS = (*SPARSE, "small_volume")
 
 Triple = tuple[int, int, int]
 K3, ONE, TWO, ONE_HIGH = (3, 3, 3), (1, 1, 1), (2, 2, 2), (1, 3, 3)

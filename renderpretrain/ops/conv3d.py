@@ -37,7 +37,9 @@ class Conv3d(nn.Conv3d):
     def _by_slices(self, x: Tensor) -> Tensor:
         """Heights become the batch, and those that meet in the kernel its channels."""
         (high, *_), (step, *steps), (edge, *edges) = self.kernel_size, self.stride, map(int, self.padding)
-        cells = pad(x.movedim(1, -1).contiguous(), (0, 0, 0, 0, 0, 0, edge, edge))
+        cells = x.movedim(1, -1).contiguous()
+        if edge:  # padding by nothing copies, too
+            cells = pad(cells, (0, 0, 0, 0, 0, 0, edge, edge))
         count = (cells.shape[1] - high) // step + 1
         if count < 1:
             return super().forward(x)
