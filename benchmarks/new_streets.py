@@ -1,0 +1,138 @@
+"""Does what was found once hold on streets that nobody has looked at? Asked of several pre-training runs.
+
+``python benchmarks/new_streets.py RUN [RUN ...] [--task detection] [--labeled 5] [--out FILE]``
+
+``renderpretrain eval RUN --probe finetune --split test`` always scores the same synthetic streets, which by
+now have been opened for many runs. Here streets are drawn from seeds that nothing else draws from, and every
+run, a pre-training of its own, has its own labelled streets, heads and fresh weights, which follow from its
+seed. Each is fine-tuned by the same fair protocol; then the seeds of all runs are taken together.
+
+The plan, written down before one of these streets was drawn:
+
+- Found before, once: after 2400 steps of pre-training ``render-distill-lidar`` gains 12.8 % (-1.3 to 26.9) in
+  boxes with 5 labelled streets, one pre-training, ten seeds, 16 test streets.
+- Asked: the same of two pre-trainings (``--seed 100``, ``--seed 200``), ten seeds each, on 48 test streets.
+- The answer: the relative gain of both together, and whether its interval lies above 0. Each run's own gain
+  stands beside it. It is reported as it comes out, and these streets choose nothing afterwards.
+
+Finished trainings lie in each run's folder, so runs can be asked one by one, at once on several cores, and
+then together.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure
+from renderpretrain.cli.printed import print_table
+from renderpretrain.cli.probe_scenes import TASKS
+from renderpretrain.data import Scene
+from renderpretrain.probes import FairPlan, ProbeScenes, Task, fine_tune_fairly
+from renderpretrain.probes.fair import FairTrial, Outcome, PairedGain, Schedule, paired_gain
+from renderpretrain.probes.fair.plan import FairArm
+from renderpretrain.runs import RunDescription, read_run
+from renderpretrain.storage import write_text
+
+STREETS = {"train": (21, 60), "validation": (22, 8), "test": (23, 48)}
+"""Seeds that synthetic streets are drawn from, and how many of each."""
+
+SEARCH_SEED = 1000
+"""From a run's seed to the first seed that rates are chosen with."""
+
+
+def main() -> None:
+    asked = arguments()
+    told: dict[str, Any] = {"task": asked.task, "labeled": asked.labeled, "streets": STREETS, "runs": {}}
+    outcomes: list[Outcome] = []
+    for run in asked.runs:
+        job, task, outcome, record = fine_tuned(run, asked)
+        told["runs"][run.name] = {"recipe": job.recipe, "seed": job.seed, **record}
+        outcomes.append(outcome)
+    gains = {"over scratch": together(task, outcomes, "scratch")}
+    gains |= (
+        {"over handmade": together(task, outcomes, "handmade")} if "handmade" in outcomes[0].settings else {}
+    )
+    for name, gain in gains.items():
+        told[name] = asdict(gain)
+        scores = f"{gain.before:.4f} to {gain.after:.4f}, {percents(gain)}"
+        print(f"{name}, {gain.seeds} seeds of {len(outcomes)} runs: {scores}")
+    write_text(asked.out, json.dumps(told, indent=1) + "\n")
+    print(f"numbers    {asked.out}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--task", default="detection", choices=("detection", "semseg"))
+    parser.add_argument("--labeled", type=int, default=5, help="streets with labels")
+    parser.add_argument("--seeds", type=int, default=10, help="of each run")
+    parser.add_argument("--search-seeds", type=int, default=2, help="of each run")
+    parser.add_argument("--steps", type=int, default=600, help="at a constant rate at most")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "new_streets.json")
+    return parser.parse_args()
+
+
+def fine_tuned(run: Path, asked: argparse.Namespace) -> tuple[RunDescription, Task, Outcome, dict[str, Any]]:
+    """One run by the fair protocol, and what is written down of it."""
+    read = read_run(run).checked()
+    job = read.description
+    scenes = ProbeScenes(**{part: drawn(job, *count) for part, count in STREETS.items()})
+    task = TASKS[asked.task](scenes, job.build(), "all")
+    plan = FairPlan(
+        task,
+        labeled=(asked.labeled,),
+        seeds=tuple(range(job.seed, job.seed + asked.seeds)),
+        search_seeds=tuple(job.seed + SEARCH_SEED + i for i in range(asked.search_seeds)),
+        lrs=(1e-3, 4e-3),
+        encoder_rates=(1.0,),
+        schedule=Schedule(every=min(100, asked.steps), longest=asked.steps),
+    )
+
+    def say(trial: FairTrial, known: bool) -> None:
+        scored = f", {task.metric} {trial.scores[task.metric]:.4f}" if trial.scores else ""
+        at = f"{run.name}: {trial.job.arm}, {trial.job.role} {trial.job.seed}, lr {trial.job.setting.lr:g}"
+        best = f"{trial.course.steps} steps, validation {trial.course.best:.4f}"
+        print(f"{at}: {best}{scored}{' (done before)' if known else ''}", flush=True)
+
+    outcomes = fine_tune_fairly(plan, scenes, job.build, read.weights, say, run / "new-streets")
+    for header, rows in fair_tables(plan, outcomes, "finetune"):
+        print_table(header, rows)
+    notes = how_sure(plan, outcomes)
+    for note in notes:
+        print(f"note: {note}", flush=True)
+    record = {"step": read.step, "notes": notes, **fair_record(plan, scenes, outcomes, "finetune")}
+    return job, task, outcomes[0], record
+
+
+def drawn(job: RunDescription, seed: int, count: int) -> list[Scene]:
+    """Synthetic streets as the run's sensors see them."""
+    scenes = job.prepare(job.open_raw("synthetic", count=count, seed=seed))
+    return [scenes[i] for i in range(count)]
+
+
+def together(task: Task, outcomes: Sequence[Outcome], before: FairArm) -> PairedGain:
+    """The gain of pre-trained encoders over an arm, the seeds of all runs as one sample.
+
+    All runs are scored on the same streets. Seeds of one run share a pre-training: what another would give
+    is known from as many runs as there are, and the interval counts their seeds as if each had its own.
+    """
+
+    def seen(arm: FairArm) -> list[tuple[Tensor, ...]]:
+        return [trial.sums for outcome in outcomes for trial in outcome.finals(arm)]
+
+    return paired_gain(seen(before), seen("pretrained"), task.score, task.less_is_better)
+
+
+def percents(gain: PairedGain) -> str:
+    """A relative gain, with the ends of its interval."""
+    mean, low, high = (100 * x for x in (gain.relative.mean, gain.relative.low, gain.relative.high))
+    return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
+
+
+if __name__ == "__main__":
+    main()
