@@ -28,7 +28,7 @@ from typing import Any
 
 from torch import Tensor
 
-from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure
+from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure, save_curves
 from renderpretrain.cli.printed import print_table
 from renderpretrain.cli.probe_scenes import TASKS
 from renderpretrain.data import Scene
@@ -105,6 +105,7 @@ def fine_tuned(run: Path, asked: argparse.Namespace) -> tuple[RunDescription, Ta
     notes = how_sure(plan, outcomes)
     for note in notes:
         print(f"note: {note}", flush=True)
+    save_curves(run / f"new_streets-{asked.task}.png", plan, outcomes, f"{job.title}, {read.step} steps")
     record = {"step": read.step, "notes": notes, **fair_record(plan, scenes, outcomes, "finetune")}
     return job, task, outcomes[0], record
 

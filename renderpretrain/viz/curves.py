@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from renderpretrain.viz.plots import figure_with
+from renderpretrain.viz.plots import figure_with, legend_below
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def save_label_curves(path: Path, panels: Sequence[Panel]) -> Path:
         axes.minorticks_off()
         axes.set(title=panel.title, xlabel="labels", ylabel=panel.metric)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+    legend_below(figure, plots)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return path

@@ -93,3 +93,16 @@ def figure_with(count: int) -> tuple[Any, list[Any]]:
     for unneeded in axes[count:]:
         unneeded.set_visible(False)
     return figure, axes[:count]
+
+
+def legend_below(figure: Any, plots: Sequence[Any]) -> None:
+    """Name the lines of all plots once, below them, where no line is hidden by it.
+
+    Args:
+        figure: Of ``figure_with``.
+        plots: Its axes; lines of one name look alike in all of them.
+    """
+    named = {
+        name: line for axes in plots for line, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), frameon=False)
