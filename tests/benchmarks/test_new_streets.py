@@ -24,36 +24,53 @@ def test_streets_are_those_of_no_other_question(new_streets):
     assert len(set(seeds)) == 3 and not taken & set(seeds)
 
 
+def run_of(seed, **settings):
+    """A run that begins with the fresh weights of its seed."""
+    flags = {"data": "synthetic", "seed": seed}
+    job = describe_run("unipad-lidar", flags, [{"point_cloud_range": BOX, **settings}], saved={})
+    return SimpleNamespace(description=job, weights=job.build().state_dict(), step=7)
+
+
+def ask(new_streets, monkeypatch, runs, *flags):
+    """Call the script for runs by their folders."""
+    monkeypatch.setattr(new_streets, "read_run", lambda run: SimpleNamespace(checked=lambda: runs[run]))
+    monkeypatch.setattr("sys.argv", ["new_streets.py", *map(str, runs), *flags])
+    new_streets.main()
+
+
 @pytest.mark.slow
 def test_seeds_of_all_runs_are_taken_together(new_streets, tmp_path, monkeypatch, capsys):
     """Runs have seeds of their own, and are compared on the same streets; what was done is not repeated."""
-    runs = {}
-    for seed in (100, 200):
-        flags = {"data": "synthetic", "seed": seed}
-        job = describe_run("unipad-lidar", flags, [{"point_cloud_range": BOX}], saved={})
-        runs[f"run-{seed}"] = SimpleNamespace(description=job, weights=job.build().state_dict(), step=7)
-        (tmp_path / f"run-{seed}").mkdir()
-    monkeypatch.setattr(new_streets, "read_run", lambda run: SimpleNamespace(checked=lambda: runs[run.name]))
+    runs = {tmp_path / f"run-{seed}": run_of(seed) for seed in (100, 200)}
     monkeypatch.setattr(new_streets, "STREETS", {"train": (11, 2), "validation": (12, 1), "test": (13, 2)})
     out = tmp_path / "found.json"
-
-    def found(*names):
-        flags = ["--labeled", "1", "--seeds", "1", "--search-seeds", "1", "--steps", "1", "--out", str(out)]
-        monkeypatch.setattr("sys.argv", ["new_streets.py", *(str(tmp_path / name) for name in names), *flags])
-        new_streets.main()
-        return json.loads(out.read_text())
-
-    alone = found("run-100")
-    assert alone["over scratch"]["seeds"] == 1
+    flags = ["--labeled", "1", "--seeds", "1", "--search-seeds", "1", "--steps", "1", "--out", str(out)]
+    ask(new_streets, monkeypatch, {tmp_path / "run-100": runs[tmp_path / "run-100"]}, *flags)
+    alone = json.loads(out.read_text())
+    assert alone["together"]["seeds"] == 1
     capsys.readouterr()
-    both = found("run-100", "run-200")
+    ask(new_streets, monkeypatch, runs, *flags)
+    both = json.loads(out.read_text())
     said = capsys.readouterr().out
     assert "run-100: scratch, final 100" in said and "run-200: scratch, final 200" in said
     assert said.count("run-100: ") == said.count("(done before)") == said.count("run-200: ")
     assert [record["seeds"] for record in both["runs"].values()] == [[100], [200]]
     assert [record["search_seeds"] for record in both["runs"].values()] == [[1100], [1200]]
     assert both["runs"]["run-100"]["table"] == alone["runs"]["run-100"]["table"]
-    assert both["over scratch"]["seeds"] == 2 and both["over scratch"]["scenes"] == 2
+    assert both["together"]["seeds"] == 2 and both["together"]["scenes"] == 2
     for arm, told in (("scratch", "before"), ("pretrained", "after")):
         scores = [record["table"][0][arm]["mean"] for record in both["runs"].values()]
-        assert both["over scratch"][told] == pytest.approx(fmean(scores)) and max(scores) > 0
+        assert both["together"][told] == pytest.approx(fmean(scores)) and max(scores) > 0
+
+
+def test_no_seed_counts_twice_and_runs_are_alike(new_streets, tmp_path, monkeypatch):
+    first, near = run_of(100), run_of(105)
+    longer = SimpleNamespace(**vars(run_of(200)) | {"step": 8})
+    for other, name, said in (
+        (near, "b", "expected seeds of their own, got 105, 106, 107, 108, 109 more than once"),
+        (longer, "b", "b: expected recipe, settings and steps of .*a, got others"),
+        (run_of(200, mask={"ratio": 0.25}), "b", "b: expected recipe, settings and steps of .*a, got others"),
+        (run_of(200), "elsewhere/a", "expected names of their own, got a more than once"),
+    ):
+        with pytest.raises(SystemExit, match=said):
+            ask(new_streets, monkeypatch, {tmp_path / "a": first, tmp_path / name: other})
