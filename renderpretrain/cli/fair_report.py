@@ -69,9 +69,11 @@ def how_sure(plan: FairPlan, outcomes: Sequence[Outcome]) -> list[str]:
         going = [str(trial.job.seed) for trial in finals if not trial.course.converged]
         where = f"{outcome.labeled} labelled scenes"
         if going:
+            schedule = plan.schedule
+            patience = schedule.every * schedule.waits(schedule.longest // schedule.every)
             notes.append(
-                f"{where}: scratch still improved after {plan.schedule.longest} steps with "
-                f"{len(going)} of {len(finals)} seeds ({', '.join(going)}); raise --steps"
+                f"{where}: scratch was cut off after {schedule.longest} steps, before {patience} had brought "
+                f"no gain, with {len(going)} of {len(finals)} seeds ({', '.join(going)}); raise --steps"
             )
         for arm, setting in outcome.settings.items():
             if len(plan.lrs) > 1 and setting.lr in (min(plan.lrs), max(plan.lrs)):
@@ -130,7 +132,7 @@ def fair_record(
         "places": plan.places,
         "scored_places": plan.scored_places,
         "scenes": [scene.name for scene in scenes.train],
-        "validation_scenes": [scene.name for scene in scenes.validation],
+        "validation_scenes": [scene.name for scene in scenes.validation[: plan.validation_scenes]],
         "split": "test" if scenes.test else "validation",
         "scored_scenes": [scene.name for scene in scenes.scored],
         "table": [_line(plan, len(scenes.train), outcome) for outcome in outcomes],

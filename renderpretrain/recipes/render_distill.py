@@ -269,9 +269,9 @@ def needs(config: RenderDistillConfig) -> Needs:
 def _tiny(modality: Modality) -> RenderDistillConfig:
     """Minutes on two cores: UniPAD's tiny networks and rays, and a copy that follows within a short run.
 
-    For LiDAR what short runs showed to help a linear probe, and not to hurt when fine-tuned: rendering, and
-    what surrounds a return. The copy and the terms against collapse cost up to a quarter of a step there, and
-    changed nothing that could be told from noise.
+    For LiDAR what short runs showed to help a linear probe: rendering, and what surrounds a return. Trained
+    as a whole, classes do not gain by it and may lose. The copy and the terms against collapse cost up to a
+    quarter of a step there, and changed nothing that could be told from noise.
     """
     config = _with_terms(modality, "tiny", momentum=0.98)
     if modality != "lidar":

@@ -170,7 +170,7 @@ def test_a_table_shows_intervals_and_notes_say_what_to_doubt():
     assert len(fair_tables(plan, [without], "finetune")) == 1
     assert how_sure(plan, [outcome((1e-2, 0.1))]) == []
     (going,) = how_sure(plan, [outcome((1e-2, 0.1), converged=False)])
-    assert "scratch still improved after 50 steps with 2 of 2 seeds (0, 1)" in going
+    assert "cut off after 50 steps, before 50 had brought no gain, with 2 of 2 seeds (0, 1)" in going
     edges = how_sure(plan, [outcome((1e-1, 1.0))])
     assert [note.partition("rate of ")[2].partition(",")[0] for note in edges] == ["scratch", "pre-trained"]
     assert "one alone says nothing of others" in how_sure(plan, [outcome((1e-2, 0.1), seeds=1)])[0]

@@ -37,6 +37,9 @@ PLACES = 20001
 class Interval:
     """A mean, and where the truth lies in 95 of 100 such experiments.
 
+    Other seeds and scored scenes may come out otherwise, and are counted. What all of them share is taken as
+    it is: the rates, the scenes that chose them, and the pre-training.
+
     Attributes:
         mean: As measured.
         low, high: Ends of the interval; both infinite where there is one seed and one scene.

@@ -56,6 +56,11 @@ class Schedule:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
+    def waits(self, evaluations: int) -> int:
+        """How many of the evaluations so far must not have brought a gain."""
+        steps = max(1, min(self.patience, 2 * self.longest // 3))
+        return max(-(-steps // self.every), evaluations // 3)
+
     def no_longer_improves(self, scores: Sequence[float]) -> bool:
         """Whether the evaluations of as many steps as the patience have not beaten the best before them.
 
@@ -65,8 +70,7 @@ class Schedule:
         Args:
             scores: Of all evaluations so far; greater is better.
         """
-        steps = max(1, min(self.patience, 2 * self.longest // 3))
-        patience = max(-(-steps // self.every), len(scores) // 3)
+        patience = self.waits(len(scores))
         if len(scores) <= patience or max(scores) == 0:
             return False
         before = max(scores[:-patience])
@@ -99,8 +103,8 @@ class Course:
         steps: All of them.
         curve: Step and validation score of every evaluation.
         kept: The step whose weights are kept: the best evaluation's.
-        converged: Whether the score no longer improved at the constant rate; ``False`` where the longest
-            training was too short, or a given number of steps was.
+        converged: Whether the score no longer improved at the constant rate: a whole patience had brought no
+            gain; ``False`` where the longest training ended before that, or a given number of steps did.
     """
 
     constant_steps: int
@@ -222,7 +226,7 @@ def fine_tune(tuned: Tuned, lesson: Lesson, schedule: Schedule, constant_steps: 
         lesson: Scenes, rates, and who judges.
         schedule: How long, and when it is judged.
         constant_steps: Steps at the constant rate, a multiple of ``schedule.every``; ``None`` goes on until
-            the score no longer improves.
+            the score no longer improves, or the schedule's longest is over.
     """
     optimizer = torch.optim.AdamW(tuned.groups(lesson.setting), weight_decay=lesson.weight_decay)
     full = [group["lr"] for group in optimizer.param_groups]
