@@ -14,6 +14,8 @@ The plan, written down before one of these streets was drawn:
   after 600 steps at a constant rate, when they were not done: what they lack may be a head start.
 - Asked: the same of two pre-trainings (``--seed 100``, ``--seed 200``), ten seeds each, on 48 test streets,
   with up to 1200 steps at a constant rate, judged every 50.
+- Changed when rates were being chosen and nothing was scored, for a training takes twice as long as was
+  thought: the clock ends it, and as many seeds count as both runs have finished by then.
 - The answer: yes, if the interval of the relative gain of both together lies above 0, and each run gains. It
   is reported as it comes out, with the curves, and these streets choose nothing afterwards.
 - Fresh and pre-trained encoders alone are compared: a head on hand-made numbers read less than half as well.
