@@ -19,7 +19,7 @@ COUNTS = "1,5"
 RATES, ENCODER_RATES = "5e-4,2e-3,8e-3", "1,0.1"
 """What rates of training are chosen from."""
 
-STEPS, EVERY = 600, 25
+STEPS, EVERY = 1200, 25
 """Of training: at a constant rate at most, and between evaluations."""
 
 PROBES = ("linear", "decoder", "finetune")

@@ -43,7 +43,7 @@ class Schedule:
     every: int = 25
     patience: int = 400
     least_gain: int | float = 0.01
-    longest: int = 600
+    longest: int = 1200
     decay: int | float = 0.25
 
     def __post_init__(self) -> None:
