@@ -1,7 +1,8 @@
 // A block works on its points tile by tile: it reads the volume, runs the networks, and on the way back runs
 // them again and reverses them, so that nothing but the results is ever stored. What a tile needs lies in
 // shared memory, and where that is full, in a part of the scratch that is small enough for caches. What goes
-// into the volume is added in any order.
+// into the volume is added in any order. Heads are read by their number, for which a thread would copy
+// arguments that may change.
 #include <algorithm>
 
 #include "sdf_field_cuda.h"
@@ -10,7 +11,7 @@ namespace renderpretrain {
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads, 4)
-    field_kernel(const Field<T> field, const FieldResults<T> to) {
+    field_kernel(const __grid_constant__ Field<T> field, const __grid_constant__ FieldResults<T> to) {
   using Board = FieldBoard<T>;
   using Four = Pack<4, T>;
   __shared__ Board board[1];
@@ -24,7 +25,9 @@ __global__ void __launch_bounds__(kTileThreads, 4)
 
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads, 4)
-    field_backward_kernel(const Field<T> field, const FieldResults<T> from, const FieldGrads<T> to, T* sums) {
+    field_backward_kernel(const __grid_constant__ Field<T> field,
+                          const __grid_constant__ FieldResults<T> from,
+                          const __grid_constant__ FieldGrads<T> to, T* sums) {
   using Board = FieldBoard<T>;
   using Four = Pack<4, T>;
   __shared__ Board board[1];

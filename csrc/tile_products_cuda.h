@@ -38,8 +38,8 @@ struct Weights {
 template <int kRows, int kStride, typename T>
 __device__ __forceinline__ void stage(const Weights<T>& weights, int row, int rows, int column, int columns,
                                       int count, T* staged) {
-  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   if (weights.transposed) {
+    const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
     for (int k = warp; k < count; k += kTileWarps) {
       const T* const from = weights.at + weights.rows.row(column + k) + row;
       for (int m = lane; m < kRows; m += kWarp) {
@@ -47,9 +47,10 @@ __device__ __forceinline__ void stage(const Weights<T>& weights, int row, int ro
       }
     }
   } else {
-    for (int m = warp; m < kRows; m += kTileWarps) {
+    // A warp has 4 columns of 8 rows at a time: a stride of 8 more or less than 32 keeps all in banks apart.
+    for (int m = threadIdx.x / 4; m < kRows; m += kTileThreads / 4) {
       const T* const from = weights.at + weights.rows.row(row + m) + column;
-      for (int k = lane; k < count; k += kWarp) {
+      for (int k = threadIdx.x % 4; k < count; k += 4) {
         staged[k * kStride + m] = row + m < rows && column + k < columns ? from[k] : T(0);
       }
     }
@@ -167,7 +168,8 @@ __device__ __forceinline__ Split split(float value) {
   return {high, to_tf32(value - __uint_as_float(high))};
 }
 
-// sums += a * b without the product of the lower parts, which is below float32's last bit.
+// sums += a * b without the product of the lower parts, which is below float32's last bit. Tensor cores cut
+// their sums off instead of rounding them, which adds up; so they add eight products, and we the eights.
 template <int kM, int kN>
 __device__ __forceinline__ void multiply_split(const Split (&a)[kM][4], const Split (&b)[kN][2],
                                                float (&sums)[kM][kN][4]) {
@@ -178,9 +180,12 @@ __device__ __forceinline__ void multiply_split(const Split (&a)[kM][4], const Sp
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
       const uint32_t other[2] = {b[n][0].high, b[n][1].high}, rest[2] = {b[n][0].low, b[n][1].low};
-      multiply_tf32(low, other, sums[m][n]);
-      multiply_tf32(high, rest, sums[m][n]);
-      multiply_tf32(high, other, sums[m][n]);
+      float eight[4] = {};
+      multiply_tf32(low, other, eight);
+      multiply_tf32(high, rest, eight);
+      multiply_tf32(high, other, eight);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][n][i] += eight[i];
     }
   }
 }

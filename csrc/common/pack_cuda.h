@@ -21,10 +21,11 @@ __device__ __forceinline__ Pack<kCount, T> pack_at(const T* from) {
 // Whether memory may be read and written four numbers at a time.
 inline bool is_aligned_to_four(const void* memory) { return reinterpret_cast<uintptr_t>(memory) % 16 == 0; }
 
-// Adds each number as one atomic addition; four floats in one instruction from compute capability 9.0 on.
+// Adds each number as one atomic addition; four floats in one instruction from compute capability 9.0 and
+// CUDA 12.1 on.
 template <int kCount, typename T>
 __device__ __forceinline__ void add_atomically(T* to, const Pack<kCount, T>& numbers) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
   constexpr bool kAtOnce = kCount == 4 && std::is_same_v<T, float>;
 #else
   constexpr bool kAtOnce = false;

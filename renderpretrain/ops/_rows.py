@@ -45,10 +45,13 @@ _MARK = "_renderpretrain_facts"
 
 
 def remember(rows: Tensor, fact: Hashable) -> None:
-    """Note a fact about a tensor's numbers at the tensor, good until it is written to."""
-    facts = dict(getattr(rows, _MARK, {}))
-    facts[fact] = count_writes(rows)
-    setattr(rows, _MARK, facts)
+    """Note a fact about a tensor's numbers at the tensor, good until it is written to.
+
+    Nothing is noted in inference mode, where a tensor may be written to and nobody would know.
+    """
+    writes = count_writes(rows)
+    if writes is not None:
+        setattr(rows, _MARK, getattr(rows, _MARK, {}) | {fact: writes})
 
 
 def is_known(rows: Tensor, fact: Hashable) -> bool:

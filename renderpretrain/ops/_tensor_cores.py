@@ -52,7 +52,7 @@ def arranged_rows(inputs: Tensor, num_in: int) -> ArrangedRows:
     """The rows of a table in the order they are multiplied in, kept at the table until it is written to.
 
     Every stream arranges its own, and a graph that is recorded always anew: when it is replayed the table may
-    have been written to.
+    have been written to. In inference mode, where nobody counts writes, nothing is kept.
 
     Args:
         inputs: (K, N), dense.
@@ -61,8 +61,9 @@ def arranged_rows(inputs: Tensor, num_in: int) -> ArrangedRows:
     stream = torch.cuda.current_stream(inputs.device).cuda_stream if inputs.is_cuda else None
     made_for = count_writes(inputs), num_in, stream
     recorded = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
+    keeps = made_for[0] is not None and not recorded
     kept = getattr(inputs, _MARK, None)
-    if kept is not None and kept[0] == made_for and not recorded:
+    if keeps and kept is not None and kept[0] == made_for:
         return ArrangedRows(*kept[1])
     num_cells, num_out = inputs.shape
     sizes = num_in, num_out, num_cells
@@ -73,7 +74,7 @@ def arranged_rows(inputs: Tensor, num_in: int) -> ArrangedRows:
     covers = new_memory(inputs, -(-num_out // ROW_GROUP), -(-num_cells // WORD))
     launch("sparse_conv3d_arrange", inputs, order, *sizes, table, covers)
     rows = ArrangedRows(table, order, covers)
-    if not recorded:
+    if keeps:
         setattr(inputs, _MARK, (made_for, rows))
     return rows
 

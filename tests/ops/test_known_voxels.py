@@ -28,6 +28,13 @@ def test_facts_hold_in_larger_volumes_until_the_voxels_are_written_to():
     assert known_order(coords, (2, 3, 4, 5)) is None
 
 
+def test_nothing_is_known_in_inference_mode_where_nobody_counts_writes():
+    with torch.inference_mode():
+        coords = (torch.rand(2, 3, 4, 5) < 0.5).nonzero()
+        remember_voxels(coords, (2, 3, 4, 5), ordered=True)
+        assert known_order(coords, (2, 3, 4, 5)) is None
+
+
 def test_voxels_of_points_are_what_is_said_of_them():
     voxels = made()
     for sparse in (voxels.to_sparse(), voxels.to_sparse(torch.rand(len(voxels.coords)) < 0.5)):

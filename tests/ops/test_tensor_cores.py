@@ -128,16 +128,20 @@ def test_the_same_bits_every_time_and_in_every_order_of_the_rows(precision, devi
     assert torch.equal(moved, first[0][order])
 
 
-def test_rows_are_arranged_once_and_anew_after_the_table_was_written_to(device):
-    features, kernel, inputs, _, _ = operands("submanifold", (8, 8), EXACT, device)
-    before = ops.sparse_conv3d(features, kernel, inputs)
-    if _tensor_cores.has_tensor_cores(features):
-        rows = _tensor_cores.arranged_rows(inputs, len(features))
-        assert _tensor_cores.arranged_rows(inputs, len(features)).table is rows.table
-        assert _tensor_cores.arranged_rows(inputs, len(features) - 1).table is not rows.table
-    inputs[13] = -1  # nobody reads itself
-    after = ops.sparse_conv3d(features, kernel, inputs)
-    torch.testing.assert_close(after, before - features @ kernel[13], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("inference", [False, True])
+def test_rows_are_arranged_once_and_anew_after_the_table_was_written_to(inference, device):
+    """In inference mode nobody knows that it was written to, so nothing is kept there."""
+    with torch.inference_mode(inference):
+        features, kernel, inputs, _, _ = operands("submanifold", (8, 8), EXACT, device)
+        before = ops.sparse_conv3d(features, kernel, inputs)
+        if _tensor_cores.has_tensor_cores(features):
+            rows = _tensor_cores.arranged_rows(inputs, len(features))
+            kept = _tensor_cores.arranged_rows(inputs, len(features)).table is rows.table
+            assert kept != inference
+            assert _tensor_cores.arranged_rows(inputs, len(features) - 1).table is not rows.table
+        inputs[13] = -1  # nobody reads itself
+        after = ops.sparse_conv3d(features, kernel, inputs)
+        torch.testing.assert_close(after, before - features @ kernel[13], rtol=0, atol=1e-5)
 
 
 def test_tf32_is_what_pytorch_lets_convolutions_be(monkeypatch):
