@@ -329,7 +329,7 @@ def test_help_imports_no_torch_and_takes_a_moment():
     assert "pretrain" in done.stdout
     imported = [line.split("|")[-1].strip() for line in done.stderr.splitlines()]
     assert "typer" in imported and "torch" not in imported
-    # Processor time, the best of five: the machine may be busy. Two thirds are what typer's help imports; where
+    # Processor time, the best of five: the machine may be busy. Most is what typer's help imports; where
     # that alone takes more than it should, ours may take half as long again.
     own, typers = (
         min(seconds_of(*start) for _ in range(5))
