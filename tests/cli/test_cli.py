@@ -329,21 +329,17 @@ def test_help_imports_no_torch_and_takes_a_moment():
     assert "pretrain" in done.stdout
     imported = [line.split("|")[-1].strip() for line in done.stderr.splitlines()]
     assert "typer" in imported and "torch" not in imported
-    # Processor time, the best of five: the machine may be busy. Most is what typer's help imports; where
-    # that alone takes more than it should, ours may take half as long again.
-    own, typers = (
-        min(seconds_of(*start) for _ in range(5))
-        for start in (("-m", "renderpretrain", "--help"), ("-c", "import typer.rich_utils"))
-    )
-    assert own < max(0.3, 1.5 * typers)
-
-
-def seconds_of(*arguments):
-    """Processor time of Python, started anew."""
-    began = children_seconds()
-    command = [sys.executable, *arguments]
-    subprocess.run(command, env=environment(), capture_output=True, check=True)
-    return children_seconds() - began
+    times = []
+    for _ in range(3):
+        began = children_seconds()
+        subprocess.run(
+            [sys.executable, "-m", "renderpretrain", "--help"],
+            env=environment(),
+            capture_output=True,
+            check=True,
+        )
+        times.append(children_seconds() - began)
+    assert min(times) < 0.3  # processor time, the best of three: the machine may be busy with other tests
 
 
 def children_seconds():
