@@ -20,6 +20,8 @@ The plan, written down before one of these streets was drawn:
   is reported as it comes out, with the curves, and these streets choose nothing afterwards.
 - Fresh and pre-trained encoders alone are compared: a head on hand-made numbers read less than half as well.
 
+What came out is kept in ``docs/results/new_streets.json``.
+
 Finished trainings lie in each run's folder, so runs can be asked one by one, at once on several cores, and
 then together.
 """
@@ -34,7 +36,8 @@ from typing import Any
 
 from torch import Tensor
 
-from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure, save_curves
+from renderpretrain.cli.fair_probing import SEARCH_SEED
+from renderpretrain.cli.fair_report import fair_record, fair_tables, how_sure, percents, save_curves
 from renderpretrain.cli.printed import print_table
 from renderpretrain.cli.probe_scenes import TASKS
 from renderpretrain.cli.probing import unequal_starts
@@ -47,9 +50,6 @@ from renderpretrain.storage import write_text
 
 STREETS = {"train": (21, 60), "validation": (22, 8), "test": (23, 48)}
 """Seeds that synthetic streets are drawn from, and how many of each."""
-
-SEARCH_SEED = 1000
-"""From a run's seed to the first seed that rates are chosen with."""
 
 EVERY = 50
 """Steps between evaluations."""
@@ -68,7 +68,7 @@ def main() -> None:
         outcomes.append(outcome)
     gain = together(task, outcomes)
     told["together"] = asdict(gain)
-    scores = f"{gain.before:.4f} to {gain.after:.4f}, {percents(gain)}"
+    scores = f"{gain.before:.4f} to {gain.after:.4f}, {percents(gain.relative)}"
     told["of"] = f"{gain.seeds} seeds of {len(outcomes)} pre-trainings, and says nothing of another one"
     print(f"together: {scores}; of {told['of']}")
     write_text(asked.out, json.dumps(told, indent=1) + "\n")
@@ -154,12 +154,6 @@ def together(task: Task, outcomes: Sequence[Outcome]) -> PairedGain:
         return [trial.sums for outcome in outcomes for trial in outcome.finals(arm)]
 
     return paired_gain(seen("scratch"), seen("pretrained"), task.score, task.less_is_better)
-
-
-def percents(gain: PairedGain) -> str:
-    """A relative gain, with the ends of its interval."""
-    mean, low, high = (100 * x for x in (gain.relative.mean, gain.relative.low, gain.relative.high))
-    return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":

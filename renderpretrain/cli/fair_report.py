@@ -48,7 +48,7 @@ def _table(
         arms: tuple[FairArm, ...] = (before, "pretrained")
         spreads = [_spread(plan, outcome.finals(arm)) for arm in arms]
         gain = outcome.over_handmade if before == "handmade" else outcome.gain
-        gains = [] if gain is None else [_interval(gain.gain, 1, ".4f"), _percents(gain.relative)]
+        gains = [] if gain is None else [_interval(gain.gain, 1, ".4f"), percents(gain.relative)]
         rows.append(
             [
                 f"{outcome.labeled} scenes",
@@ -202,7 +202,7 @@ def _interval(interval: Interval, scale: int, digits: str) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _percents(interval: Interval) -> str:
+def percents(interval: Interval) -> str:
     """A share and its interval, in percent."""
     return _interval(interval, 100, ".1f") + " %"
 

@@ -3,9 +3,8 @@
 All arms have the same labels, head, order, changes of scenes, evaluations and steps. Fresh encoders are
 trained until their validation score no longer rises, or the longest training is over; pre-trained ones then
 get exactly as many steps, and so does a head on hand-made numbers alone, which says what no encoder is needed
-for. Each arm has its own rates,
-the best of the same grid on validation scenes, tried with seeds of their own. Test scenes are scored once for
-each seed and arm, when everything is chosen.
+for. Each arm has its own rates, the best of the same grid on validation scenes, tried with seeds of their
+own. Test scenes are scored once for each seed and arm, when everything is chosen.
 """
 
 from collections.abc import Callable
