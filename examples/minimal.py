@@ -16,13 +16,15 @@ from renderpretrain.viz import save_rendering
 
 torch.manual_seed(0)
 grid = VoxelGrid((-25.6, -25.6, -2.4, 25.6, 25.6, 4.8), voxel_size=(0.8, 0.8, 0.6))  # metres
-hide, select = RandomMask(ratio=0.3), LidarGuidedRays(num_rays=64)
+hide = RandomMask(ratio=0.3)
+select, measured = LidarGuidedRays(num_rays=96), LidarGuidedRays(num_rays=1024)
 encoder = nn.Sequential(ResNet((1, 1, 1, 1), width=32), FPN((32, 64, 128, 256), 32, num_outs=1))  # yours
 lifter = ViewLifter(grid, channels=32, depth_bins=48, depth_range=(1, 37))
 field = SDFField(grid, 32, extent=32, sharpness=60)
-renderer = VolumeRenderer(field, NeuSImportance(field, num_samples=32, num_importance=16))
-optimizer = torch.optim.AdamW(nn.ModuleList([encoder, lifter, renderer]).parameters(), lr=5e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=200)
+renderer = VolumeRenderer(field, NeuSImportance(field, num_samples=24, num_importance=16))
+trained = nn.ModuleList([encoder, lifter, renderer])
+optimizer = torch.optim.AdamW(trained.parameters(), lr=4e-3, betas=(0.9, 0.95))
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=200)
 
 
 def lift(images, views):  # the volume, and of every pixel how likely which depth is
@@ -39,7 +41,7 @@ for step in range(200):
     volume, [likely] = lift(hide_patches(images, mask), views)
     target = select(batch)
     no_hit = ~scene.truth.hit[None]  # a simulator knows its sky; elsewhere segment it
-    sky = PixelRays(16, candidates=no_hit)(batch)
+    sky = PixelRays(48, candidates=no_hit)(batch)
     rendered, above = renderer(volume, target.rays, batch.seeds), renderer(volume, sky.rays, batch.seeds)
     hit = target.hit & grid.contains(target.ends)
     through = target.hit & ~hit  # to what lies beyond the grid: nothing in it
@@ -49,8 +51,9 @@ for step in range(200):
     fog = masked_mean(above.opacity, sky.rgb_valid) + masked_mean(rendered.opacity, through)
     free = free_space(sdf, t, target.depth, hit, truncation=1.0)
     near = near_surface_sdf(sdf, t, target.depth, hit, truncation=1.0)
-    spots, seen = view_coordinates(views.cameras, target.ends.unflatten(1, (-1, 64)), lifter.depth_range)
-    seen = seen & target.hit.unflatten(1, (-1, 64))
+    points = measured(batch)  # many more: a likelihood at a pixel costs next to nothing beside a ray
+    spots, seen = view_coordinates(views.cameras, points.ends.unflatten(1, (-1, 1024)), lifter.depth_range)
+    seen = seen & points.hit.unflatten(1, (-1, 1024))
     pixels = masked_mean(-depth_log_likelihood(likely, spots, seen), seen)  # each goes where it was measured
     colour = rgb_l1(rendered.rgb, target.rgb, target.rgb_valid & ~through)
     loss = depth + 5 * clear + fog + free + near + 5 * pixels + 10 * colour

@@ -353,23 +353,21 @@ def scores(loop, scenes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("steps", "error", "against_rows"), few_or_all((140, 0.33, 0.85), (200, 0.3, 0.8)))
-def test_the_documented_loop_learns_a_street(steps, error, against_rows, tmp_path, monkeypatch, capsys):
+def test_the_documented_loop_learns_a_street(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code = (ROOT / "examples" / "minimal.py").read_text()
-    assert code.count("200") == 2
-    (tmp_path / "minimal.py").write_text(code.replace("200", str(steps)))
-    loop = runpy.run_path(str(tmp_path / "minimal.py"))  # run("minimal.py") would keep its networks
+    loop = runpy.run_path(str(ROOT / "examples" / "minimal.py"))  # run("minimal.py") would keep its networks
     printed = capsys.readouterr().out
     opacity = [float(v) for v in re.findall(r"opacity ([\d.]+)", printed)]
-    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == steps
+    assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == 200
     trained = scores(loop, loop["streets"][-2:])
     held_out = scores(loop, (SyntheticStreet(1002, image_size=(64, 96))[index] for index in (1000, 1001)))
-    # In 140 steps 0.88, 0.12, 0.24, 0.60, 0.71 and 0.34; another seed 0.84, 0.13, 0.28, 0.69, 0.63 and 0.51.
-    # Hills and junctions are harder: in 80 steps an error of 0.35 and 0.43, and 0.87 and 1.09 of the rows'.
+    # The last two streets show 1135 pixels of cars, most of them one car's; all eight show 15,000.
+    cars = scores(loop, loop["streets"])["cars"]
+    # 0.87, 0.04, 0.18, 0.45, 0.82 and 0.59. Machines round differently, and what comes of it varies as
+    # much as with seeds: the slowest of eight came to 0.83, 0.18, 0.27, 0.68, 0.64 and 0.32.
     assert trained["opacity"] > 0.7 and trained["sky"] < 0.2
-    assert trained["error"] < error and trained["against_rows"] < against_rows
-    assert trained["shape"] > 0.5 and trained["cars"] > 0.2
+    assert trained["error"] < 0.3 and trained["against_rows"] < 0.8
+    assert trained["shape"] > 0.55 and cars > 0.25
     # Eight streets are few: 0.85 and 0.10 on others, of whose shapes nothing is known yet.
     assert held_out["opacity"] > 0.65 and held_out["sky"] < 0.2
     for name in ("ahead", "right"):
