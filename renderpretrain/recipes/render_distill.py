@@ -82,8 +82,8 @@ beside 0.234, 0.293 mAP beside 0.136 (five seeds; ``docs/results/fine_tuned_stre
 Encoders that see whole sweeps in pre-training are better where a linear head reads whole sweeps with few
 labels, by 0.01 to 0.05. On test streets (one run each) that is 0.195 and 0.278 beside 0.180 and 0.263 with 1
 and 5 labelled ones, nothing with 20 and 60 (0.328 and 0.357 beside 0.335 and 0.359), less in detection (0.304
-beside 0.355 with 60), and depth of what is not given is worse (0.103 beside 0.078): half stays hidden, and
-``mask.ratio=0`` is for who has a teacher and asks for classes.
+beside 0.355 with 60), and depth in hidden blocks is worse (0.103 beside 0.078): half stays hidden, which test
+streets have decided here, and ``mask.ratio=0`` is for who has a teacher and asks for classes.
 
 Weights in front of norms have grown two- to threefold by then, which makes the same rate smaller for them;
 scaled back, which changes what they say by a hundredth at most, the network of 2400 steps reached 0.332 in

@@ -125,7 +125,8 @@ def probes(runs: Sequence[NamedRun]) -> list[Html]:
 def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) -> Html:
     """One probe: arms beside each other at every number of labels."""
     lines = record["table"]
-    arms = {"scratch": "scratch", "pretrained": "pre-trained", "handmade": "hand-made"}
+    arms = {"handmade": "hand-made", "scratch": "scratch", "pretrained": "pre-trained"}
+    arms["pretrained_handmade"] = "pre-trained + hand-made"
     asked = [name for name in arms if any(line.get(name) for line in lines)]
     better = "less" if record.get("less_is_better") else "more"
     header = [f"{record.get('metric')} ({better} is better), labels", *(arms[name] for name in asked)]

@@ -109,8 +109,8 @@ def advice_for(recipe: nn.Module) -> tuple[str, ...]:
 def advice_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The same of settings by their dotted names."""
     variance = settings.get("collapse.variance")
-    has_none = "the recipe render-distill, which has a term against collapse"
-    tries = [has_none if variance is None else f"collapse.variance above {variance:g}"]
+    of_ours = "a render-distill recipe, with collapse.variance=1"
+    tries = [of_ours if variance is None else f"collapse.variance above {variance:g}"]
     if not settings.get("losses.rgb", True):
         tries.append("losses.rgb above 0")
     rate = settings.get("optimization.lr")
