@@ -2,9 +2,13 @@
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
+
+from renderpretrain.cli.app import app
 
 LINE = {
     "fraction": 0.01,
@@ -74,6 +78,29 @@ def test_what_is_there_is_not_repeated(proof, asked, monkeypatch):
     with pytest.raises(SystemExit, match="unipad-camera: was pre-trained for 8 steps, not 200"):
         proof.carry_out(camera, asked)
     assert called == ["pretrain", "eval", "eval"]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_call_is_understood_by_the_command_line(quick, proof, asked, monkeypatch):
+    """Verbs, flags and their values, of all experiments and probes."""
+    asked.quick, asked.modes = quick, ("linear", "finetune", "decoder")
+    verbs, called = typer.main.get_command(app).commands, []
+
+    def call(name, parts, threads, folder=None):
+        called.append(parts)
+        if parts[0] in ("eval", "pretrain"):
+            verbs[parts[0]].make_context(parts[0], list(parts[1:]))
+        if parts[0] == "eval":
+            raise LookupError(name)
+
+    monkeypatch.setattr(proof, "call", call)
+    for experiment in proof.EXPERIMENTS:
+        for probe in experiment.probes:
+            with pytest.raises(LookupError, match=experiment.name):
+                proof.carry_out(replace(experiment, probes=(probe,)), asked)
+            flags = dict(zip(called[-1][2::2], called[-1][3::2], strict=True))
+            assert flags["--probe"] == probe.mode and flags["--task"] == probe.task
+    assert {parts[0] for parts in called if not parts[0].endswith(".py")} == {"pretrain", "data", "eval"}
 
 
 def test_a_teacher_comes_first_and_once(proof, asked, monkeypatch):

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from renderpretrain.cli.probe_scenes import SceneRequest, open_probe, parts_of
+from renderpretrain.cli.probe_scenes import SceneRequest, open_probe, parts_of, unscored_classes
 from renderpretrain.data import SyntheticStreet, write_scene_folder
 from renderpretrain.probes import ProbeScenes
 from renderpretrain.runs import describe_run
@@ -54,6 +55,22 @@ def test_no_synthetic_scene_is_in_two_sets(recipe):
         for s in part
     }
     assert len(worlds) == 8
+
+
+def test_classes_that_no_scored_scene_has_are_told():
+    street = SyntheticStreet(1, image_size=(32, 64))[0]
+    there = sorted({street.class_names[k] for k in street.point_labels.unique().tolist() if k > 0} - {"road"})
+    road = street.class_names.index("road")
+    only_road = street.point_labels.where(street.point_labels == road, torch.zeros_like(street.point_labels))
+    bare = replace(street, name="bare", point_labels=only_road)
+    again = replace(street, name="again")
+    assert len(there) > 2 and bool(only_road.any())
+    (line,) = unscored_classes("semseg", ProbeScenes([street], [bare]))
+    said = line.removeprefix("no scored scene has ").partition(": what training scenes say")[0]
+    assert sorted(said.split(", ")) == there
+    assert unscored_classes("semseg", ProbeScenes([bare], [street])) == []
+    assert unscored_classes("semseg", ProbeScenes([street], [bare], [again])) == []  # scored are test scenes
+    assert unscored_classes("depth", ProbeScenes([street], [bare])) == []
 
 
 def test_a_recording_is_cut_in_time(tmp_path):
