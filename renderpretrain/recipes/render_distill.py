@@ -268,25 +268,12 @@ def needs(config: RenderDistillConfig) -> Needs:
 
 
 def _tiny(modality: Modality) -> RenderDistillConfig:
-    """Minutes on two cores: UniPAD's tiny networks and rays, and a copy that follows within a short run.
-
-    For LiDAR what short runs showed to help a linear probe: rendering, and what surrounds a return. Trained
-    as a whole, classes do not gain by it and may lose. The copy and the terms against collapse cost up to a
-    quarter of a step there, and changed nothing that could be told from noise.
-    """
-    config = _with_terms(modality, "tiny", momentum=0.98)
-    if modality != "lidar":
-        return config
-    changed = {
-        "distill": config.distill.model_copy(update=dict.fromkeys(("hidden", "visible", "rendered"), 0.0)),
-        "collapse": config.collapse.model_copy(update=dict.fromkeys(("variance", "covariance"), 0.0)),
-        "terms": RenderedTermsConfig(),
-    }
-    return config.model_copy(update=changed)
+    """Minutes on two cores: UniPAD's tiny networks and rays, and a copy that follows within a short run."""
+    return _with_terms(modality, "tiny", momentum=0.98)
 
 
 def _base(modality: Modality) -> RenderDistillConfig:
-    """UniPAD's published networks with our terms and our schedule: days on cards."""
+    """UniPAD's published networks with our terms and our schedule: days on cards. Nobody has trained it yet."""
     config = _with_terms(modality, "paper", momentum=0.996)
     tiny = unipad.PRESETS[f"unipad-{modality}"]["tiny"]
     weights = tiny.losses.model_copy(update={"truncation": 0.5})
@@ -307,8 +294,18 @@ def _base(modality: Modality) -> RenderDistillConfig:
 
 
 def _with_terms(modality: Modality, preset: str, *, momentum: float) -> RenderDistillConfig:
-    """UniPAD's preset with our terms."""
+    """UniPAD's preset with our terms.
+
+    For LiDAR what short runs showed to help a linear probe: rendering, and what surrounds a return. Trained
+    as a whole, classes do not gain by it and may lose. The copy and the terms against collapse cost up to a
+    quarter of a step there, and changed nothing that could be told from noise: they are off.
+    """
     plain = unipad.PRESETS[f"unipad-{modality}"][preset].model_dump()
+    if modality == "lidar":
+        distill = DistillConfig(momentum=momentum, hidden=0, visible=0, rendered=0)
+        return RenderDistillConfig(
+            **plain | {"distill": distill, "collapse": CollapseConfig(variance=0, covariance=0)}
+        )
     terms = RenderedTermsConfig(intensity=1.0, normals=0.1, misses=0.1)
     return RenderDistillConfig(
         **plain | {"terms": terms.model_dump(), "distill": DistillConfig(momentum=momentum)}
