@@ -378,10 +378,19 @@ class BEVImageBranch(nn.Module):
         pixels: Bool[Tensor, "B N H W"] | None = None,
     ) -> list[Level]:
         """All that backbone and neck say, and the bird's-eye map, which holds for whole columns."""
+        return self.levels_and_lifted(batch, patches, pixels)[0]
+
+    def levels_and_lifted(
+        self,
+        batch: Batch,
+        patches: Bool[Tensor, "B N h w"] | None = None,
+        pixels: Bool[Tensor, "B N H W"] | None = None,
+    ) -> tuple[list[Level], LiftedBEV]:
+        """Both :meth:`levels` and what a call gives."""
         levels = self.image_levels(batch, patches)
-        lifted = next(x.maps for x in levels if x.name == "image_neck/0")
-        bev = self._lift(batch, lifted, pixels).bev[:, :, None]
-        return [*levels, GridLevel("lifter/0", bev, self.view_transform.out_grid)]
+        lifted = self._lift(batch, next(x.maps for x in levels if x.name == "image_neck/0"), pixels)
+        bev = GridLevel("lifter/0", lifted.bev[:, :, None], self.view_transform.out_grid)
+        return [*levels, bev], lifted
 
     def image_levels(self, batch: Batch, patches: Tensor | None = None) -> list[ImageLevel]:
         """All that backbone and neck say."""

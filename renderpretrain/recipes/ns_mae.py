@@ -8,6 +8,7 @@ Lengths are metres throughout. The released code counts the bird's-eye depth in 
 metre here is five times as large as one per slice there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
 from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
 from renderpretrain.samplers import RayTargets, depth_pictures
 
@@ -173,6 +175,8 @@ class NSMAE(nn.Module):
         camera: The camera branch, or ``None``.
         losses: Weights of the terms.
         balance: What learns to weigh them further; nothing by default.
+        terms: What is added to the loss beside the method's own terms, unbalanced; see
+            :class:`~renderpretrain.recipes.terms.Term`.
         rays: Which rays are rendered.
         calibration: Whether poses are refined; not by default.
 
@@ -191,6 +195,7 @@ class NSMAE(nn.Module):
         camera: BEVImageBranch | None = None,
         losses: NSMAELossConfig | None = None,
         balance: sections.Balance | None = None,
+        terms: Sequence[nn.Module] = (),
         rays: sections.RayConfig | None = None,
         calibration: CalibrationConfig | None = None,
     ) -> None:
@@ -218,12 +223,14 @@ class NSMAE(nn.Module):
         self.bev_head = nn.Conv2d(width, self.grid.shape[0], 3, padding=1)
         self.renderer = renderer
         self.balance = balance
+        self.terms = nn.ModuleList(terms)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         batch = self.calibration(batch)
         hidden = self._hide(batch)
-        volume, lifted = self._encode(batch, hidden)
+        levels: list[Level] | None = [] if self.terms else None
+        volume, lifted = self._encode(batch, hidden, levels)
         terms = {}
         if lifted:
             views = self.camera_views(lifted, batch)
@@ -232,6 +239,7 @@ class NSMAE(nn.Module):
         target, known = self.bev_targets(batch, hidden)
         error = losses.depth_l1(self.bev_map(volume).depth, target, known)
         terms["bev_depth"] = self.weights.bev_depth * error
+        rays = seen = None
         if self.weights.ray_depth:
             rays = self._targets(batch)
             seen = sections.render_targets(self.renderer, volume, batch, rays, ops.fold_in(batch.seeds, 3))
@@ -242,7 +250,9 @@ class NSMAE(nn.Module):
         if lifted and self.calibration.refinement:
             depths = [lifted.probabilities], self._depth_range
             terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
-        return terms | self.calibration.prior()
+        terms |= self.calibration.prior()
+        step = Step(batch, hidden, levels or [], volume, self.renderer, rays, seen)
+        return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds; every sensor on its own."""
@@ -259,18 +269,30 @@ class NSMAE(nn.Module):
         """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
         return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, LiftedBEV | None]:
-        """The volume, and what the camera branch lifted on the way."""
-        seen, lifted = self._from_above(batch, hidden)
+    def _encode(
+        self, batch: Batch, hidden: Hidden, levels: list[Level] | None = None
+    ) -> tuple[Tensor, LiftedBEV | None]:
+        """The volume, and what the camera branch lifted on the way; a list is given the levels of both."""
+        seen, lifted = self._from_above(batch, hidden, levels)
         return self.bev_head(seen)[:, None], lifted
 
-    def _from_above(self, batch: Batch, hidden: Hidden) -> tuple[Tensor, LiftedBEV | None]:
+    def _from_above(
+        self, batch: Batch, hidden: Hidden, levels: list[Level] | None = None
+    ) -> tuple[Tensor, LiftedBEV | None]:
         """The branches' maps of the ground side by side, and what the camera branch lifted on the way."""
-        lifted = self.camera(batch, hidden.patches, hidden.pixels) if self.camera else None
-        maps = () if lifted is None else (lifted.bev,)
+        lifted, maps = None, list[Tensor]()
+        points = self.lidar.levels(batch, hidden.voxels) if self.lidar and levels is not None else []
+        images: list[Level] = []
+        if self.camera and levels is not None:
+            images, lifted = self.camera.levels_and_lifted(batch, hidden.patches, hidden.pixels)
+        elif self.camera:
+            lifted = self.camera(batch, hidden.patches, hidden.pixels)
+        if lifted is not None:
+            maps.append(lifted.bev)
         if self.lidar:
-            seen = self.lidar(batch, hidden.voxels).flatten(1, 2)
-            maps = (*maps, seen)
+            maps.append(self.lidar(batch, hidden.voxels, points).flatten(1, 2))
+        if levels is not None:
+            levels.extend([*points, *images])
         return torch.cat(maps, 1), lifted
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:

@@ -3,13 +3,16 @@
 These are the encoders' own outputs and nothing behind them: no lifter that is thrown away, no field.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_on_grid
-from renderpretrain.encoders import PointEncoder, SparseTensor, Voxels
+from renderpretrain.encoders import GridLevel, Level, PointEncoder, SparseTensor, Voxels
 from renderpretrain.encoders.levels import read_seen
 from renderpretrain.geometry import Views, VoxelGrid
 
@@ -17,9 +20,20 @@ MIDDLE_DISTANCE = 10.0
 """Metres at which the logarithm of a distance is 0."""
 
 
-def encode_voxels(encoder: nn.Module, voxels: Voxels) -> Float[Tensor, "M C"]:
-    """An encoder's feature of every voxel: its own, or its volume read at the voxel's centre, trilinearly."""
-    made = encoder(voxels.to_sparse())
+def encode_voxels(
+    encoder: nn.Module, voxels: Voxels, levels: Sequence[Level] = (), *more: Any
+) -> Float[Tensor, "M C"]:
+    """An encoder's feature of every voxel: its own, or its volume read at the voxel's centre, trilinearly.
+
+    Args:
+        encoder: A :class:`~renderpretrain.encoders.VoxelEncoder` or a
+            :class:`~renderpretrain.encoders.PointEncoder`.
+        voxels: What it reads.
+        levels: What :func:`~renderpretrain.encoders.grid_levels` said of them already; then nothing is
+            computed.
+        more: What else it is given.
+    """
+    made = _said(encoder, voxels.grid, levels) if levels else encoder(voxels.to_sparse(), *more)
     if isinstance(made, SparseTensor):
         return made.features
     if not isinstance(encoder, PointEncoder):
@@ -35,6 +49,15 @@ def encode_voxels(encoder: nn.Module, voxels: Voxels) -> Float[Tensor, "M C"]:
     counts = torch.bincount(voxels.coords[:, 0].long(), minlength=len(made)).tolist()
     read = [out.read(made[b : b + 1], mine[None])[0] for b, mine in enumerate(centers.split(counts))]
     return torch.cat(read)
+
+
+def _said(encoder: nn.Module, grid: VoxelGrid, levels: Sequence[Level]) -> SparseTensor | Tensor:
+    """What a call of the encoder would give: its last level, or that of the voxels themselves."""
+    own = [level for level in levels if isinstance(level, GridLevel)]
+    if not isinstance(encoder, PointEncoder):
+        return next(level.features for level in own if level.grid == grid)
+    last = own[-1].features
+    return last.dense() if isinstance(last, SparseTensor) else last
 
 
 def read_voxels(

@@ -12,6 +12,7 @@ initial ``inv_s`` of 20.1 and the sharpness of 64 of the importance pass are per
 classes have no length. For scenes of another size set ``point_cloud_range``, ``voxel_size`` and these alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -77,6 +78,7 @@ from renderpretrain.recipes.settings import (
     tiny_optimization,
     unused,
 )
+from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import PixelRays, RayTargets, read_pixels
 
@@ -226,6 +228,8 @@ class PonderIndoor(nn.Module):
         columns: Columns of the points that the encoder reads, as means over voxels.
         losses: Weights of the terms.
         balance: What learns to weigh them further; nothing by default.
+        terms: What is added to the loss beside the method's own terms, unbalanced; see
+            :class:`~renderpretrain.recipes.terms.Term`.
         rays: Which pixels are rendered.
         classes: Vectors of class names, for the semantic term and the alignment.
         to_classes: From an encoder's feature to such a vector, for the alignment.
@@ -247,6 +251,7 @@ class PonderIndoor(nn.Module):
         columns: tuple[str, ...] = COLOR_NORMAL,
         losses: IndoorLossConfig | None = None,
         balance: Balance | None = None,
+        terms: Sequence[nn.Module] = (),
         rays: PixelRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_classes: nn.Linear | None = None,
@@ -268,6 +273,7 @@ class PonderIndoor(nn.Module):
         self.neck = neck
         self.renderer = renderer
         self.balance = balance
+        self.terms = nn.ModuleList(terms)
 
     @property
     def _several(self) -> bool:
@@ -276,8 +282,9 @@ class PonderIndoor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        weights, targets = self.weights, self.targets(batch)
-        voxels, features = self._encode(batch, self.hide(batch))
+        weights, targets, hidden = self.weights, self.targets(batch), self.hide(batch)
+        levels = self.levels(batch, hidden) if self.terms else []
+        voxels, features = self._encode(batch, hidden, levels)
         volume = self._lift(voxels, features, batch.size)
         rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
@@ -290,7 +297,9 @@ class PonderIndoor(nn.Module):
             terms["alignment"] = weights.alignment * aligned
         # What all terms pull at: the alignment does not see the neck.
         shared = self.neck if self.to_classes is None else self.encoder
-        return balanced(self.balance, terms, list(shared.parameters()))
+        terms = balanced(self.balance, terms, list(shared.parameters()))
+        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
+        return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
         """The points that are dropped, drawn from the batch's seeds."""
@@ -300,12 +309,13 @@ class PonderIndoor(nn.Module):
         """The volume that is rendered; with nothing hidden by default."""
         return self._lift(*self._encode(batch, hidden), batch.size)
 
-    def _encode(self, batch: Batch, hidden: Hidden | None) -> tuple[Voxels, Tensor]:
+    def _encode(
+        self, batch: Batch, hidden: Hidden | None, levels: Sequence[Level] = ()
+    ) -> tuple[Voxels, Tensor]:
         """The voxels of the points that are left, and the encoder's feature of each."""
         voxels, domains = self._left(batch, hidden), self._domains(batch)
-        if domains is None:
-            return voxels, encode_voxels(self.encoder, voxels)
-        return voxels, self.encoder(voxels.to_sparse(), domains).features
+        told = () if domains is None else (domains,)
+        return voxels, encode_voxels(self.encoder, voxels, levels, *told)
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that the encoder says; with nothing hidden by default."""

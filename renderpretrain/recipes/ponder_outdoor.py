@@ -9,7 +9,7 @@ of what a weight belongs to: depth 10 there is ``10 / 108`` per metre, and the i
 the sharpness of 64 of the importance pass are per 108 m.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -72,6 +72,7 @@ from renderpretrain.recipes.settings import (
     tiny_optimization,
     unused,
 )
+from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarBeams, LidarGuidedRays, RayTargets, in_range
 
@@ -160,6 +161,8 @@ class PonderOutdoor(nn.Module):
         scales: What columns are divided by, by name; 1 where nothing is said.
         losses: Weights of the terms.
         balance: What learns to weigh them further; nothing by default.
+        terms: What is added to the loss beside the method's own terms, unbalanced; see
+            :class:`~renderpretrain.recipes.terms.Term`.
         rays: Which returns are rendered.
         classes: Vectors of class names, for the semantic term.
         to_field: From the averaged features to the rendered volume; a 3D convolution by default.
@@ -182,6 +185,7 @@ class PonderOutdoor(nn.Module):
         scales: Mapping[str, float] | None = None,
         losses: SemanticLossConfig | None = None,
         balance: Balance | None = None,
+        terms: Sequence[nn.Module] = (),
         rays: ReturnRayConfig | None = None,
         classes: ClassVectors | None = None,
         to_field: nn.Module | None = None,
@@ -202,17 +206,21 @@ class PonderOutdoor(nn.Module):
         self.to_field = VolumeConv(width, field.channels) if to_field is None else to_field
         self.renderer = renderer
         self.balance = balance
+        self.terms = nn.ModuleList(terms)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        targets = self.targets(batch)
-        volume = self.encode(batch, self.hide(batch))
+        targets, hidden = self.targets(batch), self.hide(batch)
+        levels = self.levels(batch, hidden) if self.terms else []
+        volume = self._encode(batch, hidden, levels)
         rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
         terms = ray_terms(rendered, targets, weights) | semantic
-        return balanced(self.balance, terms, list(self.to_field.parameters()))
+        terms = balanced(self.balance, terms, list(self.to_field.parameters()))
+        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
+        return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
         """The voxels that lie in hidden blocks, drawn from the batch's seeds."""
@@ -221,8 +229,12 @@ class PonderOutdoor(nn.Module):
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B C Z Y X"]:
         """The volume that is rendered; with nothing hidden by default."""
+        return self._encode(batch, hidden)
+
+    def _encode(self, batch: Batch, hidden: Hidden | None, levels: Sequence[Level] = ()) -> Tensor:
+        """The volume; from the levels where there are some."""
         voxels = self._left(batch, hidden)
-        features = encode_voxels(self.encoder, voxels)
+        features = encode_voxels(self.encoder, voxels, levels)
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:

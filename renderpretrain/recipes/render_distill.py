@@ -273,7 +273,7 @@ def _tiny(modality: Modality) -> RenderDistillConfig:
 
 
 def _base(modality: Modality) -> RenderDistillConfig:
-    """UniPAD's published networks with our terms and our schedule: days on cards. Nobody has trained it yet."""
+    """UniPAD's published networks with our terms and our schedule: days on cards; not trained yet."""
     config = _with_terms(modality, "paper", momentum=0.996)
     tiny = unipad.PRESETS[f"unipad-{modality}"]["tiny"]
     weights = tiny.losses.model_copy(update={"truncation": 0.5})

@@ -6,6 +6,7 @@ Lengths are metres throughout, as in the published code. Where a number is not t
 ``ours``.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -58,6 +59,7 @@ from renderpretrain.recipes.settings import (
     tiny_optimization,
     unused,
 )
+from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import LidarGuidedRays, RayTargets, in_range
 
@@ -232,6 +234,8 @@ class UniScene(nn.Module):
         history: Frames that are remembered.
         losses: Weights of the terms.
         balance: What learns to weigh them further; nothing by default.
+        terms: What is added to the loss beside the method's own terms, unbalanced; see
+            :class:`~renderpretrain.recipes.terms.Term`.
         rays: Which rays are rendered.
     """
 
@@ -250,6 +254,7 @@ class UniScene(nn.Module):
         history: int = 0,
         losses: OccupancyLossConfig | None = None,
         balance: sections.Balance | None = None,
+        terms: Sequence[nn.Module] = (),
         rays: ViewRayConfig | None = None,
     ) -> None:
         super().__init__()
@@ -267,19 +272,28 @@ class UniScene(nn.Module):
         self.decoder = decoder
         self.renderer = renderer
         self.balance = balance
+        self.terms = nn.ModuleList(terms)
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         occupied, observed = self._labels(batch)
-        logits = self.encode(batch, self.hide(batch))[:, 0].float()
-        weights = self.weights
+        weights, hidden = self.weights, self.hide(batch)
+        levels: list[Level] = []
+        if self.terms:
+            levels, lifted = self._levels(batch, hidden)
+        else:
+            lifted = self._lift(batch, hidden.patches, self._remember(batch, hidden))
+        logits = self.decoder(lifted)[:, 0].float()
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
         terms = {"occupancy": weights.occupancy * focal}
+        targets = rendered = None
         if weights.depth:
             targets, seeds = self.targets(batch), ops.fold_in(batch.seeds, 3)
-            depth = sections.render_targets(self.renderer, logits[:, None], batch, targets, seeds).depth
-            terms["depth"] = weights.depth * losses.depth_l1(depth, targets.depth, targets.hit)
-        return sections.balanced(self.balance, terms, list(self.decoder.parameters()))
+            rendered = sections.render_targets(self.renderer, logits[:, None], batch, targets, seeds)
+            terms["depth"] = weights.depth * losses.depth_l1(rendered.depth, targets.depth, targets.hit)
+        terms = sections.balanced(self.balance, terms, list(self.decoder.parameters()))
+        step = Step(batch, hidden, levels, logits[:, None], self.renderer, targets, rendered)
+        return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
         """Draw what this step hides, from the batch's seeds."""
@@ -392,12 +406,15 @@ class UniScene(nn.Module):
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is its volume."""
-        hidden = hidden or Hidden()
-        images = batch.require_views(ALTERNATIVE).images
+        return self._levels(batch, hidden or Hidden())[0]
+
+    def _levels(self, batch: Batch, hidden: Hidden) -> tuple[list[Level], Tensor]:
+        """All levels, and the volume of the last one."""
+        previous, images = self._remember(batch, hidden), batch.require_views(ALTERNATIVE).images
         levels: list[Level] = list(self.images.levels(images, hidden.patches))
         maps = [x.maps for x in levels if isinstance(x, ImageLevel) and x.name.startswith("image_neck")]
-        volume = self._lift_maps(batch, maps, self._remember(batch, hidden))
-        return [*levels, GridLevel("lifter/0", volume, self.grid)]
+        volume = self._lift_maps(batch, maps, previous)
+        return [*levels, GridLevel("lifter/0", volume, self.grid)], volume
 
     def image_levels(self, batch: Batch) -> list[ImageLevel]:
         """Those of :meth:`levels` that are on images, nothing hidden."""

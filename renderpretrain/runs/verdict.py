@@ -166,7 +166,7 @@ def _of_labels(line: Mapping[str, Any], less_is_better: bool, *, first: bool) ->
 
 
 def beats_handmade(line: Mapping[str, Any], less_is_better: bool) -> bool | None:
-    """Whether features say more than numbers that need no network; ``None`` where there are no such numbers."""
+    """Whether features say more than hand-made numbers; ``None`` where there are none."""
     if not line.get("handmade"):
         return None
     gained = float(line["pretrained"]["mean"]) - float(line["handmade"]["mean"])

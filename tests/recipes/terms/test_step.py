@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from variants import batch_of, build, scenes_for
 
+from renderpretrain.recipes.terms import Collapse, MissesTerm, NormalsTerm, SurfaceTerm, Surroundings
+
 
 class Opaque(nn.Module):
     """How much light the rays of a step let through, times a number that is learned."""
@@ -19,18 +21,76 @@ class Opaque(nn.Module):
         return {self.name: self.scale * (1 - step.rendered.opacity).mean()}
 
 
-@pytest.mark.parametrize("variant", ["unipad-lidar", "unipad-camera resnet", "unipad-fusion"])
+class Noted(nn.Module):
+    """How large the levels of a step are."""
+
+    def forward(self, step):
+        self.seen = step
+        return {"size": torch.stack([level.rows().square().mean() for level in step.levels]).mean()}
+
+
+TAKE_TERMS = (
+    *("unipad-lidar", "unipad-camera resnet", "unipad-fusion", "ponder-outdoor", "ponder-indoor"),
+    *("ns-mae", "ns-mae camera", "ns-mae lidar", "uniscene", "uniscene lss"),
+)
+
+
+@pytest.mark.parametrize("variant", TAKE_TERMS)
 def test_levels_are_those_that_the_volume_is_made_of(variant):
     """With a term the volume is made from levels, to the same bits, and they are what the recipe says."""
     recipe, batch = build(variant).eval(), batch_of(scenes_for(variant))
     alone = recipe(batch)
-    recipe.terms.append(Opaque("opaque"))
+    recipe.terms.append(Noted())
     assert all(torch.equal(recipe(batch)[name], value) for name, value in alone.items())
     step = recipe.terms[0].seen
     expected = recipe.levels(batch, step.hidden)
-    assert [level.name for level in step.levels] == [level.name for level in expected]
+    assert len(expected) > 1 and [level.name for level in step.levels] == [level.name for level in expected]
     for level, other in zip(step.levels, expected, strict=True):
         assert torch.equal(level.rows(), other.rows())
+    assert step.volume.shape[2:] == recipe.grid.shape and step.renderer is recipe.renderer
+
+
+@pytest.mark.parametrize("variant", TAKE_TERMS)
+def test_encoders_are_asked_once_and_learn_from_a_term(variant):
+    batch = batch_of(scenes_for(variant))
+    plain, recipe = build(variant).train(), build(variant).train()
+    recipe.terms.append(Noted())
+    recipe.terms.append(Collapse(places=64))
+    for each in (plain, recipe):
+        torch.manual_seed(3)
+        terms = each(batch)
+    statistics = dict(recipe.named_buffers())
+    assert any("running_mean" in name for name in statistics)
+    for name, value in plain.named_buffers():  # twice would have moved the statistics twice
+        assert torch.equal(value, statistics[name]), name
+    assert {"size", "collapse_variance", "collapse_covariance"} <= terms.keys()
+    terms["collapse_variance"].backward(retain_graph=True)
+    for name, part in recipe.encoders().items():
+        assert any(p.grad is not None and p.grad.any() for p in part.parameters()), name
+
+
+@pytest.mark.parametrize(
+    ("variant", "refused"), [("ponder-outdoor", ()), ("ns-mae lidar", (NormalsTerm, SurfaceTerm))]
+)
+def test_published_recipes_take_what_their_fields_can_answer(variant, refused):
+    recipe, batch = build(variant), batch_of(scenes_for(variant))
+    widths = {level.name: level.channels for level in recipe.levels(batch)}
+    makers = {
+        "surroundings": lambda: Surroundings(widths, recipe.grid),
+        **{"normals": NormalsTerm, "misses": MissesTerm, "surface": SurfaceTerm},
+    }
+    for name, make in makers.items():
+        recipe.terms = nn.ModuleList([make()])
+        if make in refused:
+            with pytest.raises(ValueError, match=r"^terms: .*expected a.* got OccupancyField"):
+                recipe(batch)
+            continue
+        recipe.zero_grad()
+        value = recipe(batch)[name]
+        value.backward()
+        assert 0 < value.item() < 100
+        for part in recipe.encoders().values():
+            assert any(p.grad is not None and p.grad.any() for p in part.parameters()), name
 
 
 def test_a_term_sees_the_step_and_is_trained_with_it():
