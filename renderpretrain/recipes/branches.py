@@ -44,7 +44,7 @@ from renderpretrain.masking import (
 )
 from renderpretrain.recipes.columns import SWEEPS, PointInput
 from renderpretrain.recipes.images import ImageNormalization
-from renderpretrain.recipes.recipe import MaskedVoxels
+from renderpretrain.recipes.recipe import MaskedVoxels, Told
 from renderpretrain.samplers import RayTargets, depth_pictures
 
 
@@ -142,18 +142,18 @@ class PointBranch(nn.Module):
         return hide_blocks(self.voxels(batch), self.block, self.policy, ops.fold_in(batch.seeds, 1))
 
     def forward(
-        self, batch: Batch, masked: MaskedVoxels | None = None, levels: Sequence[Level] = ()
+        self, batch: Batch, masked: MaskedVoxels | None = None, told: Told = None
     ) -> Float[Tensor, "B C Z Y X"]:
         """The volume of the voxels that are left, on ``out_grid``; hidden ones are dropped.
 
         Args:
             batch: The samples.
             masked: Their voxels, and which are hidden; by default all are seen.
-            levels: What :meth:`levels` said of them already, among others; then nothing is computed.
+            told: A list that is given all levels on the way.
         """
-        own = [level for level in levels if isinstance(level, GridLevel)]
-        if own:
-            return own[-1].features  # type: ignore[return-value]
+        if told is not None:
+            told.extend(levels := self.levels(batch, masked))
+            return levels[-1].features  # type: ignore[return-value]
         volume = self.encoder(self._left(batch, masked))
         check_on_grid("the encoder's volume", volume, self.out_grid.shape)
         return volume if self.neck is None else self.neck(volume)
@@ -234,15 +234,21 @@ class ImageBranch(nn.Module):
         return draw_patches(batch, batch.require_views(self.instead).images, self.policy, self.patch_size)
 
     def forward(
-        self, batch: Batch, hidden: Bool[Tensor, "B N h w"] | None = None, levels: Sequence[Level] = ()
+        self,
+        batch: Batch,
+        hidden: Bool[Tensor, "B N h w"] | None = None,
+        told: Told = None,
     ) -> Lifted:
         """The volume of what the cameras see.
 
         Args:
             batch: The samples.
             hidden: Patches that are not seen; by default all are.
-            levels: What :meth:`levels` said of them already, among others; then they are lifted as they are.
+            told: A list that is given all levels on the way.
         """
+        if told is None:
+            return self.lift(batch, self.maps(batch, hidden))
+        told.extend(levels := self.levels(batch, hidden))
         return self.lift(batch, self.lifted(levels) or self.maps(batch, hidden))
 
     def lifted(self, levels: Sequence[Level]) -> list[Float[Tensor, "B N C _ _"]]:
@@ -355,9 +361,22 @@ class BEVImageBranch(nn.Module):
         batch: Batch,
         patches: Bool[Tensor, "B N h w"] | None,
         pixels: Bool[Tensor, "B N H W"] | None,
+        told: Told = None,
     ) -> LiftedBEV:
-        """What the cameras see, with hidden patches, and depth images with hidden pixels."""
-        return self._lift(batch, self.maps(batch, patches), pixels)
+        """What the cameras see, with hidden patches, and depth images with hidden pixels.
+
+        Args:
+            batch: The samples.
+            patches: That are hidden.
+            pixels: Of depth images that are hidden.
+            told: A list that is given all levels on the way; the bird's-eye map holds for whole columns.
+        """
+        if told is None:
+            return self._lift(batch, self.maps(batch, patches), pixels)
+        told.extend(levels := self.image_levels(batch, patches))
+        lifted = self._lift(batch, next(x.maps for x in levels if x.name == "image_neck/0"), pixels)
+        told.append(GridLevel("lifter/0", lifted.bev[:, :, None], self.view_transform.out_grid))
+        return lifted
 
     def _lift(self, batch: Batch, maps: Tensor, pixels: Tensor | None) -> LiftedBEV:
         """What the view transform makes of the neck's first map."""
@@ -370,27 +389,6 @@ class BEVImageBranch(nn.Module):
         """The map that the neck makes of the images."""
         images = self._seen(batch, patches)
         return self.neck(self.backbone(images.flatten(0, 1)))[0].unflatten(0, images.shape[:2])
-
-    def levels(
-        self,
-        batch: Batch,
-        patches: Bool[Tensor, "B N h w"] | None = None,
-        pixels: Bool[Tensor, "B N H W"] | None = None,
-    ) -> list[Level]:
-        """All that backbone and neck say, and the bird's-eye map, which holds for whole columns."""
-        return self.levels_and_lifted(batch, patches, pixels)[0]
-
-    def levels_and_lifted(
-        self,
-        batch: Batch,
-        patches: Bool[Tensor, "B N h w"] | None = None,
-        pixels: Bool[Tensor, "B N H W"] | None = None,
-    ) -> tuple[list[Level], LiftedBEV]:
-        """Both :meth:`levels` and what a call gives."""
-        levels = self.image_levels(batch, patches)
-        lifted = self._lift(batch, next(x.maps for x in levels if x.name == "image_neck/0"), pixels)
-        bev = GridLevel("lifter/0", lifted.bev[:, :, None], self.view_transform.out_grid)
-        return [*levels, bev], lifted
 
     def image_levels(self, batch: Batch, patches: Tensor | None = None) -> list[ImageLevel]:
         """All that backbone and neck say."""

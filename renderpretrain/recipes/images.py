@@ -19,6 +19,7 @@ from renderpretrain.encoders import (
 )
 from renderpretrain.encoders.frozen import freeze
 from renderpretrain.masking import hide_patches
+from renderpretrain.recipes.recipe import Told
 from renderpretrain.recipes.settings import (
     Count,
     Depths,
@@ -147,9 +148,21 @@ class ImageNetwork(nn.Module):
         return self
 
     def forward(
-        self, images: Float[Tensor, "B N 3 H W"], hidden: Bool[Tensor, "B N h w"] | None = None
+        self,
+        images: Float[Tensor, "B N 3 H W"],
+        hidden: Bool[Tensor, "B N h w"] | None = None,
+        told: Told = None,
     ) -> list[Float[Tensor, "B N C _ _"]]:
-        """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable."""
+        """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable.
+
+        Args:
+            images: Colours.
+            hidden: Patches.
+            told: A list that is given all levels on the way.
+        """
+        if told is not None:
+            told.extend(levels := self.levels(images, hidden))
+            return [level.maps for level in levels if level.name.startswith("image_neck")]
         flat = self._left(images, hidden).flatten(0, 1)
         return [level.unflatten(0, images.shape[:2]) for level in self.neck(self.backbone(flat))]
 

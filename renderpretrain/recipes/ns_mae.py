@@ -32,7 +32,7 @@ from renderpretrain.recipes.branches import BEVImageBranch, PointBranch
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.recipe import Hidden, Told
 from renderpretrain.recipes.terms import Step, further_terms
 from renderpretrain.renderers import Rendered, RenderedMap, VolumeRenderer, render_bev, render_frustum
 from renderpretrain.samplers import RayTargets, depth_pictures
@@ -228,30 +228,28 @@ class NSMAE(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         batch = self.calibration(batch)
-        hidden = self._hide(batch)
-        levels: list[Level] | None = [] if self.terms else None
-        volume, lifted = self._encode(batch, hidden, levels)
+        hidden, weights = self._hide(batch), self.weights
+        told: Told = [] if self.terms else None
+        volume, lifted = self._encode(batch, hidden, told)
         terms = {}
         if lifted:
             views = self.camera_views(lifted, batch)
-            terms["rgb"] = self.weights.rgb * views.rgb_loss()
-            terms["depth"] = self.weights.depth * views.depth_loss()
+            terms["rgb"] = weights.rgb * views.rgb_loss()
+            terms["depth"] = weights.depth * views.depth_loss()
         target, known = self.bev_targets(batch, hidden)
-        error = losses.depth_l1(self.bev_map(volume).depth, target, known)
-        terms["bev_depth"] = self.weights.bev_depth * error
+        terms["bev_depth"] = weights.bev_depth * losses.depth_l1(self.bev_map(volume).depth, target, known)
         rays = seen = None
-        if self.weights.ray_depth:
+        if weights.ray_depth:
             rays = self._targets(batch)
             seen = sections.render_targets(self.renderer, volume, batch, rays, ops.fold_in(batch.seeds, 3))
-            error = losses.depth_l1(seen.depth, rays.depth, rays.hit)
-            terms["ray_depth"] = self.weights.ray_depth * error
+            terms["ray_depth"] = weights.ray_depth * losses.depth_l1(seen.depth, rays.depth, rays.hit)
         shared = self.camera.view_transform if self.camera else self.bev_head
         terms = sections.balanced(self.balance, terms, list(shared.parameters()))
         if lifted and self.calibration.refinement:
             depths = [lifted.probabilities], self._depth_range
             terms |= self.calibration.alignment(batch, self._targets(batch), *depths)
         terms |= self.calibration.prior()
-        step = Step(batch, hidden, levels or [], volume, self.renderer, rays, seen)
+        step = Step(batch, hidden, told or [], volume, self.renderer, rays, seen)
         return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
@@ -269,31 +267,16 @@ class NSMAE(nn.Module):
         """Logits of what stops a ray, on :attr:`grid`; with nothing hidden by default."""
         return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(
-        self, batch: Batch, hidden: Hidden, levels: list[Level] | None = None
-    ) -> tuple[Tensor, LiftedBEV | None]:
-        """The volume, and what the camera branch lifted on the way; a list is given the levels of both."""
-        seen, lifted = self._from_above(batch, hidden, levels)
+    def _encode(self, batch: Batch, hidden: Hidden, told: Told = None) -> tuple[Tensor, LiftedBEV | None]:
+        """The volume, and what the camera branch lifted on the way; a list is given the levels."""
+        seen, lifted = self._from_above(batch, hidden, told)
         return self.bev_head(seen)[:, None], lifted
 
-    def _from_above(
-        self, batch: Batch, hidden: Hidden, levels: list[Level] | None = None
-    ) -> tuple[Tensor, LiftedBEV | None]:
-        """The branches' maps of the ground side by side, and what the camera branch lifted on the way."""
-        lifted, maps = None, list[Tensor]()
-        points = self.lidar.levels(batch, hidden.voxels) if self.lidar and levels is not None else []
-        images: list[Level] = []
-        if self.camera and levels is not None:
-            images, lifted = self.camera.levels_and_lifted(batch, hidden.patches, hidden.pixels)
-        elif self.camera:
-            lifted = self.camera(batch, hidden.patches, hidden.pixels)
-        if lifted is not None:
-            maps.append(lifted.bev)
-        if self.lidar:
-            maps.append(self.lidar(batch, hidden.voxels, points).flatten(1, 2))
-        if levels is not None:
-            levels.extend([*points, *images])
-        return torch.cat(maps, 1), lifted
+    def _from_above(self, batch: Batch, hidden: Hidden, told: Told = None) -> tuple[Tensor, LiftedBEV | None]:
+        """The branches' maps of the ground side by side, cameras' first, and what these lifted on the way."""
+        points = [self.lidar(batch, hidden.voxels, told).flatten(1, 2)] if self.lidar else []
+        lifted = self.camera(batch, hidden.patches, hidden.pixels, told) if self.camera else None
+        return torch.cat([lifted.bev, *points] if lifted else points, 1), lifted
 
     def render(self, volume: Float[Tensor, "B 1 Z Y X"], rays: Rays, seeds: Tensor | None = None) -> Rendered:
         """Render rays of the world; without seeds the samples are not jittered."""
@@ -415,9 +398,9 @@ class NSMAE(nn.Module):
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is the cameras' map."""
-        batch, hidden = self.calibration(batch), hidden or Hidden()
-        levels: list[Level] = [*self.lidar.levels(batch, hidden.voxels)] if self.lidar else []
-        return levels + (self.camera.levels(batch, hidden.patches, hidden.pixels) if self.camera else [])
+        told: list[Level] = []
+        self._from_above(self.calibration(batch), hidden or Hidden(), told)
+        return told
 
     def image_levels(self, batch: Batch) -> list[ImageLevel]:
         """Those of :meth:`levels` that are on images, nothing hidden."""
@@ -497,10 +480,8 @@ def density_grid(config: NSMAEConfig, encoder: nn.Module | None = None) -> Voxel
 
 def _sparse_encoder(config: NSMAEConfig) -> SparseEncoder:
     """BEVFusion's sparse encoder: its output halves z once more."""
-    down = ((3, 1, 1), (2, 1, 1), 0)
-    return sparse.sparse_encoder(
-        config.encoder, len(config.points), config.encoder.out_channels, out_geometry=down
-    )
+    part, down = config.encoder, ((3, 1, 1), (2, 1, 1), 0)
+    return sparse.sparse_encoder(part, len(config.points), part.out_channels, out_geometry=down)
 
 
 def _point_branch(config: NSMAEConfig, own: nn.Module | None) -> PointBranch:
@@ -523,7 +504,7 @@ def _point_branch(config: NSMAEConfig, own: nn.Module | None) -> PointBranch:
 
 def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) -> BEVImageBranch:
     """Swin or one's own network, BEVFusion's pyramid and its depth transform."""
-    image, mask = config.image, config.image_mask
+    image, mask, patch = config.image, config.image_mask, config.image_mask.patch_size
     backbone = _swin(image) if own is None else own
     channels = checking.own_image_encoder(backbone, config.image_size).channels
     if len(channels) < 2:
@@ -532,7 +513,7 @@ def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) 
             f"of {channels[0]} channels"
         )
     neck = LSSFPN(channels, image.neck_channels)
-    view_transform = DepthLSS(
+    lift = DepthLSS(
         image.neck_channels,
         image.channels,
         grid,
@@ -542,9 +523,7 @@ def _camera_branch(config: NSMAEConfig, grid: VoxelGrid, own: nn.Module | None) 
         depth_images=config.modality == "fusion",
     )
     patches, pixels = RandomMask(mask.ratio), RandomMask(mask.depth_ratio)
-    return BEVImageBranch(
-        backbone, neck, view_transform, mask=patches, depth_mask=pixels, patch_size=mask.patch_size
-    )
+    return BEVImageBranch(backbone, neck, lift, mask=patches, depth_mask=pixels, patch_size=patch)
 
 
 def _swin(image: ImageConfig) -> SwinTransformer:

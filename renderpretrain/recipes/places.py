@@ -12,28 +12,31 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_on_grid
-from renderpretrain.encoders import GridLevel, Level, PointEncoder, SparseTensor, Voxels
+from renderpretrain.encoders import GridLevel, PointEncoder, SparseTensor, Voxels, grid_levels
 from renderpretrain.encoders.levels import read_seen
 from renderpretrain.geometry import Views, VoxelGrid
+from renderpretrain.recipes.recipe import Told
 
 MIDDLE_DISTANCE = 10.0
 """Metres at which the logarithm of a distance is 0."""
 
 
-def encode_voxels(
-    encoder: nn.Module, voxels: Voxels, levels: Sequence[Level] = (), *more: Any
-) -> Float[Tensor, "M C"]:
+def encode_voxels(encoder: nn.Module, voxels: Voxels, *more: Any, told: Told = None) -> Float[Tensor, "M C"]:
     """An encoder's feature of every voxel: its own, or its volume read at the voxel's centre, trilinearly.
 
     Args:
         encoder: A :class:`~renderpretrain.encoders.VoxelEncoder` or a
             :class:`~renderpretrain.encoders.PointEncoder`.
         voxels: What it reads.
-        levels: What :func:`~renderpretrain.encoders.grid_levels` said of them already; then nothing is
-            computed.
         more: What else it is given.
+        told: A list that is given all its levels on the way.
     """
-    made = _said(encoder, voxels.grid, levels) if levels else encoder(voxels.to_sparse(), *more)
+    if told is None:
+        made = encoder(voxels.to_sparse(), *more)
+    else:
+        levels = grid_levels("point_encoder", encoder, voxels.to_sparse(), voxels.grid, *more)
+        made = _said(encoder, voxels.grid, levels)
+        told.extend(levels)
     if isinstance(made, SparseTensor):
         return made.features
     if not isinstance(encoder, PointEncoder):
@@ -51,12 +54,11 @@ def encode_voxels(
     return torch.cat(read)
 
 
-def _said(encoder: nn.Module, grid: VoxelGrid, levels: Sequence[Level]) -> SparseTensor | Tensor:
+def _said(encoder: nn.Module, grid: VoxelGrid, levels: Sequence[GridLevel]) -> SparseTensor | Tensor:
     """What a call of the encoder would give: its last level, or that of the voxels themselves."""
-    own = [level for level in levels if isinstance(level, GridLevel)]
     if not isinstance(encoder, PointEncoder):
-        return next(level.features for level in own if level.grid == grid)
-    last = own[-1].features
+        return next(level.features for level in levels if level.grid == grid)
+    last = levels[-1].features
     return last.dense() if isinstance(last, SparseTensor) else last
 
 

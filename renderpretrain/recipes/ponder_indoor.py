@@ -50,7 +50,7 @@ from renderpretrain.recipes.ponder_terms import (
     semantic_terms,
     width_of,
 )
-from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.recipe import Hidden, Told
 from renderpretrain.recipes.sections import (
     Balance,
     SamplerConfig,
@@ -283,8 +283,8 @@ class PonderIndoor(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         weights, targets, hidden = self.weights, self.targets(batch), self.hide(batch)
-        levels = self.levels(batch, hidden) if self.terms else []
-        voxels, features = self._encode(batch, hidden, levels)
+        told: Told = [] if self.terms else None
+        voxels, features = self._encode(batch, hidden, told)
         volume = self._lift(voxels, features, batch.size)
         rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = ray_terms(rendered, targets, weights) | self.calibration.prior()
@@ -298,7 +298,7 @@ class PonderIndoor(nn.Module):
         # What all terms pull at: the alignment does not see the neck.
         shared = self.neck if self.to_classes is None else self.encoder
         terms = balanced(self.balance, terms, list(shared.parameters()))
-        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
+        step = Step(batch, hidden, told or [], volume, self.renderer, targets, rendered)
         return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
@@ -309,13 +309,11 @@ class PonderIndoor(nn.Module):
         """The volume that is rendered; with nothing hidden by default."""
         return self._lift(*self._encode(batch, hidden), batch.size)
 
-    def _encode(
-        self, batch: Batch, hidden: Hidden | None, levels: Sequence[Level] = ()
-    ) -> tuple[Voxels, Tensor]:
-        """The voxels of the points that are left, and the encoder's feature of each."""
+    def _encode(self, batch: Batch, hidden: Hidden | None, told: Told = None) -> tuple[Voxels, Tensor]:
+        """The voxels of the points that are left, and the encoder's feature of each; a list gets levels."""
         voxels, domains = self._left(batch, hidden), self._domains(batch)
-        told = () if domains is None else (domains,)
-        return voxels, encode_voxels(self.encoder, voxels, levels, *told)
+        more = () if domains is None else (domains,)
+        return voxels, encode_voxels(self.encoder, voxels, *more, told=told)
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that the encoder says; with nothing hidden by default."""

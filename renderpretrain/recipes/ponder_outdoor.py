@@ -46,7 +46,7 @@ from renderpretrain.recipes.ponder_terms import (
     semantic_terms,
     width_of,
 )
-from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.recipe import Hidden, Told
 from renderpretrain.recipes.sections import (
     Balance,
     MaskConfig,
@@ -211,15 +211,15 @@ class PonderOutdoor(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
         targets, hidden = self.targets(batch), self.hide(batch)
-        levels = self.levels(batch, hidden) if self.terms else []
-        volume = self._encode(batch, hidden, levels)
+        told: Told = [] if self.terms else None
+        volume = self._encode(batch, hidden, told)
         rendered = render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         weights = self.weights
         vocabulary = self.vectors.vocabulary(batch) if self.vectors else None
         semantic = semantic_terms(rendered, targets, weights, vocabulary)
         terms = ray_terms(rendered, targets, weights) | semantic
         terms = balanced(self.balance, terms, list(self.to_field.parameters()))
-        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered)
+        step = Step(batch, hidden, told or [], volume, self.renderer, targets, rendered)
         return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
@@ -231,10 +231,10 @@ class PonderOutdoor(nn.Module):
         """The volume that is rendered; with nothing hidden by default."""
         return self._encode(batch, hidden)
 
-    def _encode(self, batch: Batch, hidden: Hidden | None, levels: Sequence[Level] = ()) -> Tensor:
-        """The volume; from the levels where there are some."""
+    def _encode(self, batch: Batch, hidden: Hidden | None, told: Told = None) -> Tensor:
+        """The volume; a list is given the levels."""
         voxels = self._left(batch, hidden)
-        features = encode_voxels(self.encoder, voxels, levels)
+        features = encode_voxels(self.encoder, voxels, told=told)
         return self.to_field(lift_voxels(features, voxels.coords, self.fine, self.grid, batch.size))
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:

@@ -41,6 +41,10 @@ class MaskedVoxels:
     hidden: Bool[Tensor, " M"]
 
 
+Told = list[Level] | None
+"""A list that is given the encoders' levels on the way to a volume; ``None`` where nobody asks for them."""
+
+
 @dataclass(frozen=True)
 class Hidden:
     """What a training step hides of a batch; ``None`` where there is nothing of the kind to hide.

@@ -24,7 +24,7 @@ from renderpretrain.recipes.branches import ImageBranch, Lifted, PointBranch, jo
 from renderpretrain.recipes.calibration import Calibration, CalibrationConfig
 from renderpretrain.recipes.columns import MEANING, SWEEPS, Columns
 from renderpretrain.recipes.places import read_maps
-from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.recipe import Hidden, Told
 from renderpretrain.recipes.terms import Step, choice, further_terms
 from renderpretrain.renderers import Rendered, VolumeRenderer
 from renderpretrain.samplers import RayTargets
@@ -189,8 +189,8 @@ class UniPAD(nn.Module):
             batch.require_points("the depth term", "set losses.depth=0")
         batch = self.calibration(batch)
         hidden = self.hide(batch)
-        levels = self.levels(batch, hidden) if self.terms else []
-        volume, lifted = self._encode(batch, hidden, levels)
+        told: Told = [] if self.terms else None
+        volume, lifted = self._encode(batch, hidden, told)
         targets = sections.sensor_rays(batch, self.grid, self.rays, preference=self.preference)
         rendered = sections.render_targets(self.renderer, volume, batch, targets, ops.fold_in(batch.seeds, 3))
         terms = self.losses(rendered, targets)
@@ -201,7 +201,7 @@ class UniPAD(nn.Module):
             depths = lifted.probabilities, self.camera.lifter.depth_range
             terms |= self.calibration.alignment(batch, targets, *depths)
         terms |= self.calibration.prior()
-        step = Step(batch, hidden, levels, volume, self.renderer, targets, rendered, self.preference)
+        step = Step(batch, hidden, told or [], volume, self.renderer, targets, rendered, self.preference)
         return terms | further_terms(self.terms, step, terms)
 
     def _shared(self) -> list[nn.Parameter]:
@@ -220,14 +220,11 @@ class UniPAD(nn.Module):
         """The volume that is rendered; with nothing hidden by default."""
         return self._encode(self.calibration(batch), hidden or Hidden())[0]
 
-    def _encode(
-        self, batch: Batch, hidden: Hidden, levels: Sequence[Level] = ()
-    ) -> tuple[Tensor, Lifted | None]:
-        """The volume, and what the camera branch lifted on the way; from the levels where there are some."""
-        lifted = self.camera(batch, hidden.patches, levels) if self.camera else None
-        volumes = [lifted.volume] if lifted else []
-        if self.lidar:
-            volumes.append(self.lidar(batch, hidden.voxels, levels))
+    def _encode(self, batch: Batch, hidden: Hidden, told: Told = None) -> tuple[Tensor, Lifted | None]:
+        """The volume, and what the camera branch lifted on the way; a list is given the levels."""
+        points = [self.lidar(batch, hidden.voxels, told)] if self.lidar else []
+        lifted = self.camera(batch, hidden.patches, told) if self.camera else None
+        volumes = [lifted.volume, *points] if lifted else points
         volume = sum_volumes(volumes) if self.fusion is None else self.fusion(volumes)
         return self.to_field(volume), lifted
 

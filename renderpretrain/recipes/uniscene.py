@@ -35,7 +35,7 @@ from renderpretrain.masking import FrameMask, GridMask, MaskPolicy, Sometimes
 from renderpretrain.recipes import sections
 from renderpretrain.recipes.augment import GroundedAugmentConfig, augment_listing
 from renderpretrain.recipes.images import ImageNetwork
-from renderpretrain.recipes.recipe import Hidden
+from renderpretrain.recipes.recipe import Hidden, Told
 from renderpretrain.recipes.settings import (
     NUSCENES_SAMPLES,
     OURS,
@@ -278,12 +278,8 @@ class UniScene(nn.Module):
         """Weighted loss terms of one training step; their sum is the loss."""
         occupied, observed = self._labels(batch)
         weights, hidden = self.weights, self.hide(batch)
-        levels: list[Level] = []
-        if self.terms:
-            levels, lifted = self._levels(batch, hidden)
-        else:
-            lifted = self._lift(batch, hidden.patches, self._remember(batch, hidden))
-        logits = self.decoder(lifted)[:, 0].float()
+        told: Told = [] if self.terms else None
+        logits = self._encode(batch, hidden, told)[:, 0].float()
         focal = losses.occupancy_focal(logits, occupied, observed, gamma=weights.gamma, alpha=weights.alpha)
         terms = {"occupancy": weights.occupancy * focal}
         targets = rendered = None
@@ -292,7 +288,7 @@ class UniScene(nn.Module):
             rendered = sections.render_targets(self.renderer, logits[:, None], batch, targets, seeds)
             terms["depth"] = weights.depth * losses.depth_l1(rendered.depth, targets.depth, targets.hit)
         terms = sections.balanced(self.balance, terms, list(self.decoder.parameters()))
-        step = Step(batch, hidden, levels, logits[:, None], self.renderer, targets, rendered)
+        step = Step(batch, hidden, told or [], logits[:, None], self.renderer, targets, rendered)
         return terms | further_terms(self.terms, step, terms)
 
     def hide(self, batch: Batch) -> Hidden:
@@ -301,32 +297,32 @@ class UniScene(nn.Module):
         pixels = torch.ones((batch.size, *images.shape[-2:]), dtype=torch.bool, device=batch.device)
         patches = self.mask_images(pixels, ops.fold_in(batch.seeds, 1))
         frames = torch.ones(batch.size, len(batch.previous), dtype=torch.bool, device=batch.device)
-        return Hidden(
-            patches[:, None].expand(-1, images.shape[1], -1, -1),
-            frames=self.mask_frames(frames, ops.fold_in(batch.seeds, 2)),
-        )
+        forgotten = self.mask_frames(frames, ops.fold_in(batch.seeds, 2))
+        return Hidden(patches[:, None].expand(-1, images.shape[1], -1, -1), frames=forgotten)
 
     def encode(self, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, "B 1 Z Y X"]:
         """Logits of every voxel being occupied; with nothing hidden by default."""
-        hidden = hidden or Hidden()
-        return self.decoder(self._lift(batch, hidden.patches, self._remember(batch, hidden)))
+        return self._encode(batch, hidden or Hidden())
 
-    def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None) -> Tensor:
-        """One moment's volume."""
-        return self._lift_maps(batch, self.images(batch.require_views(ALTERNATIVE).images, patches), previous)
+    def _encode(self, batch: Batch, hidden: Hidden, told: Told = None) -> Tensor:
+        """The logits; a list is given the levels on the way."""
+        return self.decoder(self._lift(batch, hidden.patches, self._remember(batch, hidden), told))
 
-    def _lift_maps(self, batch: Batch, maps: list[Tensor], previous: PreviousBEV | None) -> Tensor:
-        """The volume of the neck's maps."""
+    def _lift(self, batch: Batch, patches: Tensor | None, previous: PreviousBEV | None, told: Told) -> Tensor:
+        """One moment's volume; a list is given the levels on the way."""
         views = batch.require_views(ALTERNATIVE)
         found = views.images.shape[1]
         if isinstance(self.lifter, BEVFormerLifter) and found != self.lifter.num_cameras:
-            expected = self.lifter.num_cameras
             raise ValueError(
-                f"attention.num_cameras: expected {expected} cameras, scene {batch.names[0]!r} has {found} "
-                f"cameras; set attention.num_cameras={found}"
+                f"attention.num_cameras: expected {self.lifter.num_cameras} cameras, scene "
+                f"{batch.names[0]!r} has {found} cameras; set attention.num_cameras={found}"
             )
         memory = () if previous is None else (previous,)
-        return self.lifter(maps, views.cameras, views.valid, *memory)
+        maps = self.images(views.images, patches, told)
+        volume = self.lifter(maps, views.cameras, views.valid, *memory)
+        if told is not None:
+            told.append(GridLevel("lifter/0", volume, self.grid))
+        return volume
 
     @torch.no_grad()
     def _remember(self, batch: Batch, hidden: Hidden) -> PreviousBEV | None:
@@ -340,7 +336,7 @@ class UniScene(nn.Module):
             )
         memory: BEVMemory | None = None
         for age, moment in enumerate(batch.previous):
-            volume = self._lift(moment, None, _seen_from(moment, memory))
+            volume = self._lift(moment, None, _seen_from(moment, memory), None)
             kept = torch.ones_like(batch.seeds, dtype=torch.bool)
             if hidden.frames is not None:
                 kept = ~hidden.frames[:, age]
@@ -398,23 +394,13 @@ class UniScene(nn.Module):
 
     def encoders(self) -> dict[str, nn.Module]:
         """The parts that are taken home to be fine-tuned."""
-        return {
-            "image_backbone": self.images.backbone,
-            "image_neck": self.images.neck,
-            "lifter": self.lifter,
-        }
+        return {"image_backbone": self.images.backbone, "image_neck": self.images.neck, "lifter": self.lifter}
 
     def levels(self, batch: Batch, hidden: Hidden | None = None) -> list[Level]:
         """All that :meth:`encoders` say; with nothing hidden by default. The lifter's is its volume."""
-        return self._levels(batch, hidden or Hidden())[0]
-
-    def _levels(self, batch: Batch, hidden: Hidden) -> tuple[list[Level], Tensor]:
-        """All levels, and the volume of the last one."""
-        previous, images = self._remember(batch, hidden), batch.require_views(ALTERNATIVE).images
-        levels: list[Level] = list(self.images.levels(images, hidden.patches))
-        maps = [x.maps for x in levels if isinstance(x, ImageLevel) and x.name.startswith("image_neck")]
-        volume = self._lift_maps(batch, maps, previous)
-        return [*levels, GridLevel("lifter/0", volume, self.grid)], volume
+        hidden, told = hidden or Hidden(), list[Level]()
+        self._lift(batch, hidden.patches, self._remember(batch, hidden), told)
+        return told
 
     def image_levels(self, batch: Batch) -> list[ImageLevel]:
         """Those of :meth:`levels` that are on images, nothing hidden."""
@@ -422,12 +408,12 @@ class UniScene(nn.Module):
 
     def point_features(self, batch: Batch, positions: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P C"]:
         """What :meth:`encoders` say of places, nothing hidden: the lifter's volume, trilinearly."""
-        volume = self._lift(batch, None, self._remember(batch, Hidden()))
+        volume = self._lift(batch, None, self._remember(batch, Hidden()), None)
         return self.grid.read(volume, positions)
 
     def bev_features(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
         """What :meth:`encoders` say of the grid's columns, nothing hidden: the lifter's slices."""
-        return self._lift(batch, None, self._remember(batch, Hidden())).flatten(1, 2)
+        return self._lift(batch, None, self._remember(batch, Hidden()), None).flatten(1, 2)
 
     def image_features(self, batch: Batch) -> Float[Tensor, "B N C h w"]:
         """What :meth:`encoders` say of the images, nothing hidden: the image neck's finest map."""
