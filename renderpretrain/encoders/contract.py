@@ -102,7 +102,8 @@ class GridLevels(Protocol[Cells]):
     def levels(self, x: Cells) -> list[Cells]:
         """The features of all resolutions; ``levels`` says of every network in which order.
 
-        Of a network that gives a volume the last one is what a call gives, a sparse one's as a volume.
+        Of a network that gives a volume the last one is what a call gives, a sparse one's as a volume; of
+        one that gives features of the voxels it was given, the first one.
         """
 
     def level_grids(self, grid: VoxelGrid) -> list[VoxelGrid]:

@@ -244,7 +244,8 @@ class ImageBranch(nn.Module):
         Args:
             batch: The samples.
             hidden: Patches that are not seen; by default all are.
-            told: A list that is given all levels on the way.
+            told: A list that is given all levels on the way. A backbone of one's own that has ``levels``, but
+                no ``out_indices`` to say which of them a call gives, is asked twice for that.
         """
         if told is None:
             return self.lift(batch, self.maps(batch, hidden))
@@ -367,8 +368,8 @@ class BEVImageBranch(nn.Module):
 
         Args:
             batch: The samples.
-            patches: That are hidden.
-            pixels: Of depth images that are hidden.
+            patches: Which of the images are hidden, ``True`` = hidden; ``None`` for none.
+            pixels: Which pixels of the depth images are hidden; ``None`` for none.
             told: A list that is given all levels on the way; the bird's-eye map holds for whole columns.
         """
         if told is None:

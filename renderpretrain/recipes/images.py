@@ -156,8 +156,8 @@ class ImageNetwork(nn.Module):
         """Feature maps, fine to coarse; hidden patches have the mean colour. Differentiable.
 
         Args:
-            images: Colours.
-            hidden: Patches.
+            images: Colours in [0, 1].
+            hidden: Which patches are, ``True`` = hidden; ``None`` for none.
             told: A list that is given all levels on the way.
         """
         if told is not None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from renderpretrain import ops
 from renderpretrain.checks import check_on_grid
-from renderpretrain.encoders import GridLevel, PointEncoder, SparseTensor, Voxels, grid_levels
+from renderpretrain.encoders import GridLevel, GridLevels, PointEncoder, SparseTensor, Voxels, grid_levels
 from renderpretrain.encoders.levels import read_seen
 from renderpretrain.geometry import Views, VoxelGrid
 from renderpretrain.recipes.recipe import Told
@@ -30,12 +30,15 @@ def encode_voxels(encoder: nn.Module, voxels: Voxels, *more: Any, told: Told = N
         voxels: What it reads.
         more: What else it is given.
         told: A list that is given all its levels on the way.
+
+    Raises:
+        ValueError: If it gives anything else, or no level of its own is on the voxels' grid.
     """
     if told is None:
         made = encoder(voxels.to_sparse(), *more)
     else:
         levels = grid_levels("point_encoder", encoder, voxels.to_sparse(), voxels.grid, *more)
-        made = _said(encoder, voxels.grid, levels)
+        made = _output_of(encoder, voxels.grid, levels)
         told.extend(levels)
     if isinstance(made, SparseTensor):
         return made.features
@@ -54,12 +57,21 @@ def encode_voxels(encoder: nn.Module, voxels: Voxels, *more: Any, told: Told = N
     return torch.cat(read)
 
 
-def _said(encoder: nn.Module, grid: VoxelGrid, levels: Sequence[GridLevel]) -> SparseTensor | Tensor:
-    """What a call of the encoder would give: its last level, or that of the voxels themselves."""
-    if not isinstance(encoder, PointEncoder):
-        return next(level.features for level in levels if level.grid == grid)
-    last = levels[-1].features
-    return last.dense() if isinstance(last, SparseTensor) else last
+def _output_of(
+    encoder: nn.Module, grid: VoxelGrid, levels: Sequence[GridLevel]
+) -> SparseTensor | Float[Tensor, "B C Z Y X"]:
+    """What a call gives, of the levels: see :class:`~renderpretrain.encoders.GridLevels`."""
+    if not isinstance(encoder, GridLevels):
+        return levels[0].features
+    if isinstance(encoder, PointEncoder):
+        last = levels[-1].features
+        return last.dense() if isinstance(last, SparseTensor) else last
+    if levels[0].grid != grid:
+        raise ValueError(
+            f"encoder: expected the first of the levels of {type(encoder).__name__}, which gives features of "
+            f"the voxels, on their grid of {grid.shape}, got one of {levels[0].grid.shape}"
+        )
+    return levels[0].features
 
 
 def read_voxels(

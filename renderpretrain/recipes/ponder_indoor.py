@@ -282,7 +282,8 @@ class PonderIndoor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms of one training step; their sum is the loss."""
-        weights, targets, hidden = self.weights, self.targets(batch), self.hide(batch)
+        batch = self.calibration(batch)
+        weights, targets, hidden = self.weights, self._targets(batch), self.hide(batch)
         told: Told = [] if self.terms else None
         voxels, features = self._encode(batch, hidden, told)
         volume = self._lift(voxels, features, batch.size)
@@ -362,7 +363,10 @@ class PonderIndoor(nn.Module):
             batch: The samples.
             num_rays: Rays per view; the configuration's number by default.
         """
-        batch = self.calibration(batch)
+        return self._targets(self.calibration(batch), num_rays)
+
+    def _targets(self, batch: Batch, num_rays: int | None = None) -> RayTargets:
+        """The same, of cameras that are refined already."""
         if batch.views is None or batch.views.z_depth_valid is None:
             raise ValueError(
                 f"scene {batch.names[0]!r} has no depth images: ponder-indoor needs posed RGB-D views, as "

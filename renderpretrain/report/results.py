@@ -124,16 +124,16 @@ def probes(runs: Sequence[NamedRun]) -> list[Html]:
 
 def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) -> Html:
     """One probe: arms beside each other at every number of labels."""
-    lines = record["table"]
+    lines, seeds = record["table"], len(record.get("seeds", []))
     arms = {"handmade": "hand-made", "scratch": "scratch", "pretrained": "pre-trained"}
-    arms["pretrained_handmade"] = "pre-trained + hand-made"
+    arms |= {"scratch_handmade": "scratch + hand-made", "pretrained_handmade": "pre-trained + hand-made"}
     asked = [name for name in arms if any(line.get(name) for line in lines)]
     better = "less" if record.get("less_is_better") else "more"
     header = [f"{record.get('metric')} ({better} is better), labels", *(arms[name] for name in asked)]
     header += ["difference", "relative", "pre-trained is"]
     rows = []
     for line in lines:
-        relative, gain = line.get("relative"), gain_of(line)
+        relative, gain = line.get("relative"), gain_of(line, seeds)
         mark = MARKS[gain] if gain != "open" else None
         rows.append(
             [
@@ -146,10 +146,9 @@ def _probe(run: NamedRun, key: str, record: Mapping[str, Any], several: bool) ->
         )
     who = [run_mark(run), " "] if several else []
     about = f"after {record.get('step')} steps, {record.get('data')}, {record.get('split')} scenes, "
-    seeds = len(record.get("seeds", []))
     about += f"{seeds} seed{'s' * (seeds != 1)}"
     notes = [element("li", note) for note in record.get("notes", [])]
-    if any(gain_of(line) == "worse" for line in lines):
+    if any(gain_of(line, seeds) == "worse" for line in lines):
         notes.insert(0, element("li", TRY, class_="bad"))
     title = element("h3", *who, key, " ", element("small", about))
     return element("div", title, table(header, rows), element("ul", *notes, class_="quiet"))

@@ -109,7 +109,7 @@ def advice_for(recipe: nn.Module) -> tuple[str, ...]:
 def advice_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The same of settings by their dotted names."""
     variance = settings.get("collapse.variance")
-    of_ours = "a render-distill recipe, with collapse.variance=1"
+    of_ours = "a render-distill recipe with collapse.variance=1"
     tries = [of_ours if variance is None else f"collapse.variance above {variance:g}"]
     if not settings.get("losses.rgb", True):
         tries.append("losses.rgb above 0")

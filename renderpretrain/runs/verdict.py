@@ -1,5 +1,6 @@
 """What a run has learned, in sentences that follow from what it has measured: no number of them is new."""
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,8 @@ OF_ROWS = {
 
 NEAREST = "the nearest input point"
 
-CLEAR = 2.5
-"""A gain over fresh weights is clear from so many deviations on (of seeds, or of either arm): of three seeds,
-as many as probes try by default, Student's interval at 95 % reaches 2.48 deviations to either side."""
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""Quantile at 97.5 % of so many seeds; of more of them that of ten, which is hardly larger than theirs."""
 
 GAINS: dict[Tone, str] = {"better": "better", "worse": "worse", "open": "no clear difference"}
 """What pre-trained encoders are beside fresh ones."""
@@ -139,10 +139,11 @@ def _of_probe(key: str, probe: Mapping[str, Any]) -> Finding | None:
     if not lines:
         return None
     shown = [*lines[:1], *lines[1:][-1:]]
-    told = {gain_of(line) for line in shown}
-    less_is_better = bool(probe.get("less_is_better"))
-    parts = [_of_labels(line, less_is_better, first=k == 0) for k, line in enumerate(shown)]
-    is_ahead = told == {"better"} and all(beats_handmade(line, less_is_better) is not False for line in shown)
+    less_is_better, seeds = bool(probe.get("less_is_better")), len(probe.get("seeds") or (0,))
+    told = {gain_of(line, seeds) for line in shown}
+    parts = [_of_labels(line, seeds, less_is_better, first=k == 0) for k, line in enumerate(shown)]
+    beaten = [gain_over_handmade(line, seeds, less_is_better) for line in shown]
+    is_ahead = told == {"better"} and all(gain in (None, "better") for gain in beaten)
     tone: Tone = "better" if is_ahead else "open"
     if "worse" in told and "better" not in told:
         tone = "worse"
@@ -153,44 +154,58 @@ def _of_probe(key: str, probe: Mapping[str, Any]) -> Finding | None:
     return Finding(f"{words}; {TRY}" if tone == "worse" else words, tone)
 
 
-def _of_labels(line: Mapping[str, Any], less_is_better: bool, *, first: bool) -> str:
+def _of_labels(line: Mapping[str, Any], seeds: int, less_is_better: bool, *, first: bool) -> str:
     """One line of a probe's table."""
-    gain = GAINS[gain_of(line)]
-    beaten = beats_handmade(line, less_is_better)
+    gain = GAINS[gain_of(line, seeds)]
+    beaten = gain_over_handmade(line, seeds, less_is_better)
     if beaten is not None:
         handmade = _digits(line["handmade"]["mean"])
-        gain += f", {'better' if beaten else 'not better'} than hand-made numbers alone ({handmade})"
+        said = {"better": "better than", "worse": "worse than"}.get(beaten, "no clear difference from")
+        gain += f", {said} hand-made numbers alone ({handmade})"
     scratch, pretrained = (_digits(line[arm]["mean"]) for arm in ("scratch", "pretrained"))
     fresh = f"beside {scratch} of fresh weights" if first else f"beside {scratch}"
     return f"{pretrained} {fresh} with {100 * line['fraction']:.3g} % of the labels: {gain}"
 
 
-def beats_handmade(line: Mapping[str, Any], less_is_better: bool) -> bool | None:
-    """Whether features say more than hand-made numbers; ``None`` where there are none."""
+def gain_over_handmade(line: Mapping[str, Any], seeds: int, less_is_better: bool) -> Tone | None:
+    """Whether features say more than hand-made numbers; ``None`` where there are none.
+
+    The gain has to be clear of the larger deviation of both; see :func:`gain_of`.
+    """
     if not line.get("handmade"):
         return None
-    gained = float(line["pretrained"]["mean"]) - float(line["handmade"]["mean"])
-    return gained < 0 if less_is_better else gained > 0
+    ours, theirs = line["pretrained"], line["handmade"]
+    gained = float(theirs["mean"]) - float(ours["mean"])
+    gained = gained if less_is_better else -gained
+    unclear = _clear_from(seeds) * max(float(arm.get("deviation") or 0.0) for arm in (ours, theirs))
+    return "better" if gained > unclear else "worse" if gained < -unclear else "open"
 
 
-def gain_of(line: Mapping[str, Any]) -> Tone:
+def gain_of(line: Mapping[str, Any], seeds: int) -> Tone:
     """Whether pre-trained encoders were better than fresh ones on one line of a probe's table.
 
-    With an interval of the gain it must not hold 0; without one the gain has to exceed :data:`CLEAR`
-    deviations; one seed has neither, and its sign decides.
+    With an interval of the gain it must not hold 0; without one the gain has to exceed Student's interval at
+    95 %, in the larger of the deviations of seeds and of either arm; one seed has neither, and its sign
+    decides.
     """
-    low, high = _interval(line)
+    low, high = _interval(line, seeds)
     return "better" if low > 0 else "worse" if high < 0 else "open"
 
 
-def _interval(line: Mapping[str, Any]) -> tuple[float, float]:
+def _interval(line: Mapping[str, Any], seeds: int) -> tuple[float, float]:
     """Between which numbers, above 0 where pre-trained is better, the gain lies."""
     gain = (line.get("gain") or {}).get("gain") or {}
     if gain.get("low") is not None and gain.get("high") is not None:
         return float(gain["low"]), float(gain["high"])
     if line.get("deviations") is not None:
-        return float(line["deviations"]) - CLEAR, float(line["deviations"]) + CLEAR
+        either_side = _clear_from(seeds)
+        return float(line["deviations"]) - either_side, float(line["deviations"]) + either_side
     return float(line["relative"]), float(line["relative"])
+
+
+def _clear_from(seeds: int) -> float:
+    """From how many deviations on a mean of so many seeds is clear; 0 for one, which has no deviation."""
+    return STUDENT[min(seeds, max(STUDENT))] / math.sqrt(seeds) if seeds > 1 else 0.0
 
 
 def collapses(record: RunRecord) -> list[str]:

@@ -9,7 +9,14 @@ from torch.testing import assert_close
 from variants import batch_of, scenes_for
 
 from renderpretrain import VoxelGrid
-from renderpretrain.encoders import ImageMaps, OccupancyDecoder, VolumeEncoder, voxelize
+from renderpretrain.encoders import (
+    ImageMaps,
+    OccupancyDecoder,
+    SparseUNet,
+    VolumeEncoder,
+    grid_levels,
+    voxelize,
+)
 from renderpretrain.fields import OccupancyField, SDFField
 from renderpretrain.lifters import ConcatFusion, SplatLifter, ViewLifter
 from renderpretrain.masking import RandomMask, no_mask
@@ -178,6 +185,63 @@ def test_a_volume_is_read_at_the_centres_of_voxels(batch):
     inside = ((expected > lower) & (expected < upper)).all(-1)  # beyond the outermost centres it fades to 0
     assert inside.sum() > 100
     assert_close(read[inside], expected[inside], atol=1e-4, rtol=0)  # metres in float32
+
+
+class OwnRows(nn.Module):
+    """An encoder of one's own that gives features of its voxels, and no levels."""
+
+    out_channels = 5
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 5)
+
+    def forward(self, x):
+        return x.with_features(self.linear(x.features))
+
+
+def halved(grid):
+    """Half as many voxels along x and y."""
+    x, y, z = grid.voxel_size
+    return VoxelGrid(grid.point_cloud_range, (2 * x, 2 * y, z))
+
+
+class OtherLevels(OwnRows):
+    """Its first level is not on the voxels' grid."""
+
+    level_channels = (5, 5)
+
+    def levels(self, x):
+        coarse = replace(x, coords=x.coords // torch.tensor([1, 1, 2, 2]), spatial_shape=halved(VOXELS).shape)
+        return [coarse, self(x)]
+
+    def level_grids(self, grid):
+        return [halved(grid), grid]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SparseUNet(5, channels=(8, 8, 8, 8), depths=(1, 1, 1, 1)),
+        lambda: VolumeEncoder(nn.Conv3d(5, 4, 3, 2, 1), 4, stride=2, first=0),
+        OwnRows,
+    ],
+)
+def test_features_of_voxels_are_the_same_where_levels_are_asked_for(make, batch):
+    torch.manual_seed(0)
+    encoder, told = make().eval(), []
+    voxels = voxelize(batch.points.columns(), batch.points.valid, VOXELS)
+    alone = encode_voxels(encoder, voxels)
+    assert torch.equal(encode_voxels(encoder, voxels, told=told), alone) and alone.abs().sum() > 0
+    expected = grid_levels("point_encoder", encoder, voxels.to_sparse(), VOXELS)
+    assert [level.name for level in told] == [level.name for level in expected]
+    assert all(torch.equal(a.rows(), b.rows()) for a, b in zip(told, expected, strict=True))
+
+
+def test_levels_in_another_order_are_refused(batch):
+    voxels = voxelize(batch.points.columns(), batch.points.valid, VOXELS)
+    with pytest.raises(ValueError, match="encoder: expected the first of the levels of OtherLevels"):
+        encode_voxels(OtherLevels(), voxels, told=[])
 
 
 def test_uniscene_takes_an_image_network_of_ones_own():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from variants import batch_of, build, scenes_for
 
+from renderpretrain.recipes import RECIPES
 from renderpretrain.recipes.terms import (
     Collapse,
     PointFeatures,
@@ -32,6 +33,14 @@ def test_without_its_terms_it_is_unipad():
     batch = batch_of(scenes_for(NAME))
     plain, ours = build("unipad-lidar")(batch), build(NAME, **OFF)(batch)
     assert plain.keys() == ours.keys() and all(torch.equal(ours[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "base"])
+def test_for_lidar_only_terms_are_on_that_were_measured_to_help(preset):
+    config = RECIPES[NAME].presets[preset]
+    off = (config.distill.hidden, config.distill.visible, config.distill.rendered, config.distill.prototypes)
+    off += (config.collapse.variance, config.collapse.covariance, config.collapse.sigreg)
+    assert not any(off) and not any(config.terms.model_dump().values()) and config.surroundings.weight == 100
 
 
 def test_weights_turn_terms_on():

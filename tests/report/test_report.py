@@ -286,6 +286,25 @@ def test_probes_and_exports_are_shown(run, tmp_path):
     assert "load_encoder(" in page.text
 
 
+def test_hand_made_numbers_stand_beside_both_encoders(run):
+    arms = {"handmade": 0.21, "scratch": 0.2, "pretrained": 0.3, "scratch_handmade": 0.22}
+    arms["pretrained_handmade"] = 0.31
+    line = {"fraction": 1.0, "labelled": 8, "difference": {"mean": 0.1}, "relative": 0.5, "deviations": None}
+    line |= {name: {"mean": mean} for name, mean in arms.items()}
+    record = {"metric": "miou", "table": [line], "step": 2, "data": "synthetic", "seeds": [0]}
+    (run / "probe.json").write_text(json.dumps({"semseg/linear": record}))
+    rows = page_of(run).rows
+    header = next(row for row in rows if row[0].startswith("miou"))
+    shown = dict(zip(header, next(row for row in rows if row[0] == "100 % (8)"), strict=True))
+    assert {name: float(shown[name]) for name in list(shown)[1:6]} == {
+        "hand-made": 0.21,
+        "scratch": 0.2,
+        "pre-trained": 0.3,
+        "scratch + hand-made": 0.22,
+        "pre-trained + hand-made": 0.31,
+    }
+
+
 def test_the_page_begins_with_what_the_run_has_learned(run):
     rows = [
         {"step": 0, "eval/depth_abs_rel": 0.8, "eval/nearest_point_depth_abs_rel": 0.2},

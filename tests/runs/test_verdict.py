@@ -99,7 +99,14 @@ def line(fraction, scratch, pretrained, **more):
     ],
 )
 def test_a_gain_counts_where_it_is_clear(more, gain):
-    assert gain_of(line(0.1, 0.2, 0.18, **more)) == gain
+    assert gain_of(line(0.1, 0.2, 0.18, **more), seeds=3) == gain
+
+
+def test_few_seeds_have_to_gain_more():
+    """Student's interval of a mean, in deviations of one seed."""
+    for seeds, reach in ((2, 12.706 / 2**0.5), (5, 2.776 / 5**0.5), (20, 2.262 / 20**0.5)):
+        assert gain_of(line(1.0, 0.2, 0.3, deviations=1.01 * reach), seeds) == "better"
+        assert gain_of(line(1.0, 0.2, 0.3, deviations=0.99 * reach), seeds) == "open"
 
 
 def probed(*table, **more):
@@ -128,10 +135,12 @@ def test_features_are_told_beside_what_needs_no_network():
     lower = line(0.1, 0.2, 0.3, handmade={"mean": 0.35})
     tone, words = probed(lower, line(1.0, 0.2, 0.5, handmade={"mean": 0.4}))
     assert tone == "open"  # better than fresh weights with all labels alone
-    assert "10 % of the labels: better, not better than hand-made numbers alone (0.35)" in words
+    assert "10 % of the labels: better, worse than hand-made numbers alone (0.35)" in words
     assert "100 % of the labels: better, better than hand-made numbers alone (0.4)" in words
-    error = line(1.0, 0.4, 0.3, handmade={"mean": 0.35}, deviations=3.0)
-    assert probed(error, less_is_better=True)[0] == "better"
+    error = line(1.0, 0.4, 0.3, handmade={"mean": 0.35, "deviation": 0.01}, deviations=3.0)
+    assert probed(error, less_is_better=True, seeds=[0, 1, 2])[0] == "better"
+    tone, words = probed(error, less_is_better=True, seeds=[0, 1])  # two seeds are not clear of 0.01
+    assert tone == "open" and "no clear difference from hand-made numbers alone (0.35)" in words
 
 
 def test_what_the_monitor_warned_of_is_told():

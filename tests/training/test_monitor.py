@@ -34,7 +34,7 @@ def rows_of(result, *, health=True):
     return [row for row in rows if len(row) > 1]
 
 
-TERM = "a render-distill recipe, with collapse.variance=1"
+TERM = "a render-distill recipe with collapse.variance=1"
 COLLAPSE = {"steps": 32, "lr": 0.05, "optimizer": "sgd", "schedule": "constant", "monitor_every": 8}
 COLLAPSE |= {"eval_every": 100, "checkpoint_every": 100}
 

@@ -53,6 +53,7 @@ def rendering_of(step: Step, term: object) -> Rendering:
     """
     if step.volume is None or step.renderer is None or step.targets is None or step.rendered is None:
         raise ValueError(
-            f"terms: {type(term).__name__} compares what rays show; expected a recipe that renders a volume"
+            f"terms: {type(term).__name__} compares what rays show; expected a step that renders some, as "
+            "with losses.ray_depth above 0 (NS-MAE) or losses.depth (UniScene)"
         )
     return Rendering(step.volume, step.renderer, step.targets, step.rendered)

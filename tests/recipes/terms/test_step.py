@@ -1,5 +1,7 @@
 """Further terms of a recipe: what they are given, and that their names do not meet."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -56,9 +58,15 @@ def test_encoders_are_asked_once_and_learn_from_a_term(variant):
     plain, recipe = build(variant).train(), build(variant).train()
     recipe.terms.append(Noted())
     recipe.terms.append(Collapse(places=64))
+    asked = []
     for each in (plain, recipe):
+        asked.append(calls := Counter())
+        for part in each.encoders().values():
+            for name, layer in part.named_modules():
+                layer.register_forward_hook(lambda *_, name=name, calls=calls: calls.update([name]))
         torch.manual_seed(3)
         terms = each(batch)
+    assert asked[1].total() > 0 and asked[1] <= asked[0]  # levels are asked for past the call of the whole
     statistics = dict(recipe.named_buffers())
     assert any("running_mean" in name for name in statistics)
     for name, value in plain.named_buffers():  # twice would have moved the statistics twice
@@ -67,6 +75,19 @@ def test_encoders_are_asked_once_and_learn_from_a_term(variant):
     terms["collapse_variance"].backward(retain_graph=True)
     for name, part in recipe.encoders().items():
         assert any(p.grad is not None and p.grad.any() for p in part.parameters()), name
+
+
+@pytest.mark.parametrize("variant", ["unipad-camera", "ponder-indoor", "ns-mae camera"])
+def test_a_term_sees_cameras_where_the_recipe_believes_them_to_be(variant):
+    recipe, batch = build(variant, calibration={"refine": True}), batch_of(scenes_for(variant))
+    with torch.no_grad():
+        for parameter in recipe.calibration.parameters():
+            parameter.add_(0.05)
+    recipe.terms.append(Noted())
+    recipe(batch)
+    seen = recipe.terms[0].seen.batch.views.cameras.camera_to_world
+    assert torch.equal(seen, recipe.refined(batch).views.cameras.camera_to_world)
+    assert not torch.allclose(seen, batch.views.cameras.camera_to_world, atol=1e-3)
 
 
 @pytest.mark.parametrize(
