@@ -364,7 +364,7 @@ def test_the_documented_loop_learns_a_street(tmp_path, monkeypatch, capsys):
     # The last two streets show 1135 pixels of cars, most of them one car's; all eight show 15,000.
     cars = scores(loop, loop["streets"])["cars"]
     # 0.87, 0.04, 0.18, 0.45, 0.82 and 0.59. Machines round differently, and what comes of it varies as
-    # much as with seeds: the slowest of eight came to 0.83, 0.18, 0.27, 0.68, 0.64 and 0.32.
+    # much as with seeds: the slowest of six came to 0.83, 0.18, 0.27, 0.68, 0.64 and 0.32.
     assert trained["opacity"] > 0.7 and trained["sky"] < 0.2
     assert trained["error"] < 0.3 and trained["against_rows"] < 0.8
     assert trained["shape"] > 0.55 and cars > 0.25
