@@ -361,13 +361,13 @@ def test_the_documented_loop_learns_a_street(tmp_path, monkeypatch, capsys):
     assert len(re.findall(r"loss [\d.]+  depth error [\d.]+ m", printed)) == len(opacity) == 200
     trained = scores(loop, loop["streets"][-2:])
     held_out = scores(loop, (SyntheticStreet(1002, image_size=(64, 96))[index] for index in (1000, 1001)))
-    # The last two streets show 1135 pixels of cars, most of them one car's; all eight show 15,000.
+    # The last two streets show 1135 pixels of cars, most of them one car's (0.79); all eight show 15,000.
     cars = scores(loop, loop["streets"])["cars"]
     # 0.87, 0.04, 0.18, 0.45, 0.82 and 0.59. Machines round differently, and what comes of it varies as
     # much as with seeds: the slowest of six came to 0.83, 0.18, 0.27, 0.68, 0.64 and 0.32.
     assert trained["opacity"] > 0.7 and trained["sky"] < 0.2
     assert trained["error"] < 0.3 and trained["against_rows"] < 0.8
-    assert trained["shape"] > 0.55 and cars > 0.25
+    assert trained["shape"] > 0.55 and trained["cars"] > 0.2 and cars > 0.25
     # Eight streets are few: 0.85 and 0.10 on others, of whose shapes nothing is known yet.
     assert held_out["opacity"] > 0.65 and held_out["sky"] < 0.2
     for name in ("ahead", "right"):

@@ -175,8 +175,7 @@ def gain_over_handmade(line: Mapping[str, Any], seeds: int, less_is_better: bool
     if not line.get("handmade"):
         return None
     ours, theirs = line["pretrained"], line["handmade"]
-    gained = float(theirs["mean"]) - float(ours["mean"])
-    gained = gained if less_is_better else -gained
+    gained = (-1 if less_is_better else 1) * (float(ours["mean"]) - float(theirs["mean"]))
     unclear = _clear_from(seeds) * max(float(arm.get("deviation") or 0.0) for arm in (ours, theirs))
     return "better" if gained > unclear else "worse" if gained < -unclear else "open"
 
